@@ -1,0 +1,7 @@
+//! Highwater: a push service for collaborative apps, on durable cursors over append-only logs.
+//!
+//! Rooms, each using only those before it (a test holds the direction):
+//! `wire` · `limit` → `log` · `connection` · `view` → `store` → `journal` → `channel` → `auth` ·
+//! `gateway` · `admin` → `node` → `cli`. `docs/architecture.md` follows a record through them.
+
+pub mod wire;
