@@ -4,4 +4,7 @@
 //! `wire` · `limit` → `log` · `connection` · `view` → `store` → `journal` → `channel` → `auth` ·
 //! `gateway` · `admin` → `node` → `cli`. `docs/architecture.md` follows a record through them.
 
+pub mod connection;
+pub mod fold;
+pub mod log;
 pub mod wire;
