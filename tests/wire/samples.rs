@@ -137,10 +137,7 @@ fn appends(out: &mut Vec<(String, ClientFrame)>) {
         add(format!("append_at_{step}"), *step, vec![item]);
     }
     let name = Target::Name("todo/inbox".into());
-    add("append_many".into(), 2, vec![
-        item(2, name, record()),
-        item(3, Target::Log(8), record()),
-    ]);
+    add("append_many".into(), 2, vec![item(2, name, record()), item(3, Target::Log(8), record())]);
 }
 
 /// Every form of every frame of a client, under a name of its own.
@@ -159,9 +156,7 @@ pub fn client() -> Vec<(String, ClientFrame)> {
     add("ack_window_only", F::Ack(Ack { received: 65_536, cursors: vec![] }));
     add("visible", F::Visible(Visible { visible: true }));
     add("hidden", F::Visible(Visible { visible: false }));
-    for (name, cloning) in
-        [("all", Cloning::All), ("own", Cloning::Own), ("none", Cloning::None)]
-    {
+    for (name, cloning) in [("all", Cloning::All), ("own", Cloning::Own), ("none", Cloning::None)] {
         let body = Activate { request: 3, cloning, open: opens().into_iter().take(1).collect() };
         add(&format!("activate_{name}"), F::Activate(body));
     }

@@ -97,10 +97,9 @@ fn compare<F: Frame + PartialEq + std::fmt::Debug>(table: &str, samples: &[(Stri
         assert_eq!(vector.hex, hex(&message(frame, Encoding::Bincode)), "{name}: {help}");
         let line = String::from_utf8(message(frame, Encoding::Json)).unwrap();
         assert_eq!(vector.line(), line, "{name}: {help}");
-        for (bytes, encoding) in [
-            (vector.bytes(), Encoding::Bincode),
-            (vector.line().into_bytes(), Encoding::Json),
-        ] {
+        for (bytes, encoding) in
+            [(vector.bytes(), Encoding::Bincode), (vector.line().into_bytes(), Encoding::Json)]
+        {
             let frames = all::<F>(&bytes, encoding).unwrap();
             assert_eq!(frames.as_slice(), std::slice::from_ref(frame), "{name}, {encoding:?}");
         }
