@@ -2,6 +2,7 @@
 
 mod bounds;
 mod hostile;
+mod names;
 mod round;
 mod samples;
 mod vectors;
