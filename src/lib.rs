@@ -4,7 +4,10 @@
 //! `wire` · `limit` → `log` · `connection` · `view` → `store` → `journal` → `channel` → `auth` ·
 //! `gateway` · `admin` → `node` → `cli`. `docs/architecture.md` follows a record through them.
 
+pub mod channel;
 pub mod connection;
 pub mod fold;
+pub mod journal;
 pub mod log;
+pub mod store;
 pub mod wire;

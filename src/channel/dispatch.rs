@@ -486,6 +486,9 @@ fn begin(hub: &Hub, watch: &Watch, watched: &mut super::hub::Watched) -> Option<
         }
         None => return None,
     };
+    if stored.is_empty() {
+        return None;
+    }
     let base = watched.target;
     watched.target = base + stored.len() as u64;
     Some(Going { base, stored, messages: [None, None], next: 0 })

@@ -233,7 +233,7 @@ fn tell_opened(opened: &Opened, request: u32, frames: &mut Vec<ServerFrame>) {
         });
         frames.push(ServerFrame::Reset(Reset { log, reason, base, cursor, complete }));
     }
-    frames.extend(opened.gap.map(ServerFrame::Gap));
+    frames.extend(opened.gap.clone().map(ServerFrame::Gap));
 }
 
 fn finish(socket: &Socket, inner: &mut Inner, write: impl FnOnce(&mut Inner) -> Wrote) -> Wrote {

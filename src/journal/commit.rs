@@ -20,7 +20,9 @@ use crate::wire::{Code, Id, Refusal, codec};
 const MOST_COMMANDS: usize = 4096;
 /// A batch is closed when its commands weigh this much.
 const MOST_BYTES: usize = 1 << 20;
-/// How long a node without commands waits before it looks at the journal again.
+/// How long a node without commands waits before it looks whether it is to stop.
+const IDLE: Duration = Duration::from_millis(50);
+/// How long it waits before it looks at a journal that others append to.
 const POLL: Duration = Duration::from_millis(2);
 /// How long a proposal may stay unseen before the same bytes are proposed again.
 const PROPOSE_AGAIN: Duration = Duration::from_millis(200);
@@ -30,7 +32,7 @@ const READ_BYTES: usize = 4 << 20;
 /// Why the committing thread ended; the node goes down with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stopped {
-    /// Every inbox was dropped: the node is going down by itself.
+    /// The inbox was closed: the node is going down by itself.
     #[error("no more commands can come")]
     Closed,
     /// A batch could not be folded.
@@ -82,6 +84,16 @@ struct Gauge {
     stopped: AtomicBool,
 }
 
+impl Gauge {
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    fn stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+}
+
 impl<T> Inbox<T> {
     /// Hands a command in; `weight` is about its size in bytes.
     ///
@@ -90,7 +102,7 @@ impl<T> Inbox<T> {
     /// dropped then, so that whoever holds its other end learns of it too.
     pub fn submit(&self, command: Command, weight: usize, ticket: Option<T>) -> Result<(), Refusal> {
         let weight = weight + 64;
-        if self.gauge.stopped.load(Ordering::Relaxed) {
+        if self.gauge.stopped() {
             return Err(Code::Failed.into());
         }
         let waiting = self.gauge.bytes.fetch_add(weight, Ordering::Relaxed);
@@ -106,6 +118,11 @@ impl<T> Inbox<T> {
             self.gauge.bytes.fetch_sub(weight, Ordering::Relaxed);
             Refusal::new(code).after(if code == Code::Overloaded { 200 } else { 1_000 })
         })
+    }
+
+    /// Takes no more commands; the committing thread ends when those that wait are committed.
+    pub fn close(&self) {
+        self.gauge.stop();
     }
 
     /// Bytes of commands that wait.
@@ -191,13 +208,13 @@ impl<T: Send + 'static> Committer<T> {
         self.incarnation
     }
 
-    /// Works until every inbox is dropped or something fails.
+    /// Works until the inbox is closed or something fails.
     pub fn run(mut self) -> Stopped {
         let stopped = match self.journal.order() {
             Order::Here => self.run_here(),
             Order::Elsewhere => self.run_elsewhere(),
         };
-        self.gauge.stopped.store(true, Ordering::Relaxed);
+        self.gauge.stop();
         match stopped {
             Ok(never) => match never {},
             Err(stopped) => stopped,
@@ -207,7 +224,7 @@ impl<T: Send + 'static> Committer<T> {
     /// This node decides the order: each batch is one commit of the store.
     fn run_here(&mut self) -> Result<std::convert::Infallible, Stopped> {
         loop {
-            let Some((commands, tickets)) = self.gather(None)? else { continue };
+            let Some((commands, tickets)) = self.gather(IDLE)? else { continue };
             let (batch, bytes) = self.propose(commands);
             let number = self.fold.known().batch + 1;
             let mut applied = self.fold.apply(number, &bytes, batch, &self.store)?;
@@ -227,7 +244,7 @@ impl<T: Send + 'static> Committer<T> {
         let mut proposal: Option<Proposal<T>> = None;
         loop {
             if proposal.is_none()
-                && let Some((commands, tickets)) = self.gather(Some(POLL))?
+                && let Some((commands, tickets)) = self.gather(POLL)?
             {
                 let (_, bytes) = self.propose(commands);
                 proposal = Some(Proposal { serial: self.serial, bytes, tickets, sent: None });
@@ -281,17 +298,12 @@ impl<T: Send + 'static> Committer<T> {
 
     /// Waits for a command, then takes all that have arrived, up to a batch's bounds.
     #[allow(clippy::type_complexity, reason = "two lists side by side, by index")]
-    fn gather(
-        &self,
-        wait: Option<Duration>,
-    ) -> Result<Option<(Vec<Command>, Vec<Option<T>>)>, Stopped> {
-        let first = match wait {
-            None => self.inbox.recv().map_err(|_| Stopped::Closed)?,
-            Some(wait) => match self.inbox.recv_timeout(wait) {
-                Ok(first) => first,
-                Err(RecvTimeoutError::Timeout) => return Ok(None),
-                Err(RecvTimeoutError::Disconnected) => return Err(Stopped::Closed),
-            },
+    fn gather(&self, wait: Duration) -> Result<Option<(Vec<Command>, Vec<Option<T>>)>, Stopped> {
+        let first = match self.inbox.recv_timeout(wait) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) if self.gauge.stopped() => return Err(Stopped::Closed),
+            Err(RecvTimeoutError::Timeout) => return Ok(None),
+            Err(RecvTimeoutError::Disconnected) => return Err(Stopped::Closed),
         };
         let mut weight = first.weight;
         let mut gathered = VecDeque::from([first]);

@@ -5,16 +5,16 @@
 //! above is the same on all of them. One contract suite (`tests/journal_contract.rs`) holds them.
 
 mod commit;
-mod local;
-mod memory;
+// mod local;
+// mod memory;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
 pub use commit::{Committer, Inbox, QueueLimits, Stopped, Told};
-pub use local::Local;
-pub use memory::{Faults, MemoryCluster, MemoryJournal};
+// pub use local::Local;
+// pub use memory::{Faults, MemoryCluster, MemoryJournal};
 
 use crate::log::rows::Writes;
 use crate::wire::{Id, Level};
