@@ -4,4 +4,5 @@
 //! `wire` · `limit` → `log` · `connection` · `view` → `store` → `journal` → `channel` → `auth` ·
 //! `gateway` · `admin` → `node` → `cli`. `docs/architecture.md` follows a record through them.
 
+pub mod limit;
 pub mod wire;
