@@ -4,5 +4,6 @@
 //! `wire` · `limit` → `log` · `connection` · `view` → `store` → `journal` → `channel` → `auth` ·
 //! `gateway` · `admin` → `node` → `cli`. `docs/architecture.md` follows a record through them.
 
+pub mod auth;
 pub mod limit;
 pub mod wire;
