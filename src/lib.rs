@@ -5,5 +5,7 @@
 //! `gateway` · `admin` → `node` → `cli`. `docs/architecture.md` follows a record through them.
 
 pub mod auth;
+pub mod cli;
 pub mod limit;
+pub mod node;
 pub mod wire;

@@ -2,7 +2,7 @@
 
 use super::grant::{Grant, Grants};
 use super::key::{KeyError, Signer};
-use super::token::{Claims, Date};
+use super::token::{Audience, Claims, Date};
 use crate::wire::MAX_OFFSET;
 
 /// The user that one without a token is taken for, where the node runs with `--dev`.
@@ -20,18 +20,22 @@ pub struct DevUser {
     pub token: String,
 }
 
-/// Makes up a user, and a token for it.
+/// Makes up a user, and a token for it, meant for that audience.
 ///
 /// # Errors
 /// [`KeyError::Signing`].
-pub fn dev_user(signer: &Signer, now_ms: u64) -> Result<DevUser, KeyError> {
+pub fn dev_user(
+    signer: &Signer,
+    audience: Option<&String>,
+    now_ms: u64,
+) -> Result<DevUser, KeyError> {
     let user = format!("{ANONYMOUS}-{:016x}", rand::random::<u64>());
     let token = signer.sign(&Claims {
         sub: user.clone(),
         exp: Date::from_ms(now_ms.saturating_add(LIFE_MS)),
         nbf: None,
         iat: Some(Date::from_ms(now_ms)),
-        aud: None,
+        aud: audience.cloned().map(Audience::One),
         jti: None,
         grants: vec![Grant::everything()],
     })?;

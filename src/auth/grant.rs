@@ -189,8 +189,8 @@ impl Grants {
     }
 }
 
-/// Whether a name is one that a user may have.
-pub(super) fn is_user(name: &str) -> bool {
+/// Whether a name is one that a user may have: 1 to 128 bytes, no control characters.
+pub fn is_user(name: &str) -> bool {
     (1..=MAX_USER_BYTES).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 

@@ -154,6 +154,13 @@ impl Key {
         self.id.as_deref()
     }
 
+    /// The same secret as a signer; none for a public key, which cannot sign.
+    pub fn signer(&self) -> Option<Signer> {
+        let secret = self.key.try_get_as_bytes().ok()?;
+        let symmetric = self.algorithm == Algorithm::HS256;
+        symmetric.then(|| Signer::from_secret(self.id.clone(), secret).ok())?
+    }
+
     /// The one algorithm that it verifies.
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm

@@ -16,7 +16,7 @@ mod revoke;
 mod token;
 
 pub use dev::{ANONYMOUS, DevUser, dev_user};
-pub use grant::{Can, Grant, Grants, MAX_GRANTS, MAX_USER_BYTES, Rights};
+pub use grant::{Can, Grant, Grants, MAX_GRANTS, MAX_USER_BYTES, Rights, is_user};
 pub use key::{Algorithm, Key, KeyError, MAX_KEYS, MIN_SECRET_BYTES, Signer};
 pub use origin::{BadOrigin, Origins};
 pub use revoke::{Full, MAX_REVOCATIONS, Revocation, Revocations, Whom};
@@ -91,13 +91,13 @@ pub struct Authority {
     verifier: Verifier,
     revocations: Revocations,
     origins: Origins,
-    dev: bool,
+    dev: Option<Signer>,
 }
 
 impl Authority {
-    /// Believes what that verifier believes; nobody is revoked yet. With `dev`, one who brings no
-    /// token is taken for the user [`ANONYMOUS`].
-    pub fn new(verifier: Verifier, origins: Origins, dev: bool) -> Self {
+    /// Believes what that verifier believes; nobody is revoked yet. With `dev`, whose tokens the
+    /// verifier has to believe, one who brings no token is taken for the user [`ANONYMOUS`].
+    pub fn new(verifier: Verifier, origins: Origins, dev: Option<Signer>) -> Self {
         Self { verifier, revocations: Revocations::default(), origins, dev }
     }
 
@@ -108,7 +108,7 @@ impl Authority {
     pub fn authenticate(&self, token: Option<&str>, now_ms: u64) -> Result<Grants, AuthError> {
         let grants = match token {
             Some(token) => self.verifier.verify(token, now_ms)?,
-            None if self.dev => dev::anonymous(now_ms),
+            None if self.dev.is_some() => dev::anonymous(now_ms),
             None => return Err(AuthError::Missing),
         };
         self.revocations.check(&grants)?;
@@ -122,6 +122,15 @@ impl Authority {
     pub fn recheck(&self, grants: &Grants, now_ms: u64) -> Result<(), AuthError> {
         self.revocations.check(grants)?;
         if now_ms >= grants.expires_ms { Err(AuthError::Expired) } else { Ok(()) }
+    }
+
+    /// Makes up a user with every right, and its token; none but in development.
+    ///
+    /// # Errors
+    /// [`KeyError::Signing`].
+    pub fn dev_user(&self, now_ms: u64) -> Result<Option<DevUser>, KeyError> {
+        let audience = self.verifier.audience().first();
+        self.dev.as_ref().map(|signer| dev_user(signer, audience, now_ms)).transpose()
     }
 
     /// Who may no longer come in.
@@ -146,7 +155,8 @@ mod tests {
         let key = Key::from_secret(None, secret).unwrap();
         let signer = Signer::from_secret(None, secret).unwrap();
         let verifier = Verifier::new(vec![key], vec![], 5).unwrap();
-        (Authority::new(verifier, Origins::parse(&[], dev).unwrap(), dev), signer)
+        let origins = Origins::parse(&[], dev).unwrap();
+        (Authority::new(verifier, origins, dev.then(|| signer.clone())), signer)
     }
 
     #[test]
@@ -162,18 +172,19 @@ mod tests {
     #[test]
     fn a_dev_user_can_come_in_and_is_somebody() {
         let (authority, signer) = authority(true);
-        let one = dev_user(&signer, NOW).unwrap();
-        let other = dev_user(&signer, NOW).unwrap();
+        let one = authority.dev_user(NOW).unwrap().unwrap();
+        let other = dev_user(&signer, None, NOW).unwrap();
         assert_ne!(one.user, other.user);
         let grants = authority.authenticate(Some(&one.token), NOW).unwrap();
         assert_eq!(grants.user, one.user);
         assert!(Can::ALL.iter().all(|can| grants.allows("a/b", *can)));
+        assert_eq!(self::authority(false).0.dev_user(NOW), Ok(None));
     }
 
     #[test]
     fn a_revocation_ends_what_was_granted() {
         let (authority, signer) = authority(false);
-        let user = dev_user(&signer, NOW).unwrap();
+        let user = dev_user(&signer, None, NOW).unwrap();
         let grants = authority.authenticate(Some(&user.token), NOW).unwrap();
         authority.recheck(&grants, NOW).unwrap();
         let before = authority.revocations().generation();
@@ -187,7 +198,7 @@ mod tests {
     #[test]
     fn grants_end_when_their_token_does() {
         let (authority, signer) = authority(false);
-        let user = dev_user(&signer, NOW).unwrap();
+        let user = dev_user(&signer, None, NOW).unwrap();
         let grants = authority.authenticate(Some(&user.token), NOW).unwrap();
         authority.recheck(&grants, grants.expires_ms - 1).unwrap();
         assert_eq!(authority.recheck(&grants, grants.expires_ms), Err(AuthError::Expired));

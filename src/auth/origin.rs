@@ -29,6 +29,11 @@ pub struct Origins {
 }
 
 impl Origins {
+    /// No page at all.
+    pub const fn none() -> Self {
+        Self { any: false, local: false, listed: Vec::new() }
+    }
+
     /// The origins listed; `*` means any. With `dev`, also pages of this machine on any port.
     ///
     /// # Errors
@@ -37,7 +42,7 @@ impl Origins {
         if list.len() > MAX_ORIGINS {
             return Err(BadOrigin::TooMany);
         }
-        let mut origins = Self { any: false, local: dev, listed: Vec::new() };
+        let mut origins = Self { local: dev, ..Self::none() };
         for origin in list {
             if origin == "*" {
                 origins.any = true;

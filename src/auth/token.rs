@@ -157,6 +157,11 @@ impl Verifier {
         Ok(Self { keys, audience, leeway_ms: leeway_seconds * 1_000 })
     }
 
+    /// The audience that a token must name; empty: any or none.
+    pub fn audience(&self) -> &[String] {
+        &self.audience
+    }
+
     /// What a token allows, at `now_ms` milliseconds since 1970. Revocations are not looked at:
     /// that is [`super::Authority::authenticate`].
     ///
