@@ -65,7 +65,8 @@ impl Algorithm {
 pub enum KeyError {
     /// A short secret can be guessed.
     #[error(
-        "a secret for HS256 needs at least {MIN_SECRET_BYTES} bytes, this one has {0}: make one with `openssl rand -hex 32`"
+        "a secret for HS256 needs at least {MIN_SECRET_BYTES} bytes, this one has {0}: make one \
+         with `openssl rand -hex 32`"
     )]
     ShortSecret(usize),
     /// HS256 has secrets, the others have key pairs.
@@ -78,7 +79,8 @@ pub enum KeyError {
     NotPublic(&'static str),
     /// The file holds something else.
     #[error(
-        "not a private key for {0}: a PEM file that begins with -----BEGIN PRIVATE KEY----- is needed"
+        "not a private key for {0}: a PEM file that begins with -----BEGIN PRIVATE KEY----- is \
+         needed"
     )]
     NotPrivate(&'static str),
     /// A private key where a public one belongs: it should not lie on a server that only verifies.

@@ -111,7 +111,8 @@ pub enum TokenError {
     Key(#[from] KeyError),
     /// No key of the configuration can sign.
     #[error(
-        "no configured key can sign: give --secret-file, or --private-key-file and --algorithm, or --dev"
+        "no configured key can sign: give --secret-file, or --private-key-file and --algorithm, or \
+         --dev"
     )]
     NoSigner,
     /// A flag does not say what it should.

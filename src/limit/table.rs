@@ -179,7 +179,8 @@ limits! {
             "active connections of a user on one device";
         appends_per_user_second: u32 = 5_000, 1 => 10_000_000, PerSecond, Rate, own,
             "appends of a user, over all its connections";
-        append_bytes_per_user_second: u64 = 8 * MIB as u64, KIB => 64 * GIB, BytesPerSecond, Rate, own,
+        append_bytes_per_user_second: u64 = 8 * MIB as u64, KIB => 64 * GIB,
+            BytesPerSecond, Rate, own,
             "bytes of a user's appends, over all its connections";
         writers_per_hello: u32 = 16, 1 => 1_024, Count, BadFrame, own,
             "writers that one Hello may speak for";

@@ -155,8 +155,14 @@ pub struct Problem {
 
 /// All that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.iter().map(|problem| format!("{}: {}", problem.place, problem.message)).collect::<Vec<_>>().join("\n"))]
+#[error("{}", lines(.0))]
 pub struct ConfigError(pub Vec<Problem>);
+
+/// One line per problem.
+fn lines(problems: &[Problem]) -> String {
+    let line = |problem: &Problem| format!("{}: {}", problem.place, problem.message);
+    problems.iter().map(line).collect::<Vec<_>>().join("\n")
+}
 
 /// A checked configuration with the source of each value.
 #[derive(Clone)]
