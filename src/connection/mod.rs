@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limit::Limits;
 use crate::log::rows::{Cache, Io, Key, RowsError, Table};
 use crate::log::{Logs, Moment, Trimmed};
 use crate::wire::{Code, Id, Reason, Refusal};
@@ -42,6 +43,26 @@ pub struct Budgets {
     pub activate_after: u32,
     /// Bytes of a client-made snapshot.
     pub snapshot_bytes: u64,
+}
+
+impl From<&Limits> for Budgets {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            connections_per_user: limits.connections_per_user,
+            active_per_user: limits.active_per_user,
+            active_per_device: limits.active_per_device,
+            active_total: limits.active_total,
+            subscriptions: limits.subscriptions,
+            activate_after: limits.activate_after_ms,
+            snapshot_bytes: limits.snapshot_bytes,
+        }
+    }
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self::from(&Limits::DEFAULT)
+    }
 }
 
 /// Something that happened to connections or logs; nodes tell those whom it concerns.

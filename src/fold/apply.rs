@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{Batch, Command, FOLD_VERSION, Header, Known, Settings};
 use crate::connection::{
-    Attached, Attachment, Budgets, Connections, Event, NodeRow, Opened, Subscribe,
+    Attached, Attachment, Connections, Event, NodeRow, Opened, Subscribe,
 };
 use crate::log::rows::{Cache, Io, Rows, RowsError, Table, Writes};
 use crate::log::{Appended, Logs, Moment, Trimmed, Writer};
@@ -584,18 +584,4 @@ fn forget_writer(
     writers.forget(&id);
     io.remove(Table::Writers, id.0.to_vec());
     Ok(Reply::Done)
-}
-
-impl Default for Budgets {
-    fn default() -> Self {
-        Self {
-            connections_per_user: 100,
-            active_per_user: 20,
-            active_per_device: 8,
-            active_total: 1_000_000,
-            subscriptions: 1_000,
-            activate_after: 2_000,
-            snapshot_bytes: 64 << 20,
-        }
-    }
 }

@@ -7,12 +7,11 @@
 mod append;
 mod row;
 pub mod rows;
-mod rule;
 mod snapshot;
 
 pub use append::{Appended, Appends, Entry, MAX_HEAD, Moment, entry_hash};
 pub use row::{LogRow, MAX_IN_FLIGHT, OutcomeRow, SnapshotAt, Stored, Writer, WriterRow};
-pub use rule::Rule;
+pub use crate::limit::Rule;
 pub use snapshot::{MAX_UPLOAD_PARTS, Part};
 
 use crate::wire::{Code, GapReason, Refusal, SnapshotRule, Target, name};
