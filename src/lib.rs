@@ -6,5 +6,7 @@
 
 pub mod connection;
 pub mod fold;
+pub mod journal;
 pub mod log;
+pub mod store;
 pub mod wire;
