@@ -9,6 +9,7 @@ pub mod channel;
 pub mod cli;
 pub mod connection;
 pub mod fold;
+pub mod gateway;
 pub mod journal;
 pub mod limit;
 pub mod log;

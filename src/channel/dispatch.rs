@@ -21,7 +21,7 @@ use crate::journal::{Inbox, Told};
 use crate::log::{Rule, Stored};
 use crate::wire::{
     Code, Done, Encoding, Ended, Id, Met, Reason, Refusal, Refused, ServerFrame, SnapshotRule,
-    SnapshotWanted, State, Unsubscribed, Welcome,
+    SnapshotWanted, State, Welcome,
 };
 
 /// Subscribers written to in one slice.
@@ -72,6 +72,7 @@ pub struct Dispatcher {
     activate_after: u32,
     rules: Vec<Rule>,
     turns: VecDeque<Turn>,
+    now: u64,
 }
 
 /// A log whose subscribers are being written to.
@@ -123,7 +124,7 @@ impl Dispatcher {
         rules: Vec<Rule>,
     ) -> Self {
         let turns = VecDeque::new();
-        Self { hub, inbox, node, incarnation, activate_after, rules, turns }
+        Self { hub, inbox, node, incarnation, activate_after, rules, turns, now: 0 }
     }
 
     /// Works until the committing thread is gone.
@@ -134,12 +135,13 @@ impl Dispatcher {
             } else {
                 told.try_recv()
             };
+            self.now = clock();
             match next {
                 Ok(told) => self.take(told),
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => return,
             }
-            self.slice(clock());
+            self.slice();
         }
     }
 
@@ -177,7 +179,7 @@ impl Dispatcher {
     }
 
     /// Writes one slice of one log's new records; then the next log has its turn.
-    fn slice(&mut self, now: u64) {
+    fn slice(&mut self) {
         let Some(Turn { watch, going }) = self.turns.pop_front() else { return };
         let mut watched = watch.lock();
         let Some(mut going) = going.or_else(|| begin(&self.hub, &watch, &mut watched)) else {
@@ -189,7 +191,7 @@ impl Dispatcher {
         let upto = watched.sockets.len().min(going.next + SLICE);
         for socket in watched.sockets.get(going.next..upto).unwrap_or_default().iter().flatten() {
             let message = going.message(watch.log, socket.encoding, &self.hub);
-            match socket.offer(watch.log, going.base, end, &message, now) {
+            match socket.offer(watch.log, going.base, end, &message, self.now) {
                 Offered::Sent => delivered += 1,
                 Offered::Gone => socket.wake(),
                 Offered::Waits => {
@@ -218,12 +220,7 @@ impl Dispatcher {
     }
 
     /// Whether the log's tail has grown long since its newest snapshot, and since the last asking.
-    fn wants_snapshot(
-        &self,
-        watch: &Watch,
-        watched: &mut super::hub::Watched,
-        end: u64,
-    ) -> bool {
+    fn wants_snapshot(&self, watch: &Watch, watched: &mut super::hub::Watched, end: u64) -> bool {
         if watch.rule != SnapshotRule::Client {
             return false;
         }
@@ -284,6 +281,7 @@ impl Dispatcher {
         let mut inner = socket.lock();
         inner.generation = generation;
         inner.active = inactive.is_none();
+        inner.activate_at = self.now + u64::from(self.activate_after);
         let gone = inner.closing;
         for writer in attached.writers {
             welcome.writers.push(writer.mark);
@@ -310,6 +308,7 @@ impl Dispatcher {
             // Its task may have left before it was admitted.
             self.hub.leave(socket);
         }
+        socket.wake();
         self.hub.schedule(socket);
     }
 
@@ -366,16 +365,10 @@ impl Dispatcher {
     }
 
     fn ended(&self, socket: &Arc<Socket>, logs: &[u64], request: u32, reason: Ended) {
-        let frames: Vec<_> = (logs.iter())
-            .map(|log| {
-                self.hub.drop_sub(socket, *log);
-                ServerFrame::Unsubscribed(Unsubscribed { request, log: *log, reason })
-            })
-            .collect();
-        if frames.is_empty() {
+        if logs.is_empty() && request != 0 {
             socket.send(&[ServerFrame::Done(Done { request })]);
         }
-        socket.send(&frames);
+        self.hub.end(socket, logs, request, reason);
     }
 
     /// Something that concerns others than who asked.
@@ -430,6 +423,7 @@ impl Dispatcher {
             }
             inner.generation = generation;
             inner.active = false;
+            inner.activate_at = self.now + u64::from(self.activate_after);
         }
         self.hub.drop_subs(&socket);
         socket.send(&[self.state(reason, generation)]);
@@ -476,7 +470,8 @@ fn begin(hub: &Hub, watch: &Watch, watched: &mut super::hub::Watched) -> Option<
         Some(stored) => stored,
         None if watched.tail.end() > base => {
             let read = hub.store.records(watch.log, base, SLICE, DELIVERY_BYTES);
-            let read = read.inspect_err(|error| tracing::error!(%error, "a tail could not be read"));
+            let read =
+                read.inspect_err(|error| tracing::error!(%error, "a tail could not be read"));
             let read = read.ok()?;
             if read.first().is_none_or(|(first, _)| *first != base) {
                 // Trimmed meanwhile; whoever stood there reads on by itself and is told of a gap.
@@ -509,8 +504,7 @@ fn ask_for_snapshot(watch: &Watch, end: u64) {
 }
 
 fn refuse(socket: &Socket, request: u32, refused: Vec<(String, Refusal)>) {
-    let frame = |(name, refusal)| {
-        ServerFrame::Refused(Refused { request, name: Some(name), refusal })
-    };
+    let frame =
+        |(name, refusal)| ServerFrame::Refused(Refused { request, name: Some(name), refusal });
     socket.send(&refused.into_iter().map(frame).collect::<Vec<_>>());
 }

@@ -14,7 +14,7 @@ use super::socket::{Closing, Inner, Phase, Socket, Sub};
 use super::tail::{Tail, TailBudget};
 use crate::connection::Opened;
 use crate::store::Store;
-use crate::wire::{Code, Id, SnapshotRule};
+use crate::wire::{Code, Cursor, Ended, Id, Refused, ServerFrame, SnapshotRule, Unsubscribed};
 
 /// Bounds of a hub.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +25,8 @@ pub struct HubLimits {
     pub tail_bytes_per_log: usize,
     /// Milliseconds of silence before a ping; twice that, and the socket is closed.
     pub ping_interval: u64,
+    /// Milliseconds that a socket stays after its token has ended.
+    pub refresh_grace: u64,
 }
 
 /// A log that sockets here are subscribed to.
@@ -190,7 +192,10 @@ impl Hub {
             let mut inner = socket.lock();
             inner.behind.clear();
             inner.announce.clear();
-            std::mem::take(&mut inner.subs)
+            let subs = std::mem::take(&mut inner.subs);
+            let acked = |(log, sub): (&u64, &Sub)| Some(Cursor { log: *log, next: sub.acked? });
+            inner.last = subs.iter().filter_map(acked).collect();
+            subs
         };
         for (_, sub) in subs {
             self.unwatch(&sub);
@@ -205,6 +210,17 @@ impl Hub {
             inner.subs.remove(&log)
         };
         sub.as_ref().map(|sub| self.unwatch(sub)).is_some()
+    }
+
+    /// Ends subscriptions of a socket at once, and tells it.
+    pub fn end(&self, socket: &Socket, logs: &[u64], request: u32, reason: Ended) {
+        let frames: Vec<_> = (logs.iter())
+            .map(|log| {
+                self.drop_sub(socket, *log);
+                ServerFrame::Unsubscribed(Unsubscribed { request, log: *log, reason })
+            })
+            .collect();
+        socket.send(&frames);
     }
 
     fn unwatch(&self, sub: &Sub) {
@@ -321,22 +337,38 @@ impl Hub {
 
     /// Sockets with cursors to commit, since the last round.
     pub fn take_moved(&self) -> Vec<Arc<Socket>> {
-        let moved =
-            std::mem::take(&mut *self.moved.lock().unwrap_or_else(PoisonError::into_inner));
+        let moved = std::mem::take(&mut *self.moved.lock().unwrap_or_else(PoisonError::into_inner));
         moved.iter().for_each(|socket| socket.moved.store(false, Ordering::Release));
         moved
     }
 
-    /// Pings who has been silent, closes who has been silent for too long.
+    /// Pings who has been silent, closes who has been silent for too long; tells whose token has
+    /// ended, and closes who brought no other in time.
     pub fn sweep(&self, now: u64) {
-        let interval = self.limits.ping_interval;
+        let HubLimits { ping_interval, refresh_grace, .. } = self.limits;
         self.each(|socket| {
             let silent = now.saturating_sub(socket.heard.load(Ordering::Relaxed));
-            if silent > 2 * interval {
+            if silent > 2 * ping_interval {
                 socket.close(&Closing::new(Code::Silent));
-            } else if silent > interval && !socket.pinged.swap(true, Ordering::Relaxed) {
-                let ping = crate::wire::Ping { nonce: now };
-                socket.send(&[crate::wire::ServerFrame::Ping(ping)]);
+            } else if silent > ping_interval && !socket.pinged.swap(true, Ordering::Relaxed) {
+                socket.send(&[ServerFrame::Ping(crate::wire::Ping { nonce: now })]);
+            }
+            let (expires, told) = {
+                let mut inner = socket.lock();
+                let expires = inner.grants.expires();
+                let ended = expires != 0 && now >= expires;
+                (expires, ended.then(|| std::mem::replace(&mut inner.told_expired, true)))
+            };
+            match told {
+                Some(true) if now >= expires + refresh_grace => {
+                    socket.close(&Closing::new(Code::TokenExpired));
+                }
+                Some(false) => {
+                    let refusal = Code::TokenExpired.into();
+                    let refused = Refused { request: 0, name: None, refusal };
+                    socket.send(&[ServerFrame::Refused(refused)]);
+                }
+                _ => {}
             }
         });
     }

@@ -14,8 +14,8 @@ use super::hub::{Hub, Watch};
 use super::socket::{Closing, Inner, Phase, Socket};
 use super::way::Wrote;
 use crate::connection::{BaseFrom, Opened, Wanted, open};
+use crate::log::rows::RowsError;
 use crate::log::{SnapshotAt, Stored};
-use crate::store::StoreError;
 use crate::wire::{
     Answers, BaseAt, Code, Gap, GapReason, Reset, ResetReason, ServerFrame, SnapshotRule, Start,
     Subscribed,
@@ -109,7 +109,7 @@ enum Slice {
     Reopen(Box<Opened>),
 }
 
-fn turn(hub: &Arc<Hub>, socket: &Arc<Socket>, now: u64) -> Result<(), StoreError> {
+fn turn(hub: &Arc<Hub>, socket: &Arc<Socket>, now: u64) -> Result<(), RowsError> {
     let Some(job) = next_job(socket, now) else { return Ok(()) };
     let slice = read(hub, &job, socket)?;
     if let Slice::Empty = slice {
@@ -218,7 +218,16 @@ fn tell_opened(opened: &Opened, request: u32, frames: &mut Vec<ServerFrame>) {
     let reset = opened.reset.is_some();
     let name = opened.name.clone();
     frames.push(ServerFrame::Subscribed(Subscribed {
-        request, name, log, priority, rule, start, head, cursor, complete, reset,
+        request,
+        name,
+        log,
+        priority,
+        rule,
+        start,
+        head,
+        cursor,
+        complete,
+        reset,
     }));
     if let Some(reason) = opened.reset {
         let base = opened.base.as_ref().map(|base| match base {
@@ -249,18 +258,16 @@ fn finish(socket: &Socket, inner: &mut Inner, write: impl FnOnce(&mut Inner) -> 
     wrote
 }
 
-fn read(hub: &Hub, job: &Job, socket: &Socket) -> Result<Slice, StoreError> {
+fn read(hub: &Hub, job: &Job, socket: &Socket) -> Result<Slice, RowsError> {
     match &job.what {
         What::Records => read_records(hub, job, socket),
         What::Latest { offset, after } => {
-            let page =
-                hub.store.latest_page(job.log, after.as_deref(), *offset, DELIVERY_BYTES)?;
+            let page = hub.store.latest_page(job.log, after.as_deref(), *offset, DELIVERY_BYTES)?;
             let last = page.next.is_none();
             // Read after the page: whatever the page left out lies below this head.
             let head = hub.store.log_row(job.log)?.map_or(job.cursor, |row| row.head);
-            let message = encode::base_records(
-                job.log, *offset, &page.entries, last, head, socket.encoding,
-            );
+            let message =
+                encode::base_records(job.log, *offset, &page.entries, last, head, socket.encoding);
             let phase = match page.next {
                 Some(after) => Phase::Latest { offset: *offset, after: Some(after) },
                 None => Phase::Behind,
@@ -284,7 +291,7 @@ fn read(hub: &Hub, job: &Job, socket: &Socket) -> Result<Slice, StoreError> {
     }
 }
 
-fn read_records(hub: &Hub, job: &Job, socket: &Socket) -> Result<Slice, StoreError> {
+fn read_records(hub: &Hub, job: &Job, socket: &Socket) -> Result<Slice, RowsError> {
     let tail = job.watch.lock().tail.read(job.cursor, DELIVERY_BYTES);
     let (first, stored) = match tail {
         Some(stored) => (job.cursor, stored),
@@ -315,7 +322,7 @@ fn read_records(hub: &Hub, job: &Job, socket: &Socket) -> Result<Slice, StoreErr
 }
 
 /// A newer snapshot took the place of the one that was being sent.
-fn reopen(hub: &Hub, job: &Job) -> Result<Slice, StoreError> {
+fn reopen(hub: &Hub, job: &Job) -> Result<Slice, RowsError> {
     let Some(row) = hub.store.log_row(job.log)? else { return Ok(Slice::Empty) };
     let wanted = Wanted {
         have: None,

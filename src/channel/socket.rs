@@ -101,6 +101,12 @@ pub(super) struct Inner {
     /// Delivery is held: the token ended, or was revoked.
     pub held: bool,
     pub closing: bool,
+    /// Whether the client was told that its token has ended.
+    pub told_expired: bool,
+    /// Before this, on the node's clock, it may not ask to be activated.
+    pub activate_at: u64,
+    /// Cursors of subscriptions that ended with the socket, still to be committed.
+    pub last: Vec<Cursor>,
     epochs: u64,
 }
 
@@ -183,6 +189,9 @@ impl Socket {
             active: false,
             held: false,
             closing: false,
+            told_expired: false,
+            activate_at: 0,
+            last: Vec::new(),
             epochs: 0,
         };
         Arc::new(Self {
@@ -280,10 +289,10 @@ impl Socket {
             return;
         }
         inner.closing = true;
-        let frame = ServerFrame::Bye(Bye { code, message: message.clone(), reconnect, after });
+        let frame = ServerFrame::Bye(Bye { code, message, reconnect, after });
         let bye = control(&[frame], self.encoding);
         if inner.way.reply(bye, &*self.tcp) != Wrote::Broken {
-            inner.way.reply(ws_close(number, &message), &*self.tcp);
+            inner.way.reply(ws_close(number, code.name()), &*self.tcp);
         }
         drop(inner);
         self.wake();
@@ -351,6 +360,27 @@ impl Socket {
         (generation, acked.collect())
     }
 
+    /// Generation and cursors of a socket that is gone, for its last commit.
+    pub fn take_last(&self) -> (u64, Vec<Cursor>) {
+        let mut inner = self.lock();
+        (inner.generation, std::mem::take(&mut inner.last))
+    }
+
+    /// Closes without a word of its own: the client said it leaves.
+    pub fn close_quietly(&self) {
+        let mut inner = self.lock();
+        if !std::mem::replace(&mut inner.closing, true) {
+            inner.way.reply(ws_close(1000, ""), &*self.tcp);
+        }
+        drop(inner);
+        self.wake();
+    }
+
+    /// Before this, on the node's clock, it may not ask to be activated.
+    pub fn activate_at(&self) -> u64 {
+        self.lock().activate_at
+    }
+
     /// The name of a log it is subscribed to.
     pub fn name_of(&self, log: u64) -> Option<String> {
         self.lock().subs.get(&log).map(|sub| sub.watch.name.clone())
@@ -360,6 +390,7 @@ impl Socket {
     pub fn regrant(&self, grants: Arc<dyn Readable>) -> Vec<u64> {
         let mut inner = self.lock();
         inner.held = false;
+        inner.told_expired = false;
         inner.grants = grants;
         let lost = |sub: &Sub| !inner.grants.may_read(&sub.watch.name);
         inner.subs.iter().filter(|(_, sub)| lost(sub)).map(|(log, _)| *log).collect()

@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::command::{Batch, Command, FOLD_VERSION, Header, Known, Settings};
-use crate::connection::{
-    Attached, Attachment, Connections, Event, NodeRow, Opened, Subscribe,
-};
+use crate::connection::{Attached, Attachment, Connections, Event, NodeRow, Opened, Subscribe};
 use crate::log::rows::{Cache, Io, Rows, RowsError, Table, Writes};
 use crate::log::{Appended, Logs, Moment, Trimmed, Writer};
 use crate::wire::{Answers, Code, Id, Level, Pattern, Refusal};

@@ -53,8 +53,10 @@ pub async fn serve(accepting: Accepting, gate: Arc<Gate>, more: axum::Router) {
             async move { upgrade(gate, request) }
         })
     };
-    let router =
-        axum::Router::new().route("/v1/connect", connect).merge(more).merge(http::router(Arc::clone(&gate)));
+    let router = axum::Router::new()
+        .route("/v1/connect", connect)
+        .merge(more)
+        .merge(http::router(Arc::clone(&gate)));
     let most = gate.limits.sockets as usize + PLAIN_CONNECTIONS;
     let connections = Arc::new(tokio::sync::Semaphore::new(most));
     loop {
@@ -123,9 +125,11 @@ fn upgrade(gate: Arc<Gate>, mut request: Request<Body>) -> Response<Body> {
 /// Decides on a handshake before anything is done for it: the key and the encoding.
 fn admit(gate: &Gate, headers: &HeaderMap) -> Result<(Vec<u8>, Encoding), Refusal> {
     let has = |name, want: &str| {
-        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).any(|value| {
-            value.split(',').any(|token| token.trim().eq_ignore_ascii_case(want))
-        })
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case(want)))
     };
     let bad = |message| Refusal::because(Code::BadRequest, message);
     if !has(header::UPGRADE, "websocket") || !has(header::CONNECTION, "upgrade") {

@@ -188,14 +188,20 @@ async fn greet(
         }
         (token, _) => token.as_deref(),
     };
-    let grants = gate.authority.authenticate(token, now).map_err(|e| Closing::from(Refusal::from(e)))?;
+    let grants =
+        gate.authority.authenticate(token, now).map_err(|e| Closing::from(Refusal::from(e)))?;
     let (attach, welcome) = prepare(gate, hello, &grants, made, now);
     let grants = Arc::new(TokenGrants(grants));
     let window = u64::from(welcome.limits.window);
     let user = attach.user.clone();
     let socket = Socket::new(
-        gate.hub.number(), attach.connection, user, encoding, Arc::clone(tcp),
-        Arc::clone(&grants) as _, window,
+        gate.hub.number(),
+        attach.connection,
+        user,
+        encoding,
+        Arc::clone(tcp),
+        Arc::clone(&grants) as _,
+        window,
     );
     socket.hear(now);
     let (gate, rate) = (Arc::clone(gate), gate.rates.socket());
@@ -237,8 +243,7 @@ fn prepare(
         writers: Vec::new(),
     };
     let (user, read) = (grants.user.clone(), readable(grants));
-    let attach =
-        Attach { connection, user, device, client, visible, cloning, writers, open, read };
+    let attach = Attach { connection, user, device, client, visible, cloning, writers, open, read };
     (attach, welcome)
 }
 

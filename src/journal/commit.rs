@@ -100,7 +100,12 @@ impl<T> Inbox<T> {
     /// # Errors
     /// `overloaded` when too much waits, `failed` when the node is going down. The ticket is
     /// dropped then, so that whoever holds its other end learns of it too.
-    pub fn submit(&self, command: Command, weight: usize, ticket: Option<T>) -> Result<(), Refusal> {
+    pub fn submit(
+        &self,
+        command: Command,
+        weight: usize,
+        ticket: Option<T>,
+    ) -> Result<(), Refusal> {
         let weight = weight + 64;
         if self.gauge.stopped() {
             return Err(Code::Failed.into());
@@ -109,7 +114,8 @@ impl<T> Inbox<T> {
         let sent = if waiting + weight > self.gauge.most_bytes {
             Err(Code::Overloaded)
         } else {
-            self.sender.try_send(Submitted { command, weight, ticket }).map_err(|error| match error {
+            self.sender.try_send(Submitted { command, weight, ticket }).map_err(|error| match error
+            {
                 TrySendError::Full(_) => Code::Overloaded,
                 TrySendError::Disconnected(_) => Code::Failed,
             })

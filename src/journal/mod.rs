@@ -5,16 +5,16 @@
 //! above is the same on all of them. One contract suite (`tests/journal_contract.rs`) holds them.
 
 mod commit;
-// mod local;
-// mod memory;
+mod local;
+mod memory;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
 pub use commit::{Committer, Inbox, QueueLimits, Stopped, Told};
-// pub use local::Local;
-// pub use memory::{Faults, MemoryCluster, MemoryJournal};
+pub use local::Local;
+pub use memory::{Faults, MemoryCluster, MemoryJournal};
 
 use crate::log::rows::Writes;
 use crate::wire::{Id, Level};
@@ -32,7 +32,9 @@ pub enum Order {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JournalError {
     /// Batches below `start` are gone: a store that has not folded them must be copied from another.
-    #[error("the journal begins at batch {start}; this store needs {wanted}: rebuild it from a copy")]
+    #[error(
+        "the journal begins at batch {start}; this store needs {wanted}: rebuild it from a copy"
+    )]
     Dropped {
         /// The first one kept.
         start: u64,
@@ -40,7 +42,9 @@ pub enum JournalError {
         wanted: u64,
     },
     /// The journal ends before what was folded: it has lost its tail.
-    #[error("the journal ends at batch {head}, before {wanted}: it lost batches; rebuild the store")]
+    #[error(
+        "the journal ends at batch {head}, before {wanted}: it lost batches; rebuild the store"
+    )]
     Lost {
         /// Its last one.
         head: u64,

@@ -9,9 +9,9 @@ mod row;
 pub mod rows;
 mod snapshot;
 
+pub use crate::limit::Rule;
 pub use append::{Appended, Appends, Entry, MAX_HEAD, Moment, entry_hash};
 pub use row::{LogRow, MAX_IN_FLIGHT, OutcomeRow, SnapshotAt, Stored, Writer, WriterRow};
-pub use crate::limit::Rule;
 pub use snapshot::{MAX_UPLOAD_PARTS, Part};
 
 use crate::wire::{Code, GapReason, Refusal, SnapshotRule, Target, name};

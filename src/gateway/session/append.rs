@@ -101,8 +101,7 @@ impl Session {
             return Some(Refusal::because(Code::BadRecord, bad.to_string()));
         }
         let most = self.gate.limits.record_bytes as usize;
-        (record.size() > most).then(|| {
-            Refusal::because(Code::TooLarge, format!("a record has at most {most} bytes"))
-        })
+        (record.size() > most)
+            .then(|| Refusal::because(Code::TooLarge, format!("a record has at most {most} bytes")))
     }
 }
