@@ -341,12 +341,8 @@ async fn talk(session: &mut Session, ws: &mut Ws, tcp: &TcpStream, encoding: Enc
                     socket.close(&broken(&error));
                     return;
                 }
-                Some(Ok(message)) => {
-                    if message.is_close() {
-                        return;
-                    }
-                    session.message(message, encoding);
-                }
+                // After a close frame the layer answers it and ends by itself.
+                Some(Ok(message)) => session.message(message, encoding),
             },
         }
         if !waits {

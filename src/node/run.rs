@@ -4,6 +4,7 @@
 //! Promise: on SIGTERM it drains: no new sockets, clients sent away at spread times, everything
 //! acknowledged kept. A failed sync, a damaged row or a broken journal stops it with an error.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -99,7 +100,10 @@ pub fn run(loaded: Loaded) -> ExitCode {
 fn log_to_stderr(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("HIGHWATER_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,fjall=warn,lsm_tree=warn"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // Fails only where a subscriber is set already, as in tests of this process.
     match format {
         LogFormat::Human => subscriber.try_init().ok(),
