@@ -96,6 +96,7 @@ pub(super) struct Inner {
     pub sent: u64,
     pub received: u64,
     pub window: u64,
+    pub reply_share: usize,
     pub generation: u64,
     pub active: bool,
     /// Delivery is held: the token ended, or was revoked.
@@ -165,7 +166,9 @@ pub(super) enum Offered {
 }
 
 impl Socket {
-    /// A socket whose client has said Hello.
+    /// A socket whose client has said Hello. `window` bounds unacknowledged deliveries,
+    /// `reply_share` the replies that may wait before its input is left unread; both in bytes.
+    #[allow(clippy::too_many_arguments, reason = "made in one place")]
     pub fn new(
         number: u64,
         connection: Id,
@@ -174,6 +177,7 @@ impl Socket {
         tcp: Arc<TcpStream>,
         grants: Arc<dyn Readable>,
         window: u64,
+        reply_share: usize,
     ) -> Arc<Self> {
         let inner = Inner {
             way: Way::default(),
@@ -185,6 +189,7 @@ impl Socket {
             sent: 0,
             received: 0,
             window,
+            reply_share,
             generation: 0,
             active: false,
             held: false,
@@ -245,7 +250,8 @@ impl Socket {
 
     /// Whether replies have filled their share: input is left unread until they drain.
     pub fn full(&self) -> bool {
-        self.lock().way.full()
+        let inner = self.lock();
+        inner.way.waiting() > inner.reply_share
     }
 
     /// Sends frames in order behind what waits.
@@ -309,6 +315,11 @@ impl Socket {
                 true
             }
         }
+    }
+
+    /// Bytes that wait to be written.
+    pub fn waiting(&self) -> usize {
+        self.lock().way.waiting()
     }
 
     /// Whether something waits to be written.

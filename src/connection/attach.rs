@@ -511,6 +511,9 @@ impl Connections {
         if generation.is_some_and(|generation| generation != row.generation) {
             return Ok(Err(Code::Stale.into()));
         }
+        if !row.active() {
+            return Ok(Err(Code::Inactive.into()));
+        }
         let Some(sub) = row.sub(log) else { return Ok(Err(Code::UnknownLog.into())) };
         let want = Wanted {
             have: None,

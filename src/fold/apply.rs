@@ -98,6 +98,8 @@ pub struct Applied {
     pub time: u64,
     /// A repeat: nothing was decided.
     pub repeat: bool,
+    /// Slots given out after it.
+    pub active: u64,
     /// What to commit.
     pub writes: Writes,
     /// What to tell.
@@ -242,7 +244,8 @@ impl Fold {
             }
         }
         self.save(&mut io);
-        Ok(Applied { batch: number, header, time: self.time, repeat, writes: io.writes, effects })
+        let (time, active) = (self.time, self.active());
+        Ok(Applied { batch: number, header, time, repeat, active, writes: io.writes, effects })
     }
 
     fn check(&self, batch: u64, header: &Header) -> Result<(), FoldError> {
