@@ -163,7 +163,7 @@ impl Writer {
 
     /// The client knows all answers below `oldest`. A claim past the mark counts up to it.
     pub fn confirm(&mut self, oldest: u64) {
-        let oldest = oldest.min(self.row.mark + 1);
+        let oldest = oldest.min(self.row.mark.saturating_add(1));
         if oldest <= self.row.oldest {
             return;
         }
