@@ -11,7 +11,9 @@ mod rule;
 mod snapshot;
 
 pub use append::{Appended, Appends, Entry, MAX_HEAD, Moment, entry_hash};
-pub use row::{LogRow, MAX_IN_FLIGHT, OutcomeRow, SnapshotAt, Stored, Writer, WriterRow};
+pub use row::{
+    LogRow, MARK_KEPT, MAX_IN_FLIGHT, OutcomeRow, SnapshotAt, Stored, Writer, WriterRow,
+};
 pub use rule::Rule;
 pub use snapshot::{MAX_UPLOAD_PARTS, MAX_UPLOADS, Part};
 
