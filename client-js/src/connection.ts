@@ -1,0 +1,766 @@
+/**
+ * The life of a connection as a machine without IO: inputs and the time go in, outputs come out.
+ *
+ * Drive it so: `handle(now, input)` for all that happens; when a turn ends, `flush(now)`, which
+ * puts what has come together (appends, subscriptions, acknowledgements) into few frames; then
+ * `poll()` until it answers undefined, carrying out each output; then a timer for `deadline()`,
+ * which comes back as a `tick`. Times are milliseconds of any clock that does not go back. It knows no socket, clock, storage or
+ * randomness of its own.
+ */
+
+import { Delivery, type Entry, type LogEvent, type Options } from './delivery.js';
+import { codeName, HighwaterError, isStop, isTransient, wantsToken } from './errors.js';
+import type {
+  Answers, Bye, ClientFrame, Cloning, Cursor, LogRecord, Met, Open, Reason, Refused, ServerFrame, Start,
+  State as StateFrame, Subscribed, Welcome,
+} from './frames.js';
+import { Writer, type Stored } from './writer.js';
+
+/** What a connection is doing, with the reason. */
+export type ConnectionState =
+  /** A socket is being opened or greeted. */
+  | { readonly state: 'connecting'; readonly attempt: number }
+  /** Attached, and sent every update. */
+  | {
+      readonly state: 'active';
+      readonly met: Met;
+      readonly generation: number;
+      readonly source?: string | undefined;
+    }
+  /** The socket was lost, or could not be had; tried again in `after` ms. */
+  | { readonly state: 'waiting'; readonly after: number; readonly error: HighwaterError }
+  /** Attached but sent nothing; may append; asked to be active again in `after` ms. */
+  | { readonly state: 'inactive'; readonly reason: Reason; readonly after: number }
+  /** Without a network (still tried now and then), or because the app asked for it. */
+  | { readonly state: 'offline'; readonly reason: 'network' | 'asked' }
+  /** Over: closed by the app, or coming back would not help. */
+  | { readonly state: 'stopped'; readonly error: HighwaterError };
+
+/** What happens outside. */
+export type Input =
+  /** Begin, also after `stopped`. */
+  | { type: 'start' }
+  /** The answer to the output `token`. */
+  | { type: 'token'; token?: string | undefined; error?: unknown }
+  | { type: 'opened' }
+  | { type: 'frame'; frame: ServerFrame; size: number }
+  /** The socket ended, with its close code if there was one. */
+  | { type: 'closed'; code?: number; reason?: string }
+  | { type: 'tick' }
+  /** A moment at which the socket may have died unseen (wake, page shown, network back). */
+  | { type: 'probe' }
+  | { type: 'network'; online: boolean }
+  | { type: 'visible'; visible: boolean }
+  | { type: 'activate' }
+  /** The app wants no socket for a while, or wants one again. */
+  | { type: 'offline'; offline: boolean }
+  | { type: 'cut' }
+  /** It cannot begin at all. */
+  | { type: 'fail'; error: HighwaterError }
+  | { type: 'close'; leave: boolean; forget: boolean };
+
+/** What is to be done outside, in this order. */
+export type Output =
+  | { type: 'connect' }
+  | { type: 'send'; frame: ClientFrame }
+  /** Close the socket; nothing of it may come in afterwards. */
+  | { type: 'disconnect' }
+  /** Get a token; it comes back as an input. */
+  | { type: 'token' }
+  /** Keep this token that the server made up, or forget the one that was kept. */
+  | { type: 'keep'; token: string | undefined }
+  /** The connection has another id from now on. */
+  | { type: 'renamed'; from: string; to: string }
+  | { type: 'state'; state: ConnectionState }
+  /** A log that the app has not opened came along (a clone, the back end). */
+  | { type: 'adopted'; log: Delivery }
+  | { type: 'log'; log: Delivery; event: LogEvent };
+
+export interface Config {
+  connection: string;
+  writer: string;
+  device?: string | undefined;
+  /** A token to begin with. */
+  token?: string | undefined;
+  /** Whether the output `token` can be answered. */
+  tokens: boolean;
+  /** Whether `token` was made up by a server in `--dev` and kept. */
+  kept: boolean;
+  visible: boolean;
+  cloning: Cloning;
+  /** Bytes of delivery that may be unacknowledged; 0: as the server likes. */
+  window: number;
+  /** Ask to be active again when the time told is over and the client is visible. */
+  activate: boolean;
+  /** Most actions without an answer. */
+  most: number;
+  /** From 0 to 1. */
+  random: () => number;
+  newId: () => string;
+  /** Size of a record as limits count it, and as a frame carries it, in bytes. Throws if bad. */
+  weigh: (record: LogRecord, if_head?: number) => { size: number; weight: number };
+}
+
+/** Throws where a name cannot be a log's: a frame with such a name would cost the socket. */
+const checkName = (name: string): void => {
+  const plain = (part: string): boolean => /^[\w.~-]+$/.test(part) && part !== '.' && part !== '..';
+  if (name.length <= 255 && name.split('/').every(plain)) return;
+  throw new HighwaterError(
+    'bad_name',
+    'a name has segments of A-Z a-z 0-9 _ . ~ - parted by /, none empty, . or .., at most 255 bytes',
+  );
+};
+
+export const VERSION = 'highwater-js/0.1.0';
+
+/** Bounds of the wait before coming back, ms: a random part of a bound that doubles. */
+export const BACKOFF = { from: 500, to: 20_000 };
+/** From opening a socket to its `Welcome`, ms. */
+const WELCOME = 15_000;
+/** From a ping to any sign of life, ms. */
+const PONG = 5_000;
+/** A timer later than this was frozen with its page, and what came meanwhile is not read yet. */
+const FROZEN = 2_000;
+/** Anything new is acknowledged within this, ms. */
+const ACK = 800;
+/** A socket that lived so long after its `Welcome` was a good one, ms. */
+const STEADY = 10_000;
+/** Names in one `Subscribe`: 200 of 255 bytes fit into the smallest frame limit. */
+const NAMES = 200;
+
+/**
+ * `retry`: time to come back. `welcome`: the socket took too long. `ping`: too quiet, ask.
+ * `pong`: no sign of life. `ack`: acknowledge. `activate`: ask to be active. `refresh`: get a new
+ * token. `subscribe`: ask again for refused logs.
+ */
+type Timer = 'retry' | 'welcome' | 'ping' | 'pong' | 'ack' | 'activate' | 'refresh' | 'subscribe';
+
+export class Connection {
+  state: ConnectionState = { state: 'connecting', attempt: 0 };
+  readonly logs = new Map<string, Delivery>();
+  readonly writer: Writer;
+  welcome: Welcome | undefined;
+  /** Bytes of delivery worked off since `Welcome`, and how many of them the server knows. */
+  received = 0;
+  acked = 0;
+
+  private phase: 'off' | 'token' | 'opening' | 'hello' | 'open' | 'waiting' = 'off';
+  private readonly outputs: Output[] = [];
+  private readonly at = new Map<Timer, number>();
+  private readonly ids = new Map<number, Delivery>();
+  private readonly moved = new Set<Delivery>();
+  private dropped: number[] = [];
+  private active = false;
+  private attempt = 0;
+  private requests = 0;
+  private activating = 0;
+  private activateAt = 0;
+  private notBefore = 0;
+  private online = true;
+  private tokenEnds = Infinity;
+  private asking = false;
+  private refreshes = 0;
+  private welcomedAt = 0;
+  private nonce = 0;
+
+  constructor(readonly config: Config) {
+    this.writer = new Writer(config.writer, config.random);
+  }
+
+  handle(now: number, input: Input): void {
+    switch (input.type) {
+      case 'start':
+        return this.start(now);
+      case 'token':
+        return this.gotToken(now, input.token, input.error);
+      case 'opened':
+        return this.hello();
+      case 'frame':
+        return this.frame(now, input.frame, input.size);
+      case 'closed':
+        return this.closed(now, input.code ?? 0, input.reason ?? '');
+      case 'tick':
+        return this.tick(now);
+      case 'probe':
+        return this.probe(now);
+      case 'network':
+        this.online = input.online;
+        if (!this.online && this.phase === 'waiting') this.tell({ state: 'offline', reason: 'network' });
+        return this.probe(now);
+      case 'visible':
+        return this.look(now, input.visible);
+      case 'activate':
+        return this.wantActivate(now, true);
+      case 'offline':
+        return input.offline ? this.goOffline() : this.start(now);
+      case 'cut':
+        return this.lost(now, new HighwaterError('lost', 'the socket was cut'));
+      case 'fail':
+        return this.stop(input.error);
+      case 'close':
+        return this.close(input.leave, input.forget);
+    }
+  }
+
+  /** The next thing to do; undefined when all is done for now. */
+  poll(): Output | undefined {
+    return this.outputs.shift();
+  }
+
+  /** When a `tick` is due; Infinity: never. */
+  deadline(): number {
+    const writer = this.phase === 'open' ? this.writer.deadline : Infinity;
+    return Math.min(writer, ...this.at.values());
+  }
+
+  // Commands of the app.
+
+  /** Opens a log, or says which it is if it is open. */
+  subscribe(name: string, options: Options): Delivery {
+    checkName(name);
+    let log = this.logs.get(name);
+    if (log && log.phase !== 'over') return log;
+    if (log) {
+      log.phase = 'wanted';
+      log.options = options;
+    } else {
+      log = this.delivery(name, options);
+    }
+    return log;
+  }
+
+  unsubscribe(name: string): void {
+    const log = this.logs.get(name);
+    if (!log) return;
+    this.logs.delete(name);
+    this.moved.delete(log);
+    if (log.announced) {
+      this.ids.delete(log.id!);
+      this.dropped.push(log.id!);
+    }
+    log.phase = 'over';
+  }
+
+  /** Moves a log's cursor where the app wants it; a reset follows. */
+  seek(log: Delivery, to: Start): void {
+    log.options = { ...log.options, start: to };
+    log.anew = true;
+    if (log.announced) {
+      this.send({ name: 'seek', body: { request: ++this.requests, log: log.id!, to } });
+    } else {
+      log.held = false;
+    }
+  }
+
+  /** For a log with `manual`: the app could restart from here. */
+  commit(log: Delivery, next: number, now: number): void {
+    log.committed = Math.min(next, log.cursor);
+    this.move(now, log);
+  }
+
+  append(
+    name: string,
+    record: LogRecord,
+    if_head: number | undefined,
+    done: (result: Stored | HighwaterError) => void,
+  ): void {
+    const log = this.logs.get(name);
+    const { most, connection } = this.config;
+    if (this.state.state === 'stopped') return done(this.state.error);
+    if (this.writer.pending.length >= most || (log && log.own.length >= most)) {
+      return done(new HighwaterError('queue_full', `${most} actions wait already: wait for answers`));
+    }
+    let weights;
+    try {
+      checkName(name);
+      weights = this.config.weigh(record, if_head);
+    } catch (error) {
+      if (error instanceof HighwaterError) return done(error);
+      return done(new HighwaterError('bad_record', (error as Error).message));
+    }
+    const known = log && log.phase !== 'over' ? log.id : undefined;
+    const to = known === undefined ? { name } : { log: known };
+    const seq = this.writer.add({ log: name, to, if_head, record, ...weights, done });
+    const origin = { user: this.welcome?.user ?? '', writer: this.writer.id, connection };
+    const entry: Entry = { record, origin, seq, pending: true };
+    log?.act(entry);
+  }
+
+  // The socket's life.
+
+  private start(now: number): void {
+    if (this.phase !== 'off') return;
+    this.attempt = 0;
+    this.connect(now);
+  }
+
+  private connect(now: number): void {
+    this.at.delete('retry');
+    this.tell({ state: 'connecting', attempt: this.attempt });
+    if (this.config.tokens && (this.config.token === undefined || now > this.tokenEnds - PONG)) {
+      this.phase = 'token';
+      return this.askToken();
+    }
+    this.phase = 'opening';
+    this.at.set('welcome', now + WELCOME);
+    this.out({ type: 'connect' });
+  }
+
+  private hello(): void {
+    if (this.phase !== 'opening') return;
+    this.phase = 'hello';
+    const { connection, device, token, visible, cloning, window } = this.config;
+    const writers = [{ writer: this.writer.id, oldest: this.writer.oldest }];
+    this.send({
+      name: 'hello',
+      body: {
+        version: 1, capabilities: [], token, connection, device, client: VERSION,
+        visible, cloning, writers, open: this.opening(0), window,
+      },
+    });
+  }
+
+  /** All that is open, with what is held of it; asked for from now on. */
+  private opening(request: number): Open[] {
+    const wanted = [...this.logs.values()].filter((log) => log.phase === 'wanted');
+    return wanted.map((log) => this.ask(log, request));
+  }
+
+  private ask(log: Delivery, request: number): Open {
+    log.phase = 'asked';
+    log.request = request;
+    return log.open();
+  }
+
+  private closed(now: number, number: number, reason: string): void {
+    if (number < 4000) {
+      const message = number ? `the socket closed with ${number} ${reason}` : 'the socket was lost';
+      return this.lost(now, new HighwaterError('lost', message));
+    }
+    const code = codeName(number - 4000);
+    this.bye(now, { code, message: reason || code, reconnect: !isStop(code), after: 0 });
+  }
+
+  private bye(now: number, { code, message, reconnect, after }: Bye): void {
+    const error = new HighwaterError(code, message, after);
+    if (wantsToken(code)) {
+      this.config.token = undefined;
+      if (!this.config.tokens && !this.config.kept) return this.stop(error);
+      if (this.config.kept) this.out({ type: 'keep', token: undefined });
+      this.config.kept = false;
+    } else if (code === 'unknown_connection' && !this.welcome) {
+      const from = this.config.connection;
+      const to = this.config.newId();
+      this.config.connection = to;
+      this.out({ type: 'renamed', from, to });
+    } else if (!reconnect) {
+      return this.stop(error);
+    }
+    this.lost(now, error, after);
+  }
+
+  /** The socket is of no more use; comes back after a while. */
+  private lost(now: number, error: HighwaterError, after = 0): void {
+    if (this.phase === 'off' || this.phase === 'waiting') return;
+    if (this.phase === 'open' && now - this.welcomedAt >= STEADY) this.attempt = 0;
+    this.drop();
+    this.phase = 'waiting';
+    const wait = Math.max(after, this.jitter(this.attempt++));
+    this.notBefore = now + after;
+    this.at.set('retry', now + wait);
+    if (this.online) this.tell({ state: 'waiting', after: wait, error });
+    else this.tell({ state: 'offline', reason: 'network' });
+  }
+
+  private drop(): void {
+    if (this.phase === 'opening' || this.phase === 'hello' || this.phase === 'open') {
+      this.out({ type: 'disconnect' });
+    }
+    this.phase = 'off';
+    this.activating = 0;
+    this.at.clear();
+    this.dropped = [];
+    this.pause();
+  }
+
+  /** Nothing is delivered from here on, until the logs are subscribed again. */
+  private pause(): void {
+    this.active = false;
+    this.ids.clear();
+    this.moved.clear();
+    for (const log of this.logs.values()) log.detach();
+  }
+
+  private goOffline(): void {
+    if (this.state.state === 'stopped') return;
+    this.drop();
+    this.tell({ state: 'offline', reason: 'asked' });
+  }
+
+  private stop(error: HighwaterError): void {
+    this.drop();
+    this.tell({ state: 'stopped', error });
+    for (const action of this.writer.pending.splice(0)) {
+      this.logs.get(action.log)?.answered(action.seq);
+      action.done(new HighwaterError(error.code, error.message, 0, action.tried));
+    }
+  }
+
+  private close(leave: boolean, forget: boolean): void {
+    if (this.phase === 'open') {
+      this.ack();
+      if (leave) this.send({ name: 'leave', body: { forget } });
+    }
+    this.stop(new HighwaterError('closed', 'the app closed this client'));
+  }
+
+  // Time.
+
+  private tick(now: number): void {
+    for (const [timer, due] of [...this.at].sort((a, b) => a[1] - b[1])) {
+      if (due > now || this.at.get(timer) !== due) continue;
+      this.at.delete(timer);
+      this.ring(now, timer, now - due);
+    }
+  }
+
+  private ring(now: number, timer: Timer, late: number): void {
+    switch (timer) {
+      case 'retry':
+        return this.connect(now);
+      case 'welcome':
+        return this.lost(now, new HighwaterError('lost', 'no welcome within 15 seconds'));
+      case 'ping':
+        return this.probe(now);
+      case 'pong':
+        if (late > FROZEN) return this.probe(now);
+        return this.lost(now, new HighwaterError('lost', 'nothing was heard for too long'));
+      case 'ack':
+        return this.ack();
+      case 'activate':
+        return this.activate();
+      case 'refresh':
+        return this.askToken();
+      case 'subscribe':
+        return; // `flush` looks at every log that waits.
+    }
+  }
+
+  /** Is the other side there? With a socket it is asked, without one it is tried at once. */
+  private probe(now: number): void {
+    if (this.phase === 'open' && !this.at.has('pong')) {
+      this.send({ name: 'ping', body: { nonce: ++this.nonce } });
+      this.at.set('pong', now + PONG);
+    } else if (this.phase === 'waiting' && this.online) {
+      this.at.set('retry', Math.max(now, this.notBefore));
+    }
+  }
+
+  private look(now: number, visible: boolean): void {
+    const { config } = this;
+    if (config.visible === visible) return;
+    config.visible = visible;
+    if (this.phase === 'open') this.send({ name: 'visible', body: { visible } });
+    if (!visible) return this.ack();
+    this.probe(now);
+    this.wantActivate(now);
+  }
+
+  // Tokens.
+
+  private askToken(): void {
+    if (this.asking) return;
+    this.asking = true;
+    this.out({ type: 'token' });
+  }
+
+  private gotToken(now: number, token: string | undefined, error: unknown): void {
+    this.asking = false;
+    if (error === undefined) {
+      this.config.token = token;
+      this.tokenEnds = Infinity;
+      if (this.phase === 'token') this.connect(now);
+      else if (this.phase === 'open' && token) this.send({ name: 'refresh', body: { token } });
+      return;
+    }
+    if (this.phase === 'token') {
+      const message = `no token could be had: ${(error as Error)?.message ?? error}`;
+      this.lost(now, new HighwaterError('unauthorized', message));
+    } else if (this.phase === 'open') {
+      this.refreshSoon(now);
+    }
+  }
+
+  /** The token in force ended, or another could not be had: soon again, slower each time. */
+  private refreshSoon(now: number): void {
+    if (!this.config.tokens || this.asking) return;
+    const at = now + this.jitter(this.refreshes++);
+    this.at.set('refresh', Math.min(at, this.at.get('refresh') ?? Infinity));
+  }
+
+  private jitter(attempt: number): number {
+    return this.config.random() * Math.min(BACKOFF.to, BACKOFF.from * 2 ** Math.min(attempt, 16));
+  }
+
+  /** Gets the next token while this one is still good: 10 to 20 % before its end, at most 60 s. */
+  private expires(now: number, expires: number): void {
+    const { time } = this.welcome!;
+    const left = expires - (time + now - this.welcomedAt);
+    this.tokenEnds = expires ? now + left : Infinity;
+    if (!expires || !this.config.tokens) return;
+    const lead = Math.min(30_000, left / 10) * (1 + this.config.random());
+    this.at.set('refresh', now + Math.max(0, left - lead));
+  }
+
+  // Frames.
+
+  private frame(now: number, frame: ServerFrame, size: number): void {
+    const { name, body } = frame;
+    if (name === 'bye') return this.bye(now, body);
+    if (name === 'welcome') return this.welcomed(now, body);
+    if (this.phase !== 'open') return;
+    this.at.delete('pong');
+    this.at.set('ping', now + this.welcome!.ping_interval);
+    if (name !== 'answers') this.writer.settled();
+    switch (name) {
+      case 'ping':
+        return this.send({ name: 'pong', body });
+      case 'answers':
+        if (body.writer !== this.writer.id) return;
+        return this.answered(now, body);
+      case 'state':
+        return this.changed(now, body);
+      case 'subscribed':
+        return this.subscribed(body);
+      case 'unsubscribed': {
+        const log = this.ids.get(body.log);
+        this.ids.delete(body.log);
+        return log?.end(body.reason);
+      }
+      case 'refused':
+        return this.refused(now, body);
+      case 'refreshed':
+        this.refreshes = 0;
+        return this.expires(now, body.expires);
+      case 'records':
+      case 'base':
+      case 'base_records':
+      case 'gap':
+      case 'reset':
+      case 'snapshot_wanted':
+        return this.deliver(now, frame, size);
+    }
+  }
+
+  private answered(now: number, body: Answers): void {
+    for (const [action, result] of this.writer.answered(body, now)) {
+      const stored = result instanceof HighwaterError ? undefined : result;
+      this.logs.get(action.log)?.answered(action.seq, stored);
+      action.done(result);
+    }
+    const ended = body.answers.some(
+      ({ outcome }) => 'refused' in outcome && outcome.refused.code === 'token_expired',
+    );
+    if (ended) this.refreshSoon(now);
+  }
+
+  private deliver(now: number, frame: ServerFrame, size: number): void {
+    const log = this.ids.get((frame.body as { log: number }).log);
+    let taken = true;
+    switch (frame.name) {
+      case 'records':
+      case 'base':
+      case 'base_records':
+        this.received += size;
+        if (!this.at.has('ack')) this.at.set('ack', now + ACK);
+        if (!log) return;
+        if (frame.name === 'records') taken = log.records(frame.body);
+        else taken = frame.name === 'base' ? log.basePart(frame.body) : log.baseRecords(frame.body);
+        break;
+      case 'gap':
+        taken = log?.gap(frame.body) ?? true;
+        break;
+      case 'reset':
+        log?.reset(frame.body);
+        break;
+      case 'snapshot_wanted':
+        return log?.wanted(frame.body.at_least);
+    }
+    if (!taken) {
+      // Law 5: it never guesses. What is held is stated again on a new socket.
+      const message = `something of ${log!.name} was left out at ${log!.cursor}: resuming`;
+      return this.lost(now, new HighwaterError('lost', message));
+    }
+    if (log) this.move(now, log);
+  }
+
+  private move(now: number, log: Delivery): void {
+    this.moved.add(log);
+    if (!this.at.has('ack')) this.at.set('ack', now + ACK);
+  }
+
+  private welcomed(now: number, body: Welcome): void {
+    if (this.phase !== 'hello') return;
+    this.phase = 'open';
+    this.welcome = body;
+    this.welcomedAt = now;
+    this.received = this.acked = 0;
+    this.at.delete('welcome');
+    this.at.set('ping', now + body.ping_interval);
+    this.writer.welcomed(body.writers.find(({ writer }) => writer === this.writer.id)?.mark ?? 0);
+    if (body.token !== undefined) {
+      this.config.token = body.token;
+      this.config.kept = true;
+      this.out({ type: 'keep', token: body.token });
+    }
+    this.expires(now, body.expires);
+    const { met, generation, source } = body;
+    // Without a slot a `state` follows, with the time to wait.
+    this.active = met !== 'waiting';
+    if (this.active) this.tell({ state: 'active', met, generation, source });
+  }
+
+  private changed(now: number, body: StateFrame): void {
+    const { active, generation, met, source, reason, activate_after } = body;
+    this.activating = 0;
+    Object.assign(this.welcome!, { generation, source }, met && { met });
+    if (active) {
+      this.active = true;
+      this.at.delete('activate');
+      return this.tell({ state: 'active', met: this.welcome!.met, generation, source });
+    }
+    this.pause();
+    this.activateAt = now + activate_after;
+    this.tell({ state: 'inactive', reason: reason ?? 'no_slot', after: activate_after });
+    this.wantActivate(now);
+  }
+
+  private wantActivate(now: number, asked = false): void {
+    const { visible, activate, random } = this.config;
+    if (this.phase !== 'open' || this.active || this.activating) return;
+    if (!asked && !(visible && activate)) return;
+    const at = Math.max(now, this.activateAt);
+    // Many were perhaps told the same time.
+    this.at.set('activate', asked ? at : at + random() * 500);
+  }
+
+  private activate(): void {
+    if (this.active || this.activating) return;
+    const request = (this.activating = ++this.requests);
+    const { cloning } = this.config;
+    this.send({ name: 'activate', body: { request, cloning, open: this.opening(request) } });
+  }
+
+  private subscribed(body: Subscribed): void {
+    let log = this.logs.get(body.name);
+    if (!log) {
+      if (body.request) {
+        this.dropped.push(body.log); // The app let it go while it was asked for.
+        return;
+      }
+      log = this.delivery(body.name, { start: 'state', priority: body.priority, manual: false });
+      this.out({ type: 'adopted', log });
+    }
+    if (log.phase === 'over') return;
+    if (log.id !== undefined) this.ids.delete(log.id);
+    this.ids.set(body.log, log);
+    log.subscribed(body);
+  }
+
+  private refused(now: number, { request, name, refusal }: Refused): void {
+    const { code, message, retry_after } = refusal;
+    const error = new HighwaterError(code, message, retry_after);
+    const jitter = this.config.random() * 1000;
+    if (request && request === this.activating) {
+      if (name === undefined) {
+        this.activating = 0;
+        this.pause();
+        this.activateAt = now + retry_after + jitter;
+        return this.wantActivate(now);
+      }
+    } else if (!request && name === undefined) {
+      if (wantsToken(code)) this.refreshSoon(now);
+      return;
+    }
+    for (const log of this.logs.values()) {
+      if (log.phase !== 'asked' || (name === undefined ? log.request !== request : log.name !== name)) {
+        continue;
+      }
+      if (isTransient(code) || code === 'inactive') {
+        log.phase = 'wanted';
+        log.after = now + retry_after + jitter;
+      } else {
+        log.end(error);
+      }
+    }
+  }
+
+  // What goes out when nothing else is to be done.
+
+  flush(now: number): void {
+    if (this.phase !== 'open') return;
+    if (this.dropped.length) {
+      const logs = this.dropped.splice(0);
+      this.send({ name: 'unsubscribe', body: { request: ++this.requests, logs } });
+    }
+    if (this.active) this.askForLogs(now);
+    const refuse = (action: { log: string; seq: number; done: (error: HighwaterError) => void }) => {
+      this.logs.get(action.log)?.answered(action.seq);
+      action.done(new HighwaterError('too_large', 'the record is larger than the limit: make it smaller'));
+    };
+    for (const frame of this.writer.frames(now, this.welcome!.limits, refuse)) this.send(frame);
+    const unacked = this.received - this.acked;
+    if (unacked && unacked * 4 >= this.welcome!.limits.window) this.ack();
+  }
+
+  private askForLogs(now: number): void {
+    let open: Open[] = [];
+    this.at.delete('subscribe');
+    for (const log of this.logs.values()) {
+      if (log.phase !== 'wanted') continue;
+      if (log.after > now) {
+        this.at.set('subscribe', Math.min(log.after, this.at.get('subscribe') ?? Infinity));
+        continue;
+      }
+      if (open.length % NAMES === 0) {
+        open = [];
+        this.send({ name: 'subscribe', body: { request: ++this.requests, open } });
+      }
+      open.push(this.ask(log, this.requests));
+    }
+  }
+
+  private ack(): void {
+    this.at.delete('ack');
+    const cursors: Cursor[] = [];
+    for (const log of this.moved) {
+      const next = log.options.manual ? log.committed : log.cursor;
+      if (log.held && log.announced && next >= 0) cursors.push({ log: log.id!, next });
+    }
+    this.moved.clear();
+    if (this.phase !== 'open' || (this.acked === this.received && !cursors.length)) return;
+    this.acked = this.received;
+    this.send({ name: 'ack', body: { received: this.received, cursors } });
+  }
+
+  private delivery(name: string, options: Options): Delivery {
+    const log = new Delivery(name, options, this.writer.id, (from, event) => {
+      this.out({ type: 'log', log: from, event });
+    });
+    this.logs.set(name, log);
+    return log;
+  }
+
+  private tell(state: ConnectionState): void {
+    this.state = state;
+    this.out({ type: 'state', state });
+  }
+
+  private send(frame: ClientFrame): void {
+    this.out({ type: 'send', frame });
+  }
+
+  private out(output: Output): void {
+    this.outputs.push(output);
+  }
+}

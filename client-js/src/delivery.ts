@@ -1,0 +1,316 @@
+/**
+ * What one log has delivered: the laws of order, bases and completeness, without any IO.
+ *
+ * Promise: between two resets each record is let through once, in offset order. A repeat is
+ * dropped by its offset. A jump that no gap explains is never let through: the method answers
+ * false, and the connection closes the socket and resumes with what is held.
+ */
+
+import type {
+  Base, BaseAt, BaseRecords, Delivered, Ended, Gap, GapReason, LogRecord, Open, Origin, Place,
+  Records, Reset, ResetReason, SnapshotRule, Start, Subscribed,
+} from './frames.js';
+import type { HighwaterError } from './errors.js';
+
+/** A record as readers get it; one of the client's own that the log does not show yet is pending. */
+export interface Entry {
+  readonly record: LogRecord;
+  /** Who appended it. */
+  readonly origin: Origin;
+  /** The writer's sequence. */
+  readonly seq: number;
+  readonly pending: boolean;
+  /** Offset, place and time of ingest (ms since 1970): absent while pending. */
+  readonly offset?: number;
+  readonly place?: Place;
+  readonly time?: number;
+}
+
+/** What happens to a log, in order. */
+export interface LogEvents {
+  /** Records in offset order, each once. */
+  records: { readonly records: readonly Entry[] };
+  /** Drop what is held; a base may follow, then records from `cursor`. */
+  reset: { readonly reason: ResetReason; readonly base?: BaseAt; readonly cursor: number };
+  /**
+   * The base that follows a reset: `records` (newest per key, by key, in parts) where the server
+   * keeps it, `data` (the whole) where a client made it.
+   */
+  base: {
+    readonly offset: number;
+    readonly version: number;
+    readonly last: boolean;
+    readonly records?: readonly Entry[];
+    readonly data?: Uint8Array;
+  };
+  /** A range that will never come. */
+  gap: { readonly from: number; readonly to: number; readonly reason: GapReason };
+  /** All that there was when the log was attached is here: it may be shown. */
+  complete: { readonly cursor: number };
+  /** It was complete, and is catching up after a time away: what is shown is old but whole. */
+  behind: { readonly cursor: number };
+  /** The client's own actions on top have changed. */
+  pending: { readonly pending: readonly Entry[] };
+  /** The subscription was refused and is over. */
+  refused: HighwaterError;
+  /** The server ended the subscription. */
+  ended: { readonly reason: Ended };
+  /** The server asks for a snapshot at this offset or later. */
+  snapshot_wanted: { readonly at_least: number };
+}
+
+/** A log's event with its name. */
+export type LogEvent = {
+  [K in keyof LogEvents]: { readonly on: K; readonly event: LogEvents[K] };
+}[keyof LogEvents];
+
+/** One of the client's own actions, until the log shows it. */
+export interface Own {
+  readonly entry: Entry;
+  /** Where it was stored, once answered. */
+  stored?: { readonly log: number; readonly offset: number };
+  /** It is among what was delivered; it goes when that is shown. */
+  landed: boolean;
+}
+
+export interface Options {
+  readonly start: Start;
+  readonly priority: number;
+  /** The app itself says from where it could restart, instead of what was delivered. */
+  readonly manual: boolean;
+}
+
+const MAX_BASE_BYTES = 64 << 20;
+
+export class Delivery {
+  /** The log id, once announced. */
+  id: number | undefined;
+  /**
+   * `wanted`: not subscribed on this socket. `asked`: the request is on its way. `reset`, `base`:
+   * the announced reset or base comes next. `live`: records. `over`: refused or ended.
+   */
+  phase: 'wanted' | 'asked' | 'reset' | 'base' | 'live' | 'over' = 'wanted';
+  /** The request that asked for it. */
+  request = 0;
+  /** All of this log id below `cursor` is held, folded or stored. */
+  held = false;
+  cursor = 0;
+  head = 0;
+  start = 0;
+  complete = false;
+  rule: SnapshotRule = 'none';
+  /** Something of it was handed to the app, so that going back needs a reset. */
+  touched = false;
+  /** After a transient refusal: not asked for before this time. */
+  after = 0;
+  /** What the app committed, where it does so itself; -1: nothing yet. */
+  committed = -1;
+  /** The app wants all of it once more; what is held does not count on the next socket. */
+  anew = false;
+  readonly own: Own[] = [];
+
+  private target = 0;
+  private base: BaseAt | undefined;
+  private parts: Uint8Array[] = [];
+  private baseBytes = 0;
+
+  constructor(
+    readonly name: string,
+    public options: Options,
+    private readonly writer: string,
+    private readonly emit: (log: Delivery, event: LogEvent) => void,
+  ) {}
+
+  private tell<K extends keyof LogEvents>(on: K, event: LogEvents[K]): void {
+    if (on !== 'pending') this.touched = true;
+    this.emit(this, { on, event } as LogEvent);
+  }
+
+  /** What the client has and wants of it, for `Hello`, `Subscribe` and `Activate`. */
+  open(): Open {
+    const { start, priority } = this.options;
+    const { name, id } = this;
+    if (this.held) return { name, start, priority, have: { log: id!, next: this.cursor } };
+    // A base that broke off after a reset must come again, wherever it once began.
+    return { name, start: this.base ? 'state' : start, priority };
+  }
+
+  /** Whether it is announced on this socket. */
+  get announced(): boolean {
+    return this.phase === 'reset' || this.phase === 'base' || this.phase === 'live';
+  }
+
+  subscribed(frame: Subscribed): void {
+    const again = this.announced && this.id === frame.log;
+    const same = this.held && this.id === frame.log;
+    const { head, start, rule, cursor, complete } = frame;
+    Object.assign(this, { id: frame.log, head, start, rule });
+    // Already subscribed: the answer tells nothing new, and an unfinished base goes on.
+    if (again && !frame.reset) return;
+    // What was seen stays seen: a log that was to be complete at 9 is not complete at 7.
+    this.target = same ? Math.max(this.target, complete) : complete;
+    if (frame.reset) {
+      this.phase = 'reset';
+      return;
+    }
+    this.phase = 'live';
+    if (!same) {
+      this.complete = false;
+      this.held = true;
+      this.base = undefined;
+      this.cursor = cursor;
+      if (this.touched) this.tell('reset', { reason: 'other_log', cursor });
+    }
+    this.check();
+  }
+
+  reset({ reason, base, cursor, complete }: Reset): void {
+    this.phase = base ? 'base' : 'live';
+    this.held = !base;
+    this.complete = this.anew = false;
+    this.target = complete;
+    this.cursor = cursor;
+    this.head = Math.max(this.head, cursor);
+    this.base = base;
+    this.parts = [];
+    this.baseBytes = 0;
+    this.tell('reset', { reason, cursor, ...(base && { base }) });
+    this.check();
+  }
+
+  /** A part of a client-made base; handed on as a whole. */
+  basePart({ offset, part, last, data }: Base): boolean {
+    const { base } = this;
+    if (this.phase !== 'base' || base?.offset !== offset || part !== this.parts.length) return false;
+    const bytes = typeof data === 'string' ? new TextEncoder().encode(data) : data;
+    this.baseBytes += bytes.length;
+    if (this.baseBytes > MAX_BASE_BYTES) return false;
+    this.parts.push(bytes);
+    if (last) {
+      const whole = new Uint8Array(this.baseBytes);
+      let at = 0;
+      for (const piece of this.parts) {
+        whole.set(piece, at);
+        at += piece.length;
+      }
+      this.parts = [];
+      this.tell('base', { offset, version: base.version, last, data: whole });
+      this.based();
+    }
+    return true;
+  }
+
+  /** A part of a base that the server keeps; handed on part by part. */
+  baseRecords({ offset, last, complete, origins, records }: BaseRecords): boolean {
+    if (this.phase !== 'base' || this.base?.offset !== offset) return false;
+    const entries = records.map((kept) => this.entry(kept.record, kept.offset, origins));
+    this.tell('base', { offset, version: this.base.version, last, records: entries });
+    if (last) {
+      this.target = Math.max(this.target, complete);
+      this.based();
+    }
+    return true;
+  }
+
+  private based(): void {
+    this.phase = 'live';
+    this.held = true;
+    this.base = undefined;
+    this.check();
+  }
+
+  records({ base, origins, records }: Records): boolean {
+    const repeated = this.cursor - base;
+    if (this.phase !== 'live' || repeated < 0) return false;
+    if (repeated >= records.length) return true;
+    const fresh = records
+      .slice(repeated)
+      .map((record, index) => this.entry(record, this.cursor + index, origins));
+    this.cursor += fresh.length;
+    for (const own of this.own) {
+      own.landed ||= fresh.some(
+        ({ origin, seq }) => origin.writer === this.writer && seq === own.entry.seq,
+      );
+    }
+    this.tell('records', { records: fresh });
+    this.check();
+    return true;
+  }
+
+  gap({ from, to, reason }: Gap): boolean {
+    if (this.phase !== 'live' || from > this.cursor) return false;
+    this.cursor = Math.max(this.cursor, to);
+    this.tell('gap', { from, to, reason });
+    this.check();
+    return true;
+  }
+
+  /** Puts an own action on top. */
+  act(entry: Entry): void {
+    this.own.push({ entry, landed: false });
+    this.showOwn();
+  }
+
+  /** An own action was stored there, or not at all. */
+  answered(seq: number, stored?: { log: number; offset: number }): void {
+    const at = this.own.findIndex((own) => own.entry.seq === seq);
+    const own = this.own[at];
+    if (!own) return;
+    if (stored) {
+      own.stored = stored;
+      this.check();
+    } else {
+      this.own.splice(at, 1);
+      this.showOwn();
+    }
+  }
+
+  /** Own actions in their order, as they lie on top of what is shown. */
+  pending(): Entry[] {
+    return this.own.map((own) => own.entry);
+  }
+
+  private showOwn(): void {
+    this.tell('pending', { pending: this.pending() });
+  }
+
+  private entry(record: Delivered, offset: number, origins: Origin[]): Entry {
+    const { seq, place, time, origin } = record;
+    const by = origins[origin] ?? { user: '', writer: '', connection: '' };
+    return { record: record.record, origin: by, seq, pending: false, offset, place, time };
+  }
+
+  /** Tells when the log becomes complete, or stops being so, and lets go what it now shows. */
+  private check(): void {
+    this.head = Math.max(this.head, this.cursor);
+    const was = this.complete;
+    this.complete = this.phase === 'live' && this.cursor >= this.target;
+    if (was && !this.complete) this.tell('behind', { cursor: this.cursor });
+    if (!this.complete) return;
+    if (!was) this.tell('complete', { cursor: this.cursor });
+    const shown = ({ landed, stored }: Own): boolean =>
+      landed || (!!stored && (stored.log !== this.id || stored.offset < this.cursor));
+    const left = this.own.filter((own) => !shown(own));
+    if (left.length < this.own.length) {
+      this.own.splice(0, Infinity, ...left);
+      this.showOwn();
+    }
+  }
+
+  /** The server ended it, or would not begin. */
+  end(reason: Ended | HighwaterError): void {
+    this.phase = 'over';
+    if (typeof reason === 'string') this.tell('ended', { reason });
+    else this.tell('refused', reason);
+  }
+
+  /** The socket is gone or the connection inactive: to be subscribed again. */
+  detach(): void {
+    if (this.phase !== 'over') this.phase = 'wanted';
+    if (this.anew) this.held = false;
+  }
+
+  wanted(at_least: number): void {
+    this.tell('snapshot_wanted', { at_least });
+  }
+}
