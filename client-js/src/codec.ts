@@ -11,48 +11,52 @@ export class CodecError extends Error {
   override readonly name = 'CodecError';
 }
 
-const fail = (what: string): never => {
-  throw new CodecError(what);
+const fail = (wanted: string): never => {
+  throw new CodecError(`this is not ${wanted}`);
 };
 
 const text = new TextEncoder();
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** Bytes that a string takes in UTF-8. */
-export const utf8Length = (value: string): number => {
-  let bytes = value.length;
-  for (let at = 0; at < value.length; at++) {
-    const unit = value.charCodeAt(at);
-    if (unit > 0x7f) bytes += unit > 0x7ff && (unit < 0xd800 || unit > 0xdfff) ? 2 : 1;
-  }
-  return bytes;
-};
+export const utf8Length = (value: string): number => text.encode(value).length;
+
+/** 16 bytes as 32 lower-case hexadecimal digits. */
+export const hex = (bytes: Uint8Array): string =>
+  Array.from(bytes, (byte) => (byte + 256).toString(16).slice(1)).join('');
+/** Whether that is what a text is. */
+export const isId = (value: unknown): value is string =>
+  typeof value === 'string' && /^[0-9a-f]{32}$/.test(value);
+
+/** Bytes of base64url, as a string of one unit per byte. */
+export const fromBase64 = (coded: string): string =>
+  atob(coded.replace(/-/g, '+').replace(/_/g, '/'));
 
 /** A growing byte buffer. */
 export class Out {
-  private bytes = new Uint8Array(128);
+  #bytes = new Uint8Array(128);
   size = 0;
 
   /** Makes room for `count` bytes and says where they go. */
-  private room(count: number): number {
+  #room(count: number): number {
     const at = this.size;
     this.size += count;
-    if (this.size > this.bytes.length) {
-      const grown = new Uint8Array(Math.max(this.size, this.bytes.length * 2));
-      grown.set(this.bytes);
-      this.bytes = grown;
+    if (this.size > this.#bytes.length) {
+      const grown = new Uint8Array(Math.max(this.size, this.#bytes.length * 2));
+      grown.set(this.#bytes);
+      this.#bytes = grown;
     }
     return at;
   }
 
   byte(value: number): void {
-    const at = this.room(1);
-    this.bytes[at] = value;
+    const at = this.#room(1);
+    this.#bytes[at] = value;
   }
 
   raw(value: Uint8Array): void {
-    const at = this.room(value.length);
-    this.bytes.set(value, at);
+    const at = this.#room(value.length);
+    this.#bytes.set(value, at);
   }
 
   blob(value: Uint8Array): void {
@@ -71,7 +75,7 @@ export class Out {
   }
 
   done(): Uint8Array<ArrayBuffer> {
-    return this.bytes.slice(0, this.size);
+    return this.#bytes.slice(0, this.size);
   }
 }
 
@@ -86,7 +90,7 @@ export class In {
   }
 
   raw(count: number): Uint8Array {
-    if (count > this.left) fail('it ends too early');
+    if (count > this.left) fail('long enough');
     this.at += count;
     return this.bytes.subarray(this.at - count, this.at);
   }
@@ -98,12 +102,14 @@ export class In {
   varint(most = Number.MAX_SAFE_INTEGER): number {
     let value = this.byte();
     if (value > 250) {
-      const width = [2, 4, 8][value - 251] ?? fail('a number has an unknown width');
+      const width = 2 ** (value - 250);
+      // The marker says a type, and may not be wider than the one that is read.
+      if (width > (most > 0xffffffff ? 8 : most > 0xffff ? 4 : 2)) fail('as narrow as its type');
       const raw = this.raw(width);
       value = 0;
       for (let index = width; index--; ) value = value * 256 + raw[index]!;
     }
-    return value <= most ? value : fail(`a number is larger than ${most}`);
+    return value <= most ? value : fail(`at most ${most}`);
   }
 
   blob(): Uint8Array {
@@ -111,14 +117,10 @@ export class In {
   }
 }
 
-/** How one kind of value is written and read, in both encodings. */
+/** How one kind of value is written and read. Both check what they are given. */
 export interface Type<T> {
   put(out: Out, value: T): void;
   take(input: In): T;
-  /** To the JSON form; `undefined` leaves the member out. */
-  dump(value: T): unknown;
-  /** From the JSON form; `undefined` where the member is absent. */
-  load(value: unknown): T;
 }
 
 /** The values of a type. */
@@ -135,33 +137,22 @@ type Union<S extends Variants> = {
   [K in keyof S]: S[K] extends Type<infer V> ? { [P in K]: V } : K;
 }[keyof S];
 
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
-const members = (value: unknown): Record<string, unknown> =>
-  isObject(value) ? value : fail('an object is missing');
-const string = (value: unknown): string =>
-  typeof value === 'string' ? value : fail('a text is missing');
-const same = (value: unknown): unknown => value;
 const decodeText = (bytes: Uint8Array): string => {
   try {
     return utf8.decode(bytes);
   } catch {
-    return fail('a text is not UTF-8');
+    return fail('UTF-8');
   }
 };
 
-const number = (most: number, raw = false): Type<number> => {
-  const check = (value: unknown): number =>
-    Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= most
-      ? (value as number)
-      : fail(`${value} is no number from 0 to ${most}`);
-  return {
-    put: (out, value) => (raw ? out.byte(check(value)) : out.varint(check(value))),
-    take: (input) => (raw ? input.byte() : input.varint(most)),
-    dump: check,
-    load: check,
-  };
-};
+const number = (most: number, raw = false): Type<number> => ({
+  put: (out, value) => {
+    if (!Number.isSafeInteger(value) || value < 0 || value > most) fail(`a number up to ${most}`);
+    if (raw) out.byte(value);
+    else out.varint(value);
+  },
+  take: (input) => (raw ? input.byte() : input.varint(most)),
+});
 
 export const u8 = number(0xff, true);
 export const u16 = number(0xffff);
@@ -170,31 +161,25 @@ export const u32 = number(0xffffffff);
 export const u64 = number(Number.MAX_SAFE_INTEGER);
 
 export const bool: Type<boolean> = {
-  put: (out, value) => out.byte(+value),
+  put: (out, value) => out.byte(typeof value === 'boolean' ? +value : fail('a flag')),
   take: (input) => {
     const byte = input.byte();
-    return byte < 2 ? byte > 0 : fail('a flag is neither 0 nor 1');
+    return byte < 2 ? byte > 0 : fail('a flag');
   },
-  dump: same,
-  load: (value) => (typeof value === 'boolean' ? value : fail('a flag is missing')),
 };
 
 export const str: Type<string> = {
-  put: (out, value) => out.blob(text.encode(value)),
+  put: (out, value) => out.blob(typeof value === 'string' ? text.encode(value) : fail('a text')),
   take: (input) => decodeText(input.blob()),
-  dump: same,
-  load: string,
 };
 
 /** 128 bits as 32 lower-case hexadecimal digits. */
 export const id: Type<string> = {
   put: (out, value) => {
-    for (const pair of id.load(value).match(/../g)!) out.byte(parseInt(pair, 16));
+    if (!isId(value)) fail('an id of 32 hex digits');
+    for (const pair of value.match(/../g)!) out.byte(parseInt(pair, 16));
   },
-  take: (input) => Array.from(input.raw(16), (byte) => (byte + 256).toString(16).slice(1)).join(''),
-  dump: same,
-  load: (value) =>
-    /^[0-9a-f]{32}$/.test(string(value)) ? (value as string) : fail('an id has 32 hex digits'),
+  take: (input) => hex(input.raw(16)),
 };
 
 /** Text stays text, anything else is bytes: the writer's word, carried by both encodings. */
@@ -202,134 +187,102 @@ export type Payload = string | Uint8Array;
 
 export const payload: Type<Payload> = {
   put: (out, value) => {
-    const isText = typeof value === 'string';
-    out.byte(+isText);
-    out.blob(isText ? text.encode(value) : value);
+    const bytes = value instanceof Uint8Array;
+    out.byte(+!bytes);
+    if (bytes) out.blob(value);
+    else str.put(out, value);
   },
-  take: (input) => (bool.take(input) ? decodeText(input.blob()) : input.blob().slice()),
-  dump: (value) => {
-    if (typeof value === 'string') return value;
-    let binary = '';
-    for (const byte of value) binary += String.fromCharCode(byte);
-    return { b64: btoa(binary).replace(/\+/g, '-').replace(/\//g, '_').replace(/=/g, '') };
-  },
-  load: (value) => {
-    if (typeof value === 'string') return value;
-    const coded = string(members(value).b64);
-    if (!/^[\w-]*$/.test(coded) || coded.length % 4 === 1) fail('b64 is base64url without padding');
-    const binary = atob(coded.replace(/-/g, '+').replace(/_/g, '/'));
-    return Uint8Array.from(binary, (unit) => unit.charCodeAt(0));
-  },
+  take: (input) => (bool.take(input) ? str.take(input) : input.blob().slice()),
 };
 
 export const option = <T>(type: Type<T>): Type<T | undefined> => ({
   put: (out, value) => {
-    out.byte(+(value !== undefined));
-    if (value !== undefined) type.put(out, value);
+    out.byte(+(value != null));
+    if (value != null) type.put(out, value);
   },
   take: (input) => (bool.take(input) ? type.take(input) : undefined),
-  dump: (value) => (value === undefined ? value : type.dump(value)),
-  load: (value) => (value == null ? undefined : type.load(value)),
-});
-
-/** A member that may be absent in JSON; `make` gives its value then. */
-export const or = <T>(type: Type<T>, make: () => T): Type<T> => ({
-  ...type,
-  load: (value) => (value === undefined ? make() : type.load(value)),
 });
 
 export const list = <T>(type: Type<T>): Type<T[]> => ({
   put: (out, value) => {
+    if (!Array.isArray(value)) fail('a list');
     out.varint(value.length);
     for (const item of value) type.put(out, item);
   },
   take: (input) => {
+    let count = input.varint();
     // Every item has at least one byte, so a count past the end is found before any is made.
-    let count = input.varint(input.left);
+    if (count > input.left) fail('a list that ends in its body');
     const items: T[] = [];
     while (count--) items.push(type.take(input));
     return items;
   },
-  dump: (value) => value.map(type.dump),
-  load: (value) => (Array.isArray(value) ? value.map(type.load) : fail('a list is missing')),
 });
 
-export const pair = (type: Type<string>): Type<[string, string]> => ({
-  put: (out, value) => value.forEach((item) => type.put(out, item)),
+export const pair = <T>(type: Type<T>): Type<[T, T]> => ({
+  put: (out, value) => [0, 1].forEach((at) => type.put(out, value[at]!)),
   take: (input) => [type.take(input), type.take(input)],
-  dump: same,
-  load: (value) =>
-    Array.isArray(value) && value.length === 2
-      ? [type.load(value[0]), type.load(value[1])]
-      : fail('a pair is missing'),
 });
 
-export const struct = <S extends Fields>(fields: S): Type<Struct<S>> => {
-  const names = Object.keys(fields);
-  const collect = (read: (type: Type<any>, name: string) => unknown): any => {
+/** Fields in their order; one that is absent is there as undefined. */
+export const struct = <S extends Fields>(fields: S): Type<Struct<S>> => ({
+  put: (out, value: any) => {
+    for (const name in fields) fields[name]!.put(out, value[name]);
+  },
+  take: (input) => {
     const made: Record<string, unknown> = {};
-    for (const name of names) {
-      const value = read(fields[name]!, name);
-      if (value !== undefined) made[name] = value;
-    }
-    return made;
-  };
-  return {
-    put: (out, value: any) => names.forEach((name) => fields[name]!.put(out, value[name])),
-    take: (input) => collect((type) => type.take(input)),
-    dump: (value: any) => collect((type, name) => type.dump(value[name])),
-    load: (value) => {
-      const from = members(value);
-      return collect((type, name) => type.load(from[name]));
-    },
-  };
-};
+    for (const name in fields) made[name] = fields[name]!.take(input);
+    return made as Struct<S>;
+  },
+});
 
 /** One of several; a variant without content (0) is its bare name, one with content an object. */
 export const union = <S extends Variants>(variants: S): Type<Union<S>> => {
   const names = Object.keys(variants);
-  const split = (value: unknown): [string, any] => {
-    const [name, body] = typeof value === 'string' ? [value] : Object.entries(members(value))[0] ?? [''];
-    const known = Object.hasOwn(variants, name) && !variants[name] === (typeof value === 'string');
-    return known ? [name, body] : fail(`"${name}" is none of ${names}`);
-  };
   return {
     put: (out, value) => {
-      const [name, body] = split(value);
+      const bare = typeof value === 'string';
+      const name = bare ? value : Object.keys(value)[0]!;
+      const type = Object.hasOwn(variants, name) ? variants[name] : undefined;
+      if (type === undefined || !type !== bare) return fail(`one of ${names}`);
       out.varint(names.indexOf(name));
-      (variants[name] as Type<any> | 0 || undefined)?.put(out, body);
+      if (type) type.put(out, (value as any)[name]);
     },
     take: (input) => {
-      const name = names[input.varint()] ?? fail('an unknown variant');
-      const type = variants[name] as Type<any> | 0;
+      const name = names[input.varint(0xffffffff)] ?? fail(`one of ${names}`);
+      const type = variants[name];
       return (type ? { [name]: type.take(input) } : name) as Union<S>;
-    },
-    dump: (value) => {
-      const [name, body] = split(value);
-      const type = variants[name] as Type<any> | 0;
-      return type ? { [name]: type.dump(body) } : name;
-    },
-    load: (value) => {
-      const [name, body] = split(value);
-      const type = variants[name] as Type<any> | 0;
-      return (type ? { [name]: type.load(body) } : name) as Union<S>;
     },
   };
 };
 
-/** The same type in memory and in binary, with a JSON form of its own. */
-export const coded = <T>(
-  type: Type<any>,
-  to: (value: T) => any,
-  from: (raw: any) => T,
-  dump: (value: T) => unknown,
-  load: (value: unknown) => T,
-): Type<T> => ({
+/** The same type in memory by another form on the wire. */
+export const via = <T, R>(type: Type<R>, to: (value: T) => R, from: (raw: R) => T): Type<T> => ({
   put: (out, value) => type.put(out, to(value)),
   take: (input) => from(type.take(input)),
-  dump,
-  load,
 });
+
+// JSON has the shape of the values in memory, but for two leaves: bytes and places. All else that
+// binary checks and normalises is checked and normalised by going through it.
+
+/** A value as JSON text. */
+export const toJson = (value: unknown): string =>
+  JSON.stringify(value, (name, part) => {
+    if (part === undefined) return null;
+    if (name === 'place') return `${part.batch}.${part.index}`;
+    if (!(part instanceof Uint8Array)) return part;
+    let units = '';
+    for (const byte of part) units += String.fromCharCode(byte);
+    return { b64: btoa(units).replace(/\+/g, '-').replace(/\//g, '_').replace(/=/g, '') };
+  });
+
+const fromJson = (json: string): Record<string, unknown> =>
+  JSON.parse(json, (name, part) => {
+    const [, batch, index] = (name === 'place' && /^(\d+)\.(\d+)$/.exec(part)) || [];
+    if (index) return { batch: +batch!, index: +index };
+    if (typeof part?.b64 !== 'string' || !/^[\w-]*$/.test(part.b64)) return part;
+    return Uint8Array.from(fromBase64(part.b64), (unit) => unit.charCodeAt(0));
+  });
 
 /** Kinds of frames: number and body, by name. */
 export type Table = Record<string, readonly [number, Type<any>]>;
@@ -341,6 +294,12 @@ export type FrameOf<T extends Table> = {
 /** The two forms; each has a WebSocket subprotocol `highwater.v1.<encoding>`. */
 export type Encoding = 'bincode' | 'json';
 
+const body = (type: Type<any>, value: unknown): Uint8Array<ArrayBuffer> => {
+  const out = new Out();
+  type.put(out, value);
+  return out.done();
+};
+
 /** One frame as a message of its own. */
 export const encode = <T extends Table>(
   table: T,
@@ -349,12 +308,11 @@ export const encode = <T extends Table>(
 ): string | Uint8Array<ArrayBuffer> => {
   const name = frame.name as string;
   const [kind, type] = table[name]!;
-  if (encoding === 'json') return JSON.stringify({ [name]: type.dump(frame.body) }) + '\n';
-  const body = new Out();
-  type.put(body, frame.body);
+  const bytes = body(type, frame.body);
+  if (encoding === 'json') return toJson({ [name]: type.take(new In(bytes)) }) + '\n';
   const message = new Out();
   message.varint(kind);
-  message.blob(body.done());
+  message.blob(bytes);
   return message.done();
 };
 
@@ -367,34 +325,31 @@ export const decode = <T extends Table>(
   message: string | Uint8Array,
 ): Sized<FrameOf<T>>[] => {
   const found: Sized<FrameOf<T>>[] = [];
-  const add = (name: string, size: number, read: (type: Type<any>) => unknown): void => {
-    try {
-      found.push({ frame: { name, body: read(table[name]![1]) } as FrameOf<T>, size });
-    } catch (error) {
-      fail(`${name}: ${(error as Error).message}`);
-    }
+  let at = 'a message';
+  const add = (name: string, size: number, bytes: (type: Type<any>) => Uint8Array): void => {
+    at = name;
+    const type = table[name]![1];
+    found.push({ frame: { name, body: type.take(new In(bytes(type))) } as FrameOf<T>, size });
   };
-  if (typeof message === 'string') {
-    for (const line of message.split('\n')) {
-      if (!line.trim()) continue;
-      let entries: [string, unknown][] = [];
-      try {
-        entries = Object.entries(members(JSON.parse(line)));
-      } catch {
-        // Told below, together with an object of none or many members.
+  try {
+    if (typeof message === 'string') {
+      for (const line of message.split('\n')) {
+        if (!line.trim()) continue;
+        const [[name, value], more] = Object.entries(fromJson(line)) as [[string, unknown], unknown];
+        if (more) fail('one frame');
+        if (Object.hasOwn(table, name)) add(name, utf8Length(line), (type) => body(type, value));
       }
-      if (entries.length !== 1) fail('a line is an object with one member, the name of the frame');
-      const [name, body] = entries[0]!;
-      if (Object.hasOwn(table, name)) add(name, utf8Length(line), (type) => type.load(body));
+    } else {
+      const names = new Map(Object.keys(table).map((name) => [table[name]![0], name]));
+      for (const input = new In(message); input.left; ) {
+        const kind = input.varint();
+        const bytes = input.blob();
+        const name = names.get(kind);
+        if (name) add(name, bytes.length, () => bytes);
+      }
     }
-    return found;
-  }
-  const names = new Map(Object.keys(table).map((name) => [table[name]![0], name]));
-  for (const input = new In(message); input.left; ) {
-    const kind = input.varint();
-    const body = input.blob();
-    const name = names.get(kind);
-    if (name) add(name, body.length, (type) => type.take(new In(body)));
+  } catch (error) {
+    throw new CodecError(`${at}: ${(error as Error).message}`);
   }
   return found;
 };

@@ -105,10 +105,7 @@ export interface Config {
 const checkName = (name: string): void => {
   const plain = (part: string): boolean => /^[\w.~-]+$/.test(part) && part !== '.' && part !== '..';
   if (name.length <= 255 && name.split('/').every(plain)) return;
-  throw new HighwaterError(
-    'bad_name',
-    'a name has segments of A-Z a-z 0-9 _ . ~ - parted by /, none empty, . or .., at most 255 bytes',
-  );
+  throw new HighwaterError('bad_name', `"${name}" cannot be the name of a log`);
 };
 
 export const VERSION = 'highwater-js/0.1.0';
@@ -144,24 +141,24 @@ export class Connection {
   received = 0;
   acked = 0;
 
-  private phase: 'off' | 'token' | 'opening' | 'hello' | 'open' | 'waiting' = 'off';
-  private readonly outputs: Output[] = [];
-  private readonly at = new Map<Timer, number>();
-  private readonly ids = new Map<number, Delivery>();
-  private readonly moved = new Set<Delivery>();
-  private dropped: number[] = [];
-  private active = false;
-  private attempt = 0;
-  private requests = 0;
-  private activating = 0;
-  private activateAt = 0;
-  private notBefore = 0;
-  private online = true;
-  private tokenEnds = Infinity;
-  private asking = false;
-  private refreshes = 0;
-  private welcomedAt = 0;
-  private nonce = 0;
+  #phase: 'off' | 'token' | 'opening' | 'hello' | 'open' | 'waiting' = 'off';
+  readonly #outputs: Output[] = [];
+  readonly #at = new Map<Timer, number>();
+  readonly #ids = new Map<number, Delivery>();
+  readonly #moved = new Set<Delivery>();
+  #dropped: number[] = [];
+  #active = false;
+  #attempt = 0;
+  #requests = 0;
+  #activating = 0;
+  #activateAt = 0;
+  #notBefore = 0;
+  #online = true;
+  #tokenEnds = Infinity;
+  #asking = false;
+  #refreshes = 0;
+  #welcomedAt = 0;
+  #nonce = 0;
 
   constructor(readonly config: Config) {
     this.writer = new Writer(config.writer, config.random);
@@ -170,47 +167,47 @@ export class Connection {
   handle(now: number, input: Input): void {
     switch (input.type) {
       case 'start':
-        return this.start(now);
+        return this.#start(now);
       case 'token':
-        return this.gotToken(now, input.token, input.error);
+        return this.#gotToken(now, input.token, input.error);
       case 'opened':
-        return this.hello();
+        return this.#hello();
       case 'frame':
-        return this.frame(now, input.frame, input.size);
+        return this.#frame(now, input.frame, input.size);
       case 'closed':
-        return this.closed(now, input.code ?? 0, input.reason ?? '');
+        return this.#closed(now, input.code ?? 0, input.reason ?? '');
       case 'tick':
-        return this.tick(now);
+        return this.#tick(now);
       case 'probe':
-        return this.probe(now);
+        return this.#probe(now);
       case 'network':
-        this.online = input.online;
-        if (!this.online && this.phase === 'waiting') this.tell({ state: 'offline', reason: 'network' });
-        return this.probe(now);
+        this.#online = input.online;
+        if (!this.#online && this.#phase === 'waiting') this.#tell({ state: 'offline', reason: 'network' });
+        return this.#probe(now);
       case 'visible':
-        return this.look(now, input.visible);
+        return this.#look(now, input.visible);
       case 'activate':
-        return this.wantActivate(now, true);
+        return this.#wantActivate(now, true);
       case 'offline':
-        return input.offline ? this.goOffline() : this.start(now);
+        return input.offline ? this.#goOffline() : this.#start(now);
       case 'cut':
-        return this.lost(now, new HighwaterError('lost', 'the socket was cut'));
+        return this.#lost(now, new HighwaterError('lost', 'the socket was cut'));
       case 'fail':
-        return this.stop(input.error);
+        return this.#stop(input.error);
       case 'close':
-        return this.close(input.leave, input.forget);
+        return this.#close(input.leave, input.forget);
     }
   }
 
   /** The next thing to do; undefined when all is done for now. */
   poll(): Output | undefined {
-    return this.outputs.shift();
+    return this.#outputs.shift();
   }
 
   /** When a `tick` is due; Infinity: never. */
   deadline(): number {
-    const writer = this.phase === 'open' ? this.writer.deadline : Infinity;
-    return Math.min(writer, ...this.at.values());
+    const writer = this.#phase === 'open' ? this.writer.deadline : Infinity;
+    return Math.min(writer, ...this.#at.values());
   }
 
   // Commands of the app.
@@ -224,7 +221,7 @@ export class Connection {
       log.phase = 'wanted';
       log.options = options;
     } else {
-      log = this.delivery(name, options);
+      log = this.#delivery(name, options);
     }
     return log;
   }
@@ -233,10 +230,10 @@ export class Connection {
     const log = this.logs.get(name);
     if (!log) return;
     this.logs.delete(name);
-    this.moved.delete(log);
+    this.#moved.delete(log);
     if (log.announced) {
-      this.ids.delete(log.id!);
-      this.dropped.push(log.id!);
+      this.#ids.delete(log.id!);
+      this.#dropped.push(log.id!);
     }
     log.phase = 'over';
   }
@@ -246,7 +243,7 @@ export class Connection {
     log.options = { ...log.options, start: to };
     log.anew = true;
     if (log.announced) {
-      this.send({ name: 'seek', body: { request: ++this.requests, log: log.id!, to } });
+      this.#send({ name: 'seek', body: { request: ++this.#requests, log: log.id!, to } });
     } else {
       log.held = false;
     }
@@ -255,7 +252,7 @@ export class Connection {
   /** For a log with `manual`: the app could restart from here. */
   commit(log: Delivery, next: number, now: number): void {
     log.committed = Math.min(next, log.cursor);
-    this.move(now, log);
+    this.#move(now, log);
   }
 
   append(
@@ -288,271 +285,271 @@ export class Connection {
 
   // The socket's life.
 
-  private start(now: number): void {
-    if (this.phase !== 'off') return;
-    this.attempt = 0;
-    this.connect(now);
+  #start(now: number): void {
+    if (this.#phase !== 'off') return;
+    this.#attempt = 0;
+    this.#connect(now);
   }
 
-  private connect(now: number): void {
-    this.at.delete('retry');
-    this.tell({ state: 'connecting', attempt: this.attempt });
-    if (this.config.tokens && (this.config.token === undefined || now > this.tokenEnds - PONG)) {
-      this.phase = 'token';
-      return this.askToken();
+  #connect(now: number): void {
+    this.#at.delete('retry');
+    this.#tell({ state: 'connecting', attempt: this.#attempt });
+    if (this.config.tokens && (this.config.token === undefined || now > this.#tokenEnds - PONG)) {
+      this.#phase = 'token';
+      return this.#askToken();
     }
-    this.phase = 'opening';
-    this.at.set('welcome', now + WELCOME);
-    this.out({ type: 'connect' });
+    this.#phase = 'opening';
+    this.#at.set('welcome', now + WELCOME);
+    this.#out({ type: 'connect' });
   }
 
-  private hello(): void {
-    if (this.phase !== 'opening') return;
-    this.phase = 'hello';
+  #hello(): void {
+    if (this.#phase !== 'opening') return;
+    this.#phase = 'hello';
     const { connection, device, token, visible, cloning, window } = this.config;
     const writers = [{ writer: this.writer.id, oldest: this.writer.oldest }];
-    this.send({
+    this.#send({
       name: 'hello',
       body: {
         version: 1, capabilities: [], token, connection, device, client: VERSION,
-        visible, cloning, writers, open: this.opening(0), window,
+        visible, cloning, writers, open: this.#opening(0), window,
       },
     });
   }
 
   /** All that is open, with what is held of it; asked for from now on. */
-  private opening(request: number): Open[] {
+  #opening(request: number): Open[] {
     const wanted = [...this.logs.values()].filter((log) => log.phase === 'wanted');
-    return wanted.map((log) => this.ask(log, request));
+    return wanted.map((log) => this.#ask(log, request));
   }
 
-  private ask(log: Delivery, request: number): Open {
+  #ask(log: Delivery, request: number): Open {
     log.phase = 'asked';
     log.request = request;
     return log.open();
   }
 
-  private closed(now: number, number: number, reason: string): void {
+  #closed(now: number, number: number, reason: string): void {
     if (number < 4000) {
       const message = number ? `the socket closed with ${number} ${reason}` : 'the socket was lost';
-      return this.lost(now, new HighwaterError('lost', message));
+      return this.#lost(now, new HighwaterError('lost', message));
     }
     const code = codeName(number - 4000);
-    this.bye(now, { code, message: reason || code, reconnect: !isStop(code), after: 0 });
+    this.#bye(now, { code, message: reason || code, reconnect: !isStop(code), after: 0 });
   }
 
-  private bye(now: number, { code, message, reconnect, after }: Bye): void {
+  #bye(now: number, { code, message, reconnect, after }: Bye): void {
     const error = new HighwaterError(code, message, after);
     if (wantsToken(code)) {
       this.config.token = undefined;
-      if (!this.config.tokens && !this.config.kept) return this.stop(error);
-      if (this.config.kept) this.out({ type: 'keep', token: undefined });
+      if (!this.config.tokens && !this.config.kept) return this.#stop(error);
+      if (this.config.kept) this.#out({ type: 'keep', token: undefined });
       this.config.kept = false;
     } else if (code === 'unknown_connection' && !this.welcome) {
       const from = this.config.connection;
       const to = this.config.newId();
       this.config.connection = to;
-      this.out({ type: 'renamed', from, to });
+      this.#out({ type: 'renamed', from, to });
     } else if (!reconnect) {
-      return this.stop(error);
+      return this.#stop(error);
     }
-    this.lost(now, error, after);
+    this.#lost(now, error, after);
   }
 
   /** The socket is of no more use; comes back after a while. */
-  private lost(now: number, error: HighwaterError, after = 0): void {
-    if (this.phase === 'off' || this.phase === 'waiting') return;
-    if (this.phase === 'open' && now - this.welcomedAt >= STEADY) this.attempt = 0;
-    this.drop();
-    this.phase = 'waiting';
-    const wait = Math.max(after, this.jitter(this.attempt++));
-    this.notBefore = now + after;
-    this.at.set('retry', now + wait);
-    if (this.online) this.tell({ state: 'waiting', after: wait, error });
-    else this.tell({ state: 'offline', reason: 'network' });
+  #lost(now: number, error: HighwaterError, after = 0): void {
+    if (this.#phase === 'off' || this.#phase === 'waiting') return;
+    if (this.#phase === 'open' && now - this.#welcomedAt >= STEADY) this.#attempt = 0;
+    this.#drop();
+    this.#phase = 'waiting';
+    const wait = Math.max(after, this.#jitter(this.#attempt++));
+    this.#notBefore = now + after;
+    this.#at.set('retry', now + wait);
+    if (this.#online) this.#tell({ state: 'waiting', after: wait, error });
+    else this.#tell({ state: 'offline', reason: 'network' });
   }
 
-  private drop(): void {
-    if (this.phase === 'opening' || this.phase === 'hello' || this.phase === 'open') {
-      this.out({ type: 'disconnect' });
+  #drop(): void {
+    if (this.#phase === 'opening' || this.#phase === 'hello' || this.#phase === 'open') {
+      this.#out({ type: 'disconnect' });
     }
-    this.phase = 'off';
-    this.activating = 0;
-    this.at.clear();
-    this.dropped = [];
-    this.pause();
+    this.#phase = 'off';
+    this.#activating = 0;
+    this.#at.clear();
+    this.#dropped = [];
+    this.#pause();
   }
 
   /** Nothing is delivered from here on, until the logs are subscribed again. */
-  private pause(): void {
-    this.active = false;
-    this.ids.clear();
-    this.moved.clear();
+  #pause(): void {
+    this.#active = false;
+    this.#ids.clear();
+    this.#moved.clear();
     for (const log of this.logs.values()) log.detach();
   }
 
-  private goOffline(): void {
+  #goOffline(): void {
     if (this.state.state === 'stopped') return;
-    this.drop();
-    this.tell({ state: 'offline', reason: 'asked' });
+    this.#drop();
+    this.#tell({ state: 'offline', reason: 'asked' });
   }
 
-  private stop(error: HighwaterError): void {
-    this.drop();
-    this.tell({ state: 'stopped', error });
+  #stop(error: HighwaterError): void {
+    this.#drop();
+    this.#tell({ state: 'stopped', error });
     for (const action of this.writer.pending.splice(0)) {
       this.logs.get(action.log)?.answered(action.seq);
       action.done(new HighwaterError(error.code, error.message, 0, action.tried));
     }
   }
 
-  private close(leave: boolean, forget: boolean): void {
-    if (this.phase === 'open') {
-      this.ack();
-      if (leave) this.send({ name: 'leave', body: { forget } });
+  #close(leave: boolean, forget: boolean): void {
+    if (this.#phase === 'open') {
+      this.#ack();
+      if (leave) this.#send({ name: 'leave', body: { forget } });
     }
-    this.stop(new HighwaterError('closed', 'the app closed this client'));
+    this.#stop(new HighwaterError('closed', 'the app closed this client'));
   }
 
   // Time.
 
-  private tick(now: number): void {
-    for (const [timer, due] of [...this.at].sort((a, b) => a[1] - b[1])) {
-      if (due > now || this.at.get(timer) !== due) continue;
-      this.at.delete(timer);
-      this.ring(now, timer, now - due);
+  #tick(now: number): void {
+    for (const [timer, due] of [...this.#at].sort((a, b) => a[1] - b[1])) {
+      if (due > now || this.#at.get(timer) !== due) continue;
+      this.#at.delete(timer);
+      this.#ring(now, timer, now - due);
     }
   }
 
-  private ring(now: number, timer: Timer, late: number): void {
+  #ring(now: number, timer: Timer, late: number): void {
     switch (timer) {
       case 'retry':
-        return this.connect(now);
+        return this.#connect(now);
       case 'welcome':
-        return this.lost(now, new HighwaterError('lost', 'no welcome within 15 seconds'));
+        return this.#lost(now, new HighwaterError('lost', 'no welcome within 15 seconds'));
       case 'ping':
-        return this.probe(now);
+        return this.#probe(now);
       case 'pong':
-        if (late > FROZEN) return this.probe(now);
-        return this.lost(now, new HighwaterError('lost', 'nothing was heard for too long'));
+        if (late > FROZEN) return this.#probe(now);
+        return this.#lost(now, new HighwaterError('lost', 'nothing was heard for too long'));
       case 'ack':
-        return this.ack();
+        return this.#ack();
       case 'activate':
-        return this.activate();
+        return this.#activate();
       case 'refresh':
-        return this.askToken();
+        return this.#askToken();
       case 'subscribe':
         return; // `flush` looks at every log that waits.
     }
   }
 
   /** Is the other side there? With a socket it is asked, without one it is tried at once. */
-  private probe(now: number): void {
-    if (this.phase === 'open' && !this.at.has('pong')) {
-      this.send({ name: 'ping', body: { nonce: ++this.nonce } });
-      this.at.set('pong', now + PONG);
-    } else if (this.phase === 'waiting' && this.online) {
-      this.at.set('retry', Math.max(now, this.notBefore));
+  #probe(now: number): void {
+    if (this.#phase === 'open' && !this.#at.has('pong')) {
+      this.#send({ name: 'ping', body: { nonce: ++this.#nonce } });
+      this.#at.set('pong', now + PONG);
+    } else if (this.#phase === 'waiting' && this.#online) {
+      this.#at.set('retry', Math.max(now, this.#notBefore));
     }
   }
 
-  private look(now: number, visible: boolean): void {
+  #look(now: number, visible: boolean): void {
     const { config } = this;
     if (config.visible === visible) return;
     config.visible = visible;
-    if (this.phase === 'open') this.send({ name: 'visible', body: { visible } });
-    if (!visible) return this.ack();
-    this.probe(now);
-    this.wantActivate(now);
+    if (this.#phase === 'open') this.#send({ name: 'visible', body: { visible } });
+    if (!visible) return this.#ack();
+    this.#probe(now);
+    this.#wantActivate(now);
   }
 
   // Tokens.
 
-  private askToken(): void {
-    if (this.asking) return;
-    this.asking = true;
-    this.out({ type: 'token' });
+  #askToken(): void {
+    if (this.#asking) return;
+    this.#asking = true;
+    this.#out({ type: 'token' });
   }
 
-  private gotToken(now: number, token: string | undefined, error: unknown): void {
-    this.asking = false;
+  #gotToken(now: number, token: string | undefined, error: unknown): void {
+    this.#asking = false;
     if (error === undefined) {
       this.config.token = token;
-      this.tokenEnds = Infinity;
-      if (this.phase === 'token') this.connect(now);
-      else if (this.phase === 'open' && token) this.send({ name: 'refresh', body: { token } });
+      this.#tokenEnds = Infinity;
+      if (this.#phase === 'token') this.#connect(now);
+      else if (this.#phase === 'open' && token) this.#send({ name: 'refresh', body: { token } });
       return;
     }
-    if (this.phase === 'token') {
+    if (this.#phase === 'token') {
       const message = `no token could be had: ${(error as Error)?.message ?? error}`;
-      this.lost(now, new HighwaterError('unauthorized', message));
-    } else if (this.phase === 'open') {
-      this.refreshSoon(now);
+      this.#lost(now, new HighwaterError('unauthorized', message));
+    } else if (this.#phase === 'open') {
+      this.#refreshSoon(now);
     }
   }
 
   /** The token in force ended, or another could not be had: soon again, slower each time. */
-  private refreshSoon(now: number): void {
-    if (!this.config.tokens || this.asking) return;
-    const at = now + this.jitter(this.refreshes++);
-    this.at.set('refresh', Math.min(at, this.at.get('refresh') ?? Infinity));
+  #refreshSoon(now: number): void {
+    if (!this.config.tokens || this.#asking) return;
+    const at = now + this.#jitter(this.#refreshes++);
+    this.#at.set('refresh', Math.min(at, this.#at.get('refresh') ?? Infinity));
   }
 
-  private jitter(attempt: number): number {
+  #jitter(attempt: number): number {
     return this.config.random() * Math.min(BACKOFF.to, BACKOFF.from * 2 ** Math.min(attempt, 16));
   }
 
   /** Gets the next token while this one is still good: 10 to 20 % before its end, at most 60 s. */
-  private expires(now: number, expires: number): void {
+  #expires(now: number, expires: number): void {
     const { time } = this.welcome!;
-    const left = expires - (time + now - this.welcomedAt);
-    this.tokenEnds = expires ? now + left : Infinity;
+    const left = expires - (time + now - this.#welcomedAt);
+    this.#tokenEnds = expires ? now + left : Infinity;
     if (!expires || !this.config.tokens) return;
     const lead = Math.min(30_000, left / 10) * (1 + this.config.random());
-    this.at.set('refresh', now + Math.max(0, left - lead));
+    this.#at.set('refresh', now + Math.max(0, left - lead));
   }
 
   // Frames.
 
-  private frame(now: number, frame: ServerFrame, size: number): void {
+  #frame(now: number, frame: ServerFrame, size: number): void {
     const { name, body } = frame;
-    if (name === 'bye') return this.bye(now, body);
-    if (name === 'welcome') return this.welcomed(now, body);
-    if (this.phase !== 'open') return;
-    this.at.delete('pong');
-    this.at.set('ping', now + this.welcome!.ping_interval);
+    if (name === 'bye') return this.#bye(now, body);
+    if (name === 'welcome') return this.#welcomed(now, body);
+    if (this.#phase !== 'open') return;
+    this.#at.delete('pong');
+    this.#at.set('ping', now + this.welcome!.ping_interval);
     if (name !== 'answers') this.writer.settled();
     switch (name) {
       case 'ping':
-        return this.send({ name: 'pong', body });
+        return this.#send({ name: 'pong', body });
       case 'answers':
         if (body.writer !== this.writer.id) return;
-        return this.answered(now, body);
+        return this.#answered(now, body);
       case 'state':
-        return this.changed(now, body);
+        return this.#changed(now, body);
       case 'subscribed':
-        return this.subscribed(body);
+        return this.#subscribed(body);
       case 'unsubscribed': {
-        const log = this.ids.get(body.log);
-        this.ids.delete(body.log);
+        const log = this.#ids.get(body.log);
+        this.#ids.delete(body.log);
         return log?.end(body.reason);
       }
       case 'refused':
-        return this.refused(now, body);
+        return this.#refused(now, body);
       case 'refreshed':
-        this.refreshes = 0;
-        return this.expires(now, body.expires);
+        this.#refreshes = 0;
+        return this.#expires(now, body.expires);
       case 'records':
       case 'base':
       case 'base_records':
       case 'gap':
       case 'reset':
       case 'snapshot_wanted':
-        return this.deliver(now, frame, size);
+        return this.#deliver(now, frame, size);
     }
   }
 
-  private answered(now: number, body: Answers): void {
+  #answered(now: number, body: Answers): void {
     for (const [action, result] of this.writer.answered(body, now)) {
       const stored = result instanceof HighwaterError ? undefined : result;
       this.logs.get(action.log)?.answered(action.seq, stored);
@@ -561,18 +558,18 @@ export class Connection {
     const ended = body.answers.some(
       ({ outcome }) => 'refused' in outcome && outcome.refused.code === 'token_expired',
     );
-    if (ended) this.refreshSoon(now);
+    if (ended) this.#refreshSoon(now);
   }
 
-  private deliver(now: number, frame: ServerFrame, size: number): void {
-    const log = this.ids.get((frame.body as { log: number }).log);
+  #deliver(now: number, frame: ServerFrame, size: number): void {
+    const log = this.#ids.get((frame.body as { log: number }).log);
     let taken = true;
     switch (frame.name) {
       case 'records':
       case 'base':
       case 'base_records':
         this.received += size;
-        if (!this.at.has('ack')) this.at.set('ack', now + ACK);
+        if (!this.#at.has('ack')) this.#at.set('ack', now + ACK);
         if (!log) return;
         if (frame.name === 'records') taken = log.records(frame.body);
         else taken = frame.name === 'base' ? log.basePart(frame.body) : log.baseRecords(frame.body);
@@ -584,102 +581,102 @@ export class Connection {
         log?.reset(frame.body);
         break;
       case 'snapshot_wanted':
-        return log?.wanted(frame.body.at_least);
+        return log?.wanted(frame.body);
     }
     if (!taken) {
       // Law 5: it never guesses. What is held is stated again on a new socket.
       const message = `something of ${log!.name} was left out at ${log!.cursor}: resuming`;
-      return this.lost(now, new HighwaterError('lost', message));
+      return this.#lost(now, new HighwaterError('lost', message));
     }
-    if (log) this.move(now, log);
+    if (log) this.#move(now, log);
   }
 
-  private move(now: number, log: Delivery): void {
-    this.moved.add(log);
-    if (!this.at.has('ack')) this.at.set('ack', now + ACK);
+  #move(now: number, log: Delivery): void {
+    this.#moved.add(log);
+    if (!this.#at.has('ack')) this.#at.set('ack', now + ACK);
   }
 
-  private welcomed(now: number, body: Welcome): void {
-    if (this.phase !== 'hello') return;
-    this.phase = 'open';
+  #welcomed(now: number, body: Welcome): void {
+    if (this.#phase !== 'hello') return;
+    this.#phase = 'open';
     this.welcome = body;
-    this.welcomedAt = now;
+    this.#welcomedAt = now;
     this.received = this.acked = 0;
-    this.at.delete('welcome');
-    this.at.set('ping', now + body.ping_interval);
+    this.#at.delete('welcome');
+    this.#at.set('ping', now + body.ping_interval);
     this.writer.welcomed(body.writers.find(({ writer }) => writer === this.writer.id)?.mark ?? 0);
     if (body.token !== undefined) {
       this.config.token = body.token;
       this.config.kept = true;
-      this.out({ type: 'keep', token: body.token });
+      this.#out({ type: 'keep', token: body.token });
     }
-    this.expires(now, body.expires);
+    this.#expires(now, body.expires);
     const { met, generation, source } = body;
     // Without a slot a `state` follows, with the time to wait.
-    this.active = met !== 'waiting';
-    if (this.active) this.tell({ state: 'active', met, generation, source });
+    this.#active = met !== 'waiting';
+    if (this.#active) this.#tell({ state: 'active', met, generation, source });
   }
 
-  private changed(now: number, body: StateFrame): void {
+  #changed(now: number, body: StateFrame): void {
     const { active, generation, met, source, reason, activate_after } = body;
-    this.activating = 0;
+    this.#activating = 0;
     Object.assign(this.welcome!, { generation, source }, met && { met });
     if (active) {
-      this.active = true;
-      this.at.delete('activate');
-      return this.tell({ state: 'active', met: this.welcome!.met, generation, source });
+      this.#active = true;
+      this.#at.delete('activate');
+      return this.#tell({ state: 'active', met: this.welcome!.met, generation, source });
     }
-    this.pause();
-    this.activateAt = now + activate_after;
-    this.tell({ state: 'inactive', reason: reason ?? 'no_slot', after: activate_after });
-    this.wantActivate(now);
+    this.#pause();
+    this.#activateAt = now + activate_after;
+    this.#tell({ state: 'inactive', reason: reason ?? 'no_slot', after: activate_after });
+    this.#wantActivate(now);
   }
 
-  private wantActivate(now: number, asked = false): void {
+  #wantActivate(now: number, asked = false): void {
     const { visible, activate, random } = this.config;
-    if (this.phase !== 'open' || this.active || this.activating) return;
+    if (this.#phase !== 'open' || this.#active || this.#activating) return;
     if (!asked && !(visible && activate)) return;
-    const at = Math.max(now, this.activateAt);
+    const at = Math.max(now, this.#activateAt);
     // Many were perhaps told the same time.
-    this.at.set('activate', asked ? at : at + random() * 500);
+    this.#at.set('activate', asked ? at : at + random() * 500);
   }
 
-  private activate(): void {
-    if (this.active || this.activating) return;
-    const request = (this.activating = ++this.requests);
+  #activate(): void {
+    if (this.#active || this.#activating) return;
+    const request = (this.#activating = ++this.#requests);
     const { cloning } = this.config;
-    this.send({ name: 'activate', body: { request, cloning, open: this.opening(request) } });
+    this.#send({ name: 'activate', body: { request, cloning, open: this.#opening(request) } });
   }
 
-  private subscribed(body: Subscribed): void {
+  #subscribed(body: Subscribed): void {
     let log = this.logs.get(body.name);
     if (!log) {
       if (body.request) {
-        this.dropped.push(body.log); // The app let it go while it was asked for.
+        this.#dropped.push(body.log); // The app let it go while it was asked for.
         return;
       }
-      log = this.delivery(body.name, { start: 'state', priority: body.priority, manual: false });
-      this.out({ type: 'adopted', log });
+      log = this.#delivery(body.name, { start: 'state', priority: body.priority, manual: false });
+      this.#out({ type: 'adopted', log });
     }
     if (log.phase === 'over') return;
-    if (log.id !== undefined) this.ids.delete(log.id);
-    this.ids.set(body.log, log);
+    if (log.id !== undefined) this.#ids.delete(log.id);
+    this.#ids.set(body.log, log);
     log.subscribed(body);
   }
 
-  private refused(now: number, { request, name, refusal }: Refused): void {
+  #refused(now: number, { request, name, refusal }: Refused): void {
     const { code, message, retry_after } = refusal;
     const error = new HighwaterError(code, message, retry_after);
     const jitter = this.config.random() * 1000;
-    if (request && request === this.activating) {
+    if (request && request === this.#activating) {
       if (name === undefined) {
-        this.activating = 0;
-        this.pause();
-        this.activateAt = now + retry_after + jitter;
-        return this.wantActivate(now);
+        this.#activating = 0;
+        this.#pause();
+        this.#activateAt = now + retry_after + jitter;
+        return this.#wantActivate(now);
       }
     } else if (!request && name === undefined) {
-      if (wantsToken(code)) this.refreshSoon(now);
+      if (wantsToken(code)) this.#refreshSoon(now);
       return;
     }
     for (const log of this.logs.values()) {
@@ -698,69 +695,69 @@ export class Connection {
   // What goes out when nothing else is to be done.
 
   flush(now: number): void {
-    if (this.phase !== 'open') return;
-    if (this.dropped.length) {
-      const logs = this.dropped.splice(0);
-      this.send({ name: 'unsubscribe', body: { request: ++this.requests, logs } });
+    if (this.#phase !== 'open') return;
+    if (this.#dropped.length) {
+      const logs = this.#dropped.splice(0);
+      this.#send({ name: 'unsubscribe', body: { request: ++this.#requests, logs } });
     }
-    if (this.active) this.askForLogs(now);
+    if (this.#active) this.#askForLogs(now);
     const refuse = (action: { log: string; seq: number; done: (error: HighwaterError) => void }) => {
       this.logs.get(action.log)?.answered(action.seq);
       action.done(new HighwaterError('too_large', 'the record is larger than the limit: make it smaller'));
     };
-    for (const frame of this.writer.frames(now, this.welcome!.limits, refuse)) this.send(frame);
+    for (const frame of this.writer.frames(now, this.welcome!.limits, refuse)) this.#send(frame);
     const unacked = this.received - this.acked;
-    if (unacked && unacked * 4 >= this.welcome!.limits.window) this.ack();
+    if (unacked && unacked * 4 >= this.welcome!.limits.window) this.#ack();
   }
 
-  private askForLogs(now: number): void {
+  #askForLogs(now: number): void {
     let open: Open[] = [];
-    this.at.delete('subscribe');
+    this.#at.delete('subscribe');
     for (const log of this.logs.values()) {
       if (log.phase !== 'wanted') continue;
       if (log.after > now) {
-        this.at.set('subscribe', Math.min(log.after, this.at.get('subscribe') ?? Infinity));
+        this.#at.set('subscribe', Math.min(log.after, this.#at.get('subscribe') ?? Infinity));
         continue;
       }
       if (open.length % NAMES === 0) {
         open = [];
-        this.send({ name: 'subscribe', body: { request: ++this.requests, open } });
+        this.#send({ name: 'subscribe', body: { request: ++this.#requests, open } });
       }
-      open.push(this.ask(log, this.requests));
+      open.push(this.#ask(log, this.#requests));
     }
   }
 
-  private ack(): void {
-    this.at.delete('ack');
+  #ack(): void {
+    this.#at.delete('ack');
     const cursors: Cursor[] = [];
-    for (const log of this.moved) {
+    for (const log of this.#moved) {
       const next = log.options.manual ? log.committed : log.cursor;
       if (log.held && log.announced && next >= 0) cursors.push({ log: log.id!, next });
     }
-    this.moved.clear();
-    if (this.phase !== 'open' || (this.acked === this.received && !cursors.length)) return;
+    this.#moved.clear();
+    if (this.#phase !== 'open' || (this.acked === this.received && !cursors.length)) return;
     this.acked = this.received;
-    this.send({ name: 'ack', body: { received: this.received, cursors } });
+    this.#send({ name: 'ack', body: { received: this.received, cursors } });
   }
 
-  private delivery(name: string, options: Options): Delivery {
+  #delivery(name: string, options: Options): Delivery {
     const log = new Delivery(name, options, this.writer.id, (from, event) => {
-      this.out({ type: 'log', log: from, event });
+      this.#out({ type: 'log', log: from, event });
     });
     this.logs.set(name, log);
     return log;
   }
 
-  private tell(state: ConnectionState): void {
+  #tell(state: ConnectionState): void {
     this.state = state;
-    this.out({ type: 'state', state });
+    this.#out({ type: 'state', state });
   }
 
-  private send(frame: ClientFrame): void {
-    this.out({ type: 'send', frame });
+  #send(frame: ClientFrame): void {
+    this.#out({ type: 'send', frame });
   }
 
-  private out(output: Output): void {
-    this.outputs.push(output);
+  #out(output: Output): void {
+    this.#outputs.push(output);
   }
 }

@@ -109,10 +109,10 @@ export class Delivery {
   anew = false;
   readonly own: Own[] = [];
 
-  private target = 0;
-  private base: BaseAt | undefined;
-  private parts: Uint8Array[] = [];
-  private baseBytes = 0;
+  #target = 0;
+  #base: BaseAt | undefined;
+  #parts: Uint8Array[] = [];
+  #baseBytes = 0;
 
   constructor(
     readonly name: string,
@@ -121,7 +121,7 @@ export class Delivery {
     private readonly emit: (log: Delivery, event: LogEvent) => void,
   ) {}
 
-  private tell<K extends keyof LogEvents>(on: K, event: LogEvents[K]): void {
+  #tell<K extends keyof LogEvents>(on: K, event: LogEvents[K]): void {
     if (on !== 'pending') this.touched = true;
     this.emit(this, { on, event } as LogEvent);
   }
@@ -132,7 +132,7 @@ export class Delivery {
     const { name, id } = this;
     if (this.held) return { name, start, priority, have: { log: id!, next: this.cursor } };
     // A base that broke off after a reset must come again, wherever it once began.
-    return { name, start: this.base ? 'state' : start, priority };
+    return { name, start: this.#base ? 'state' : start, priority };
   }
 
   /** Whether it is announced on this socket. */
@@ -148,7 +148,7 @@ export class Delivery {
     // Already subscribed: the answer tells nothing new, and an unfinished base goes on.
     if (again && !frame.reset) return;
     // What was seen stays seen: a log that was to be complete at 9 is not complete at 7.
-    this.target = same ? Math.max(this.target, complete) : complete;
+    this.#target = same ? Math.max(this.#target, complete) : complete;
     if (frame.reset) {
       this.phase = 'reset';
       return;
@@ -157,66 +157,67 @@ export class Delivery {
     if (!same) {
       this.complete = false;
       this.held = true;
-      this.base = undefined;
+      this.#base = undefined;
       this.cursor = cursor;
-      if (this.touched) this.tell('reset', { reason: 'other_log', cursor });
+      if (this.touched) this.#tell('reset', { reason: 'other_log', cursor });
     }
-    this.check();
+    this.#check();
   }
 
-  reset({ reason, base, cursor, complete }: Reset): void {
+  reset(frame: Reset): void {
+    const { base, cursor, complete } = frame;
     this.phase = base ? 'base' : 'live';
     this.held = !base;
     this.complete = this.anew = false;
-    this.target = complete;
+    this.#target = complete;
     this.cursor = cursor;
     this.head = Math.max(this.head, cursor);
-    this.base = base;
-    this.parts = [];
-    this.baseBytes = 0;
-    this.tell('reset', { reason, cursor, ...(base && { base }) });
-    this.check();
+    this.#base = base;
+    this.#parts = [];
+    this.#baseBytes = 0;
+    this.#tell('reset', frame);
+    this.#check();
   }
 
   /** A part of a client-made base; handed on as a whole. */
   basePart({ offset, part, last, data }: Base): boolean {
-    const { base } = this;
-    if (this.phase !== 'base' || base?.offset !== offset || part !== this.parts.length) return false;
+    const base = this.#base;
+    if (this.phase !== 'base' || base?.offset !== offset || part !== this.#parts.length) return false;
     const bytes = typeof data === 'string' ? new TextEncoder().encode(data) : data;
-    this.baseBytes += bytes.length;
-    if (this.baseBytes > MAX_BASE_BYTES) return false;
-    this.parts.push(bytes);
+    this.#baseBytes += bytes.length;
+    if (this.#baseBytes > MAX_BASE_BYTES) return false;
+    this.#parts.push(bytes);
     if (last) {
-      const whole = new Uint8Array(this.baseBytes);
+      const whole = new Uint8Array(this.#baseBytes);
       let at = 0;
-      for (const piece of this.parts) {
+      for (const piece of this.#parts) {
         whole.set(piece, at);
         at += piece.length;
       }
-      this.parts = [];
-      this.tell('base', { offset, version: base.version, last, data: whole });
-      this.based();
+      this.#parts = [];
+      this.#tell('base', { offset, version: base.version, last, data: whole });
+      this.#based();
     }
     return true;
   }
 
   /** A part of a base that the server keeps; handed on part by part. */
   baseRecords({ offset, last, complete, origins, records }: BaseRecords): boolean {
-    if (this.phase !== 'base' || this.base?.offset !== offset) return false;
-    const entries = records.map((kept) => this.entry(kept.record, kept.offset, origins));
-    this.tell('base', { offset, version: this.base.version, last, records: entries });
+    if (this.phase !== 'base' || this.#base?.offset !== offset) return false;
+    const entries = records.map((kept) => this.#entry(kept.record, kept.offset, origins));
+    this.#tell('base', { offset, version: this.#base.version, last, records: entries });
     if (last) {
-      this.target = Math.max(this.target, complete);
-      this.based();
+      this.#target = Math.max(this.#target, complete);
+      this.#based();
     }
     return true;
   }
 
-  private based(): void {
+  #based(): void {
     this.phase = 'live';
     this.held = true;
-    this.base = undefined;
-    this.check();
+    this.#base = undefined;
+    this.#check();
   }
 
   records({ base, origins, records }: Records): boolean {
@@ -225,30 +226,30 @@ export class Delivery {
     if (repeated >= records.length) return true;
     const fresh = records
       .slice(repeated)
-      .map((record, index) => this.entry(record, this.cursor + index, origins));
+      .map((record, index) => this.#entry(record, this.cursor + index, origins));
     this.cursor += fresh.length;
     for (const own of this.own) {
       own.landed ||= fresh.some(
         ({ origin, seq }) => origin.writer === this.writer && seq === own.entry.seq,
       );
     }
-    this.tell('records', { records: fresh });
-    this.check();
+    this.#tell('records', { records: fresh });
+    this.#check();
     return true;
   }
 
-  gap({ from, to, reason }: Gap): boolean {
-    if (this.phase !== 'live' || from > this.cursor) return false;
-    this.cursor = Math.max(this.cursor, to);
-    this.tell('gap', { from, to, reason });
-    this.check();
+  gap(frame: Gap): boolean {
+    if (this.phase !== 'live' || frame.from > this.cursor) return false;
+    this.cursor = Math.max(this.cursor, frame.to);
+    this.#tell('gap', frame);
+    this.#check();
     return true;
   }
 
   /** Puts an own action on top. */
   act(entry: Entry): void {
     this.own.push({ entry, landed: false });
-    this.showOwn();
+    this.#showOwn();
   }
 
   /** An own action was stored there, or not at all. */
@@ -258,10 +259,10 @@ export class Delivery {
     if (!own) return;
     if (stored) {
       own.stored = stored;
-      this.check();
+      this.#check();
     } else {
       this.own.splice(at, 1);
-      this.showOwn();
+      this.#showOwn();
     }
   }
 
@@ -270,38 +271,37 @@ export class Delivery {
     return this.own.map((own) => own.entry);
   }
 
-  private showOwn(): void {
-    this.tell('pending', { pending: this.pending() });
+  #showOwn(): void {
+    this.#tell('pending', { pending: this.pending() });
   }
 
-  private entry(record: Delivered, offset: number, origins: Origin[]): Entry {
-    const { seq, place, time, origin } = record;
-    const by = origins[origin] ?? { user: '', writer: '', connection: '' };
-    return { record: record.record, origin: by, seq, pending: false, offset, place, time };
+  #entry(record: Delivered, offset: number, origins: Origin[]): Entry {
+    const origin = origins[record.origin] ?? { user: '', writer: '', connection: '' };
+    return { ...record, origin, offset, pending: false };
   }
 
   /** Tells when the log becomes complete, or stops being so, and lets go what it now shows. */
-  private check(): void {
+  #check(): void {
     this.head = Math.max(this.head, this.cursor);
     const was = this.complete;
-    this.complete = this.phase === 'live' && this.cursor >= this.target;
-    if (was && !this.complete) this.tell('behind', { cursor: this.cursor });
+    this.complete = this.phase === 'live' && this.cursor >= this.#target;
+    if (was && !this.complete) this.#tell('behind', { cursor: this.cursor });
     if (!this.complete) return;
-    if (!was) this.tell('complete', { cursor: this.cursor });
+    if (!was) this.#tell('complete', { cursor: this.cursor });
     const shown = ({ landed, stored }: Own): boolean =>
       landed || (!!stored && (stored.log !== this.id || stored.offset < this.cursor));
     const left = this.own.filter((own) => !shown(own));
     if (left.length < this.own.length) {
       this.own.splice(0, Infinity, ...left);
-      this.showOwn();
+      this.#showOwn();
     }
   }
 
   /** The server ended it, or would not begin. */
   end(reason: Ended | HighwaterError): void {
     this.phase = 'over';
-    if (typeof reason === 'string') this.tell('ended', { reason });
-    else this.tell('refused', reason);
+    if (typeof reason === 'string') this.#tell('ended', { reason });
+    else this.#tell('refused', reason);
   }
 
   /** The socket is gone or the connection inactive: to be subscribed again. */
@@ -310,7 +310,7 @@ export class Delivery {
     if (this.anew) this.held = false;
   }
 
-  wanted(at_least: number): void {
-    this.tell('snapshot_wanted', { at_least });
+  wanted(frame: { at_least: number }): void {
+    this.#tell('snapshot_wanted', frame);
   }
 }

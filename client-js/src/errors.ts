@@ -23,33 +23,31 @@ export class HighwaterError extends Error {
   }
 }
 
+/** Names in the order of their numbers; a number says where the next name stands. */
 const TABLE =
-  '1 rate 2 overloaded 3 token_expired 4 not_ready 5 draining 6 slots 7 in_flight 8 sequence_gap ' +
-  '9 storage_full 10 unknown_outcome 32 conflict 33 denied 34 too_large 35 epoch 36 bad_name ' +
-  '37 log_full 38 no_log 39 sequence_reused 40 sequence_old 41 bad_record 64 bad_frame ' +
-  '65 frame_too_large 66 hello_expected 67 hello_late 68 hello_twice 69 version 70 unauthorized ' +
-  '71 unknown_connection 72 unknown_writer 73 fenced 74 origin 75 wrong_encoding 76 silent ' +
-  '77 revoked 78 shutting_down 79 sockets 80 failed 96 subscriptions 97 unknown_log ' +
-  '98 unsupported 99 snapshot_behind 100 snapshot_beyond 101 snapshot_rule 102 snapshot_parts ' +
-  '103 bad_offset 104 bad_request 105 inactive 106 connections 107 trim_rule 108 not_found ' +
-  '109 timeout 110 stale';
+  '1 rate overloaded token_expired not_ready draining slots in_flight sequence_gap storage_full ' +
+  'unknown_outcome 32 conflict denied too_large epoch bad_name log_full no_log sequence_reused ' +
+  'sequence_old bad_record 64 bad_frame frame_too_large hello_expected hello_late hello_twice ' +
+  'version unauthorized unknown_connection unknown_writer fenced origin wrong_encoding silent ' +
+  'revoked shutting_down sockets failed 96 subscriptions unknown_log unsupported ' +
+  'snapshot_behind snapshot_beyond snapshot_rule snapshot_parts bad_offset bad_request inactive ' +
+  'connections trim_rule not_found timeout stale';
 
-const NAMES = new Map<number, string>();
-const NUMBERS = new Map<string, number>();
-for (const [, number, name] of TABLE.matchAll(/(\d+) (\w+)/g)) {
-  NAMES.set(+number!, name!);
-  NUMBERS.set(name!, +number!);
+const NAMES: string[] = [];
+for (const word of TABLE.split(' ')) {
+  if (+word) NAMES.length = +word;
+  else NAMES.push(word);
 }
 
 /** Codes from 64 to 80 after which a new socket may help. */
 const RECONNECT = [67, 76, 78, 79, 80];
 
 /** The name of a code; a number that this version does not know is kept as `code_<number>`. */
-export const codeName = (number: number): string => NAMES.get(number) ?? `code_${number}`;
+export const codeName = (number: number): string => NAMES[number] ?? `code_${number}`;
 
-/** The number of a code, by its name. */
+/** The number of a code by its name; -1 where it is not known. */
 export const codeNumber = (name: string): number =>
-  NUMBERS.get(name) ?? (+(/^code_(\d+)$/.exec(name)?.[1] ?? 0));
+  name.startsWith('code_') ? +name.slice(5) : NAMES.indexOf(name);
 
 /** Given before the fold: the same may be sent again, after the time told. */
 export const isTransient = (code: string): boolean => {

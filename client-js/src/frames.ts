@@ -4,34 +4,17 @@
  */
 
 import {
-  bool, coded, id, list, option, or, pair, payload, str, struct, u8, u16, u32, u64, union,
-  type FrameOf, type Payload, type Type, type Value,
+  bool, id, list, option, pair, payload, str, struct, u8, u16, u32, u64, union, via,
+  type FrameOf, type Payload, type Value,
 } from './codec.js';
 import { codeName, codeNumber } from './errors.js';
 
-const some = <T>(type: Type<T>): Type<T[]> => or(list(type), () => []);
-const zero = (): number => 0;
-
+const place = struct({ batch: u64, index: u32 });
 /** A position in the journal's order; JSON and text have it as `batch.index`. */
-export interface Place {
-  readonly batch: number;
-  readonly index: number;
-}
+export type Place = Value<typeof place>;
 
-const places = struct({ batch: u64, index: u32 });
-const place = coded<Place>(
-  places,
-  (value) => value,
-  (value) => value,
-  (value) => `${value.batch}.${value.index}`,
-  (value) => {
-    const [, batch, index] = /^(\d+)\.(\d+)$/.exec(str.load(value)) ?? [];
-    return places.load({ batch: Number(batch ?? NaN), index: Number(index) });
-  },
-);
-
-/** A code by its name; the wire carries the number in binary. */
-const code = coded<string>(u16, codeNumber, codeName, (value) => value, str.load);
+/** A code by its name; binary carries the number. */
+const code = via(u16, (name: string) => Math.max(0, codeNumber(name)), codeName);
 
 export const Extension = struct({ tag: u32, data: payload });
 
@@ -49,56 +32,52 @@ export interface LogRecord {
   payload?: Payload;
 }
 
-const dense = struct({
-  key: option(str),
-  kind: option(str),
-  event_time: option(u64),
-  headers: some(pair(str)),
-  extensions: some(Extension),
-  payload: option(payload),
-});
-const full = (record: LogRecord): any => ({ headers: [], extensions: [], ...record });
-const sparse = ({ headers, extensions, ...rest }: any): LogRecord => ({
-  ...rest,
-  ...(headers.length && { headers }),
-  ...(extensions.length && { extensions }),
-});
-export const Record = coded<LogRecord>(
-  dense,
-  full,
+/** Without what is absent, and without empty lists. (An empty payload is a payload.) */
+const sparse = (record: object): LogRecord =>
+  Object.fromEntries(
+    Object.entries(record).filter(
+      ([, part]) => part !== undefined && !(Array.isArray(part) && !part.length),
+    ),
+  );
+export const Record = via(
+  struct({
+    key: option(str),
+    kind: option(str),
+    event_time: option(u64),
+    headers: list(pair(str)),
+    extensions: list(Extension),
+    payload: option(payload),
+  }),
+  (record: LogRecord) => ({ headers: [], extensions: [], ...record }),
   sparse,
-  (value) => sparse(dense.dump(full(value))),
-  (value) => sparse(dense.load(value)),
 );
 
 export const Cursor = struct({ log: u64, next: u64 });
 export const Start = union({ state: 0, earliest: 0, end: 0, offset: u64, committed: 0 });
 export const Cloning = union({ all: 0, own: 0, none: 0 });
-const start = or(Start, () => 'state' as const);
-const cloning = or(Cloning, () => 'all' as const);
-export const Open = struct({ name: str, have: option(Cursor), start, priority: or(u8, zero) });
+export const Open = struct({ name: str, have: option(Cursor), start: Start, priority: u8 });
 export const WriterAt = struct({ writer: id, oldest: u64 });
 export const Hello = struct({
   version: u16,
-  capabilities: some(str),
+  capabilities: list(str),
   token: option(str),
   connection: id,
   device: option(id),
-  client: or(str, () => ''),
+  client: str,
   visible: bool,
-  cloning,
-  writers: some(WriterAt),
-  open: some(Open),
-  window: or(u32, zero),
+  cloning: Cloning,
+  writers: list(WriterAt),
+  open: list(Open),
+  window: u32,
 });
 export const Subscribe = struct({ request: u32, open: list(Open) });
 export const Unsubscribe = struct({ request: u32, logs: list(u64) });
 export const Target = union({ log: u64, name: str });
 export const Item = struct({ seq: u64, prev: u64, to: Target, if_head: option(u64), record: Record });
 export const Append = struct({ writer: id, oldest: u64, items: list(Item) });
-export const Ack = struct({ received: u64, cursors: some(Cursor) });
+export const Ack = struct({ received: u64, cursors: list(Cursor) });
 export const Visible = struct({ visible: bool });
-export const Activate = struct({ request: u32, cloning, open: some(Open) });
+export const Activate = struct({ request: u32, cloning: Cloning, open: list(Open) });
 export const Refresh = struct({ token: str });
 export const Ping = struct({ nonce: u64 });
 export const Seek = struct({ request: u32, log: u64, to: Start });

@@ -6,6 +6,8 @@
  * held as long as the page lives, and the browser frees it with the page.
  */
 
+import { fromBase64, hex, isId } from './codec.js';
+
 /** The part of `localStorage` that is used. */
 export interface Storage {
   getItem(key: string): string | null;
@@ -25,21 +27,13 @@ export interface Locks {
 /** Most connection ids kept for one user and server. */
 const MOST = 32;
 
-/** 128 random bits as 32 hexadecimal digits. */
-export const newId = (): string =>
-  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
-    (byte + 256).toString(16).slice(1),
-  ).join('');
-
-const isId = (value: unknown): value is string =>
-  typeof value === 'string' && /^[0-9a-f]{32}$/.test(value);
+/** 128 random bits. */
+export const newId = (): string => hex(crypto.getRandomValues(new Uint8Array(16)));
 
 /** The user a JWT names, unchecked: only to keep the ids of several users apart. */
 export const userOf = (token: string): string => {
   try {
-    const claims = token.split('.')[1]!.replace(/-/g, '+').replace(/_/g, '/');
-    const { sub } = JSON.parse(atob(claims)) as { sub?: unknown };
-    return typeof sub === 'string' ? sub : '';
+    return `${(JSON.parse(fromBase64(token.split('.')[1]!)) as { sub?: unknown }).sub ?? ''}`;
   } catch {
     return '';
   }
@@ -57,7 +51,7 @@ export const browserStorage = (): Storage | undefined => {
 };
 
 export class Identity {
-  private release: (() => void) | undefined;
+  #release: (() => void) | undefined;
 
   constructor(
     private readonly scope: string,
@@ -65,7 +59,7 @@ export class Identity {
     private readonly locks: Locks | undefined,
   ) {}
 
-  private read(key: string): string | undefined {
+  #read(key: string): string | undefined {
     try {
       return this.storage?.getItem(`${this.scope}:${key}`) ?? undefined;
     } catch {
@@ -73,7 +67,7 @@ export class Identity {
     }
   }
 
-  private write(key: string, value: string | undefined): void {
+  #write(key: string, value: string | undefined): void {
     try {
       if (value === undefined) this.storage?.removeItem(`${this.scope}:${key}`);
       else this.storage?.setItem(`${this.scope}:${key}`, value);
@@ -84,19 +78,19 @@ export class Identity {
 
   /** The token that a server in `--dev` made up for us. */
   get token(): string | undefined {
-    return this.read('token');
+    return this.#read('token');
   }
 
   set token(token: string | undefined) {
-    this.write('token', token);
+    this.#write('token', token);
   }
 
   /** The same for all pages of this browser; none where nothing can be kept. */
   device(): string | undefined {
     if (!this.storage) return undefined;
-    const kept = this.read('device');
+    const kept = this.#read('device');
     const device = isId(kept) ? kept : newId();
-    if (device !== kept) this.write('device', device);
+    if (device !== kept) this.#write('device', device);
     return device;
   }
 
@@ -104,15 +98,15 @@ export class Identity {
   async claim(): Promise<string> {
     if (!this.storage || !this.locks) return newId();
     let claimed = newId();
-    await this.alone(async () => {
-      const ids = this.ids();
+    await this.#alone(async () => {
+      const ids = this.#ids();
       for (const id of [...ids, claimed]) {
-        this.release = await this.hold(id);
-        if (!this.release) continue;
+        this.#release = await this.#hold(id);
+        if (!this.#release) continue;
         claimed = id;
         break;
       }
-      this.keep([...ids.filter((id) => id !== claimed), claimed]);
+      this.#keep([...ids.filter((id) => id !== claimed), claimed]);
     });
     return claimed;
   }
@@ -121,46 +115,46 @@ export class Identity {
   async rename(from: string, to: string): Promise<void> {
     await this.forget(from);
     if (!this.storage || !this.locks) return;
-    await this.alone(async () => {
-      this.release = await this.hold(to);
-      this.keep([...this.ids(), to]);
+    await this.#alone(async () => {
+      this.#release = await this.#hold(to);
+      this.#keep([...this.#ids(), to]);
     });
   }
 
   /** Lets others take the connection up. */
   leave(): void {
-    this.release?.();
-    this.release = undefined;
+    this.#release?.();
+    this.#release = undefined;
   }
 
   /** Nobody shall take it up. */
   async forget(connection: string): Promise<void> {
     if (this.storage && this.locks) {
-      await this.alone(async () => this.keep(this.ids().filter((id) => id !== connection)));
+      await this.#alone(async () => this.#keep(this.#ids().filter((id) => id !== connection)));
     }
     this.leave();
   }
 
-  private ids(): string[] {
+  #ids(): string[] {
     try {
-      const kept: unknown = JSON.parse(this.read('connections') ?? '[]');
+      const kept: unknown = JSON.parse(this.#read('connections') ?? '[]');
       return Array.isArray(kept) ? kept.filter(isId).slice(-MOST) : [];
     } catch {
       return [];
     }
   }
 
-  private keep(ids: string[]): void {
-    this.write('connections', JSON.stringify(ids.slice(-MOST)));
+  #keep(ids: string[]): void {
+    this.#write('connections', JSON.stringify(ids.slice(-MOST)));
   }
 
   /** Does something while no other page does the same. */
-  private async alone(work: () => Promise<void>): Promise<void> {
+  async #alone(work: () => Promise<void>): Promise<void> {
     await this.locks!.request(`${this.scope}:claim`, {}, work);
   }
 
   /** Holds a connection's lock, if nobody does; answers how to let it go. */
-  private hold(id: string): Promise<(() => void) | undefined> {
+  #hold(id: string): Promise<(() => void) | undefined> {
     return new Promise((resolve) => {
       const work = (lock: unknown): Promise<void> | undefined => {
         if (lock) return new Promise<void>((release) => resolve(release));

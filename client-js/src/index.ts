@@ -6,14 +6,14 @@
  * in order; this form keeps nothing of them on disk.
  */
 
-import { Out, u64, utf8Length, type Encoding } from './codec.js';
+import { Out, toJson, u64, utf8Length, type Encoding } from './codec.js';
 import { Connection, type ConnectionState, type Input } from './connection.js';
 import type { Delivery } from './delivery.js';
 import { Emitter } from './emitter.js';
 import { HighwaterError } from './errors.js';
-import { Open, Record, Start, type Cloning, type LogRecord, type Met } from './frames.js';
+import { Open, Record, type Cloning, type LogRecord, type Met, type Start } from './frames.js';
 import { browserStorage, Identity, newId, userOf, type Locks, type Storage } from './identity.js';
-import { Log, type AppendOptions, type Owner } from './log.js';
+import { Log, type AppendOptions } from './log.js';
 import { address, Socket, webSocket, type WebSocketConstructor } from './socket.js';
 import type { Stored } from './writer.js';
 
@@ -94,16 +94,15 @@ export interface DebugInfo {
 const LONGEST = 2 ** 31 - 1;
 
 export class Client extends Emitter<ClientEvents> {
-  private readonly core: Connection;
-  private readonly identity: Identity;
-  private readonly handles = new WeakMap<Delivery, Log>();
-  private readonly owner: Owner;
-  private readonly cleanups: (() => void)[] = [];
-  private make: WebSocketConstructor | undefined;
-  private socket: Socket | undefined;
-  private timer: ReturnType<typeof setTimeout> | undefined;
-  private queued = false;
-  private draining = false;
+  readonly #core: Connection;
+  readonly #identity: Identity;
+  readonly #handles = new WeakMap<Delivery, Log>();
+  readonly #cleanups: (() => void)[] = [];
+  #make: WebSocketConstructor | undefined;
+  #socket: Socket | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #queued = false;
+  #draining = false;
 
   constructor(
     private readonly url: string,
@@ -113,11 +112,11 @@ export class Client extends Emitter<ClientEvents> {
     const { token, encoding, storage, user } = options;
     const name = user ?? (typeof token === 'string' ? userOf(token) : '');
     const locks = (globalThis as { navigator?: { locks?: Locks } }).navigator?.locks;
-    this.identity = new Identity(`highwater:${url}:${name}`, storage ?? browserStorage(), locks);
-    this.core = new Connection({
+    this.#identity = new Identity(`highwater:${url}:${name}`, storage ?? browserStorage(), locks);
+    this.#core = new Connection({
       connection: '',
       writer: newId(),
-      device: options.device ?? this.identity.device(),
+      device: options.device ?? this.#identity.device(),
       token: typeof token === 'string' ? token : undefined,
       tokens: typeof token === 'function',
       kept: false,
@@ -130,49 +129,40 @@ export class Client extends Emitter<ClientEvents> {
       newId,
       weigh: weigher(encoding ?? 'bincode'),
     });
-    this.owner = {
-      append: (log, record, how) => this.append(log, record, how),
-      seek: (log, to) => {
-        Start.put(new Out(), to); // Throws where it cannot be carried.
-        this.command(() => this.core.seek(log, to));
-      },
-      commit: (log, next) => this.command(() => this.core.commit(log, next, now())),
-      unsubscribe: (log) => this.command(() => this.core.unsubscribe(log)),
-    };
-    this.watch();
-    void this.begin();
+    this.#watch();
+    void this.#begin();
   }
 
-  private async begin(): Promise<void> {
-    const { config } = this.core;
+  async #begin(): Promise<void> {
+    const { config } = this.#core;
     try {
-      config.connection = this.options.connection ?? (await this.identity.claim());
+      config.connection = this.options.connection ?? (await this.#identity.claim());
       if (this.options.token === undefined) {
-        config.token = this.identity.token;
+        config.token = this.#identity.token;
         config.kept = config.token !== undefined;
       }
-      this.make = await webSocket(this.options.WebSocket);
+      this.#make = await webSocket(this.options.WebSocket);
     } catch (error) {
       const failed = new HighwaterError('failed', (error as Error).message);
-      return this.input([{ type: 'fail', error: failed }]);
+      return this.#input([{ type: 'fail', error: failed }]);
     }
     // Closed before it began: it stays so.
-    if (this.state.state === 'connecting') this.input([{ type: 'start' }]);
+    if (this.state.state === 'connecting') this.#input([{ type: 'start' }]);
   }
 
   /** What the connection is doing, and why. */
   get state(): ConnectionState {
-    return this.core.state;
+    return this.#core.state;
   }
 
   /** The connection's id; empty until it is claimed. */
   get connection(): string {
-    return this.core.config.connection;
+    return this.#core.config.connection;
   }
 
   /** The id under which this run appends. */
   get writer(): string {
-    return this.core.writer.id;
+    return this.#core.writer.id;
   }
 
   /** Opens a log, or gives the handle that is open. Listen in the same turn, to miss nothing. */
@@ -180,7 +170,7 @@ export class Client extends Emitter<ClientEvents> {
     const { start = 'state', priority = 0, commit } = options;
     const manual = commit === 'manual';
     Open.put(new Out(), { name, start, priority }); // Throws where it cannot be carried.
-    return this.command(() => this.handle(this.core.subscribe(name, { start, priority, manual })));
+    return this.run((core) => this.#handle(core.subscribe(name, { start, priority, manual })));
   }
 
   /**
@@ -189,8 +179,8 @@ export class Client extends Emitter<ClientEvents> {
    */
   append(name: string, record: LogRecord, { if_head }: AppendOptions = {}): Promise<Stored> {
     return new Promise((resolve, reject) => {
-      this.command(() =>
-        this.core.append(name, record, if_head, (result) =>
+      this.run((core) =>
+        core.append(name, record, if_head, (result) =>
           result instanceof HighwaterError ? reject(result) : resolve(result),
         ),
       );
@@ -199,12 +189,12 @@ export class Client extends Emitter<ClientEvents> {
 
   /** An inactive connection asks to be active again, as soon as the server allows. */
   activate(): void {
-    this.input([{ type: 'activate' }]);
+    this.#input([{ type: 'activate' }]);
   }
 
   /** Comes back after `stopped`, for instance after `fenced` by another tab. */
   reconnect(): void {
-    this.input([{ type: 'start' }]);
+    this.#input([{ type: 'start' }]);
   }
 
   /**
@@ -213,19 +203,19 @@ export class Client extends Emitter<ClientEvents> {
    * rejected.
    */
   close({ forget = false, leave = true }: { forget?: boolean; leave?: boolean } = {}): void {
-    this.input([{ type: 'close', leave, forget }]);
-    for (const cleanup of this.cleanups.splice(0)) cleanup();
-    if (forget) void this.identity.forget(this.connection);
-    else this.identity.leave();
+    this.#input([{ type: 'close', leave, forget }]);
+    for (const cleanup of this.#cleanups.splice(0)) cleanup();
+    if (forget) void this.#identity.forget(this.connection);
+    else this.#identity.leave();
   }
 
   readonly debug = {
     /** Breaks the socket as a network would. */
-    cut: (): void => this.input([{ type: 'cut' }]),
+    cut: (): void => this.#input([{ type: 'cut' }]),
     /** No socket until it is set back. */
-    setOffline: (offline: boolean): void => this.input([{ type: 'offline', offline }]),
+    setOffline: (offline: boolean): void => this.#input([{ type: 'offline', offline }]),
     info: (): DebugInfo => {
-      const { core } = this;
+      const core = this.#core;
       const { user, met, generation, source } = core.welcome ?? {};
       return {
         connection: this.connection, writer: this.writer, user, met, generation, source,
@@ -239,104 +229,105 @@ export class Client extends Emitter<ClientEvents> {
 
   // The shell around the machine.
 
-  private handle(delivery: Delivery): Log {
-    let log = this.handles.get(delivery);
-    if (!log) this.handles.set(delivery, (log = new Log(delivery, this.owner)));
+  #handle(delivery: Delivery): Log {
+    let log = this.#handles.get(delivery);
+    if (!log) this.#handles.set(delivery, (log = new Log(delivery, this)));
     return log;
   }
 
-  /** Carries out a command; what it brings together goes out when the turn ends. */
-  private command<T>(run: () => T): T {
-    const result = run();
-    this.drain();
-    if (!this.queued) {
-      this.queued = true;
+  /** Carries out a command; what comes together in a turn goes out when it ends.
+   * @internal */
+  run<T>(command: (core: Connection, now: number) => T): T {
+    const result = command(this.#core, now());
+    this.#drain();
+    if (!this.#queued) {
+      this.#queued = true;
       queueMicrotask(() => {
-        this.queued = false;
-        this.input([]);
+        this.#queued = false;
+        this.#input([]);
       });
     }
     return result;
   }
 
-  private input(inputs: Input[]): void {
-    for (const input of inputs) this.core.handle(now(), input);
-    this.drain();
-    this.core.flush(now());
-    this.drain();
-    const wait = this.core.deadline() - now();
-    clearTimeout(this.timer);
+  #input(inputs: Input[]): void {
+    for (const input of inputs) this.#core.handle(now(), input);
+    this.#drain();
+    this.#core.flush(now());
+    this.#drain();
+    const wait = this.#core.deadline() - now();
+    clearTimeout(this.#timer);
     if (wait === Infinity) return;
-    const tick = (): void => this.input([{ type: 'tick' }]);
-    this.timer = setTimeout(tick, Math.min(LONGEST, Math.max(0, wait)));
+    const tick = (): void => this.#input([{ type: 'tick' }]);
+    this.#timer = setTimeout(tick, Math.min(LONGEST, Math.max(0, wait)));
   }
 
-  private drain(): void {
+  #drain(): void {
     // A listener that asks for something adds to the queue; the loop that runs takes it from there.
-    if (this.draining) return;
-    this.draining = true;
+    if (this.#draining) return;
+    this.#draining = true;
     try {
-      for (let output; (output = this.core.poll()); ) this.act(output);
+      for (let output; (output = this.#core.poll()); ) this.#act(output);
     } finally {
-      this.draining = false;
+      this.#draining = false;
     }
   }
 
-  private act(output: NonNullable<ReturnType<Connection['poll']>>): void {
+  #act(output: NonNullable<ReturnType<Connection['poll']>>): void {
     switch (output.type) {
       case 'connect':
-        return this.open();
+        return this.#open();
       case 'send':
-        return this.socket?.send(output.frame);
+        return this.#socket?.send(output.frame);
       case 'disconnect':
-        this.socket?.drop();
-        this.socket = undefined;
+        this.#socket?.drop();
+        this.#socket = undefined;
         return;
       case 'token':
-        return void this.fetchToken();
+        return void this.#fetchToken();
       case 'keep':
-        this.identity.token = output.token;
+        this.#identity.token = output.token;
         return;
       case 'renamed':
-        return void this.identity.rename(output.from, output.to);
+        return void this.#identity.rename(output.from, output.to);
       case 'state':
         return this.emit('state', output.state);
       case 'adopted': {
-        const log = this.handle(output.log);
+        const log = this.#handle(output.log);
         this.emit('log', log);
-        if (!log.listening) this.core.unsubscribe(log.name);
+        if (!log.listening) this.#core.unsubscribe(log.name);
         return;
       }
       case 'log':
-        return this.handle(output.log).emit(output.event.on, output.event.event as never);
+        return this.#handle(output.log).emit(output.event.on, output.event.event as never);
     }
   }
 
-  private open(): void {
+  #open(): void {
     const encoding = this.options.encoding ?? 'bincode';
     try {
-      if (!this.make) throw new Error('this client has not begun yet');
-      this.socket = new Socket(this.make, this.url, encoding, (inputs) => this.input(inputs));
+      if (!this.#make) throw new Error('this client has not begun yet');
+      this.#socket = new Socket(this.#make, this.url, encoding, (inputs) => this.#input(inputs));
     } catch (error) {
       const reason = (error as Error).message;
-      queueMicrotask(() => this.input([{ type: 'closed', reason }]));
+      queueMicrotask(() => this.#input([{ type: 'closed', reason }]));
     }
   }
 
-  private async fetchToken(): Promise<void> {
+  async #fetchToken(): Promise<void> {
     const { token } = this.options;
     try {
-      this.input([{ type: 'token', token: typeof token === 'function' ? await token() : token }]);
+      this.#input([{ type: 'token', token: typeof token === 'function' ? await token() : token }]);
     } catch (error) {
-      this.input([{ type: 'token', error: error ?? 'refused' }]);
+      this.#input([{ type: 'token', error: error ?? 'refused' }]);
     }
   }
 
-  private watch(): void {
+  #watch(): void {
     const listen = (target: EventTarget | undefined, name: string, act: () => Input): void => {
-      const listener = (): void => this.input([act()]);
+      const listener = (): void => this.#input([act()]);
       target?.addEventListener?.(name, listener);
-      this.cleanups.push(() => target?.removeEventListener?.(name, listener));
+      this.#cleanups.push(() => target?.removeEventListener?.(name, listener));
     };
     if (typeof document === 'undefined') return;
     const page = globalThis as unknown as EventTarget;
@@ -352,7 +343,7 @@ export class Client extends Emitter<ClientEvents> {
 const now = (): number => performance.now();
 
 const weigher = (encoding: Encoding): Connection['config']['weigh'] => (record, if_head = 0) => {
-  u64.dump(if_head);
+  u64.put(new Out(), if_head);
   const { key = '', kind = '', headers = [], payload = '' } = record;
   const texts = [key, kind, ...headers.flat()];
   const content = typeof payload === 'string' ? utf8Length(payload) : payload.length;
@@ -360,7 +351,7 @@ const weigher = (encoding: Encoding): Connection['config']['weigh'] => (record, 
   const out = new Out();
   Record.put(out, record); // Throws where a value cannot be carried.
   const json = encoding === 'json';
-  return { size, weight: json ? utf8Length(JSON.stringify(Record.dump(record))) : out.size };
+  return { size, weight: json ? utf8Length(toJson(record)) : out.size };
 };
 
 /**

@@ -1,8 +1,10 @@
 /** One log as the app sees it: its events, and what can be asked of it. */
 
+import { Out } from './codec.js';
+import type { Client } from './index.js';
 import type { Delivery, Entry, LogEvents } from './delivery.js';
 import { Emitter } from './emitter.js';
-import type { LogRecord, SnapshotRule, Start } from './frames.js';
+import { Start as Where, type LogRecord, type SnapshotRule, type Start } from './frames.js';
 import type { Stored } from './writer.js';
 
 export interface AppendOptions {
@@ -10,18 +12,10 @@ export interface AppendOptions {
   if_head?: number;
 }
 
-/** What a log asks of its client. */
-export interface Owner {
-  append(name: string, record: LogRecord, options?: AppendOptions): Promise<Stored>;
-  seek(log: Delivery, to: Start): void;
-  commit(log: Delivery, next: number): void;
-  unsubscribe(name: string): void;
-}
-
 export class Log extends Emitter<LogEvents> {
   constructor(
     private readonly delivery: Delivery,
-    private readonly owner: Owner,
+    private readonly client: Client,
   ) {
     super();
   }
@@ -71,21 +65,22 @@ export class Log extends Emitter<LogEvents> {
 
   /** As `Client.append` to this log. */
   append(record: LogRecord, options?: AppendOptions): Promise<Stored> {
-    return this.owner.append(this.name, record, options);
+    return this.client.append(this.name, record, options);
   }
 
   /** Has it delivered anew from there; a `reset` comes first. */
   seek(to: Start): void {
-    this.owner.seek(this.delivery, to);
+    Where.put(new Out(), to); // Throws where it cannot be carried.
+    this.client.run((core) => core.seek(this.delivery, to));
   }
 
   /** With `commit: 'manual'`: all below `next` is worked off, this client could restart there. */
   commit(next: number): void {
-    this.owner.commit(this.delivery, next);
+    this.client.run((core, now) => core.commit(this.delivery, next, now));
   }
 
   /** Ends the subscription. */
   unsubscribe(): void {
-    this.owner.unsubscribe(this.name);
+    this.client.run((core) => core.unsubscribe(this.name));
   }
 }

@@ -24,40 +24,40 @@ export interface Rules<S, V> {
 }
 
 export class View<S, V> {
-  private shown: S | undefined;
-  private work: S;
-  private live = false;
-  private cached: V | undefined;
-  private dirty = false;
-  private queued = false;
-  private readonly watchers = new Set<() => void>();
-  private readonly offs: (() => void)[];
+  #shown: S | undefined;
+  #work: S;
+  #live = false;
+  #cached: V | undefined;
+  #dirty = false;
+  #queued = false;
+  readonly #watchers = new Set<() => void>();
+  readonly #offs: (() => void)[];
 
   constructor(
     readonly log: Log,
     private readonly rules: Rules<S, V>,
   ) {
-    this.work = rules.initial();
-    this.offs = [
+    this.#work = rules.initial();
+    this.#offs = [
       log.on('reset', () => {
-        this.live = false;
-        this.work = rules.initial();
+        this.#live = false;
+        this.#work = rules.initial();
       }),
       log.on('base', ({ records, data, version }) => {
-        if (records) return this.take(records);
+        if (records) return this.#take(records);
         if (!rules.base) throw new Error(`${log.name} has bases made by clients: give a "base" rule`);
-        this.work = rules.base(data!, version);
+        this.#work = rules.base(data!, version);
       }),
-      log.on('records', ({ records }) => this.take(records)),
+      log.on('records', ({ records }) => this.#take(records)),
       log.on('behind', () => {
-        this.live = false;
-        if (rules.fork) this.work = rules.fork(this.work);
+        this.#live = false;
+        if (rules.fork) this.#work = rules.fork(this.#work);
       }),
       log.on('complete', () => {
-        this.live = true;
-        this.show();
+        this.#live = true;
+        this.#show();
       }),
-      log.on('pending', () => this.change()),
+      log.on('pending', () => this.#change()),
     ];
     // What went by before this view came is asked for once more.
     if (log.touched) log.seek('state');
@@ -65,42 +65,42 @@ export class View<S, V> {
 
   /** What is to be shown; undefined until the log was complete for the first time. */
   get value(): V | undefined {
-    if (this.dirty && this.shown !== undefined) {
-      this.dirty = false;
-      this.cached = this.rules.project(this.shown, this.log.pending);
+    if (this.#dirty && this.#shown !== undefined) {
+      this.#dirty = false;
+      this.#cached = this.rules.project(this.#shown, this.log.pending);
     }
-    return this.cached;
+    return this.#cached;
   }
 
   /** Calls `watcher` after the value has changed, once for many changes; answers how to stop. */
   subscribe(watcher: () => void): () => void {
-    this.watchers.add(watcher);
-    return () => void this.watchers.delete(watcher);
+    this.#watchers.add(watcher);
+    return () => void this.#watchers.delete(watcher);
   }
 
   /** Follows the log no longer. The log stays subscribed. */
   close(): void {
-    for (const off of this.offs) off();
-    this.watchers.clear();
+    for (const off of this.#offs) off();
+    this.#watchers.clear();
   }
 
-  private take(records: readonly Entry[]): void {
-    for (const entry of records) this.work = this.rules.fold(this.work, entry);
-    if (this.live) this.show();
+  #take(records: readonly Entry[]): void {
+    for (const entry of records) this.#work = this.rules.fold(this.#work, entry);
+    if (this.#live) this.#show();
   }
 
-  private show(): void {
-    this.shown = this.work;
-    this.change();
+  #show(): void {
+    this.#shown = this.#work;
+    this.#change();
   }
 
-  private change(): void {
-    this.dirty = true;
-    if (this.queued || this.shown === undefined) return;
-    this.queued = true;
+  #change(): void {
+    this.#dirty = true;
+    if (this.#queued || this.#shown === undefined) return;
+    this.#queued = true;
     queueMicrotask(() => {
-      this.queued = false;
-      for (const watcher of [...this.watchers]) watcher();
+      this.#queued = false;
+      for (const watcher of [...this.#watchers]) watcher();
     });
   }
 }

@@ -49,13 +49,13 @@ const ROUND = 5_000;
 
 export class Writer {
   readonly pending: Action[] = [];
-  private next = 1;
-  private mark = 0;
-  private refusals = 0;
+  #next = 1;
+  #mark = 0;
+  #refusals = 0;
   /** Not before this a refused round is sent again; 0: nothing was refused. */
-  private retryAt = 0;
+  #retryAt = 0;
   /** Answers for what the server's mark covers are still on their way. */
-  private settling = false;
+  #settling = false;
 
   constructor(
     readonly id: string,
@@ -64,55 +64,55 @@ export class Writer {
 
   /** The oldest sequence without an answer. */
   get oldest(): number {
-    return this.pending[0]?.seq ?? this.next;
+    return this.pending[0]?.seq ?? this.#next;
   }
 
   /** When `frames` has something to say again, ms; Infinity: not by time. */
   get deadline(): number {
-    if (!this.retryAt) return Infinity;
-    return this.round() ? this.retryAt + ROUND : this.retryAt;
+    if (!this.#retryAt) return Infinity;
+    return this.#round() ? this.#retryAt + ROUND : this.#retryAt;
   }
 
-  private round(): boolean {
+  #round(): boolean {
     return this.pending.some((action) => action.sent);
   }
 
   add(action: Omit<Action, 'seq' | 'sent' | 'tried'>): number {
-    const seq = this.next++;
+    const seq = this.#next++;
     this.pending.push({ ...action, seq, sent: false, tried: false });
     return seq;
   }
 
   /** A new socket is there: goes on above the mark; answers up to the mark are on their way. */
   welcomed(mark: number): void {
-    this.mark = mark;
-    this.retryAt = this.refusals = 0;
-    this.settling = true;
+    this.#mark = mark;
+    this.#retryAt = this.#refusals = 0;
+    this.#settling = true;
     for (const action of this.pending) action.sent = action.seq <= mark;
   }
 
   /** The answers that were kept have all come: what has none is asked about once more. */
   settled(): void {
-    if (!this.settling) return;
-    this.settling = false;
-    for (const action of this.pending) if (action.seq <= this.mark) action.sent = false;
+    if (!this.#settling) return;
+    this.#settling = false;
+    for (const action of this.pending) if (action.seq <= this.#mark) action.sent = false;
   }
 
   /** Takes answers; tells which actions are decided, and how. */
   answered(frame: Answers, now: number): [Action, Stored | HighwaterError][] {
-    this.mark = Math.max(this.mark, frame.mark);
+    this.#mark = Math.max(this.#mark, frame.mark);
     const decided: [Action, Stored | HighwaterError][] = [];
     for (const { seq, outcome } of frame.answers) {
       const at = this.pending.findIndex((action) => action.seq === seq);
       const action = this.pending[at];
       if (!action) continue;
       if ('stored' in outcome) {
-        this.refusals = 0;
+        this.#refusals = 0;
         decided.push([action, outcome.stored]);
       } else {
         const { code, message, retry_after } = outcome.refused;
         if (isTransient(code)) {
-          this.refused(action, retry_after, now);
+          this.#refused(action, retry_after, now);
           continue;
         }
         decided.push([action, new HighwaterError(code, message, retry_after)]);
@@ -122,22 +122,22 @@ export class Writer {
     return decided;
   }
 
-  private refused(action: Action, after: number, now: number): void {
+  #refused(action: Action, after: number, now: number): void {
     action.sent = false;
-    if (this.retryAt) {
+    if (this.#retryAt) {
       // The same round: those behind a refused one are refused for the gap it left.
-      this.retryAt = Math.max(this.retryAt, now + after);
+      this.#retryAt = Math.max(this.#retryAt, now + after);
       return;
     }
-    const bound = Math.min(RETRY_TO, RETRY_FROM * 2 ** Math.min(this.refusals++, 10));
-    this.retryAt = now + after + this.random() * bound;
+    const bound = Math.min(RETRY_TO, RETRY_FROM * 2 ** Math.min(this.#refusals++, 10));
+    this.#retryAt = now + after + this.random() * bound;
   }
 
   /** Frames to send now, within the limits. Actions too large for the server are given back. */
   frames(now: number, limits: Limits, refuse: (action: Action) => void): ClientFrame[] {
-    if (this.retryAt) {
+    if (this.#retryAt) {
       if (now < this.deadline) return [];
-      this.retryAt = 0;
+      this.#retryAt = 0;
       for (const action of this.pending) action.sent = false;
     }
     const frames: ClientFrame[] = [];
@@ -153,7 +153,7 @@ export class Writer {
         this.pending.splice(this.pending.indexOf(action), 1);
         continue;
       }
-      const before = seq > this.mark ? Math.max(this.mark, prev) : prev;
+      const before = seq > this.#mark ? Math.max(this.#mark, prev) : prev;
       prev = seq;
       if (action.sent) continue;
       action.sent = action.tried = true;
