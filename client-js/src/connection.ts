@@ -1,18 +1,22 @@
 /**
  * The life of a connection as a machine without IO: inputs and the time go in, outputs come out.
  *
- * Drive it so: `handle(now, input)` for all that happens; when a turn ends, `flush(now)`, which
- * puts what has come together (appends, subscriptions, acknowledgements) into few frames; then
- * `poll()` until it answers undefined, carrying out each output; then a timer for `deadline()`,
- * which comes back as a `tick`. Times are milliseconds of any clock that does not go back. It knows no socket, clock, storage or
+ * Its methods are of three kinds. What happens outside: `start`, `gotToken`, `opened`, `frame`,
+ * `closed`, `tick`, `probe`, `network`, `look`. What the app asks for: `subscribe`, `append`,
+ * `seek` and so on. What drives it: when a turn ends, `flush(now)`, which puts what has come
+ * together (appends, subscriptions, acknowledgements) into few frames; then `poll()` until it
+ * answers undefined, carrying out each output; then a timer for `deadline()`, which comes back as
+ * a `tick`. Times are milliseconds of any clock that does not go back. It knows no socket, clock, storage or
  * randomness of its own.
  */
 
-import { Delivery, type Entry, type LogEvent, type Options } from './delivery.js';
-import { codeName, HighwaterError, isStop, isTransient, wantsToken } from './errors.js';
-import type {
-  Answers, Bye, ClientFrame, Cloning, Cursor, LogRecord, Met, Open, Reason, Refused, ServerFrame, Start,
-  State as StateFrame, Subscribed, Welcome,
+import { Out, toJson, u64, utf8Length, type Encoding } from './codec.js';
+import { Delivery, type AppendOptions, type LogEvent, type Options } from './delivery.js';
+import { asError, codeName, HighwaterError, isStop, isTransient, wantsToken } from './errors.js';
+import {
+  Open, Record, Start as Where, type Answers, type Bye, type ClientFrame, type Cloning, type Cursor,
+  type LogRecord, type Met, type Reason, type Refused, type ServerFrame, type Start,
+  type State as StateFrame, type Subscribed, type Welcome,
 } from './frames.js';
 import { Writer, type Stored } from './writer.js';
 
@@ -36,45 +40,28 @@ export type ConnectionState =
   /** Over: closed by the app, or coming back would not help. */
   | { readonly state: 'stopped'; readonly error: HighwaterError };
 
-/** What happens outside. */
-export type Input =
-  /** Begin, also after `stopped`. */
-  | { type: 'start' }
-  /** The answer to the output `token`. */
-  | { type: 'token'; token?: string | undefined; error?: unknown }
-  | { type: 'opened' }
-  | { type: 'frame'; frame: ServerFrame; size: number }
-  /** The socket ended, with its close code if there was one. */
-  | { type: 'closed'; code?: number; reason?: string }
-  | { type: 'tick' }
-  /** A moment at which the socket may have died unseen (wake, page shown, network back). */
-  | { type: 'probe' }
-  | { type: 'network'; online: boolean }
-  | { type: 'visible'; visible: boolean }
-  | { type: 'activate' }
-  /** The app wants no socket for a while, or wants one again. */
-  | { type: 'offline'; offline: boolean }
-  | { type: 'cut' }
-  /** It cannot begin at all. */
-  | { type: 'fail'; error: HighwaterError }
-  | { type: 'close'; leave: boolean; forget: boolean };
-
-/** What is to be done outside, in this order. */
-export type Output =
-  | { type: 'connect' }
-  | { type: 'send'; frame: ClientFrame }
+/** What is to be done outside; every output names one of these with its arguments. */
+export interface Effects {
+  /** Open a socket. */
+  connect(): void;
+  send(frame: ClientFrame): void;
   /** Close the socket; nothing of it may come in afterwards. */
-  | { type: 'disconnect' }
-  /** Get a token; it comes back as an input. */
-  | { type: 'token' }
+  disconnect(): void;
+  /** Get a token; it comes back by `gotToken`. */
+  token(): void;
   /** Keep this token that the server made up, or forget the one that was kept. */
-  | { type: 'keep'; token: string | undefined }
+  keep(token?: string): void;
   /** The connection has another id from now on. */
-  | { type: 'renamed'; from: string; to: string }
-  | { type: 'state'; state: ConnectionState }
+  renamed(from: string, to: string): void;
+  state(state: ConnectionState): void;
   /** A log that the app has not opened came along (a clone, the back end). */
-  | { type: 'adopted'; log: Delivery }
-  | { type: 'log'; log: Delivery; event: LogEvent };
+  adopted(log: Delivery): void;
+  log(log: Delivery, event: LogEvent): void;
+}
+
+export type Output = {
+  [K in keyof Effects]: readonly [K, ...Parameters<Effects[K]>];
+}[keyof Effects];
 
 export interface Config {
   connection: string;
@@ -97,9 +84,20 @@ export interface Config {
   /** From 0 to 1. */
   random: () => number;
   newId: () => string;
-  /** Size of a record as limits count it, and as a frame carries it, in bytes. Throws if bad. */
-  weigh: (record: LogRecord, if_head?: number) => { size: number; weight: number };
+  /** Called when the app has asked for something: there may be outputs. */
+  wake: () => void;
+  encoding: Encoding;
 }
+
+/** Size of a record as limits count it, and as a frame carries it, in bytes. Throws if bad. */
+const weigh = (record: LogRecord, encoding: Encoding): { size: number; weight: number } => {
+  const { key = '', kind = '', headers = [], payload = '' } = record;
+  const content = typeof payload === 'string' ? utf8Length(payload) : payload.length;
+  const size = [key, kind, ...headers.flat()].reduce((sum, text) => sum + utf8Length(text), content);
+  const out = new Out();
+  Record.put(out, record);
+  return { size, weight: encoding === 'json' ? utf8Length(toJson(record)) : out.size };
+};
 
 /** Throws where a name cannot be a log's: a frame with such a name would cost the socket. */
 const checkName = (name: string): void => {
@@ -164,41 +162,6 @@ export class Connection {
     this.writer = new Writer(config.writer, config.random);
   }
 
-  handle(now: number, input: Input): void {
-    switch (input.type) {
-      case 'start':
-        return this.#start(now);
-      case 'token':
-        return this.#gotToken(now, input.token, input.error);
-      case 'opened':
-        return this.#hello();
-      case 'frame':
-        return this.#frame(now, input.frame, input.size);
-      case 'closed':
-        return this.#closed(now, input.code ?? 0, input.reason ?? '');
-      case 'tick':
-        return this.#tick(now);
-      case 'probe':
-        return this.#probe(now);
-      case 'network':
-        this.#online = input.online;
-        if (!this.#online && this.#phase === 'waiting') this.#tell({ state: 'offline', reason: 'network' });
-        return this.#probe(now);
-      case 'visible':
-        return this.#look(now, input.visible);
-      case 'activate':
-        return this.#wantActivate(now, true);
-      case 'offline':
-        return input.offline ? this.#goOffline() : this.#start(now);
-      case 'cut':
-        return this.#lost(now, new HighwaterError('lost', 'the socket was cut'));
-      case 'fail':
-        return this.#stop(input.error);
-      case 'close':
-        return this.#close(input.leave, input.forget);
-    }
-  }
-
   /** The next thing to do; undefined when all is done for now. */
   poll(): Output | undefined {
     return this.#outputs.shift();
@@ -212,9 +175,10 @@ export class Connection {
 
   // Commands of the app.
 
-  /** Opens a log, or says which it is if it is open. */
+  /** Opens a log, or gives the one that is open. */
   subscribe(name: string, options: Options): Delivery {
     checkName(name);
+    Open.put(new Out(), { name, ...options }); // Throws where it cannot be carried.
     let log = this.logs.get(name);
     if (log && log.phase !== 'over') return log;
     if (log) {
@@ -223,6 +187,7 @@ export class Connection {
     } else {
       log = this.#delivery(name, options);
     }
+    this.config.wake();
     return log;
   }
 
@@ -236,10 +201,12 @@ export class Connection {
       this.#dropped.push(log.id!);
     }
     log.phase = 'over';
+    this.config.wake();
   }
 
   /** Moves a log's cursor where the app wants it; a reset follows. */
   seek(log: Delivery, to: Start): void {
+    Where.put(new Out(), to); // Throws where it cannot be carried.
     log.options = { ...log.options, start: to };
     log.anew = true;
     if (log.announced) {
@@ -247,45 +214,48 @@ export class Connection {
     } else {
       log.held = false;
     }
+    this.config.wake();
   }
 
   /** For a log with `manual`: the app could restart from here. */
-  commit(log: Delivery, next: number, now: number): void {
+  commit(log: Delivery, next: number): void {
     log.committed = Math.min(next, log.cursor);
-    this.#move(now, log);
+    this.#moved.add(log);
+    this.config.wake();
   }
 
-  append(
-    name: string,
-    record: LogRecord,
-    if_head: number | undefined,
-    done: (result: Stored | HighwaterError) => void,
-  ): void {
-    const log = this.logs.get(name);
-    const { most, connection } = this.config;
-    if (this.state.state === 'stopped') return done(this.state.error);
-    if (this.writer.pending.length >= most || (log && log.own.length >= most)) {
-      return done(new HighwaterError('queue_full', `${most} actions wait already: wait for answers`));
-    }
-    let weights;
-    try {
-      checkName(name);
-      weights = this.config.weigh(record, if_head);
-    } catch (error) {
-      if (error instanceof HighwaterError) return done(error);
-      return done(new HighwaterError('bad_record', (error as Error).message));
-    }
-    const known = log && log.phase !== 'over' ? log.id : undefined;
-    const to = known === undefined ? { name } : { log: known };
-    const seq = this.writer.add({ log: name, to, if_head, record, ...weights, done });
-    const origin = { user: this.welcome?.user ?? '', writer: this.writer.id, connection };
-    const entry: Entry = { record, origin, seq, pending: true };
-    log?.act(entry);
+  /** As `Client.append`. */
+  append(name: string, record: LogRecord, { if_head }: AppendOptions = {}): Promise<Stored> {
+    return new Promise((resolve, reject) => {
+      const log = this.logs.get(name);
+      const { most, connection, encoding } = this.config;
+      if (this.state.state === 'stopped') throw this.state.error;
+      if (this.writer.pending.length >= most || (log && log.own.length >= most)) {
+        throw new HighwaterError('queue_full', `${most} actions wait already: wait for answers`);
+      }
+      let weights;
+      try {
+        checkName(name);
+        u64.put(new Out(), if_head ?? 0);
+        weights = weigh(record, encoding);
+      } catch (error) {
+        throw asError('bad_record', error);
+      }
+      const known = log && log.phase !== 'over' ? log.id : undefined;
+      const to = known === undefined ? { name } : { log: known };
+      const done = (result: Stored | HighwaterError): void =>
+        result instanceof HighwaterError ? reject(result) : resolve(result);
+      const seq = this.writer.add({ log: name, to, if_head, record, ...weights, done });
+      const origin = { user: this.welcome?.user ?? '', writer: this.writer.id, connection };
+      log?.act({ record, origin, seq, pending: true });
+      this.config.wake();
+    });
   }
 
   // The socket's life.
 
-  #start(now: number): void {
+  /** Begin, also after `stopped` and `offline`. */
+  start(now: number): void {
     if (this.#phase !== 'off') return;
     this.#attempt = 0;
     this.#connect(now);
@@ -300,10 +270,10 @@ export class Connection {
     }
     this.#phase = 'opening';
     this.#at.set('welcome', now + WELCOME);
-    this.#out({ type: 'connect' });
+    this.out('connect');
   }
 
-  #hello(): void {
+  opened(): void {
     if (this.#phase !== 'opening') return;
     this.#phase = 'hello';
     const { connection, device, token, visible, cloning, window } = this.config;
@@ -329,7 +299,8 @@ export class Connection {
     return log.open();
   }
 
-  #closed(now: number, number: number, reason: string): void {
+  /** The socket ended, with its close code if there was one. */
+  closed(now: number, number = 0, reason = ''): void {
     if (number < 4000) {
       const message = number ? `the socket closed with ${number} ${reason}` : 'the socket was lost';
       return this.#lost(now, new HighwaterError('lost', message));
@@ -342,16 +313,16 @@ export class Connection {
     const error = new HighwaterError(code, message, after);
     if (wantsToken(code)) {
       this.config.token = undefined;
-      if (!this.config.tokens && !this.config.kept) return this.#stop(error);
-      if (this.config.kept) this.#out({ type: 'keep', token: undefined });
+      if (!this.config.tokens && !this.config.kept) return this.stop(error);
+      if (this.config.kept) this.out('keep');
       this.config.kept = false;
     } else if (code === 'unknown_connection' && !this.welcome) {
       const from = this.config.connection;
       const to = this.config.newId();
       this.config.connection = to;
-      this.#out({ type: 'renamed', from, to });
+      this.out('renamed', from, to);
     } else if (!reconnect) {
-      return this.#stop(error);
+      return this.stop(error);
     }
     this.#lost(now, error, after);
   }
@@ -371,7 +342,7 @@ export class Connection {
 
   #drop(): void {
     if (this.#phase === 'opening' || this.#phase === 'hello' || this.#phase === 'open') {
-      this.#out({ type: 'disconnect' });
+      this.out('disconnect');
     }
     this.#phase = 'off';
     this.#activating = 0;
@@ -388,13 +359,15 @@ export class Connection {
     for (const log of this.logs.values()) log.detach();
   }
 
-  #goOffline(): void {
+  /** The app wants no socket until `start`. */
+  offline(): void {
     if (this.state.state === 'stopped') return;
     this.#drop();
     this.#tell({ state: 'offline', reason: 'asked' });
   }
 
-  #stop(error: HighwaterError): void {
+  /** It is over; actions without an answer are rejected. */
+  stop(error: HighwaterError): void {
     this.#drop();
     this.#tell({ state: 'stopped', error });
     for (const action of this.writer.pending.splice(0)) {
@@ -403,17 +376,17 @@ export class Connection {
     }
   }
 
-  #close(leave: boolean, forget: boolean): void {
+  close(leave: boolean, forget: boolean): void {
     if (this.#phase === 'open') {
       this.#ack();
       if (leave) this.#send({ name: 'leave', body: { forget } });
     }
-    this.#stop(new HighwaterError('closed', 'the app closed this client'));
+    this.stop(new HighwaterError('closed', 'the app closed this client'));
   }
 
   // Time.
 
-  #tick(now: number): void {
+  tick(now: number): void {
     for (const [timer, due] of [...this.#at].sort((a, b) => a[1] - b[1])) {
       if (due > now || this.#at.get(timer) !== due) continue;
       this.#at.delete(timer);
@@ -428,14 +401,14 @@ export class Connection {
       case 'welcome':
         return this.#lost(now, new HighwaterError('lost', 'no welcome within 15 seconds'));
       case 'ping':
-        return this.#probe(now);
+        return this.probe(now);
       case 'pong':
-        if (late > FROZEN) return this.#probe(now);
+        if (late > FROZEN) return this.probe(now);
         return this.#lost(now, new HighwaterError('lost', 'nothing was heard for too long'));
       case 'ack':
         return this.#ack();
       case 'activate':
-        return this.#activate();
+        return this.#askActive();
       case 'refresh':
         return this.#askToken();
       case 'subscribe':
@@ -443,8 +416,20 @@ export class Connection {
     }
   }
 
+  /** The browser's word on the network: only a hint. */
+  network(now: number, online: boolean): void {
+    this.#online = online;
+    if (!online && this.#phase === 'waiting') this.#tell({ state: 'offline', reason: 'network' });
+    this.probe(now);
+  }
+
+  /** The socket breaks, as by a network. */
+  cut(now: number): void {
+    this.#lost(now, new HighwaterError('lost', 'the socket was cut'));
+  }
+
   /** Is the other side there? With a socket it is asked, without one it is tried at once. */
-  #probe(now: number): void {
+  probe(now: number): void {
     if (this.#phase === 'open' && !this.#at.has('pong')) {
       this.#send({ name: 'ping', body: { nonce: ++this.#nonce } });
       this.#at.set('pong', now + PONG);
@@ -453,14 +438,15 @@ export class Connection {
     }
   }
 
-  #look(now: number, visible: boolean): void {
+  /** Whether someone looks at the client. */
+  look(now: number, visible: boolean): void {
     const { config } = this;
     if (config.visible === visible) return;
     config.visible = visible;
     if (this.#phase === 'open') this.#send({ name: 'visible', body: { visible } });
     if (!visible) return this.#ack();
-    this.#probe(now);
-    this.#wantActivate(now);
+    this.probe(now);
+    this.activate(now);
   }
 
   // Tokens.
@@ -468,24 +454,21 @@ export class Connection {
   #askToken(): void {
     if (this.#asking) return;
     this.#asking = true;
-    this.#out({ type: 'token' });
+    this.out('token');
   }
 
-  #gotToken(now: number, token: string | undefined, error: unknown): void {
+  /** The answer to the output `token`. */
+  gotToken(now: number, token: string | undefined, error?: HighwaterError): void {
     this.#asking = false;
-    if (error === undefined) {
-      this.config.token = token;
-      this.#tokenEnds = Infinity;
-      if (this.#phase === 'token') this.#connect(now);
-      else if (this.#phase === 'open' && token) this.#send({ name: 'refresh', body: { token } });
+    if (error) {
+      if (this.#phase === 'token') this.#lost(now, error);
+      else if (this.#phase === 'open') this.#refreshSoon(now);
       return;
     }
-    if (this.#phase === 'token') {
-      const message = `no token could be had: ${(error as Error)?.message ?? error}`;
-      this.#lost(now, new HighwaterError('unauthorized', message));
-    } else if (this.#phase === 'open') {
-      this.#refreshSoon(now);
-    }
+    this.config.token = token;
+    this.#tokenEnds = Infinity;
+    if (this.#phase === 'token') this.#connect(now);
+    else if (this.#phase === 'open' && token) this.#send({ name: 'refresh', body: { token } });
   }
 
   /** The token in force ended, or another could not be had: soon again, slower each time. */
@@ -511,7 +494,7 @@ export class Connection {
 
   // Frames.
 
-  #frame(now: number, frame: ServerFrame, size: number): void {
+  frame(now: number, frame: ServerFrame, size: number): void {
     const { name, body } = frame;
     if (name === 'bye') return this.#bye(now, body);
     if (name === 'welcome') return this.#welcomed(now, body);
@@ -569,7 +552,6 @@ export class Connection {
       case 'base':
       case 'base_records':
         this.received += size;
-        if (!this.#at.has('ack')) this.#at.set('ack', now + ACK);
         if (!log) return;
         if (frame.name === 'records') taken = log.records(frame.body);
         else taken = frame.name === 'base' ? log.basePart(frame.body) : log.baseRecords(frame.body);
@@ -588,12 +570,7 @@ export class Connection {
       const message = `something of ${log!.name} was left out at ${log!.cursor}: resuming`;
       return this.#lost(now, new HighwaterError('lost', message));
     }
-    if (log) this.#move(now, log);
-  }
-
-  #move(now: number, log: Delivery): void {
-    this.#moved.add(log);
-    if (!this.#at.has('ack')) this.#at.set('ack', now + ACK);
+    if (log) this.#moved.add(log);
   }
 
   #welcomed(now: number, body: Welcome): void {
@@ -608,7 +585,7 @@ export class Connection {
     if (body.token !== undefined) {
       this.config.token = body.token;
       this.config.kept = true;
-      this.#out({ type: 'keep', token: body.token });
+      this.out('keep', body.token);
     }
     this.#expires(now, body.expires);
     const { met, generation, source } = body;
@@ -629,10 +606,11 @@ export class Connection {
     this.#pause();
     this.#activateAt = now + activate_after;
     this.#tell({ state: 'inactive', reason: reason ?? 'no_slot', after: activate_after });
-    this.#wantActivate(now);
+    this.activate(now);
   }
 
-  #wantActivate(now: number, asked = false): void {
+  /** An inactive one asks to be active, as soon as it may. */
+  activate(now: number, asked = false): void {
     const { visible, activate, random } = this.config;
     if (this.#phase !== 'open' || this.#active || this.#activating) return;
     if (!asked && !(visible && activate)) return;
@@ -641,7 +619,7 @@ export class Connection {
     this.#at.set('activate', asked ? at : at + random() * 500);
   }
 
-  #activate(): void {
+  #askActive(): void {
     if (this.#active || this.#activating) return;
     const request = (this.#activating = ++this.#requests);
     const { cloning } = this.config;
@@ -656,7 +634,7 @@ export class Connection {
         return;
       }
       log = this.#delivery(body.name, { start: 'state', priority: body.priority, manual: false });
-      this.#out({ type: 'adopted', log });
+      this.out('adopted', log);
     }
     if (log.phase === 'over') return;
     if (log.id !== undefined) this.#ids.delete(log.id);
@@ -673,7 +651,7 @@ export class Connection {
         this.#activating = 0;
         this.#pause();
         this.#activateAt = now + retry_after + jitter;
-        return this.#wantActivate(now);
+        return this.activate(now);
       }
     } else if (!request && name === undefined) {
       if (wantsToken(code)) this.#refreshSoon(now);
@@ -708,6 +686,7 @@ export class Connection {
     for (const frame of this.writer.frames(now, this.welcome!.limits, refuse)) this.#send(frame);
     const unacked = this.received - this.acked;
     if (unacked && unacked * 4 >= this.welcome!.limits.window) this.#ack();
+    else if ((unacked || this.#moved.size) && !this.#at.has('ack')) this.#at.set('ack', now + ACK);
   }
 
   #askForLogs(now: number): void {
@@ -741,23 +720,21 @@ export class Connection {
   }
 
   #delivery(name: string, options: Options): Delivery {
-    const log = new Delivery(name, options, this.writer.id, (from, event) => {
-      this.#out({ type: 'log', log: from, event });
-    });
+    const log = new Delivery(name, options, this);
     this.logs.set(name, log);
     return log;
   }
 
   #tell(state: ConnectionState): void {
     this.state = state;
-    this.#out({ type: 'state', state });
+    this.out('state', state);
   }
 
   #send(frame: ClientFrame): void {
-    this.#out({ type: 'send', frame });
+    this.out('send', frame);
   }
 
-  #out(output: Output): void {
+  out(...output: Output): void {
     this.#outputs.push(output);
   }
 }

@@ -10,7 +10,10 @@ import type {
   Base, BaseAt, BaseRecords, Delivered, Ended, Gap, GapReason, LogRecord, Open, Origin, Place,
   Records, Reset, ResetReason, SnapshotRule, Start, Subscribed,
 } from './frames.js';
+import type { Connection } from './connection.js';
+import { Emitter } from './emitter.js';
 import type { HighwaterError } from './errors.js';
+import type { Stored } from './writer.js';
 
 /** A record as readers get it; one of the client's own that the log does not show yet is pending. */
 export interface Entry {
@@ -59,10 +62,44 @@ export interface LogEvents {
   snapshot_wanted: { readonly at_least: number };
 }
 
-/** A log's event with its name. */
-export type LogEvent = {
-  [K in keyof LogEvents]: { readonly on: K; readonly event: LogEvents[K] };
-}[keyof LogEvents];
+/** A log's event: its name and itself. */
+export type LogEvent = { [K in keyof LogEvents]: readonly [K, LogEvents[K]] }[keyof LogEvents];
+
+export interface AppendOptions {
+  /** Store it only if the log's head stands here; else it is refused with `conflict`. */
+  if_head?: number | undefined;
+}
+
+/** One log as the app sees it: its events, what is known of it, and what can be asked of it. */
+export interface Log extends Emitter<LogEvents> {
+  readonly name: string;
+  /** The log id, once the server has told it. */
+  readonly id: number | undefined;
+  /** Where the subscription stands, for the curious; `live` when records may come. */
+  readonly phase: string;
+  /** Next offset wanted; all below was delivered. */
+  readonly cursor: number;
+  /** Next offset to be written, as far as it is known here. */
+  readonly head: number;
+  /** Head minus cursor. */
+  readonly lag: number;
+  /** All that there was when it was attached is here. */
+  readonly complete: boolean;
+  /** How the server keeps its state. */
+  readonly rule: SnapshotRule;
+  /** Something of it was delivered already. */
+  readonly touched: boolean;
+  /** The client's own actions that the log does not show yet, in order. */
+  readonly pending: readonly Entry[];
+  /** As `Client.append` to this log. */
+  append(record: LogRecord, options?: AppendOptions): Promise<Stored>;
+  /** Has it delivered anew from there; a `reset` comes first. */
+  seek(to: Start): void;
+  /** With `commit: 'manual'`: all below `next` is worked off, this client could restart there. */
+  commit(next: number): void;
+  /** Ends the subscription. */
+  unsubscribe(): void;
+}
 
 /** One of the client's own actions, until the log shows it. */
 export interface Own {
@@ -82,7 +119,7 @@ export interface Options {
 
 const MAX_BASE_BYTES = 64 << 20;
 
-export class Delivery {
+export class Delivery extends Emitter<LogEvents> implements Log {
   /** The log id, once announced. */
   id: number | undefined;
   /**
@@ -117,13 +154,34 @@ export class Delivery {
   constructor(
     readonly name: string,
     public options: Options,
-    private readonly writer: string,
-    private readonly emit: (log: Delivery, event: LogEvent) => void,
-  ) {}
+    readonly core: Connection,
+  ) {
+    super();
+  }
+
+  get lag(): number {
+    return this.head - this.cursor;
+  }
+
+  append(record: LogRecord, options?: AppendOptions): Promise<Stored> {
+    return this.core.append(this.name, record, options);
+  }
+
+  seek(to: Start): void {
+    this.core.seek(this, to);
+  }
+
+  commit(next: number): void {
+    this.core.commit(this, next);
+  }
+
+  unsubscribe(): void {
+    this.core.unsubscribe(this.name);
+  }
 
   #tell<K extends keyof LogEvents>(on: K, event: LogEvents[K]): void {
     if (on !== 'pending') this.touched = true;
-    this.emit(this, { on, event } as LogEvent);
+    this.core.out('log', this, [on, event] as LogEvent);
   }
 
   /** What the client has and wants of it, for `Hello`, `Subscribe` and `Activate`. */
@@ -230,7 +288,7 @@ export class Delivery {
     this.cursor += fresh.length;
     for (const own of this.own) {
       own.landed ||= fresh.some(
-        ({ origin, seq }) => origin.writer === this.writer && seq === own.entry.seq,
+        ({ origin, seq }) => origin.writer === this.core.writer.id && seq === own.entry.seq,
       );
     }
     this.#tell('records', { records: fresh });
@@ -267,12 +325,12 @@ export class Delivery {
   }
 
   /** Own actions in their order, as they lie on top of what is shown. */
-  pending(): Entry[] {
+  get pending(): Entry[] {
     return this.own.map((own) => own.entry);
   }
 
   #showOwn(): void {
-    this.#tell('pending', { pending: this.pending() });
+    this.#tell('pending', { pending: this.pending });
   }
 
   #entry(record: Delivered, offset: number, origins: Origin[]): Entry {

@@ -23,6 +23,12 @@ export class HighwaterError extends Error {
   }
 }
 
+/** Anything thrown, as an error of that code; one that has its code already keeps it. */
+export const asError = (code: string, error: unknown): HighwaterError =>
+  error instanceof HighwaterError
+    ? error
+    : new HighwaterError(code, (error as Error | undefined)?.message ?? `${error}`);
+
 /** Names in the order of their numbers; a number says where the next name stands. */
 const TABLE =
   '1 rate overloaded token_expired not_ready draining slots in_flight sequence_gap storage_full ' +

@@ -6,22 +6,20 @@
  * in order; this form keeps nothing of them on disk.
  */
 
-import { Out, toJson, u64, utf8Length, type Encoding } from './codec.js';
-import { Connection, type ConnectionState, type Input } from './connection.js';
-import type { Delivery } from './delivery.js';
+import type { Encoding } from './codec.js';
+import { Connection, type ConnectionState, type Effects } from './connection.js';
+import type { AppendOptions, Log } from './delivery.js';
 import { Emitter } from './emitter.js';
-import { HighwaterError } from './errors.js';
-import { Open, Record, type Cloning, type LogRecord, type Met, type Start } from './frames.js';
+import { asError } from './errors.js';
+import type { Cloning, LogRecord, Start, Welcome } from './frames.js';
 import { browserStorage, Identity, newId, userOf, type Locks, type Storage } from './identity.js';
-import { Log, type AppendOptions } from './log.js';
 import { address, Socket, webSocket, type WebSocketConstructor } from './socket.js';
 import type { Stored } from './writer.js';
 
 export { HighwaterError } from './errors.js';
 export { view, latestView, View, type Rules } from './view.js';
-export { Log, type AppendOptions } from './log.js';
 export type { ConnectionState } from './connection.js';
-export type { Entry, LogEvents } from './delivery.js';
+export type { AppendOptions, Entry, Log, LogEvents } from './delivery.js';
 export type { Encoding, Payload } from './codec.js';
 export type { Stored } from './writer.js';
 export type * from './frames.js';
@@ -66,37 +64,14 @@ export interface ClientEvents {
   log: Log;
 }
 
-/** What a demo or a curious person may look at. */
-export interface DebugInfo {
-  connection: string;
-  writer: string;
-  user: string | undefined;
-  met: Met | undefined;
-  generation: number | undefined;
-  source: string | undefined;
-  received: number;
-  acked: number;
-  /** Actions without an answer. */
-  pending: number;
-  logs: {
-    name: string;
-    id: number | undefined;
-    phase: string;
-    cursor: number;
-    head: number;
-    lag: number;
-    complete: boolean;
-    pending: number;
-  }[];
-}
-
 /** The longest that timers can wait. */
 const LONGEST = 2 ** 31 - 1;
 
 export class Client extends Emitter<ClientEvents> {
+  readonly #url: string;
+  readonly #options: ClientOptions;
   readonly #core: Connection;
   readonly #identity: Identity;
-  readonly #handles = new WeakMap<Delivery, Log>();
   readonly #cleanups: (() => void)[] = [];
   #make: WebSocketConstructor | undefined;
   #socket: Socket | undefined;
@@ -104,11 +79,10 @@ export class Client extends Emitter<ClientEvents> {
   #queued = false;
   #draining = false;
 
-  constructor(
-    private readonly url: string,
-    private readonly options: ClientOptions,
-  ) {
+  constructor(url: string, options: ClientOptions) {
     super();
+    this.#url = url;
+    this.#options = options;
     const { token, encoding, storage, user } = options;
     const name = user ?? (typeof token === 'string' ? userOf(token) : '');
     const locks = (globalThis as { navigator?: { locks?: Locks } }).navigator?.locks;
@@ -127,7 +101,8 @@ export class Client extends Emitter<ClientEvents> {
       most: options.most ?? 10_000,
       random: Math.random,
       newId,
-      weigh: weigher(encoding ?? 'bincode'),
+      encoding: encoding ?? 'bincode',
+      wake: () => this.#wake(),
     });
     this.#watch();
     void this.#begin();
@@ -135,19 +110,19 @@ export class Client extends Emitter<ClientEvents> {
 
   async #begin(): Promise<void> {
     const { config } = this.#core;
+    const { connection, token, WebSocket } = this.#options;
     try {
-      config.connection = this.options.connection ?? (await this.#identity.claim());
-      if (this.options.token === undefined) {
+      config.connection = connection ?? (await this.#identity.claim());
+      if (token === undefined) {
         config.token = this.#identity.token;
         config.kept = config.token !== undefined;
       }
-      this.#make = await webSocket(this.options.WebSocket);
+      this.#make = await webSocket(WebSocket);
     } catch (error) {
-      const failed = new HighwaterError('failed', (error as Error).message);
-      return this.#input([{ type: 'fail', error: failed }]);
+      return this.#turn((core) => core.stop(asError('failed', error)));
     }
     // Closed before it began: it stays so.
-    if (this.state.state === 'connecting') this.#input([{ type: 'start' }]);
+    if (this.state.state === 'connecting') this.reconnect();
   }
 
   /** What the connection is doing, and why. */
@@ -165,36 +140,34 @@ export class Client extends Emitter<ClientEvents> {
     return this.#core.writer.id;
   }
 
-  /** Opens a log, or gives the handle that is open. Listen in the same turn, to miss nothing. */
+  /** The logs that are open. */
+  get logs(): Log[] {
+    return [...this.#core.logs.values()];
+  }
+
+  /** Opens a log, or gives the one that is open. Listen in the same turn, to miss nothing. */
   subscribe(name: string, options: SubscribeOptions = {}): Log {
     const { start = 'state', priority = 0, commit } = options;
     const manual = commit === 'manual';
-    Open.put(new Out(), { name, start, priority }); // Throws where it cannot be carried.
-    return this.run((core) => this.#handle(core.subscribe(name, { start, priority, manual })));
+    return this.#core.subscribe(name, { start, priority, manual });
   }
 
   /**
    * Appends a record. Resolves when it is stored, at its offset; rejects with the server's reason.
    * It is sent again over new sockets until there is an answer, and stored once.
    */
-  append(name: string, record: LogRecord, { if_head }: AppendOptions = {}): Promise<Stored> {
-    return new Promise((resolve, reject) => {
-      this.run((core) =>
-        core.append(name, record, if_head, (result) =>
-          result instanceof HighwaterError ? reject(result) : resolve(result),
-        ),
-      );
-    });
+  append(name: string, record: LogRecord, options?: AppendOptions): Promise<Stored> {
+    return this.#core.append(name, record, options);
   }
 
   /** An inactive connection asks to be active again, as soon as the server allows. */
   activate(): void {
-    this.#input([{ type: 'activate' }]);
+    this.#turn((core) => core.activate(now(), true));
   }
 
   /** Comes back after `stopped`, for instance after `fenced` by another tab. */
   reconnect(): void {
-    this.#input([{ type: 'start' }]);
+    this.#turn((core) => core.start(now()));
   }
 
   /**
@@ -203,62 +176,53 @@ export class Client extends Emitter<ClientEvents> {
    * rejected.
    */
   close({ forget = false, leave = true }: { forget?: boolean; leave?: boolean } = {}): void {
-    this.#input([{ type: 'close', leave, forget }]);
+    this.#turn((core) => core.close(leave, forget));
     for (const cleanup of this.#cleanups.splice(0)) cleanup();
     if (forget) void this.#identity.forget(this.connection);
     else this.#identity.leave();
   }
 
+  /** What a demo or a curious person may look at, and break. */
   readonly debug = {
     /** Breaks the socket as a network would. */
-    cut: (): void => this.#input([{ type: 'cut' }]),
+    cut: (): void => this.#turn((core) => core.cut(now())),
     /** No socket until it is set back. */
-    setOffline: (offline: boolean): void => this.#input([{ type: 'offline', offline }]),
-    info: (): DebugInfo => {
-      const core = this.#core;
-      const { user, met, generation, source } = core.welcome ?? {};
-      return {
-        connection: this.connection, writer: this.writer, user, met, generation, source,
-        received: core.received, acked: core.acked, pending: core.writer.pending.length,
-        logs: [...core.logs.values()].map(({ name, id, phase, cursor, head, complete, own }) => ({
-          name, id, phase, cursor, head, lag: head - cursor, complete, pending: own.length,
-        })),
-      };
+    setOffline: (offline: boolean): void =>
+      this.#turn((core) => (offline ? core.offline() : core.start(now()))),
+    /**
+     * How it was last met (`met`, `generation`, `source`, `user`), the bytes of delivery worked
+     * off and acknowledged since, and the number of actions without an answer.
+     */
+    info: (): Partial<Welcome> & { received: number; acked: number; pending: number } => {
+      const { welcome, received, acked, writer } = this.#core;
+      return { ...welcome, received, acked, pending: writer.pending.length };
     },
   };
 
   // The shell around the machine.
 
-  #handle(delivery: Delivery): Log {
-    let log = this.#handles.get(delivery);
-    if (!log) this.#handles.set(delivery, (log = new Log(delivery, this)));
-    return log;
+  /** The app asked for something; what comes together in a turn goes out when it ends. */
+  #wake(): void {
+    this.#drain();
+    if (this.#queued) return;
+    this.#queued = true;
+    queueMicrotask(() => {
+      this.#queued = false;
+      this.#turn(() => {});
+    });
   }
 
-  /** Carries out a command; what comes together in a turn goes out when it ends.
-   * @internal */
-  run<T>(command: (core: Connection, now: number) => T): T {
-    const result = command(this.#core, now());
+  /** Lets something happen to the machine, and does all that follows. */
+  #turn(happen: (core: Connection) => void): void {
+    const core = this.#core;
+    happen(core);
     this.#drain();
-    if (!this.#queued) {
-      this.#queued = true;
-      queueMicrotask(() => {
-        this.#queued = false;
-        this.#input([]);
-      });
-    }
-    return result;
-  }
-
-  #input(inputs: Input[]): void {
-    for (const input of inputs) this.#core.handle(now(), input);
+    core.flush(now());
     this.#drain();
-    this.#core.flush(now());
-    this.#drain();
-    const wait = this.#core.deadline() - now();
+    const wait = core.deadline() - now();
     clearTimeout(this.#timer);
     if (wait === Infinity) return;
-    const tick = (): void => this.#input([{ type: 'tick' }]);
+    const tick = (): void => this.#turn(() => core.tick(now()));
     this.#timer = setTimeout(tick, Math.min(LONGEST, Math.max(0, wait)));
   }
 
@@ -267,92 +231,81 @@ export class Client extends Emitter<ClientEvents> {
     if (this.#draining) return;
     this.#draining = true;
     try {
-      for (let output; (output = this.#core.poll()); ) this.#act(output);
+      for (let output; (output = this.#core.poll()); ) {
+        const [effect, ...given] = output;
+        (this.#effects[effect] as (...given: unknown[]) => void)(...given);
+      }
     } finally {
       this.#draining = false;
     }
   }
 
-  #act(output: NonNullable<ReturnType<Connection['poll']>>): void {
-    switch (output.type) {
-      case 'connect':
-        return this.#open();
-      case 'send':
-        return this.#socket?.send(output.frame);
-      case 'disconnect':
-        this.#socket?.drop();
-        this.#socket = undefined;
-        return;
-      case 'token':
-        return void this.#fetchToken();
-      case 'keep':
-        this.#identity.token = output.token;
-        return;
-      case 'renamed':
-        return void this.#identity.rename(output.from, output.to);
-      case 'state':
-        return this.emit('state', output.state);
-      case 'adopted': {
-        const log = this.#handle(output.log);
-        this.emit('log', log);
-        if (!log.listening) this.#core.unsubscribe(log.name);
-        return;
-      }
-      case 'log':
-        return this.#handle(output.log).emit(output.event.on, output.event.event as never);
-    }
-  }
+  readonly #effects: Effects = {
+    connect: () => this.#open(),
+    send: (frame) => this.#socket?.send(frame),
+    disconnect: () => {
+      this.#socket?.drop();
+      this.#socket = undefined;
+    },
+    token: () => void this.#fetchToken(),
+    keep: (token) => {
+      this.#identity.token = token;
+    },
+    renamed: (from, to) => void this.#identity.rename(from, to),
+    state: (state) => this.emit('state', state),
+    adopted: (log) => {
+      this.emit('log', log);
+      if (!log.listening) this.#core.unsubscribe(log.name);
+    },
+    log: (log, [on, event]) => log.emit(on, event),
+  };
 
   #open(): void {
-    const encoding = this.options.encoding ?? 'bincode';
+    const closed = (code?: number, reason?: string): void =>
+      this.#turn((core) => core.closed(now(), code, reason));
     try {
       if (!this.#make) throw new Error('this client has not begun yet');
-      this.#socket = new Socket(this.#make, this.url, encoding, (inputs) => this.#input(inputs));
+      this.#socket = new Socket(this.#make, this.#url, this.#core.config.encoding, {
+        opened: () => this.#turn((core) => core.opened()),
+        message: (frames) =>
+          this.#turn((core) => {
+            for (const { frame, size } of frames) core.frame(now(), frame, size);
+          }),
+        closed,
+      });
     } catch (error) {
-      const reason = (error as Error).message;
-      queueMicrotask(() => this.#input([{ type: 'closed', reason }]));
+      queueMicrotask(() => closed(0, (error as Error).message));
     }
   }
 
   async #fetchToken(): Promise<void> {
-    const { token } = this.options;
+    const { token } = this.#options;
     try {
-      this.#input([{ type: 'token', token: typeof token === 'function' ? await token() : token }]);
+      const got = typeof token === 'function' ? await token() : token;
+      this.#turn((core) => core.gotToken(now(), got));
     } catch (error) {
-      this.#input([{ type: 'token', error: error ?? 'refused' }]);
+      this.#turn((core) => core.gotToken(now(), undefined, asError('unauthorized', error)));
     }
   }
 
+  /** In a page: its network, and whether it is looked at. */
   #watch(): void {
-    const listen = (target: EventTarget | undefined, name: string, act: () => Input): void => {
-      const listener = (): void => this.#input([act()]);
-      target?.addEventListener?.(name, listener);
-      this.#cleanups.push(() => target?.removeEventListener?.(name, listener));
-    };
     if (typeof document === 'undefined') return;
-    const page = globalThis as unknown as EventTarget;
-    listen(page, 'online', () => ({ type: 'network', online: true }));
-    listen(page, 'offline', () => ({ type: 'network', online: false }));
-    listen(page, 'pageshow', () => ({ type: 'probe' }));
-    if (this.options.visible === undefined) {
-      listen(document, 'visibilitychange', () => ({ type: 'visible', visible: !document.hidden }));
+    const listen = (to: EventTarget, name: string, happen: (core: Connection) => void): void => {
+      const listener = (): void => this.#turn(happen);
+      to.addEventListener(name, listener);
+      this.#cleanups.push(() => to.removeEventListener(name, listener));
+    };
+    listen(window, 'online', (core) => core.network(now(), true));
+    listen(window, 'offline', (core) => core.network(now(), false));
+    listen(window, 'pageshow', (core) => core.probe(now()));
+    if (this.#options.visible === undefined) {
+      listen(document, 'visibilitychange', (core) => core.look(now(), !document.hidden));
     }
   }
 }
 
 const now = (): number => performance.now();
-
-const weigher = (encoding: Encoding): Connection['config']['weigh'] => (record, if_head = 0) => {
-  u64.put(new Out(), if_head);
-  const { key = '', kind = '', headers = [], payload = '' } = record;
-  const texts = [key, kind, ...headers.flat()];
-  const content = typeof payload === 'string' ? utf8Length(payload) : payload.length;
-  const size = texts.reduce((sum, text) => sum + utf8Length(text), content);
-  const out = new Out();
-  Record.put(out, record); // Throws where a value cannot be carried.
-  const json = encoding === 'json';
-  return { size, weight: json ? utf8Length(toJson(record)) : out.size };
-};
 
 /**
  * Connects to a server: `http://host:port`, or the whole address of its WebSocket. In Node before

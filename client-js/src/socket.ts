@@ -4,9 +4,8 @@
  * It does not reconnect, wait or judge; bytes that are no frame end it like a loss.
  */
 
-import { decode, encode, type Encoding } from './codec.js';
-import { clientFrames, serverFrames, type ClientFrame } from './frames.js';
-import type { Input } from './connection.js';
+import { decode, encode, type Encoding, type Sized } from './codec.js';
+import { clientFrames, serverFrames, type ClientFrame, type ServerFrame } from './frames.js';
 
 /** What is used of a WebSocket: the browser's, Node's and that of `ws` all have it. */
 export interface WebSocketLike {
@@ -40,48 +39,47 @@ export const address = (url: string | URL): string => {
   return made.href;
 };
 
+/** What a socket tells. */
+export interface SocketEvents {
+  opened(): void;
+  message(frames: Sized<ServerFrame>[]): void;
+  closed(code?: number, reason?: string): void;
+}
+
 export class Socket {
-  private readonly raw: WebSocketLike;
+  readonly #raw: WebSocketLike;
+  readonly #encoding: Encoding;
 
-  constructor(
-    make: WebSocketConstructor,
-    url: string,
-    private readonly encoding: Encoding,
-    private readonly input: (inputs: Input[]) => void,
-  ) {
-    this.raw = new make(url, [`highwater.v1.${encoding}`]);
-    this.raw.binaryType = 'arraybuffer';
-    this.raw.onopen = () => input([{ type: 'opened' }]);
-    this.raw.onclose = ({ code, reason }) => this.end(code, reason);
-    this.raw.onerror = () => {}; // A close always follows.
-    this.raw.onmessage = ({ data }) => this.message(data);
-  }
-
-  private message(data: string | ArrayBuffer): void {
-    let inputs: Input[];
-    try {
-      const frames = decode(serverFrames, typeof data === 'string' ? data : new Uint8Array(data));
-      inputs = frames.map(({ frame, size }) => ({ type: 'frame', frame, size }));
-    } catch (error) {
+  constructor(make: WebSocketConstructor, url: string, encoding: Encoding, events: SocketEvents) {
+    const raw = new make(url, [`highwater.v1.${encoding}`]);
+    this.#raw = raw;
+    this.#encoding = encoding;
+    raw.binaryType = 'arraybuffer';
+    raw.onopen = events.opened;
+    raw.onerror = () => {}; // A close always follows.
+    raw.onclose = ({ code, reason }) => {
       this.drop();
-      return this.input([{ type: 'closed', reason: (error as Error).message }]);
-    }
-    this.input(inputs);
-  }
-
-  private end(code: number, reason: string): void {
-    this.drop();
-    this.input([{ type: 'closed', code, reason }]);
+      events.closed(code, reason);
+    };
+    raw.onmessage = ({ data }) => {
+      let frames;
+      try {
+        frames = decode(serverFrames, typeof data === 'string' ? data : new Uint8Array(data));
+      } catch (error) {
+        this.drop();
+        return events.closed(0, (error as Error).message);
+      }
+      events.message(frames);
+    };
   }
 
   send(frame: ClientFrame): void {
-    this.raw.send(encode(clientFrames, frame, this.encoding));
+    this.#raw.send(encode(clientFrames, frame, this.#encoding));
   }
 
   /** Ends it; nothing of it is told any more. */
   drop(): void {
-    this.raw.onopen = this.raw.onclose = this.raw.onmessage = null;
-    this.raw.onerror = () => {};
-    this.raw.close(1000);
+    this.#raw.onopen = this.#raw.onclose = this.#raw.onmessage = null;
+    this.#raw.close(1000);
   }
 }

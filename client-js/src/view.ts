@@ -6,8 +6,7 @@
  * back.
  */
 
-import type { Entry } from './delivery.js';
-import type { Log } from './log.js';
+import type { Entry, Log } from './delivery.js';
 
 /** How a view is made. */
 export interface Rules<S, V> {
