@@ -1,7 +1,7 @@
 /**
  * The life of a connection as a machine without IO: inputs and the time go in, outputs come out.
  *
- * Its methods are of three kinds. What happens outside: `start`, `gotToken`, `opened`, `frame`,
+ * Its methods are of three kinds. What happens outside: `start`, `gotToken`, `opened`, `frames`,
  * `closed`, `tick`, `probe`, `network`, `look`. What the app asks for: `subscribe`, `append`,
  * `seek` and so on. What drives it: when a turn ends, `flush(now)`, which puts what has come
  * together (appends, subscriptions, acknowledgements) into few frames; then `poll()` until it
@@ -10,9 +10,9 @@
  * randomness of its own.
  */
 
-import { Out, toJson, u64, utf8Length, type Encoding } from './codec.js';
+import { Out, toJson, u64, utf8Length, type Encoding, type Sized } from './codec.js';
 import { Delivery, type AppendOptions, type LogEvent, type Options } from './delivery.js';
-import { asError, codeName, HighwaterError, isStop, isTransient, wantsToken } from './errors.js';
+import { asError, codeName, HighwaterError, isTransient, wantsToken } from './errors.js';
 import {
   Open, Record, Start as Where, type Answers, type Bye, type ClientFrame, type Cloning, type Cursor,
   type LogRecord, type Met, type Reason, type Refused, type ServerFrame, type Start,
@@ -51,8 +51,8 @@ export interface Effects {
   token(): void;
   /** Keep this token that the server made up, or forget the one that was kept. */
   keep(token?: string): void;
-  /** The connection has another id from now on. */
-  renamed(from: string, to: string): void;
+  /** The connection needs another id: put it into `config`. */
+  rename(): void;
   state(state: ConnectionState): void;
   /** A log that the app has not opened came along (a clone, the back end). */
   adopted(log: Delivery): void;
@@ -83,7 +83,6 @@ export interface Config {
   most: number;
   /** From 0 to 1. */
   random: () => number;
-  newId: () => string;
   /** Called when the app has asked for something: there may be outputs. */
   wake: () => void;
   encoding: Encoding;
@@ -105,6 +104,11 @@ const checkName = (name: string): void => {
   if (name.length <= 255 && name.split('/').every(plain)) return;
   throw new HighwaterError('bad_name', `"${name}" cannot be the name of a log`);
 };
+
+type DeliveryFrame = Extract<
+  ServerFrame,
+  { name: 'records' | 'base' | 'base_records' | 'gap' | 'reset' | 'snapshot_wanted' }
+>;
 
 export const VERSION = 'highwater-js/0.1.0';
 
@@ -141,7 +145,7 @@ export class Connection {
 
   #phase: 'off' | 'token' | 'opening' | 'hello' | 'open' | 'waiting' = 'off';
   readonly #outputs: Output[] = [];
-  readonly #at = new Map<Timer, number>();
+  #at: { [T in Timer]?: number } = {};
   readonly #ids = new Map<number, Delivery>();
   readonly #moved = new Set<Delivery>();
   #dropped: number[] = [];
@@ -170,7 +174,7 @@ export class Connection {
   /** When a `tick` is due; Infinity: never. */
   deadline(): number {
     const writer = this.#phase === 'open' ? this.writer.deadline : Infinity;
-    return Math.min(writer, ...this.#at.values());
+    return Math.min(writer, ...Object.values(this.#at));
   }
 
   // Commands of the app.
@@ -231,7 +235,7 @@ export class Connection {
       const { most, connection, encoding } = this.config;
       if (this.state.state === 'stopped') throw this.state.error;
       if (this.writer.pending.length >= most || (log && log.own.length >= most)) {
-        throw new HighwaterError('queue_full', `${most} actions wait already: wait for answers`);
+        throw new HighwaterError('queue_full', `${most} actions wait for answers`);
       }
       let weights;
       try {
@@ -262,18 +266,18 @@ export class Connection {
   }
 
   #connect(now: number): void {
-    this.#at.delete('retry');
+    delete this.#at.retry;
     this.#tell({ state: 'connecting', attempt: this.#attempt });
     if (this.config.tokens && (this.config.token === undefined || now > this.#tokenEnds - PONG)) {
       this.#phase = 'token';
       return this.#askToken();
     }
     this.#phase = 'opening';
-    this.#at.set('welcome', now + WELCOME);
+    this.#at.welcome = now + WELCOME;
     this.out('connect');
   }
 
-  opened(): void {
+  opened(_now: number): void {
     if (this.#phase !== 'opening') return;
     this.#phase = 'hello';
     const { connection, device, token, visible, cloning, window } = this.config;
@@ -305,24 +309,24 @@ export class Connection {
       const message = number ? `the socket closed with ${number} ${reason}` : 'the socket was lost';
       return this.#lost(now, new HighwaterError('lost', message));
     }
+    // The last frame was lost, and with it the word on coming back: come back.
     const code = codeName(number - 4000);
-    this.#bye(now, { code, message: reason || code, reconnect: !isStop(code), after: 0 });
+    this.#bye(now, { code, message: reason, reconnect: true, after: 0 });
   }
 
   #bye(now: number, { code, message, reconnect, after }: Bye): void {
     const error = new HighwaterError(code, message, after);
     if (wantsToken(code)) {
       this.config.token = undefined;
-      if (!this.config.tokens && !this.config.kept) return this.stop(error);
+      if (!this.config.tokens && !this.config.kept) return this.stop(now, error);
       if (this.config.kept) this.out('keep');
       this.config.kept = false;
     } else if (code === 'unknown_connection' && !this.welcome) {
-      const from = this.config.connection;
-      const to = this.config.newId();
-      this.config.connection = to;
-      this.out('renamed', from, to);
+      // Another user of this browser left it. The next one is there long before the socket.
+      this.out('rename');
+      after = Math.max(after, BACKOFF.from);
     } else if (!reconnect) {
-      return this.stop(error);
+      return this.stop(now, error);
     }
     this.#lost(now, error, after);
   }
@@ -335,18 +339,16 @@ export class Connection {
     this.#phase = 'waiting';
     const wait = Math.max(after, this.#jitter(this.#attempt++));
     this.#notBefore = now + after;
-    this.#at.set('retry', now + wait);
+    this.#at.retry = now + wait;
     if (this.#online) this.#tell({ state: 'waiting', after: wait, error });
     else this.#tell({ state: 'offline', reason: 'network' });
   }
 
   #drop(): void {
-    if (this.#phase === 'opening' || this.#phase === 'hello' || this.#phase === 'open') {
-      this.out('disconnect');
-    }
+    this.out('disconnect');
     this.#phase = 'off';
     this.#activating = 0;
-    this.#at.clear();
+    this.#at = {};
     this.#dropped = [];
     this.#pause();
   }
@@ -360,14 +362,14 @@ export class Connection {
   }
 
   /** The app wants no socket until `start`. */
-  offline(): void {
+  offline(_now: number): void {
     if (this.state.state === 'stopped') return;
     this.#drop();
     this.#tell({ state: 'offline', reason: 'asked' });
   }
 
   /** It is over; actions without an answer are rejected. */
-  stop(error: HighwaterError): void {
+  stop(_now: number, error: HighwaterError): void {
     this.#drop();
     this.#tell({ state: 'stopped', error });
     for (const action of this.writer.pending.splice(0)) {
@@ -376,21 +378,23 @@ export class Connection {
     }
   }
 
-  close(leave: boolean, forget: boolean): void {
+  close(now: number, leave: boolean, forget: boolean): void {
     if (this.#phase === 'open') {
       this.#ack();
       if (leave) this.#send({ name: 'leave', body: { forget } });
     }
-    this.stop(new HighwaterError('closed', 'the app closed this client'));
+    this.stop(now, new HighwaterError('closed', 'the app closed this client'));
   }
 
   // Time.
 
   tick(now: number): void {
-    for (const [timer, due] of [...this.#at].sort((a, b) => a[1] - b[1])) {
-      if (due > now || this.#at.get(timer) !== due) continue;
-      this.#at.delete(timer);
-      this.#ring(now, timer, now - due);
+    const due = (Object.entries(this.#at) as [Timer, number][]).sort((a, b) => a[1] - b[1]);
+    for (const [timer, at] of due) {
+      // One that rang before may have put off or ended this one.
+      if (at > now || this.#at[timer] !== at) continue;
+      delete this.#at[timer];
+      this.#ring(now, timer, now - at);
     }
   }
 
@@ -399,12 +403,12 @@ export class Connection {
       case 'retry':
         return this.#connect(now);
       case 'welcome':
-        return this.#lost(now, new HighwaterError('lost', 'no welcome within 15 seconds'));
+        return this.#lost(now, new HighwaterError('lost', 'no welcome in time'));
       case 'ping':
         return this.probe(now);
       case 'pong':
         if (late > FROZEN) return this.probe(now);
-        return this.#lost(now, new HighwaterError('lost', 'nothing was heard for too long'));
+        return this.#lost(now, new HighwaterError('lost', 'nothing was heard'));
       case 'ack':
         return this.#ack();
       case 'activate':
@@ -430,11 +434,11 @@ export class Connection {
 
   /** Is the other side there? With a socket it is asked, without one it is tried at once. */
   probe(now: number): void {
-    if (this.#phase === 'open' && !this.#at.has('pong')) {
+    if (this.#phase === 'open' && !this.#at.pong) {
       this.#send({ name: 'ping', body: { nonce: ++this.#nonce } });
-      this.#at.set('pong', now + PONG);
+      this.#at.pong = now + PONG;
     } else if (this.#phase === 'waiting' && this.#online) {
-      this.#at.set('retry', Math.max(now, this.#notBefore));
+      this.#at.retry = Math.max(now, this.#notBefore);
     }
   }
 
@@ -475,7 +479,7 @@ export class Connection {
   #refreshSoon(now: number): void {
     if (!this.config.tokens || this.#asking) return;
     const at = now + this.#jitter(this.#refreshes++);
-    this.#at.set('refresh', Math.min(at, this.#at.get('refresh') ?? Infinity));
+    this.#at.refresh = Math.min(at, this.#at.refresh ?? Infinity);
   }
 
   #jitter(attempt: number): number {
@@ -489,18 +493,23 @@ export class Connection {
     this.#tokenEnds = expires ? now + left : Infinity;
     if (!expires || !this.config.tokens) return;
     const lead = Math.min(30_000, left / 10) * (1 + this.config.random());
-    this.#at.set('refresh', now + Math.max(0, left - lead));
+    this.#at.refresh = now + Math.max(0, left - lead);
   }
 
   // Frames.
 
-  frame(now: number, frame: ServerFrame, size: number): void {
+  /** The frames of a message. */
+  frames(now: number, frames: readonly Sized<ServerFrame>[]): void {
+    for (const { frame, size } of frames) this.#frame(now, frame, size);
+  }
+
+  #frame(now: number, frame: ServerFrame, size: number): void {
     const { name, body } = frame;
     if (name === 'bye') return this.#bye(now, body);
     if (name === 'welcome') return this.#welcomed(now, body);
     if (this.#phase !== 'open') return;
-    this.#at.delete('pong');
-    this.#at.set('ping', now + this.welcome!.ping_interval);
+    delete this.#at.pong;
+    this.#at.ping = now + this.welcome!.ping_interval;
     if (name !== 'answers') this.writer.settled();
     switch (name) {
       case 'ping':
@@ -522,12 +531,10 @@ export class Connection {
       case 'refreshed':
         this.#refreshes = 0;
         return this.#expires(now, body.expires);
-      case 'records':
-      case 'base':
-      case 'base_records':
-      case 'gap':
-      case 'reset':
-      case 'snapshot_wanted':
+      case 'pong':
+      case 'done':
+        return;
+      default:
         return this.#deliver(now, frame, size);
     }
   }
@@ -544,33 +551,16 @@ export class Connection {
     if (ended) this.#refreshSoon(now);
   }
 
-  #deliver(now: number, frame: ServerFrame, size: number): void {
-    const log = this.#ids.get((frame.body as { log: number }).log);
-    let taken = true;
-    switch (frame.name) {
-      case 'records':
-      case 'base':
-      case 'base_records':
-        this.received += size;
-        if (!log) return;
-        if (frame.name === 'records') taken = log.records(frame.body);
-        else taken = frame.name === 'base' ? log.basePart(frame.body) : log.baseRecords(frame.body);
-        break;
-      case 'gap':
-        taken = log?.gap(frame.body) ?? true;
-        break;
-      case 'reset':
-        log?.reset(frame.body);
-        break;
-      case 'snapshot_wanted':
-        return log?.wanted(frame.body);
-    }
-    if (!taken) {
+  #deliver(now: number, { name, body }: DeliveryFrame, size: number): void {
+    if (name !== 'gap' && name !== 'reset' && name !== 'snapshot_wanted') this.received += size;
+    const log = this.#ids.get(body.log);
+    if (!log) return;
+    this.#moved.add(log);
+    if (log[name](body as never) === false) {
       // Law 5: it never guesses. What is held is stated again on a new socket.
-      const message = `something of ${log!.name} was left out at ${log!.cursor}: resuming`;
-      return this.#lost(now, new HighwaterError('lost', message));
+      const message = `${log.name} was not sent from ${log.cursor} on`;
+      this.#lost(now, new HighwaterError('lost', message));
     }
-    if (log) this.#moved.add(log);
   }
 
   #welcomed(now: number, body: Welcome): void {
@@ -579,8 +569,8 @@ export class Connection {
     this.welcome = body;
     this.#welcomedAt = now;
     this.received = this.acked = 0;
-    this.#at.delete('welcome');
-    this.#at.set('ping', now + body.ping_interval);
+    delete this.#at.welcome;
+    this.#at.ping = now + body.ping_interval;
     this.writer.welcomed(body.writers.find(({ writer }) => writer === this.writer.id)?.mark ?? 0);
     if (body.token !== undefined) {
       this.config.token = body.token;
@@ -600,7 +590,7 @@ export class Connection {
     Object.assign(this.welcome!, { generation, source }, met && { met });
     if (active) {
       this.#active = true;
-      this.#at.delete('activate');
+      delete this.#at.activate;
       return this.#tell({ state: 'active', met: this.welcome!.met, generation, source });
     }
     this.#pause();
@@ -616,7 +606,7 @@ export class Connection {
     if (!asked && !(visible && activate)) return;
     const at = Math.max(now, this.#activateAt);
     // Many were perhaps told the same time.
-    this.#at.set('activate', asked ? at : at + random() * 500);
+    this.#at.activate = asked ? at : at + random() * 500;
   }
 
   #askActive(): void {
@@ -681,21 +671,21 @@ export class Connection {
     if (this.#active) this.#askForLogs(now);
     const refuse = (action: { log: string; seq: number; done: (error: HighwaterError) => void }) => {
       this.logs.get(action.log)?.answered(action.seq);
-      action.done(new HighwaterError('too_large', 'the record is larger than the limit: make it smaller'));
+      action.done(new HighwaterError('too_large', 'the record is larger than the limit'));
     };
     for (const frame of this.writer.frames(now, this.welcome!.limits, refuse)) this.#send(frame);
     const unacked = this.received - this.acked;
     if (unacked && unacked * 4 >= this.welcome!.limits.window) this.#ack();
-    else if ((unacked || this.#moved.size) && !this.#at.has('ack')) this.#at.set('ack', now + ACK);
+    else if ((unacked || this.#moved.size) && !this.#at.ack) this.#at.ack = now + ACK;
   }
 
   #askForLogs(now: number): void {
     let open: Open[] = [];
-    this.#at.delete('subscribe');
+    delete this.#at.subscribe;
     for (const log of this.logs.values()) {
       if (log.phase !== 'wanted') continue;
       if (log.after > now) {
-        this.#at.set('subscribe', Math.min(log.after, this.#at.get('subscribe') ?? Infinity));
+        this.#at.subscribe = Math.min(log.after, this.#at.subscribe ?? Infinity);
         continue;
       }
       if (open.length % NAMES === 0) {
@@ -707,7 +697,7 @@ export class Connection {
   }
 
   #ack(): void {
-    this.#at.delete('ack');
+    delete this.#at.ack;
     const cursors: Cursor[] = [];
     for (const log of this.#moved) {
       const next = log.options.manual ? log.committed : log.cursor;

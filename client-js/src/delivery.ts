@@ -10,6 +10,7 @@ import type {
   Base, BaseAt, BaseRecords, Delivered, Ended, Gap, GapReason, LogRecord, Open, Origin, Place,
   Records, Reset, ResetReason, SnapshotRule, Start, Subscribed,
 } from './frames.js';
+import { Out } from './codec.js';
 import type { Connection } from './connection.js';
 import { Emitter } from './emitter.js';
 import type { HighwaterError } from './errors.js';
@@ -148,8 +149,8 @@ export class Delivery extends Emitter<LogEvents> implements Log {
 
   #target = 0;
   #base: BaseAt | undefined;
-  #parts: Uint8Array[] = [];
-  #baseBytes = 0;
+  #part = 0;
+  #whole = new Out();
 
   constructor(
     readonly name: string,
@@ -198,6 +199,8 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     return this.phase === 'reset' || this.phase === 'base' || this.phase === 'live';
   }
 
+  // Methods by the names of frames; one that answers false was given something out of order.
+
   subscribed(frame: Subscribed): void {
     const again = this.announced && this.id === frame.log;
     const same = this.held && this.id === frame.log;
@@ -231,36 +234,27 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     this.cursor = cursor;
     this.head = Math.max(this.head, cursor);
     this.#base = base;
-    this.#parts = [];
-    this.#baseBytes = 0;
+    this.#part = 0;
+    this.#whole = new Out();
     this.#tell('reset', frame);
     this.#check();
   }
 
   /** A part of a client-made base; handed on as a whole. */
-  basePart({ offset, part, last, data }: Base): boolean {
+  base({ offset, part, last, data }: Base): boolean {
     const base = this.#base;
-    if (this.phase !== 'base' || base?.offset !== offset || part !== this.#parts.length) return false;
-    const bytes = typeof data === 'string' ? new TextEncoder().encode(data) : data;
-    this.#baseBytes += bytes.length;
-    if (this.#baseBytes > MAX_BASE_BYTES) return false;
-    this.#parts.push(bytes);
+    if (this.phase !== 'base' || base?.offset !== offset || part !== this.#part++) return false;
+    this.#whole.raw(typeof data === 'string' ? new TextEncoder().encode(data) : data);
+    if (this.#whole.size > MAX_BASE_BYTES) return false;
     if (last) {
-      const whole = new Uint8Array(this.#baseBytes);
-      let at = 0;
-      for (const piece of this.#parts) {
-        whole.set(piece, at);
-        at += piece.length;
-      }
-      this.#parts = [];
-      this.#tell('base', { offset, version: base.version, last, data: whole });
+      this.#tell('base', { offset, version: base.version, last, data: this.#whole.done() });
       this.#based();
     }
     return true;
   }
 
   /** A part of a base that the server keeps; handed on part by part. */
-  baseRecords({ offset, last, complete, origins, records }: BaseRecords): boolean {
+  base_records({ offset, last, complete, origins, records }: BaseRecords): boolean {
     if (this.phase !== 'base' || this.#base?.offset !== offset) return false;
     const entries = records.map((kept) => this.#entry(kept.record, kept.offset, origins));
     this.#tell('base', { offset, version: this.#base.version, last, records: entries });
@@ -275,6 +269,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     this.phase = 'live';
     this.held = true;
     this.#base = undefined;
+    this.#whole = new Out();
     this.#check();
   }
 
@@ -368,7 +363,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     if (this.anew) this.held = false;
   }
 
-  wanted(frame: { at_least: number }): void {
+  snapshot_wanted(frame: { at_least: number }): void {
     this.#tell('snapshot_wanted', frame);
   }
 }

@@ -45,9 +45,6 @@ for (const word of TABLE.split(' ')) {
   else NAMES.push(word);
 }
 
-/** Codes from 64 to 80 after which a new socket may help. */
-const RECONNECT = [67, 76, 78, 79, 80];
-
 /** The name of a code; a number that this version does not know is kept as `code_<number>`. */
 export const codeName = (number: number): string => NAMES[number] ?? `code_${number}`;
 
@@ -59,12 +56,6 @@ export const codeNumber = (name: string): number =>
 export const isTransient = (code: string): boolean => {
   const number = codeNumber(code);
   return number > 0 && number < 32;
-};
-
-/** A close after which coming back unchanged does not help. */
-export const isStop = (code: string): boolean => {
-  const number = codeNumber(code);
-  return number >= 64 && number < 96 && !RECONNECT.includes(number);
 };
 
 /** A close that another token may heal. */

@@ -111,16 +111,6 @@ export class Identity {
     return claimed;
   }
 
-  /** This connection has another id now: the old one is not ours. */
-  async rename(from: string, to: string): Promise<void> {
-    await this.forget(from);
-    if (!this.storage || !this.locks) return;
-    await this.#alone(async () => {
-      this.#release = await this.#hold(to);
-      this.#keep([...this.#ids(), to]);
-    });
-  }
-
   /** Lets others take the connection up. */
   leave(): void {
     this.#release?.();

@@ -100,7 +100,6 @@ export class Client extends Emitter<ClientEvents> {
       activate: options.activate ?? true,
       most: options.most ?? 10_000,
       random: Math.random,
-      newId,
       encoding: encoding ?? 'bincode',
       wake: () => this.#wake(),
     });
@@ -119,7 +118,7 @@ export class Client extends Emitter<ClientEvents> {
       }
       this.#make = await webSocket(WebSocket);
     } catch (error) {
-      return this.#turn((core) => core.stop(asError('failed', error)));
+      return this.#turn('stop', asError('failed', error));
     }
     // Closed before it began: it stays so.
     if (this.state.state === 'connecting') this.reconnect();
@@ -162,12 +161,12 @@ export class Client extends Emitter<ClientEvents> {
 
   /** An inactive connection asks to be active again, as soon as the server allows. */
   activate(): void {
-    this.#turn((core) => core.activate(now(), true));
+    this.#turn('activate', true);
   }
 
   /** Comes back after `stopped`, for instance after `fenced` by another tab. */
   reconnect(): void {
-    this.#turn((core) => core.start(now()));
+    this.#turn('start');
   }
 
   /**
@@ -176,7 +175,7 @@ export class Client extends Emitter<ClientEvents> {
    * rejected.
    */
   close({ forget = false, leave = true }: { forget?: boolean; leave?: boolean } = {}): void {
-    this.#turn((core) => core.close(leave, forget));
+    this.#turn('close', leave, forget);
     for (const cleanup of this.#cleanups.splice(0)) cleanup();
     if (forget) void this.#identity.forget(this.connection);
     else this.#identity.leave();
@@ -185,10 +184,9 @@ export class Client extends Emitter<ClientEvents> {
   /** What a demo or a curious person may look at, and break. */
   readonly debug = {
     /** Breaks the socket as a network would. */
-    cut: (): void => this.#turn((core) => core.cut(now())),
+    cut: (): void => this.#turn('cut'),
     /** No socket until it is set back. */
-    setOffline: (offline: boolean): void =>
-      this.#turn((core) => (offline ? core.offline() : core.start(now()))),
+    setOffline: (offline: boolean): void => this.#turn(offline ? 'offline' : 'start'),
     /**
      * How it was last met (`met`, `generation`, `source`, `user`), the bytes of delivery worked
      * off and acknowledged since, and the number of actions without an answer.
@@ -208,22 +206,28 @@ export class Client extends Emitter<ClientEvents> {
     this.#queued = true;
     queueMicrotask(() => {
       this.#queued = false;
-      this.#turn(() => {});
+      this.#end();
     });
   }
 
-  /** Lets something happen to the machine, and does all that follows. */
-  #turn(happen: (core: Connection) => void): void {
+  /** Tells the machine what happened, and does all that follows. */
+  #turn<K extends Happening>(what: K, ...given: Given<Connection[K]>): void {
+    (this.#core as unknown as Record<K, (now: number, ...given: unknown[]) => void>)[what](
+      now(),
+      ...given,
+    );
+    this.#end();
+  }
+
+  #end(): void {
     const core = this.#core;
-    happen(core);
     this.#drain();
     core.flush(now());
     this.#drain();
     const wait = core.deadline() - now();
     clearTimeout(this.#timer);
     if (wait === Infinity) return;
-    const tick = (): void => this.#turn(() => core.tick(now()));
-    this.#timer = setTimeout(tick, Math.min(LONGEST, Math.max(0, wait)));
+    this.#timer = setTimeout(() => this.#turn('tick'), Math.min(LONGEST, Math.max(0, wait)));
   }
 
   #drain(): void {
@@ -251,7 +255,7 @@ export class Client extends Emitter<ClientEvents> {
     keep: (token) => {
       this.#identity.token = token;
     },
-    renamed: (from, to) => void this.#identity.rename(from, to),
+    rename: () => void this.#rename(),
     state: (state) => this.emit('state', state),
     adopted: (log) => {
       this.emit('log', log);
@@ -261,16 +265,12 @@ export class Client extends Emitter<ClientEvents> {
   };
 
   #open(): void {
-    const closed = (code?: number, reason?: string): void =>
-      this.#turn((core) => core.closed(now(), code, reason));
+    const closed = (code?: number, reason?: string): void => this.#turn('closed', code, reason);
     try {
       if (!this.#make) throw new Error('this client has not begun yet');
       this.#socket = new Socket(this.#make, this.#url, this.#core.config.encoding, {
-        opened: () => this.#turn((core) => core.opened()),
-        message: (frames) =>
-          this.#turn((core) => {
-            for (const { frame, size } of frames) core.frame(now(), frame, size);
-          }),
+        opened: () => this.#turn('opened'),
+        message: (frames) => this.#turn('frames', frames),
         closed,
       });
     } catch (error) {
@@ -278,32 +278,42 @@ export class Client extends Emitter<ClientEvents> {
     }
   }
 
+  async #rename(): Promise<void> {
+    await this.#identity.forget(this.connection);
+    this.#core.config.connection = await this.#identity.claim();
+  }
+
   async #fetchToken(): Promise<void> {
     const { token } = this.#options;
     try {
       const got = typeof token === 'function' ? await token() : token;
-      this.#turn((core) => core.gotToken(now(), got));
+      this.#turn('gotToken', got);
     } catch (error) {
-      this.#turn((core) => core.gotToken(now(), undefined, asError('unauthorized', error)));
+      this.#turn('gotToken', undefined, asError('unauthorized', error));
     }
   }
 
   /** In a page: its network, and whether it is looked at. */
   #watch(): void {
     if (typeof document === 'undefined') return;
-    const listen = (to: EventTarget, name: string, happen: (core: Connection) => void): void => {
-      const listener = (): void => this.#turn(happen);
+    const listen = (to: EventTarget, name: string, listener: () => void): void => {
       to.addEventListener(name, listener);
       this.#cleanups.push(() => to.removeEventListener(name, listener));
     };
-    listen(window, 'online', (core) => core.network(now(), true));
-    listen(window, 'offline', (core) => core.network(now(), false));
-    listen(window, 'pageshow', (core) => core.probe(now()));
+    listen(window, 'online', () => this.#turn('network', true));
+    listen(window, 'offline', () => this.#turn('network', false));
+    listen(window, 'pageshow', () => this.#turn('probe'));
     if (this.#options.visible === undefined) {
-      listen(document, 'visibilitychange', (core) => core.look(now(), !document.hidden));
+      listen(document, 'visibilitychange', () => this.#turn('look', !document.hidden));
     }
   }
 }
+
+/** What happens outside of the machine, as it names it. */
+type Happening =
+  | 'start' | 'gotToken' | 'opened' | 'frames' | 'closed' | 'tick' | 'probe' | 'network' | 'look'
+  | 'activate' | 'offline' | 'cut' | 'stop' | 'close';
+type Given<F> = F extends (now: number, ...given: infer G) => void ? G : never;
 
 const now = (): number => performance.now();
 
