@@ -256,12 +256,6 @@ export const union = <S extends Variants>(variants: S): Type<Union<S>> => {
   };
 };
 
-type Words<S> = S extends `${infer First} ${infer Rest}` ? First | Words<Rest> : S;
-
-/** One of several bare names. */
-export const words = <const S extends string>(names: S): Type<Words<S>> =>
-  union(Object.fromEntries(names.split(' ').map((name) => [name, 0 as const]))) as Type<any>;
-
 /** The same type in memory by another form on the wire. */
 export const via = <T, R>(type: Type<R>, to: (value: T) => R, from: (raw: R) => T): Type<T> => ({
   put: (out, value) => type.put(out, to(value)),

@@ -4,7 +4,7 @@
  */
 
 import {
-  bool, id, list, option, pair, payload, str, struct, u8, u16, u32, u64, union, via, words,
+  bool, id, list, option, pair, payload, str, struct, u8, u16, u32, u64, union, via,
   type FrameOf, type Payload, type Value,
 } from './codec.js';
 import { codeName, codeNumber } from './errors.js';
@@ -54,7 +54,7 @@ export const Record = via(
 
 export const Cursor = struct({ log: u64, next: u64 });
 export const Start = union({ state: 0, earliest: 0, end: 0, offset: u64, committed: 0 });
-export const Cloning = words('all own none');
+export const Cloning = union({ all: 0, own: 0, none: 0 });
 export const Open = struct({ name: str, have: option(Cursor), start: Start, priority: u8 });
 export const WriterAt = struct({ writer: id, oldest: u64 });
 export const Hello = struct({
@@ -87,8 +87,8 @@ export const PutSnapshot = struct({
 export const Retire = struct({ writer: id });
 export const Leave = struct({ forget: bool });
 
-export const Met = words('fresh resumed cloned restored waiting');
-export const Reason = words('detached lag retention retained_bytes slots node_slots memory asked left no_slot');
+export const Met = union({ fresh: 0, resumed: 0, cloned: 0, restored: 0, waiting: 0 });
+export const Reason = union({ detached: 0, lag: 0, retention: 0, retained_bytes: 0, slots: 0, node_slots: 0, memory: 0, asked: 0, left: 0, no_slot: 0 });
 export const Limits = struct({
   frame_bytes: u32, record_bytes: u32, window: u32, in_flight: u32, subscriptions: u32,
 });
@@ -117,7 +117,7 @@ export const State = struct({
   generation: u64,
   source: option(id),
 });
-export const SnapshotRule = words('none latest client');
+export const SnapshotRule = union({ none: 0, latest: 0, client: 0 });
 export const Subscribed = struct({
   request: u32, name: str, log: u64, priority: u8, rule: SnapshotRule, start: u64, head: u64,
   cursor: u64, complete: u64, reset: bool,
@@ -125,16 +125,16 @@ export const Subscribed = struct({
 export const Refusal = struct({ code, message: str, retry_after: u32 });
 export const Refused = struct({ request: u32, name: option(str), refusal: Refusal });
 export const Done = struct({ request: u32 });
-export const Ended = words('asked back_end deleted denied overwritten');
+export const Ended = union({ asked: 0, back_end: 0, deleted: 0, denied: 0, overwritten: 0 });
 export const Unsubscribed = struct({ request: u32, log: u64, reason: Ended });
 export const Origin = struct({ user: str, writer: id, connection: id });
 export const Delivered = struct({ place, time: u64, origin: u32, seq: u64, record: Record });
 export const Records = struct({
   log: u64, base: u64, origins: list(Origin), records: list(Delivered),
 });
-export const GapReason = words('trimmed removed');
+export const GapReason = union({ trimmed: 0, removed: 0 });
 export const Gap = struct({ log: u64, from: u64, to: u64, reason: GapReason });
-export const ResetReason = words('new cloned restored past_head other_log trimmed asked');
+export const ResetReason = union({ new: 0, cloned: 0, restored: 0, past_head: 0, other_log: 0, trimmed: 0, asked: 0 });
 export const BaseAt = struct({ rule: SnapshotRule, offset: u64, version: u32 });
 export const Reset = struct({
   log: u64, reason: ResetReason, base: option(BaseAt), cursor: u64, complete: u64,
@@ -144,7 +144,7 @@ export const Kept = struct({ offset: u64, record: Delivered });
 export const BaseRecords = struct({
   log: u64, offset: u64, last: bool, complete: u64, origins: list(Origin), records: list(Kept),
 });
-export const Level = words('synced replicated memory');
+export const Level = union({ synced: 0, replicated: 0, memory: 0 });
 export const Outcome = union({
   stored: struct({ log: u64, offset: u64, place, level: Level }),
   refused: Refusal,

@@ -129,7 +129,7 @@ export class Writer {
       this.#retryAt = Math.max(this.#retryAt, now + after);
       return;
     }
-    const bound = Math.min(RETRY_TO, RETRY_FROM * 2 ** Math.min(this.#refusals++, 10));
+    const bound = Math.min(RETRY_TO, RETRY_FROM * 2 ** this.#refusals++);
     this.#retryAt = now + after + this.random() * bound;
   }
 
