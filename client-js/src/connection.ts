@@ -10,7 +10,7 @@
  * randomness of its own.
  */
 
-import { Out, toJson, u64, utf8Length, type Encoding, type Sized } from './codec.js';
+import { In, Out, toJson, u64, utf8Length, type Encoding, type Sized } from './codec.js';
 import { Delivery, type AppendOptions, type LogEvent, type Options } from './delivery.js';
 import { asError, codeName, HighwaterError, isTransient, wantsToken } from './errors.js';
 import {
@@ -65,6 +65,8 @@ export type Output = {
 
 export interface Config {
   connection: string;
+  /** The app gave the id: without it there is no other. */
+  fixed: boolean;
   writer: string;
   device?: string | undefined;
   /** A token to begin with. */
@@ -88,14 +90,21 @@ export interface Config {
   encoding: Encoding;
 }
 
-/** Size of a record as limits count it, and as a frame carries it, in bytes. Throws if bad. */
-const weigh = (record: LogRecord, encoding: Encoding): { size: number; weight: number } => {
+/**
+ * A copy of a record, which the app cannot change any more, with its size as limits count it, and
+ * as a frame carries it, in bytes. Throws if it cannot be carried.
+ */
+const weigh = (
+  given: LogRecord,
+  encoding: Encoding,
+): { record: LogRecord; size: number; weight: number } => {
+  const out = new Out();
+  Record.put(out, given);
+  const record = Record.take(new In(out.done()));
   const { key = '', kind = '', headers = [], payload = '' } = record;
   const content = typeof payload === 'string' ? utf8Length(payload) : payload.length;
   const size = [key, kind, ...headers.flat()].reduce((sum, text) => sum + utf8Length(text), content);
-  const out = new Out();
-  Record.put(out, record);
-  return { size, weight: encoding === 'json' ? utf8Length(toJson(record)) : out.size };
+  return { record, size, weight: encoding === 'json' ? utf8Length(toJson(record)) : out.size };
 };
 
 /** A longer name would cost the socket; all other bad ones the server refuses by themselves. */
@@ -227,7 +236,7 @@ export class Connection {
   }
 
   /** As `Client.append`. */
-  append(name: string, record: LogRecord, { if_head }: AppendOptions = {}): Promise<Stored> {
+  append(name: string, given: LogRecord, { if_head }: AppendOptions = {}): Promise<Stored> {
     return new Promise((resolve, reject) => {
       const log = this.logs.get(name);
       const { most, connection, encoding } = this.config;
@@ -235,11 +244,11 @@ export class Connection {
       if (this.writer.pending.length >= most || (log && log.own.length >= most)) {
         throw new HighwaterError('queue_full', `${most} actions wait for answers`);
       }
-      let weights;
+      let weighed;
       try {
         checkName(name);
         u64.put(new Out(), if_head ?? 0);
-        weights = weigh(record, encoding);
+        weighed = weigh(given, encoding);
       } catch (error) {
         throw asError('bad_record', error);
       }
@@ -247,9 +256,9 @@ export class Connection {
       const to = known === undefined ? { name } : { log: known };
       const done = (result: Stored | HighwaterError): void =>
         result instanceof HighwaterError ? reject(result) : resolve(result);
-      const seq = this.writer.add({ log: name, to, if_head, record, ...weights, done });
+      const seq = this.writer.add({ log: name, to, if_head, ...weighed, done });
       const origin = { user: this.welcome?.user ?? '', writer: this.writer.id, connection };
-      log?.act({ record, origin, seq, pending: true });
+      log?.act({ record: weighed.record, origin, seq, pending: true });
       this.config.wake();
     });
   }
@@ -319,7 +328,7 @@ export class Connection {
       if (!this.config.tokens && !this.config.kept) return this.stop(now, error);
       if (this.config.kept) this.out('keep');
       this.config.kept = false;
-    } else if (code === 'unknown_connection' && !this.welcome) {
+    } else if (code === 'unknown_connection' && !this.welcome && !this.config.fixed) {
       // Another user of this browser left it. The next one is there long before the socket.
       this.out('rename');
       after = Math.max(after, BACKOFF.from);
@@ -462,6 +471,7 @@ export class Connection {
   /** The answer to the output `token`. */
   gotToken(now: number, token: string | undefined, error?: HighwaterError): void {
     this.#asking = false;
+    if (!token) error ??= new HighwaterError('unauthorized', 'the token function gave none');
     if (error) {
       if (this.#phase === 'token') this.#lost(now, error);
       else if (this.#phase === 'open') this.#refreshSoon(now);
@@ -470,7 +480,7 @@ export class Connection {
     this.config.token = token;
     this.#tokenEnds = Infinity;
     if (this.#phase === 'token') this.#connect(now);
-    else if (this.#phase === 'open' && token) this.#send({ name: 'refresh', body: { token } });
+    else if (this.#phase === 'open') this.#send({ name: 'refresh', body: { token: token! } });
   }
 
   /** The token in force ended, or another could not be had: soon again, slower each time. */

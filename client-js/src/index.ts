@@ -89,6 +89,7 @@ export class Client extends Emitter<ClientEvents> {
     this.#identity = new Identity(`highwater:${url}:${name}`, storage ?? browserStorage(), locks);
     this.#core = new Connection({
       connection: '',
+      fixed: options.connection !== undefined,
       writer: newId(),
       device: options.device ?? this.#identity.device(),
       token: typeof token === 'string' ? token : undefined,
