@@ -3,21 +3,23 @@
 //! Binary: a message is a run of frames, each `kind`, `length` (bincode varints) and a body.
 //! JSON: a message is a run of lines, each an object with one member, the frame's name. Unknown
 //! kinds and names are skipped, bytes after a known body too. Decoding never panics and allocates
-//! no more than a small multiple of its input, itself held under [`MAX_FRAME_BYTES`].
+//! at most a small multiple of a frame (under 32 times, for lists of empty things), itself held
+//! under [`MAX_FRAME_BYTES`].
 //!
-//! The same bincode settings encode what is kept on disk; `docs/protocol.md` §4 has the layout.
+//! The same layout holds what is kept on disk; `docs/protocol.md` §4 describes it. bincode writes
+//! it, `binary.rs` reads it.
 
-use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use bincode::config::Configuration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use super::binary;
 
 /// No frame is larger than this, whatever the configuration says: 4 MiB.
 pub const MAX_FRAME_BYTES: usize = 4 << 20;
 
-type Settings = Configuration<LittleEndian, Varint, Limit<MAX_FRAME_BYTES>>;
-
-const SETTINGS: Settings =
-    bincode::config::standard().with_little_endian().with_variable_int_encoding().with_limit();
+/// Little endian, variable-length integers.
+const SETTINGS: Configuration = bincode::config::standard();
 
 /// The two forms of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +57,9 @@ pub enum FrameError {
         /// What is allowed.
         most: usize,
     },
+    /// Kind or length of a frame cannot be read.
+    #[error("kind and length of a frame: {0}")]
+    Head(String),
     /// The body does not have the form of its kind.
     #[error("{kind}: {problem}")]
     Body {
@@ -156,9 +161,7 @@ pub(crate) fn read_binary<T: DeserializeOwned>(
     kind: &'static str,
     body: &[u8],
 ) -> Result<T, FrameError> {
-    bincode::serde::decode_from_slice(body, SETTINGS)
-        .map(|(value, _)| value)
-        .map_err(|error| FrameError::Body { kind, problem: error.to_string() })
+    binary::read(body).map_err(|error| FrameError::Body { kind, problem: error.to_string() })
 }
 
 /// Reads a JSON body; members that are not known are left aside.
@@ -170,7 +173,9 @@ pub(crate) fn read_json<T: DeserializeOwned>(
         .map_err(|error| FrameError::Body { kind, problem: error.to_string() })
 }
 
-/// A value in the binary form, as rows of the store and batches of the journal use it.
+/// A value in the binary form, of any size, as rows of the store and batches of the journal use it.
+/// The layout has no signed integers, floats and characters: a value that holds one can be written
+/// and not be read.
 pub fn to_bytes<T: Serialize>(value: &T) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     write_body(value, Encoding::Bincode, &mut out);
@@ -216,11 +221,9 @@ fn write_varint(value: u64, out: &mut Vec<u8>) {
     write_body(&value, Encoding::Bincode, out);
 }
 
-/// Splits off a bincode varint.
+/// Splits a varint off the front of a frame.
 fn read_varint(input: &[u8]) -> Result<(u64, &[u8]), FrameError> {
-    let (value, used) = bincode::serde::decode_from_slice::<u64, _>(input, SETTINGS)
-        .map_err(|_| FrameError::Truncated)?;
-    Ok((value, input.get(used..).unwrap_or_default()))
+    binary::read_varint(input).map_err(|problem| FrameError::Head(problem.to_string()))
 }
 
 /// The frames of one message, read as they are asked for. After an error nothing follows.

@@ -3,14 +3,20 @@
 //! Promise: pure. Nothing here knows a socket, a clock or a disk; any bytes may be given to the
 //! decoder, and each gets frames or a typed error. `docs/protocol.md` says the same in prose.
 
+mod binary;
+mod check;
+mod client;
 mod code;
 pub mod codec;
 mod frame;
 mod id;
 pub mod name;
 mod record;
+mod server;
 pub mod version;
 
+pub use check::{MAX_CAPABILITIES, MAX_CAPABILITY_BYTES, MAX_CLIENT_BYTES, MAX_ITEMS, MAX_WRITERS};
+pub use client::*;
 pub use code::{Class, Code, Refusal};
 pub use codec::{Encoding, Frame, FrameError, MAX_FRAME_BYTES};
 pub use frame::*;
@@ -20,3 +26,4 @@ pub use record::{
     BadRecord, Extension, MAX_HEADER_BYTES, MAX_HEADERS, MAX_KEY_BYTES, MAX_KIND_BYTES, Payload,
     Record,
 };
+pub use server::*;

@@ -3,10 +3,14 @@
 //! A record's bytes are opaque to the server; whether they are text is the writer's word, and the
 //! JSON form follows it. A record without a payload is a tombstone for its key.
 
+use std::borrow::Cow;
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use serde::de::Error as _;
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::ser::{SerializeMap as _, SerializeStruct as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Payload bytes with the writer's word on whether they are UTF-8 text.
@@ -46,13 +50,6 @@ impl Payload {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
-enum Readable {
-    Text(String),
-    Binary { b64: String },
-}
-
 impl Serialize for Payload {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if !serializer.is_human_readable() {
@@ -61,22 +58,53 @@ impl Serialize for Payload {
         match self.as_text() {
             Some(text) => serializer.serialize_str(text),
             None => {
-                Readable::Binary { b64: URL_SAFE_NO_PAD.encode(&self.bytes) }.serialize(serializer)
+                let mut object = serializer.serialize_map(Some(1))?;
+                object.serialize_entry("b64", &URL_SAFE_NO_PAD.encode(&self.bytes))?;
+                object.end()
             }
         }
+    }
+}
+
+/// Reads the JSON form: a string, or an object with the member `b64`.
+struct Readable;
+
+impl<'de> Visitor<'de> for Readable {
+    type Value = Payload;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string, or {\"b64\": base64url without padding}")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Payload, E> {
+        Ok(Payload::text(text))
+    }
+
+    fn visit_string<E: serde::de::Error>(self, text: String) -> Result<Payload, E> {
+        Ok(Payload::text(text))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Payload, A::Error> {
+        let mut found: Option<Payload> = None;
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+            if name != "b64" {
+                map.next_value::<IgnoredAny>()?;
+            } else if found.is_some() {
+                return Err(A::Error::duplicate_field("b64"));
+            } else {
+                let text = map.next_value::<Cow<'de, str>>()?;
+                let bytes = URL_SAFE_NO_PAD.decode(text.as_bytes()).map_err(A::Error::custom)?;
+                found = Some(Payload::binary(Bytes::from(bytes)));
+            }
+        }
+        found.ok_or_else(|| A::Error::missing_field("b64"))
     }
 }
 
 impl<'de> Deserialize<'de> for Payload {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
-            return match Readable::deserialize(deserializer)? {
-                Readable::Text(text) => Ok(Self::text(text)),
-                Readable::Binary { b64 } => {
-                    let bytes = URL_SAFE_NO_PAD.decode(b64).map_err(D::Error::custom)?;
-                    Ok(Self::binary(Bytes::from(bytes)))
-                }
-            };
+            return deserializer.deserialize_any(Readable);
         }
         let (text, bytes) = <(bool, Bytes)>::deserialize(deserializer)?;
         if text && std::str::from_utf8(&bytes).is_err() {
@@ -124,28 +152,49 @@ struct Dense<T, H, E, P> {
     payload: P,
 }
 
-/// The JSON form: what is absent is left out.
-#[derive(Serialize, Deserialize)]
+/// The JSON form, as it is read.
+#[derive(Deserialize)]
 struct Sparse {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     key: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     kind: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     event_time: Option<u64>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     headers: Vec<(String, String)>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     extensions: Vec<Extension>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     payload: Option<Payload>,
+}
+
+impl Record {
+    /// The JSON form: what is absent is left out.
+    fn serialize_sparse<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_struct("Record", 6)?;
+        if let Some(key) = &self.key {
+            object.serialize_field("key", key)?;
+        }
+        if let Some(kind) = &self.kind {
+            object.serialize_field("kind", kind)?;
+        }
+        if let Some(time) = self.event_time {
+            object.serialize_field("event_time", &time)?;
+        }
+        if !self.headers.is_empty() {
+            object.serialize_field("headers", &self.headers)?;
+        }
+        if !self.extensions.is_empty() {
+            object.serialize_field("extensions", &self.extensions)?;
+        }
+        if let Some(payload) = &self.payload {
+            object.serialize_field("payload", payload)?;
+        }
+        object.end()
+    }
 }
 
 impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
-            let Self { key, kind, event_time, headers, extensions, payload } = self.clone();
-            Sparse { key, kind, event_time, headers, extensions, payload }.serialize(serializer)
+            self.serialize_sparse(serializer)
         } else {
             Dense {
                 key: &self.key,

@@ -1,0 +1,510 @@
+//! The dispatcher: takes durable batches in order, answers who asked, and writes new records
+//! straight to the sockets that are caught up.
+//!
+//! One thread. A log with new records takes turns: a frame is encoded once per encoding and
+//! offered to a slice of the log's subscribers, then the next log has its turn, so a log with many
+//! readers does not hold up the others. Nothing here waits for a socket.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, TryRecvError};
+
+use tokio::sync::oneshot;
+
+use super::encode::{self, DELIVERY_BYTES, Message};
+use super::hub::{Hub, Watch};
+use super::socket::{Closing, Offered, Phase, Socket};
+use crate::connection::{Attached, Event, Opened};
+use crate::fold::{Command, Effect, Reply};
+use crate::journal::{Inbox, Told};
+use crate::log::{Rule, Stored};
+use crate::wire::{
+    Code, Done, Encoding, Ended, Id, Met, Reason, Refusal, Refused, ServerFrame, SnapshotRule,
+    SnapshotWanted, State, Welcome,
+};
+
+/// Subscribers written to in one slice.
+const SLICE: usize = 256;
+
+/// What a socket asked for, so that the answer finds its form.
+#[derive(Debug)]
+pub enum Asked {
+    /// To be attached; the welcome lacks only what the fold decides.
+    Attach(Box<Welcome>),
+    /// To be active again.
+    Activate(u32),
+    /// Appends.
+    Append,
+    /// Subscriptions.
+    Subscribe(u32),
+    /// Their end, and why.
+    Unsubscribe(u32, Ended),
+    /// Another cursor.
+    Seek(u32),
+    /// A part of a snapshot; only the last is answered.
+    Snapshot {
+        /// The request.
+        request: u32,
+        /// Whether it is the last part.
+        last: bool,
+    },
+    /// Something that has no answer.
+    Quiet,
+}
+
+/// Who waits for a command's reply.
+#[derive(Debug)]
+pub enum Ticket {
+    /// A socket.
+    Socket(Arc<Socket>, Asked),
+    /// Someone on this node: the batch's number and the reply.
+    Caller(oneshot::Sender<(u64, Reply)>),
+}
+
+/// The dispatching thread's state.
+#[derive(Debug)]
+pub struct Dispatcher {
+    hub: Arc<Hub>,
+    inbox: Inbox<Ticket>,
+    node: Id,
+    incarnation: u64,
+    activate_after: u32,
+    rules: Vec<Rule>,
+    turns: VecDeque<Turn>,
+    now: u64,
+}
+
+/// A log whose subscribers are being written to.
+#[derive(Debug)]
+struct Turn {
+    watch: Arc<Watch>,
+    /// What is being written; none until the turn begins.
+    going: Option<Going>,
+}
+
+/// Records on their way: the frame in each encoding that is wanted, and whom to offer it next.
+#[derive(Debug)]
+struct Going {
+    base: u64,
+    stored: Vec<Arc<Stored>>,
+    messages: [Option<Message>; 2],
+    next: usize,
+}
+
+impl Going {
+    fn end(&self) -> u64 {
+        self.base + self.stored.len() as u64
+    }
+
+    /// The frame in an encoding, made when it is first wanted.
+    fn message(&mut self, log: u64, encoding: Encoding, hub: &Hub) -> Message {
+        let at = match encoding {
+            Encoding::Bincode => 0,
+            Encoding::Json => 1,
+        };
+        let (base, stored) = (self.base, &self.stored);
+        let [binary, json] = &mut self.messages;
+        let message = if at == 0 { binary } else { json };
+        let made = message.get_or_insert_with(|| {
+            hub.frames.fetch_add(1, Ordering::Relaxed);
+            encode::records(log, base, stored, encoding)
+        });
+        made.clone()
+    }
+}
+
+impl Dispatcher {
+    /// A dispatcher for a node's run. `rules` say when a client's snapshot is asked for.
+    pub fn new(
+        hub: Arc<Hub>,
+        inbox: Inbox<Ticket>,
+        (node, incarnation): (Id, u64),
+        activate_after: u32,
+        rules: Vec<Rule>,
+    ) -> Self {
+        let turns = VecDeque::new();
+        Self { hub, inbox, node, incarnation, activate_after, rules, turns, now: 0 }
+    }
+
+    /// Works until the committing thread is gone.
+    pub fn run(mut self, told: &Receiver<Told<Ticket>>, clock: &(dyn Fn() -> u64 + Send + Sync)) {
+        loop {
+            let next = if self.turns.is_empty() {
+                told.recv().map_err(|_| TryRecvError::Disconnected)
+            } else {
+                told.try_recv()
+            };
+            self.now = clock();
+            match next {
+                Ok(told) => self.take(told),
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => return,
+            }
+            self.slice();
+        }
+    }
+
+    /// Tells one batch.
+    fn take(&mut self, told: Told<Ticket>) {
+        let Told { applied, mut tickets } = told;
+        for effect in applied.effects {
+            match effect {
+                Effect::Reply(index, reply) => {
+                    match tickets.get_mut(index).and_then(Option::take) {
+                        Some(Ticket::Caller(caller)) => {
+                            // Whoever asked may have gone meanwhile.
+                            caller.send((applied.batch, reply)).ok();
+                        }
+                        Some(Ticket::Socket(socket, asked)) => self.answer(&socket, asked, reply),
+                        None => {}
+                    }
+                }
+                Effect::Event(event) => self.event(event),
+                Effect::Appended((log, offset, stored)) => self.appended(log, offset, stored),
+            }
+        }
+        self.hub.tell(applied.batch);
+    }
+
+    fn appended(&mut self, log: u64, offset: u64, stored: Arc<Stored>) {
+        self.hub.wake_waiters(log);
+        let Some(watch) = self.hub.watch(log) else { return };
+        let mut watched = watch.lock();
+        watched.tail.push(offset, stored);
+        if !std::mem::replace(&mut watched.pending, true) {
+            drop(watched);
+            self.turns.push_back(Turn { watch, going: None });
+        }
+    }
+
+    /// Writes one slice of one log's new records; then the next log has its turn.
+    fn slice(&mut self) {
+        let Some(Turn { watch, going }) = self.turns.pop_front() else { return };
+        let mut watched = watch.lock();
+        let Some(mut going) = going.or_else(|| begin(&self.hub, &watch, &mut watched)) else {
+            watched.pending = false;
+            return;
+        };
+        let end = going.end();
+        let (mut behind, mut delivered) = (Vec::new(), 0);
+        let upto = watched.sockets.len().min(going.next + SLICE);
+        for socket in watched.sockets.get(going.next..upto).unwrap_or_default().iter().flatten() {
+            let message = going.message(watch.log, socket.encoding, &self.hub);
+            match socket.offer(watch.log, going.base, end, &message, self.now) {
+                Offered::Sent => delivered += 1,
+                Offered::Gone => socket.wake(),
+                Offered::Waits => {
+                    delivered += 1;
+                    socket.wake();
+                }
+                Offered::Behind => behind.push(Arc::clone(socket)),
+            }
+        }
+        going.next = upto;
+        let finished = upto >= watched.sockets.len();
+        let wanted = finished && self.wants_snapshot(&watch, &mut watched, end);
+        let more = watched.tail.end() > end;
+        watched.pending = !finished || more;
+        drop(watched);
+        self.hub.delivered.fetch_add(delivered, Ordering::Relaxed);
+        behind.iter().for_each(|socket| self.hub.schedule(socket));
+        if wanted {
+            ask_for_snapshot(&watch, end);
+        }
+        if !finished {
+            self.turns.push_back(Turn { watch, going: Some(going) });
+        } else if more {
+            self.turns.push_back(Turn { watch, going: None });
+        }
+    }
+
+    /// Whether the log's tail has grown long since its newest snapshot, and since the last asking.
+    fn wants_snapshot(&self, watch: &Watch, watched: &mut super::hub::Watched, end: u64) -> bool {
+        if watch.rule != SnapshotRule::Client {
+            return false;
+        }
+        let rule = self.rules.iter().find(|rule| rule.pattern.matches(&watch.name));
+        let after = rule.map_or(u64::MAX, |rule| rule.ask_after.max(1));
+        let newest = watched.snapshot.max(watched.asked);
+        let wants = end.saturating_sub(newest) >= after;
+        if wants {
+            watched.asked = end;
+        }
+        wants
+    }
+
+    /// Gives a socket the answer to what it asked.
+    fn answer(&mut self, socket: &Arc<Socket>, asked: Asked, reply: Reply) {
+        match (asked, reply) {
+            (Asked::Attach(welcome), Reply::Attached(attached)) => {
+                self.attached(socket, *welcome, *attached);
+            }
+            (Asked::Attach(_), Reply::Refused(refusal)) => socket.close(&refusal.into()),
+            (Asked::Activate(_), Reply::Attached(attached)) => self.activated(socket, *attached),
+            (Asked::Append, Reply::Answers(answers)) => {
+                socket.send(&[ServerFrame::Answers(answers)]);
+            }
+            (Asked::Append, Reply::Refused(refusal)) => socket.close(&refusal.into()),
+            (Asked::Subscribe(request), Reply::Subscribed(_, opened, refused)) => {
+                self.open(socket, opened, request);
+                refuse(socket, request, refused);
+            }
+            (Asked::Unsubscribe(request, reason), Reply::Unsubscribed(logs)) => {
+                self.ended(socket, &logs, request, reason);
+            }
+            (Asked::Seek(request), Reply::Moved(_, opened)) => {
+                self.open(socket, vec![*opened], request);
+            }
+            (Asked::Snapshot { request, last: true }, Reply::Done) => {
+                socket.send(&[ServerFrame::Done(Done { request })]);
+            }
+            (
+                Asked::Activate(request)
+                | Asked::Subscribe(request)
+                | Asked::Unsubscribe(request, _)
+                | Asked::Seek(request)
+                | Asked::Snapshot { request, .. },
+                Reply::Refused(refusal),
+            ) => socket.send(&[ServerFrame::Refused(Refused { request, name: None, refusal })]),
+            (Asked::Quiet | Asked::Snapshot { .. }, _) => {}
+            (asked, reply) => {
+                tracing::error!(?asked, ?reply, "a reply of another kind than was asked for");
+                socket.close(&Closing::new(Code::Failed));
+            }
+        }
+    }
+
+    /// A client is met: welcome, answers it may have missed, its state, then its logs.
+    fn attached(&mut self, socket: &Arc<Socket>, mut welcome: Welcome, attached: Attached) {
+        let Attached { generation, met, source, place, inactive, opened, refused, .. } = attached;
+        let mut inner = socket.lock();
+        inner.generation = generation;
+        inner.active = inactive.is_none();
+        inner.activate_at = self.now + u64::from(self.activate_after);
+        let gone = inner.closing;
+        for writer in attached.writers {
+            welcome.writers.push(writer.mark);
+            if !writer.answers.is_empty() {
+                inner.due.push_back((writer.mark.writer, writer.mark.mark, writer.answers));
+            }
+        }
+        drop(inner);
+        if gone {
+            self.detach(socket.connection, generation);
+            return;
+        }
+        (welcome.met, welcome.source) = (met, source);
+        (welcome.place, welcome.generation) = (place, generation);
+        self.hub.admit(socket);
+        let mut frames = vec![ServerFrame::Welcome(welcome)];
+        frames.extend(inactive.map(|reason| self.state(reason, generation)));
+        socket.send(&frames);
+        for one in opened {
+            self.hub.subscribe(socket, one, 0);
+        }
+        refuse(socket, 0, refused);
+        if socket.closing() {
+            // Its task may have left before it was admitted.
+            self.hub.leave(socket);
+        }
+        socket.wake();
+        self.hub.schedule(socket);
+    }
+
+    /// The socket went away before its attachment was told; the row must not stay attached.
+    fn detach(&self, connection: Id, generation: u64) {
+        let command = Command::Detach { connection, generation, cursors: Vec::new() };
+        if let Err(refusal) = self.inbox.submit(command, 64, None) {
+            tracing::warn!(%refusal, %connection, "a lost attachment stays until it is resumed");
+        }
+    }
+
+    fn state(&self, reason: Reason, generation: u64) -> ServerFrame {
+        ServerFrame::State(State {
+            active: false,
+            met: Some(Met::Waiting).filter(|_| reason == Reason::NoSlot),
+            reason: Some(reason),
+            activate_after: self.activate_after,
+            generation,
+            source: None,
+        })
+    }
+
+    fn activated(&mut self, socket: &Arc<Socket>, attached: Attached) {
+        let Attached { generation, met, source, opened, refused, .. } = attached;
+        {
+            let mut inner = socket.lock();
+            inner.generation = generation;
+            inner.active = true;
+        }
+        socket.send(&[ServerFrame::State(State {
+            active: true,
+            met: Some(met),
+            reason: None,
+            activate_after: 0,
+            generation,
+            source,
+        })]);
+        self.open(socket, opened, 0);
+        refuse(socket, 0, refused);
+    }
+
+    /// Takes subscriptions in, unless the socket is no longer its connection's.
+    fn open(&self, socket: &Arc<Socket>, opened: Vec<Opened>, request: u32) {
+        if !self.hub.holds(socket) {
+            return;
+        }
+        for one in opened {
+            self.hub.subscribe(socket, one, request);
+        }
+        if socket.closing() {
+            self.hub.leave(socket);
+        }
+        self.hub.schedule(socket);
+    }
+
+    fn ended(&self, socket: &Arc<Socket>, logs: &[u64], request: u32, reason: Ended) {
+        if logs.is_empty() && request != 0 {
+            socket.send(&[ServerFrame::Done(Done { request })]);
+        }
+        self.hub.end(socket, logs, request, reason);
+    }
+
+    /// Something that concerns others than who asked.
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Fenced { connection, was, generation } => {
+                if (was.node, was.incarnation) == (self.node, self.incarnation) {
+                    self.fence(connection, generation);
+                }
+            }
+            Event::Downgraded { connection, reason, generation, .. } => {
+                self.downgraded(connection, reason, generation);
+            }
+            Event::Forgotten { connection } => {
+                if let Some(socket) = self.hub.socket(connection) {
+                    socket.close(&Closing::new(Code::UnknownConnection));
+                }
+            }
+            Event::Opened { connection, generation, opened } => {
+                self.opened_by_back_end(connection, generation, opened);
+            }
+            Event::Closed { connection, logs } => {
+                if let Some(socket) = self.hub.socket(connection) {
+                    self.ended(&socket, &logs, 0, Ended::BackEnd);
+                }
+            }
+            Event::Deleted { log, .. } => self.deleted(log),
+            Event::Snapshot { log, offset } => {
+                if let Some(watch) = self.hub.watch(log) {
+                    watch.lock().snapshot = offset;
+                }
+            }
+            // Readers below it were downgraded in the same batch.
+            Event::Trimmed(_) => {}
+        }
+    }
+
+    fn fence(&self, connection: Id, generation: u64) {
+        let Some(socket) = self.hub.socket(connection) else { return };
+        if socket.generation() < generation {
+            socket.close(&Closing::new(Code::Fenced));
+            self.hub.leave(&socket);
+        }
+    }
+
+    fn downgraded(&self, connection: Id, reason: Reason, generation: u64) {
+        let Some(socket) = self.hub.socket(connection) else { return };
+        {
+            let mut inner = socket.lock();
+            if inner.generation >= generation {
+                return;
+            }
+            inner.generation = generation;
+            inner.active = false;
+            inner.activate_at = self.now + u64::from(self.activate_after);
+        }
+        self.hub.drop_subs(&socket);
+        socket.send(&[self.state(reason, generation)]);
+    }
+
+    /// A subscription by the back end never gives more than the socket's own grants do.
+    fn opened_by_back_end(&self, connection: Id, generation: u64, opened: Vec<Opened>) {
+        let Some(socket) = self.hub.socket(connection) else { return };
+        let (current, grants) = {
+            let inner = socket.lock();
+            (inner.generation == generation, Arc::clone(&inner.grants))
+        };
+        if !current {
+            return;
+        }
+        let (may, may_not): (Vec<_>, Vec<_>) =
+            opened.into_iter().partition(|one| grants.may_read(&one.name));
+        self.open(&socket, may, 0);
+        if !may_not.is_empty() {
+            let logs = may_not.iter().map(|one| one.log).collect();
+            let generation = Some(generation);
+            let command = Command::Unsubscribe { connection, generation, logs };
+            let ticket = Ticket::Socket(socket, Asked::Unsubscribe(0, Ended::Denied));
+            if let Err(refusal) = self.inbox.submit(command, 64, Some(ticket)) {
+                tracing::warn!(%refusal, %connection, "a denied subscription stays in its row");
+            }
+        }
+    }
+
+    fn deleted(&self, log: u64) {
+        let Some(watch) = self.hub.watch(log) else { return };
+        let sockets: Vec<_> = watch.lock().sockets.iter().flatten().cloned().collect();
+        for socket in sockets {
+            self.ended(&socket, &[log], 0, Ended::Deleted);
+        }
+    }
+}
+
+/// What a log's turn begins with: the records after those of the turn before, from the tail or,
+/// where the budget took them, from the store.
+fn begin(hub: &Hub, watch: &Watch, watched: &mut super::hub::Watched) -> Option<Going> {
+    let base = watched.target;
+    let stored = match watched.tail.read(base, DELIVERY_BYTES) {
+        Some(stored) => stored,
+        None if watched.tail.end() > base => {
+            let read = hub.store.records(watch.log, base, SLICE, DELIVERY_BYTES);
+            let read =
+                read.inspect_err(|error| tracing::error!(%error, "a tail could not be read"));
+            let read = read.ok()?;
+            if read.first().is_none_or(|(first, _)| *first != base) {
+                // Trimmed meanwhile; whoever stood there reads on by itself and is told of a gap.
+                watched.target = read.first().map_or_else(|| watched.tail.end(), |(at, _)| *at);
+            }
+            read.into_iter().map(|(_, stored)| Arc::new(stored)).collect()
+        }
+        None => return None,
+    };
+    if stored.is_empty() {
+        return None;
+    }
+    let base = watched.target;
+    watched.target = base + stored.len() as u64;
+    Some(Going { base, stored, messages: [None, None], next: 0 })
+}
+
+/// Asks one caught-up subscriber that may make a snapshot of the log.
+fn ask_for_snapshot(watch: &Watch, end: u64) {
+    let watched = watch.lock();
+    let may = |socket: &&Arc<Socket>| {
+        let inner = socket.lock();
+        let live = inner.subs.get(&watch.log).is_some_and(|sub| matches!(sub.phase, Phase::Live));
+        live && inner.grants.may_snapshot(&watch.name)
+    };
+    if let Some(socket) = watched.sockets.iter().flatten().find(may) {
+        let wanted = SnapshotWanted { log: watch.log, at_least: end };
+        socket.send(&[ServerFrame::SnapshotWanted(wanted)]);
+    }
+}
+
+fn refuse(socket: &Socket, request: u32, refused: Vec<(String, Refusal)>) {
+    let frame =
+        |(name, refusal)| ServerFrame::Refused(Refused { request, name: Some(name), refusal });
+    socket.send(&refused.into_iter().map(frame).collect::<Vec<_>>());
+}

@@ -1,0 +1,407 @@
+//! The node's registries: sockets by connection, watched logs by id, and their subscribers.
+//!
+//! A log is watched while a socket here is subscribed to it; an idle log costs no memory.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use tokio::sync::Notify;
+
+use super::socket::{Closing, Inner, Phase, Socket, Sub};
+use super::tail::{Tail, TailBudget};
+use crate::connection::Opened;
+use crate::store::Store;
+use crate::wire::{Code, Cursor, Ended, Id, Refused, ServerFrame, SnapshotRule, Unsubscribed};
+
+/// Bounds of a hub.
+#[derive(Debug, Clone, Copy)]
+pub struct HubLimits {
+    /// Bytes of all tails.
+    pub tail_bytes: usize,
+    /// Bytes of one tail.
+    pub tail_bytes_per_log: usize,
+    /// Milliseconds of silence before a ping; twice that, and the socket is closed.
+    pub ping_interval: u64,
+    /// Milliseconds that a socket stays after its token has ended.
+    pub refresh_grace: u64,
+}
+
+/// A log that sockets here are subscribed to.
+#[derive(Debug)]
+pub(super) struct Watch {
+    pub log: u64,
+    pub name: String,
+    pub rule: SnapshotRule,
+    state: Mutex<Watched>,
+}
+
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub tail: Tail,
+    /// Everything below is dispatched, or being dispatched.
+    pub target: u64,
+    pub sockets: Vec<Option<Arc<Socket>>>,
+    free: Vec<usize>,
+    /// Whether the dispatcher has it in its queue.
+    pub pending: bool,
+    /// Offset of the newest client-made snapshot, and where one was last asked for.
+    pub snapshot: u64,
+    pub asked: u64,
+    closed: bool,
+}
+
+impl Watch {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Watched> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Everything that delivery on this node shares.
+#[derive(Debug)]
+pub struct Hub {
+    pub(super) store: Store,
+    sockets: DashMap<Id, Arc<Socket>>,
+    watches: DashMap<u64, Arc<Watch>>,
+    budget: Arc<TailBudget>,
+    limits: HubLimits,
+    numbers: AtomicU64,
+    queue: Mutex<VecDeque<Arc<Socket>>>,
+    work: Condvar,
+    moved: Mutex<Vec<Arc<Socket>>>,
+    waiters: DashMap<u64, Arc<Notify>>,
+    /// Highest batch told; what a read may wait for.
+    told: tokio::sync::watch::Sender<u64>,
+    pub(super) delivered: AtomicU64,
+    pub(super) frames: AtomicU64,
+}
+
+/// Counts for metrics.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+pub struct HubStats {
+    /// Sockets with a connection.
+    pub sockets: usize,
+    /// Logs that are watched.
+    pub watched: usize,
+    /// Bytes of tails.
+    pub tail_bytes: usize,
+    /// Deliveries: frames written to sockets.
+    pub delivered: u64,
+    /// Frames encoded for delivery.
+    pub frames: u64,
+    /// Sockets that wait for a pump.
+    pub behind: usize,
+}
+
+impl Hub {
+    /// A hub over a store.
+    pub fn new(store: Store, limits: HubLimits) -> Arc<Self> {
+        let budget = TailBudget::new(limits.tail_bytes, limits.tail_bytes_per_log);
+        Arc::new(Self {
+            store,
+            sockets: DashMap::new(),
+            watches: DashMap::new(),
+            budget: Arc::new(budget),
+            limits,
+            numbers: AtomicU64::new(1),
+            queue: Mutex::default(),
+            work: Condvar::new(),
+            moved: Mutex::default(),
+            waiters: DashMap::new(),
+            told: tokio::sync::watch::channel(0).0,
+            delivered: AtomicU64::new(0),
+            frames: AtomicU64::new(0),
+        })
+    }
+
+    /// Counts for metrics.
+    pub fn stats(&self) -> HubStats {
+        HubStats {
+            sockets: self.sockets.len(),
+            watched: self.watches.len(),
+            tail_bytes: self.budget.used(),
+            delivered: self.delivered.load(Ordering::Relaxed),
+            frames: self.frames.load(Ordering::Relaxed),
+            behind: self.queue.lock().unwrap_or_else(PoisonError::into_inner).len(),
+        }
+    }
+
+    /// A number for a new socket.
+    pub fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The socket of a connection on this node.
+    pub fn socket(&self, connection: Id) -> Option<Arc<Socket>> {
+        self.sockets.get(&connection).map(|socket| Arc::clone(&socket))
+    }
+
+    /// Every socket, for sweeps.
+    pub fn each(&self, mut visit: impl FnMut(&Arc<Socket>)) {
+        let all: Vec<_> = self.sockets.iter().map(|entry| Arc::clone(entry.value())).collect();
+        all.iter().for_each(&mut visit);
+    }
+
+    /// Waits until a batch is told: reads then see it.
+    pub fn told(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.told.subscribe()
+    }
+
+    pub(super) fn tell(&self, batch: u64) {
+        self.told.send_replace(batch);
+    }
+
+    /// Wakes when records are stored in a log; keep it while waiting, then look at the log again.
+    pub fn await_log(self: &Arc<Self>, log: u64) -> LogWait {
+        let notify = Arc::clone(&self.waiters.entry(log).or_default());
+        LogWait { hub: Arc::clone(self), log, notify }
+    }
+
+    pub(super) fn wake_waiters(&self, log: u64) {
+        if let Some(notify) = self.waiters.get(&log) {
+            notify.notify_waiters();
+        }
+    }
+
+    /// Takes a socket in; one that was there for the same connection is fenced.
+    pub(super) fn admit(&self, socket: &Arc<Socket>) {
+        let before = self.sockets.insert(socket.connection, Arc::clone(socket));
+        if let Some(before) = before.filter(|before| before.number != socket.number) {
+            before.close(&Closing::new(Code::Fenced));
+            self.drop_subs(&before);
+        }
+    }
+
+    /// The socket is gone: nothing of it stays here.
+    pub fn leave(&self, socket: &Arc<Socket>) {
+        socket.lock().closing = true;
+        self.sockets.remove_if(&socket.connection, |_, known| known.number == socket.number);
+        self.drop_subs(socket);
+    }
+
+    /// Whether this is still the connection's socket on this node.
+    pub fn holds(&self, socket: &Socket) -> bool {
+        self.sockets.get(&socket.connection).is_some_and(|known| known.number == socket.number)
+    }
+
+    /// Removes all subscriptions of a socket from their watches.
+    pub(super) fn drop_subs(&self, socket: &Socket) {
+        let subs = {
+            let mut inner = socket.lock();
+            inner.behind.clear();
+            inner.announce.clear();
+            let subs = std::mem::take(&mut inner.subs);
+            let acked = |(log, sub): (&u64, &Sub)| Some(Cursor { log: *log, next: sub.acked? });
+            inner.last = subs.iter().filter_map(acked).collect();
+            subs
+        };
+        for (_, sub) in subs {
+            self.unwatch(&sub);
+        }
+    }
+
+    /// Removes one subscription.
+    pub(super) fn drop_sub(&self, socket: &Socket, log: u64) -> bool {
+        let sub = {
+            let mut inner = socket.lock();
+            remove_behind(&mut inner, log);
+            inner.subs.remove(&log)
+        };
+        sub.as_ref().map(|sub| self.unwatch(sub)).is_some()
+    }
+
+    /// Ends subscriptions of a socket at once, and tells it.
+    pub fn end(&self, socket: &Socket, logs: &[u64], request: u32, reason: Ended) {
+        let frames: Vec<_> = (logs.iter())
+            .map(|log| {
+                self.drop_sub(socket, *log);
+                ServerFrame::Unsubscribed(Unsubscribed { request, log: *log, reason })
+            })
+            .collect();
+        socket.send(&frames);
+    }
+
+    fn unwatch(&self, sub: &Sub) {
+        let mut watched = sub.watch.lock();
+        if let Some(slot) = watched.sockets.get_mut(sub.slot) {
+            *slot = None;
+        }
+        watched.free.push(sub.slot);
+        if watched.free.len() == watched.sockets.len() {
+            // Decided under the lock under which subscribers come: nobody knocks at a closed door.
+            watched.closed = true;
+            drop(watched);
+            self.watches.remove_if(&sub.watch.log, |_, known| Arc::ptr_eq(known, &sub.watch));
+        }
+    }
+
+    /// The watch of a log, if someone here is subscribed.
+    pub(super) fn watch(&self, log: u64) -> Option<Arc<Watch>> {
+        self.watches.get(&log).map(|watch| Arc::clone(&watch))
+    }
+
+    /// Takes a subscription in; it begins behind, by announcing itself. Only the dispatcher calls
+    /// it, between two batches, so that a new watch's target is the head all of them agree on.
+    pub(super) fn subscribe(&self, socket: &Arc<Socket>, opened: Opened, request: u32) {
+        self.drop_sub(socket, opened.log);
+        loop {
+            let watch = self.open_watch(&opened);
+            let mut watched = watch.lock();
+            if watched.closed {
+                drop(watched);
+                self.watches.remove_if(&opened.log, |_, known| Arc::ptr_eq(known, &watch));
+                continue;
+            }
+            let slot = match watched.free.pop() {
+                Some(slot) => slot,
+                None => {
+                    watched.sockets.push(None);
+                    watched.sockets.len() - 1
+                }
+            };
+            if let Some(place) = watched.sockets.get_mut(slot) {
+                *place = Some(Arc::clone(socket));
+            }
+            let mut inner = socket.lock();
+            let epoch = inner.next_epoch();
+            let (log, priority, cursor) = (opened.log, opened.priority, opened.cursor);
+            let phase = Phase::Announce { opened: Box::new(opened), request };
+            let watch = Arc::clone(&watch);
+            let sub = Sub { watch, slot, cursor, priority, phase, epoch, acked: None };
+            inner.subs.insert(log, sub);
+            inner.announce.push_back(log);
+            return;
+        }
+    }
+
+    fn open_watch(&self, opened: &Opened) -> Arc<Watch> {
+        let entry = self.watches.entry(opened.log).or_insert_with(|| {
+            let snapshot = match (&opened.base, opened.rule) {
+                (Some(base), SnapshotRule::Client) => base.offset(),
+                (None, SnapshotRule::Client) => self.newest_snapshot(opened.log),
+                _ => 0,
+            };
+            Arc::new(Watch {
+                log: opened.log,
+                name: opened.name.clone(),
+                rule: opened.rule,
+                state: Mutex::new(Watched {
+                    tail: Tail::new(opened.head, Arc::clone(&self.budget)),
+                    target: opened.head,
+                    sockets: Vec::new(),
+                    free: Vec::new(),
+                    pending: false,
+                    snapshot,
+                    asked: snapshot,
+                    closed: false,
+                }),
+            })
+        });
+        Arc::clone(&entry)
+    }
+
+    fn newest_snapshot(&self, log: u64) -> u64 {
+        let row = self.store.log_row(log).ok().flatten();
+        row.and_then(|row| row.newest_snapshot()).unwrap_or(0)
+    }
+
+    /// Asks a pump to serve a socket, once.
+    pub fn schedule(&self, socket: &Arc<Socket>) {
+        if !socket.wants_pump() || socket.queued.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.push_back(Arc::clone(socket));
+        drop(queue);
+        self.work.notify_one();
+    }
+
+    /// The next socket to serve; waits a while for one.
+    pub(super) fn next_work(&self) -> Option<Arc<Socket>> {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut queue, _) = (self.work)
+            .wait_timeout_while(queue, Duration::from_millis(100), |queue| queue.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        queue.pop_front()
+    }
+
+    /// The client moved cursors: they will be committed with the next round.
+    pub fn note_moved(&self, socket: &Arc<Socket>) {
+        if !socket.moved.swap(true, Ordering::AcqRel) {
+            let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+            moved.push(Arc::clone(socket));
+        }
+    }
+
+    /// Sockets with cursors to commit, since the last round.
+    pub fn take_moved(&self) -> Vec<Arc<Socket>> {
+        let moved = std::mem::take(&mut *self.moved.lock().unwrap_or_else(PoisonError::into_inner));
+        moved.iter().for_each(|socket| socket.moved.store(false, Ordering::Release));
+        moved
+    }
+
+    /// Pings who has been silent, closes who has been silent for too long; tells whose token has
+    /// ended, and closes who brought no other in time.
+    pub fn sweep(&self, now: u64) {
+        let HubLimits { ping_interval, refresh_grace, .. } = self.limits;
+        self.each(|socket| {
+            let silent = now.saturating_sub(socket.heard.load(Ordering::Relaxed));
+            if silent > 2 * ping_interval {
+                socket.close(&Closing::new(Code::Silent));
+            } else if silent > ping_interval && !socket.pinged.swap(true, Ordering::Relaxed) {
+                socket.send(&[ServerFrame::Ping(crate::wire::Ping { nonce: now })]);
+            }
+            let (expires, told) = {
+                let mut inner = socket.lock();
+                let expires = inner.grants.expires();
+                let ended = expires != 0 && now >= expires;
+                (expires, ended.then(|| std::mem::replace(&mut inner.told_expired, true)))
+            };
+            match told {
+                Some(true) if now >= expires + refresh_grace => {
+                    socket.close(&Closing::new(Code::TokenExpired));
+                }
+                Some(false) => {
+                    let refusal = Code::TokenExpired.into();
+                    let refused = Refused { request: 0, name: None, refusal };
+                    socket.send(&[ServerFrame::Refused(refused)]);
+                }
+                _ => {}
+            }
+        });
+    }
+}
+
+/// Someone waits for records of a log; the registration ends with it.
+#[derive(Debug)]
+pub struct LogWait {
+    hub: Arc<Hub>,
+    log: u64,
+    notify: Arc<Notify>,
+}
+
+impl LogWait {
+    /// Resolves at the first batch with records of the log after this was called. Look at the log
+    /// between this call and the first await, so that nothing slips through.
+    pub fn next(&self) -> tokio::sync::futures::Notified<'_> {
+        self.notify.notified()
+    }
+}
+
+impl Drop for LogWait {
+    fn drop(&mut self) {
+        // Two references: the registry's and this one.
+        self.hub.waiters.remove_if(&self.log, |_, known| Arc::strong_count(known) <= 2);
+    }
+}
+
+/// Takes a log off the list of those a pump has to serve.
+fn remove_behind(inner: &mut Inner, log: u64) {
+    inner.announce.retain(|known| *known != log);
+    inner.behind.retain(|_, logs| {
+        logs.retain(|known| *known != log);
+        !logs.is_empty()
+    });
+}

@@ -1,0 +1,26 @@
+//! Delivery: from a durable record to the sockets of those who may read it.
+//!
+//! Promise: pull by cursor. What is kept per reader is a cursor and a partial frame; nothing grows
+//! with its lag (promise 5). A frame is encoded once per encoding and written straight to each
+//! caught-up socket; a socket that would block is marked behind and reads on, from the log's
+//! in-memory tail or the store, when it drains. All output of a socket takes one way out, in order.
+//! Between two resets each record of a log goes out once, in offset order (promise 1), and what
+//! cannot be delivered is told before anything later (promise 7).
+//!
+//! Locks are taken in one order: a log's watch, then a socket. `docs/architecture.md` tells the way
+//! of a record through this room.
+
+mod dispatch;
+mod encode;
+mod hub;
+mod pump;
+mod socket;
+mod tail;
+mod way;
+
+pub use dispatch::{Asked, Dispatcher, Ticket};
+pub use encode::{control, ws_close};
+pub use hub::{Hub, HubLimits, HubStats, LogWait};
+pub use pump::Pumps;
+pub use socket::{Closing, Readable, Socket, SocketInfo};
+pub use way::Way;

@@ -1,0 +1,407 @@
+//! Catch-up: sockets that are behind read on from their cursors, a slice at a time.
+//!
+//! A few threads serve a queue of sockets; each turn sends one socket one slice of one log: by
+//! priority, then round robin over its logs. What a turn holds is one slice, whatever the lag, so
+//! the memory that a behind reader costs is a constant (promise 5). A turn ends when the way or
+//! the window is full; the socket's task or the next acknowledgement asks for another.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use super::encode::{self, DELIVERY_BYTES, Message, control};
+use super::hub::{Hub, Watch};
+use super::socket::{Closing, Inner, Phase, Socket};
+use super::way::Wrote;
+use crate::connection::{BaseFrom, Opened, Wanted, open};
+use crate::log::rows::RowsError;
+use crate::log::{SnapshotAt, Stored};
+use crate::wire::{
+    Answers, BaseAt, Code, Gap, GapReason, Reset, ResetReason, ServerFrame, SnapshotRule, Start,
+    Subscribed,
+};
+
+/// Most records in one slice.
+const SLICE_RECORDS: usize = 1024;
+/// Openings told in one message.
+const ANNOUNCE_MOST: usize = 64;
+/// Answers in one frame.
+const ANSWERS_MOST: usize = 256;
+
+/// The catch-up threads of a node.
+#[derive(Debug)]
+pub struct Pumps {
+    stop: Arc<AtomicBool>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Pumps {
+    /// Starts `count` threads.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(
+        hub: &Arc<Hub>,
+        clock: &Arc<dyn Fn() -> u64 + Send + Sync>,
+        count: usize,
+    ) -> std::io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut threads = Vec::new();
+        for _ in 0..count {
+            let (hub, clock, stop) = (Arc::clone(hub), Arc::clone(clock), Arc::clone(&stop));
+            let work = move || {
+                while !stop.load(Ordering::Relaxed) {
+                    if let Some(socket) = hub.next_work() {
+                        serve(&hub, &socket, clock());
+                    }
+                }
+            };
+            threads.push(std::thread::Builder::new().name("pump".to_owned()).spawn(work)?);
+        }
+        Ok(Self { stop, threads: Mutex::new(threads) })
+    }
+
+    /// Ends the threads and waits for them.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            // A thread that panicked has told its panic already.
+            thread.join().ok();
+        }
+    }
+}
+
+/// One turn of a socket, and its place in the queue again if there is more.
+fn serve(hub: &Arc<Hub>, socket: &Arc<Socket>, now: u64) {
+    if let Err(error) = turn(hub, socket, now) {
+        tracing::error!(%error, connection = %socket.connection, "catch-up could not read");
+        socket.close(&Closing::new(Code::Failed));
+    }
+    socket.queued.store(false, Ordering::Release);
+    hub.schedule(socket);
+}
+
+/// What a turn has to read, taken out of the socket's lock.
+struct Job {
+    log: u64,
+    epoch: u64,
+    cursor: u64,
+    watch: Arc<Watch>,
+    what: What,
+}
+
+enum What {
+    Latest { offset: u64, after: Option<Vec<u8>> },
+    Base { snapshot: Box<SnapshotAt>, part: u32 },
+    Records,
+}
+
+/// What was read for a job.
+enum Slice {
+    /// A delivery, the cursor after it and the phase to go on with.
+    Message { message: Message, cursor: u64, phase: Phase },
+    /// A range that is no longer kept, up to here.
+    Gap { to: u64 },
+    /// There is nothing more at the moment.
+    Empty,
+    /// The base is no longer there: the log is opened anew.
+    Reopen(Box<Opened>),
+}
+
+fn turn(hub: &Arc<Hub>, socket: &Arc<Socket>, now: u64) -> Result<(), RowsError> {
+    let Some(job) = next_job(socket, now) else { return Ok(()) };
+    let slice = read(hub, &job, socket)?;
+    if let Slice::Empty = slice {
+        settle(socket, &job);
+        return Ok(());
+    }
+    let caught_up = put(hub, socket, &job, slice, now);
+    if caught_up {
+        settle(socket, &job);
+    }
+    Ok(())
+}
+
+/// Sends what needs no reading, then picks the log to serve.
+fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
+    let mut inner = socket.lock();
+    if inner.closing {
+        return None;
+    }
+    match inner.way.flush(&*socket.tcp) {
+        Wrote::All => {}
+        Wrote::Waits | Wrote::Nothing => {
+            socket.wake();
+            return None;
+        }
+        Wrote::Broken => {
+            inner.closing = true;
+            socket.wake();
+            return None;
+        }
+    }
+    if tell_due(socket, &mut inner) || !inner.readable(now) || announce(socket, &mut inner) {
+        return None;
+    }
+    if !inner.open() {
+        return None;
+    }
+    let (log, sub) = loop {
+        let (priority, log) = {
+            let (priority, logs) = inner.behind.iter_mut().next()?;
+            (*priority, logs.pop_front())
+        };
+        match log.and_then(|log| Some((log, inner.subs.get(&log)?))) {
+            Some(found) => break found,
+            None => {
+                inner.behind.retain(|known, logs| *known != priority || !logs.is_empty());
+            }
+        }
+    };
+    let what = match &sub.phase {
+        Phase::Latest { offset, after } => What::Latest { offset: *offset, after: after.clone() },
+        Phase::Base { snapshot, part } => What::Base { snapshot: snapshot.clone(), part: *part },
+        Phase::Announce { .. } | Phase::Behind | Phase::Live => What::Records,
+    };
+    let (epoch, cursor, watch) = (sub.epoch, sub.cursor, Arc::clone(&sub.watch));
+    let job = Job { log, epoch, cursor, watch, what };
+    inner.behind.retain(|_, logs| !logs.is_empty());
+    Some(job)
+}
+
+/// Answers that the client may have missed go before anything else: law 7.
+fn tell_due(socket: &Socket, inner: &mut Inner) -> bool {
+    let Some((writer, mark, answers)) = inner.due.front_mut() else { return false };
+    let rest = answers.split_off(answers.len().min(ANSWERS_MOST));
+    let answers = std::mem::replace(answers, rest);
+    let frame = ServerFrame::Answers(Answers { writer: *writer, mark: *mark, answers });
+    if inner.due.front().is_some_and(|(_, _, answers)| answers.is_empty()) {
+        inner.due.pop_front();
+    }
+    let message = control(&[frame], socket.encoding);
+    finish(socket, inner, |inner| inner.way.reply(message, &*socket.tcp));
+    true
+}
+
+/// Tells how logs are opened, many to a message.
+fn announce(socket: &Socket, inner: &mut Inner) -> bool {
+    let mut frames = Vec::new();
+    for _ in 0..ANNOUNCE_MOST {
+        let Some(log) = inner.announce.pop_front() else { break };
+        let Some(sub) = inner.subs.get_mut(&log) else { continue };
+        let Phase::Announce { opened, request } = std::mem::replace(&mut sub.phase, Phase::Behind)
+        else {
+            continue;
+        };
+        sub.phase = match &opened.base {
+            Some(BaseFrom::Latest(offset)) => Phase::Latest { offset: *offset, after: None },
+            Some(BaseFrom::Client(snapshot)) => {
+                Phase::Base { snapshot: Box::new(snapshot.clone()), part: 0 }
+            }
+            None => Phase::Behind,
+        };
+        inner.behind.entry(sub.priority).or_default().push_back(log);
+        tell_opened(&opened, request, &mut frames);
+    }
+    if frames.is_empty() {
+        return false;
+    }
+    let message = control(&frames, socket.encoding);
+    finish(socket, inner, |inner| inner.way.reply(message, &*socket.tcp));
+    true
+}
+
+/// The frames that open a log: `subscribed`, then `reset` and `gap` where they apply.
+fn tell_opened(opened: &Opened, request: u32, frames: &mut Vec<ServerFrame>) {
+    let Opened { log, rule, priority, start, head, cursor, complete, .. } = *opened;
+    let reset = opened.reset.is_some();
+    let name = opened.name.clone();
+    frames.push(ServerFrame::Subscribed(Subscribed {
+        request,
+        name,
+        log,
+        priority,
+        rule,
+        start,
+        head,
+        cursor,
+        complete,
+        reset,
+    }));
+    if let Some(reason) = opened.reset {
+        let base = opened.base.as_ref().map(|base| match base {
+            BaseFrom::Latest(offset) => {
+                BaseAt { rule: SnapshotRule::Latest, offset: *offset, version: 0 }
+            }
+            BaseFrom::Client(snapshot) => BaseAt {
+                rule: SnapshotRule::Client,
+                offset: snapshot.offset,
+                version: snapshot.version,
+            },
+        });
+        frames.push(ServerFrame::Reset(Reset { log, reason, base, cursor, complete }));
+    }
+    frames.extend(opened.gap.clone().map(ServerFrame::Gap));
+}
+
+fn finish(socket: &Socket, inner: &mut Inner, write: impl FnOnce(&mut Inner) -> Wrote) -> Wrote {
+    let wrote = write(inner);
+    match wrote {
+        Wrote::All => {}
+        Wrote::Waits | Wrote::Nothing => socket.wake(),
+        Wrote::Broken => {
+            inner.closing = true;
+            socket.wake();
+        }
+    }
+    wrote
+}
+
+fn read(hub: &Hub, job: &Job, socket: &Socket) -> Result<Slice, RowsError> {
+    match &job.what {
+        What::Records => read_records(hub, job, socket),
+        What::Latest { offset, after } => {
+            let page = hub.store.latest_page(job.log, after.as_deref(), *offset, DELIVERY_BYTES)?;
+            let last = page.next.is_none();
+            // Read after the page: whatever the page left out lies below this head.
+            let head = hub.store.log_row(job.log)?.map_or(job.cursor, |row| row.head);
+            let message =
+                encode::base_records(job.log, *offset, &page.entries, last, head, socket.encoding);
+            let phase = match page.next {
+                Some(after) => Phase::Latest { offset: *offset, after: Some(after) },
+                None => Phase::Behind,
+            };
+            Ok(Slice::Message { message, cursor: job.cursor, phase })
+        }
+        What::Base { snapshot, part } => {
+            let Some(data) = hub.store.snapshot_part(job.log, snapshot.upload, *part)? else {
+                return reopen(hub, job);
+            };
+            let last = part + 1 >= snapshot.parts;
+            let message =
+                encode::base(job.log, snapshot.offset, *part, last, data, socket.encoding);
+            let phase = if last {
+                Phase::Behind
+            } else {
+                Phase::Base { snapshot: snapshot.clone(), part: part + 1 }
+            };
+            Ok(Slice::Message { message, cursor: job.cursor, phase })
+        }
+    }
+}
+
+fn read_records(hub: &Hub, job: &Job, socket: &Socket) -> Result<Slice, RowsError> {
+    let tail = job.watch.lock().tail.read(job.cursor, DELIVERY_BYTES);
+    let (first, stored) = match tail {
+        Some(stored) => (job.cursor, stored),
+        None => {
+            let read = hub.store.records(job.log, job.cursor, SLICE_RECORDS, DELIVERY_BYTES)?;
+            let first = read.first().map(|(offset, _)| *offset);
+            let stored: Vec<Arc<Stored>> =
+                read.into_iter().map(|(_, stored)| Arc::new(stored)).collect();
+            match first {
+                Some(first) => (first, stored),
+                None => {
+                    let start = hub.store.log_row(job.log)?.map_or(0, |row| row.start);
+                    return Ok(if start > job.cursor {
+                        Slice::Gap { to: start }
+                    } else {
+                        Slice::Empty
+                    });
+                }
+            }
+        }
+    };
+    if first > job.cursor {
+        return Ok(Slice::Gap { to: first });
+    }
+    let message = encode::records(job.log, first, &stored, socket.encoding);
+    let cursor = first + stored.len() as u64;
+    Ok(Slice::Message { message, cursor, phase: Phase::Behind })
+}
+
+/// A newer snapshot took the place of the one that was being sent.
+fn reopen(hub: &Hub, job: &Job) -> Result<Slice, RowsError> {
+    let Some(row) = hub.store.log_row(job.log)? else { return Ok(Slice::Empty) };
+    let wanted = Wanted {
+        have: None,
+        start: Start::State,
+        committed: None,
+        priority: 0,
+        because: ResetReason::Trimmed,
+    };
+    Ok(Slice::Reopen(Box::new(open(job.log, &row, &wanted))))
+}
+
+/// Writes what was read, if the subscription still stands where it was read for. Returns whether
+/// it may have caught up.
+fn put(hub: &Arc<Hub>, socket: &Arc<Socket>, job: &Job, slice: Slice, now: u64) -> bool {
+    let mut inner = socket.lock();
+    let readable = inner.readable(now);
+    let Some(sub) = inner.subs.get_mut(&job.log).filter(|sub| sub.epoch == job.epoch) else {
+        return false;
+    };
+    let priority = sub.priority;
+    let again = |inner: &mut Inner| {
+        inner.behind.entry(priority).or_default().push_back(job.log);
+        false
+    };
+    match slice {
+        Slice::Empty => again(&mut inner),
+        Slice::Reopen(opened) => {
+            sub.cursor = opened.cursor;
+            sub.phase = Phase::Announce { opened, request: 0 };
+            inner.announce.push_back(job.log);
+            false
+        }
+        Slice::Gap { to } => {
+            let (log, from, reason) = (job.log, job.cursor, GapReason::Trimmed);
+            sub.cursor = to;
+            let frame = ServerFrame::Gap(Gap { log, from, to, reason });
+            let message = control(&[frame], socket.encoding);
+            finish(socket, &mut inner, |inner| inner.way.reply(message, &*socket.tcp));
+            again(&mut inner)
+        }
+        Slice::Message { message, cursor, phase } => {
+            if !readable || !inner.fits(message.counted) {
+                return again(&mut inner);
+            }
+            let deliver = |inner: &mut Inner| inner.way.deliver(&message.bytes, &*socket.tcp);
+            match finish(socket, &mut inner, deliver) {
+                Wrote::All | Wrote::Waits => {
+                    hub.delivered.fetch_add(1, Ordering::Relaxed);
+                    inner.sent += message.counted;
+                    let mut may_be_done = false;
+                    if let Some(sub) = inner.subs.get_mut(&job.log) {
+                        sub.cursor = cursor;
+                        may_be_done = matches!(phase, Phase::Behind);
+                        sub.phase = phase;
+                    }
+                    if !may_be_done {
+                        again(&mut inner);
+                    }
+                    may_be_done
+                }
+                Wrote::Nothing => again(&mut inner),
+                Wrote::Broken => false,
+            }
+        }
+    }
+}
+
+/// Makes a subscription live if it has caught up with what the dispatcher has begun to send; else
+/// it waits for its next turn. Decided under the lock under which the dispatcher begins.
+fn settle(socket: &Arc<Socket>, job: &Job) {
+    let watched = job.watch.lock();
+    let mut inner = socket.lock();
+    let Some(sub) = inner.subs.get_mut(&job.log).filter(|sub| sub.epoch == job.epoch) else {
+        return;
+    };
+    if sub.cursor >= watched.target {
+        sub.phase = Phase::Live;
+    } else {
+        let priority = sub.priority;
+        inner.behind.entry(priority).or_default().push_back(job.log);
+    }
+}

@@ -1,0 +1,500 @@
+//! One socket: what it may read, where each of its logs stands, and what is on its way out.
+//!
+//! A socket is shared by the task that reads it, the dispatcher that writes records to it and the
+//! pumps that catch it up. Whoever holds its lock sees cursors, window and the way out agree.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use super::encode::{Message, control, ws_close};
+use super::hub::Watch;
+use super::way::{Way, Wrote};
+use crate::connection::Opened;
+use crate::wire::{Answer, Bye, Class, Code, Cursor, Encoding, Id, Refusal, ServerFrame};
+
+/// What a token lets a socket read, checked at each delivery.
+pub trait Readable: Send + Sync + std::fmt::Debug {
+    /// Whether records of the log of that name may be delivered.
+    fn may_read(&self, name: &str) -> bool;
+    /// When that ends, milliseconds since 1970; 0: never.
+    fn expires(&self) -> u64;
+    /// Whether it may make snapshots of that log.
+    fn may_snapshot(&self, name: &str) -> bool;
+}
+
+/// How far a subscription has come.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Its opening is to be told first.
+    Announce { opened: Box<Opened>, request: u32 },
+    /// A `latest` base is being sent: after this key.
+    Latest { offset: u64, after: Option<Vec<u8>> },
+    /// A client-made base is being sent: this part is next.
+    Base { snapshot: Box<crate::log::SnapshotAt>, part: u32 },
+    /// Records are read for it by a pump.
+    Behind,
+    /// Caught up: the dispatcher writes to it.
+    Live,
+}
+
+/// One subscription of a socket.
+#[derive(Debug)]
+pub(super) struct Sub {
+    pub watch: Arc<Watch>,
+    /// Its place among the watch's subscribers.
+    pub slot: usize,
+    /// Next offset to send.
+    pub cursor: u64,
+    pub priority: u8,
+    pub phase: Phase,
+    /// Told apart from an earlier subscription to the same log.
+    pub epoch: u64,
+    /// What the client has acknowledged and no commit has carried yet.
+    pub acked: Option<u64>,
+}
+
+/// Why and how a socket is closed by the server.
+#[derive(Debug, Clone)]
+pub struct Closing {
+    /// The code.
+    pub code: Code,
+    /// For people.
+    pub message: String,
+    /// Milliseconds to wait before coming back.
+    pub after: u32,
+}
+
+impl Closing {
+    /// The code with its own advice.
+    pub fn new(code: Code) -> Self {
+        Self { code, message: code.advice().to_owned(), after: 0 }
+    }
+}
+
+impl From<Refusal> for Closing {
+    fn from(refusal: Refusal) -> Self {
+        Self { code: refusal.code, message: refusal.message, after: refusal.retry_after }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub way: Way,
+    pub subs: BTreeMap<u64, Sub>,
+    /// Logs that a pump has to serve, by priority; each log stands here at most once.
+    pub behind: BTreeMap<u8, VecDeque<u64>>,
+    /// Logs whose opening is to be told, before anything is caught up.
+    pub announce: VecDeque<u64>,
+    /// Answers that must go out before any reset or snapshot.
+    pub due: VecDeque<(Id, u64, Vec<Answer>)>,
+    pub grants: Arc<dyn Readable>,
+    pub sent: u64,
+    pub received: u64,
+    pub window: u64,
+    pub generation: u64,
+    pub active: bool,
+    /// Delivery is held: the token ended, or was revoked.
+    pub held: bool,
+    pub closing: bool,
+    /// Whether the client was told that its token has ended.
+    pub told_expired: bool,
+    /// Before this, on the node's clock, it may not ask to be activated.
+    pub activate_at: u64,
+    /// Cursors of subscriptions that ended with the socket, still to be committed.
+    pub last: Vec<Cursor>,
+    epochs: u64,
+}
+
+/// One attachment of a connection.
+#[derive(Debug)]
+pub struct Socket {
+    /// Number of the socket on this node.
+    pub number: u64,
+    /// The connection; known from Hello on.
+    pub connection: Id,
+    /// Whose it is.
+    pub user: String,
+    /// How it is written.
+    pub encoding: Encoding,
+    pub(super) tcp: Arc<TcpStream>,
+    inner: Mutex<Inner>,
+    /// Wakes the task of the socket: something waits for it to be writable, or it is closing.
+    wake: Notify,
+    /// Whether a pump has it in its queue.
+    pub(super) queued: AtomicBool,
+    /// When something was last heard of it, milliseconds of the hub's clock.
+    pub(super) heard: AtomicU64,
+    pub(super) pinged: AtomicBool,
+    /// Whether it stands on the hub's list of those with cursors to commit.
+    pub(super) moved: AtomicBool,
+}
+
+/// What the console and the API show of a socket.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct SocketInfo {
+    /// Its encoding's subprotocol.
+    pub encoding: &'static str,
+    /// Bytes of delivery sent.
+    pub sent: u64,
+    /// Bytes of delivery acknowledged.
+    pub received: u64,
+    /// Bytes that wait in its way out.
+    pub waiting: usize,
+    /// Next offset to send, by log id.
+    pub cursors: Vec<Cursor>,
+    /// Logs it is behind on.
+    pub behind: usize,
+}
+
+/// What an offered frame came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Offered {
+    /// Sent, or had already.
+    Sent,
+    /// It does not stand there, or its way is blocked: a pump has to serve it.
+    Behind,
+    /// The way is blocked, and the frame's rest waits in it.
+    Waits,
+    /// The socket is gone.
+    Gone,
+}
+
+impl Socket {
+    /// A socket whose client has said Hello.
+    pub fn new(
+        number: u64,
+        connection: Id,
+        user: String,
+        encoding: Encoding,
+        tcp: Arc<TcpStream>,
+        grants: Arc<dyn Readable>,
+        window: u64,
+    ) -> Arc<Self> {
+        let inner = Inner {
+            way: Way::default(),
+            subs: BTreeMap::new(),
+            behind: BTreeMap::new(),
+            announce: VecDeque::new(),
+            due: VecDeque::new(),
+            grants,
+            sent: 0,
+            received: 0,
+            window,
+            generation: 0,
+            active: false,
+            held: false,
+            closing: false,
+            told_expired: false,
+            activate_at: 0,
+            last: Vec::new(),
+            epochs: 0,
+        };
+        Arc::new(Self {
+            number,
+            connection,
+            user,
+            encoding,
+            tcp,
+            inner: Mutex::new(inner),
+            wake: Notify::new(),
+            queued: AtomicBool::new(false),
+            heard: AtomicU64::new(0),
+            pinged: AtomicBool::new(false),
+            moved: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Resolves when the socket's task has something to do: flush or close.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Something was heard of the client.
+    pub fn hear(&self, now: u64) {
+        self.heard.store(now, Ordering::Relaxed);
+        self.pinged.store(false, Ordering::Relaxed);
+    }
+
+    /// The generation that commands of this socket name.
+    pub fn generation(&self) -> u64 {
+        self.lock().generation
+    }
+
+    /// Whether its connection holds a channel.
+    pub fn active(&self) -> bool {
+        self.lock().active
+    }
+
+    /// Whether it is being closed.
+    pub fn closing(&self) -> bool {
+        self.lock().closing
+    }
+
+    /// Whether replies have filled their share: input is left unread until they drain.
+    pub fn full(&self) -> bool {
+        self.lock().way.full()
+    }
+
+    /// Sends frames in order behind what waits.
+    pub fn send(&self, frames: &[ServerFrame]) {
+        if frames.is_empty() {
+            return;
+        }
+        let message = control(frames, self.encoding);
+        let mut inner = self.lock();
+        if !inner.closing {
+            let wrote = inner.way.reply(message, &*self.tcp);
+            self.after(&mut inner, wrote);
+        }
+    }
+
+    /// Raw bytes from the WebSocket layer (pongs, closes), through the same way.
+    pub fn send_raw(&self, bytes: &[u8]) {
+        let mut inner = self.lock();
+        let wrote = inner.way.reply(Bytes::copy_from_slice(bytes), &*self.tcp);
+        self.after(&mut inner, wrote);
+    }
+
+    fn after(&self, inner: &mut Inner, wrote: Wrote) {
+        match wrote {
+            Wrote::All | Wrote::Nothing => {}
+            Wrote::Waits => self.wake(),
+            Wrote::Broken => {
+                inner.closing = true;
+                self.wake();
+            }
+        }
+    }
+
+    /// Tells the client why, and closes; later frames are dropped.
+    pub fn close(&self, closing: &Closing) {
+        let Closing { code, message, after } = closing.clone();
+        let reconnect = matches!(code.class(), Class::Reconnect | Class::Transient);
+        let number = 4000 + code.number();
+        let mut inner = self.lock();
+        if inner.closing {
+            return;
+        }
+        inner.closing = true;
+        let frame = ServerFrame::Bye(Bye { code, message, reconnect, after });
+        let bye = control(&[frame], self.encoding);
+        if inner.way.reply(bye, &*self.tcp) != Wrote::Broken {
+            inner.way.reply(ws_close(number, code.name()), &*self.tcp);
+        }
+        drop(inner);
+        self.wake();
+    }
+
+    /// Writes what waits: true when the way is free again.
+    pub fn flush(&self) -> bool {
+        let mut inner = self.lock();
+        match inner.way.flush(&*self.tcp) {
+            Wrote::All => true,
+            Wrote::Waits | Wrote::Nothing => false,
+            Wrote::Broken => {
+                inner.closing = true;
+                true
+            }
+        }
+    }
+
+    /// Whether something waits to be written.
+    pub fn waits(&self) -> bool {
+        self.lock().way.busy()
+    }
+
+    /// Whether a pump has something to do that the way and the window allow.
+    pub(super) fn wants_pump(&self) -> bool {
+        let inner = self.lock();
+        inner.wants_pump()
+    }
+
+    /// The client acknowledged delivery: gives window back, notes cursors to commit. Returns
+    /// whether cursors moved; refused when a cursor is past the head.
+    ///
+    /// # Errors
+    /// `bad_offset` for a cursor past what was sent.
+    pub fn acknowledge(&self, received: u64, cursors: &[Cursor]) -> Result<bool, Refusal> {
+        let mut inner = self.lock();
+        if received > inner.sent {
+            let message = "more was acknowledged than was sent";
+            return Err(Refusal::because(Code::BadOffset, message));
+        }
+        inner.received = inner.received.max(received);
+        let mut moved = false;
+        for cursor in cursors {
+            let Some(sub) = inner.subs.get_mut(&cursor.log) else { continue };
+            if cursor.next > sub.cursor {
+                let message = "a cursor was acknowledged past what was sent";
+                return Err(Refusal::because(Code::BadOffset, message));
+            }
+            if sub.acked.is_none_or(|known| cursor.next > known) {
+                sub.acked = Some(cursor.next);
+                moved = true;
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Takes the cursors that wait for a commit.
+    pub fn take_acked(&self) -> (u64, Vec<Cursor>) {
+        let mut inner = self.lock();
+        let generation = inner.generation;
+        let acked = inner.subs.iter_mut().filter_map(|(log, sub)| {
+            let next = sub.acked.take()?;
+            Some(Cursor { log: *log, next })
+        });
+        (generation, acked.collect())
+    }
+
+    /// Generation and cursors of a socket that is gone, for its last commit.
+    pub fn take_last(&self) -> (u64, Vec<Cursor>) {
+        let mut inner = self.lock();
+        (inner.generation, std::mem::take(&mut inner.last))
+    }
+
+    /// Closes without a word of its own: the client said it leaves.
+    pub fn close_quietly(&self) {
+        let mut inner = self.lock();
+        if !std::mem::replace(&mut inner.closing, true) {
+            inner.way.reply(ws_close(1000, ""), &*self.tcp);
+        }
+        drop(inner);
+        self.wake();
+    }
+
+    /// Before this, on the node's clock, it may not ask to be activated.
+    pub fn activate_at(&self) -> u64 {
+        self.lock().activate_at
+    }
+
+    /// The name of a log it is subscribed to.
+    pub fn name_of(&self, log: u64) -> Option<String> {
+        self.lock().subs.get(&log).map(|sub| sub.watch.name.clone())
+    }
+
+    /// New grants are in force: logs that they do not cover, to be unsubscribed.
+    pub fn regrant(&self, grants: Arc<dyn Readable>) -> Vec<u64> {
+        let mut inner = self.lock();
+        inner.held = false;
+        inner.told_expired = false;
+        inner.grants = grants;
+        let lost = |sub: &Sub| !inner.grants.may_read(&sub.watch.name);
+        inner.subs.iter().filter(|(_, sub)| lost(sub)).map(|(log, _)| *log).collect()
+    }
+
+    /// Ends delivery until new grants are in force.
+    pub fn hold(&self) {
+        self.lock().held = true;
+    }
+
+    /// What the console shows.
+    pub fn info(&self) -> SocketInfo {
+        let inner = self.lock();
+        let cursors =
+            inner.subs.iter().map(|(log, sub)| Cursor { log: *log, next: sub.cursor }).collect();
+        SocketInfo {
+            encoding: self.encoding.subprotocol(),
+            sent: inner.sent,
+            received: inner.received,
+            waiting: inner.way.waiting(),
+            cursors,
+            behind: inner.behind.values().map(VecDeque::len).sum(),
+        }
+    }
+
+    /// Offers a frame with records `base..end` of a log to a caught-up socket.
+    pub(super) fn offer(
+        &self,
+        log: u64,
+        base: u64,
+        end: u64,
+        message: &Message,
+        now: u64,
+    ) -> Offered {
+        let mut inner = self.lock();
+        if inner.closing {
+            return Offered::Gone;
+        }
+        let readable = inner.readable(now);
+        let fits = inner.fits(message.counted);
+        let Some(sub) = inner.subs.get(&log) else { return Offered::Gone };
+        if !matches!(sub.phase, Phase::Live) || sub.cursor >= end {
+            return Offered::Sent;
+        }
+        if sub.cursor != base || !readable || !fits {
+            inner.fall_behind(log);
+            return Offered::Behind;
+        }
+        let wrote = inner.way.deliver(&message.bytes, &*self.tcp);
+        match wrote {
+            Wrote::All | Wrote::Waits => {
+                inner.sent += message.counted;
+                if let Some(sub) = inner.subs.get_mut(&log) {
+                    sub.cursor = end;
+                }
+                if wrote == Wrote::All { Offered::Sent } else { Offered::Waits }
+            }
+            Wrote::Nothing => {
+                inner.fall_behind(log);
+                Offered::Waits
+            }
+            Wrote::Broken => {
+                inner.closing = true;
+                Offered::Gone
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Whether delivery is allowed at this moment: promise 11.
+    pub(super) fn readable(&self, now: u64) -> bool {
+        let expires = self.grants.expires();
+        self.active && !self.held && !self.closing && (expires == 0 || now < expires)
+    }
+
+    /// Whether the window has room; an empty one takes a frame of any size.
+    pub(super) const fn fits(&self, counted: u64) -> bool {
+        self.sent == self.received || self.sent - self.received + counted <= self.window
+    }
+
+    /// Whether the window has room for anything.
+    pub(super) const fn open(&self) -> bool {
+        self.sent == self.received || self.sent - self.received < self.window
+    }
+
+    pub(super) fn wants_pump(&self) -> bool {
+        let told = self.due.is_empty() && self.announce.is_empty();
+        let work = !told || (!self.behind.is_empty() && self.open());
+        work && !self.held && !self.way.busy() && !self.closing
+    }
+
+    /// A live subscription has to be read on from its cursor.
+    pub(super) fn fall_behind(&mut self, log: u64) {
+        if let Some(sub) = self.subs.get_mut(&log) {
+            if matches!(sub.phase, Phase::Live) {
+                sub.phase = Phase::Behind;
+            }
+            self.behind.entry(sub.priority).or_default().push_back(log);
+        }
+    }
+
+    pub(super) fn next_epoch(&mut self) -> u64 {
+        self.epochs += 1;
+        self.epochs
+    }
+}

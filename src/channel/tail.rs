@@ -1,0 +1,116 @@
+//! The newest records of a log that someone here watches, in memory, within a byte budget.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::log::Stored;
+
+/// Bytes that all tails of a node hold together.
+#[derive(Debug)]
+pub struct TailBudget {
+    used: AtomicUsize,
+    most: usize,
+    most_per_log: usize,
+}
+
+impl TailBudget {
+    /// At most `most` bytes in all, `most_per_log` in one.
+    pub const fn new(most: usize, most_per_log: usize) -> Self {
+        Self { used: AtomicUsize::new(0), most, most_per_log }
+    }
+
+    /// Bytes in use.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+/// One log's newest records, without holes.
+#[derive(Debug)]
+pub struct Tail {
+    budget: Arc<TailBudget>,
+    first: u64,
+    records: VecDeque<Arc<Stored>>,
+    bytes: usize,
+}
+
+/// About what a record costs in memory.
+fn weight(stored: &Stored) -> usize {
+    stored.record.size() + 256
+}
+
+impl Tail {
+    /// Empty; the next record is `head`.
+    pub const fn new(head: u64, budget: Arc<TailBudget>) -> Self {
+        Self { budget, first: head, records: VecDeque::new(), bytes: 0 }
+    }
+
+    /// Offset after the newest record.
+    pub fn end(&self) -> u64 {
+        self.first + self.records.len() as u64
+    }
+
+    /// Keeps the next record, letting go of the oldest where the budget asks for it; an offset that
+    /// is already there is left aside.
+    pub fn push(&mut self, offset: u64, stored: Arc<Stored>) {
+        if offset < self.end() {
+            return;
+        }
+        if offset > self.end() {
+            self.clear();
+            self.first = offset;
+        }
+        let bytes = weight(&stored);
+        self.records.push_back(stored);
+        self.bytes += bytes;
+        self.budget.used.fetch_add(bytes, Ordering::Relaxed);
+        while self.records.len() > 1 && self.over() {
+            self.pop();
+        }
+    }
+
+    fn over(&self) -> bool {
+        self.bytes > self.budget.most_per_log || self.budget.used() > self.budget.most
+    }
+
+    fn pop(&mut self) {
+        if let Some(oldest) = self.records.pop_front() {
+            let bytes = weight(&oldest);
+            self.first += 1;
+            self.bytes -= bytes;
+            self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    fn clear(&mut self) {
+        while !self.records.is_empty() {
+            self.pop();
+        }
+    }
+
+    /// Records from an offset on, up to about `most` bytes but at least one; none when the offset
+    /// is no longer, or not yet, here.
+    pub fn read(&self, from: u64, most: usize) -> Option<Vec<Arc<Stored>>> {
+        let at = usize::try_from(from.checked_sub(self.first)?).ok()?;
+        if at >= self.records.len() {
+            return None;
+        }
+        let mut bytes = 0;
+        let mut read = Vec::new();
+        for stored in self.records.range(at..) {
+            bytes += weight(stored);
+            if bytes > most && !read.is_empty() {
+                break;
+            }
+            read.push(Arc::clone(stored));
+        }
+        Some(read)
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,553 @@
+//! A client comes: it is met, given a slot, and its subscriptions are decided.
+//!
+//! Attach, activation and the back end's subscriptions all end in one place, `overwrite` or `add`,
+//! which ask [`open`](super::open()) for each log. A clone happens here, at one point of the
+//! journal: the source's subscriptions as far as the clone's own grants allow, and what the client
+//! has open besides.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::open::{Opened, Wanted, open};
+use super::row::{ActiveOne, Attachment, ConnectionRow, Sub};
+use super::{Connections, Decided, Event, user_key};
+use crate::log::rows::{Cache, Io, Key, RowsError, Table};
+use crate::log::{Logs, Moment, Writer};
+use crate::wire::{
+    Answer, Cloning, Code, Cursor, Id, Met, Open, Pattern, Place, Reason, Refusal, ResetReason,
+    Start, Target, WriterAt, WriterMark,
+};
+
+/// A client that comes, as a command carries it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    /// The connection.
+    pub connection: Id,
+    /// Whose it is, by the token.
+    pub user: String,
+    /// The device.
+    pub device: Option<Id>,
+    /// Library and version.
+    pub client: String,
+    /// Whether someone looks at it.
+    pub visible: bool,
+    /// What to take from an active sibling.
+    pub cloning: Cloning,
+    /// Writers it speaks for.
+    pub writers: Vec<WriterAt>,
+    /// Logs it has open.
+    pub open: Vec<Open>,
+    /// Names that its token lets it read.
+    pub read: Vec<Pattern>,
+}
+
+/// Logs to subscribe a connection to, as a command carries it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscribe {
+    /// The connection.
+    pub connection: Id,
+    /// The generation that asks; none: the back end, which may always.
+    pub generation: Option<u64>,
+    /// The logs.
+    pub open: Vec<Open>,
+    /// Names that the token lets it read.
+    pub read: Vec<Pattern>,
+}
+
+/// A writer's mark and the answers that its client may have missed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriterAnswers {
+    /// The mark.
+    pub mark: WriterMark,
+    /// Every outcome from the client's oldest unanswered on.
+    pub answers: Vec<Answer>,
+}
+
+/// How a client was met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// The connection.
+    pub connection: Id,
+    /// Its generation from here on.
+    pub generation: u64,
+    /// How.
+    pub met: Met,
+    /// The connection it was cloned from.
+    pub source: Option<Id>,
+    /// Where in the journal.
+    pub place: Place,
+    /// Why it is inactive, if it is.
+    pub inactive: Option<Reason>,
+    /// Its subscriptions.
+    pub opened: Vec<Opened>,
+    /// Subscriptions that were not made, by name.
+    pub refused: Vec<(String, Refusal)>,
+    /// Log ids it was subscribed to before and is no more.
+    pub ended: Vec<u64>,
+    /// What became of appends.
+    pub writers: Vec<WriterAnswers>,
+}
+
+/// Who asks for subscriptions, and on what ground.
+struct Ask<'a> {
+    open: &'a [Open],
+    read: &'a [Pattern],
+    because: ResetReason,
+    time: u64,
+    /// Subscriptions that stay as they are; they count against the budget.
+    held: &'a [Sub],
+}
+
+type Made = (Vec<Opened>, Vec<(String, Refusal)>);
+
+impl Connections {
+    /// Attaches a client to a node's run.
+    ///
+    /// # Errors
+    /// When storage fails.
+    #[allow(clippy::too_many_arguments, reason = "the parts of the fold are handed in one by one")]
+    pub(crate) fn attach(
+        &mut self,
+        ask: &Attach,
+        node: Attachment,
+        at: &mut Moment,
+        logs: &mut Logs,
+        writers: &mut Cache<Writer>,
+        io: &mut Io<'_>,
+        events: &mut Vec<Event>,
+    ) -> Decided<Attached> {
+        let writers = match self.meet_writers(ask, writers, io)? {
+            Ok(writers) => writers,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let known = self.rows.get(&ask.connection, io)?.cloned();
+        if let Err(refusal) = self.admit(ask, known.as_ref(), io)? {
+            return Ok(Err(refusal));
+        }
+        let is_new = known.is_none();
+        let was_active = known.as_ref().is_some_and(ConnectionRow::active);
+        let place = at.place();
+        let generation = self.renew(ask, known, node, at.time, io, events)?;
+        let (id, visible) = (ask.connection, ask.visible);
+        let became = if was_active {
+            Some((Met::Resumed, None))
+        } else {
+            self.activate(id, &ask.user, ask.device, ask.cloning, visible, at, logs, io, events)?
+        };
+        let mut attached = Attached {
+            connection: id,
+            generation,
+            met: Met::Waiting,
+            source: None,
+            place,
+            inactive: Some(Reason::NoSlot),
+            opened: Vec::new(),
+            refused: Vec::new(),
+            ended: Vec::new(),
+            writers,
+        };
+        if let Some((met, source)) = became {
+            attached.met = if is_new && met == Met::Restored { Met::Fresh } else { met };
+            (attached.source, attached.inactive) = (source, None);
+            self.fill(&mut attached, ask.cloning, &ask.open, &ask.read, at.time, logs, io)?;
+        }
+        Ok(Ok(attached))
+    }
+
+    /// An inactive connection with a socket asks for a slot.
+    ///
+    /// # Errors
+    /// When storage fails.
+    #[allow(clippy::too_many_arguments, reason = "the parts of the fold are handed in one by one")]
+    pub(crate) fn reactivate(
+        &mut self,
+        ask: &Subscribe,
+        cloning: Cloning,
+        at: &mut Moment,
+        logs: &mut Logs,
+        io: &mut Io<'_>,
+        events: &mut Vec<Event>,
+    ) -> Decided<Attached> {
+        let id = ask.connection;
+        let row = match self.current(id, ask.generation.unwrap_or_default(), io)? {
+            Ok(row) if row.active() => {
+                let message = "the connection is active already";
+                return Ok(Err(Refusal::because(Code::BadRequest, message)));
+            }
+            Ok(row) => row.clone(),
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let became =
+            self.activate(id, &row.user, row.device, cloning, row.visible, at, logs, io, events)?;
+        let Some((met, source)) = became else {
+            return Ok(Err(Refusal::new(Code::Slots).after(self.budgets.activate_after)));
+        };
+        let generation = row.generation + 1;
+        if let Some(row) = self.rows.change(&id, io)? {
+            row.generation = generation;
+        }
+        let mut attached = Attached {
+            connection: id,
+            generation,
+            met,
+            source,
+            place: at.place(),
+            inactive: None,
+            opened: Vec::new(),
+            refused: Vec::new(),
+            ended: Vec::new(),
+            writers: Vec::new(),
+        };
+        self.fill(&mut attached, cloning, &ask.open, &ask.read, at.time, logs, io)?;
+        Ok(Ok(attached))
+    }
+
+    /// Refuses another user's connection, and one too many.
+    fn admit(&mut self, ask: &Attach, known: Option<&ConnectionRow>, io: &Io<'_>) -> Decided<()> {
+        if let Some(known) = known {
+            let own = known.user == ask.user;
+            return Ok(if own { Ok(()) } else { Err(Code::UnknownConnection.into()) });
+        }
+        let user = self.users.get(&ask.user, io)?.cloned().unwrap_or_default();
+        let full = user.connections >= self.budgets.connections_per_user;
+        Ok(if full { Err(Code::Connections.into()) } else { Ok(()) })
+    }
+
+    /// Marks, and answers the client may have missed; refused when a writer is another user's.
+    fn meet_writers(
+        &self,
+        ask: &Attach,
+        writers: &mut Cache<Writer>,
+        io: &Io<'_>,
+    ) -> Decided<Vec<WriterAnswers>> {
+        let mut met = Vec::with_capacity(ask.writers.len());
+        for WriterAt { writer: id, oldest } in &ask.writers {
+            let Some(writer) = writers.get(id, io)? else {
+                met.push(WriterAnswers {
+                    mark: WriterMark { writer: *id, mark: 0 },
+                    answers: Vec::new(),
+                });
+                continue;
+            };
+            if writer.row.user != ask.user {
+                return Ok(Err(Code::UnknownWriter.into()));
+            }
+            let due = writer.outcomes.iter().filter(|outcome| outcome.seq >= *oldest);
+            let answers =
+                due.map(|kept| Answer { seq: kept.seq, outcome: kept.outcome.clone() }).collect();
+            let mark = WriterMark { writer: *id, mark: writer.row.mark };
+            met.push(WriterAnswers { mark, answers });
+        }
+        Ok(Ok(met))
+    }
+
+    /// Sets the row's attachment, making the row where there is none; fences the socket before.
+    fn renew(
+        &mut self,
+        ask: &Attach,
+        known: Option<ConnectionRow>,
+        node: Attachment,
+        time: u64,
+        io: &mut Io<'_>,
+        events: &mut Vec<Event>,
+    ) -> Result<u64, RowsError> {
+        let id = ask.connection;
+        let is_new = known.is_none();
+        let mut row = known.unwrap_or_else(|| ConnectionRow {
+            user: ask.user.clone(),
+            device: ask.device,
+            client: String::new(),
+            inactive: Some(Reason::NoSlot),
+            generation: 0,
+            attached: None,
+            visible: ask.visible,
+            since: time,
+            created: time,
+            committed: Place::default(),
+            subs: Vec::new(),
+        });
+        row.generation += 1;
+        let generation = row.generation;
+        if let Some(was) = row.attached.filter(|was| self.runs(*was)) {
+            events.push(Event::Fenced { connection: id, was, generation });
+        }
+        row.attached = Some(node);
+        row.visible = ask.visible;
+        row.client.clone_from(&ask.client);
+        row.since = time;
+        self.rows.insert(id, row);
+        if is_new {
+            io.put_raw(Table::UserConnections, user_key(&ask.user, id), Vec::new());
+            if self.users.get(&ask.user, io)?.is_none() {
+                self.users.insert(ask.user.clone(), Default::default());
+            }
+            if let Some(user) = self.users.change(&ask.user, io)? {
+                user.connections += 1;
+            }
+        }
+        Ok(generation)
+    }
+
+    /// Makes an inactive connection active, if a slot can be had: how, and from whom.
+    #[allow(clippy::too_many_arguments, reason = "the parts of the fold are handed in one by one")]
+    fn activate(
+        &mut self,
+        id: Id,
+        user: &str,
+        device: Option<Id>,
+        cloning: Cloning,
+        visible: bool,
+        at: &mut Moment,
+        logs: &mut Logs,
+        io: &mut Io<'_>,
+        events: &mut Vec<Event>,
+    ) -> Result<Option<(Met, Option<Id>)>, RowsError> {
+        // The source is chosen before a slot is taken: it may be the one that has to give it.
+        let source = match cloning {
+            Cloning::None => None,
+            Cloning::All | Cloning::Own => self.source(user, id, io)?,
+        };
+        let want = ActiveOne { connection: id, device };
+        if !self.take_slot(want, user, visible, at, logs, io, events)? {
+            return Ok(None);
+        }
+        if let Some(row) = self.rows.change(&id, io)? {
+            row.inactive = None;
+            row.device = device;
+            row.since = at.time;
+        }
+        Ok(Some(if source.is_some() { (Met::Cloned, source) } else { (Met::Restored, None) }))
+    }
+
+    /// Decides the subscriptions of a connection that has become active, or was.
+    #[allow(clippy::too_many_arguments, reason = "the parts of the fold are handed in one by one")]
+    fn fill(
+        &mut self,
+        attached: &mut Attached,
+        cloning: Cloning,
+        asked: &[Open],
+        read: &[Pattern],
+        time: u64,
+        logs: &mut Logs,
+        io: &mut Io<'_>,
+    ) -> Result<(), RowsError> {
+        let id = attached.connection;
+        let own = self.rows.get(&id, io)?.map(|row| row.subs.clone()).unwrap_or_default();
+        let source = match attached.source {
+            Some(source) => self.rows.get(&source, io)?.map(|row| row.subs.clone()),
+            None => None,
+        };
+        let taken = match (&source, cloning) {
+            (Some(source), Cloning::All) => source.clone(),
+            (Some(_), _) => Vec::new(),
+            (None, _) => own.clone(),
+        };
+        let because = match attached.met {
+            Met::Cloned => ResetReason::Cloned,
+            Met::Restored => ResetReason::Restored,
+            Met::Fresh | Met::Resumed | Met::Waiting => ResetReason::New,
+        };
+        let known = source.as_ref().unwrap_or(&own);
+        let ask = Ask { open: asked, read, because, time, held: &[] };
+        let mut wants = BTreeMap::new();
+        for sub in &taken {
+            let visible = logs.row(sub.log, io)?.is_some_and(|row| {
+                !row.deleted && read.iter().any(|pattern| pattern.matches(&row.name))
+            });
+            if visible {
+                wants.insert(
+                    sub.log,
+                    wanted(None, Start::State, sub.priority, known, &ask, sub.log),
+                );
+            }
+        }
+        let refused = self.name_logs(&ask, known, &mut wants, logs, io)?;
+        attached.refused = refused;
+        attached.opened = self.set_subs(id, &wants, logs, io)?;
+        attached.ended =
+            own.iter().map(|sub| sub.log).filter(|log| !wants.contains_key(log)).collect();
+        for log in &attached.ended {
+            io.remove(Table::Subscribers, Key::of(*log).then_bytes(&id.0).build());
+        }
+        Ok(())
+    }
+
+    /// Finds or makes the logs that are asked for by name, as far as grants and budget go.
+    fn name_logs(
+        &self,
+        ask: &Ask<'_>,
+        known: &[Sub],
+        wants: &mut BTreeMap<u64, Wanted>,
+        logs: &mut Logs,
+        io: &Io<'_>,
+    ) -> Result<Vec<(String, Refusal)>, RowsError> {
+        let mut refused = Vec::new();
+        for open in ask.open {
+            if !ask.read.iter().any(|pattern| pattern.matches(&open.name)) {
+                refused.push((open.name.clone(), Code::Denied.into()));
+                continue;
+            }
+            let held = match logs.find(&open.name, io)? {
+                Some(log) => wants.contains_key(&log) || sub_of(ask.held, log).is_some(),
+                None => false,
+            };
+            if !held && wants.len() + ask.held.len() >= self.budgets.subscriptions as usize {
+                refused.push((open.name.clone(), Code::Subscriptions.into()));
+                continue;
+            }
+            match logs.resolve(&Target::Name(open.name.clone()), ask.time, io)? {
+                Ok(log) => {
+                    let want = wanted(open.have, open.start, open.priority, known, ask, log);
+                    wants.insert(log, want);
+                }
+                Err(refusal) if refusal.code == Code::NoLog => {
+                    refused.push((open.name.clone(), Code::UnknownLog.into()));
+                }
+                Err(refusal) => refused.push((open.name.clone(), refusal)),
+            }
+        }
+        Ok(refused)
+    }
+
+    /// Writes the subscriptions into row and index, lowering floors where a reader begins below.
+    fn set_subs(
+        &mut self,
+        id: Id,
+        wants: &BTreeMap<u64, Wanted>,
+        logs: &mut Logs,
+        io: &mut Io<'_>,
+    ) -> Result<Vec<Opened>, RowsError> {
+        let mut made = Vec::with_capacity(wants.len());
+        for (log, want) in wants {
+            let Some(row) = logs.row(*log, io)? else { continue };
+            let opened = open(*log, row, want);
+            if opened.cursor < row.floor
+                && let Some(row) = logs.change(*log, io)?
+            {
+                row.floor = opened.cursor;
+            }
+            made.push(opened);
+        }
+        if let Some(row) = self.rows.change(&id, io)? {
+            let mut subs: BTreeMap<u64, Sub> = BTreeMap::new();
+            for opened in &made {
+                let Opened { log, cursor, priority, .. } = *opened;
+                subs.insert(log, Sub { log, cursor, priority });
+                if row.sub(log).is_none() {
+                    let key = Key::of(log).then_bytes(&id.0).build();
+                    io.put_raw(Table::Subscribers, key, Vec::new());
+                }
+            }
+            row.subs = subs.into_values().collect();
+        }
+        Ok(made)
+    }
+
+    /// Subscribes a connection to logs besides those it has.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub(crate) fn subscribe(
+        &mut self,
+        ask: &Subscribe,
+        time: u64,
+        logs: &mut Logs,
+        io: &mut Io<'_>,
+    ) -> Decided<(u64, Made)> {
+        let id = ask.connection;
+        let Some(row) = self.rows.get(&id, io)?.cloned() else {
+            return Ok(Err(Code::UnknownConnection.into()));
+        };
+        if ask.generation.is_some_and(|generation| generation != row.generation) {
+            return Ok(Err(Code::Stale.into()));
+        }
+        if !row.active() {
+            return Ok(Err(Code::Inactive.into()));
+        }
+        let because = ResetReason::New;
+        let asks = Ask { open: &ask.open, read: &ask.read, because, time, held: &row.subs };
+        let mut wants = BTreeMap::new();
+        let refused = self.name_logs(&asks, &row.subs, &mut wants, logs, io)?;
+        let opened = self.add_subs(id, &wants, logs, io)?;
+        Ok(Ok((row.generation, (opened, refused))))
+    }
+
+    /// Like `set_subs`, but what was there stays.
+    fn add_subs(
+        &mut self,
+        id: Id,
+        wants: &BTreeMap<u64, Wanted>,
+        logs: &mut Logs,
+        io: &mut Io<'_>,
+    ) -> Result<Vec<Opened>, RowsError> {
+        let kept = self.rows.get(&id, io)?.map(|row| row.subs.clone()).unwrap_or_default();
+        let made = self.set_subs(id, wants, logs, io)?;
+        if let Some(row) = self.rows.change(&id, io)? {
+            let new = std::mem::take(&mut row.subs);
+            let mut all: BTreeMap<u64, Sub> = kept.into_iter().map(|sub| (sub.log, sub)).collect();
+            all.extend(new.into_iter().map(|sub| (sub.log, sub)));
+            row.subs = all.into_values().collect();
+        }
+        Ok(made)
+    }
+
+    /// Moves a cursor where the client wants it.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub(crate) fn seek(
+        &mut self,
+        id: Id,
+        generation: Option<u64>,
+        log: u64,
+        to: Start,
+        logs: &mut Logs,
+        io: &mut Io<'_>,
+    ) -> Decided<(u64, Opened)> {
+        let Some(row) = self.rows.get(&id, io)?.cloned() else {
+            return Ok(Err(Code::UnknownConnection.into()));
+        };
+        if generation.is_some_and(|generation| generation != row.generation) {
+            return Ok(Err(Code::Stale.into()));
+        }
+        let Some(sub) = row.sub(log) else { return Ok(Err(Code::UnknownLog.into())) };
+        let want = Wanted {
+            have: None,
+            start: to,
+            committed: Some(sub.cursor),
+            priority: sub.priority,
+            because: ResetReason::Asked,
+        };
+        let head = logs.row(log, io)?.filter(|log| !log.deleted).map(|log| log.head);
+        match (head, to) {
+            (None, _) => return Ok(Err(Code::UnknownLog.into())),
+            (Some(head), Start::Offset(offset)) if offset > head => {
+                return Ok(Err(Code::BadOffset.into()));
+            }
+            _ => {}
+        }
+        let mut opened = self.add_subs(id, &BTreeMap::from([(log, want)]), logs, io)?;
+        let missing = || RowsError::Storage("a log vanished from the cache".to_owned());
+        let mut opened = opened.pop().ok_or_else(missing)?;
+        // A reader that is moved drops what it holds, also where no base follows.
+        opened.reset = Some(ResetReason::Asked);
+        Ok(Ok((row.generation, opened)))
+    }
+}
+
+fn wanted(
+    have: Option<Cursor>,
+    start: Start,
+    priority: u8,
+    known: &[Sub],
+    ask: &Ask<'_>,
+    log: u64,
+) -> Wanted {
+    let committed = sub_of(known, log).map(|sub| sub.cursor);
+    Wanted { have, start, committed, priority, because: ask.because }
+}
+
+fn sub_of(subs: &[Sub], log: u64) -> Option<&Sub> {
+    subs.get(subs.binary_search_by_key(&log, |sub| sub.log).ok()?)
+}

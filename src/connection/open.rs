@@ -1,0 +1,146 @@
+//! Where a reader begins in one log: the cursor it is served from, and what it is told first.
+//!
+//! One function decides it for attach, clone, subscribe and seek alike, so that the same word of a
+//! client means the same everywhere. Rules: `docs/protocol.md` on opening a log.
+
+use crate::log::{LogRow, SnapshotAt};
+use crate::wire::{Cursor, Gap, GapReason, ResetReason, SnapshotRule, Start};
+
+/// A delta is sent, though a snapshot is newer, while it is at most this many records.
+pub const CHEAP_DELTA: u64 = 1_000;
+
+/// The base that is sent before records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BaseFrom {
+    /// The newest record per key below this offset, read from the store.
+    Latest(u64),
+    /// A client-made snapshot.
+    Client(SnapshotAt),
+}
+
+impl BaseFrom {
+    /// The offset whose state it is.
+    pub const fn offset(&self) -> u64 {
+        match self {
+            Self::Latest(offset) => *offset,
+            Self::Client(snapshot) => snapshot.offset,
+        }
+    }
+}
+
+/// How a log is opened for a reader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The log id.
+    pub log: u64,
+    /// Its name.
+    pub name: String,
+    /// How its state is kept.
+    pub rule: SnapshotRule,
+    /// The subscription's priority.
+    pub priority: u8,
+    /// First offset kept.
+    pub start: u64,
+    /// Next offset to be written.
+    pub head: u64,
+    /// Offset of the first record to send.
+    pub cursor: u64,
+    /// The reader may show the log when its cursor has reached this.
+    pub complete: u64,
+    /// Why it must drop what it holds, if it must.
+    pub reset: Option<ResetReason>,
+    /// The base it gets first.
+    pub base: Option<BaseFrom>,
+    /// The range it will never get.
+    pub gap: Option<Gap>,
+}
+
+/// What a reader brings and wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// What it says it holds.
+    pub have: Option<Cursor>,
+    /// Where to begin when it holds nothing.
+    pub start: Start,
+    /// What its row has committed, if it has a subscription.
+    pub committed: Option<u64>,
+    /// Its priority.
+    pub priority: u8,
+    /// Why a base is sent to one that holds nothing: new, cloned or restored.
+    pub because: ResetReason,
+}
+
+/// Decides it.
+pub fn open(log: u64, row: &LogRow, wanted: &Wanted) -> Opened {
+    let mut opened = Opened {
+        log,
+        name: row.name.clone(),
+        rule: row.rule,
+        priority: wanted.priority,
+        start: row.start,
+        head: row.head,
+        cursor: row.head,
+        complete: row.head,
+        reset: None,
+        base: None,
+        gap: None,
+    };
+    match wanted.have {
+        Some(have) if have.log != log => from_state(&mut opened, row, ResetReason::OtherLog),
+        Some(have) if have.next > row.head => from_state(&mut opened, row, ResetReason::PastHead),
+        Some(have) => from_held(&mut opened, row, have.next, wanted.because),
+        None => from_start(&mut opened, row, wanted),
+    }
+    opened
+}
+
+/// The reader holds everything below `next`.
+fn from_held(opened: &mut Opened, row: &LogRow, next: u64, because: ResetReason) {
+    let newest = row.newest_snapshot();
+    let missing = next < row.start;
+    let cheap = row.head - next <= CHEAP_DELTA;
+    match newest {
+        Some(_) if missing => from_state(opened, row, ResetReason::Trimmed),
+        Some(at) if at > next && !cheap => from_state(opened, row, because),
+        _ => from_offset(opened, row, next),
+    }
+}
+
+/// Replay from an offset; what is no longer kept is a gap.
+fn from_offset(opened: &mut Opened, row: &LogRow, offset: u64) {
+    opened.cursor = offset.max(row.start);
+    if offset < row.start {
+        let reason = GapReason::Trimmed;
+        opened.gap = Some(Gap { log: opened.log, from: offset, to: row.start, reason });
+    }
+}
+
+fn from_start(opened: &mut Opened, row: &LogRow, wanted: &Wanted) {
+    match (wanted.start, wanted.committed) {
+        (Start::Committed, Some(committed)) => from_offset(opened, row, committed.min(row.head)),
+        (Start::State | Start::Committed, _) => from_state(opened, row, wanted.because),
+        (Start::Earliest, _) => opened.cursor = row.start,
+        (Start::End, _) => opened.cursor = row.head,
+        (Start::Offset(offset), _) if offset > row.head => {
+            from_state(opened, row, ResetReason::PastHead);
+        }
+        (Start::Offset(offset), _) => from_offset(opened, row, offset),
+    }
+}
+
+/// The newest base and what follows it; without one, all records, or a gap and what is kept.
+fn from_state(opened: &mut Opened, row: &LogRow, reason: ResetReason) {
+    opened.reset = Some(reason);
+    let base = match row.rule {
+        SnapshotRule::Latest => Some(BaseFrom::Latest(row.head)),
+        SnapshotRule::Client => row.snapshots.last().cloned().map(BaseFrom::Client),
+        SnapshotRule::None => None,
+    };
+    match base {
+        Some(base) => {
+            opened.cursor = base.offset();
+            opened.base = Some(base);
+        }
+        None => from_offset(opened, row, 0),
+    }
+}

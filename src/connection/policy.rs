@@ -1,0 +1,100 @@
+//! Who is downgraded: one pure function over what is known of active connections.
+//!
+//! The order, told to users in `docs/connections.md`: it takes first what costs most and is missed
+//! least. A newcomer never takes the slot of a connection that is attached and visible; a hidden
+//! newcomer takes only a detached one, so that two hidden tabs never chase each other. The last
+//! active connection of a user, from which others are cloned, goes last.
+
+use std::cmp::Reverse;
+
+use crate::wire::{Id, Reason};
+
+/// What is known of one active connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which.
+    pub connection: Id,
+    /// Its generation, so that a proposal that has gone stale does nothing.
+    pub generation: u64,
+    /// Whether a socket is there.
+    pub attached: bool,
+    /// Whether someone looks at it.
+    pub visible: bool,
+    /// Since when it is attached or detached, milliseconds since 1970.
+    pub since: u64,
+    /// Records it has not committed yet, over all its logs.
+    pub lag: u64,
+    /// Bytes that logs keep for it alone or with others.
+    pub retained: u64,
+    /// Slots that its device holds.
+    pub device_slots: u32,
+    /// Active connections of its user, itself included.
+    pub user_slots: u32,
+}
+
+/// Bounds that an active connection must keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Longest time detached, in milliseconds.
+    pub detached: u64,
+    /// Most lag, in records.
+    pub lag: u64,
+    /// Most retained bytes.
+    pub retained: u64,
+}
+
+/// Why a victim is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// A connection of the same user wants a slot.
+    Newcomer {
+        /// Whether someone looks at it.
+        visible: bool,
+    },
+    /// The node or the cluster runs short of slots.
+    NodeSlots,
+    /// The node runs short of memory.
+    Memory,
+}
+
+/// Whether a connection has outlived its bounds, whatever the need of others.
+pub fn outlived(one: &Candidate, bounds: &Bounds, now: u64) -> Option<Reason> {
+    if !one.attached && now.saturating_sub(one.since) > bounds.detached {
+        return Some(Reason::Detached);
+    }
+    if one.lag > bounds.lag {
+        return Some(Reason::Lag);
+    }
+    (one.retained > bounds.retained).then_some(Reason::RetainedBytes)
+}
+
+/// The one that is missed least among those that may go, or none.
+pub fn choose(candidates: &[Candidate], need: Need) -> Option<Candidate> {
+    let allowed = |one: &&Candidate| match need {
+        Need::Newcomer { visible } => !one.attached || (visible && !one.visible),
+        Need::NodeSlots => !one.attached || !one.visible,
+        Need::Memory => true,
+    };
+    candidates.iter().filter(allowed).min_by_key(|one| rank(one)).copied()
+}
+
+/// Smaller goes first: the last of a user last; detached before hidden before visible; from the
+/// device with most slots; with most retained, most lag; longest in its state; then by id.
+fn rank(one: &Candidate) -> impl Ord + use<> {
+    let seen = if !one.attached {
+        0
+    } else if !one.visible {
+        1
+    } else {
+        2
+    };
+    (
+        one.user_slots <= 1,
+        seen,
+        Reverse(one.device_slots),
+        Reverse(one.retained),
+        Reverse(one.lag),
+        one.since,
+        one.connection,
+    )
+}

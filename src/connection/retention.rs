@@ -1,0 +1,79 @@
+//! Retention and floors: a log is trimmed only when nobody active still needs what goes.
+//!
+//! A log's floor is a lower bound of the cursors of its active subscribers. It may be stale, never
+//! too high, so an append and an acknowledgement cost nothing for subscribers that are away. Only
+//! when a trim would pass the floor are the subscribers looked at; those that stand below lose
+//! their channel in the same batch, before the trim.
+
+use super::{Connections, Decided, Event};
+use crate::log::rows::{Io, Key, RowsError, Table};
+use crate::log::{Logs, Trimmed};
+use crate::wire::{Id, Reason};
+
+/// Subscribers looked at in one read.
+const PAGE: usize = 1024;
+
+impl Connections {
+    /// Trims a log up to `to`, downgrading who stands below.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub(crate) fn trim(
+        &mut self,
+        log: u64,
+        to: u64,
+        time: u64,
+        logs: &mut Logs,
+        io: &mut Io<'_>,
+        events: &mut Vec<Event>,
+    ) -> Decided<Option<Trimmed>> {
+        let trimmed = match logs.trim(log, to, io)? {
+            Ok(Some(trimmed)) => trimmed,
+            other => return Ok(other),
+        };
+        if logs.row(log, io)?.is_some_and(|row| row.floor < to) {
+            let floor = self.clear_below(log, to, time, io, events)?;
+            if let Some(row) = logs.change(log, io)? {
+                row.floor = floor;
+            }
+        }
+        events.push(Event::Trimmed(trimmed.clone()));
+        Ok(Ok(Some(trimmed)))
+    }
+
+    /// Downgrades active subscribers whose cursor is below `to`: the lowest cursor that is left.
+    fn clear_below(
+        &mut self,
+        log: u64,
+        to: u64,
+        time: u64,
+        io: &mut Io<'_>,
+        events: &mut Vec<Event>,
+    ) -> Result<u64, RowsError> {
+        let prefix = Key::of(log).build();
+        let mut from = prefix.clone();
+        let mut floor = u64::MAX;
+        loop {
+            let page = io.scan(Table::Subscribers, &prefix, &from, PAGE)?;
+            for (key, _) in &page {
+                let Some(id) = key.get(8..).and_then(|id| id.try_into().ok()).map(Id) else {
+                    continue;
+                };
+                let row = self.rows.get(&id, io)?.filter(|row| row.active());
+                match row.and_then(|row| row.sub(log)).map(|sub| sub.cursor) {
+                    Some(cursor) if cursor < to => {
+                        self.downgrade(id, Reason::Retention, time, io, events)?;
+                    }
+                    Some(cursor) => floor = floor.min(cursor),
+                    None => {}
+                }
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == PAGE => {
+                    from = Key::bytes(last).then_bytes(&[0]).build();
+                }
+                _ => return Ok(floor),
+            }
+        }
+    }
+}

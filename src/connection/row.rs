@@ -1,0 +1,141 @@
+//! Rows of connections and users.
+//!
+//! Layouts are those of `docs/storage.md` §3; the order of fields is the layout.
+
+use serde::{Deserialize, Serialize};
+
+use crate::log::rows::{Hot, Io, RowsError, Table};
+use crate::wire::{Id, Place, Reason};
+
+/// A subscription: a log and the next offset that its client could restart from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sub {
+    /// The log id.
+    pub log: u64,
+    /// The committed cursor.
+    pub cursor: u64,
+    /// Catch-up serves lower numbers first.
+    pub priority: u8,
+}
+
+/// The socket that a connection is attached by: a node's run. The socket itself is that node's
+/// affair; a node that has started anew since, or is down, holds none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The node.
+    pub node: Id,
+    /// Its run.
+    pub incarnation: u64,
+}
+
+/// A connection: what is left of a client when its socket is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionRow {
+    /// Whose it is.
+    pub user: String,
+    /// The device it runs on.
+    pub device: Option<Id>,
+    /// Library and version, for people.
+    pub client: String,
+    /// Why it is inactive; none: it is active and holds a channel.
+    pub inactive: Option<Reason>,
+    /// Counts attachments and changes of state; fences what is older.
+    pub generation: u64,
+    /// Its socket, if that node still runs.
+    pub attached: Option<Attachment>,
+    /// Whether someone looks at it.
+    pub visible: bool,
+    /// When it was attached, detached or changed its state, milliseconds since 1970.
+    pub since: u64,
+    /// When it was made.
+    pub created: u64,
+    /// Place of its last commit of cursors.
+    pub committed: Place,
+    /// Its subscriptions, by log id.
+    pub subs: Vec<Sub>,
+}
+
+impl ConnectionRow {
+    /// Whether it holds a channel.
+    pub const fn active(&self) -> bool {
+        self.inactive.is_none()
+    }
+
+    /// The subscription to a log.
+    pub fn sub(&self, log: u64) -> Option<&Sub> {
+        let at = self.subs.binary_search_by_key(&log, |sub| sub.log).ok()?;
+        self.subs.get(at)
+    }
+
+    /// The subscription to a log, to change.
+    pub fn sub_mut(&mut self, log: u64) -> Option<&mut Sub> {
+        let at = self.subs.binary_search_by_key(&log, |sub| sub.log).ok()?;
+        self.subs.get_mut(at)
+    }
+}
+
+impl Hot for ConnectionRow {
+    type Key = Id;
+
+    fn load(id: &Id, io: &Io<'_>) -> Result<Option<Self>, RowsError> {
+        io.get(Table::Connections, &id.0)
+    }
+
+    fn save(&mut self, id: &Id, io: &mut Io<'_>) {
+        io.put(Table::Connections, id.0.to_vec(), self);
+    }
+}
+
+/// An active connection, as its user's row counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActiveOne {
+    /// The connection.
+    pub connection: Id,
+    /// Its device.
+    pub device: Option<Id>,
+}
+
+/// What a user holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserRow {
+    /// How many connections there are, active or not.
+    pub connections: u32,
+    /// Those that hold a slot, by id.
+    pub active: Vec<ActiveOne>,
+}
+
+impl UserRow {
+    /// Slots that connections of a device hold.
+    pub fn on_device(&self, device: Option<Id>) -> usize {
+        self.active.iter().filter(|one| one.device == device).count()
+    }
+}
+
+impl Hot for UserRow {
+    type Key = String;
+
+    fn load(user: &String, io: &Io<'_>) -> Result<Option<Self>, RowsError> {
+        io.get(Table::Users, user.as_bytes())
+    }
+
+    fn save(&mut self, user: &String, io: &mut Io<'_>) {
+        if *self == Self::default() {
+            io.remove(Table::Users, user.as_bytes().to_vec());
+        } else {
+            io.put(Table::Users, user.as_bytes().to_vec(), self);
+        }
+    }
+}
+
+/// A node that takes commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRow {
+    /// Its run; larger with each start.
+    pub incarnation: u64,
+    /// Whether it runs.
+    pub up: bool,
+    /// When that changed, milliseconds since 1970.
+    pub since: u64,
+    /// Serial of its last batch in this run.
+    pub serial: u64,
+}

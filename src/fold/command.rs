@@ -1,0 +1,209 @@
+//! Commands and the batches that carry them: what the journal is made of.
+//!
+//! The order of fields and variants is the layout on disk and in the journal engines
+//! (`docs/storage.md` §4); a change of it is a new [`FOLD_VERSION`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::connection::{Attach, Budgets, Subscribe};
+use crate::log::{Appends, Part, Rule};
+use crate::wire::{Cloning, Cursor, Id, Open, Reason, Start};
+
+/// Version of the fold: of what commands mean. A node that does not know a batch's stops.
+pub const FOLD_VERSION: u16 = 1;
+
+/// Rules and limits that all nodes must agree on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Rules by pattern, first match wins.
+    pub rules: Vec<Rule>,
+    /// Budgets.
+    pub budgets: Budgets,
+    /// Whether a log is made by its first append or subscription.
+    pub auto_create: bool,
+}
+
+/// What a node asks the fold to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// The node of this batch has started.
+    NodeUp,
+    /// A node's run is over: it has drained, or has been silent.
+    NodeDown {
+        /// Which.
+        node: Id,
+        /// Its run.
+        incarnation: u64,
+    },
+    /// Rules and limits from now on.
+    Configure(Settings),
+    /// Make a log, or find it.
+    CreateLog {
+        /// Its name.
+        name: String,
+    },
+    /// Delete a log.
+    DeleteLog {
+        /// Its id.
+        log: u64,
+    },
+    /// Keep nothing below an offset.
+    Trim {
+        /// The log.
+        log: u64,
+        /// First offset to keep.
+        to: u64,
+    },
+    /// Appends of a writer.
+    Append(Appends),
+    /// A client comes.
+    Attach(Attach),
+    /// A socket is gone.
+    Detach {
+        /// The connection.
+        connection: Id,
+        /// Its generation.
+        generation: u64,
+        /// Its last cursors.
+        cursors: Vec<Cursor>,
+    },
+    /// Cursors that clients could restart from.
+    Commit {
+        /// The connection.
+        connection: Id,
+        /// Its generation.
+        generation: u64,
+        /// The cursors that moved.
+        cursors: Vec<Cursor>,
+    },
+    /// Subscriptions.
+    Subscribe(Subscribe),
+    /// The end of subscriptions.
+    Unsubscribe {
+        /// The connection.
+        connection: Id,
+        /// Who asks; none: the back end.
+        generation: Option<u64>,
+        /// The logs.
+        logs: Vec<u64>,
+    },
+    /// The back end subscribes every active connection of a user.
+    SubscribeUser {
+        /// The user.
+        user: String,
+        /// The logs.
+        open: Vec<Open>,
+    },
+    /// The back end ends subscriptions of every connection of a user.
+    UnsubscribeUser {
+        /// The user.
+        user: String,
+        /// The logs.
+        logs: Vec<u64>,
+    },
+    /// A cursor moves where it is told.
+    Seek {
+        /// The connection.
+        connection: Id,
+        /// Who asks; none: the back end.
+        generation: Option<u64>,
+        /// The log.
+        log: u64,
+        /// Where to.
+        to: Start,
+    },
+    /// Someone looks, or nobody.
+    Visible {
+        /// The connection.
+        connection: Id,
+        /// Its generation.
+        generation: u64,
+        /// Whether someone looks.
+        visible: bool,
+    },
+    /// An inactive connection asks for a channel.
+    Activate {
+        /// Connection, generation, open logs and grants.
+        ask: Subscribe,
+        /// What to clone.
+        cloning: Cloning,
+    },
+    /// A connection is to lose its channel.
+    Downgrade {
+        /// Which.
+        connection: Id,
+        /// The generation that the policy saw; none: whatever it is (an operator).
+        generation: Option<u64>,
+        /// Why.
+        reason: Reason,
+    },
+    /// The client left.
+    Leave {
+        /// Which.
+        connection: Id,
+        /// Its generation.
+        generation: u64,
+        /// Forget it altogether.
+        forget: bool,
+    },
+    /// A connection is long unused.
+    Forget {
+        /// Which.
+        connection: Id,
+        /// The generation that was seen; none: whatever it is (an operator).
+        generation: Option<u64>,
+    },
+    /// A part of a client-made snapshot.
+    PutSnapshot(Part),
+    /// A writer that will send no more.
+    Retire {
+        /// Whose.
+        user: String,
+        /// Which.
+        writer: Id,
+    },
+    /// A writer that is long unused.
+    ForgetWriter {
+        /// Which.
+        writer: Id,
+        /// When it was last used, as it was seen.
+        used: u64,
+    },
+}
+
+/// The batch that a proposer had folded when it made its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// Its number.
+    pub batch: u64,
+    /// The chain's hash after it.
+    pub chain: [u8; 32],
+}
+
+/// What stands before a batch's commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// Version of the fold that understands the commands.
+    pub fold: u16,
+    /// The journal it was made for.
+    pub journal: Id,
+    /// What its proposer had folded.
+    pub known: Known,
+    /// The node that proposes.
+    pub node: Id,
+    /// Its run.
+    pub incarnation: u64,
+    /// Counts the node's batches in this run, from 1: a repeat is folded once.
+    pub serial: u64,
+    /// The node's clock, milliseconds since 1970.
+    pub time: u64,
+}
+
+/// Commands in order, with one header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// What stands before.
+    pub header: Header,
+    /// The commands.
+    pub commands: Vec<Command>,
+}

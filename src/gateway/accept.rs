@@ -1,0 +1,176 @@
+//! The port: connections are accepted, HTTP is served, `/v1/connect` becomes a WebSocket.
+//!
+//! Admission comes first: a node with as many sockets as it may hold, or that is going away,
+//! answers with a status and a time before anything is allocated for the socket.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use axum::routing::get;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::{Gate, http, session};
+use crate::wire::{Code, Encoding, Refusal};
+
+/// How long a client may take to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections besides sockets: requests under way and kept alive.
+const PLAIN_CONNECTIONS: usize = 2_048;
+
+/// A bound port.
+#[derive(Debug)]
+pub struct Accepting {
+    listener: TcpListener,
+    /// Where it listens; the port is the real one.
+    pub address: SocketAddr,
+}
+
+impl Accepting {
+    /// Binds the address.
+    ///
+    /// # Errors
+    /// When it cannot be bound.
+    pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+}
+
+/// Serves the port until the future is dropped.
+pub async fn serve(accepting: Accepting, gate: Arc<Gate>, more: axum::Router) {
+    let connect = {
+        let gate = Arc::clone(&gate);
+        get(move |request: Request<Body>| {
+            let gate = Arc::clone(&gate);
+            async move { upgrade(gate, request) }
+        })
+    };
+    let router = axum::Router::new()
+        .route("/v1/connect", connect)
+        .merge(more)
+        .merge(http::router(Arc::clone(&gate)));
+    let most = gate.limits.sockets as usize + PLAIN_CONNECTIONS;
+    let connections = Arc::new(tokio::sync::Semaphore::new(most));
+    loop {
+        // Room is taken before a connection is: what waits, waits in the kernel's bounded list.
+        let Ok(room) = Arc::clone(&connections).acquire_owned().await else { return };
+        let stream = match accepting.listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            let _room = room;
+            let mut http = hyper::server::conn::http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 << 10);
+            let served = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+            if let Err(error) = served.await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+        });
+    }
+}
+
+/// Answers the handshake of RFC 6455 §4.2, or refuses it.
+fn upgrade(gate: Arc<Gate>, mut request: Request<Body>) -> Response<Body> {
+    let (key, encoding) = match admit(&gate, request.headers()) {
+        Ok(admitted) => admitted,
+        Err(refusal) => return http::refuse(&refusal),
+    };
+    let upgraded = hyper::upgrade::on(&mut request);
+    gate.sockets.fetch_add(1, Ordering::Relaxed);
+    gate.greeting.fetch_add(1, Ordering::Relaxed);
+    tokio::spawn(async move {
+        let counted = session::Counted::new(Arc::clone(&gate));
+        let upgraded = match upgraded.await {
+            Ok(upgraded) => upgraded.downcast::<TokioIo<TcpStream>>(),
+            Err(error) => {
+                tracing::debug!(%error, "an upgrade was not carried through");
+                return;
+            }
+        };
+        match upgraded {
+            Ok(parts) => {
+                let tcp = parts.io.into_inner();
+                session::run(gate, counted, tcp, parts.read_buf.to_vec(), encoding).await;
+            }
+            Err(_) => tracing::error!("an upgraded connection is not the TCP socket it was"),
+        }
+    });
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    let subprotocol = HeaderValue::from_static(encoding.subprotocol());
+    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(&key)) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    response
+}
+
+/// Decides on a handshake before anything is done for it: the key and the encoding.
+fn admit(gate: &Gate, headers: &HeaderMap) -> Result<(Vec<u8>, Encoding), Refusal> {
+    let has = |name, want: &str| {
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case(want)))
+    };
+    let bad = |message| Refusal::because(Code::BadRequest, message);
+    if !has(header::UPGRADE, "websocket") || !has(header::CONNECTION, "upgrade") {
+        return Err(bad("this address speaks WebSocket: connect with a WebSocket client"));
+    }
+    if !has(header::SEC_WEBSOCKET_VERSION, "13") {
+        return Err(bad("Sec-WebSocket-Version must be 13"));
+    }
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).map(|key| key.as_bytes().to_vec());
+    let key = key.ok_or_else(|| bad("Sec-WebSocket-Key is missing"))?;
+    let mut encodings = Encoding::ALL.into_iter();
+    let encoding = encodings
+        .find(|encoding| has(header::SEC_WEBSOCKET_PROTOCOL, encoding.subprotocol()))
+        .ok_or_else(|| bad("offer the subprotocol highwater.v1.bincode or highwater.v1.json"))?;
+    let origin = match headers.get(header::ORIGIN).map(HeaderValue::to_str) {
+        None => None,
+        Some(Ok(origin)) => Some(origin),
+        Some(Err(_)) => return Err(Code::Origin.into()),
+    };
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    if !gate.authority.origins().allows(origin) && !same_origin(origin, host) {
+        return Err(Code::Origin.into());
+    }
+    if gate.shed.draining() {
+        return Err(Refusal::new(Code::ShuttingDown).after(1_000));
+    }
+    gate.rates.check_handshake()?;
+    if gate.sockets.load(Ordering::Relaxed) >= gate.limits.sockets as usize {
+        return Err(Refusal::new(Code::Sockets).after(5_000));
+    }
+    if gate.greeting.load(Ordering::Relaxed) >= gate.limits.handshakes_waiting as usize {
+        return Err(Refusal::new(Code::Overloaded).after(1_000));
+    }
+    Ok((key, encoding))
+}
+
+/// A page that this very node served may connect to it.
+fn same_origin(origin: Option<&str>, host: Option<&str>) -> bool {
+    let of = |origin: &str| origin.split_once("://").map(|(_, host)| host.to_owned());
+    match (origin.and_then(of), host) {
+        (Some(origin), Some(host)) => origin == host,
+        _ => false,
+    }
+}

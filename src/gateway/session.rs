@@ -1,0 +1,393 @@
+//! The life of one WebSocket: Hello, then frames, until one side goes.
+//!
+//! One task reads the socket; what it reads is checked here, turned into commands and handed to the
+//! fold. It never waits for an answer but the first: answers come out of the socket's one way out.
+//! While replies fill their share, input is left unread.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{self, Message};
+
+use super::socket_io::Lane;
+use super::{Gate, TokenGrants, readable};
+use crate::auth::Grants;
+use crate::channel::{Asked, Closing, Socket, Ticket, control, ws_close};
+use crate::connection::Attach;
+use crate::fold::Command;
+use crate::limit::SocketRate;
+use crate::wire::{
+    Bye, Class, ClientFrame, Code, Encoding, Hello, Limits, Met, Place, Refusal, ServerFrame,
+    Welcome, codec, version,
+};
+
+mod append;
+mod frames;
+
+/// What the WebSocket layer reads at once; lent to a message only while its bytes come in.
+const READ_BUFFER: usize = 1 << 10;
+/// How long a closing socket may take to take what was meant for it.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Room that a message may take besides its largest frame: kind and length, or a second small frame.
+const MESSAGE_SLACK: usize = 64;
+
+/// A socket counts until this is dropped.
+pub(super) struct Counted {
+    gate: Arc<Gate>,
+    greeting: bool,
+}
+
+impl Counted {
+    /// For a socket that was counted, as one that has not said Hello.
+    pub(super) const fn new(gate: Arc<Gate>) -> Self {
+        Self { gate, greeting: true }
+    }
+
+    fn greeted(&mut self) {
+        if std::mem::take(&mut self.greeting) {
+            self.gate.greeting.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.greeted();
+        self.gate.sockets.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One WebSocket whose client has been met.
+struct Session {
+    gate: Arc<Gate>,
+    socket: Arc<Socket>,
+    grants: Arc<TokenGrants>,
+    rate: SocketRate,
+    names: append::Names,
+}
+
+type Ws = WebSocketStream<Lane>;
+
+/// Serves a WebSocket to its end.
+pub(super) async fn run(
+    gate: Arc<Gate>,
+    mut counted: Counted,
+    tcp: TcpStream,
+    read: Vec<u8>,
+    encoding: Encoding,
+) {
+    // A frame is written whole; waiting for more to come would only delay it.
+    tcp.set_nodelay(true).ok();
+    let tcp = Arc::new(tcp);
+    let cell = Arc::new(OnceLock::new());
+    let lane = Lane { tcp: Arc::clone(&tcp), socket: Arc::clone(&cell) };
+    let most = gate.limits.frame_bytes as usize + MESSAGE_SLACK;
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_message_size(Some(most))
+        .max_frame_size(Some(most));
+    let mut ws = WebSocketStream::from_partially_read(lane, read, Role::Server, Some(config)).await;
+    let hello_time = Duration::from_millis(u64::from(gate.limits.hello_timeout_ms));
+    let greeting = Box::pin(greet(&gate, &mut ws, &tcp, encoding));
+    let greeted = match tokio::time::timeout(hello_time, greeting).await {
+        Ok(greeted) => greeted,
+        Err(_) => Err(Closing::new(Code::HelloLate)),
+    };
+    let (session, attach, rest) = match greeted {
+        Ok(greeted) => greeted,
+        Err(closing) => {
+            turn_away(&tcp, &closing, encoding).await;
+            return;
+        }
+    };
+    if cell.set(Arc::clone(&session.socket)).is_err() {
+        return;
+    }
+    counted.greeted();
+    drive(session, *attach, rest, ws, &tcp, encoding).await;
+}
+
+/// The last words to a client that was not met.
+async fn turn_away(tcp: &TcpStream, closing: &Closing, encoding: Encoding) {
+    let Closing { code, message, after } = closing.clone();
+    let reconnect = matches!(code.class(), Class::Reconnect | Class::Transient);
+    let bye = ServerFrame::Bye(Bye { code, message, reconnect, after });
+    let mut bytes = control(&[bye], encoding).to_vec();
+    bytes.extend_from_slice(&ws_close(4000 + code.number(), code.name()));
+    let write = async {
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            tcp.writable().await?;
+            match tcp.try_write(rest) {
+                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        drain(tcp).await;
+        Ok(())
+    };
+    // A client that does not take its last words is closed without them.
+    tokio::time::timeout(LAST_WORDS, write).await.ok();
+}
+
+/// Reads until the client closes too, so that the kernel does not cut off what was just written.
+async fn drain(tcp: &TcpStream) {
+    let socket = socket2::SockRef::from(tcp);
+    socket.shutdown(std::net::Shutdown::Write).ok();
+    let mut scrap = [0; 512];
+    while tcp.readable().await.is_ok() {
+        match tcp.try_read(&mut scrap) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}
+
+type Greeted = (Session, Box<(Attach, Welcome)>, Vec<ClientFrame>);
+
+/// Waits for Hello and checks it: all that can be known without the fold.
+async fn greet(
+    gate: &Arc<Gate>,
+    ws: &mut Ws,
+    tcp: &Arc<TcpStream>,
+    encoding: Encoding,
+) -> Result<Greeted, Closing> {
+    let message = loop {
+        let message = ws.next().await.ok_or_else(|| Closing::new(Code::HelloExpected))?;
+        if let Some(bytes) = payload(message.map_err(|error| broken(&error))?, encoding)? {
+            break bytes;
+        }
+    };
+    let most = gate.limits.frame_bytes as usize;
+    let mut frames = codec::decode::<ClientFrame>(&message, encoding, most);
+    let first = frames.next().ok_or_else(|| Closing::new(Code::HelloExpected))?;
+    let (first, _) = first.map_err(|error| unreadable(&error))?;
+    first.check().map_err(Closing::from)?;
+    let ClientFrame::Hello(hello) = first else {
+        return Err(Closing::new(Code::HelloExpected));
+    };
+    let rest: Result<Vec<_>, _> = frames.map(|frame| frame.map(|(frame, _)| frame)).collect();
+    let rest = rest.map_err(|error| unreadable(&error))?;
+    gate.shed.check().map_err(Closing::from)?;
+    let now = gate.now();
+    let mut made = None;
+    let token = match (&hello.token, gate.dev) {
+        (None, true) => {
+            let user = gate.authority.dev_user(now).ok().flatten();
+            made = user.map(|user| user.token);
+            made.as_deref()
+        }
+        (token, _) => token.as_deref(),
+    };
+    let grants =
+        gate.authority.authenticate(token, now).map_err(|e| Closing::from(Refusal::from(e)))?;
+    let (attach, welcome) = prepare(gate, hello, &grants, made, now);
+    let grants = Arc::new(TokenGrants(grants));
+    let window = u64::from(welcome.limits.window);
+    let user = attach.user.clone();
+    let socket = Socket::new(
+        gate.hub.number(),
+        attach.connection,
+        user,
+        encoding,
+        Arc::clone(tcp),
+        Arc::clone(&grants) as _,
+        window,
+    );
+    socket.hear(now);
+    let (gate, rate) = (Arc::clone(gate), gate.rates.socket());
+    let session = Session { gate, socket, grants, rate, names: append::Names::default() };
+    Ok((session, Box::new((attach, welcome)), rest))
+}
+
+/// The command that attaches a client, and the welcome as far as the gateway knows it.
+fn prepare(
+    gate: &Gate,
+    hello: Hello,
+    grants: &Grants,
+    token: Option<String>,
+    now: u64,
+) -> (Attach, Welcome) {
+    let Hello { connection, device, client, visible, cloning, writers, open, window, .. } = hello;
+    let most = gate.limits.window_bytes;
+    let window = if window == 0 { most } else { window.clamp(64 << 10, most) };
+    let welcome = Welcome {
+        version: version::PROTOCOL,
+        capabilities: Vec::new(),
+        connection,
+        user: grants.user.clone(),
+        met: Met::Fresh,
+        source: None,
+        place: Place::default(),
+        generation: 0,
+        time: now,
+        expires: grants.expires_ms,
+        ping_interval: gate.limits.ping_interval_ms,
+        limits: Limits {
+            frame_bytes: gate.limits.frame_bytes,
+            record_bytes: gate.limits.record_bytes,
+            window,
+            in_flight: u32::try_from(crate::log::MAX_IN_FLIGHT).unwrap_or(u32::MAX),
+            subscriptions: gate.limits.subscriptions,
+        },
+        token,
+        writers: Vec::new(),
+    };
+    let (user, read) = (grants.user.clone(), readable(grants));
+    let attach = Attach { connection, user, device, client, visible, cloning, writers, open, read };
+    (attach, welcome)
+}
+
+/// The bytes of a data message in the encoding's form; none for pings and the like.
+fn payload(message: Message, encoding: Encoding) -> Result<Option<bytes::Bytes>, Closing> {
+    match (message, encoding) {
+        (Message::Binary(bytes), Encoding::Bincode) => Ok(Some(bytes)),
+        (Message::Text(text), Encoding::Json) => Ok(Some(text.into())),
+        (Message::Binary(_) | Message::Text(_), _) => Err(Closing::new(Code::WrongEncoding)),
+        (Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_), _) => {
+            Ok(None)
+        }
+    }
+}
+
+fn unreadable(error: &codec::FrameError) -> Closing {
+    let code = match error {
+        codec::FrameError::TooLarge { .. } => Code::FrameTooLarge,
+        _ => Code::BadFrame,
+    };
+    Closing { code, message: error.to_string(), after: 0 }
+}
+
+fn broken(error: &tungstenite::Error) -> Closing {
+    let code = match error {
+        tungstenite::Error::Capacity(_) => Code::FrameTooLarge,
+        _ => Code::BadFrame,
+    };
+    Closing { code, message: error.to_string(), after: 0 }
+}
+
+/// Attaches the client, then reads and writes until one side goes; then detaches it.
+async fn drive(
+    mut session: Session,
+    (attach, welcome): (Attach, Welcome),
+    rest: Vec<ClientFrame>,
+    mut ws: Ws,
+    tcp: &TcpStream,
+    encoding: Encoding,
+) {
+    let socket = Arc::clone(&session.socket);
+    let gate = Arc::clone(&session.gate);
+    let weight = 512 + attach.open.len() * 64;
+    let ticket = Ticket::Socket(Arc::clone(&socket), Asked::Attach(Box::new(welcome)));
+    match gate.inbox.submit(Command::Attach(attach), weight, Some(ticket)) {
+        Ok(()) => attached(&socket).await,
+        Err(refusal) => socket.close(&refusal.into()),
+    }
+    for frame in rest {
+        session.frame(frame, 0);
+    }
+    talk(&mut session, &mut ws, tcp, encoding).await;
+    gate.hub.leave(&socket);
+    let last_words = async {
+        while socket.waits() && tcp.writable().await.is_ok() {
+            socket.flush();
+        }
+        drain(tcp).await;
+    };
+    tokio::time::timeout(LAST_WORDS, last_words).await.ok();
+    session.detach().await;
+}
+
+/// Waits until the fold has decided on the attachment.
+async fn attached(socket: &Socket) {
+    while socket.generation() == 0 && !socket.closing() {
+        socket.woken().await;
+    }
+}
+
+/// Reads frames, and writes what waits whenever the socket takes more.
+async fn talk(session: &mut Session, ws: &mut Ws, tcp: &TcpStream, encoding: Encoding) {
+    let socket = Arc::clone(&session.socket);
+    let mut waits = socket.waits();
+    loop {
+        if socket.closing() {
+            return;
+        }
+        // Input is left unread while replies fill their share.
+        let reads = !socket.full();
+        tokio::select! {
+            biased;
+            () = socket.woken() => waits = socket.waits(),
+            ready = tcp.writable(), if waits => {
+                if ready.is_err() {
+                    return;
+                }
+                waits = !socket.flush();
+            }
+            message = ws.next(), if reads => match message {
+                None | Some(Err(tungstenite::Error::ConnectionClosed
+                    | tungstenite::Error::AlreadyClosed
+                    | tungstenite::Error::Io(_))) => return,
+                Some(Err(error)) => {
+                    socket.close(&broken(&error));
+                    return;
+                }
+                // After a close frame the layer answers it and ends by itself.
+                Some(Ok(message)) => session.message(message, encoding),
+            },
+        }
+        if !waits {
+            session.gate.hub.schedule(&socket);
+        }
+    }
+}
+
+impl Session {
+    fn message(&mut self, message: Message, encoding: Encoding) {
+        self.socket.hear(self.gate.now());
+        let bytes = match payload(message, encoding) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return,
+            Err(closing) => return self.socket.close(&closing),
+        };
+        let most = self.gate.limits.frame_bytes as usize;
+        for frame in codec::decode::<ClientFrame>(&bytes, encoding, most) {
+            match frame {
+                Ok((frame, size)) => self.frame(frame, size),
+                Err(error) => return self.socket.close(&unreadable(&error)),
+            }
+            if self.socket.closing() {
+                return;
+            }
+        }
+    }
+
+    /// The socket is gone: its last cursors are committed, its row is detached.
+    async fn detach(&self) {
+        let (generation, cursors) = self.socket.take_last();
+        if generation == 0 {
+            return;
+        }
+        let connection = self.socket.connection;
+        loop {
+            let cursors = cursors.clone();
+            let weight = 64 + cursors.len() * 16;
+            let command = Command::Detach { connection, generation, cursors };
+            match self.gate.inbox.submit(command, weight, None) {
+                Err(refusal) if refusal.code == Code::Overloaded => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                _ => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What each frame of a client does.
+
+use std::sync::Arc;
+
+use super::Session;
+use crate::auth::Can;
+use crate::channel::{Asked, Closing, Ticket};
+use crate::connection::Subscribe;
+use crate::fold::Command;
+use crate::gateway::{TokenGrants, readable};
+use crate::log::Part;
+use crate::wire::{
+    Ack, Activate, Class, ClientFrame, Code, Ended, Pong, PutSnapshot, Refresh, Refreshed, Refusal,
+    Refused, Seek, ServerFrame, Subscribe as SubscribeFrame, Unsubscribe,
+};
+
+impl Session {
+    /// Takes one frame; `size` is that of its body.
+    pub(super) fn frame(&mut self, frame: ClientFrame, size: usize) {
+        if let Err(refusal) = frame.check() {
+            if refusal.code.class() == Class::Stop {
+                self.socket.close(&refusal.into());
+            } else {
+                self.refuse(frame.request(), refusal);
+            }
+            return;
+        }
+        let counts = !matches!(frame, ClientFrame::Append(_) | ClientFrame::Ack(_));
+        if counts && let Err(refusal) = self.rate.check() {
+            return self.refuse(frame.request(), refusal);
+        }
+        match frame {
+            ClientFrame::Append(append) => self.append(append, size),
+            ClientFrame::Ack(ack) => self.ack(&ack),
+            ClientFrame::Subscribe(subscribe) => self.subscribe(subscribe, size),
+            ClientFrame::Unsubscribe(Unsubscribe { request, logs }) => {
+                self.unsubscribe(request, logs);
+            }
+            ClientFrame::Activate(activate) => self.activate(activate, size),
+            ClientFrame::Seek(Seek { request, log, to }) => {
+                let (connection, generation) = self.named();
+                let command = Command::Seek { connection, generation, log, to };
+                self.submit(command, 64, request, Asked::Seek(request));
+            }
+            ClientFrame::PutSnapshot(part) => self.snapshot(part, size),
+            ClientFrame::Visible(visible) => {
+                let (connection, generation) = (self.socket.connection, self.socket.generation());
+                let visible = visible.visible;
+                let command = Command::Visible { connection, generation, visible };
+                self.submit(command, 64, 0, Asked::Quiet);
+            }
+            ClientFrame::Refresh(refresh) => self.refresh(&refresh),
+            ClientFrame::Retire(retire) => {
+                let (user, writer) = (self.socket.user.clone(), retire.writer);
+                self.submit(Command::Retire { user, writer }, 64, 0, Asked::Quiet);
+            }
+            ClientFrame::Leave(leave) => {
+                let (connection, generation) = (self.socket.connection, self.socket.generation());
+                let forget = leave.forget;
+                let command = Command::Leave { connection, generation, forget };
+                self.submit(command, 64, 0, Asked::Quiet);
+                self.socket.close_quietly();
+            }
+            ClientFrame::Ping(ping) => {
+                self.socket.send(&[ServerFrame::Pong(Pong { nonce: ping.nonce })]);
+            }
+            ClientFrame::Pong(_) => {}
+            ClientFrame::Hello(_) => self.socket.close(&Closing::new(Code::HelloTwice)),
+            ClientFrame::Signal(later)
+            | ClientFrame::Broadcast(later)
+            | ClientFrame::Call(later)
+            | ClientFrame::Reply(later)
+            | ClientFrame::SubscribePattern(later)
+            | ClientFrame::Fetch(later)
+            | ClientFrame::Transact(later)
+            | ClientFrame::Lag(later) => self.refuse(later.request, Code::Unsupported.into()),
+        }
+    }
+
+    fn named(&self) -> (crate::wire::Id, Option<u64>) {
+        (self.socket.connection, Some(self.socket.generation()))
+    }
+
+    pub(super) fn refuse(&self, request: u32, refusal: Refusal) {
+        self.socket.send(&[ServerFrame::Refused(Refused { request, name: None, refusal })]);
+    }
+
+    /// Hands a command in, or tells why not.
+    pub(super) fn submit(&self, command: Command, weight: usize, request: u32, asked: Asked) {
+        let ticket = Ticket::Socket(Arc::clone(&self.socket), asked);
+        let submitted = (self.gate.shed.check())
+            .and_then(|()| self.gate.inbox.submit(command, weight, Some(ticket)));
+        if let Err(refusal) = submitted {
+            self.refuse(request, refusal);
+        }
+    }
+
+    fn ack(&self, ack: &Ack) {
+        match self.socket.acknowledge(ack.received, &ack.cursors) {
+            Ok(moved) => {
+                if moved {
+                    self.gate.hub.note_moved(&self.socket);
+                }
+                self.gate.hub.schedule(&self.socket);
+            }
+            Err(refusal) => self.refuse(0, refusal),
+        }
+    }
+
+    /// Whether the token is in force; else it tells so.
+    fn in_force(&self, request: u32) -> bool {
+        let expires = self.grants.0.expires_ms;
+        let ended = expires != 0 && self.gate.now() >= expires;
+        if ended {
+            self.refuse(request, Code::TokenExpired.into());
+        }
+        !ended
+    }
+
+    fn subscribe(&self, subscribe: SubscribeFrame, size: usize) {
+        let SubscribeFrame { request, open } = subscribe;
+        if !self.in_force(request) {
+            return;
+        }
+        let (connection, generation) = self.named();
+        let ask = Subscribe { connection, generation, open, read: readable(&self.grants.0) };
+        self.submit(Command::Subscribe(ask), size, request, Asked::Subscribe(request));
+    }
+
+    fn unsubscribe(&self, request: u32, logs: Vec<u64>) {
+        let (connection, generation) = self.named();
+        let weight = 64 + logs.len() * 8;
+        let command = Command::Unsubscribe { connection, generation, logs };
+        self.submit(command, weight, request, Asked::Unsubscribe(request, Ended::Asked));
+    }
+
+    fn activate(&self, activate: Activate, size: usize) {
+        let Activate { request, cloning, open } = activate;
+        if !self.in_force(request) {
+            return;
+        }
+        let wait = self.socket.activate_at().saturating_sub(self.gate.now());
+        if wait > 0 {
+            let wait = u32::try_from(wait).unwrap_or(u32::MAX);
+            return self.refuse(request, Refusal::new(Code::Slots).after(wait));
+        }
+        let (connection, generation) = self.named();
+        let ask = Subscribe { connection, generation, open, read: readable(&self.grants.0) };
+        let command = Command::Activate { ask, cloning };
+        self.submit(command, size, request, Asked::Activate(request));
+    }
+
+    fn snapshot(&mut self, put: PutSnapshot, size: usize) {
+        let PutSnapshot { request, log, offset, version, part, last, data } = put;
+        let may = self.name_of(log).is_some_and(|name| self.grants.0.allows(&name, Can::Snapshot));
+        if !may {
+            return self.refuse(request, Code::Denied.into());
+        }
+        let most = self.gate.limits.snapshot_part_bytes as usize;
+        if data.bytes().len() > most {
+            let message = format!("a part of a snapshot has at most {most} bytes");
+            return self.refuse(request, Refusal::because(Code::TooLarge, message));
+        }
+        let (connection, data) = (self.socket.connection, data.bytes().clone());
+        let part = Part { connection, log, offset, version, part, last, data };
+        self.submit(Command::PutSnapshot(part), size, request, Asked::Snapshot { request, last });
+    }
+
+    /// A new token of the same user takes the place of the old one.
+    fn refresh(&mut self, refresh: &Refresh) {
+        let grants = match self.gate.authority.authenticate(Some(&refresh.token), self.gate.now()) {
+            Ok(grants) if grants.user == self.socket.user => grants,
+            Ok(_) => {
+                let message = "the new token is another user's";
+                return self.refuse(0, Refusal::because(Code::Unauthorized, message));
+            }
+            Err(error) => return self.refuse(0, error.into()),
+        };
+        let expires = grants.expires_ms;
+        self.grants = Arc::new(TokenGrants(grants));
+        self.names = Default::default();
+        let lost = self.socket.regrant(Arc::clone(&self.grants) as _);
+        self.socket.send(&[ServerFrame::Refreshed(Refreshed { expires })]);
+        if !lost.is_empty() {
+            // Delivery ends here and now; the row follows.
+            self.gate.hub.end(&self.socket, &lost, 0, Ended::Denied);
+            let (connection, generation) = self.named();
+            let weight = 64 + lost.len() * 8;
+            let command = Command::Unsubscribe { connection, generation, logs: lost };
+            self.submit(command, weight, 0, Asked::Quiet);
+        }
+        self.gate.hub.schedule(&self.socket);
+    }
+}

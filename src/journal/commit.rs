@@ -1,0 +1,341 @@
+//! The committing thread: commands in, batches through the journal and the fold, effects out.
+//!
+//! Promise: an effect is handed on only after what it tells is durable (promise 2), and commands
+//! are refused before they touch storage when the inbox is full (promise 10). One thread commits
+//! all that arrived while the last batch was being synced; no timer holds a command back. It knows
+//! no socket: whoever submits a command gives a ticket, which comes back beside the reply.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use super::{AppendError, Journal, JournalError, Order};
+use crate::fold::{Applied, Batch, Command, FOLD_VERSION, Fold, FoldError, Header};
+use crate::store::{Store, StoreError};
+use crate::wire::{Code, Id, Refusal, codec};
+
+/// Most commands in one batch.
+const MOST_COMMANDS: usize = 4096;
+/// A batch is closed when its commands weigh this much.
+const MOST_BYTES: usize = 1 << 20;
+/// How long a node without commands waits before it looks whether it is to stop.
+const IDLE: Duration = Duration::from_millis(50);
+/// How long it waits before it looks at a journal that others append to.
+const POLL: Duration = Duration::from_millis(2);
+/// How long a proposal may stay unseen before the same bytes are proposed again.
+const PROPOSE_AGAIN: Duration = Duration::from_millis(200);
+/// Most bytes read from the journal at once.
+const READ_BYTES: usize = 4 << 20;
+
+/// Why the committing thread ended; the node goes down with it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Stopped {
+    /// The inbox was closed: the node is going down by itself.
+    #[error("no more commands can come")]
+    Closed,
+    /// A batch could not be folded.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    /// The journal failed.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A batch in the journal could not be read.
+    #[error("batch {0} of the journal cannot be read: {1}")]
+    Unreadable(u64, String),
+}
+
+/// A batch that is durable, with the tickets of those whose commands it carries.
+#[derive(Debug)]
+pub struct Told<T> {
+    /// What happened; its writes are empty, they are in the store.
+    pub applied: Applied,
+    /// By index of the command; empty for a batch of another node.
+    pub tickets: Vec<Option<T>>,
+}
+
+struct Submitted<T> {
+    command: Command,
+    weight: usize,
+    ticket: Option<T>,
+}
+
+/// Where commands are submitted; cheap to clone.
+#[derive(Debug)]
+pub struct Inbox<T> {
+    sender: SyncSender<Submitted<T>>,
+    gauge: Arc<Gauge>,
+}
+
+impl<T> Clone for Inbox<T> {
+    fn clone(&self) -> Self {
+        Self { sender: self.sender.clone(), gauge: Arc::clone(&self.gauge) }
+    }
+}
+
+#[derive(Debug)]
+struct Gauge {
+    bytes: AtomicUsize,
+    most_bytes: usize,
+    stopped: AtomicBool,
+}
+
+impl Gauge {
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    fn stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+}
+
+impl<T> Inbox<T> {
+    /// Hands a command in; `weight` is about its size in bytes.
+    ///
+    /// # Errors
+    /// `overloaded` when too much waits, `failed` when the node is going down. The ticket is
+    /// dropped then, so that whoever holds its other end learns of it too.
+    pub fn submit(
+        &self,
+        command: Command,
+        weight: usize,
+        ticket: Option<T>,
+    ) -> Result<(), Refusal> {
+        let weight = weight + 64;
+        if self.gauge.stopped() {
+            return Err(Code::Failed.into());
+        }
+        let waiting = self.gauge.bytes.fetch_add(weight, Ordering::Relaxed);
+        let sent = if waiting + weight > self.gauge.most_bytes {
+            Err(Code::Overloaded)
+        } else {
+            self.sender.try_send(Submitted { command, weight, ticket }).map_err(|error| match error
+            {
+                TrySendError::Full(_) => Code::Overloaded,
+                TrySendError::Disconnected(_) => Code::Failed,
+            })
+        };
+        sent.map_err(|code| {
+            self.gauge.bytes.fetch_sub(weight, Ordering::Relaxed);
+            Refusal::new(code).after(if code == Code::Overloaded { 200 } else { 1_000 })
+        })
+    }
+
+    /// Takes no more commands; the committing thread ends when those that wait are committed.
+    pub fn close(&self) {
+        self.gauge.stop();
+    }
+
+    /// Bytes of commands that wait.
+    pub fn waiting(&self) -> usize {
+        self.gauge.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// The parts that the committing thread drives.
+pub struct Committer<T> {
+    fold: Fold,
+    journal: Box<dyn Journal>,
+    store: Store,
+    node: Id,
+    incarnation: u64,
+    serial: u64,
+    clock: Arc<dyn Fn() -> u64 + Send + Sync>,
+    inbox: Receiver<Submitted<T>>,
+    gauge: Arc<Gauge>,
+    out: SyncSender<Told<T>>,
+}
+
+impl<T> std::fmt::Debug for Committer<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Committer").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+/// How much may wait for the committing thread, and behind it.
+#[derive(Debug, Clone, Copy)]
+pub struct QueueLimits {
+    /// Commands in the inbox.
+    pub commands: usize,
+    /// Bytes in the inbox.
+    pub bytes: usize,
+    /// Batches that are durable but not told yet.
+    pub told: usize,
+}
+
+/// A batch of this node that is not folded yet.
+struct Proposal<T> {
+    serial: u64,
+    bytes: Vec<u8>,
+    tickets: Vec<Option<T>>,
+    sent: Option<Instant>,
+}
+
+impl<T: Send + 'static> Committer<T> {
+    /// Sets it up: the inbox to submit to, and where durable batches come out, in order.
+    pub fn new(
+        fold: Fold,
+        journal: Box<dyn Journal>,
+        store: Store,
+        clock: Arc<dyn Fn() -> u64 + Send + Sync>,
+        limits: QueueLimits,
+    ) -> (Self, Inbox<T>, Receiver<Told<T>>) {
+        let (sender, inbox) = sync_channel(limits.commands);
+        let (out, told) = sync_channel(limits.told);
+        let gauge = Arc::new(Gauge {
+            bytes: AtomicUsize::new(0),
+            most_bytes: limits.bytes,
+            stopped: AtomicBool::new(false),
+        });
+        let node = store.node_id();
+        let incarnation = fold.next_incarnation(node);
+        let committer = Self {
+            fold,
+            journal,
+            store,
+            node,
+            incarnation,
+            serial: 0,
+            clock,
+            inbox,
+            gauge: Arc::clone(&gauge),
+            out,
+        };
+        (committer, Inbox { sender, gauge }, told)
+    }
+
+    /// This run's number; attachments name it.
+    pub const fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    /// Works until the inbox is closed or something fails.
+    pub fn run(mut self) -> Stopped {
+        let stopped = match self.journal.order() {
+            Order::Here => self.run_here(),
+            Order::Elsewhere => self.run_elsewhere(),
+        };
+        self.gauge.stop();
+        match stopped {
+            Ok(never) => match never {},
+            Err(stopped) => stopped,
+        }
+    }
+
+    /// This node decides the order: each batch is one commit of the store.
+    fn run_here(&mut self) -> Result<std::convert::Infallible, Stopped> {
+        loop {
+            let Some((commands, tickets)) = self.gather(IDLE)? else { continue };
+            let (batch, bytes) = self.propose(commands);
+            let number = self.fold.known().batch + 1;
+            let mut applied = self.fold.apply(number, &bytes, batch, &self.store)?;
+            let writes = std::mem::take(&mut applied.writes);
+            match self.journal.append(&bytes, Some(writes)) {
+                Ok(_) => {}
+                Err(AppendError::Broken(error)) => return Err(error.into()),
+                // The fold has moved on: only a restart brings it back to what is on disk.
+                Err(error) => return Err(JournalError::Failed(error.to_string()).into()),
+            }
+            self.tell(applied, tickets)?;
+        }
+    }
+
+    /// The engine decides: propose, read back, fold, all in one thread.
+    fn run_elsewhere(&mut self) -> Result<std::convert::Infallible, Stopped> {
+        let mut proposal: Option<Proposal<T>> = None;
+        loop {
+            if proposal.is_none()
+                && let Some((commands, tickets)) = self.gather(POLL)?
+            {
+                let (_, bytes) = self.propose(commands);
+                proposal = Some(Proposal { serial: self.serial, bytes, tickets, sent: None });
+            }
+            if let Some(mine) = &mut proposal
+                && mine.sent.is_none_or(|sent| sent.elapsed() > PROPOSE_AGAIN)
+            {
+                match self.journal.append(&mine.bytes, None) {
+                    Ok(_) | Err(AppendError::Unknown(_) | AppendError::Refused(_)) => {
+                        mine.sent = Some(Instant::now());
+                    }
+                    Err(AppendError::Broken(error)) => return Err(error.into()),
+                }
+            }
+            let wait = if proposal.is_some() { POLL } else { Duration::ZERO };
+            let from = self.fold.known().batch + 1;
+            for (number, bytes) in self.journal.read(from, READ_BYTES, wait)? {
+                self.follow(number, &bytes, &mut proposal)?;
+            }
+        }
+    }
+
+    /// Folds a batch that the engine has ordered, whoever proposed it.
+    fn follow(
+        &mut self,
+        number: u64,
+        bytes: &[u8],
+        proposal: &mut Option<Proposal<T>>,
+    ) -> Result<(), Stopped> {
+        let batch: Batch = codec::from_bytes("batch", bytes)
+            .map_err(|error| Stopped::Unreadable(number, error.to_string()))?;
+        let header = batch.header;
+        let mut applied = self.fold.apply(number, bytes, batch, &self.store)?;
+        self.store.commit(std::mem::take(&mut applied.writes), None, false)?;
+        let mine = header.node == self.node && header.incarnation == self.incarnation;
+        let own = |mine: &&mut Proposal<T>| mine.serial == header.serial;
+        let tickets = match proposal.as_mut().filter(|_| mine && !applied.repeat).filter(own) {
+            Some(own) => {
+                let tickets = std::mem::take(&mut own.tickets);
+                *proposal = None;
+                tickets
+            }
+            None => Vec::new(),
+        };
+        self.tell(applied, tickets)
+    }
+
+    fn tell(&self, applied: Applied, tickets: Vec<Option<T>>) -> Result<(), Stopped> {
+        self.out.send(Told { applied, tickets }).map_err(|_| Stopped::Closed)
+    }
+
+    /// Waits for a command, then takes all that have arrived, up to a batch's bounds.
+    #[allow(clippy::type_complexity, reason = "two lists side by side, by index")]
+    fn gather(&self, wait: Duration) -> Result<Option<(Vec<Command>, Vec<Option<T>>)>, Stopped> {
+        let first = match self.inbox.recv_timeout(wait) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) if self.gauge.stopped() => return Err(Stopped::Closed),
+            Err(RecvTimeoutError::Timeout) => return Ok(None),
+            Err(RecvTimeoutError::Disconnected) => return Err(Stopped::Closed),
+        };
+        let mut weight = first.weight;
+        let mut gathered = VecDeque::from([first]);
+        while gathered.len() < MOST_COMMANDS && weight < MOST_BYTES {
+            let Ok(next) = self.inbox.try_recv() else { break };
+            weight += next.weight;
+            gathered.push_back(next);
+        }
+        self.gauge.bytes.fetch_sub(weight, Ordering::Relaxed);
+        Ok(Some(gathered.into_iter().map(|one| (one.command, one.ticket)).unzip()))
+    }
+
+    /// A batch of this node, and its bytes.
+    fn propose(&mut self, commands: Vec<Command>) -> (Batch, Vec<u8>) {
+        self.serial += 1;
+        let header = Header {
+            fold: FOLD_VERSION,
+            journal: self.journal.identity(),
+            known: self.fold.known(),
+            node: self.node,
+            incarnation: self.incarnation,
+            serial: self.serial,
+            time: (self.clock)(),
+        };
+        let batch = Batch { header, commands };
+        let bytes = codec::to_bytes(&batch);
+        (batch, bytes)
+    }
+}

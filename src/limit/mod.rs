@@ -1,0 +1,14 @@
+//! Limits, rates and rules: how much anyone may ask for, and what the answer is beyond that.
+//!
+//! Promise: pure. One table ([`Limits::TABLE`]) is the source of the configuration section, of
+//! the documentation and of the refusal codes; [`Rates`] decides before any work is done; a
+//! [`Rule`] says what is kept of the logs that a pattern means. No IO, and no clock but the one
+//! that is handed in.
+
+mod rate;
+mod rule;
+mod table;
+
+pub use rate::{Rates, SocketRate};
+pub use rule::{Rule, Rules};
+pub use table::{BadLimit, Limits, Row, Unit};

@@ -1,0 +1,207 @@
+//! Rows that logs and writers keep: what a record looks like on disk, a log's row, a writer's.
+//!
+//! Layouts are those of `docs/storage.md` §3; the order of fields is the layout.
+
+use serde::{Deserialize, Serialize};
+
+use super::rows::{Hot, Io, Key, RowsError, Table, read_row};
+use crate::wire::{Delivered, Id, Origin, Outcome, Place, Record, SnapshotRule};
+
+/// A record as it is kept: everything that readers get, in one row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// Its place in the journal's order.
+    pub place: Place,
+    /// Ingest time, milliseconds since 1970.
+    pub time: u64,
+    /// Who appended it.
+    pub origin: Origin,
+    /// The writer's sequence.
+    pub seq: u64,
+    /// Bytes of all records of the log before it, by [`Record::size`]; sizes of ranges are
+    /// differences.
+    pub before: u64,
+    /// What was appended.
+    pub record: Record,
+}
+
+impl Stored {
+    /// As readers get it, `origin` being the index of [`Stored::origin`] in its frame.
+    pub fn delivered(&self, origin: u32) -> Delivered {
+        let Self { place, time, seq, record, .. } = self;
+        Delivered { place: *place, time: *time, origin, seq: *seq, record: record.clone() }
+    }
+}
+
+/// A complete client-made snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotAt {
+    /// The state includes all records below this.
+    pub offset: u64,
+    /// Its parts' key: log id, upload, part.
+    pub upload: u64,
+    /// How many parts.
+    pub parts: u32,
+    /// Bytes of all parts.
+    pub bytes: u64,
+    /// The app's version of the format.
+    pub version: u32,
+}
+
+/// One incarnation of a log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogRow {
+    /// Its name.
+    pub name: String,
+    /// Next offset to be written.
+    pub head: u64,
+    /// First offset kept.
+    pub start: u64,
+    /// Bytes ever appended.
+    pub bytes: u64,
+    /// Bytes below `start`.
+    pub start_bytes: u64,
+    /// How its state is kept; decided by the rules in force when the log was made.
+    pub rule: SnapshotRule,
+    /// No active subscriber's cursor is below this; may be stale, never too high.
+    pub floor: u64,
+    /// The newest client-made snapshots, oldest first, at most two.
+    pub snapshots: Vec<SnapshotAt>,
+    /// When it was made, milliseconds since 1970.
+    pub created: u64,
+    /// When the last record came.
+    pub appended: u64,
+    /// It is deleted; the row stays so that its id is known as gone.
+    pub deleted: bool,
+}
+
+impl LogRow {
+    /// The offset of the newest snapshot: what `start` may never pass, if there is a rule.
+    pub fn newest_snapshot(&self) -> Option<u64> {
+        match self.rule {
+            SnapshotRule::None => None,
+            SnapshotRule::Latest => Some(self.head),
+            SnapshotRule::Client => self.snapshots.last().map(|snapshot| snapshot.offset),
+        }
+    }
+}
+
+impl Hot for LogRow {
+    type Key = u64;
+
+    fn load(id: &u64, io: &Io<'_>) -> Result<Option<Self>, RowsError> {
+        io.get(Table::Logs, &Key::of(*id).build())
+    }
+
+    fn save(&mut self, id: &u64, io: &mut Io<'_>) {
+        io.put(Table::Logs, Key::of(*id).build(), self);
+    }
+}
+
+/// Outcomes that a writer may still ask for.
+pub const MAX_IN_FLIGHT: usize = 1024;
+
+/// What became of one sequence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomeRow {
+    /// The sequence.
+    pub seq: u64,
+    /// Hash of what was asked, see `docs/protocol.md` on repeats.
+    pub hash: [u8; 16],
+    /// The answer, given alike to every repeat.
+    pub outcome: Outcome,
+}
+
+/// The part of a writer that is one row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriterRow {
+    /// Whose it is.
+    pub user: String,
+    /// Its last sequence with an outcome.
+    pub mark: u64,
+    /// Outcomes below this are confirmed and forgotten.
+    pub oldest: u64,
+    /// When it last appended, milliseconds since 1970.
+    pub used: u64,
+    /// Its client has all answers and will send no more.
+    pub retired: bool,
+}
+
+/// A writer with its unconfirmed outcomes. Outcomes go to disk in chunks, one per writer and batch,
+/// keyed by their last sequence, so that a commit costs a row and not a row per append.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    /// Its row.
+    pub row: WriterRow,
+    /// Outcomes from `row.oldest` on, by sequence.
+    pub outcomes: std::collections::VecDeque<OutcomeRow>,
+    /// Last sequences of the chunks on disk.
+    chunks: std::collections::VecDeque<u64>,
+    /// How many of `outcomes`, at the end, are in no chunk yet.
+    unsaved: usize,
+}
+
+impl Writer {
+    /// A writer that has not appended yet.
+    pub fn new(user: &str) -> Self {
+        let row = WriterRow { user: user.to_owned(), mark: 0, oldest: 1, used: 0, retired: false };
+        Self { row, outcomes: Default::default(), chunks: Default::default(), unsaved: 0 }
+    }
+
+    /// Keeps an outcome; its sequence becomes the mark.
+    pub fn keep(&mut self, outcome: OutcomeRow) {
+        self.row.mark = outcome.seq;
+        self.outcomes.push_back(outcome);
+        self.unsaved += 1;
+    }
+
+    /// The outcome of a sequence, while it is kept.
+    pub fn outcome(&self, seq: u64) -> Option<&OutcomeRow> {
+        let at = self.outcomes.binary_search_by_key(&seq, |outcome| outcome.seq).ok()?;
+        self.outcomes.get(at)
+    }
+
+    /// The client knows all answers below `oldest`. A claim past the mark counts up to it.
+    pub fn confirm(&mut self, oldest: u64) {
+        let oldest = oldest.min(self.row.mark + 1);
+        if oldest <= self.row.oldest {
+            return;
+        }
+        self.row.oldest = oldest;
+        while self.outcomes.front().is_some_and(|outcome| outcome.seq < oldest) {
+            self.outcomes.pop_front();
+        }
+        self.unsaved = self.unsaved.min(self.outcomes.len());
+    }
+}
+
+impl Hot for Writer {
+    type Key = Id;
+
+    fn load(id: &Id, io: &Io<'_>) -> Result<Option<Self>, RowsError> {
+        let Some(row) = io.get::<WriterRow>(Table::Writers, &id.0)? else { return Ok(None) };
+        let mut writer = Self { row, ..Self::new("") };
+        for (key, value) in io.scan(Table::Outcomes, &id.0, &id.0, MAX_IN_FLIGHT)? {
+            let last = key.get(16..).and_then(|seq| seq.try_into().ok()).map(u64::from_be_bytes);
+            let outcomes: Vec<OutcomeRow> = read_row(Table::Outcomes, &value)?;
+            writer.chunks.extend(last);
+            let oldest = writer.row.oldest;
+            writer.outcomes.extend(outcomes.into_iter().filter(|outcome| outcome.seq >= oldest));
+        }
+        Ok(Some(writer))
+    }
+
+    fn save(&mut self, id: &Id, io: &mut Io<'_>) {
+        io.put(Table::Writers, id.0.to_vec(), &self.row);
+        while let Some(last) = self.chunks.front().copied().filter(|last| *last < self.row.oldest) {
+            io.remove(Table::Outcomes, Key::bytes(&id.0).then(last).build());
+            self.chunks.pop_front();
+        }
+        if self.unsaved > 0 {
+            let chunk: Vec<_> = self.outcomes.range(self.outcomes.len() - self.unsaved..).collect();
+            io.put(Table::Outcomes, Key::bytes(&id.0).then(self.row.mark).build(), &chunk);
+            self.chunks.push_back(self.row.mark);
+            self.unsaved = 0;
+        }
+    }
+}

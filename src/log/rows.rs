@@ -1,0 +1,431 @@
+//! Tables of rows, and the one way in which the fold reads and writes them.
+//!
+//! Promise: deterministic. The fold sees rows through [`Rows`] and its own pending [`Writes`]; it
+//! knows no file, no clock and no randomness. A [`Cache`] keeps hot rows within a bound; what it
+//! holds is never newer or older than what the fold has decided. Layouts: `docs/storage.md` §3.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::wire::codec;
+
+/// The tables of the store. Numbers and names are part of the format on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Table {
+    /// Single rows: the fold's head, rules and limits.
+    Meta = 0,
+    /// Log name → log id.
+    Names = 1,
+    /// Log id → log row.
+    Logs = 2,
+    /// Log id, offset → record.
+    Records = 3,
+    /// Log id, key → offset and record.
+    Latest = 4,
+    /// Log id, upload, part → bytes of a client-made snapshot.
+    Snapshots = 5,
+    /// Log id, connection → a snapshot on its way in.
+    Uploads = 6,
+    /// Writer → writer row.
+    Writers = 7,
+    /// Writer, last sequence → outcomes.
+    Outcomes = 8,
+    /// Connection → connection row.
+    Connections = 9,
+    /// User → what it holds.
+    Users = 10,
+    /// User, connection → nothing.
+    UserConnections = 11,
+    /// Log id, connection → nothing.
+    Subscribers = 12,
+    /// Node → its incarnation.
+    Nodes = 13,
+}
+
+impl Table {
+    /// All tables, by number.
+    pub const ALL: [Self; 14] = [
+        Self::Meta,
+        Self::Names,
+        Self::Logs,
+        Self::Records,
+        Self::Latest,
+        Self::Snapshots,
+        Self::Uploads,
+        Self::Writers,
+        Self::Outcomes,
+        Self::Connections,
+        Self::Users,
+        Self::UserConnections,
+        Self::Subscribers,
+        Self::Nodes,
+    ];
+
+    /// Its name on disk.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Names => "names",
+            Self::Logs => "logs",
+            Self::Records => "records",
+            Self::Latest => "latest",
+            Self::Snapshots => "snapshots",
+            Self::Uploads => "uploads",
+            Self::Writers => "writers",
+            Self::Outcomes => "outcomes",
+            Self::Connections => "connections",
+            Self::Users => "users",
+            Self::UserConnections => "user_connections",
+            Self::Subscribers => "subscribers",
+            Self::Nodes => "nodes",
+        }
+    }
+}
+
+/// Rows could not be read or written: the node stops.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RowsError {
+    /// The storage engine failed.
+    #[error("storage failed: {0}")]
+    Storage(String),
+    /// A row does not have its table's layout.
+    #[error("row of {table} is damaged: {problem}")]
+    Damaged {
+        /// The table.
+        table: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// A key and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
+/// Rows as they were after the last committed batch.
+pub trait Rows {
+    /// The row under a key.
+    ///
+    /// # Errors
+    /// When storage fails.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError>;
+
+    /// Up to `most` rows whose keys begin with `prefix` and are not below `from`, by key.
+    ///
+    /// # Errors
+    /// When storage fails.
+    fn scan(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        from: &[u8],
+        most: usize,
+    ) -> Result<Vec<Pair>, RowsError>;
+}
+
+/// What a batch changes: committed in one atom. Each key stands once.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Writes {
+    /// New value, or none where the row goes.
+    pub rows: BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>,
+    /// Records, whose keys are new by construction: log id, offset, value.
+    pub records: Vec<(u64, u64, Vec<u8>)>,
+}
+
+/// Rows in memory: for tests, models and simulation.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct MemoryRows(BTreeMap<(Table, Vec<u8>), Vec<u8>>);
+
+impl MemoryRows {
+    /// Makes a batch's changes.
+    pub fn commit(&mut self, writes: &Writes) {
+        for (key, value) in &writes.rows {
+            match value {
+                Some(value) => self.0.insert(key.clone(), value.clone()),
+                None => self.0.remove(key),
+            };
+        }
+        for (log, offset, value) in &writes.records {
+            let key = Key::of(*log).then(*offset).build();
+            self.0.insert((Table::Records, key), value.clone());
+        }
+    }
+
+    /// All rows, by table and key.
+    pub fn iter(&self) -> impl Iterator<Item = (&(Table, Vec<u8>), &Vec<u8>)> {
+        self.0.iter()
+    }
+}
+
+impl Rows for MemoryRows {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
+        Ok(self.0.get(&(table, key.to_vec())).cloned())
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        from: &[u8],
+        most: usize,
+    ) -> Result<Vec<Pair>, RowsError> {
+        let from = (table, from.max(prefix).to_vec());
+        let under = self
+            .0
+            .range(from..)
+            .take_while(|((of, key), _)| *of == table && key.starts_with(prefix));
+        Ok(under.take(most).map(|((_, key), value)| (key.clone(), value.clone())).collect())
+    }
+}
+
+/// The rows of the last batch with this batch's changes over them.
+pub struct Io<'a> {
+    rows: &'a dyn Rows,
+    /// The changes so far.
+    pub writes: Writes,
+}
+
+impl std::fmt::Debug for Io<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Io").field("writes", &self.writes).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Io<'a> {
+    /// Nothing changed yet.
+    pub fn new(rows: &'a dyn Rows) -> Self {
+        Self { rows, writes: Writes::default() }
+    }
+
+    /// A raw row.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn raw(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
+        match self.writes.rows.get(&(table, key.to_vec())) {
+            Some(pending) => Ok(pending.clone()),
+            None => self.rows.get(table, key),
+        }
+    }
+
+    /// A row, read.
+    ///
+    /// # Errors
+    /// When storage fails or the row is damaged.
+    pub fn get<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<T>, RowsError> {
+        self.raw(table, key)?.map(|bytes| read_row(table, &bytes)).transpose()
+    }
+
+    /// Sets a row.
+    pub fn put<T: Serialize>(&mut self, table: Table, key: Vec<u8>, value: &T) {
+        self.put_raw(table, key, codec::to_bytes(value));
+    }
+
+    /// Sets a row to bytes as they are.
+    pub fn put_raw(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
+        self.writes.rows.insert((table, key), Some(value));
+    }
+
+    /// Removes a row.
+    pub fn remove(&mut self, table: Table, key: Vec<u8>) {
+        self.writes.rows.insert((table, key), None);
+    }
+
+    /// Up to `most` rows under a prefix and not below `from`, pending changes included, by key.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn scan(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        from: &[u8],
+        most: usize,
+    ) -> Result<Vec<Pair>, RowsError> {
+        let first = (table, from.max(prefix).to_vec());
+        let under = |key: &[u8]| key.starts_with(prefix);
+        let pending: Vec<_> = (self.writes.rows.range(first.clone()..))
+            .take_while(|((of, key), _)| *of == table && under(key))
+            .collect();
+        let room = most.saturating_add(pending.len());
+        let stored = self.rows.scan(table, prefix, &first.1, room)?;
+        let mut merged: BTreeMap<Vec<u8>, Vec<u8>> = stored.into_iter().collect();
+        for ((_, key), value) in pending {
+            match value {
+                Some(value) => merged.insert(key.clone(), value.clone()),
+                None => merged.remove(key),
+            };
+        }
+        Ok(merged.into_iter().take(most).collect())
+    }
+
+    /// The rows below the pending changes, for reads that know their key is not pending.
+    pub fn stored(&self) -> &dyn Rows {
+        self.rows
+    }
+}
+
+/// Reads a row's bytes.
+///
+/// # Errors
+/// [`RowsError::Damaged`] when they do not have the layout.
+pub fn read_row<T: DeserializeOwned>(table: Table, bytes: &[u8]) -> Result<T, RowsError> {
+    codec::from_bytes(table.name(), bytes)
+        .map_err(|error| RowsError::Damaged { table: table.name(), problem: error.to_string() })
+}
+
+/// A value that a [`Cache`] can hold: it knows how to come from its rows and go back.
+pub trait Hot: Sized {
+    /// What it is found by.
+    type Key: Clone + Eq + Hash;
+
+    /// Reads it; none where there is no such row.
+    ///
+    /// # Errors
+    /// When storage fails or a row is damaged.
+    fn load(key: &Self::Key, io: &Io<'_>) -> Result<Option<Self>, RowsError>;
+
+    /// Writes what has changed since the last save.
+    fn save(&mut self, key: &Self::Key, io: &mut Io<'_>);
+}
+
+#[derive(Debug)]
+struct Slot<V> {
+    value: V,
+    dirty: bool,
+}
+
+/// Hot rows of one kind: two generations, so that it is bounded without a list of uses. A row that
+/// is asked for moves to the young generation; when that is full it becomes the old one, and the
+/// old one is dropped. Rows are dropped between batches only, when all of them are saved.
+#[derive(Debug)]
+pub struct Cache<V: Hot> {
+    young: HashMap<V::Key, Slot<V>>,
+    old: HashMap<V::Key, Slot<V>>,
+    dirty: Vec<V::Key>,
+    most: usize,
+}
+
+impl<V: Hot> Cache<V> {
+    /// At most about `most` rows between batches.
+    pub fn new(most: usize) -> Self {
+        Self { young: HashMap::new(), old: HashMap::new(), dirty: Vec::new(), most }
+    }
+
+    fn warm(&mut self, key: &V::Key, io: &Io<'_>) -> Result<Option<&mut Slot<V>>, RowsError> {
+        if !self.young.contains_key(key) {
+            let slot = match self.old.remove(key) {
+                Some(slot) => slot,
+                None => match V::load(key, io)? {
+                    Some(value) => Slot { value, dirty: false },
+                    None => return Ok(None),
+                },
+            };
+            self.young.insert(key.clone(), slot);
+        }
+        Ok(self.young.get_mut(key))
+    }
+
+    /// The row, to look at.
+    ///
+    /// # Errors
+    /// When storage fails or the row is damaged.
+    pub fn get(&mut self, key: &V::Key, io: &Io<'_>) -> Result<Option<&V>, RowsError> {
+        Ok(self.warm(key, io)?.map(|slot| &slot.value))
+    }
+
+    /// The row, to change; it will be saved at the end of the batch.
+    ///
+    /// # Errors
+    /// When storage fails or the row is damaged.
+    pub fn change(&mut self, key: &V::Key, io: &Io<'_>) -> Result<Option<&mut V>, RowsError> {
+        let Some(slot) = self.warm(key, io)? else { return Ok(None) };
+        if !slot.dirty {
+            slot.dirty = true;
+            self.dirty.push(key.clone());
+        }
+        // Looked up again because the borrow of `slot` ends before `dirty` is pushed to.
+        Ok(self.young.get_mut(key).map(|slot| &mut slot.value))
+    }
+
+    /// A new row, or one in place of what was there.
+    pub fn insert(&mut self, key: V::Key, value: V) {
+        self.old.remove(&key);
+        let known = self.young.insert(key.clone(), Slot { value, dirty: true });
+        if !known.is_some_and(|slot| slot.dirty) {
+            self.dirty.push(key);
+        }
+    }
+
+    /// Forgets a row; the caller removes it from its table.
+    pub fn forget(&mut self, key: &V::Key) {
+        self.old.remove(key);
+        self.young.remove(key);
+    }
+
+    /// Saves what has changed.
+    pub fn save(&mut self, io: &mut Io<'_>) {
+        for key in self.dirty.drain(..) {
+            if let Some(slot) = self.young.get_mut(&key) {
+                slot.value.save(&key, io);
+                slot.dirty = false;
+            }
+        }
+    }
+
+    /// Drops the old generation when the young one is full. Only after [`Cache::save`].
+    pub fn shrink(&mut self) {
+        if self.young.len() > self.most / 2 {
+            self.old = std::mem::take(&mut self.young);
+        }
+    }
+}
+
+/// A key made of numbers and bytes, big-endian, so that order of keys is order of numbers.
+#[derive(Debug, Default, Clone)]
+pub struct Key(Vec<u8>);
+
+impl Key {
+    /// Begins with a number.
+    pub fn of(number: u64) -> Self {
+        Self(number.to_be_bytes().to_vec())
+    }
+
+    /// Begins with bytes.
+    pub fn bytes(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
+    }
+
+    /// Goes on with a number.
+    #[must_use]
+    pub fn then(mut self, number: u64) -> Self {
+        self.0.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    /// Goes on with a small number.
+    #[must_use]
+    pub fn then_u32(mut self, number: u32) -> Self {
+        self.0.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    /// Goes on with bytes.
+    #[must_use]
+    pub fn then_bytes(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    /// The key.
+    pub fn build(self) -> Vec<u8> {
+        self.0
+    }
+}

@@ -1,0 +1,8 @@
+//! The node: what it is told (configuration), and all rooms wired together.
+
+pub mod config;
+mod keeper;
+mod run;
+pub mod secret;
+
+pub use run::{StartError, run};

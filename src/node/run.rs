@@ -1,0 +1,292 @@
+//! A node from start to end: store, journal, fold, delivery and gateway wired together; then served
+//! until it is told to stop, or until something that promises rest on fails.
+//!
+//! Promise: on SIGTERM it drains: no new sockets, clients sent away at spread times, everything
+//! acknowledged kept. A failed sync, a damaged row or a broken journal stops it with an error.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::oneshot;
+
+use super::config::{Config, Loaded, LogFormat};
+use super::keeper::Keeper;
+use super::secret;
+use crate::channel::{Closing, Dispatcher, Hub, HubLimits, Pumps, Ticket};
+use crate::connection::Budgets;
+use crate::fold::{CacheSizes, Command, Fold, Settings};
+use crate::gateway::{Accepting, Clock, Gate, Shed, serve};
+use crate::journal::{Committer, Inbox, Local, QueueLimits, Stopped};
+use crate::limit::Rates;
+use crate::store::{Options, Store};
+use crate::wire::{Code, Id, Level};
+
+/// Threads that catch sockets up.
+const PUMPS: usize = 2;
+/// Batches that are durable and wait to be told.
+const TOLD: usize = 64;
+
+/// The node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder.
+    #[error(transparent)]
+    Open(#[from] crate::store::OpenError),
+    /// The development secret.
+    #[error(transparent)]
+    Secret(#[from] secret::SecretError),
+    /// The keys.
+    #[error(transparent)]
+    Authority(#[from] super::config::AuthorityError),
+    /// The state.
+    #[error("the data folder cannot be read on: {0}")]
+    Fold(#[from] crate::fold::FoldError),
+    /// The port.
+    #[error("cannot listen on {0}: {1}; is another server there?")]
+    Listen(std::net::SocketAddr, std::io::Error),
+    /// The system.
+    #[error("the system refused: {0}")]
+    System(#[from] std::io::Error),
+    /// The first commands.
+    #[error("the node could not be announced: {0}")]
+    Announce(#[from] crate::wire::Refusal),
+}
+
+/// A node that runs.
+struct Running {
+    gate: Arc<Gate>,
+    accepting: Accepting,
+    keeper: Keeper,
+    committer: JoinHandle<()>,
+    dispatcher: JoinHandle<()>,
+    pumps: Pumps,
+    stopped: oneshot::Receiver<Stopped>,
+    incarnation: u64,
+}
+
+fn clock() -> Clock {
+    Arc::new(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+/// Runs a node until it is told to stop; the exit code tells how it ended.
+pub fn run(loaded: Loaded) -> ExitCode {
+    log_to_stderr(loaded.config.server.log_format);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "no runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(async {
+        match start(loaded.config).await {
+            Ok(running) => running.serve().await,
+            Err(error) => {
+                tracing::error!("{error}");
+                ExitCode::FAILURE
+            }
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    code
+}
+
+fn log_to_stderr(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HIGHWATER_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,fjall=warn,lsm_tree=warn"));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    // Fails only where a subscriber is set already, as in tests of this process.
+    match format {
+        LogFormat::Human => subscriber.try_init().ok(),
+        LogFormat::Json => subscriber.json().try_init().ok(),
+    };
+}
+
+async fn start(config: Config) -> Result<Running, StartError> {
+    let accepting = Accepting::bind(config.server.listen)
+        .await
+        .map_err(|error| StartError::Listen(config.server.listen, error))?;
+    let store = Store::open(&config.server.data, Options::default())?;
+    let dev_secret =
+        config.server.dev.then(|| secret::of_data_folder(&config.server.data)).transpose()?;
+    let authority = Arc::new(config.authority(dev_secret.as_deref())?);
+    let clock = clock();
+    let limits = config.limits;
+    let settings = Settings {
+        rules: config.rules.as_slice().to_vec(),
+        budgets: Budgets::from(&limits),
+        auto_create: config.server.auto_create,
+    };
+    let journal = Local::new(store.clone(), config.journal.keep_bytes);
+    let fold = Fold::open(
+        &store,
+        store.journal_id(),
+        Level::Synced,
+        settings.clone(),
+        CacheSizes::default(),
+    )?;
+    let configure = (*fold.settings() != settings).then(|| Command::Configure(settings.clone()));
+    let queue = QueueLimits {
+        commands: limits.queue_commands as usize,
+        bytes: usize::try_from(limits.queue_bytes).unwrap_or(usize::MAX),
+        told: TOLD,
+    };
+    let (committer, inbox, told) =
+        Committer::new(fold, Box::new(journal), store.clone(), Arc::clone(&clock), queue);
+    let incarnation = committer.incarnation();
+    let hub = Hub::new(
+        store.clone(),
+        HubLimits {
+            tail_bytes: usize::try_from(limits.tail_bytes).unwrap_or(usize::MAX),
+            tail_bytes_per_log: limits.tail_bytes_per_log as usize,
+            ping_interval: u64::from(limits.ping_interval_ms),
+            refresh_grace: u64::from(limits.refresh_grace_ms),
+        },
+    );
+    let (tell, stopped) = oneshot::channel();
+    let committer = std::thread::Builder::new().name("commit".to_owned()).spawn(move || {
+        // The node may be gone already when this ends.
+        tell.send(committer.run()).ok();
+    })?;
+    let node = store.node_id();
+    let dispatcher = Dispatcher::new(
+        Arc::clone(&hub),
+        inbox.clone(),
+        (node, incarnation),
+        limits.activate_after_ms,
+        settings.rules,
+    );
+    let time = Arc::clone(&clock);
+    let dispatcher = std::thread::Builder::new()
+        .name("dispatch".to_owned())
+        .spawn(move || dispatcher.run(&told, &*time))?;
+    let pumps = Pumps::start(&hub, &clock, PUMPS)?;
+    announce(&inbox, configure).await?;
+    let gate = Arc::new(Gate {
+        hub,
+        store,
+        inbox,
+        authority,
+        rates: Rates::new(&limits),
+        limits,
+        rules: config.rules,
+        dev: config.server.dev,
+        clock,
+        node,
+        shed: Shed::default(),
+        sockets: Default::default(),
+        greeting: Default::default(),
+        requests: Default::default(),
+    });
+    let keeper = Keeper::start(&gate);
+    Ok(Running { gate, accepting, keeper, committer, dispatcher, pumps, stopped, incarnation })
+}
+
+/// The node's first commands; from then on what an earlier run had attached counts as detached.
+async fn announce(inbox: &Inbox<Ticket>, configure: Option<Command>) -> Result<(), StartError> {
+    for command in std::iter::once(Command::NodeUp).chain(configure) {
+        let (caller, reply) = oneshot::channel();
+        inbox.submit(command, 256, Some(Ticket::Caller(caller)))?;
+        reply.await.map_err(|_| crate::wire::Refusal::new(Code::Failed))?;
+    }
+    Ok(())
+}
+
+impl Running {
+    async fn serve(self) -> ExitCode {
+        let Self { gate, accepting, keeper, committer, dispatcher, pumps, stopped, incarnation } =
+            self;
+        let address = accepting.address;
+        if gate.dev {
+            tracing::warn!(
+                "DEVELOPMENT MODE: every client is believed and may do everything. Loopback only."
+            );
+        }
+        tell_ready(address);
+        let serving = tokio::spawn(serve(accepting, Arc::clone(&gate), axum::Router::new()));
+        let code = tokio::select! {
+            stopped = stopped => {
+                match stopped {
+                    Ok(stopped) => tracing::error!("the node stops: {stopped}"),
+                    Err(_) => tracing::error!("the committing thread ended without a word"),
+                }
+                ExitCode::FAILURE
+            }
+            () = told_to_stop() => {
+                drain(&gate).await;
+                ExitCode::SUCCESS
+            }
+        };
+        serving.abort();
+        keeper.stop();
+        let down = Command::NodeDown { node: gate.node, incarnation };
+        // A node that cannot say so any more is found out by its next start.
+        gate.ask(down, 64).await.ok();
+        gate.inbox.close();
+        pumps.stop();
+        let wait = move || (committer.join().is_ok(), dispatcher.join().is_ok());
+        let ended = tokio::task::spawn_blocking(wait);
+        if tokio::time::timeout(Duration::from_secs(10), ended).await.is_err() {
+            tracing::error!("threads did not end in time");
+            return ExitCode::FAILURE;
+        }
+        if let Err(error) = gate.store.sync() {
+            tracing::error!(%error, "the last sync failed");
+            return ExitCode::FAILURE;
+        }
+        code
+    }
+}
+
+/// One line on standard output, for people and for scripts that wait for it.
+#[allow(clippy::print_stdout, reason = "this line is the command's output")]
+fn tell_ready(address: std::net::SocketAddr) {
+    println!("listening on http://{address}");
+}
+
+/// Resolves at SIGTERM or SIGINT.
+async fn told_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let interrupted = tokio::signal::ctrl_c();
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminated) => tokio::select! {
+            _ = terminated.recv() => {}
+            _ = interrupted => {}
+        },
+        Err(error) => {
+            tracing::error!(%error, "SIGTERM cannot be waited for");
+            interrupted.await.ok();
+        }
+    }
+}
+
+/// Sends every client away, each told another time to come back within the configured span.
+async fn drain(gate: &Arc<Gate>) {
+    gate.shed.drain();
+    let span = gate.limits.drain_ms;
+    let mut sent = 0_u32;
+    gate.hub.each(|socket| {
+        let Id(random) = socket.connection;
+        let spread = u32::from_be_bytes([random[0], random[1], random[2], random[3]]);
+        let mut closing = Closing::new(Code::ShuttingDown);
+        closing.after = 500 + if span == 0 { 0 } else { spread % span };
+        socket.close(&closing);
+        sent += 1;
+    });
+    tracing::info!(sockets = sent, "draining");
+    let empty = async {
+        while gate.sockets.load(std::sync::atomic::Ordering::Relaxed) > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_millis(u64::from(span)), empty).await.ok();
+}

@@ -1,0 +1,200 @@
+//! The data folder: whose it is, in which format, and that one process uses it.
+//!
+//! Promise: a folder that is not ours, of another format, or in use is refused before anything in
+//! it is touched; a crash while a folder is being made leaves one that the next start makes anew.
+//! `docs/storage.md` §1 has the files and the order in which they are written.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+const VERSION: &str = "VERSION";
+const LOCK: &str = "LOCK";
+const CREATING: &str = "CREATING";
+const STORE: &str = "store";
+/// What `VERSION` says in folders of this format.
+const FORMAT: &str = "highwater store 1\n";
+/// Marker that the engine keeps in its own folder from the end of its making on.
+const ENGINE_MARKER: &str = "version";
+
+/// The folder could not be opened. Nothing in it was changed, except where it was ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// There is something in it, and it is not ours.
+    #[error("{0} is no data folder of highwater but is not empty: name another or empty it")]
+    NotOurs(PathBuf),
+    /// It has another format.
+    #[error("{dir} says \"{found}\", this program knows \"{}\": use the program that made it, or restore a backup", FORMAT.trim_end())]
+    Version {
+        /// The folder.
+        dir: PathBuf,
+        /// What its file `VERSION` says.
+        found: String,
+    },
+    /// Another process uses it.
+    #[error("{0} is in use by another process: stop that one, or name another folder")]
+    InUse(PathBuf),
+    /// It cannot be written.
+    #[error("{dir} cannot be written ({problem}): check owner, mode and mount")]
+    NotWritable {
+        /// The folder.
+        dir: PathBuf,
+        /// What the system says.
+        problem: String,
+    },
+    /// The disk is full.
+    #[error("{0} has no room on its disk: make room, then start again")]
+    Full(PathBuf),
+    /// The system failed otherwise.
+    #[error("{dir} cannot be used ({problem}): check the path and the disk")]
+    Io {
+        /// The folder.
+        dir: PathBuf,
+        /// What the system says.
+        problem: String,
+    },
+    /// Files are missing, cut or altered.
+    #[error("{dir} is damaged ({problem}): restore a backup, or copy another node's store")]
+    Damaged {
+        /// The folder.
+        dir: PathBuf,
+        /// What was found.
+        problem: String,
+    },
+    /// Tables hold changes that the engine's log has lost: it was cut by something else than a
+    /// crash.
+    #[error(
+        "{dir} lost the end of its log: table {table} holds later changes. Restore a backup, or \
+         copy another node's store"
+    )]
+    TailLost {
+        /// The folder.
+        dir: PathBuf,
+        /// A table that is ahead.
+        table: String,
+    },
+}
+
+impl OpenError {
+    /// An error of the system, by its kind.
+    pub(super) fn system(dir: &Path, error: &io::Error) -> Self {
+        let dir = dir.to_owned();
+        let problem = error.to_string();
+        match error.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                Self::NotWritable { dir, problem }
+            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full(dir),
+            _ => Self::Io { dir, problem },
+        }
+    }
+}
+
+/// A folder that this process holds the lock of.
+#[derive(Debug)]
+pub(super) struct Folder {
+    dir: PathBuf,
+    fresh: bool,
+    /// Held for the lock on it, which goes with the process.
+    _lock: File,
+}
+
+impl Folder {
+    /// Makes or finds the folder, and locks it.
+    pub(super) fn open(dir: &Path) -> Result<Self, OpenError> {
+        let system = |error: io::Error| OpenError::system(dir, &error);
+        fs::create_dir_all(dir).map_err(system)?;
+        // Looked at before the lock is made, so that a folder of others gets no file of ours.
+        check(dir)?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join(LOCK));
+        let lock = lock.map_err(system)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => OpenError::InUse(dir.to_owned()),
+            TryLockError::Error(error) => OpenError::system(dir, &error),
+        })?;
+        // Looked at again: another process may have made it in between.
+        let fresh = !check(dir)?;
+        let folder = Self { dir: dir.to_owned(), fresh, _lock: lock };
+        if fresh {
+            folder.begin().map_err(system)?;
+        } else if !folder.store().join(ENGINE_MARKER).is_file() {
+            let problem = format!("{STORE}/{ENGINE_MARKER} is missing");
+            return Err(OpenError::Damaged { dir: folder.dir, problem });
+        }
+        Ok(folder)
+    }
+
+    /// Where the engine's files are.
+    pub(super) fn store(&self) -> PathBuf {
+        self.dir.join(STORE)
+    }
+
+    /// The folder.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whether it is being made.
+    pub(super) const fn fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// Marks that it is being made; what an earlier, broken attempt left goes.
+    fn begin(&self) -> io::Result<()> {
+        File::create(self.dir.join(CREATING))?.sync_all()?;
+        sync_folder(&self.dir)?;
+        match fs::remove_dir_all(self.store()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// It is made: from here on it is opened, never made anew.
+    pub(super) fn finish(&mut self) -> Result<(), OpenError> {
+        let write = || {
+            let beside = self.dir.join("VERSION.new");
+            let mut file = File::create(&beside)?;
+            file.write_all(FORMAT.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&beside, self.dir.join(VERSION))?;
+            sync_folder(&self.dir)?;
+            fs::remove_file(self.dir.join(CREATING))
+        };
+        write().map_err(|error| OpenError::system(&self.dir, &error))?;
+        self.fresh = false;
+        Ok(())
+    }
+}
+
+fn sync_folder(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Whether there is a folder of this format; false where one may be made.
+fn check(dir: &Path) -> Result<bool, OpenError> {
+    let system = |error: io::Error| OpenError::system(dir, &error);
+    match File::open(dir.join(VERSION)) {
+        Ok(file) => {
+            let mut found = Vec::new();
+            file.take(64).read_to_end(&mut found).map_err(system)?;
+            if found == FORMAT.as_bytes() {
+                return Ok(true);
+            }
+            let found = String::from_utf8_lossy(&found).trim_end().to_owned();
+            Err(OpenError::Version { dir: dir.to_owned(), found })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if dir.join(CREATING).exists() {
+                return Ok(false);
+            }
+            for entry in fs::read_dir(dir).map_err(system)? {
+                let name = entry.map_err(system)?.file_name();
+                if name != LOCK && name != "lost+found" {
+                    return Err(OpenError::NotOurs(dir.to_owned()));
+                }
+            }
+            Ok(false)
+        }
+        Err(error) => Err(system(error)),
+    }
+}

@@ -1,0 +1,252 @@
+//! The store: every table of the fold, the local journal and this folder's identities, on disk.
+//!
+//! Promise: a commit is one atom, durable before it is visible; after one that failed there is
+//! none. Reads are bounded by their arguments and never see a row that a crash can still take back
+//! (when commits are synced). What is trimmed goes when files are merged, never sooner than its
+//! trim is durable. `docs/storage.md` is the format. It knows no socket, no clock and no task:
+//! calls block, and belong on threads that may wait for a disk.
+
+mod folder;
+mod pressure;
+mod read;
+mod trim;
+mod write;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use fjall::config::CompressionPolicy;
+use fjall::{AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions};
+use serde::{Deserialize, Serialize};
+
+pub use folder::OpenError;
+pub use pressure::Pressure;
+pub use read::{LatestPage, Warm};
+pub use write::{Kept, StoreError};
+
+use crate::log::rows::{RowsError, Table, Writes};
+use crate::wire::{Id, codec};
+use folder::Folder;
+use trim::Watermarks;
+use write::Writing;
+
+/// Sizes and reserves. All in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Blocks of files kept in memory.
+    pub cache_bytes: u64,
+    /// What the busiest tables gather in memory before a file is written; others gather less.
+    /// Fixed when the folder is made.
+    pub memtable_bytes: u64,
+    /// What all tables together gather; over that the largest is written.
+    pub write_buffer_bytes: u64,
+    /// Below so much free disk nothing more is taken.
+    pub disk_reserve_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 64 << 20,
+            memtable_bytes: 16 << 20,
+            write_buffer_bytes: 64 << 20,
+            disk_reserve_bytes: 256 << 20,
+        }
+    }
+}
+
+/// The engine's own log is held to about this; it is what a start has to replay.
+const ENGINE_LOG_BYTES: u64 = 256 << 20;
+const JOURNAL: &str = "journal";
+const LOCAL: &str = "local";
+const IDENTITY: &[u8] = b"identity";
+
+/// Who this folder is; made with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Identity {
+    journal: Id,
+    node: Id,
+}
+
+/// A handle on the store; clones share it. The folder is free again when the last one is dropped.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+/// Fields are dropped in this order: the engine is closed before the folder's lock goes.
+struct Inner {
+    tables: Vec<Keyspace>,
+    journal: Keyspace,
+    local: Keyspace,
+    watermarks: Arc<Watermarks>,
+    identity: Identity,
+    options: Options,
+    writing: Mutex<Writing>,
+    db: Database,
+    folder: Folder,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The engine's settings hold the watermarks, and these a table of the engine.
+        self.watermarks.close();
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("dir", &self.0.folder.dir()).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the data folder, making it where there is none.
+    ///
+    /// # Errors
+    /// An [`OpenError`] that says what to do.
+    pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
+        let mut folder = Folder::open(dir)?;
+        let watermarks = Arc::new(Watermarks::default());
+        let failed = |error: fjall::Error| engine_error(dir, error);
+        let db = open_engine(&folder, &options, &watermarks)?;
+        let open = |name: &str, share: u64| {
+            let memtable = (options.memtable_bytes / share).max(1 << 20);
+            db.keyspace(name, || keyspace_options(name, memtable)).map_err(failed)
+        };
+        let tables: Result<Vec<_>, _> =
+            Table::ALL.iter().map(|table| open(table.name(), share(*table))).collect();
+        let (tables, journal, local) = (tables?, open(JOURNAL, 1)?, open(LOCAL, 4)?);
+        check_tail(dir, &tables, &journal, &local)?;
+        let identity = identify(&folder, &db, &local)?;
+        let writing = Writing::load(&local).map_err(|error| damaged(dir, &error))?;
+        if folder.fresh() {
+            folder.finish()?;
+        }
+        if let Some(logs) = tables.get(Table::Logs as usize) {
+            watermarks.open(logs.clone());
+        }
+        watermarks.synced_to(db.snapshot().seqno());
+        let writing = Mutex::new(writing);
+        let inner =
+            Inner { tables, journal, local, watermarks, identity, options, writing, db, folder };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// The data folder.
+    pub fn dir(&self) -> &Path {
+        self.0.folder.dir()
+    }
+
+    /// The journal that this folder's own engine keeps, by the id made with the folder.
+    pub fn journal_id(&self) -> Id {
+        self.0.identity.journal
+    }
+
+    /// The node that runs on this folder, by the id made with the folder.
+    pub fn node_id(&self) -> Id {
+        self.0.identity.node
+    }
+
+    /// The keyspace of a table.
+    fn table(&self, table: Table) -> Result<&Keyspace, RowsError> {
+        let missing = || RowsError::Storage(format!("the table {} is not open", table.name()));
+        self.0.tables.get(table as usize).ok_or_else(missing)
+    }
+}
+
+fn open_engine(
+    folder: &Folder,
+    options: &Options,
+    watermarks: &Arc<Watermarks>,
+) -> Result<Database, OpenError> {
+    let filters = Arc::clone(watermarks);
+    Database::builder(folder.store())
+        .cache_size(options.cache_bytes)
+        .max_journaling_size(ENGINE_LOG_BYTES)
+        .manual_journal_persist(true)
+        .with_compaction_filter_factories(Arc::new(move |name| trim::filter_for(name, &filters)))
+        .open()
+        .map_err(|error| engine_error(folder.dir(), error))
+}
+
+/// Tables that take most of the writing gather most before a file is written.
+const fn share(table: Table) -> u64 {
+    match table {
+        Table::Records | Table::Latest => 1,
+        Table::Logs | Table::Outcomes | Table::Connections | Table::Snapshots => 2,
+        _ => 4,
+    }
+}
+
+fn keyspace_options(name: &str, memtable: u64) -> KeyspaceCreateOptions {
+    let options = KeyspaceCreateOptions::default().max_memtable_size(memtable);
+    let bulky = [Table::Records, Table::Latest, Table::Snapshots].map(Table::name);
+    if name == JOURNAL || bulky.contains(&name) {
+        // Compressed from the first file on: a file that overlaps no other moves down as it is.
+        return options.data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4));
+    }
+    options
+}
+
+/// Every commit writes to `local`: so no table may hold a later change than it.
+fn check_tail(
+    dir: &Path,
+    tables: &[Keyspace],
+    journal: &Keyspace,
+    local: &Keyspace,
+) -> Result<(), OpenError> {
+    let last = local.tree.get_highest_seqno();
+    for table in tables.iter().chain([journal]) {
+        if table.tree.get_highest_seqno() > last {
+            let (dir, table) = (dir.to_owned(), table.name().to_string());
+            return Err(OpenError::TailLost { dir, table });
+        }
+    }
+    Ok(())
+}
+
+/// The identities of the folder, made now if it is new.
+fn identify(folder: &Folder, db: &Database, local: &Keyspace) -> Result<Identity, OpenError> {
+    let failed = |error: fjall::Error| engine_error(folder.dir(), error);
+    if folder.fresh() {
+        let identity = Identity { journal: Id(rand::random()), node: Id(rand::random()) };
+        let mut batch = db.batch().durability(Some(fjall::PersistMode::SyncAll));
+        batch.insert(local, IDENTITY, codec::to_bytes(&identity));
+        batch.commit().map_err(failed)?;
+        return Ok(identity);
+    }
+    let bytes = local.get(IDENTITY).map_err(failed)?;
+    let Some(bytes) = bytes else { return Err(damaged(folder.dir(), &"its identity is missing")) };
+    codec::from_bytes(LOCAL, &bytes).map_err(|error| damaged(folder.dir(), &error))
+}
+
+fn damaged(dir: &Path, problem: &dyn std::fmt::Display) -> OpenError {
+    OpenError::Damaged { dir: dir.to_owned(), problem: problem.to_string() }
+}
+
+/// An error of the engine at start: the system's, another holder of its lock, or damage.
+fn engine_error(dir: &Path, error: fjall::Error) -> OpenError {
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
+            match OpenError::system(dir, &error) {
+                // Files that are missing or end too soon are damage, not a fault of the system.
+                OpenError::Io { dir, problem } => OpenError::Damaged { dir, problem },
+                other => other,
+            }
+        }
+        fjall::Error::Locked => OpenError::InUse(dir.to_owned()),
+        other => damaged(dir, &other),
+    }
+}
+
+/// What the engine says, as the fold's readers know it.
+fn storage(error: fjall::Error) -> RowsError {
+    RowsError::Storage(error.to_string())
+}
+
+/// Bytes that a batch of writes holds, keys included.
+fn size_of(writes: &Writes) -> usize {
+    let rows =
+        writes.rows.iter().map(|((_, key), value)| key.len() + value.as_ref().map_or(0, Vec::len));
+    let records = writes.records.iter().map(|(_, _, value)| 16 + value.len());
+    rows.sum::<usize>() + records.sum::<usize>()
+}

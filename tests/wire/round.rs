@@ -1,0 +1,360 @@
+//! Whatever a frame holds, both encodings give it back; and bincode reads what we read.
+//!
+//! A failure prints the smallest frame found and its seed; `cargo test --test wire round` replays
+//! it from the file of seeds that proptest names.
+
+use bytes::Bytes;
+use highwater::wire::codec::{decode, from_bytes, message, to_bytes};
+use highwater::wire::*;
+use proptest::collection::vec;
+use proptest::option::of;
+use proptest::prelude::*;
+
+use crate::samples::STEPS;
+
+fn number() -> impl Strategy<Value = u64> + Clone {
+    prop_oneof![proptest::sample::select(STEPS), 0..=MAX_OFFSET]
+}
+
+fn small() -> impl Strategy<Value = u32> + Clone {
+    prop_oneof![0..=251u32, any::<u32>()]
+}
+
+fn id() -> impl Strategy<Value = Id> + Clone {
+    any::<[u8; 16]>().prop_map(Id)
+}
+
+fn place() -> impl Strategy<Value = Place> + Clone {
+    (number(), small()).prop_map(|(batch, index)| Place { batch, index })
+}
+
+fn text() -> impl Strategy<Value = String> + Clone {
+    prop_oneof!["\\PC{0,12}", any::<String>()]
+}
+
+fn payload() -> impl Strategy<Value = Payload> + Clone {
+    prop_oneof![
+        text().prop_map(Payload::text),
+        vec(any::<u8>(), 0..300).prop_map(|bytes| Payload::binary(Bytes::from(bytes))),
+    ]
+}
+
+fn code() -> impl Strategy<Value = Code> + Clone {
+    proptest::sample::select(Code::ALL)
+}
+
+/// A strategy for a structure from one for each of its fields.
+macro_rules! shape {
+    ($($function:ident -> $shape:ident { $($field:ident: $strategy:expr),* $(,)? })*) => {
+        $(fn $function() -> impl Strategy<Value = $shape> + Clone {
+            ($($strategy,)*).prop_map(|($($field,)*)| $shape { $($field,)* })
+        })*
+    };
+}
+
+/// A strategy for an enum without fields.
+macro_rules! one_of {
+    ($($function:ident -> $shape:ident { $($variant:ident)* })*) => {
+        $(fn $function() -> impl Strategy<Value = $shape> + Clone {
+            proptest::sample::select(&[$($shape::$variant),*][..])
+        })*
+    };
+}
+
+one_of! {
+    cloning -> Cloning { All Own None }
+    met -> Met { Fresh Resumed Cloned Restored Waiting }
+    reason -> Reason {
+        Detached Lag Retention RetainedBytes Slots NodeSlots Memory Asked Left NoSlot
+    }
+    rule -> SnapshotRule { None Latest Client }
+    ended -> Ended { Asked BackEnd Deleted Denied Overwritten }
+    gap_reason -> GapReason { Trimmed Removed }
+    reset_reason -> ResetReason { New Cloned Restored PastHead OtherLog Trimmed Asked }
+    level -> Level { Synced Replicated Memory }
+}
+
+fn start() -> impl Strategy<Value = Start> + Clone {
+    prop_oneof![
+        Just(Start::State),
+        Just(Start::Earliest),
+        Just(Start::End),
+        number().prop_map(Start::Offset),
+        Just(Start::Committed),
+    ]
+}
+
+fn target() -> impl Strategy<Value = Target> + Clone {
+    prop_oneof![number().prop_map(Target::Log), text().prop_map(Target::Name)]
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> + Clone {
+    prop_oneof![
+        (number(), number(), place(), level()).prop_map(|(log, offset, place, level)| {
+            Outcome::Stored { log, offset, place, level }
+        }),
+        refusal().prop_map(Outcome::Refused),
+    ]
+}
+
+shape! {
+    cursor -> Cursor { log: number(), next: number() }
+    open -> Open { name: text(), have: of(cursor()), start: start(), priority: any::<u8>() }
+    writer_at -> WriterAt { writer: id(), oldest: number() }
+    writer_mark -> WriterMark { writer: id(), mark: number() }
+    extension -> Extension { tag: small(), data: payload() }
+    record -> Record {
+        key: of(text()),
+        kind: of(text()),
+        event_time: of(number()),
+        headers: vec((text(), text()), 0..3),
+        extensions: vec(extension(), 0..2),
+        payload: of(payload()),
+    }
+    item -> Item {
+        seq: number(), prev: number(), to: target(), if_head: of(number()), record: record(),
+    }
+    origin -> Origin { user: text(), writer: id(), connection: id() }
+    delivered -> Delivered {
+        place: place(), time: number(), origin: small(), seq: number(), record: record(),
+    }
+    kept -> Kept { offset: number(), record: delivered() }
+    base_at -> BaseAt { rule: rule(), offset: number(), version: small() }
+    refusal -> Refusal { code: code(), message: text(), retry_after: small() }
+    answer -> Answer { seq: number(), outcome: outcome() }
+    limits -> Limits {
+        frame_bytes: small(), record_bytes: small(), window: small(), in_flight: small(),
+        subscriptions: small(),
+    }
+    hello -> Hello {
+        version: any::<u16>(),
+        capabilities: vec(text(), 0..3),
+        token: of(text()),
+        connection: id(),
+        device: of(id()),
+        client: text(),
+        visible: any::<bool>(),
+        cloning: cloning(),
+        writers: vec(writer_at(), 0..3),
+        open: vec(open(), 0..4),
+        window: small(),
+    }
+    subscribe -> Subscribe { request: small(), open: vec(open(), 0..4) }
+    unsubscribe -> Unsubscribe { request: small(), logs: vec(number(), 0..300) }
+    append -> Append { writer: id(), oldest: number(), items: vec(item(), 0..4) }
+    ack -> Ack { received: number(), cursors: vec(cursor(), 0..100) }
+    activate -> Activate { request: small(), cloning: cloning(), open: vec(open(), 0..3) }
+    seek -> Seek { request: small(), log: number(), to: start() }
+    put_snapshot -> PutSnapshot {
+        request: small(), log: number(), offset: number(), version: small(), part: small(),
+        last: any::<bool>(), data: payload(),
+    }
+    state -> State {
+        active: any::<bool>(), met: of(met()), reason: of(reason()), activate_after: small(),
+        generation: number(), source: of(id()),
+    }
+    subscribed -> Subscribed {
+        request: small(), name: text(), log: number(), priority: any::<u8>(), rule: rule(),
+        start: number(), head: number(), cursor: number(), complete: number(),
+        reset: any::<bool>(),
+    }
+    refused -> Refused { request: small(), name: of(text()), refusal: refusal() }
+    unsubscribed -> Unsubscribed { request: small(), log: number(), reason: ended() }
+    records -> Records {
+        log: number(), base: number(), origins: vec(origin(), 0..3),
+        records: vec(delivered(), 0..4),
+    }
+    gap -> Gap { log: number(), from: number(), to: number(), reason: gap_reason() }
+    reset -> Reset {
+        log: number(), reason: reset_reason(), base: of(base_at()), cursor: number(),
+        complete: number(),
+    }
+    base -> Base {
+        log: number(), offset: number(), part: small(), last: any::<bool>(), data: payload(),
+    }
+    base_records -> BaseRecords {
+        log: number(), offset: number(), last: any::<bool>(), complete: number(),
+        origins: vec(origin(), 0..3), records: vec(kept(), 0..4),
+    }
+    answers -> Answers { writer: id(), mark: number(), answers: vec(answer(), 0..5) }
+    snapshot_wanted -> SnapshotWanted { log: number(), at_least: number() }
+    bye -> Bye { code: code(), message: text(), reconnect: any::<bool>(), after: small() }
+}
+
+prop_compose! {
+    fn welcome()(
+        (version, ping_interval, limits) in (any::<u16>(), small(), limits()),
+        capabilities in vec(text(), 0..3),
+        (connection, source) in (id(), of(id())),
+        (user, token) in (text(), of(text())),
+        (met, place) in (met(), place()),
+        (generation, time, expires) in (number(), number(), number()),
+        writers in vec(writer_mark(), 0..3),
+    ) -> Welcome {
+        Welcome {
+            version, capabilities, connection, user, met, source, place, generation, time,
+            expires, ping_interval, limits, token, writers,
+        }
+    }
+}
+
+fn later() -> impl Strategy<Value = ClientFrame> {
+    (small(), 0..8usize).prop_map(|(request, which)| {
+        let body = Later { request };
+        [
+            ClientFrame::Signal,
+            ClientFrame::Broadcast,
+            ClientFrame::Call,
+            ClientFrame::Reply,
+            ClientFrame::SubscribePattern,
+            ClientFrame::Fetch,
+            ClientFrame::Transact,
+            ClientFrame::Lag,
+        ][which](body)
+    })
+}
+
+fn client() -> impl Strategy<Value = ClientFrame> {
+    use ClientFrame as F;
+    prop_oneof![
+        hello().prop_map(F::Hello),
+        subscribe().prop_map(F::Subscribe),
+        unsubscribe().prop_map(F::Unsubscribe),
+        append().prop_map(F::Append),
+        ack().prop_map(F::Ack),
+        any::<bool>().prop_map(|visible| F::Visible(Visible { visible })),
+        activate().prop_map(F::Activate),
+        text().prop_map(|token| F::Refresh(Refresh { token })),
+        any::<u64>().prop_map(|nonce| F::Ping(Ping { nonce })),
+        any::<u64>().prop_map(|nonce| F::Pong(Pong { nonce })),
+        seek().prop_map(F::Seek),
+        put_snapshot().prop_map(F::PutSnapshot),
+        id().prop_map(|writer| F::Retire(Retire { writer })),
+        any::<bool>().prop_map(|forget| F::Leave(Leave { forget })),
+        later(),
+    ]
+}
+
+fn server() -> impl Strategy<Value = ServerFrame> {
+    use ServerFrame as F;
+    prop_oneof![
+        welcome().prop_map(F::Welcome),
+        subscribed().prop_map(F::Subscribed),
+        refused().prop_map(F::Refused),
+        small().prop_map(|request| F::Done(Done { request })),
+        unsubscribed().prop_map(F::Unsubscribed),
+        records().prop_map(F::Records),
+        gap().prop_map(F::Gap),
+        reset().prop_map(F::Reset),
+        base().prop_map(F::Base),
+        base_records().prop_map(F::BaseRecords),
+        answers().prop_map(F::Answers),
+        state().prop_map(F::State),
+        snapshot_wanted().prop_map(F::SnapshotWanted),
+        number().prop_map(|expires| F::Refreshed(Refreshed { expires })),
+        bye().prop_map(F::Bye),
+    ]
+}
+
+/// Writes, reads, and looks at the size told beside the frame (§4.3).
+fn round<F: Frame + PartialEq + std::fmt::Debug>(frame: &F) {
+    for encoding in Encoding::ALL {
+        let bytes = message(frame, encoding);
+        let mut frames = decode::<F>(&bytes, encoding, MAX_FRAME_BYTES);
+        let (back, size) = frames.next().unwrap().unwrap();
+        assert_eq!(&back, frame);
+        assert!(frames.next().is_none());
+        let told = match encoding {
+            Encoding::Json => bytes.len() - 1,
+            Encoding::Bincode => {
+                let mut body = vec![];
+                frame.encode_body(encoding, &mut body);
+                body.len()
+            }
+        };
+        assert_eq!(size, told);
+        assert!(decode::<F>(&bytes, encoding, size).all(|frame| frame.is_ok()));
+        let refused = decode::<F>(&bytes, encoding, size - 1).next().unwrap();
+        assert!(matches!(refused, Err(FrameError::TooLarge { .. })));
+    }
+}
+
+/// Reads arbitrary bytes with our reader and with bincode's own: they agree, value for value.
+fn agree<T>(bytes: &[u8])
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
+{
+    let settings = bincode::config::standard().with_limit::<{ 64 << 20 }>();
+    let theirs = bincode::serde::decode_from_slice::<T, _>(bytes, settings);
+    match (from_bytes::<T>("it", bytes), theirs) {
+        (Ok(ours), Ok((theirs, _))) => {
+            assert_eq!(ours, theirs);
+            assert_eq!(from_bytes::<T>("it", &to_bytes(&ours)).unwrap(), ours);
+        }
+        (Err(_), Err(_)) => {}
+        (ours, theirs) => panic!("ours: {ours:?}, bincode's: {theirs:?}"),
+    }
+}
+
+fn agree_on_all(bytes: &[u8]) {
+    agree::<Hello>(bytes);
+    agree::<Append>(bytes);
+    agree::<Ack>(bytes);
+    agree::<Records>(bytes);
+    agree::<BaseRecords>(bytes);
+    agree::<Answers>(bytes);
+    agree::<Reset>(bytes);
+    agree::<State>(bytes);
+    agree::<Welcome>(bytes);
+    agree::<std::collections::BTreeMap<u64, (u16, Option<String>)>>(bytes);
+}
+
+proptest! {
+    #[test]
+    fn client_frames_come_back(frame in client()) {
+        round(&frame);
+    }
+
+    #[test]
+    fn server_frames_come_back(frame in server()) {
+        round(&frame);
+    }
+
+    #[test]
+    fn several_frames_share_a_message(frames in vec(server(), 0..6)) {
+        for encoding in Encoding::ALL {
+            let bytes: Vec<u8> = frames.iter().flat_map(|frame| message(frame, encoding)).collect();
+            let back = crate::vectors::all::<ServerFrame>(&bytes, encoding).unwrap();
+            prop_assert_eq!(&back, &frames);
+        }
+    }
+
+    #[test]
+    fn bincode_reads_random_bytes_alike(bytes in vec(prop_oneof![0..4u8, any::<u8>()], 0..200)) {
+        agree_on_all(&bytes);
+    }
+
+    #[test]
+    fn bincode_reads_broken_frames_alike(
+        frame in prop_oneof![
+            client().prop_map(|frame| body(&frame)),
+            server().prop_map(|frame| body(&frame)),
+        ],
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let mut bytes = frame;
+        agree_on_all(&bytes);
+        if !bytes.is_empty() {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            agree_on_all(&bytes);
+        }
+    }
+}
+
+fn body<F: Frame>(frame: &F) -> Vec<u8> {
+    let mut body = vec![];
+    frame.encode_body(Encoding::Bincode, &mut body);
+    body
+}
