@@ -242,9 +242,9 @@ export const union = <S extends Variants>(variants: S): Type<Union<S>> => {
   return {
     put: (out, value) => {
       const bare = typeof value === 'string';
-      const name = bare ? value : Object.keys(value)[0]!;
+      const [name = '', more] = bare ? [value] : Object.keys(value);
       const type = Object.hasOwn(variants, name) ? variants[name] : undefined;
-      if (type === undefined || !type !== bare) return fail(`one of ${names}`);
+      if (more || type === undefined || !type !== bare) return fail(`one of ${names}`);
       out.varint(names.indexOf(name));
       if (type) type.put(out, (value as any)[name]);
     },

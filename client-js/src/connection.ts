@@ -313,8 +313,7 @@ export class Connection {
   /** The socket ended, with its close code if there was one. */
   closed(now: number, number = 0, reason = ''): void {
     if (number < 4000) {
-      const message = number ? `the socket closed with ${number} ${reason}` : 'the socket was lost';
-      return this.#lost(now, new HighwaterError('lost', message));
+      return this.#lost(now, new HighwaterError('lost', reason || `the socket closed (${number})`));
     }
     // The last frame was lost, and with it the word on coming back: come back.
     const code = codeName(number - 4000);

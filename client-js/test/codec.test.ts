@@ -26,9 +26,9 @@ interface Odd {
 }
 
 // From the build folder of a bundled test to the root of the repository.
-const folder = [new URL('../../tests/vectors/', import.meta.url)].find((url) => existsSync(url));
+const folder = new URL('../../tests/vectors/', import.meta.url);
 const vectors = <T>(file: string): T[] => JSON.parse(readFileSync(new URL(file, folder), 'utf8')) as T[];
-const skip = folder ? false : 'there is no ../tests/vectors in this checkout';
+const skip = existsSync(folder) ? false : 'there is no ../tests/vectors in this checkout';
 const bytes = (hex: string): Uint8Array => Uint8Array.from(hex.match(/../g) ?? [], (pair) => parseInt(pair, 16));
 const hex = (input: string | Uint8Array): string => Buffer.from(input as Uint8Array).toString('hex');
 
@@ -53,12 +53,16 @@ test('golden vectors: both encodings, both directions, byte for byte', { skip },
   assert.ok(checked > 30, `only ${checked} vectors`);
 });
 
-/** What this client reads more kindly than a server must: JSON of its own server. */
-const KINDER = /twice|not base64|surrogate|nested|absent|missing|default|upper case/i;
+/** What a server refuses and this client reads. */
+const KINDER = [
+  '64 bits where 32 are the most', // in a kind numbered for later, which is skipped here
+  'code that does not exist', // kept as `code_<number>` and treated by its range
+  'a member given twice', 'a fraction', 'an exponent', 'a lone surrogate', // as JSON.parse does
+];
 
 test('odd input: read as told, or refused', { skip }, () => {
   const known = new Map(
-    [...vectors<Vector>('client.json'), ...vectors<Vector>('server.json')].map((vector) => [vector.name, vector]),
+    [...vectors<Vector>('client.json'), ...vectors<Vector>('server.json')].map((vector) => [`${vector.table} ${vector.name}`, vector]),
   );
   const kinder: string[] = [];
   for (const { name, table, encoding, input, reads_as } of vectors<Odd>('odd.json')) {
@@ -75,21 +79,14 @@ test('odd input: read as told, or refused', { skip }, () => {
       continue;
     }
     const wanted = reads_as
-      .map((of) => known.get(of)!)
+      .map((of) => known.get(`${table} ${of}`)!)
       .filter(({ frame }) => tables[table]![frame])
       .map(({ hex }) => decode(tables[table]!, bytes(hex))[0]!.frame);
-    if (encoding === 'json' && KINDER.test(name)) {
-      // Members that a client may leave out are a server's to fill in.
-      try {
-        assert.deepEqual(read(), wanted, name);
-      } catch {
-        kinder.push(name);
-      }
-      continue;
-    }
+    // Members that a client may leave out are a server's to fill in.
+    if (/^(defaults of (hello|ack|open)|options may be null)$/.test(name)) continue;
     assert.deepEqual(read(), wanted, name);
   }
-  assert.deepEqual(kinder, []);
+  assert.deepEqual(kinder, KINDER);
 });
 
 test('integers: every width at its edges, and nothing past 2^53-1', () => {
