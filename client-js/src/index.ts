@@ -194,7 +194,7 @@ export class Client extends Emitter<ClientEvents> {
      */
     info: (): Partial<Welcome> & { received: number; acked: number; pending: number } => {
       const { welcome, received, acked, writer } = this.#core;
-      return { ...welcome, received, acked, pending: writer.pending.length };
+      return { ...welcome, token: undefined, received, acked, pending: writer.pending.length };
     },
   };
 
