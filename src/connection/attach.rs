@@ -397,6 +397,7 @@ impl Connections {
         io: &Io<'_>,
     ) -> Result<Vec<(String, Refusal)>, RowsError> {
         let mut refused = Vec::new();
+        let mut named = BTreeSet::new();
         for open in ask.open {
             if !ask.read.iter().any(|pattern| pattern.matches(&open.name)) {
                 refused.push((open.name.clone(), Code::Denied.into()));
@@ -412,7 +413,13 @@ impl Connections {
             }
             match logs.resolve(&Target::Name(open.name.clone()), ask.time, io)? {
                 Ok(log) => {
-                    let want = wanted(open.have, open.start, open.priority, known, ask, log);
+                    let mut want = wanted(open.have, open.start, open.priority, known, ask, log);
+                    if !named.insert(log)
+                        && let Some(first) = wants.get(&log)
+                    {
+                        // Named twice: only the priority is taken from the later one.
+                        want = Wanted { priority: open.priority, ..*first };
+                    }
                     wants.insert(log, want);
                 }
                 Err(refusal) if refusal.code == Code::NoLog => {
@@ -483,10 +490,19 @@ impl Connections {
             self.end_gone(&mut row, id, logs, io)?;
         }
         let because = ResetReason::New;
-        let asks = Ask { open: &ask.open, read: &ask.read, because, time, held: &row.subs };
+        let (mut again, mut new) = (Vec::new(), Vec::new());
+        for open in &ask.open {
+            let held = logs.find(&open.name, io)?.filter(|log| row.sub(*log).is_some());
+            match held.filter(|_| ask.read.iter().any(|pattern| pattern.matches(&open.name))) {
+                Some(log) => again.push((log, open.priority)),
+                None => new.push(open.clone()),
+            }
+        }
+        let asks = Ask { open: &new, read: &ask.read, because, time, held: &row.subs };
         let mut wants = BTreeMap::new();
         let refused = self.name_logs(&asks, &row.subs, &mut wants, logs, io)?;
-        let opened = self.add_subs(id, &wants, logs, io)?;
+        let mut opened = self.add_subs(id, &wants, logs, io)?;
+        opened.extend(self.keep_subs(id, &again, logs, io)?);
         Ok(Ok((row.generation, (opened, refused))))
     }
 
@@ -509,6 +525,33 @@ impl Connections {
             row.subs.retain(|sub| !gone.contains(&sub.log));
         }
         Ok(())
+    }
+
+    /// Subscriptions that are asked for again: they stay, with another priority.
+    fn keep_subs(
+        &mut self,
+        id: Id,
+        again: &[(u64, u8)],
+        logs: &mut Logs,
+        io: &Io<'_>,
+    ) -> Result<Vec<Opened>, RowsError> {
+        let mut kept = Vec::with_capacity(again.len());
+        for (log, priority) in again {
+            let row = self.rows.change(&id, io)?;
+            let Some(sub) = row.and_then(|row| row.sub_mut(*log)) else { continue };
+            sub.priority = *priority;
+            let next = sub.cursor;
+            let Some(row) = logs.row(*log, io)? else { continue };
+            let want = Wanted {
+                have: None,
+                start: Start::Offset(next.min(row.head)),
+                committed: None,
+                priority: *priority,
+                because: ResetReason::New,
+            };
+            kept.push(Opened { again: true, gap: None, ..open(*log, row, &want) });
+        }
+        Ok(kept)
     }
 
     /// Like `set_subs`, but what was there stays.
