@@ -119,6 +119,8 @@ pub(super) struct Inner {
     /// Delivery is held: the token ended, or was revoked.
     pub held: bool,
     pub closing: bool,
+    /// The client said it leaves.
+    pub leaving: bool,
     /// Logs that were announced before it became inactive.
     pub announced: Vec<u64>,
     /// Whether the client was told that its token has ended.
@@ -214,6 +216,7 @@ impl Socket {
             active: false,
             held: false,
             closing: false,
+            leaving: false,
             announced: Vec::new(),
             told_expired: false,
             activate_at: 0,
@@ -296,7 +299,7 @@ impl Socket {
 
     /// Like [`Socket::send`], for who holds the lock.
     pub(super) fn send_now(&self, inner: &mut Inner, frames: &[ServerFrame]) {
-        if !inner.closing {
+        if !inner.closing && !inner.leaving {
             let message = control(frames, self.encoding);
             let wrote = inner.way.reply(message, &*self.tcp);
             self.after(inner, wrote);
@@ -327,6 +330,10 @@ impl Socket {
         let reconnect = matches!(code.class(), Class::Reconnect | Class::Transient);
         let number = 4000 + code.number();
         let mut inner = self.lock();
+        if inner.leaving {
+            drop(inner);
+            return self.close_quietly();
+        }
         if inner.closing {
             return;
         }
@@ -415,6 +422,11 @@ impl Socket {
     pub fn take_last(&self) -> (u64, Vec<Cursor>) {
         let mut inner = self.lock();
         (inner.generation, std::mem::take(&mut inner.last))
+    }
+
+    /// The client said it leaves: nothing more is told or delivered.
+    pub fn set_leaving(&self, leaving: bool) {
+        self.lock().leaving = leaving;
     }
 
     /// Closes without a word of its own: the client said it leaves.
@@ -521,7 +533,8 @@ impl Inner {
     /// Whether delivery is allowed at this moment: promise 11.
     pub(super) fn readable(&self, now: u64) -> bool {
         let expires = self.grants.expires();
-        self.active && !self.held && !self.closing && (expires == 0 || now < expires)
+        let going = self.closing || self.leaving;
+        self.active && !self.held && !going && (expires == 0 || now < expires)
     }
 
     /// Whether the window has room; an empty one takes a frame of any size.
@@ -538,7 +551,7 @@ impl Inner {
     pub(super) fn wants_pump(&self) -> bool {
         let reads = !self.announce.is_empty() || (!self.behind.is_empty() && self.open());
         let work = !self.due.is_empty() || (reads && !self.held);
-        work && !self.way.busy() && !self.closing
+        work && !self.way.busy() && !self.closing && !self.leaving
     }
 
     /// A live subscription has to be read on from its cursor.

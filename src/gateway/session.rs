@@ -269,11 +269,10 @@ fn unreadable(error: &codec::FrameError) -> Closing {
 }
 
 fn broken(error: &tungstenite::Error) -> Closing {
-    let code = match error {
-        tungstenite::Error::Capacity(_) => Code::FrameTooLarge,
-        _ => Code::BadFrame,
-    };
-    Closing { code, message: error.to_string(), after: 0 }
+    match error {
+        tungstenite::Error::Capacity(_) => Closing::new(Code::FrameTooLarge),
+        _ => Closing { code: Code::BadFrame, message: error.to_string(), after: 0 },
+    }
 }
 
 /// Attaches the client, then reads and writes until one side goes; then detaches it.
