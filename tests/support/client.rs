@@ -373,15 +373,23 @@ impl Client {
         let early = matches!(frame, ServerFrame::Welcome(_) | ServerFrame::Bye(_));
         assert!(!first || early, "welcome comes first: {frame:?}");
         self.order.push(highwater::wire::Frame::name(&frame));
+        let about = match &frame {
+            ServerFrame::Subscribed(told) => Some(told.log),
+            ServerFrame::Reset(told) => Some(told.log),
+            ServerFrame::Gap(told) => Some(told.log),
+            ServerFrame::Base(told) => Some(told.log),
+            ServerFrame::BaseRecords(told) => Some(told.log),
+            ServerFrame::Records(told) => Some(told.log),
+            _ => None,
+        };
         match frame {
             ServerFrame::Welcome(welcome) => self.welcomed(welcome),
             ServerFrame::Subscribed(told) => {
-                let rival = self.logs.values().find(|held| held.open && held.name == told.name);
-                assert!(rival.is_none_or(|held| held.log == told.log), "one log of a name");
                 if let Some(held) = self.logs.get_mut(&told.log) {
                     held.subscribed(&told);
                 } else {
-                    self.logs.retain(|_, held| held.name != told.name);
+                    let rival = self.logs.extract_if(.., |_, held| held.name == told.name).next();
+                    assert!(rival.is_none_or(|held| !held.1.open), "one log of a name");
                     let mut held = Held::new(&told);
                     held.open = false;
                     held.subscribed(&told);
@@ -431,7 +439,9 @@ impl Client {
             }
             other => self.noted(other),
         }
-        self.note_shown();
+        if let Some(log) = about {
+            self.note_shown(log);
+        }
     }
 
     fn noted(&mut self, frame: ServerFrame) {
@@ -476,8 +486,8 @@ impl Client {
     }
 
     /// What is shown never goes backwards (promise 8).
-    fn note_shown(&mut self) {
-        for held in self.logs.values().filter(|held| held.open && held.shown()) {
+    fn note_shown(&mut self, log: u64) {
+        if let Some(held) = self.logs.get(&log).filter(|held| held.open && held.shown()) {
             let before = self.shown.entry(held.log).or_default();
             assert!(held.cursor >= *before, "{} went back from {before}", held.name);
             *before = held.cursor;
