@@ -88,7 +88,10 @@ fn a_list_that_names_one_log_many_times_is_as_one() {
     let mut world = World::new();
     let log = world.grow("a", 3);
     world.attach(client("ann", id(1)));
-    assert_eq!(world.subscribe(1, vec![open("a", Start::End); 5_000]).len(), 1);
+    let (opened, refused) =
+        world.subscribe_as(1, vec![open("a", Start::End); 5_000], vec![Pattern::all()]);
+    // As many as it may have subscriptions are looked at.
+    assert_eq!((opened.len(), refused.len()), (1, 5_000 - 8));
     world.commit(1, log, 3);
     let (connection, generation) = (id(1), Some(1));
     let logs = vec![log; 100_000];
@@ -130,6 +133,31 @@ fn promise_10_asking_for_a_slot_in_vain_is_cheap() {
     let (reads, reply) = reads(&mut world, Command::Activate { ask, cloning: Cloning::All });
     assert!(matches!(reply, Reply::Refused(why) if why.code == Code::Slots));
     assert!(reads <= 10, "{reads} reads");
+}
+
+/// Part of promise 10: a list as long as a frame holds is not looked up name by name.
+#[test]
+fn promise_10_a_long_list_of_logs_is_cut() {
+    let mut world = World::new();
+    world.attach(client("ann", id(1)));
+    let names: Vec<String> = (0..2_000).map(|n| format!("log/{n}")).collect();
+    let all: Vec<_> = names.iter().map(|name| open(name, Start::State)).collect();
+    let (connection, generation, read) = (id(1), Some(1), vec![Pattern::all()]);
+    let ask = Command::Subscribe(Subscribe { connection, generation, open: all, read });
+    let (reads, reply) = reads(&mut world, ask);
+    let Reply::Subscribed(_, opened, refused) = reply else { panic!("{reply:?}") };
+    assert_eq!((opened.len(), refused.len()), (8, 1_992));
+    assert!(reads <= 40, "{reads} reads");
+}
+
+#[test]
+fn promise_10_writers_asked_after_are_few() {
+    let mut world = World::new();
+    let at = highwater::wire::WriterAt { writer: id(7), oldest: 1 };
+    let writers = vec![at; highwater::connection::MAX_WRITERS + 1];
+    let ask = Attach { writers, ..client("ann", id(1)) };
+    assert_eq!(world.refused(Command::Attach(ask)), Code::BadRequest);
+    assert_eq!(world.state(), []);
 }
 
 /// A budget that a configuration sets too high would make rows that cannot be read back.
