@@ -323,7 +323,7 @@ impl Run {
             self.sent.push(batch);
         }
         // What is told is judged at each step; all rows are read at some.
-        if self.batch % 4 == 0 {
+        if self.batch.is_multiple_of(4) {
             self.check();
         }
         if self.random.one_in(15) {
