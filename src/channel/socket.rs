@@ -17,8 +17,8 @@ use super::way::{Way, Wrote};
 use crate::connection::Opened;
 use crate::wire::{Answer, Bye, Class, Code, Cursor, Encoding, Id, Refusal, ServerFrame};
 
-/// What a token lets a socket read, checked at each delivery.
-pub trait Readable: Send + Sync + std::fmt::Debug {
+/// What a token lets a socket read, checked at each delivery. `Any`: whoever made it knows more.
+pub trait Readable: Send + Sync + std::fmt::Debug + std::any::Any {
     /// Whether records of the log of that name may be delivered.
     fn may_read(&self, name: &str) -> bool;
     /// When that ends, milliseconds since 1970; 0: never.
@@ -400,6 +400,11 @@ impl Socket {
     /// The name of a log it is subscribed to.
     pub fn name_of(&self, log: u64) -> Option<String> {
         self.lock().subs.get(&log).map(|sub| sub.watch.name.clone())
+    }
+
+    /// The grants in force.
+    pub fn grants(&self) -> Arc<dyn Readable> {
+        Arc::clone(&self.lock().grants)
     }
 
     /// New grants are in force: logs that they do not cover, to be unsubscribed.
