@@ -65,7 +65,6 @@ pub struct Node {
     dispatcher: JoinHandle<()>,
     pumps: Pumps,
     stopped: oneshot::Receiver<Stopped>,
-    incarnation: u64,
 }
 
 fn clock() -> Clock {
@@ -198,13 +197,14 @@ impl Node {
             dev: config.server.dev,
             clock,
             node,
+            incarnation,
             shed: Shed::default(),
             sockets: Default::default(),
             greeting: Default::default(),
             requests: Default::default(),
         });
         let keeper = Keeper::start(&gate);
-        Ok(Self { gate, accepting, keeper, committer, dispatcher, pumps, stopped, incarnation })
+        Ok(Self { gate, accepting, keeper, committer, dispatcher, pumps, stopped })
     }
 }
 
@@ -226,8 +226,7 @@ impl Node {
 
     /// Serves until `until` resolves, then drains; or until something that promises rest on fails.
     pub async fn serve(self, until: impl Future<Output = ()>) -> ExitCode {
-        let Self { gate, accepting, keeper, committer, dispatcher, pumps, stopped, incarnation } =
-            self;
+        let Self { gate, accepting, keeper, committer, dispatcher, pumps, stopped } = self;
         if gate.dev {
             tracing::warn!(
                 "DEVELOPMENT MODE: every client is believed and may do everything. Loopback only."
@@ -249,7 +248,7 @@ impl Node {
         };
         serving.abort();
         keeper.stop();
-        let down = Command::NodeDown { node: gate.node, incarnation };
+        let down = Command::NodeDown { node: gate.node, incarnation: gate.incarnation };
         // A node that cannot say so any more is found out by its next start.
         gate.ask(down, 64).await.ok();
         gate.inbox.close();
