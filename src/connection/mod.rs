@@ -188,7 +188,7 @@ impl Connections {
         id: Id,
         reason: Reason,
         time: u64,
-        io: &mut Io<'_>,
+        io: &Io<'_>,
         events: &mut Vec<Event>,
     ) -> Result<bool, RowsError> {
         if !self.rows.get(&id, io)?.is_some_and(ConnectionRow::active) {

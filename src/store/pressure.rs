@@ -51,7 +51,7 @@ impl Store {
     /// # Errors
     /// When the disk cannot be asked.
     pub fn pressure(&self) -> Result<Pressure, OpenError> {
-        let Store(inner) = self;
+        let Self(inner) = self;
         let dir = inner.folder.dir();
         let disk = rustix::fs::statvfs(dir)
             .map_err(|error| OpenError::system(dir, &std::io::Error::from(error)))?;
