@@ -164,7 +164,7 @@ impl Dispatcher {
                 Effect::Appended((log, offset, stored)) => self.appended(log, offset, stored),
             }
         }
-        self.hub.tell(applied.batch);
+        self.hub.tell(applied.batch, applied.active);
     }
 
     fn appended(&mut self, log: u64, offset: u64, stored: Arc<Stored>) {

@@ -74,6 +74,7 @@ pub struct Hub {
     waiters: DashMap<u64, Arc<Notify>>,
     /// Highest batch told; what a read may wait for.
     told: tokio::sync::watch::Sender<u64>,
+    active: AtomicU64,
     pub(super) delivered: AtomicU64,
     pub(super) frames: AtomicU64,
 }
@@ -111,6 +112,7 @@ impl Hub {
             moved: Mutex::default(),
             waiters: DashMap::new(),
             told: tokio::sync::watch::channel(0).0,
+            active: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             frames: AtomicU64::new(0),
         })
@@ -149,7 +151,13 @@ impl Hub {
         self.told.subscribe()
     }
 
-    pub(super) fn tell(&self, batch: u64) {
+    /// Slots given out, as of the last batch told.
+    pub fn active(&self) -> u64 {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn tell(&self, batch: u64, active: u64) {
+        self.active.store(active, Ordering::Relaxed);
         self.told.send_replace(batch);
     }
 

@@ -96,11 +96,14 @@ pub(super) struct Inner {
     pub sent: u64,
     pub received: u64,
     pub window: u64,
+    pub reply_share: usize,
     pub generation: u64,
     pub active: bool,
     /// Delivery is held: the token ended, or was revoked.
     pub held: bool,
     pub closing: bool,
+    /// The kernel took nothing of a delivery: nothing is offered until the socket is writable.
+    pub blocked: bool,
     /// Whether the client was told that its token has ended.
     pub told_expired: bool,
     /// Before this, on the node's clock, it may not ask to be activated.
@@ -165,7 +168,9 @@ pub(super) enum Offered {
 }
 
 impl Socket {
-    /// A socket whose client has said Hello.
+    /// A socket whose client has said Hello. `window` bounds unacknowledged deliveries,
+    /// `reply_share` the replies that may wait before its input is left unread; both in bytes.
+    #[allow(clippy::too_many_arguments, reason = "made in one place")]
     pub fn new(
         number: u64,
         connection: Id,
@@ -174,6 +179,7 @@ impl Socket {
         tcp: Arc<TcpStream>,
         grants: Arc<dyn Readable>,
         window: u64,
+        reply_share: usize,
     ) -> Arc<Self> {
         let inner = Inner {
             way: Way::default(),
@@ -185,10 +191,12 @@ impl Socket {
             sent: 0,
             received: 0,
             window,
+            reply_share,
             generation: 0,
             active: false,
             held: false,
             closing: false,
+            blocked: false,
             told_expired: false,
             activate_at: 0,
             last: Vec::new(),
@@ -245,7 +253,8 @@ impl Socket {
 
     /// Whether replies have filled their share: input is left unread until they drain.
     pub fn full(&self) -> bool {
-        self.lock().way.full()
+        let inner = self.lock();
+        inner.way.waiting() > inner.reply_share
     }
 
     /// Sends frames in order behind what waits.
@@ -298,9 +307,10 @@ impl Socket {
         self.wake();
     }
 
-    /// Writes what waits: true when the way is free again.
+    /// The socket is writable: writes what waits; true when the way is free again.
     pub fn flush(&self) -> bool {
         let mut inner = self.lock();
+        inner.blocked = false;
         match inner.way.flush(&*self.tcp) {
             Wrote::All => true,
             Wrote::Waits | Wrote::Nothing => false,
@@ -311,9 +321,15 @@ impl Socket {
         }
     }
 
-    /// Whether something waits to be written.
+    /// Bytes that wait to be written.
+    pub fn waiting(&self) -> usize {
+        self.lock().way.waiting()
+    }
+
+    /// Whether something waits for the socket to be writable.
     pub fn waits(&self) -> bool {
-        self.lock().way.busy()
+        let inner = self.lock();
+        inner.way.busy() || inner.blocked
     }
 
     /// Whether a pump has something to do that the way and the window allow.
@@ -449,6 +465,7 @@ impl Socket {
                 if wrote == Wrote::All { Offered::Sent } else { Offered::Waits }
             }
             Wrote::Nothing => {
+                inner.blocked = true;
                 inner.fall_behind(log);
                 Offered::Waits
             }
@@ -461,10 +478,12 @@ impl Socket {
 }
 
 impl Inner {
-    /// Whether delivery is allowed at this moment: promise 11.
-    pub(super) fn readable(&self, now: u64) -> bool {
+    /// Whether delivery is allowed at this moment: promise 11. A token that has ended holds it
+    /// until there are new grants.
+    pub(super) fn readable(&mut self, now: u64) -> bool {
         let expires = self.grants.expires();
-        self.active && !self.held && !self.closing && (expires == 0 || now < expires)
+        self.held |= expires != 0 && now >= expires;
+        self.active && !self.held && !self.closing
     }
 
     /// Whether the window has room; an empty one takes a frame of any size.
@@ -478,9 +497,9 @@ impl Inner {
     }
 
     pub(super) fn wants_pump(&self) -> bool {
-        let told = self.due.is_empty() && self.announce.is_empty();
-        let work = !told || (!self.behind.is_empty() && self.open());
-        work && !self.held && !self.way.busy() && !self.closing
+        let catch_up = !self.announce.is_empty() || (!self.behind.is_empty() && self.open());
+        let work = !self.due.is_empty() || (catch_up && !self.held);
+        work && !self.blocked && !self.way.busy() && !self.closing
     }
 
     /// A live subscription has to be read on from its cursor.

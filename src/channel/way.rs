@@ -8,9 +8,8 @@ use std::io;
 
 use bytes::{Buf, Bytes};
 
-/// Replies that may wait before the socket's input is left unread.
-pub const REPLY_SHARE: usize = 64 << 10;
-/// Replies that may wait at all: what was already asked for may still add to the share.
+/// Replies that may wait at all: what was already asked for may still add to the share at which
+/// the socket's input is left unread.
 pub const REPLY_MOST: usize = 4 << 20;
 
 /// What a write came to.
@@ -57,11 +56,6 @@ impl Way {
     /// Bytes that wait.
     pub const fn waiting(&self) -> usize {
         self.bytes
-    }
-
-    /// Whether replies have filled their share.
-    pub const fn full(&self) -> bool {
-        self.bytes > REPLY_SHARE
     }
 
     /// Writes a reply, or lets it wait behind what waits.

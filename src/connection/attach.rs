@@ -5,12 +5,13 @@
 //! journal: the source's subscriptions as far as the clone's own grants allow, and what the client
 //! has open besides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::open::{Opened, Wanted, open};
 use super::row::{ActiveOne, Attachment, ConnectionRow, Sub};
+use super::slots::Newcomer;
 use super::{Connections, Decided, Event, user_key};
 use crate::log::rows::{Cache, Io, Key, RowsError, Table};
 use crate::log::{Logs, Moment, Writer};
@@ -129,11 +130,13 @@ impl Connections {
         let was_active = known.as_ref().is_some_and(ConnectionRow::active);
         let place = at.place();
         let generation = self.renew(ask, known, node, at.time, io, events)?;
-        let (id, visible) = (ask.connection, ask.visible);
+        let id = ask.connection;
         let became = if was_active {
             Some((Met::Resumed, None))
         } else {
-            self.activate(id, &ask.user, ask.device, ask.cloning, visible, at, logs, io, events)?
+            let want = ActiveOne { connection: id, device: ask.device };
+            let new = Newcomer { want, user: &ask.user, visible: ask.visible };
+            self.activate(&new, ask.cloning, at.time, logs, io, events)?
         };
         let mut attached = Attached {
             connection: id,
@@ -164,6 +167,7 @@ impl Connections {
         &mut self,
         ask: &Subscribe,
         cloning: Cloning,
+        node: Attachment,
         at: &mut Moment,
         logs: &mut Logs,
         io: &mut Io<'_>,
@@ -175,13 +179,21 @@ impl Connections {
                 let message = "the connection is active already";
                 return Ok(Err(Refusal::because(Code::BadRequest, message)));
             }
+            // Only a socket may hold a channel, and only one that this node has.
+            Ok(row) if row.attached != Some(node) => return Ok(Err(Code::Stale.into())),
             Ok(row) => row.clone(),
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let became =
-            self.activate(id, &row.user, row.device, cloning, row.visible, at, logs, io, events)?;
+        let ready = row.since.saturating_add(u64::from(self.budgets.activate_after_ms));
+        if at.time < ready {
+            let wait = u32::try_from(ready - at.time).unwrap_or(u32::MAX);
+            return Ok(Err(Refusal::new(Code::Slots).after(wait)));
+        }
+        let want = ActiveOne { connection: id, device: row.device };
+        let new = Newcomer { want, user: &row.user, visible: row.visible };
+        let became = self.activate(&new, cloning, at.time, logs, io, events)?;
         let Some((met, source)) = became else {
-            return Ok(Err(Refusal::new(Code::Slots).after(self.budgets.activate_after)));
+            return Ok(Err(Refusal::new(Code::Slots).after(self.budgets.activate_after_ms)));
         };
         let generation = row.generation + 1;
         if let Some(row) = self.rows.change(&id, io)? {
@@ -260,6 +272,7 @@ impl Connections {
             client: String::new(),
             inactive: Some(Reason::NoSlot),
             generation: 0,
+            joined: 0,
             attached: None,
             visible: ask.visible,
             since: time,
@@ -269,10 +282,16 @@ impl Connections {
         });
         row.generation += 1;
         let generation = row.generation;
-        if let Some(was) = row.attached.filter(|was| self.runs(*was)) {
+        if let Some(was) = row.attached.filter(|was| self.may_hold(*was)) {
             events.push(Event::Fenced { connection: id, was, generation });
         }
         row.attached = Some(node);
+        row.joined = generation;
+        if row.inactive.is_some() {
+            // Unless it gets a slot; and its device holds none of its slots to count yet.
+            row.inactive = Some(Reason::NoSlot);
+            row.device = ask.device;
+        }
         row.visible = ask.visible;
         row.client.clone_from(&ask.client);
         row.since = time;
@@ -290,32 +309,27 @@ impl Connections {
     }
 
     /// Makes an inactive connection active, if a slot can be had: how, and from whom.
-    #[allow(clippy::too_many_arguments, reason = "the parts of the fold are handed in one by one")]
     fn activate(
         &mut self,
-        id: Id,
-        user: &str,
-        device: Option<Id>,
+        new: &Newcomer<'_>,
         cloning: Cloning,
-        visible: bool,
-        at: &mut Moment,
+        time: u64,
         logs: &mut Logs,
         io: &mut Io<'_>,
         events: &mut Vec<Event>,
     ) -> Result<Option<(Met, Option<Id>)>, RowsError> {
+        let id = new.want.connection;
         // The source is chosen before a slot is taken: it may be the one that has to give it.
         let source = match cloning {
             Cloning::None => None,
-            Cloning::All | Cloning::Own => self.source(user, id, io)?,
+            Cloning::All | Cloning::Own => self.source(new.user, id, io)?,
         };
-        let want = ActiveOne { connection: id, device };
-        if !self.take_slot(want, user, visible, at, logs, io, events)? {
+        if !self.take_slot(new, time, logs, io, events)? {
             return Ok(None);
         }
         if let Some(row) = self.rows.change(&id, io)? {
             row.inactive = None;
-            row.device = device;
-            row.since = at.time;
+            row.since = time;
         }
         Ok(Some(if source.is_some() { (Met::Cloned, source) } else { (Met::Restored, None) }))
     }
@@ -432,8 +446,8 @@ impl Connections {
         if let Some(row) = self.rows.change(&id, io)? {
             let mut subs: BTreeMap<u64, Sub> = BTreeMap::new();
             for opened in &made {
-                let Opened { log, cursor, priority, .. } = *opened;
-                subs.insert(log, Sub { log, cursor, priority });
+                let Opened { log, cursor, priority, ref base, .. } = *opened;
+                subs.insert(log, Sub { log, cursor, priority, base: base.is_some() });
                 if row.sub(log).is_none() {
                     let key = Key::of(log).then_bytes(&id.0).build();
                     io.put_raw(Table::Subscribers, key, Vec::new());
@@ -456,7 +470,7 @@ impl Connections {
         io: &mut Io<'_>,
     ) -> Decided<(u64, Made)> {
         let id = ask.connection;
-        let Some(row) = self.rows.get(&id, io)?.cloned() else {
+        let Some(mut row) = self.rows.get(&id, io)?.cloned() else {
             return Ok(Err(Code::UnknownConnection.into()));
         };
         if ask.generation.is_some_and(|generation| generation != row.generation) {
@@ -465,12 +479,36 @@ impl Connections {
         if !row.active() {
             return Ok(Err(Code::Inactive.into()));
         }
+        if row.subs.len() + ask.open.len() > self.budgets.subscriptions as usize {
+            self.end_gone(&mut row, id, logs, io)?;
+        }
         let because = ResetReason::New;
         let asks = Ask { open: &ask.open, read: &ask.read, because, time, held: &row.subs };
         let mut wants = BTreeMap::new();
         let refused = self.name_logs(&asks, &row.subs, &mut wants, logs, io)?;
         let opened = self.add_subs(id, &wants, logs, io)?;
         Ok(Ok((row.generation, (opened, refused))))
+    }
+
+    /// Ends subscriptions to logs that were deleted, so that they take no room from others.
+    fn end_gone(
+        &mut self,
+        row: &mut ConnectionRow,
+        id: Id,
+        logs: &mut Logs,
+        io: &mut Io<'_>,
+    ) -> Result<(), RowsError> {
+        let mut gone = BTreeSet::new();
+        for sub in &row.subs {
+            if logs.row(sub.log, io)?.is_none_or(|log| log.deleted) {
+                gone.insert(sub.log);
+            }
+        }
+        if !gone.is_empty() {
+            self.end_subs(id, &gone, io)?;
+            row.subs.retain(|sub| !gone.contains(&sub.log));
+        }
+        Ok(())
     }
 
     /// Like `set_subs`, but what was there stays.
@@ -511,11 +549,14 @@ impl Connections {
         if generation.is_some_and(|generation| generation != row.generation) {
             return Ok(Err(Code::Stale.into()));
         }
+        if generation.is_some() && !row.active() {
+            return Ok(Err(Code::Inactive.into()));
+        }
         let Some(sub) = row.sub(log) else { return Ok(Err(Code::UnknownLog.into())) };
         let want = Wanted {
             have: None,
             start: to,
-            committed: Some(sub.cursor),
+            committed: sub.confirmed(),
             priority: sub.priority,
             because: ResetReason::Asked,
         };
@@ -544,7 +585,7 @@ fn wanted(
     ask: &Ask<'_>,
     log: u64,
 ) -> Wanted {
-    let committed = sub_of(known, log).map(|sub| sub.cursor);
+    let committed = sub_of(known, log).and_then(Sub::confirmed);
     Wanted { have, start, committed, priority, because: ask.because }
 }
 

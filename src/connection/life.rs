@@ -2,7 +2,9 @@
 //!
 //! Every change that a socket proposes names its generation; an older one does nothing.
 
-use super::{Connections, Decided, Event, user_prefix};
+use std::collections::BTreeSet;
+
+use super::{Connections, Decided, Event, Sub, user_prefix};
 use crate::log::Logs;
 use crate::log::rows::{Io, Key, RowsError, Table};
 use crate::wire::{Code, Cursor, Id, Place, Reason};
@@ -21,24 +23,25 @@ impl Connections {
         logs: &mut Logs,
         io: &Io<'_>,
     ) -> Decided<()> {
-        let mut rising = Vec::with_capacity(cursors.len());
+        let row = match self.current(id, generation, io)? {
+            Ok(row) if !row.active() => return Ok(Err(Code::Inactive.into())),
+            Ok(row) => row,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let mut moved = false;
         for cursor in cursors {
-            let head = logs.row(cursor.log, io)?.map_or(0, |log| log.head);
-            rising.extend((cursor.next <= head).then_some(*cursor));
-        }
-        match self.current(id, generation, io)? {
-            Ok(row) if !row.active() => Ok(Err(Code::Inactive.into())),
-            Ok(row) => {
-                for cursor in rising {
-                    if let Some(sub) = row.sub_mut(cursor.log) {
-                        sub.cursor = sub.cursor.max(cursor.next);
-                    }
-                }
-                row.committed = place;
-                Ok(Ok(()))
+            // Logs it is not subscribed to are not looked up: a client may name any.
+            let Some(sub) = row.sub_mut(cursor.log) else { continue };
+            let rises = cursor.next > sub.cursor || (sub.base && cursor.next == sub.cursor);
+            if rises && logs.row(cursor.log, io)?.is_some_and(|log| cursor.next <= log.head) {
+                *sub = Sub { cursor: cursor.next, base: false, ..*sub };
+                moved = true;
             }
-            Err(refusal) => Ok(Err(refusal)),
         }
+        if moved {
+            row.committed = place;
+        }
+        Ok(Ok(()))
     }
 
     /// The socket of that generation is gone.
@@ -52,14 +55,17 @@ impl Connections {
         time: u64,
         io: &Io<'_>,
     ) -> Decided<()> {
-        Ok(match self.current(id, generation, io)? {
-            Ok(row) => {
-                row.attached = None;
-                row.since = time;
-                Ok(())
-            }
-            Err(refusal) => Err(refusal),
-        })
+        let ended = match self.of_socket(id, generation, io)? {
+            Ok(row) => (row.attached, row.since),
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        // One that was detached before, by a Detach or by its node's end, stays so since then.
+        let (attached, since) = self.since(ended.0, ended.1);
+        if let Some(row) = self.rows.change(&id, io)? {
+            row.attached = None;
+            row.since = if attached { time } else { since };
+        }
+        Ok(Ok(()))
     }
 
     /// Someone looks at the client, or nobody does any more.
@@ -73,7 +79,7 @@ impl Connections {
         visible: bool,
         io: &Io<'_>,
     ) -> Decided<()> {
-        Ok(self.current(id, generation, io)?.map(|row| row.visible = visible))
+        Ok(self.of_socket(id, generation, io)?.map(|row| row.visible = visible))
     }
 
     /// Ends subscriptions: the ids that were subscribed to.
@@ -93,14 +99,27 @@ impl Connections {
         if generation.is_some_and(|generation| generation != row.generation) {
             return Ok(Err(Code::Stale.into()));
         }
-        let ended: Vec<u64> = logs.iter().copied().filter(|log| row.sub(*log).is_some()).collect();
+        // A set: a client may name one log many times.
+        let ended: BTreeSet<u64> =
+            logs.iter().copied().filter(|log| row.sub(*log).is_some()).collect();
+        self.end_subs(id, &ended, io)?;
+        Ok(Ok(ended.into_iter().collect()))
+    }
+
+    /// Takes subscriptions out of row and index.
+    pub(super) fn end_subs(
+        &mut self,
+        id: Id,
+        ended: &BTreeSet<u64>,
+        io: &mut Io<'_>,
+    ) -> Result<(), RowsError> {
         if let Some(row) = self.rows.change(&id, io)? {
             row.subs.retain(|sub| !ended.contains(&sub.log));
         }
-        for log in &ended {
+        for log in ended {
             io.remove(Table::Subscribers, Key::of(*log).then_bytes(&id.0).build());
         }
-        Ok(Ok(ended))
+        Ok(())
     }
 
     /// The client left: its slot is free at once.
@@ -116,14 +135,16 @@ impl Connections {
         io: &mut Io<'_>,
         events: &mut Vec<Event>,
     ) -> Decided<()> {
-        match self.current(id, generation, io)? {
-            Ok(row) => row.attached = None,
+        match self.of_socket(id, generation, io)? {
+            Ok(row) => (row.attached, row.since) = (None, time),
             Err(refusal) => return Ok(Err(refusal)),
         }
         if forget {
             self.forget(id, time, io, events)?;
-        } else {
-            self.downgrade(id, Reason::Left, time, io, events)?;
+        } else if !self.downgrade(id, Reason::Left, time, io, events)?
+            && let Some(row) = self.rows.change(&id, io)?
+        {
+            row.inactive = Some(Reason::Left);
         }
         Ok(Ok(()))
     }
@@ -163,11 +184,12 @@ impl Connections {
         io: &mut Io<'_>,
         events: &mut Vec<Event>,
     ) -> Decided<()> {
-        let Some(row) = self.rows.get(&id, io)?.cloned() else {
+        let Some(row) = self.rows.get(&id, io)? else {
             return Ok(Err(Code::UnknownConnection.into()));
         };
         let moved = generation.is_some_and(|generation| generation != row.generation);
-        if moved || self.since(&row).0 {
+        let (attached, since) = (row.attached, row.since);
+        if moved || self.since(attached, since).0 {
             return Ok(Err(Code::Stale.into()));
         }
         self.forget(id, time, io, events)?;
@@ -178,9 +200,11 @@ impl Connections {
     ///
     /// # Errors
     /// When storage fails.
-    pub(crate) fn of_user(&self, user: &str, io: &Io<'_>) -> Result<Vec<Id>, RowsError> {
+    pub(crate) fn of_user(&mut self, user: &str, io: &Io<'_>) -> Result<Vec<Id>, RowsError> {
         let prefix = user_prefix(user);
-        let most = self.budgets.connections_per_user as usize;
+        // What it has, which is more than the budget after that was lowered.
+        let most = self.users.get(&user.to_owned(), io)?.map_or(0, |user| user.connections);
+        let most = most as usize;
         let pairs = io.scan(Table::UserConnections, &prefix, &prefix, most)?;
         let id = |key: &[u8]| key.get(prefix.len()..)?.try_into().ok().map(Id);
         Ok(pairs.iter().filter_map(|(key, _)| id(key)).collect())

@@ -7,10 +7,12 @@
 
 mod attach;
 mod life;
+mod node;
 mod open;
 pub mod policy;
 mod retention;
 mod row;
+mod slots;
 
 pub use attach::{Attach, Attached, Subscribe, WriterAnswers};
 pub use open::{BaseFrom, CHEAP_DELTA, Opened, Wanted, open};
@@ -21,10 +23,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::limit::Limits;
+use crate::log::Trimmed;
 use crate::log::rows::{Cache, Io, Key, RowsError, Table};
-use crate::log::{Logs, Moment, Trimmed};
 use crate::wire::{Code, Id, Reason, Refusal};
-use policy::{Candidate, Need};
 
 /// Budgets that the fold must agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +41,7 @@ pub struct Budgets {
     /// Subscriptions of a connection.
     pub subscriptions: u32,
     /// Milliseconds before a connection without a slot may ask again.
-    pub activate_after: u32,
+    pub activate_after_ms: u32,
     /// Bytes of a client-made snapshot.
     pub snapshot_bytes: u64,
 }
@@ -53,7 +54,7 @@ impl From<&Limits> for Budgets {
             active_per_device: limits.active_per_device,
             active_total: limits.active_total,
             subscriptions: limits.subscriptions,
-            activate_after: limits.activate_after_ms,
+            activate_after_ms: limits.activate_after_ms,
             snapshot_bytes: limits.snapshot_bytes,
         }
     }
@@ -62,6 +63,23 @@ impl From<&Limits> for Budgets {
 impl Default for Budgets {
     fn default() -> Self {
         Self::from(&Limits::DEFAULT)
+    }
+}
+
+impl Budgets {
+    /// Most subscriptions of a connection, whatever the configuration says: they are one row, and
+    /// a row has to stay well below what can be read back.
+    pub const MOST_SUBSCRIPTIONS: u32 = 50_000;
+    /// Most active connections of a user, for the same reason.
+    pub const MOST_ACTIVE: u32 = 10_000;
+
+    /// The budgets, held to what rows can carry.
+    pub(crate) fn within_rows(self) -> Self {
+        Self {
+            subscriptions: self.subscriptions.min(Self::MOST_SUBSCRIPTIONS),
+            active_per_user: self.active_per_user.min(Self::MOST_ACTIVE),
+            ..self
+        }
     }
 }
 
@@ -163,109 +181,6 @@ impl Connections {
         self.rows.get(&id, io)
     }
 
-    /// Whether a socket can still be behind an attachment.
-    pub fn runs(&self, attached: Attachment) -> bool {
-        (self.nodes.get(&attached.node))
-            .is_some_and(|node| node.up && node.incarnation == attached.incarnation)
-    }
-
-    /// Since when a connection is attached or detached: a node's end detaches what it held.
-    fn since(&self, row: &ConnectionRow) -> (bool, u64) {
-        match row.attached {
-            Some(attached) if self.runs(attached) => (true, row.since),
-            Some(attached) => {
-                (false, self.nodes.get(&attached.node).map_or(row.since, |node| node.since))
-            }
-            None => (false, row.since),
-        }
-    }
-
-    /// What the policy knows of an active connection.
-    fn candidate(
-        &mut self,
-        id: Id,
-        user: &UserRow,
-        logs: &mut Logs,
-        io: &Io<'_>,
-    ) -> Result<Option<Candidate>, RowsError> {
-        let Some(row) = self.rows.get(&id, io)?.filter(|row| row.active()).cloned() else {
-            return Ok(None);
-        };
-        let (attached, since) = self.since(&row);
-        let mut lag = 0;
-        for sub in &row.subs {
-            lag += logs.row(sub.log, io)?.map_or(0, |log| log.head.saturating_sub(sub.cursor));
-        }
-        Ok(Some(Candidate {
-            connection: id,
-            generation: row.generation,
-            attached,
-            visible: row.visible,
-            since,
-            lag,
-            retained: 0,
-            device_slots: u32::try_from(user.on_device(row.device)).unwrap_or(u32::MAX),
-            user_slots: u32::try_from(user.active.len()).unwrap_or(u32::MAX),
-        }))
-    }
-
-    /// The active connection of the user that has seen most: attached before detached, then the
-    /// newest commit of cursors, then the smallest id.
-    fn source(&mut self, user: &str, but: Id, io: &Io<'_>) -> Result<Option<Id>, RowsError> {
-        let Some(row) = self.users.get(&user.to_owned(), io)? else { return Ok(None) };
-        let mut best = None;
-        for one in row.active.clone() {
-            if one.connection == but {
-                continue;
-            }
-            let Some(row) = self.rows.get(&one.connection, io)?.cloned() else { continue };
-            let rank = (self.since(&row).0, row.committed, std::cmp::Reverse(one.connection));
-            if best.as_ref().is_none_or(|(known, _)| rank > *known) {
-                best = Some((rank, one.connection));
-            }
-        }
-        Ok(best.map(|(_, id)| id))
-    }
-
-    /// Gives a slot to a connection of the user, taking another's where the policy allows it.
-    fn take_slot(
-        &mut self,
-        want: ActiveOne,
-        user: &str,
-        visible: bool,
-        at: &mut Moment,
-        logs: &mut Logs,
-        io: &mut Io<'_>,
-        events: &mut Vec<Event>,
-    ) -> Result<bool, RowsError> {
-        let key = user.to_owned();
-        let row = self.users.get(&key, io)?.cloned().unwrap_or_default();
-        let full = row.active.len() >= self.budgets.active_per_user as usize;
-        let device_full = want.device.is_some()
-            && row.on_device(want.device) >= self.budgets.active_per_device as usize;
-        let total_full = self.active >= self.budgets.active_total;
-        if full || device_full || total_full {
-            let mut candidates = Vec::new();
-            for one in row.active.iter().filter(|one| !device_full || one.device == want.device) {
-                candidates.extend(self.candidate(one.connection, &row, logs, io)?);
-            }
-            let Some(victim) = policy::choose(&candidates, Need::Newcomer { visible }) else {
-                return Ok(false);
-            };
-            let reason = if full || device_full { Reason::Slots } else { Reason::NodeSlots };
-            self.downgrade(victim.connection, reason, at.time, io, events)?;
-        }
-        if self.users.get(&key, io)?.is_none() {
-            self.users.insert(key.clone(), UserRow::default());
-        }
-        if let Some(row) = self.users.change(&key, io)? {
-            let spot = row.active.partition_point(|one| one.connection < want.connection);
-            row.active.insert(spot, want);
-            self.active += 1;
-        }
-        Ok(true)
-    }
-
     /// Takes a connection's slot; no longer active, it holds nothing but its row.
     pub(crate) fn downgrade(
         &mut self,
@@ -275,15 +190,13 @@ impl Connections {
         io: &mut Io<'_>,
         events: &mut Vec<Event>,
     ) -> Result<bool, RowsError> {
-        let Some(row) = self.rows.get(&id, io)?.filter(|row| row.active()) else {
+        if !self.rows.get(&id, io)?.is_some_and(ConnectionRow::active) {
             return Ok(false);
-        };
-        let attached = row.attached.filter(|attached| self.runs(*attached));
+        }
         let Some(row) = self.rows.change(&id, io)? else { return Ok(false) };
         row.inactive = Some(reason);
         row.generation += 1;
         row.since = time;
-        row.attached = attached;
         let (user, generation) = (row.user.clone(), row.generation);
         if let Some(holder) = self.users.change(&user, io)? {
             let before = holder.active.len();
@@ -317,16 +230,36 @@ impl Connections {
         Ok(())
     }
 
-    /// The row of a connection that names its present generation, and is the user's own.
+    /// The row of a connection that names its present generation.
     fn current(
         &mut self,
         id: Id,
         generation: u64,
         io: &Io<'_>,
     ) -> Result<Result<&mut ConnectionRow, Refusal>, RowsError> {
+        self.row_if(id, io, |row| row.generation == generation)
+    }
+
+    /// The row of a connection whose present socket speaks. The socket may not have heard of a
+    /// change of state yet, so any generation since it came will do.
+    fn of_socket(
+        &mut self,
+        id: Id,
+        generation: u64,
+        io: &Io<'_>,
+    ) -> Result<Result<&mut ConnectionRow, Refusal>, RowsError> {
+        self.row_if(id, io, |row| (row.joined..=row.generation).contains(&generation))
+    }
+
+    fn row_if(
+        &mut self,
+        id: Id,
+        io: &Io<'_>,
+        fits: impl FnOnce(&ConnectionRow) -> bool,
+    ) -> Result<Result<&mut ConnectionRow, Refusal>, RowsError> {
         Ok(match self.rows.get(&id, io)? {
             None => Err(Code::UnknownConnection.into()),
-            Some(row) if row.generation != generation => Err(Code::Stale.into()),
+            Some(row) if !fits(row) => Err(Code::Stale.into()),
             Some(_) => self.rows.change(&id, io)?.ok_or_else(|| Code::UnknownConnection.into()),
         })
     }
@@ -352,4 +285,23 @@ pub fn user_key(user: &str, id: Id) -> Vec<u8> {
 /// Prefix of the index of a user's connections.
 pub fn user_prefix(user: &str) -> Vec<u8> {
     Key::bytes(user.as_bytes()).then_bytes(&[0]).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One table says which limits all nodes must agree on; the fold's budgets are those.
+    #[test]
+    fn budgets_are_exactly_the_shared_limits() {
+        let mut limits = Limits::DEFAULT;
+        limits.set("active_total", 77).unwrap();
+        let budgets = serde_json::to_value(Budgets::from(&limits)).unwrap();
+        let budgets = budgets.as_object().unwrap();
+        let shared: Vec<_> = Limits::TABLE.iter().filter(|row| row.shared).collect();
+        assert_eq!(budgets.len(), shared.len());
+        for row in shared {
+            assert_eq!(budgets[row.name].as_u64(), limits.get(row.name), "{}", row.name);
+        }
+    }
 }

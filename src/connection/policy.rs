@@ -68,19 +68,35 @@ pub fn outlived(one: &Candidate, bounds: &Bounds, now: u64) -> Option<Reason> {
     (one.retained > bounds.retained).then_some(Reason::RetainedBytes)
 }
 
-/// The one that is missed least among those that may go, or none.
-pub fn choose(candidates: &[Candidate], need: Need) -> Option<Candidate> {
-    let allowed = |one: &&Candidate| match need {
+fn allowed(one: &Candidate, need: Need) -> bool {
+    match need {
         Need::Newcomer { visible } => !one.attached || (visible && !one.visible),
         Need::NodeSlots => !one.attached || !one.visible,
         Need::Memory => true,
-    };
-    candidates.iter().filter(allowed).min_by_key(|one| rank(one)).copied()
+    }
+}
+
+/// Those among whom [`choose`] would decide by retained bytes, lag or age.
+pub fn shortlist(candidates: &[Candidate], need: Need) -> Vec<Candidate> {
+    let may_go = || candidates.iter().filter(|one| allowed(one, need));
+    let first = may_go().map(class).min();
+    may_go().filter(|one| Some(class(one)) == first).copied().collect()
+}
+
+/// The one that is missed least among those that may go, or none.
+pub fn choose(candidates: &[Candidate], need: Need) -> Option<Candidate> {
+    candidates.iter().filter(|one| allowed(one, need)).min_by_key(|one| rank(one)).copied()
 }
 
 /// Smaller goes first: the last of a user last; detached before hidden before visible; from the
 /// device with most slots; with most retained, most lag; longest in its state; then by id.
 fn rank(one: &Candidate) -> impl Ord + use<> {
+    let measured = (Reverse(one.retained), Reverse(one.lag), one.since, one.connection);
+    (class(one), measured)
+}
+
+/// The part of the rank that costs nothing to know.
+fn class(one: &Candidate) -> (bool, u8, Reverse<u32>) {
     let seen = if !one.attached {
         0
     } else if !one.visible {
@@ -88,13 +104,5 @@ fn rank(one: &Candidate) -> impl Ord + use<> {
     } else {
         2
     };
-    (
-        one.user_slots <= 1,
-        seen,
-        Reverse(one.device_slots),
-        Reverse(one.retained),
-        Reverse(one.lag),
-        one.since,
-        one.connection,
-    )
+    (one.user_slots <= 1, seen, Reverse(one.device_slots))
 }

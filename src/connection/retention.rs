@@ -5,7 +5,7 @@
 //! when a trim would pass the floor are the subscribers looked at; those that stand below lose
 //! their channel in the same batch, before the trim.
 
-use super::{Connections, Decided, Event};
+use super::{ConnectionRow, Connections, Decided, Event};
 use crate::log::rows::{Io, Key, RowsError, Table};
 use crate::log::{Logs, Trimmed};
 use crate::wire::{Id, Reason};
@@ -34,10 +34,11 @@ impl Connections {
         if logs.row(log, io)?.is_some_and(|row| row.floor < to) {
             let floor = self.clear_below(log, to, time, io, events)?;
             if let Some(row) = logs.change(log, io)? {
-                row.floor = floor;
+                // With nobody left it is the head: whoever comes begins at or below it, and lowers it.
+                row.floor = floor.min(row.head);
             }
         }
-        events.push(Event::Trimmed(trimmed.clone()));
+        events.push(Event::Trimmed(trimmed));
         Ok(Ok(Some(trimmed)))
     }
 
@@ -59,8 +60,10 @@ impl Connections {
                 let Some(id) = key.get(8..).and_then(|id| id.try_into().ok()).map(Id) else {
                     continue;
                 };
-                let row = self.rows.get(&id, io)?.filter(|row| row.active());
-                match row.and_then(|row| row.sub(log)).map(|sub| sub.cursor) {
+                let cursor = |row: &ConnectionRow| {
+                    row.sub(log).filter(|_| row.active()).map(|sub| sub.cursor)
+                };
+                match self.rows.peek(&id, io, cursor)?.flatten() {
                     Some(cursor) if cursor < to => {
                         self.downgrade(id, Reason::Retention, time, io, events)?;
                     }

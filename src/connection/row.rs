@@ -16,6 +16,16 @@ pub struct Sub {
     pub cursor: u64,
     /// Catch-up serves lower numbers first.
     pub priority: u8,
+    /// The cursor stands behind a base that no commit has confirmed yet: who begins where it
+    /// committed has to begin with the state.
+    pub base: bool,
+}
+
+impl Sub {
+    /// The cursor that the client itself has committed or brought.
+    pub fn confirmed(&self) -> Option<u64> {
+        (!self.base).then_some(self.cursor)
+    }
 }
 
 /// The socket that a connection is attached by: a node's run. The socket itself is that node's
@@ -41,6 +51,8 @@ pub struct ConnectionRow {
     pub inactive: Option<Reason>,
     /// Counts attachments and changes of state; fences what is older.
     pub generation: u64,
+    /// The generation at which its socket came: what is older is a zombie's.
+    pub joined: u64,
     /// Its socket, if that node still runs.
     pub attached: Option<Attachment>,
     /// Whether someone looks at it.

@@ -1,13 +1,15 @@
 //! Applying a batch: rows are read, commands decided in order, writes and effects given out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
 use super::command::{Batch, Command, FOLD_VERSION, Header, Known, Settings};
-use crate::connection::{Attached, Attachment, Connections, Event, NodeRow, Opened, Subscribe};
+use crate::connection::{
+    Attached, Attachment, ConnectionRow, Connections, Event, Opened, Subscribe,
+};
 use crate::log::rows::{Cache, Io, Rows, RowsError, Table, Writes};
-use crate::log::{Appended, Logs, Moment, Trimmed, Writer};
+use crate::log::{Appended, Logs, MARK_KEPT, Moment, Trimmed, Writer};
 use crate::wire::{Answers, Code, Id, Level, Pattern, Refusal};
 
 /// Chain hashes kept to check what others had folded: batches that may be on their way.
@@ -98,6 +100,8 @@ pub struct Applied {
     pub time: u64,
     /// A repeat: nothing was decided.
     pub repeat: bool,
+    /// Slots given out after it.
+    pub active: u64,
     /// What to commit.
     pub writes: Writes,
     /// What to tell.
@@ -175,7 +179,7 @@ impl Fold {
         logs.next = head.next_log;
         let mut connections = Connections::new(sizes.connections, settings.budgets);
         connections.active = head.active;
-        connections.nodes = nodes(&io)?;
+        connections.load_nodes(&io)?;
         let mut fold = Self {
             journal,
             batch: head.batch,
@@ -229,7 +233,8 @@ impl Fold {
         self.batch = number;
         self.time = self.time.max(header.time);
         self.link(bytes);
-        let repeat = self.repeats(&header, &mut io);
+        let from = Attachment { node: header.node, incarnation: header.incarnation };
+        let repeat = !self.connections.heard(from, header.serial, self.time, &mut io);
         let mut effects = Vec::with_capacity(commands.len());
         if !repeat {
             let mut at = Moment { batch: number, index: 0, time: self.time, level: self.level };
@@ -242,7 +247,8 @@ impl Fold {
             }
         }
         self.save(&mut io);
-        Ok(Applied { batch: number, header, time: self.time, repeat, writes: io.writes, effects })
+        let (time, active) = (self.time, self.active());
+        Ok(Applied { batch: number, header, time, repeat, active, writes: io.writes, effects })
     }
 
     fn check(&self, batch: u64, header: &Header) -> Result<(), FoldError> {
@@ -273,30 +279,10 @@ impl Fold {
         }
     }
 
-    /// Whether this batch of its node was folded before; counts it otherwise.
-    fn repeats(&mut self, header: &Header, io: &mut Io<'_>) -> bool {
-        let Header { node, incarnation, serial, .. } = *header;
-        let row = self.connections.nodes.entry(node).or_insert(NodeRow {
-            incarnation: 0,
-            up: false,
-            since: self.time,
-            serial: 0,
-        });
-        let old = (incarnation, serial) <= (row.incarnation, row.serial);
-        if !old {
-            if incarnation > row.incarnation {
-                *row = NodeRow { incarnation, up: true, since: self.time, serial };
-            }
-            row.serial = serial;
-            io.put(Table::Nodes, node.0.to_vec(), row);
-        }
-        old
-    }
-
     fn configure(&mut self, settings: Settings) {
         self.logs.rules.clone_from(&settings.rules);
         self.logs.auto_create = settings.auto_create;
-        self.connections.budgets = settings.budgets;
+        self.connections.budgets = settings.budgets.within_rows();
         self.settings = settings;
     }
 
@@ -330,6 +316,7 @@ impl Fold {
         let Self { logs, writers, connections, .. } = self;
         let (events, stored) = (&mut step.events, &mut step.stored);
         let time = at.time;
+        let node = Attachment { node: header.node, incarnation: header.incarnation };
         Ok(match command {
             Command::NodeUp => Reply::Done,
             Command::Configure(settings) => {
@@ -338,7 +325,7 @@ impl Fold {
                 Reply::Done
             }
             Command::NodeDown { node, incarnation } => {
-                node_down(connections, node, incarnation, time, io)
+                done(connections.node_down(node, incarnation, time, io))
             }
             Command::CreateLog { name } => {
                 reply(logs.create(&name, time, io)?, |(id, new)| Reply::Created(id, new))
@@ -351,7 +338,6 @@ impl Fold {
                 reply(logs.append(writers, appends, at, io, stored)?, Reply::Answers)
             }
             Command::Attach(ask) => {
-                let node = Attachment { node: header.node, incarnation: header.incarnation };
                 let done = connections.attach(&ask, node, at, logs, writers, io, events)?;
                 reply(done, |attached| Reply::Attached(Box::new(attached)))
             }
@@ -381,7 +367,7 @@ impl Fold {
                 done(connections.see(connection, generation, visible, io)?)
             }
             Command::Activate { ask, cloning } => {
-                let made = connections.reactivate(&ask, cloning, at, logs, io, events)?;
+                let made = connections.reactivate(&ask, cloning, node, at, logs, io, events)?;
                 reply(made, |attached| Reply::Attached(Box::new(attached)))
             }
             Command::Downgrade { connection: id, generation, reason } => {
@@ -402,7 +388,9 @@ impl Fold {
                 })
             }
             Command::Retire { user, writer } => retire(writers, &user, writer, io)?,
-            Command::ForgetWriter { writer, used } => forget_writer(writers, writer, used, io)?,
+            Command::ForgetWriter { writer, used } => {
+                forget_writer(writers, writer, used, time, io)?
+            }
         })
     }
 }
@@ -419,34 +407,6 @@ fn reply<T>(decided: Result<T, Refusal>, with: impl FnOnce(T) -> Reply) -> Reply
 
 fn done(decided: Result<(), Refusal>) -> Reply {
     reply(decided, |()| Reply::Done)
-}
-
-fn nodes(io: &Io<'_>) -> Result<BTreeMap<Id, NodeRow>, RowsError> {
-    let mut nodes = BTreeMap::new();
-    for (key, value) in io.scan(Table::Nodes, &[], &[], usize::MAX >> 1)? {
-        if let Ok(id) = key.as_slice().try_into() {
-            nodes.insert(Id(id), crate::log::rows::read_row(Table::Nodes, &value)?);
-        }
-    }
-    Ok(nodes)
-}
-
-fn node_down(
-    connections: &mut Connections,
-    node: Id,
-    incarnation: u64,
-    time: u64,
-    io: &mut Io<'_>,
-) -> Reply {
-    match connections.nodes.get_mut(&node) {
-        Some(row) if row.incarnation == incarnation && row.up => {
-            row.up = false;
-            row.since = time;
-            io.put(Table::Nodes, node.0.to_vec(), row);
-            Reply::Done
-        }
-        _ => Reply::Refused(Code::Stale.into()),
-    }
 }
 
 fn delete_log(
@@ -542,8 +502,10 @@ fn seek(
     events: &mut Vec<Event>,
 ) -> Result<Reply, RowsError> {
     let moved = connections.seek(connection, generation, log, to, logs, io)?;
+    // An inactive one is moved in its row alone: there is nobody to tell.
+    let active = connections.row(connection, io)?.is_some_and(ConnectionRow::active);
     Ok(reply(moved, |(current, opened)| {
-        if generation.is_none() {
+        if generation.is_none() && active {
             let opened = vec![opened.clone()];
             events.push(Event::Opened { connection, generation: current, opened });
         }
@@ -571,9 +533,14 @@ fn forget_writer(
     writers: &mut Cache<Writer>,
     id: Id,
     used: u64,
+    time: u64,
     io: &mut Io<'_>,
 ) -> Result<Reply, RowsError> {
-    let Some(writer) = writers.change(&id, io)?.filter(|writer| writer.row.used == used) else {
+    // Whatever a keeper proposes: a repeat a year later is still known as one.
+    let unused = |writer: &&mut Writer| {
+        writer.row.used == used && (writer.row.retired || time.saturating_sub(used) >= MARK_KEPT)
+    };
+    let Some(writer) = writers.change(&id, io)?.filter(unused) else {
         return Ok(Reply::Refused(Code::Stale.into()));
     };
     // Saving removes the chunks of confirmed outcomes; then the row goes.

@@ -49,6 +49,8 @@ pub struct Gate {
     pub clock: Clock,
     /// This node.
     pub node: Id,
+    /// Its run.
+    pub incarnation: u64,
     /// What keeps commands out at the moment.
     pub shed: Shed,
     /// Sockets that are open, with or without a Hello.

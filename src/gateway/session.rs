@@ -202,6 +202,7 @@ async fn greet(
         Arc::clone(tcp),
         Arc::clone(&grants) as _,
         window,
+        gate.limits.reply_bytes as usize,
     );
     socket.hear(now);
     let (gate, rate) = (Arc::clone(gate), gate.rates.socket());

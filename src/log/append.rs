@@ -190,6 +190,10 @@ fn keep_latest(log: u64, offset: u64, kept: &Stored, bytes: &[u8], io: &mut Io<'
 /// The outcome of an entry that is not to be looked at: a repeat, an old one, or one that comes
 /// too early.
 fn known(writer: &Writer, entry: &Entry) -> Option<Outcome> {
+    if entry.seq > MAX_OFFSET {
+        let message = "a sequence is at most 2^53-1: go on with another writer";
+        return Some(Outcome::Refused(Refusal::because(Code::BadRequest, message)));
+    }
     if entry.seq <= writer.row.mark {
         return Some(match writer.outcome(entry.seq) {
             Some(kept) if kept.hash == entry.hash => kept.outcome.clone(),

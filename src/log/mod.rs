@@ -11,8 +11,10 @@ mod snapshot;
 
 pub use crate::limit::Rule;
 pub use append::{Appended, Appends, Entry, MAX_HEAD, Moment, entry_hash};
-pub use row::{LogRow, MAX_IN_FLIGHT, OutcomeRow, SnapshotAt, Stored, Writer, WriterRow};
-pub use snapshot::{MAX_UPLOAD_PARTS, Part};
+pub use row::{
+    LogRow, MARK_KEPT, MAX_IN_FLIGHT, OutcomeRow, SnapshotAt, Stored, Writer, WriterRow,
+};
+pub use snapshot::{MAX_UPLOAD_PARTS, MAX_UPLOADS, Part};
 
 use crate::wire::{Code, GapReason, Refusal, SnapshotRule, Target, name};
 use rows::{Cache, Hot, Io, Key, RowsError, Table};
@@ -150,6 +152,7 @@ impl Logs {
         let name = row.name.clone();
         self.names.forget(&name);
         io.remove(Table::Names, name.into_bytes());
+        snapshot::end_uploads(id, io)?;
         Ok(Ok(()))
     }
 
@@ -194,12 +197,10 @@ impl Logs {
 
 /// Bytes of the log's records below an offset that is kept.
 fn bytes_before(id: u64, offset: u64, io: &Io<'_>) -> Result<u64, RowsError> {
-    let key = Key::of(id).then(offset).build();
-    let pending = io.writes.records.iter().find(|(log, at, _)| (*log, *at) == (id, offset));
-    let bytes = match pending {
-        Some((_, _, value)) => Some(value.clone()),
-        None => io.stored().get(Table::Records, &key)?,
-    };
+    // The store first: a record is pending only within the batch that makes it.
+    let stored = io.stored().get(Table::Records, &Key::of(id).then(offset).build())?;
+    let pending = || io.writes.records.iter().find(|(log, at, _)| (*log, *at) == (id, offset));
+    let bytes = stored.or_else(|| pending().map(|(_, _, value)| value.clone()));
     let bytes = bytes.ok_or_else(|| RowsError::Damaged {
         table: Table::Records.name(),
         problem: format!("no record {offset} in log {id}"),

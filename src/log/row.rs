@@ -101,6 +101,10 @@ impl Hot for LogRow {
 /// Outcomes that a writer may still ask for.
 pub const MAX_IN_FLIGHT: usize = 1024;
 
+/// For so long a writer's mark is kept after its last append, unless its client retired it: a
+/// year, in milliseconds.
+pub const MARK_KEPT: u64 = 365 * 24 * 60 * 60 * 1000;
+
 /// What became of one sequence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutcomeRow {
@@ -163,7 +167,7 @@ impl Writer {
 
     /// The client knows all answers below `oldest`. A claim past the mark counts up to it.
     pub fn confirm(&mut self, oldest: u64) {
-        let oldest = oldest.min(self.row.mark + 1);
+        let oldest = oldest.min(self.row.mark.saturating_add(1));
         if oldest <= self.row.oldest {
             return;
         }

@@ -341,6 +341,23 @@ impl<V: Hot> Cache<V> {
         Ok(self.warm(key, io)?.map(|slot| &slot.value))
     }
 
+    /// One look at a row that need not stay: many can be looked at within a batch, and memory does
+    /// not grow by them.
+    ///
+    /// # Errors
+    /// When storage fails or the row is damaged.
+    pub fn peek<T>(
+        &self,
+        key: &V::Key,
+        io: &Io<'_>,
+        look: impl FnOnce(&V) -> T,
+    ) -> Result<Option<T>, RowsError> {
+        if let Some(slot) = self.young.get(key).or_else(|| self.old.get(key)) {
+            return Ok(Some(look(&slot.value)));
+        }
+        Ok(V::load(key, io)?.map(|value| look(&value)))
+    }
+
     /// The row, to change; it will be saved at the end of the batch.
     ///
     /// # Errors
@@ -382,9 +399,24 @@ impl<V: Hot> Cache<V> {
 
     /// Drops the old generation when the young one is full. Only after [`Cache::save`].
     pub fn shrink(&mut self) {
-        if self.young.len() > self.most / 2 {
-            self.old = std::mem::take(&mut self.young);
+        if self.young.len() <= self.most / 2 {
+            return;
         }
+        self.old = std::mem::take(&mut self.young);
+        if self.old.len() > self.most {
+            // One batch touched more rows than may stay. Which ones stay is of no consequence.
+            self.old = std::mem::take(&mut self.old).into_iter().take(self.most).collect();
+        }
+    }
+
+    /// Rows in memory.
+    pub fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+
+    /// Whether no row is in memory.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 

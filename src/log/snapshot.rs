@@ -1,17 +1,21 @@
 //! Snapshots that clients make: parts come in, and count when the last one has arrived.
 //!
-//! One upload per log and connection at a time; a part 0 begins anew. The two newest snapshots are
-//! kept. A snapshot never goes backwards and never lies past the head.
+//! One upload per log and connection at a time, few per log; a part 0 begins anew. The two newest
+//! snapshots are kept. A snapshot never goes backwards and never lies past the head.
 
 use serde::{Deserialize, Serialize};
 
 use super::row::SnapshotAt;
-use super::rows::{Io, Key, RowsError, Table};
+use super::rows::{Io, Key, RowsError, Table, read_row};
 use super::{Decided, Logs};
 use crate::wire::{Code, Id, Place, Refusal, SnapshotRule};
 
 /// Most parts of one snapshot.
 pub const MAX_UPLOAD_PARTS: u32 = 4096;
+
+/// Most uploads of one log at a time; a further one takes the place of the oldest, so that what
+/// clients began and left takes bounded room.
+pub const MAX_UPLOADS: usize = 4;
 
 /// One part, as a command carries it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +84,7 @@ impl Logs {
         if let Some(old) = old {
             drop_parts(part.log, old.upload, old.parts, io);
         }
+        drop_uploads(part.log, |upload| upload.offset <= offset, io)?;
         Ok(Ok(Some(done)))
     }
 
@@ -93,17 +98,11 @@ impl Logs {
         io: &mut Io<'_>,
     ) -> Result<Result<Upload, Refusal>, RowsError> {
         let known: Option<Upload> = io.get(Table::Uploads, row_key)?;
-        let upload = match known {
-            Some(known) if part.part > 0 => known,
-            known => {
-                if let Some(known) = known {
-                    drop_parts(part.log, known.upload, known.parts, io);
-                }
-                // A place names one command of all time, so no two uploads share a number.
-                let upload = place.batch << 20 | u64::from(place.index);
-                Upload { upload, offset: part.offset, version: part.version, parts: 0, bytes: 0 }
-            }
-        };
+        // A place names one command of all time, so no two uploads share a number.
+        let number = place.batch << 20 | u64::from(place.index);
+        let (offset, version) = (part.offset, part.version);
+        let new = || Upload { upload: number, offset, version, parts: 0, bytes: 0 };
+        let upload = known.clone().filter(|_| part.part > 0).unwrap_or_else(new);
         let bytes = upload.bytes + part.data.len() as u64;
         let fits = upload.parts == part.part && upload.offset == part.offset;
         if !fits || upload.version != part.version || upload.parts >= MAX_UPLOAD_PARTS {
@@ -112,6 +111,14 @@ impl Logs {
         if bytes > most_bytes {
             let message = format!("a snapshot has at most {most_bytes} bytes");
             return Ok(Err(Refusal::because(Code::TooLarge, message)));
+        }
+        // Only now, when the part is taken: what was refused leaves the upload as it was.
+        match known {
+            Some(known) if known.upload != upload.upload => {
+                drop_parts(part.log, known.upload, known.parts, io);
+            }
+            None => make_room(part.log, io)?,
+            Some(_) => {}
         }
         Ok(Ok(Upload { parts: upload.parts + 1, bytes, ..upload }))
     }
@@ -126,6 +133,44 @@ fn admit(row: &super::LogRow, part: &Part) -> Result<(), Refusal> {
     }
     if row.newest_snapshot().is_some_and(|newest| part.offset <= newest) {
         return Err(Code::SnapshotBehind.into());
+    }
+    Ok(())
+}
+
+/// The log's uploads with their keys; there are never more than [`MAX_UPLOADS`].
+fn uploads(log: u64, io: &Io<'_>) -> Result<Vec<(Vec<u8>, Upload)>, RowsError> {
+    let prefix = Key::of(log).build();
+    let rows = io.scan(Table::Uploads, &prefix, &prefix, MAX_UPLOADS)?;
+    rows.into_iter().map(|(key, row)| Ok((key, read_row(Table::Uploads, &row)?))).collect()
+}
+
+/// Ends uploads of a log, and takes their parts away.
+fn drop_uploads(
+    log: u64,
+    which: impl Fn(&Upload) -> bool,
+    io: &mut Io<'_>,
+) -> Result<(), RowsError> {
+    for (key, upload) in uploads(log, io)?.into_iter().filter(|(_, upload)| which(upload)) {
+        drop_parts(log, upload.upload, upload.parts, io);
+        io.remove(Table::Uploads, key);
+    }
+    Ok(())
+}
+
+/// Room for one more upload: the oldest goes where there are too many.
+fn make_room(log: u64, io: &mut Io<'_>) -> Result<(), RowsError> {
+    let known = uploads(log, io)?;
+    if known.len() < MAX_UPLOADS {
+        return Ok(());
+    }
+    let oldest = known.iter().map(|(_, upload)| upload.upload).min();
+    drop_uploads(log, |upload| Some(upload.upload) == oldest, io)
+}
+
+/// Ends the uploads of a log that is deleted; its parts go when their table is compacted.
+pub(super) fn end_uploads(log: u64, io: &mut Io<'_>) -> Result<(), RowsError> {
+    for (key, _) in uploads(log, io)? {
+        io.remove(Table::Uploads, key);
     }
     Ok(())
 }

@@ -45,7 +45,8 @@ impl Session {
         let Append { writer, oldest, items } = append;
         let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
         let bytes: usize = items.iter().map(|item| item.record.size()).sum();
-        if let Err(refusal) = self.admit(count, bytes as u64) {
+        let admitted = self.admit(count, bytes as u64).and_then(|()| self.admit_logs(&items));
+        if let Err(refusal) = admitted {
             return self.put_off(writer, items.iter().map(|item| item.seq).collect(), &refusal);
         }
         let seqs: Vec<u64> = items.iter().map(|item| item.seq).collect();
@@ -65,6 +66,24 @@ impl Session {
         }
         self.gate.shed.check()?;
         self.gate.rates.check(&self.socket.user, count, bytes)
+    }
+
+    /// The rate of each log, where logs have one.
+    fn admit_logs(&mut self, items: &[Item]) -> Result<(), Refusal> {
+        if self.gate.limits.appends_per_log_second == 0 {
+            return Ok(());
+        }
+        for item in items {
+            let name: Arc<str> = match &item.to {
+                Target::Name(name) => name.as_str().into(),
+                Target::Log(log) => match self.name_of(*log) {
+                    Some(name) => name,
+                    None => continue,
+                },
+            };
+            self.gate.rates.check_log(&name, 1)?;
+        }
+        Ok(())
     }
 
     /// Answers items with a transient refusal. The mark is not known here: 0.

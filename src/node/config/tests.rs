@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::*;
 use crate::auth::Algorithm;
-use crate::limit::{Rule, SnapshotRule};
-use crate::wire::Pattern;
+use crate::limit::Rule;
+use crate::wire::{Pattern, SnapshotRule};
 
 const SECRET: &str = "a secret of thirty-two bytes or more";
 

@@ -5,6 +5,9 @@
 //! proposal names what it saw, so one that has gone stale does nothing. Scans go page by page, so
 //! their cost does not grow with what is stored.
 
+mod life;
+mod retention;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +16,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::fold::Command;
 use crate::gateway::Gate;
+use crate::log::rows::RowsError;
 
 /// How often the store's pressure is looked at.
 const PRESSURE: Duration = Duration::from_millis(50);
@@ -20,6 +24,11 @@ const PRESSURE: Duration = Duration::from_millis(50);
 const SWEEP: Duration = Duration::from_millis(500);
 /// How often rates forget who has been quiet.
 const RATES: Duration = Duration::from_secs(10);
+
+/// How often buffers are held against the node's memory.
+const MEMORY: Duration = Duration::from_millis(500);
+/// Between two pages of a scan.
+const PAGES: Duration = Duration::from_millis(50);
 
 /// The running tasks.
 #[derive(Debug)]
@@ -31,12 +40,23 @@ impl Keeper {
     /// Starts them on the current runtime.
     pub fn start(gate: &Arc<Gate>) -> Self {
         let commits = Duration::from_millis(u64::from(gate.limits.commit_interval_ms));
-        let tasks = vec![
+        // A bound of a second is looked at several times a second; one of a day, every 5 seconds.
+        let bound = gate.limits.detached_limit_seconds.min(gate.limits.log_age_seconds.max(1));
+        let round = Duration::from_millis((bound.saturating_mul(250)).clamp(250, 5_000));
+        let mut tasks = vec![
             every(PRESSURE, gate, press),
             every(SWEEP, gate, |gate| gate.hub.sweep(gate.now())),
             every(RATES, gate, |gate| gate.rates.sweep()),
             every(commits, gate, commit),
+            every(MEMORY, gate, life::memory),
+            scan(round, gate, |gate, after| life::connections(gate, *after)),
+            scan(Duration::from_secs(60), gate, |gate, after| life::writers(gate, *after)),
         ];
+        if retention::any(gate) {
+            tasks.push(scan(round, gate, |gate, after: &Option<String>| {
+                retention::logs(gate, after.as_deref())
+            }));
+        }
         Self { tasks }
     }
 
@@ -58,6 +78,32 @@ fn every(
         loop {
             ticks.tick().await;
             work(&gate);
+        }
+    })
+}
+
+/// Scans page by page, then rests for `round`. Pages are read on threads that may wait for a disk.
+fn scan<T: Clone + Send + Sync + 'static>(
+    round: Duration,
+    gate: &Arc<Gate>,
+    page: impl Fn(&Gate, &Option<T>) -> Result<Option<T>, RowsError> + Send + Sync + 'static,
+) -> JoinHandle<()> {
+    let (gate, page) = (Arc::clone(gate), Arc::new(page));
+    tokio::spawn(async move {
+        let mut after = None;
+        loop {
+            let (shared, work, from) = (Arc::clone(&gate), Arc::clone(&page), after.clone());
+            let read = tokio::task::spawn_blocking(move || work(&shared, &from)).await;
+            after = match read {
+                Ok(Ok(next)) => next,
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "a scan could not read");
+                    None
+                }
+                // The runtime is going down, or the page panicked and said so.
+                Err(_) => return,
+            };
+            tokio::time::sleep(if after.is_some() { PAGES } else { round }).await;
         }
     })
 }

@@ -1,0 +1,369 @@
+/**
+ * What one log has delivered: the laws of order, bases and completeness, without any IO.
+ *
+ * Promise: between two resets each record is let through once, in offset order. A repeat is
+ * dropped by its offset. A jump that no gap explains is never let through: the method answers
+ * false, and the connection closes the socket and resumes with what is held.
+ */
+
+import type {
+  Base, BaseAt, BaseRecords, Delivered, Ended, Gap, GapReason, LogRecord, Open, Origin, Place,
+  Records, Reset, ResetReason, SnapshotRule, Start, Subscribed,
+} from './frames.js';
+import { Out } from './codec.js';
+import type { Connection } from './connection.js';
+import { Emitter } from './emitter.js';
+import type { HighwaterError } from './errors.js';
+import type { Stored } from './writer.js';
+
+/** A record as readers get it; one of the client's own that the log does not show yet is pending. */
+export interface Entry {
+  readonly record: LogRecord;
+  /** Who appended it. */
+  readonly origin: Origin;
+  /** The writer's sequence. */
+  readonly seq: number;
+  readonly pending: boolean;
+  /** Offset, place and time of ingest (ms since 1970): absent while pending. */
+  readonly offset?: number;
+  readonly place?: Place;
+  readonly time?: number;
+}
+
+/** What happens to a log, in order. */
+export interface LogEvents {
+  /** Records in offset order, each once. */
+  records: { readonly records: readonly Entry[] };
+  /** Drop what is held; a base may follow, then records from `cursor`. */
+  reset: { readonly reason: ResetReason; readonly base?: BaseAt; readonly cursor: number };
+  /**
+   * The base that follows a reset: `records` (newest per key, by key, in parts) where the server
+   * keeps it, `data` (the whole) where a client made it.
+   */
+  base: {
+    readonly offset: number;
+    readonly version: number;
+    readonly last: boolean;
+    readonly records?: readonly Entry[];
+    readonly data?: Uint8Array;
+  };
+  /** A range that will never come. */
+  gap: { readonly from: number; readonly to: number; readonly reason: GapReason };
+  /** All that there was when the log was attached is here: it may be shown. */
+  complete: { readonly cursor: number };
+  /** It was complete, and is catching up after a time away: what is shown is old but whole. */
+  behind: { readonly cursor: number };
+  /** The client's own actions on top have changed. */
+  pending: { readonly pending: readonly Entry[] };
+  /** The subscription was refused and is over. */
+  refused: HighwaterError;
+  /** The server ended the subscription. */
+  ended: { readonly reason: Ended };
+  /** The server asks for a snapshot at this offset or later. */
+  snapshot_wanted: { readonly at_least: number };
+}
+
+/** A log's event: its name and itself. */
+export type LogEvent = { [K in keyof LogEvents]: readonly [K, LogEvents[K]] }[keyof LogEvents];
+
+export interface AppendOptions {
+  /** Store it only if the log's head stands here; else it is refused with `conflict`. */
+  if_head?: number | undefined;
+}
+
+/** One log as the app sees it: its events, what is known of it, and what can be asked of it. */
+export interface Log extends Emitter<LogEvents> {
+  readonly name: string;
+  /** The log id, once the server has told it. */
+  readonly id: number | undefined;
+  /** Where the subscription stands, for the curious; `live` when records may come. */
+  readonly phase: string;
+  /** Next offset wanted; all below was delivered. */
+  readonly cursor: number;
+  /** Next offset to be written, as far as it is known here. */
+  readonly head: number;
+  /** Head minus cursor. */
+  readonly lag: number;
+  /** All that there was when it was attached is here. */
+  readonly complete: boolean;
+  /** How the server keeps its state. */
+  readonly rule: SnapshotRule;
+  /** Something of it was delivered already. */
+  readonly touched: boolean;
+  /** The client's own actions that the log does not show yet, in order. */
+  readonly pending: readonly Entry[];
+  /** As `Client.append` to this log. */
+  append(record: LogRecord, options?: AppendOptions): Promise<Stored>;
+  /** Has it delivered anew from there; a `reset` comes first. */
+  seek(to: Start): void;
+  /** With `commit: 'manual'`: all below `next` is worked off, this client could restart there. */
+  commit(next: number): void;
+  /** Ends the subscription. */
+  unsubscribe(): void;
+}
+
+/** One of the client's own actions, until the log shows it. */
+export interface Own {
+  readonly entry: Entry;
+  /** Where it was stored, once answered. */
+  stored?: { readonly log: number; readonly offset: number };
+  /** It is among what was delivered; it goes when that is shown. */
+  landed: boolean;
+}
+
+export interface Options {
+  readonly start: Start;
+  readonly priority: number;
+  /** The app itself says from where it could restart, instead of what was delivered. */
+  readonly manual: boolean;
+}
+
+const MAX_BASE_BYTES = 64 << 20;
+
+export class Delivery extends Emitter<LogEvents> implements Log {
+  /** The log id, once announced. */
+  id: number | undefined;
+  /**
+   * `wanted`: not subscribed on this socket. `asked`: the request is on its way. `reset`, `base`:
+   * the announced reset or base comes next. `live`: records. `over`: refused or ended.
+   */
+  phase: 'wanted' | 'asked' | 'reset' | 'base' | 'live' | 'over' = 'wanted';
+  /** The request that asked for it. */
+  request = 0;
+  /** All of this log id below `cursor` is held, folded or stored. */
+  held = false;
+  cursor = 0;
+  head = 0;
+  start = 0;
+  complete = false;
+  rule: SnapshotRule = 'none';
+  /** Something of it was handed to the app, so that going back needs a reset. */
+  touched = false;
+  /** After a transient refusal: not asked for before this time. */
+  after = 0;
+  /** What the app committed, where it does so itself; -1: nothing yet. */
+  committed = -1;
+  /** The app wants all of it once more; what is held does not count on the next socket. */
+  anew = false;
+  readonly own: Own[] = [];
+
+  #target = 0;
+  #base: BaseAt | undefined;
+  #part = 0;
+  #whole = new Out();
+
+  constructor(
+    readonly name: string,
+    public options: Options,
+    readonly core: Connection,
+  ) {
+    super();
+  }
+
+  get lag(): number {
+    return this.head - this.cursor;
+  }
+
+  append(record: LogRecord, options?: AppendOptions): Promise<Stored> {
+    return this.core.append(this.name, record, options);
+  }
+
+  seek(to: Start): void {
+    this.core.seek(this, to);
+  }
+
+  commit(next: number): void {
+    this.core.commit(this, next);
+  }
+
+  unsubscribe(): void {
+    this.core.unsubscribe(this.name);
+  }
+
+  #tell<K extends keyof LogEvents>(on: K, event: LogEvents[K]): void {
+    if (on !== 'pending') this.touched = true;
+    this.core.out('log', this, [on, event] as LogEvent);
+  }
+
+  /** What the client has and wants of it, for `Hello`, `Subscribe` and `Activate`. */
+  open(): Open {
+    const { start, priority } = this.options;
+    const { name, id } = this;
+    if (this.held) return { name, start, priority, have: { log: id!, next: this.cursor } };
+    // A base that broke off after a reset must come again, wherever it once began.
+    return { name, start: this.#base ? 'state' : start, priority };
+  }
+
+  /** Whether it is announced on this socket. */
+  get announced(): boolean {
+    return this.phase === 'reset' || this.phase === 'base' || this.phase === 'live';
+  }
+
+  // Methods by the names of frames; one that answers false was given something out of order.
+
+  subscribed(frame: Subscribed): void {
+    const again = this.announced && this.id === frame.log;
+    const same = this.held && this.id === frame.log;
+    const { head, start, rule, cursor, complete } = frame;
+    Object.assign(this, { id: frame.log, head, start, rule });
+    // Already subscribed: the answer tells nothing new, and an unfinished base goes on.
+    if (again && !frame.reset) return;
+    // What was seen stays seen: a log that was to be complete at 9 is not complete at 7.
+    this.#target = same ? Math.max(this.#target, complete) : complete;
+    if (frame.reset) {
+      this.phase = 'reset';
+      return;
+    }
+    this.phase = 'live';
+    if (!same) {
+      this.complete = false;
+      this.held = true;
+      this.#base = undefined;
+      this.cursor = cursor;
+      if (this.touched) this.#tell('reset', { reason: 'other_log', cursor });
+    }
+    this.#check();
+  }
+
+  reset(frame: Reset): void {
+    const { base, cursor, complete } = frame;
+    this.phase = base ? 'base' : 'live';
+    this.held = !base;
+    this.complete = this.anew = false;
+    this.#target = complete;
+    this.cursor = cursor;
+    this.head = Math.max(this.head, cursor);
+    this.#base = base;
+    this.#part = 0;
+    this.#whole = new Out();
+    this.#tell('reset', frame);
+    this.#check();
+  }
+
+  /** A part of a client-made base; handed on as a whole. */
+  base({ offset, part, last, data }: Base): boolean {
+    const base = this.#base;
+    if (this.phase !== 'base' || base?.offset !== offset || part !== this.#part++) return false;
+    this.#whole.raw(typeof data === 'string' ? new TextEncoder().encode(data) : data);
+    if (this.#whole.size > MAX_BASE_BYTES) return false;
+    if (last) {
+      this.#tell('base', { offset, version: base.version, last, data: this.#whole.done() });
+      this.#based();
+    }
+    return true;
+  }
+
+  /** A part of a base that the server keeps; handed on part by part. */
+  base_records({ offset, last, complete, origins, records }: BaseRecords): boolean {
+    if (this.phase !== 'base' || this.#base?.offset !== offset) return false;
+    const entries = records.map((kept) => this.#entry(kept.record, kept.offset, origins));
+    this.#tell('base', { offset, version: this.#base.version, last, records: entries });
+    if (last) {
+      this.#target = Math.max(this.#target, complete);
+      this.#based();
+    }
+    return true;
+  }
+
+  #based(): void {
+    this.phase = 'live';
+    this.held = true;
+    this.#base = undefined;
+    this.#whole = new Out();
+    this.#check();
+  }
+
+  records({ base, origins, records }: Records): boolean {
+    const repeated = this.cursor - base;
+    if (this.phase !== 'live' || repeated < 0) return false;
+    if (repeated >= records.length) return true;
+    const fresh = records
+      .slice(repeated)
+      .map((record, index) => this.#entry(record, this.cursor + index, origins));
+    this.cursor += fresh.length;
+    for (const own of this.own) {
+      own.landed ||= fresh.some(
+        ({ origin, seq }) => origin.writer === this.core.writer.id && seq === own.entry.seq,
+      );
+    }
+    this.#tell('records', { records: fresh });
+    this.#check();
+    return true;
+  }
+
+  gap(frame: Gap): boolean {
+    if (this.phase !== 'live' || frame.from > this.cursor) return false;
+    this.cursor = Math.max(this.cursor, frame.to);
+    this.#tell('gap', frame);
+    this.#check();
+    return true;
+  }
+
+  /** Puts an own action on top. */
+  act(entry: Entry): void {
+    this.own.push({ entry, landed: false });
+    this.#showOwn();
+  }
+
+  /** An own action was stored there, or not at all. */
+  answered(seq: number, stored?: { log: number; offset: number }): void {
+    const at = this.own.findIndex((own) => own.entry.seq === seq);
+    const own = this.own[at];
+    if (!own) return;
+    if (stored) {
+      own.stored = stored;
+      this.#check();
+    } else {
+      this.own.splice(at, 1);
+      this.#showOwn();
+    }
+  }
+
+  /** Own actions in their order, as they lie on top of what is shown. */
+  get pending(): Entry[] {
+    return this.own.map((own) => own.entry);
+  }
+
+  #showOwn(): void {
+    this.#tell('pending', { pending: this.pending });
+  }
+
+  #entry(record: Delivered, offset: number, origins: Origin[]): Entry {
+    const origin = origins[record.origin] ?? { user: '', writer: '', connection: '' };
+    return { ...record, origin, offset, pending: false };
+  }
+
+  /** Tells when the log becomes complete, or stops being so, and lets go what it now shows. */
+  #check(): void {
+    this.head = Math.max(this.head, this.cursor);
+    const was = this.complete;
+    this.complete = this.phase === 'live' && this.cursor >= this.#target;
+    if (was && !this.complete) this.#tell('behind', { cursor: this.cursor });
+    if (!this.complete) return;
+    if (!was) this.#tell('complete', { cursor: this.cursor });
+    const shown = ({ landed, stored }: Own): boolean =>
+      landed || (!!stored && (stored.log !== this.id || stored.offset < this.cursor));
+    const left = this.own.filter((own) => !shown(own));
+    if (left.length < this.own.length) {
+      this.own.splice(0, Infinity, ...left);
+      this.#showOwn();
+    }
+  }
+
+  /** The server ended it, or would not begin. */
+  end(reason: Ended | HighwaterError): void {
+    this.phase = 'over';
+    if (typeof reason === 'string') this.#tell('ended', { reason });
+    else this.#tell('refused', reason);
+  }
+
+  /** The socket is gone or the connection inactive: to be subscribed again. */
+  detach(): void {
+    if (this.phase !== 'over') this.phase = 'wanted';
+    if (this.anew) this.held = false;
+  }
+
+  snapshot_wanted(frame: { at_least: number }): void {
+    this.#tell('snapshot_wanted', frame);
+  }
+}

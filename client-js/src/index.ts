@@ -1,0 +1,326 @@
+/**
+ * Highwater's client: a durable connection over many logs, which survives its sockets.
+ *
+ * `connect` gives a `Client` at once; it opens, keeps and reopens its socket by itself, for ever,
+ * unless the server says that coming back does not help. Actions wait in memory for their answers,
+ * in order; this form keeps nothing of them on disk.
+ */
+
+import type { Encoding } from './codec.js';
+import { Connection, type ConnectionState, type Effects } from './connection.js';
+import type { AppendOptions, Log } from './delivery.js';
+import { Emitter } from './emitter.js';
+import { asError } from './errors.js';
+import type { Cloning, LogRecord, Start, Welcome } from './frames.js';
+import { browserStorage, Identity, newId, userOf, type Locks, type Storage } from './identity.js';
+import { address, Socket, webSocket, type WebSocketConstructor } from './socket.js';
+import type { Stored } from './writer.js';
+
+export { HighwaterError } from './errors.js';
+export { view, latestView, View, type Rules } from './view.js';
+export type { ConnectionState } from './connection.js';
+export type { AppendOptions, Entry, Log, LogEvents } from './delivery.js';
+export type { Encoding, Payload } from './codec.js';
+export type { Stored } from './writer.js';
+export type * from './frames.js';
+
+export interface ClientOptions {
+  /** A JWT, or how to get one; with a function it is refreshed before its end. */
+  token?: string | (() => string | Promise<string>);
+  /** Keeps the ids of several users of one browser apart; else as the token's `sub` says. */
+  user?: string;
+  encoding?: Encoding;
+  /** This connection's id, 32 hex digits; for services, which keep their own. */
+  connection?: string;
+  /** The device's id; slots are counted per device. */
+  device?: string;
+  /** What to take from an active connection of the same user when this one was inactive. */
+  cloning?: Cloning;
+  /** Bytes of delivery that may be unacknowledged; 0: as the server likes. */
+  window?: number;
+  /** Asks to be active again by itself when it was made inactive; default true. */
+  activate?: boolean;
+  /** Whether someone looks; pages find out by themselves. */
+  visible?: boolean;
+  /** Most actions without an answer; more are rejected with `queue_full`. Default 10,000. */
+  most?: number;
+  WebSocket?: WebSocketConstructor;
+  /** Where ids are kept, instead of `localStorage`. */
+  storage?: Storage;
+}
+
+export interface SubscribeOptions {
+  /** Where to begin when nothing is held; default: with the log's state. */
+  start?: Start;
+  /** 0 first, 255 last. */
+  priority?: number;
+  /** `manual`: the app says by `log.commit` from where it could restart. Default `auto`. */
+  commit?: 'auto' | 'manual';
+}
+
+export interface ClientEvents {
+  state: ConnectionState;
+  /** A log that the app did not open came along; it is let go unless a listener takes it up. */
+  log: Log;
+}
+
+/** The longest that timers can wait. */
+const LONGEST = 2 ** 31 - 1;
+
+export class Client extends Emitter<ClientEvents> {
+  readonly #url: string;
+  readonly #options: ClientOptions;
+  readonly #core: Connection;
+  readonly #identity: Identity;
+  readonly #cleanups: (() => void)[] = [];
+  #make: WebSocketConstructor | undefined;
+  #socket: Socket | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #queued = false;
+  #draining = false;
+
+  constructor(url: string, options: ClientOptions) {
+    super();
+    this.#url = url;
+    this.#options = options;
+    const { token, encoding, storage, user } = options;
+    const name = user ?? (typeof token === 'string' ? userOf(token) : '');
+    const locks = (globalThis as { navigator?: { locks?: Locks } }).navigator?.locks;
+    this.#identity = new Identity(`highwater:${url}:${name}`, storage ?? browserStorage(), locks);
+    this.#core = new Connection({
+      connection: '',
+      fixed: options.connection !== undefined,
+      writer: newId(),
+      device: options.device ?? this.#identity.device(),
+      token: typeof token === 'string' ? token : undefined,
+      tokens: typeof token === 'function',
+      kept: false,
+      visible: options.visible ?? (typeof document === 'undefined' || !document.hidden),
+      cloning: options.cloning ?? 'all',
+      window: options.window ?? 0,
+      activate: options.activate ?? true,
+      most: options.most ?? 10_000,
+      random: Math.random,
+      encoding: encoding ?? 'bincode',
+      wake: () => this.#wake(),
+    });
+    this.#watch();
+    void this.#begin();
+  }
+
+  async #begin(): Promise<void> {
+    const { config } = this.#core;
+    const { connection, token, WebSocket } = this.#options;
+    try {
+      config.connection = connection ?? (await this.#identity.claim());
+      if (token === undefined) {
+        config.token = this.#identity.token;
+        config.kept = config.token !== undefined;
+      }
+      this.#make = await webSocket(WebSocket);
+    } catch (error) {
+      return this.#turn('stop', asError('failed', error));
+    }
+    // Closed before it began: it stays so.
+    if (this.state.state === 'connecting') this.reconnect();
+  }
+
+  /** What the connection is doing, and why. */
+  get state(): ConnectionState {
+    return this.#core.state;
+  }
+
+  /** The connection's id; empty until it is claimed. */
+  get connection(): string {
+    return this.#core.config.connection;
+  }
+
+  /** The id under which this run appends. */
+  get writer(): string {
+    return this.#core.writer.id;
+  }
+
+  /** The logs that are open. */
+  get logs(): Log[] {
+    return [...this.#core.logs.values()];
+  }
+
+  /** Opens a log, or gives the one that is open. Listen in the same turn, to miss nothing. */
+  subscribe(name: string, options: SubscribeOptions = {}): Log {
+    const { start = 'state', priority = 0, commit } = options;
+    const manual = commit === 'manual';
+    return this.#core.subscribe(name, { start, priority, manual });
+  }
+
+  /**
+   * Appends a record. Resolves when it is stored, at its offset; rejects with the server's reason.
+   * It is sent again over new sockets until there is an answer, and stored once.
+   */
+  append(name: string, record: LogRecord, options?: AppendOptions): Promise<Stored> {
+    return this.#core.append(name, record, options);
+  }
+
+  /** An inactive connection asks to be active again, as soon as the server allows. */
+  activate(): void {
+    this.#turn('activate', true);
+  }
+
+  /** Comes back after `stopped`, for instance after `fenced` by another tab. */
+  reconnect(): void {
+    this.#turn('start');
+  }
+
+  /**
+   * Ends this client. Its slot is given back at once (`leave: false`: kept for a while, to come
+   * back); `forget`: the server forgets the connection altogether. Actions without an answer are
+   * rejected.
+   */
+  close({ forget = false, leave = true }: { forget?: boolean; leave?: boolean } = {}): void {
+    this.#turn('close', leave, forget);
+    for (const cleanup of this.#cleanups.splice(0)) cleanup();
+    if (forget) void this.#identity.forget(this.connection);
+    else this.#identity.leave();
+  }
+
+  /** What a demo or a curious person may look at, and break. */
+  readonly debug = {
+    /** Breaks the socket as a network would. */
+    cut: (): void => this.#turn('cut'),
+    /** No socket until it is set back. */
+    setOffline: (offline: boolean): void => this.#turn(offline ? 'offline' : 'start'),
+    /**
+     * How it was last met (`met`, `generation`, `source`, `user`), the bytes of delivery worked
+     * off and acknowledged since, and the number of actions without an answer.
+     */
+    info: (): Partial<Welcome> & { received: number; acked: number; pending: number } => {
+      const { welcome, received, acked, writer } = this.#core;
+      return { ...welcome, token: undefined, received, acked, pending: writer.pending.length };
+    },
+  };
+
+  // The shell around the machine.
+
+  /** The app asked for something; what comes together in a turn goes out when it ends. */
+  #wake(): void {
+    this.#drain();
+    if (this.#queued) return;
+    this.#queued = true;
+    queueMicrotask(() => {
+      this.#queued = false;
+      this.#end();
+    });
+  }
+
+  /** Tells the machine what happened, and does all that follows. */
+  #turn<K extends Happening>(what: K, ...given: Given<Connection[K]>): void {
+    (this.#core as unknown as Record<K, (now: number, ...given: unknown[]) => void>)[what](
+      now(),
+      ...given,
+    );
+    this.#end();
+  }
+
+  #end(): void {
+    const core = this.#core;
+    this.#drain();
+    core.flush(now());
+    this.#drain();
+    const wait = core.deadline() - now();
+    clearTimeout(this.#timer);
+    if (wait === Infinity) return;
+    this.#timer = setTimeout(() => this.#turn('tick'), Math.min(LONGEST, Math.max(0, wait)));
+  }
+
+  #drain(): void {
+    // A listener that asks for something adds to the queue; the loop that runs takes it from there.
+    if (this.#draining) return;
+    this.#draining = true;
+    try {
+      for (let output; (output = this.#core.poll()); ) {
+        const [effect, ...given] = output;
+        (this.#effects[effect] as (...given: unknown[]) => void)(...given);
+      }
+    } finally {
+      this.#draining = false;
+    }
+  }
+
+  readonly #effects: Effects = {
+    connect: () => this.#open(),
+    send: (frame) => this.#socket?.send(frame),
+    disconnect: () => {
+      this.#socket?.drop();
+      this.#socket = undefined;
+    },
+    token: () => void this.#fetchToken(),
+    keep: (token) => {
+      this.#identity.token = token;
+    },
+    rename: () => void this.#rename(),
+    state: (state) => this.emit('state', state),
+    adopted: (log) => {
+      this.emit('log', log);
+      if (!log.listening) this.#core.unsubscribe(log.name);
+    },
+    log: (log, [on, event]) => log.emit(on, event),
+  };
+
+  #open(): void {
+    const closed = (code?: number, reason?: string): void => this.#turn('closed', code, reason);
+    try {
+      if (!this.#make) throw new Error('this client has not begun yet');
+      this.#socket = new Socket(this.#make, this.#url, this.#core.config.encoding, {
+        opened: () => this.#turn('opened'),
+        message: (frames) => this.#turn('frames', frames),
+        closed,
+      });
+    } catch (error) {
+      queueMicrotask(() => closed(0, (error as Error).message));
+    }
+  }
+
+  async #rename(): Promise<void> {
+    await this.#identity.forget(this.connection);
+    this.#core.config.connection = await this.#identity.claim();
+  }
+
+  async #fetchToken(): Promise<void> {
+    const { token } = this.#options;
+    try {
+      const got = typeof token === 'function' ? await token() : token;
+      this.#turn('gotToken', got);
+    } catch (error) {
+      this.#turn('gotToken', undefined, asError('unauthorized', error));
+    }
+  }
+
+  /** In a page: its network, and whether it is looked at. */
+  #watch(): void {
+    if (typeof document === 'undefined') return;
+    const listen = (to: EventTarget, name: string, listener: () => void): void => {
+      to.addEventListener(name, listener);
+      this.#cleanups.push(() => to.removeEventListener(name, listener));
+    };
+    listen(window, 'online', () => this.#turn('network', true));
+    listen(window, 'offline', () => this.#turn('network', false));
+    listen(window, 'pageshow', () => this.#turn('probe'));
+    if (this.#options.visible === undefined) {
+      listen(document, 'visibilitychange', () => this.#turn('look', !document.hidden));
+    }
+  }
+}
+
+/** What happens outside of the machine, as it names it. */
+type Happening =
+  | 'start' | 'gotToken' | 'opened' | 'frames' | 'closed' | 'tick' | 'probe' | 'network' | 'look'
+  | 'activate' | 'offline' | 'cut' | 'stop' | 'close';
+type Given<F> = F extends (now: number, ...given: infer G) => void ? G : never;
+
+const now = (): number => performance.now();
+
+/**
+ * Connects to a server: `http://host:port`, or the whole address of its WebSocket. In Node before
+ * 22 install the package `ws`, or give a constructor.
+ */
+export const connect = (url: string | URL, options: ClientOptions = {}): Client =>
+  new Client(address(url), options);

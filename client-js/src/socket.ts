@@ -1,0 +1,85 @@
+/**
+ * A WebSocket as the connection wants it: frames in, frames out, and silence once it is dropped.
+ *
+ * It does not reconnect, wait or judge; bytes that are no frame end it like a loss.
+ */
+
+import { decode, encode, type Encoding, type Sized } from './codec.js';
+import { clientFrames, serverFrames, type ClientFrame, type ServerFrame } from './frames.js';
+
+/** What is used of a WebSocket: the browser's, Node's and that of `ws` all have it. */
+export interface WebSocketLike {
+  binaryType: string;
+  onopen: ((event: any) => void) | null;
+  onmessage: ((event: any) => void) | null;
+  onclose: ((event: any) => void) | null;
+  onerror: ((event: any) => void) | null;
+  send(data: string | Uint8Array<ArrayBuffer>): void;
+  close(code?: number): void;
+}
+export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocketLike;
+
+/** The constructor given, the global one, or that of the package `ws` (Node before 22). */
+export const webSocket = async (given?: WebSocketConstructor): Promise<WebSocketConstructor> => {
+  const found = given ?? (globalThis as { WebSocket?: WebSocketConstructor }).WebSocket;
+  if (found) return found;
+  const name = 'ws'; // Not a literal in the import, so that bundlers for browsers leave it alone.
+  try {
+    return (await import(/* @vite-ignore */ /* webpackIgnore: true */ name)).WebSocket;
+  } catch {
+    throw new Error('no WebSocket here: install the package "ws", or give one in options');
+  }
+};
+
+/** The address of a server's WebSocket, from `http:` or `ws:`, with or without the path. */
+export const address = (url: string | URL): string => {
+  const made = new URL(url, (globalThis as { location?: { href: string } }).location?.href);
+  made.protocol = made.protocol.replace(/^http/, 'ws');
+  if (made.pathname === '/') made.pathname = '/v1/connect';
+  return made.href;
+};
+
+/** What a socket tells. */
+export interface SocketEvents {
+  opened(): void;
+  message(frames: Sized<ServerFrame>[]): void;
+  closed(code?: number, reason?: string): void;
+}
+
+export class Socket {
+  readonly #raw: WebSocketLike;
+  readonly #encoding: Encoding;
+
+  constructor(make: WebSocketConstructor, url: string, encoding: Encoding, events: SocketEvents) {
+    const raw = new make(url, [`highwater.v1.${encoding}`]);
+    this.#raw = raw;
+    this.#encoding = encoding;
+    raw.binaryType = 'arraybuffer';
+    raw.onopen = events.opened;
+    raw.onerror = () => {}; // A close always follows.
+    raw.onclose = ({ code, reason }) => {
+      this.drop();
+      events.closed(code, reason);
+    };
+    raw.onmessage = ({ data }) => {
+      let frames;
+      try {
+        frames = decode(serverFrames, typeof data === 'string' ? data : new Uint8Array(data));
+      } catch (error) {
+        this.drop();
+        return events.closed(0, (error as Error).message);
+      }
+      events.message(frames);
+    };
+  }
+
+  send(frame: ClientFrame): void {
+    this.#raw.send(encode(clientFrames, frame, this.#encoding));
+  }
+
+  /** Ends it; nothing of it is told any more. */
+  drop(): void {
+    this.#raw.onopen = this.#raw.onclose = this.#raw.onmessage = null;
+    this.#raw.close(1000);
+  }
+}

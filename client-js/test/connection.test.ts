@@ -1,0 +1,589 @@
+/** The life of a connection: coming back, being told to stop, slots, tokens, silence, windows. */
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { BACKOFF } from '../src/connection.js';
+import { HighwaterError } from '../src/errors.js';
+import { collect, hexId, ME, OTHER, text, World, WRITER } from './world.js';
+
+const lose = (world: World): void => {
+  world.core.closed(world.now, 1006);
+  world.settle();
+};
+
+const bye = (world: World, code: string, reconnect: boolean, after = 0): void =>
+  world.tell('bye', { code, message: 'so it is', reconnect, after });
+
+test('Hello says who it is and what it holds', () => {
+  const world = new World({ device: hexId('d'), cloning: 'own', window: 5000 });
+  world.subscribe('b', { start: 'end', priority: 3 });
+  assert.deepEqual(world.sent, [], 'nothing goes out before there is a socket');
+  const hello = world.hello();
+  assert.equal(hello.version, 1);
+  assert.equal(hello.connection, ME);
+  assert.equal(hello.device, hexId('d'));
+  assert.equal(hello.token, 'token');
+  assert.equal(hello.visible, true);
+  assert.equal(hello.cloning, 'own');
+  assert.equal(hello.window, 5000);
+  assert.deepEqual(hello.writers, [{ writer: WRITER, oldest: 1 }]);
+  assert.deepEqual(hello.open, [{ name: 'b', have: undefined, start: 'end', priority: 3 }]);
+});
+
+test('a resume lists what is held of every log; what the app let go is not listed', () => {
+  const world = new World().attach();
+  for (const [name, id] of [['a', 7], ['b', 8], ['c', 9]] as const) {
+    world.subscribe(name);
+    world.begin(name, id);
+    world.records(id, 0, [text('x')]);
+  }
+  world.core.unsubscribe('b');
+  world.settle();
+  assert.deepEqual(world.last('unsubscribe').logs, [8]);
+  lose(world);
+  const hello = world.again();
+  assert.deepEqual(hello.open.map(({ name, have }) => [name, have]), [
+    ['a', { log: 7, next: 1 }], ['c', { log: 9, next: 1 }],
+  ]);
+});
+
+test('many subscriptions of a turn go in few frames, in the order they were made', () => {
+  const world = new World().attach();
+  for (let index = 0; index < 450; index++) {
+    world.core.subscribe(`log/${index}`, { start: 'state', priority: 0, manual: false });
+  }
+  world.settle();
+  const frames = world.got('subscribe');
+  assert.deepEqual(frames.map(({ open }) => open.length), [200, 200, 50]);
+  assert.equal(frames[1]!.open[0]!.name, 'log/200');
+  assert.equal(new Set(frames.map(({ request }) => request)).size, 3);
+});
+
+test('backoff is full jitter: every wait lies under a bound that doubles from 0.5 to 20 s', () => {
+  for (const chance of [0, 0.25, 0.999]) {
+    const world = new World({ random: () => chance });
+    world.core.start(world.now);
+    world.settle();
+    for (let attempt = 0; attempt < 12; attempt++) {
+      lose(world);
+      const bound = Math.min(BACKOFF.to, BACKOFF.from * 2 ** attempt);
+      assert.ok(world.state.state === 'waiting');
+      assert.equal(world.state.after, chance * bound);
+      world.pass(world.state.after);
+      assert.equal(world.state.state, 'connecting');
+    }
+  }
+});
+
+test('waits are spread evenly over the bound', () => {
+  // A linear congruential generator, so that every run sees the same chance.
+  let seed = 42;
+  const random = (): number => (seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31) / 2 ** 31;
+  const quarters = [0, 0, 0, 0];
+  for (let run = 0; run < 4000; run++) {
+    const world = new World({ random });
+    world.core.start(world.now);
+    lose(world);
+    assert.ok(world.state.state === 'waiting');
+    quarters[Math.floor((world.state.after / BACKOFF.from) * 4)]!++;
+  }
+  for (const count of quarters) assert.ok(count > 900 && count < 1100, `${quarters}`);
+});
+
+test('it comes back for ever, and a socket that lived begins anew at the small bound', () => {
+  const world = new World({ random: () => 0.999 });
+  world.core.start(world.now);
+  world.settle();
+  for (let attempt = 0; attempt < 2000; attempt++) {
+    lose(world);
+    assert.ok(world.state.state === 'waiting' && world.state.after <= BACKOFF.to);
+    world.pass(world.state.after);
+  }
+  world.attach();
+  world.pass(11_000);
+  lose(world);
+  assert.ok(world.state.state === 'waiting' && world.state.after < BACKOFF.from);
+});
+
+test('a socket that dies right after its welcome does not reset the bound', () => {
+  const world = new World({ random: () => 1 });
+  world.attach();
+  for (const bound of [500, 1000, 2000]) {
+    lose(world);
+    assert.ok(world.state.state === 'waiting');
+    assert.equal(world.state.after, bound);
+    world.again();
+  }
+});
+
+test('a time that bye names is kept, also when the page is shown meanwhile', () => {
+  const world = new World().attach();
+  bye(world, 'shutting_down', true, 7000);
+  assert.ok(world.state.state === 'waiting');
+  assert.equal(world.state.after, 7000);
+  assert.equal(world.state.error.code, 'shutting_down');
+  world.core.probe(world.now);
+  world.pass(6999);
+  assert.equal(world.state.state, 'waiting');
+  world.pass(1);
+  assert.equal(world.state.state, 'connecting');
+});
+
+test('a waiting client that is shown, or hears of a network, tries at once', () => {
+  for (const wake of [
+    (world: World) => world.core.probe(world.now),
+    (world: World) => world.core.network(world.now, true),
+  ]) {
+    const world = new World().attach();
+    lose(world);
+    assert.equal(world.state.state, 'waiting');
+    wake(world);
+    world.pass(0);
+    assert.equal(world.state.state, 'connecting');
+  }
+});
+
+test('without a network the state says so, and it is tried all the same', () => {
+  const world = new World().attach();
+  world.core.network(world.now, false);
+  world.settle();
+  assert.equal(world.state.state, 'active', 'the browser may be wrong: the socket is asked');
+  world.pass(5000);
+  assert.deepEqual(world.state, { state: 'offline', reason: 'network' });
+  world.pass(20_000);
+  assert.ok(world.states.some(({ state }) => state === 'connecting'));
+});
+
+test('fenced stops: nothing is tried any more, actions are rejected as perhaps stored', async () => {
+  const world = new World().attach();
+  world.subscribe('a');
+  world.begin('a', 7);
+  const sent = world.append('a', text('1'));
+  bye(world, 'fenced', false);
+  assert.ok(world.state.state === 'stopped');
+  assert.equal(world.state.error.code, 'fenced');
+  const error = await outcomeOf(sent);
+  assert.deepEqual([error.code, error.maybeStored], ['fenced', true]);
+  assert.equal(world.core.deadline(), Infinity);
+  assert.equal((await outcomeOf(world.append('a', text('2')))).code, 'fenced');
+  world.core.start(world.now);
+  assert.equal(world.state.state, 'connecting', 'the app may take it back');
+});
+
+const outcomeOf = (promise: Promise<unknown>): Promise<HighwaterError> =>
+  promise.then(
+    () => assert.fail('it was stored'),
+    (error: HighwaterError) => (assert.ok(error instanceof HighwaterError), error),
+  );
+
+test('codes after which coming back does not help stop it; others do not', () => {
+  for (const code of ['version', 'bad_frame', 'unknown_writer', 'origin', 'connections']) {
+    const world = new World().attach();
+    bye(world, code, false);
+    assert.equal(world.state.state, 'stopped', code);
+  }
+  for (const code of ['failed', 'silent', 'sockets', 'code_200']) {
+    const world = new World().attach();
+    bye(world, code, true);
+    assert.equal(world.state.state, 'waiting', code);
+  }
+});
+
+test('a close without bye comes back', () => {
+  const world = new World().attach();
+  world.core.closed(world.now, 4078, 'shutting_down');
+  assert.ok(world.state.state === 'waiting');
+  assert.equal(world.state.error.code, 'shutting_down');
+});
+
+test('a token that no longer serves: another is asked for where there is a function, else it stops', () => {
+  for (const code of ['unauthorized', 'revoked', 'token_expired']) {
+    const fixed = new World().attach();
+    bye(fixed, code, code === 'token_expired');
+    assert.equal(fixed.state.state, 'stopped', code);
+
+    const world = new World({ tokens: true, token: 'old' }).attach();
+    bye(world, code, false);
+    world.clear();
+    world.pass(20_000);
+    assert.deepEqual(world.effects, ['state', 'token']);
+    world.core.gotToken(world.now, 'new');
+    world.settle();
+    assert.equal(world.hello().token, 'new');
+  }
+});
+
+test('a token function that fails, or gives none, is asked again with backoff', () => {
+  for (const [token, error] of [
+    [undefined, new HighwaterError('unauthorized', 'no')], [undefined, undefined], ['', undefined],
+  ] as const) {
+    const world = new World({ tokens: true, token: undefined });
+    world.core.start(world.now);
+    world.settle();
+    assert.equal(world.effects.at(-1), 'token');
+    for (let round = 0; round < 5; round++) {
+      world.core.gotToken(world.now, token, error);
+      world.settle();
+      assert.ok(world.state.state === 'waiting');
+      assert.ok(world.state.after > 0);
+      world.pass(world.state.after);
+      assert.equal(world.effects.at(-1), 'token');
+    }
+  }
+});
+
+test('a token is refreshed in band before its end', () => {
+  const world = new World({ tokens: true, token: 'first' });
+  world.attach({ time: 5_000_000, expires: 5_000_000 + 600_000 });
+  world.clear();
+  const asked = (): boolean => world.effects.includes('token');
+  // Pings go on meanwhile; the server answers them.
+  const alive = (ms: number): void => {
+    for (let left = ms; left > 0; left -= 20_000) {
+      world.pass(Math.min(20_000, left));
+      world.tell('pong', { nonce: 1 });
+    }
+  };
+  alive(500_000);
+  assert.ok(!asked(), 'not before 20 % of it, at most 60 s, are left');
+  alive(80_000);
+  assert.ok(asked());
+  world.core.gotToken(world.now, 'second');
+  world.settle();
+  assert.equal(world.last('refresh').token, 'second');
+  world.clear();
+  world.tell('refreshed', { expires: 5_000_000 + 1_200_000 });
+  alive(400_000);
+  assert.ok(!asked());
+  alive(200_000);
+  assert.ok(asked());
+  lose(world);
+  assert.equal(world.again().token, 'second', 'a token that is still good is used again');
+});
+
+test('a token that ended is replaced at once, with backoff while the server refuses', () => {
+  const world = new World({ tokens: true }).attach();
+  world.clear();
+  const refuse = (): void =>
+    world.tell('refused', {
+      request: 0, name: undefined,
+      refusal: { code: 'token_expired', message: 'over', retry_after: 0 },
+    });
+  const waits: number[] = [];
+  for (let round = 0; round < 8; round++) {
+    refuse();
+    refuse(); // more of the same make no difference
+    const from = world.now;
+    const rounds = world.effects.length;
+    while (!world.effects.slice(rounds).includes('token')) {
+      world.pass(10);
+      world.tell('pong', { nonce: 1 });
+    }
+    waits.push(world.now - from);
+    world.core.gotToken(world.now, `token ${round}`);
+    world.settle();
+  }
+  assert.ok(waits[0]! <= 500, `${waits}`);
+  assert.ok(waits[7]! >= 5000, `${waits}`);
+  assert.equal(world.got('refresh').length, 8);
+});
+
+test('a token that a server in --dev made up is kept, shown later, and dropped when it no longer serves', () => {
+  const world = new World({ token: undefined });
+  assert.equal(world.hello().token, undefined);
+  world.welcome({ token: 'made up' });
+  assert.deepEqual(world.kept, ['made up']);
+  lose(world);
+  assert.equal(world.again().token, 'made up');
+  bye(world, 'unauthorized', false);
+  assert.deepEqual(world.kept, ['made up', undefined]);
+  assert.equal(world.again().token, undefined);
+});
+
+test("another user's connection id is replaced; one that the app gave, or that was ours, is not", () => {
+  const world = new World();
+  world.hello();
+  bye(world, 'unknown_connection', false);
+  assert.ok(world.effects.includes('rename'));
+  assert.ok(world.state.state === 'waiting' && world.state.after >= 500);
+  const fixed = new World({ fixed: true });
+  fixed.hello();
+  bye(fixed, 'unknown_connection', false);
+  assert.equal(fixed.state.state, 'stopped');
+  const ours = new World().attach();
+  bye(ours, 'unknown_connection', false);
+  assert.equal(ours.state.state, 'stopped');
+});
+
+test('silence: a ping after ping_interval, a new socket when nothing is heard for 5 s after it', () => {
+  const world = new World().attach({ ping_interval: 10_000 });
+  world.pass(9_999);
+  assert.equal(world.got('ping').length, 0);
+  world.pass(1);
+  assert.equal(world.got('ping').length, 1);
+  world.pass(4_999);
+  world.tell('pong', { nonce: 1 });
+  world.pass(9_000);
+  assert.equal(world.state.state, 'active');
+  world.tell('gap', { log: 1, from: 0, to: 1, reason: 'trimmed' }); // anything is a sign of life
+  world.pass(9_000);
+  assert.equal(world.got('ping').length, 1);
+  world.pass(1_000 + 4_999);
+  assert.equal(world.state.state, 'active');
+  world.pass(1);
+  assert.equal(world.state.state, 'waiting');
+  assert.ok(world.effects.includes('disconnect'));
+});
+
+test('a probe asks at once; a timer that was frozen with its page asks again before it gives up', () => {
+  const world = new World().attach({ ping_interval: 10_000 });
+  world.core.probe(world.now);
+  world.settle();
+  assert.equal(world.got('ping').length, 1);
+  // The page sleeps for an hour; its timers ring all at once.
+  world.now += 3_600_000;
+  world.core.tick(world.now);
+  world.settle();
+  assert.equal(world.state.state, 'active');
+  assert.equal(world.got('ping').length, 2);
+  world.pass(5_000);
+  assert.equal(world.state.state, 'waiting');
+});
+
+test('a ping of the server is answered', () => {
+  const world = new World().attach();
+  world.tell('ping', { nonce: 77 });
+  assert.deepEqual(world.last('pong'), { nonce: 77 });
+});
+
+test('a socket without a welcome is given up', () => {
+  const world = new World();
+  world.core.start(world.now);
+  world.settle();
+  world.pass(14_999);
+  assert.equal(world.state.state, 'connecting');
+  world.pass(1);
+  assert.equal(world.state.state, 'waiting');
+});
+
+test('downgraded: it says so, waits the time told, asks with what it holds, and goes on', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  world.begin('a', 7);
+  world.records(7, 0, [text('0')]);
+  world.tell('state', { active: false, met: undefined, reason: 'lag', activate_after: 3000, generation: 2, source: undefined });
+  assert.deepEqual(world.state, { state: 'inactive', reason: 'lag', after: 3000 });
+  world.records(7, 9, [text('late')]);
+  assert.equal(log.cursor, 1, 'nothing of before is let through');
+  const kept = world.append('a', text('mine'));
+  assert.equal(world.last('append').items[0]!.seq, 1, 'appends go on');
+  world.pass(2999);
+  assert.equal(world.got('activate').length, 0);
+  world.pass(501);
+  const { request, open, cloning } = world.last('activate');
+  assert.equal(cloning, 'all');
+  assert.deepEqual(open, [{ name: 'a', have: { log: 7, next: 1 }, start: 'state', priority: 0 }]);
+  world.tell('refused', { request, name: undefined, refusal: { code: 'slots', message: 'full', retry_after: 2000 } });
+  assert.equal(world.state.state, 'inactive');
+  world.pass(4000);
+  assert.equal(world.got('activate').length, 2);
+  world.tell('state', { active: true, met: 'cloned', reason: undefined, activate_after: 0, generation: 3, source: OTHER.connection });
+  assert.deepEqual(world.state, { state: 'active', met: 'cloned', generation: 3, source: OTHER.connection });
+  world.announce('a', 7, { cursor: 1, head: 2 });
+  world.records(7, 1, [text('1')]);
+  assert.equal(log.cursor, 2);
+  world.stored(1, 7, 2);
+  assert.ok(kept);
+});
+
+test('a hidden client does not ask to be active until it is seen; one may be told to', () => {
+  const inactive = { active: false, met: undefined, reason: 'slots', activate_after: 1000, generation: 2, source: undefined } as const;
+  const world = new World({ visible: false }).attach();
+  world.tell('state', inactive);
+  world.pass(20_000);
+  assert.equal(world.got('activate').length, 0);
+  world.core.look(world.now, true);
+  world.settle();
+  assert.deepEqual(world.last('visible'), { visible: true });
+  world.pass(600);
+  assert.equal(world.got('activate').length, 1);
+
+  const manual = new World({ activate: false }).attach();
+  manual.tell('state', inactive);
+  manual.core.activate(manual.now, true);
+  manual.settle();
+  assert.equal(manual.got('activate').length, 0, 'not before the time told');
+  manual.pass(1000);
+  assert.equal(manual.got('activate').length, 1);
+});
+
+test('met without a slot: inactive from the start', () => {
+  const world = new World();
+  world.subscribe('a');
+  world.hello();
+  world.welcome({ met: 'waiting' });
+  world.tell('state', { active: false, met: undefined, reason: 'no_slot', activate_after: 500, generation: 1, source: undefined });
+  assert.equal(world.state.state, 'inactive');
+  assert.equal(world.got('subscribe').length, 0);
+  world.pass(1000);
+  assert.equal(world.last('activate').open[0]!.name, 'a');
+});
+
+test('what is worked off is acknowledged: each quarter of the window, and within a second', () => {
+  const world = new World().attach();
+  world.subscribe('a');
+  world.begin('a', 7); // window: 4,000
+  world.clear();
+  world.records(7, 0, [text('0')], OTHER, 1, 600);
+  assert.equal(world.got('ack').length, 0);
+  world.records(7, 1, [text('1')], OTHER, 1, 400);
+  assert.deepEqual(world.got('ack'), [{ received: 1000, cursors: [{ log: 7, next: 2 }] }]);
+  world.records(7, 2, [text('2')], OTHER, 1, 10);
+  world.pass(999);
+  assert.deepEqual(world.last('ack'), { received: 1010, cursors: [{ log: 7, next: 3 }] });
+  world.pass(10_000);
+  assert.equal(world.got('ack').length, 2, 'nothing new, nothing said');
+  world.records(7, 0, [text('0')], OTHER, 1, 50);
+  world.pass(1000);
+  assert.equal(world.last('ack').received, 1060, 'a repeat counts against the window too');
+});
+
+test('received begins anew with each socket', () => {
+  const world = new World().attach();
+  world.subscribe('a');
+  world.begin('a', 7);
+  world.records(7, 0, [text('0')], OTHER, 1, 600);
+  lose(world);
+  world.again();
+  world.announce('a', 7, { cursor: 1 });
+  world.records(7, 1, [text('1')], OTHER, 1, 70);
+  world.pass(1000);
+  assert.equal(world.last('ack').received, 70);
+});
+
+test('a half delivered base is not acknowledged as something to restart from', () => {
+  const world = new World().attach();
+  world.subscribe('a');
+  world.announce('a', 7, { cursor: 5, head: 5, rule: 'client', reset: true });
+  world.tell('reset', { log: 7, reason: 'new', base: { rule: 'client', offset: 5, version: 1 }, cursor: 5, complete: 5 });
+  world.tell('base', { log: 7, offset: 5, part: 0, last: false, data: 'x' }, 100);
+  world.pass(1000);
+  assert.deepEqual(world.last('ack'), { received: 100, cursors: [] });
+  world.tell('base', { log: 7, offset: 5, part: 1, last: true, data: 'y' }, 100);
+  world.pass(1000);
+  assert.deepEqual(world.last('ack'), { received: 200, cursors: [{ log: 7, next: 5 }] });
+});
+
+test('with manual commits only what the app committed is told', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a', { manual: true, start: 'committed' });
+  world.begin('a', 7);
+  world.records(7, 0, [text('0'), text('1')]);
+  world.pass(1000);
+  assert.deepEqual(world.last('ack').cursors, []);
+  log.commit(1);
+  world.settle();
+  world.pass(1000);
+  assert.deepEqual(world.last('ack').cursors, [{ log: 7, next: 1 }]);
+  log.commit(99);
+  world.settle();
+  world.pass(1000);
+  assert.deepEqual(world.last('ack').cursors, [{ log: 7, next: 2 }], 'never past what was delivered');
+});
+
+test('a refused subscription: for good, or asked for again after the time told', () => {
+  const world = new World().attach();
+  const a = world.subscribe('a');
+  const b = world.subscribe('b');
+  const refused = collect(a, 'refused');
+  const refuse = (name: string, code: string, retry_after: number): void =>
+    world.tell('refused', { request: 1, name, refusal: { code, message: 'no', retry_after } });
+  refuse('a', 'denied', 0);
+  refuse('b', 'rate', 2000);
+  assert.deepEqual(refused.map(({ code }) => code), ['denied']);
+  world.clear();
+  world.pass(1999);
+  assert.equal(world.got('subscribe').length, 0);
+  world.pass(1001);
+  assert.deepEqual(world.got('subscribe').flatMap(({ open }) => open.map(({ name }) => name)), ['b']);
+  assert.equal(b.phase, 'asked');
+  lose(world);
+  assert.deepEqual(world.again().open.map(({ name }) => name), ['b'], 'what is denied is not asked for again');
+});
+
+test('a log that comes along unasked is told, and let go when nobody takes it', () => {
+  const world = new World().attach();
+  world.begin('stranger', 9);
+  assert.ok(world.effects.includes('adopted'));
+  assert.ok(world.core.logs.has('stranger'));
+  world.core.unsubscribe('stranger');
+  world.settle();
+  assert.deepEqual(world.last('unsubscribe').logs, [9]);
+});
+
+test('a log let go while it was asked for is unsubscribed when it comes', () => {
+  const world = new World().attach();
+  world.subscribe('a');
+  const { request } = world.last('subscribe');
+  world.core.unsubscribe('a');
+  world.announce('a', 7, { request });
+  assert.deepEqual(world.last('unsubscribe').logs, [7]);
+  assert.ok(!world.effects.includes('adopted'));
+});
+
+test('asked for twice, by the attach and by the app: the second answer disturbs nothing', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  world.announce('a', 7, { cursor: 5, head: 5, rule: 'client', reset: true });
+  world.tell('reset', { log: 7, reason: 'new', base: { rule: 'client', offset: 5, version: 1 }, cursor: 5, complete: 5 });
+  world.announce('a', 7, { request: 1, cursor: 5, head: 5, rule: 'client' });
+  assert.equal(log.phase, 'base');
+  world.tell('base', { log: 7, offset: 5, part: 0, last: true, data: 'x' });
+  assert.equal(log.complete, true);
+});
+
+test('offline for the app: no socket until it is set back', () => {
+  const world = new World().attach();
+  world.core.offline(world.now);
+  world.settle();
+  assert.deepEqual(world.state, { state: 'offline', reason: 'asked' });
+  assert.equal(world.core.deadline(), Infinity);
+  world.core.probe(world.now);
+  world.core.network(world.now, true);
+  world.pass(60_000);
+  assert.equal(world.state.state, 'offline');
+  world.clear();
+  world.core.start(world.now);
+  world.settle();
+  assert.deepEqual(world.effects, ['state', 'connect']);
+});
+
+test('close says what is worked off, leaves, and rejects what has no answer', async () => {
+  for (const [leave, forget] of [[true, true], [true, false], [false, false]] as const) {
+    const world = new World().attach();
+    world.subscribe('a');
+    world.begin('a', 7);
+    world.records(7, 0, [text('0')], OTHER, 1, 10);
+    const sent = world.append('a', text('mine'));
+    world.clear();
+    world.core.close(world.now, leave, forget);
+    world.settle();
+    assert.deepEqual(world.sent.map(({ name }) => name), leave ? ['ack', 'leave'] : ['ack']);
+    if (leave) assert.equal(world.last('leave').forget, forget);
+    assert.equal(world.effects.indexOf('disconnect') > world.effects.indexOf('send'), true);
+    assert.ok(world.state.state === 'stopped');
+    assert.equal((await outcomeOf(sent)).code, 'closed');
+  }
+});
+
+test('what cannot be carried is refused to the app, not to the server', async () => {
+  const world = new World().attach();
+  assert.throws(() => world.subscribe('x'.repeat(256)), { code: 'bad_name' });
+  assert.throws(() => world.subscribe('a', { start: { offset: 2 ** 53 } }));
+  assert.throws(() => world.subscribe('a', { priority: 256 }));
+  assert.equal((await outcomeOf(world.append('x'.repeat(256), text('1')))).code, 'bad_name');
+  assert.equal((await outcomeOf(world.append('a', { payload: 5 as never }))).code, 'bad_record');
+  assert.equal((await outcomeOf(world.append('a', { event_time: 2 ** 53, payload: '' }))).code, 'bad_record');
+  assert.equal((await outcomeOf(world.append('a', text('1'), -1))).code, 'bad_record');
+  assert.equal(world.got('append').length, 0);
+});

@@ -1,0 +1,319 @@
+/** The laws of order, bases and completeness, and views over them. */
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { latestView, view } from '../src/view.js';
+import type { Entry } from '../src/delivery.js';
+import { collect, delivered, MINE, OTHER, text, World } from './world.js';
+
+const payloads = (records: readonly Entry[]): unknown[] => records.map(({ record }) => record.payload);
+
+test('records come once and in order; a repeat is dropped by its offset', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  const records = collect(log, 'records');
+  world.begin('a', 7);
+  world.records(7, 0, [text('0'), text('1'), text('2')]);
+  world.records(7, 1, [text('1'), text('2'), text('3')]); // overlaps
+  world.records(7, 0, [text('0')]); // wholly old
+  assert.deepEqual(records.flatMap(({ records }) => payloads(records)), ['0', '1', '2', '3']);
+  assert.deepEqual(records.flatMap(({ records }) => records.map(({ offset }) => offset)), [0, 1, 2, 3]);
+  assert.equal(log.cursor, 4);
+  assert.equal(world.state.state, 'active');
+});
+
+test('a jump is never let through: the client closes and resumes with what it holds', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  const records = collect(log, 'records');
+  world.begin('a', 7);
+  world.records(7, 0, [text('0')]);
+  world.records(7, 2, [text('2')]);
+  assert.equal(world.state.state, 'waiting');
+  assert.ok(world.effects.includes('disconnect'));
+  const hello = world.again();
+  assert.deepEqual(hello.open[0]!.have, { log: 7, next: 1 });
+  world.announce('a', 7, { cursor: 1, head: 3 });
+  world.records(7, 1, [text('1'), text('2')]);
+  assert.deepEqual(records.flatMap(({ records }) => payloads(records)), ['0', '1', '2']);
+});
+
+test('a gap moves the cursor and is told before what comes after it', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a', { start: { offset: 2 } });
+  const gaps = collect(log, 'gap');
+  world.begin('a', 7, 2, 11);
+  world.tell('gap', { log: 7, from: 2, to: 10, reason: 'trimmed' });
+  world.records(7, 10, [text('10')]);
+  assert.deepEqual(gaps.map(({ from, to, reason }) => [from, to, reason]), [[2, 10, 'trimmed']]);
+  assert.deepEqual(world.events, ['a reset', 'a gap', 'a records', 'a complete']);
+  assert.equal(log.cursor, 11);
+});
+
+test('a gap that begins past the cursor is a jump', () => {
+  const world = new World().attach();
+  world.subscribe('a');
+  world.begin('a', 7);
+  world.tell('gap', { log: 7, from: 3, to: 5, reason: 'trimmed' });
+  assert.equal(world.state.state, 'waiting');
+});
+
+test('frames of a log id that was not announced are left aside, but counted', () => {
+  const world = new World().attach();
+  world.records(99, 5, [text('x')], OTHER, 1, 300);
+  world.tell('gap', { log: 99, from: 0, to: 5, reason: 'trimmed' });
+  assert.equal(world.state.state, 'active');
+  assert.equal(world.core.received, 300);
+});
+
+test('a base of the server comes in parts, then records; complete as its last part says', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  const bases = collect(log, 'base');
+  world.announce('a', 7, { cursor: 5, head: 5, rule: 'latest', reset: true });
+  world.tell('reset', { log: 7, reason: 'cloned', base: { rule: 'latest', offset: 5, version: 0 }, cursor: 5, complete: 5 });
+  const part = (offset: number, key: string, last: boolean, complete: number): void =>
+    world.tell('base_records', {
+      log: 7, offset: 5, last, complete, origins: [OTHER],
+      records: [{ offset, record: delivered(1, text('v', key)) }],
+    });
+  part(1, 'a', false, 0);
+  assert.equal(log.complete, false);
+  part(4, 'b', true, 6);
+  assert.equal(log.complete, false, 'a record below 6 is still to come');
+  world.records(7, 5, [text('w', 'c')]);
+  assert.equal(log.complete, true);
+  assert.deepEqual(bases.flatMap(({ records }) => records!.map(({ offset }) => offset)), [1, 4]);
+});
+
+test('a base of a client comes whole', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  const bases = collect(log, 'base');
+  world.announce('a', 7, { cursor: 5, head: 5, rule: 'client', reset: true });
+  world.tell('reset', { log: 7, reason: 'restored', base: { rule: 'client', offset: 5, version: 3 }, cursor: 5, complete: 5 });
+  world.tell('base', { log: 7, offset: 5, part: 0, last: false, data: new Uint8Array([1, 2]) });
+  assert.equal(bases.length, 0);
+  world.tell('base', { log: 7, offset: 5, part: 1, last: true, data: 'c' });
+  assert.deepEqual(bases, [{ offset: 5, version: 3, last: true, data: new Uint8Array([1, 2, 99]) }]);
+  assert.equal(log.complete, true);
+});
+
+test('parts out of order, or records before the base is whole, are a jump', () => {
+  for (const wrong of [
+    (world: World) => world.tell('base', { log: 7, offset: 5, part: 1, last: true, data: 'c' }),
+    (world: World) => world.records(7, 5, [text('x')]),
+    (world: World) => world.tell('base_records', { log: 7, offset: 4, last: true, complete: 5, origins: [], records: [] }),
+  ]) {
+    const world = new World().attach();
+    world.subscribe('a');
+    world.announce('a', 7, { cursor: 5, head: 5, rule: 'client', reset: true });
+    world.tell('reset', { log: 7, reason: 'new', base: { rule: 'client', offset: 5, version: 3 }, cursor: 5, complete: 5 });
+    wrong(world);
+    assert.equal(world.state.state, 'waiting');
+    const hello = world.again();
+    assert.equal(hello.open[0]!.have, undefined, 'half a base is nothing that is held');
+    assert.equal(hello.open[0]!.start, 'state');
+  }
+});
+
+test('what was to be complete is not complete earlier after a resume', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  world.begin('a', 7, 0, 9);
+  world.records(7, 0, [text('0')]);
+  world.core.cut(world.now);
+  world.settle();
+  world.again();
+  world.announce('a', 7, { cursor: 1, head: 9, complete: 1 });
+  assert.equal(log.complete, false);
+  world.records(7, 1, Array.from({ length: 8 }, () => text('x')));
+  assert.equal(log.complete, true);
+});
+
+test('a log that goes on under another id begins anew', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  const resets = collect(log, 'reset');
+  world.begin('a', 7);
+  world.records(7, 0, [text('0')]);
+  world.core.cut(world.now);
+  world.settle();
+  world.again();
+  world.announce('a', 8, { cursor: 0, head: 0, reset: true });
+  world.tell('reset', { log: 8, reason: 'other_log', base: undefined, cursor: 0, complete: 0 });
+  world.records(7, 1, [text('of the old one')]);
+  assert.equal(resets.at(-1)!.reason, 'other_log');
+  assert.deepEqual([log.id, log.cursor], [8, 0]);
+});
+
+test('latestView shows the newest of each key, without what was taken away, own actions on top', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  const board = latestView(log);
+  assert.equal(board.value, undefined, 'nothing is shown before it is complete');
+  world.begin('a', 7, 0, 3);
+  world.records(7, 0, [text('1', 'x'), text('1', 'y')]);
+  assert.equal(board.value, undefined);
+  world.records(7, 2, [{ key: 'x' }]);
+  const shown = (): unknown => Object.fromEntries([...board.value!].map(([key, { record, pending }]) => [key, [record.payload, pending]]));
+  assert.deepEqual(shown(), { y: ['1', false] });
+  world.append('a', text('2', 'y'));
+  world.append('a', text('1', 'z'));
+  assert.deepEqual(shown(), { y: ['2', true], z: ['1', true] });
+  const before = board.value;
+  assert.equal(board.value, before, 'the same object as long as nothing changes');
+});
+
+test('an own action stays on top until the log shows it, whichever of answer and record is first', () => {
+  for (const answerFirst of [true, false]) {
+    const world = new World().attach();
+    const log = world.subscribe('a');
+    const board = latestView(log);
+    world.begin('a', 7);
+    world.append('a', text('mine', 'k'));
+    const state = (): unknown => [board.value!.get('k')?.record.payload, board.value!.get('k')?.pending];
+    const steps = [
+      () => world.stored(1, 7, 0),
+      () => world.records(7, 0, [text('mine', 'k')], MINE, 1),
+    ];
+    if (!answerFirst) steps.reverse();
+    assert.deepEqual(state(), ['mine', true]);
+    steps[0]!();
+    assert.deepEqual(state(), ['mine', answerFirst]);
+    steps[1]!();
+    assert.deepEqual(state(), ['mine', false]);
+    assert.equal(log.pending.length, 0);
+  }
+});
+
+test('a refused action is rolled back', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  const board = latestView(log);
+  world.begin('a', 7);
+  world.append('a', text('mine', 'k'));
+  assert.equal(board.value!.size, 1);
+  world.refuse([1], 'conflict', 1);
+  assert.equal(board.value!.size, 0);
+});
+
+test('a clone replaces the base; pending actions lie on the new one; nothing shown goes away between', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  const board = latestView(log);
+  const shown = (): unknown => Object.fromEntries([...board.value!].map(([key, { record }]) => [key, record.payload]));
+  world.begin('a', 7);
+  world.records(7, 0, [text('old', 'x')]);
+  world.append('a', text('mine', 'k'));
+  assert.deepEqual(shown(), { x: 'old', k: 'mine' });
+  world.core.cut(world.now);
+  world.settle();
+  assert.deepEqual(shown(), { x: 'old', k: 'mine' });
+  world.again({ met: 'cloned', source: OTHER.connection });
+  assert.deepEqual(world.last('append').items.map(({ seq }) => seq), [1], 'what is written stays');
+  world.announce('a', 7, { cursor: 50, head: 51, rule: 'latest', reset: true });
+  world.tell('reset', { log: 7, reason: 'cloned', base: { rule: 'latest', offset: 50, version: 0 }, cursor: 50, complete: 51 });
+  assert.deepEqual(shown(), { x: 'old', k: 'mine' });
+  world.tell('base_records', {
+    log: 7, offset: 50, last: true, complete: 51, origins: [OTHER],
+    records: [{ offset: 44, record: delivered(1, text('new', 'y')) }],
+  });
+  assert.deepEqual(shown(), { x: 'old', k: 'mine' });
+  world.records(7, 50, [text('new', 'z')]);
+  assert.deepEqual(shown(), { y: 'new', z: 'new', k: 'mine' });
+});
+
+test('a delta after a time away is shown at once when complete, own actions never missing', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  const board = latestView(log);
+  const shown = (): unknown => Object.fromEntries([...board.value!].map(([key, { record }]) => [key, record.payload]));
+  world.begin('a', 7);
+  world.records(7, 0, [text('1', 'x')]);
+  world.append('a', text('mine', 'k'));
+  world.core.cut(world.now);
+  world.settle();
+  world.again({ writers: [{ writer: MINE.writer, mark: 1 }] });
+  world.announce('a', 7, { cursor: 1, head: 4 });
+  assert.ok(world.events.includes('a behind'));
+  world.records(7, 1, [text('2', 'x')]);
+  assert.deepEqual(shown(), { x: '1', k: 'mine' }, 'a state on the way is not shown');
+  world.records(7, 2, [text('mine', 'k')], MINE, 1);
+  assert.deepEqual(shown(), { x: '1', k: 'mine' });
+  world.records(7, 3, [text('3', 'x')]);
+  assert.deepEqual(shown(), { x: '3', k: 'mine' });
+  assert.equal(board.value!.get('k')!.pending, false);
+});
+
+test('view folds by a reducer: records in order, then the pending ones', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  const words = view(log, (state: string, { record }) => state + record.payload, '');
+  world.begin('a', 7);
+  world.append('a', text('c'));
+  world.records(7, 0, [text('a'), text('b')]);
+  assert.equal(words.value, 'abc');
+});
+
+test('view takes a base that a client made by its own rule', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  const words = view(
+    log,
+    (state: string, { record }) => state + record.payload,
+    '',
+    (data, version) => `${version}:${new TextDecoder().decode(data)}|`,
+  );
+  world.announce('a', 7, { cursor: 5, head: 6, rule: 'client', reset: true });
+  world.tell('reset', { log: 7, reason: 'new', base: { rule: 'client', offset: 5, version: 3 }, cursor: 5, complete: 6 });
+  world.tell('base', { log: 7, offset: 5, part: 0, last: true, data: 'abc' });
+  world.records(7, 5, [text('d')]);
+  assert.equal(words.value, '3:abc|d');
+});
+
+test('a view that comes later asks for the state once more', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  world.begin('a', 7);
+  world.records(7, 0, [text('1', 'x')]);
+  world.clear();
+  const board = latestView(log);
+  world.settle();
+  assert.deepEqual(world.got('seek').map(({ log, to }) => [log, to]), [[7, 'state']]);
+  world.announce('a', 7, { cursor: 0, head: 1, reset: true });
+  world.tell('reset', { log: 7, reason: 'asked', base: undefined, cursor: 0, complete: 1 });
+  world.records(7, 0, [text('1', 'x')]);
+  assert.equal(board.value!.size, 1);
+});
+
+test('watchers are told once for many changes of a turn', async () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  const board = latestView(log);
+  let told = 0;
+  const stop = board.subscribe(() => told++);
+  world.begin('a', 7);
+  world.records(7, 0, [text('1', 'x')]);
+  world.records(7, 1, [text('2', 'x')]);
+  await Promise.resolve();
+  assert.equal(told, 1);
+  stop();
+  world.records(7, 2, [text('3', 'x')]);
+  await Promise.resolve();
+  assert.equal(told, 1);
+});
+
+test('a log that the server deletes ends, and can be opened again', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  const ended = collect(log, 'ended');
+  world.begin('a', 7);
+  world.tell('unsubscribed', { request: 0, log: 7, reason: 'deleted' });
+  assert.deepEqual(ended, [{ reason: 'deleted' }]);
+  world.records(7, 0, [text('late')]);
+  assert.equal(log.cursor, 0);
+  world.clear();
+  assert.equal(world.subscribe('a'), log);
+  assert.equal(world.last('subscribe').open[0]!.name, 'a');
+});

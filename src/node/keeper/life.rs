@@ -1,0 +1,172 @@
+//! Connections and writers that have outlived their bounds are found page by page and proposed to
+//! the fold, with the generation that was seen.
+
+use crate::connection::policy::{Bounds, Candidate, Need, choose, outlived};
+use crate::connection::{Attachment, ConnectionRow, NodeRow};
+use crate::fold::Command;
+use crate::gateway::Gate;
+use crate::log::rows::{Rows, RowsError, Table, read_row};
+use crate::wire::{Id, Reason};
+
+/// Rows looked at in one page.
+pub(super) const PAGE: usize = 64;
+/// An attachment is told within milliseconds; one that has no socket after so many has lost it.
+const LOST_AFTER: u64 = 30_000;
+/// Milliseconds of a day.
+const DAY: u64 = 86_400_000;
+/// Days that the mark of a retired writer is kept: longer than any append is on its way.
+const RETIRED_DAYS: u64 = 7;
+
+/// Looks at a page of connections; the last id of the page, or none at the end.
+pub(super) fn connections(gate: &Gate, after: Option<Id>) -> Result<Option<Id>, RowsError> {
+    let page = gate.store.connections(after, PAGE)?;
+    let now = gate.now();
+    let limits = &gate.limits;
+    let bounds = Bounds {
+        detached: limits.detached_limit_seconds.saturating_mul(1_000),
+        lag: limits.lag_limit_records,
+        retained: limits.retained_bytes_limit,
+    };
+    let forget_after = u64::from(limits.forget_after_days) * DAY;
+    let mut active = Vec::new();
+    for (id, row) in &page {
+        let one = candidate(gate, *id, row)?;
+        if one.attached && lost(gate, *id, row, now) {
+            let (connection, generation) = (*id, row.generation);
+            let cursors = Vec::new();
+            propose(gate, Command::Detach { connection, generation, cursors });
+        }
+        if row.active() {
+            match outlived(&one, &bounds, now) {
+                Some(reason) => downgrade(gate, &one, reason),
+                None => active.push(one),
+            }
+        } else if !one.attached && now.saturating_sub(one.since) > forget_after {
+            let generation = Some(row.generation);
+            propose(gate, Command::Forget { connection: *id, generation });
+        }
+    }
+    // A reserve of slots is kept free, so that newcomers of other users find one.
+    if gate.hub.active() * 10 > limits.active_total * 9
+        && let Some(victim) = choose(&active, Need::NodeSlots)
+    {
+        downgrade(gate, &victim, Reason::NodeSlots);
+    }
+    Ok(page.last().filter(|_| page.len() == PAGE).map(|(id, _)| *id))
+}
+
+/// Looks at a page of writers; the last id of the page, or none at the end.
+pub(super) fn writers(gate: &Gate, after: Option<Id>) -> Result<Option<Id>, RowsError> {
+    let page = gate.store.writers(after, PAGE)?;
+    let now = gate.now();
+    for (id, row) in &page {
+        let days = if row.retired { RETIRED_DAYS } else { u64::from(gate.limits.writer_keep_days) };
+        if now.saturating_sub(row.used) > days * DAY {
+            propose(gate, Command::ForgetWriter { writer: *id, used: row.used });
+        }
+    }
+    Ok(page.last().filter(|_| page.len() == PAGE).map(|(id, _)| *id))
+}
+
+/// When buffers outgrow the node's memory, those who hold most of it lose their channel.
+pub(super) fn memory(gate: &Gate) {
+    let most = usize::try_from(gate.limits.memory_bytes).unwrap_or(usize::MAX);
+    let mut held = gate.hub.stats().tail_bytes;
+    let mut waiting = Vec::new();
+    gate.hub.each(|socket| {
+        let bytes = socket.waiting();
+        held += bytes;
+        if bytes > 0 {
+            waiting.push((socket.connection, bytes));
+        }
+    });
+    if held <= most {
+        return;
+    }
+    let row = |id| gate.store.connection(id).ok().flatten();
+    let mut candidates: Vec<Candidate> = (waiting.iter())
+        .filter_map(|(id, bytes)| {
+            let row = row(*id).filter(ConnectionRow::active)?;
+            let retained = *bytes as u64;
+            Some(Candidate { retained, ..facts(*id, &row, true, 0) })
+        })
+        .collect();
+    while held > most
+        && let Some(victim) = choose(&candidates, Need::Memory)
+    {
+        downgrade(gate, &victim, Reason::Memory);
+        held = held.saturating_sub(usize::try_from(victim.retained).unwrap_or(usize::MAX));
+        candidates.retain(|one| one.connection != victim.connection);
+    }
+}
+
+/// Whether a row says that a socket is here which is not: its detachment found no room once.
+fn lost(gate: &Gate, id: Id, row: &ConnectionRow, now: u64) -> bool {
+    let here = Attachment { node: gate.node, incarnation: gate.incarnation };
+    let long = now.saturating_sub(row.since) > LOST_AFTER;
+    long && row.attached == Some(here) && gate.hub.socket(id).is_none()
+}
+
+fn downgrade(gate: &Gate, one: &Candidate, reason: Reason) {
+    let (connection, generation) = (one.connection, Some(one.generation));
+    tracing::debug!(%connection, ?reason, "proposing to downgrade");
+    propose(gate, Command::Downgrade { connection, generation, reason });
+}
+
+/// A proposal that finds no room is made again with the next scan.
+pub(super) fn propose(gate: &Gate, command: Command) {
+    if let Err(refusal) = gate.inbox.submit(command, 64, None) {
+        tracing::debug!(%refusal, "a proposal waits for the next scan");
+    }
+}
+
+/// What the policy needs to know of a connection, from its row and its logs.
+fn candidate(gate: &Gate, id: Id, row: &ConnectionRow) -> Result<Candidate, RowsError> {
+    let node = match row.attached {
+        Some(attached) => node_row(gate, attached)?,
+        None => None,
+    };
+    let runs = match (row.attached, node) {
+        (Some(attached), Some(node)) => node.up && node.incarnation == attached.incarnation,
+        _ => false,
+    };
+    let since = match (row.attached, node) {
+        (Some(_), Some(node)) if !runs => node.since,
+        _ => row.since,
+    };
+    let mut one = facts(id, row, runs, since);
+    if row.active() {
+        for sub in &row.subs {
+            let Some(log) = gate.store.log_row(sub.log)?.filter(|log| !log.deleted) else {
+                continue;
+            };
+            if sub.cursor < log.head {
+                one.lag += log.head - sub.cursor;
+                let first = gate.store.records(sub.log, sub.cursor.max(log.start), 1, 1)?;
+                let before = first.first().map_or(log.bytes, |(_, stored)| stored.before);
+                one.retained += log.bytes.saturating_sub(before);
+            }
+        }
+    }
+    Ok(one)
+}
+
+fn node_row(gate: &Gate, attached: Attachment) -> Result<Option<NodeRow>, RowsError> {
+    let row = gate.store.get(Table::Nodes, &attached.node.0)?;
+    row.map(|bytes| read_row(Table::Nodes, &bytes)).transpose()
+}
+
+const fn facts(id: Id, row: &ConnectionRow, attached: bool, since: u64) -> Candidate {
+    Candidate {
+        connection: id,
+        generation: row.generation,
+        attached,
+        visible: row.visible,
+        since,
+        lag: 0,
+        retained: 0,
+        device_slots: 1,
+        // Not looked up here: the last connection of a user counts like any other.
+        user_slots: 2,
+    }
+}

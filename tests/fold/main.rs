@@ -1,0 +1,20 @@
+//! Situations that the fold must meet, and random runs of it against a small model.
+//!
+//! Promise: every rule of `docs/connections.md`, and each promise of the design as far as the fold
+//! decides it (`promise_NN_…`), has a test here that fails without it. Only `world` touches the
+//! API, so that the situations outlive its changes. What needs sockets, disks or several processes
+//! is not proved here.
+
+mod appends;
+mod attach;
+mod hostile;
+mod life;
+mod logs;
+mod model;
+mod open;
+mod policy;
+mod random;
+mod retention;
+mod slots;
+mod snapshots;
+mod world;

@@ -1,0 +1,188 @@
+//! What must hold of the rows after every batch, whatever was folded. Read from the rows alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use highwater::connection::{ActiveOne, ConnectionRow, UserRow};
+use highwater::fold::Fold;
+use highwater::log::rows::{MemoryRows, Table, read_row};
+use highwater::log::{LogRow, MAX_IN_FLIGHT, MAX_UPLOADS, OutcomeRow, Stored, WriterRow};
+use highwater::wire::{Id, Place, SnapshotRule};
+use serde::de::DeserializeOwned;
+
+type Bytes = Vec<u8>;
+
+/// The rows of one table, by key.
+fn table(rows: &MemoryRows, of: Table) -> impl Iterator<Item = (&Bytes, &Bytes)> {
+    rows.iter().filter(move |((table, _), _)| *table == of).map(|((_, key), value)| (key, value))
+}
+
+fn rows_of<T: DeserializeOwned>(rows: &MemoryRows, of: Table) -> BTreeMap<Bytes, T> {
+    table(rows, of).map(|(key, value)| (key.clone(), read_row(of, value).unwrap())).collect()
+}
+
+fn number(key: &[u8], at: usize) -> u64 {
+    u64::from_be_bytes(key[at..at + 8].try_into().unwrap())
+}
+
+fn to_id(bytes: &[u8]) -> Id {
+    Id(bytes.try_into().unwrap())
+}
+
+/// Asserts every invariant.
+pub fn check(rows: &MemoryRows, fold: &Fold) {
+    let logs: BTreeMap<u64, LogRow> =
+        (rows_of(rows, Table::Logs).into_iter()).map(|(key, row)| (number(&key, 0), row)).collect();
+    let connections: BTreeMap<Id, ConnectionRow> = (rows_of(rows, Table::Connections).into_iter())
+        .map(|(key, row)| (to_id(&key), row))
+        .collect();
+    check_names(rows, &logs);
+    check_records(rows, &logs);
+    check_snapshots(rows, &logs);
+    check_writers(rows);
+    check_indexes(rows, &connections);
+    check_users(rows, &connections, fold.active());
+    check_cursors(&logs, &connections);
+}
+
+/// Each living log has its name, and each name a living log.
+fn check_names(rows: &MemoryRows, logs: &BTreeMap<u64, LogRow>) {
+    let names: BTreeMap<Bytes, u64> = rows_of(rows, Table::Names);
+    let alive: BTreeMap<Bytes, u64> = (logs.iter().filter(|(_, row)| !row.deleted))
+        .map(|(id, row)| (row.name.clone().into_bytes(), *id))
+        .collect();
+    assert_eq!(names, alive);
+}
+
+/// Offsets are dense, places rise, sizes add up, each (writer, sequence) is stored once and in the
+/// writer's order, and the latest table holds the newest record per key.
+fn check_records(rows: &MemoryRows, logs: &BTreeMap<u64, LogRow>) {
+    let mut next: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    let mut sent: BTreeMap<Place, (Id, u64)> = BTreeMap::new();
+    let mut latest: BTreeMap<Bytes, Bytes> = BTreeMap::new();
+    for (key, value) in table(rows, Table::Records) {
+        let (log, offset) = (number(key, 0), number(key, 8));
+        let record: Stored = read_row(Table::Records, value).unwrap();
+        let (head, bytes) = next.entry(log).or_default();
+        assert_eq!((offset, record.before), (*head, *bytes), "log {log}");
+        if offset == logs[&log].start {
+            assert_eq!(logs[&log].start_bytes, record.before);
+        }
+        *head += 1;
+        *bytes += record.record.size() as u64;
+        let known = sent.insert(record.place, (record.origin.writer, record.seq));
+        assert_eq!(known, None, "a place was given twice");
+        if let (SnapshotRule::Latest, Some(name)) = (logs[&log].rule, &record.record.key) {
+            let row = [log.to_be_bytes().as_slice(), name.as_bytes()].concat();
+            match record.record.payload {
+                Some(_) => latest.insert(row, [&offset.to_be_bytes()[..], value].concat()),
+                None => latest.remove(&row),
+            };
+        }
+    }
+    for (id, row) in logs.iter().filter(|(id, row)| row.head > 0 && next.contains_key(id)) {
+        assert_eq!((row.head, row.bytes), next[id], "log {id}");
+    }
+    let mut marks: BTreeMap<Id, u64> = BTreeMap::new();
+    for (writer, seq) in sent.into_values() {
+        let before = marks.insert(writer, seq).unwrap_or(0);
+        assert!(before < seq, "writer {writer}: {seq} after {before}");
+    }
+    let kept: BTreeMap<Bytes, Bytes> =
+        table(rows, Table::Latest).map(|(key, value)| (key.clone(), value.clone())).collect();
+    assert_eq!(kept, latest);
+}
+
+/// Snapshots are whole, at most two, rising; nothing else lies in their table for living logs.
+fn check_snapshots(rows: &MemoryRows, logs: &BTreeMap<u64, LogRow>) {
+    let mut parts: BTreeMap<(u64, u64), BTreeMap<u32, u64>> = BTreeMap::new();
+    for (key, value) in table(rows, Table::Snapshots) {
+        let part = u32::from_be_bytes(key[16..20].try_into().unwrap());
+        let of = parts.entry((number(key, 0), number(key, 8))).or_default();
+        of.insert(part, value.len() as u64);
+    }
+    for (id, row) in logs {
+        assert!(row.snapshots.len() <= 2 && row.snapshots.is_sorted_by(|a, b| a.offset < b.offset));
+        for snapshot in &row.snapshots {
+            assert!(snapshot.offset <= row.head);
+            let found = parts.remove(&(*id, snapshot.upload)).unwrap();
+            assert!(found.keys().copied().eq(0..snapshot.parts), "log {id}: {found:?}");
+            assert_eq!(found.values().sum::<u64>(), snapshot.bytes);
+        }
+        if row.rule == SnapshotRule::Client && !row.deleted {
+            let newest = row.snapshots.last().map_or(0, |snapshot| snapshot.offset);
+            assert!(row.start <= newest, "start passed the newest snapshot");
+        }
+    }
+    let mut uploads: BTreeMap<u64, usize> = BTreeMap::new();
+    for (key, _) in table(rows, Table::Uploads) {
+        assert!(!logs[&number(key, 0)].deleted);
+        *uploads.entry(number(key, 0)).or_default() += 1;
+    }
+    assert!(uploads.values().all(|count| *count <= MAX_UPLOADS));
+    let mut left: BTreeMap<u64, usize> = BTreeMap::new();
+    for (log, _) in parts.keys().filter(|(log, _)| !logs[log].deleted) {
+        *left.entry(*log).or_default() += 1;
+    }
+    assert_eq!(left, uploads, "parts that belong to nothing");
+}
+
+/// Outcomes lie from the oldest unconfirmed to the mark, in order, bounded.
+fn check_writers(rows: &MemoryRows) {
+    let writers: BTreeMap<Bytes, WriterRow> = rows_of(rows, Table::Writers);
+    let mut kept: BTreeMap<Bytes, Vec<u64>> = BTreeMap::new();
+    for (key, chunk) in rows_of::<Vec<OutcomeRow>>(rows, Table::Outcomes) {
+        let row = &writers[&key[..16]];
+        let seqs: Vec<u64> = chunk.iter().map(|outcome| outcome.seq).collect();
+        assert_eq!(seqs.last(), Some(&number(&key, 16)));
+        assert!(number(&key, 16) >= row.oldest, "a chunk of confirmed outcomes only");
+        let seqs = seqs.into_iter().filter(|seq| *seq >= row.oldest);
+        kept.entry(key[..16].to_vec()).or_default().extend(seqs);
+    }
+    for (writer, seqs) in kept {
+        assert!(seqs.is_sorted_by(|a, b| a < b) && seqs.len() <= MAX_IN_FLIGHT);
+        assert_eq!(seqs.last(), Some(&writers[&writer].mark));
+    }
+}
+
+/// The indexes say what the rows say.
+fn check_indexes(rows: &MemoryRows, connections: &BTreeMap<Id, ConnectionRow>) {
+    let mut subscribers = BTreeSet::new();
+    let mut owned = BTreeSet::new();
+    for (id, row) in connections {
+        assert!(row.subs.is_sorted_by(|a, b| a.log < b.log));
+        assert!(row.joined <= row.generation);
+        let key = |log: u64| [&log.to_be_bytes()[..], &id.0[..]].concat();
+        subscribers.extend(row.subs.iter().map(|sub| key(sub.log)));
+        owned.insert([row.user.as_bytes(), &[0], &id.0[..]].concat());
+    }
+    let keys = |of| table(rows, of).map(|(key, _)| key.clone()).collect::<BTreeSet<Bytes>>();
+    assert_eq!(keys(Table::Subscribers), subscribers);
+    assert_eq!(keys(Table::UserConnections), owned);
+}
+
+/// Slots given out are those that active rows hold, by user and in all.
+fn check_users(rows: &MemoryRows, connections: &BTreeMap<Id, ConnectionRow>, active: u64) {
+    let mut users: BTreeMap<Bytes, UserRow> = BTreeMap::new();
+    for (id, row) in connections {
+        let user = users.entry(row.user.clone().into_bytes()).or_default();
+        user.connections += 1;
+        if row.active() {
+            user.active.push(ActiveOne { connection: *id, device: row.device });
+        }
+    }
+    assert_eq!(users.values().map(|user| user.active.len() as u64).sum::<u64>(), active);
+    assert_eq!(rows_of::<UserRow>(rows, Table::Users), users);
+}
+
+/// No floor is above an active cursor; nobody active waits for what is gone, or is ahead.
+fn check_cursors(logs: &BTreeMap<u64, LogRow>, connections: &BTreeMap<Id, ConnectionRow>) {
+    for (id, row) in connections.iter().filter(|(_, row)| row.active()) {
+        for sub in &row.subs {
+            let log = &logs[&sub.log];
+            assert!(sub.cursor <= log.head, "{id} is past the head of {}", sub.log);
+            assert!(log.deleted || sub.cursor >= log.start, "{id} waits for what is gone");
+            assert!(log.deleted || log.floor <= sub.cursor, "floor of {} too high", sub.log);
+        }
+    }
+    assert!(logs.values().all(|log| log.start <= log.head && log.floor <= log.head));
+}
