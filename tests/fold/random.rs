@@ -86,7 +86,7 @@ fn few() -> Settings {
     few.budgets.active_per_device = 1;
     few.budgets.active_total = 5;
     few.budgets.subscriptions = 4;
-    few.budgets.activate_after = 20;
+    few.budgets.activate_after_ms = 20;
     few
 }
 
