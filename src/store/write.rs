@@ -289,7 +289,7 @@ impl Store {
 
     /// Has the largest table written to a file when all together gather too much in memory.
     fn hold_memory(&self) -> fjall::Result<()> {
-        let Store(inner) = self;
+        let Self(inner) = self;
         let gathered = |table: &Keyspace| table.tree.active_memtable().size();
         let all = inner.tables.iter().chain([&inner.journal, &inner.local]);
         let (mut sum, mut largest) = (0, None);

@@ -33,13 +33,13 @@ const PAGES: Duration = Duration::from_millis(50);
 
 /// The running tasks.
 #[derive(Debug)]
-pub struct Keeper {
+pub(super) struct Keeper {
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Keeper {
     /// Starts them on the current runtime.
-    pub fn start(gate: &Arc<Gate>) -> Self {
+    pub(super) fn start(gate: &Arc<Gate>) -> Self {
         let commits = Duration::from_millis(u64::from(gate.limits.commit_interval_ms));
         // A bound of a second is looked at several times a second; one of a day, every 5 seconds.
         let bound = gate.limits.detached_limit_seconds.min(gate.limits.log_age_seconds.max(1));
@@ -63,7 +63,7 @@ impl Keeper {
     }
 
     /// Ends them.
-    pub fn stop(self) {
+    pub(super) fn stop(self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
