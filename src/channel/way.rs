@@ -87,8 +87,17 @@ impl Way {
         }
     }
 
-    /// Writes what waits, as far as the kernel takes it.
+    /// Writes what waits, as far as the kernel takes it. Nothing waits for a broken socket.
     pub fn flush(&mut self, sink: &impl Sink) -> Wrote {
+        let wrote = self.write_on(sink);
+        if wrote == Wrote::Broken {
+            self.queue.clear();
+            self.bytes = 0;
+        }
+        wrote
+    }
+
+    fn write_on(&mut self, sink: &impl Sink) -> Wrote {
         while let Some(first) = self.queue.front_mut() {
             match sink.try_write(first) {
                 Ok(0) => return Wrote::Broken,

@@ -13,8 +13,9 @@ pub mod policy;
 mod retention;
 mod row;
 mod slots;
+mod subscribe;
 
-pub use attach::{Attach, Attached, Subscribe, WriterAnswers};
+pub use attach::{Attach, Attached, MAX_WRITERS, Subscribe, WriterAnswers};
 pub use open::{BaseFrom, CHEAP_DELTA, Opened, Wanted, open};
 pub use row::{ActiveOne, Attachment, ConnectionRow, NodeRow, Sub, UserRow};
 
