@@ -171,7 +171,7 @@ fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
     };
     let (epoch, cursor, watch) = (sub.epoch, sub.cursor, Arc::clone(&sub.watch));
     let job = Job { log, epoch, cursor, watch, what };
-    inner.behind.retain(|_, logs| !logs.is_empty());
+    inner.tidy_behind();
     Some(job)
 }
 

@@ -99,7 +99,8 @@ impl From<Refusal> for Closing {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub way: Way,
-    pub subs: BTreeMap<u64, Sub>,
+    /// By log; boxed, for a map sets memory aside for eleven, and most sockets have few.
+    pub subs: BTreeMap<u64, Box<Sub>>,
     /// Logs that a pump has to serve, by priority; each log stands here at most once.
     pub behind: BTreeMap<u8, VecDeque<u64>>,
     /// Logs whose opening is to be told, before anything is caught up.
@@ -107,6 +108,8 @@ pub(super) struct Inner {
     /// What must go out before any reset or snapshot.
     pub due: VecDeque<Due>,
     pub grants: Arc<dyn Readable>,
+    /// When the grants end, as they say: each delivery looks at it.
+    pub expires: u64,
     pub sent: u64,
     pub received: u64,
     pub window: u64,
@@ -206,6 +209,7 @@ impl Socket {
             behind: BTreeMap::new(),
             announce: VecDeque::new(),
             due: VecDeque::new(),
+            expires: grants.expires(),
             grants,
             sent: 0,
             received: 0,
@@ -458,6 +462,7 @@ impl Socket {
         let mut inner = self.lock();
         inner.held = false;
         inner.told_expired = false;
+        inner.expires = grants.expires();
         inner.grants = grants;
         let lost = |sub: &Sub| !inner.grants.may_read(&sub.watch.name);
         inner.subs.iter().filter(|(_, sub)| lost(sub)).map(|(log, _)| *log).collect()
@@ -532,8 +537,7 @@ impl Inner {
     /// Whether delivery is allowed at this moment: promise 11. A token that has ended holds it
     /// until there are new grants.
     pub(super) fn readable(&mut self, now: u64) -> bool {
-        let expires = self.grants.expires();
-        self.held |= expires != 0 && now >= expires;
+        self.held |= self.expires != 0 && now >= self.expires;
         self.active && !self.held && !self.closing
     }
 
@@ -561,6 +565,14 @@ impl Inner {
                 sub.phase = Phase::Behind;
             }
             self.behind.entry(sub.priority).or_default().push_back(log);
+        }
+    }
+
+    /// Takes away priorities at which nothing is behind, and the map's memory with the last.
+    pub(super) fn tidy_behind(&mut self) {
+        self.behind.retain(|_, logs| !logs.is_empty());
+        if self.behind.is_empty() {
+            self.behind = BTreeMap::new();
         }
     }
 
