@@ -235,7 +235,7 @@ impl Dispatcher {
     }
 
     /// Gives a socket the answer to what it asked.
-    fn answer(&mut self, socket: &Arc<Socket>, asked: Asked, reply: Reply) {
+    fn answer(&self, socket: &Arc<Socket>, asked: Asked, reply: Reply) {
         match (asked, reply) {
             (Asked::Attach(welcome), Reply::Attached(attached)) => {
                 self.attached(socket, *welcome, *attached);
@@ -276,7 +276,7 @@ impl Dispatcher {
     }
 
     /// A client is met: welcome, answers it may have missed, its state, then its logs.
-    fn attached(&mut self, socket: &Arc<Socket>, mut welcome: Welcome, attached: Attached) {
+    fn attached(&self, socket: &Arc<Socket>, mut welcome: Welcome, attached: Attached) {
         let Attached { generation, met, source, place, inactive, opened, refused, .. } = attached;
         let mut inner = socket.lock();
         inner.generation = generation;
@@ -331,7 +331,7 @@ impl Dispatcher {
         })
     }
 
-    fn activated(&mut self, socket: &Arc<Socket>, attached: Attached) {
+    fn activated(&self, socket: &Arc<Socket>, attached: Attached) {
         let Attached { generation, met, source, opened, refused, .. } = attached;
         {
             let mut inner = socket.lock();
@@ -372,7 +372,7 @@ impl Dispatcher {
     }
 
     /// Something that concerns others than who asked.
-    fn event(&mut self, event: Event) {
+    fn event(&self, event: Event) {
         match event {
             Event::Fenced { connection, was, generation } => {
                 if (was.node, was.incarnation) == (self.node, self.incarnation) {

@@ -126,7 +126,7 @@ fn turn(hub: &Arc<Hub>, socket: &Arc<Socket>, now: u64) -> Result<(), RowsError>
 /// Sends what needs no reading, then picks the log to serve.
 fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
     let mut inner = socket.lock();
-    if inner.closing {
+    if inner.closing || inner.blocked {
         return None;
     }
     match inner.way.flush(&*socket.tcp) {
@@ -383,7 +383,10 @@ fn put(hub: &Arc<Hub>, socket: &Arc<Socket>, job: &Job, slice: Slice, now: u64) 
                     }
                     may_be_done
                 }
-                Wrote::Nothing => again(&mut inner),
+                Wrote::Nothing => {
+                    inner.blocked = true;
+                    again(&mut inner)
+                }
                 Wrote::Broken => false,
             }
         }

@@ -17,8 +17,8 @@ use super::way::{Way, Wrote};
 use crate::connection::Opened;
 use crate::wire::{Answer, Bye, Class, Code, Cursor, Encoding, Id, Refusal, ServerFrame};
 
-/// What a token lets a socket read, checked at each delivery.
-pub trait Readable: Send + Sync + std::fmt::Debug {
+/// What a token lets a socket read, checked at each delivery. `Any`: whoever made it knows more.
+pub trait Readable: Send + Sync + std::fmt::Debug + std::any::Any {
     /// Whether records of the log of that name may be delivered.
     fn may_read(&self, name: &str) -> bool;
     /// When that ends, milliseconds since 1970; 0: never.
@@ -102,6 +102,8 @@ pub(super) struct Inner {
     /// Delivery is held: the token ended, or was revoked.
     pub held: bool,
     pub closing: bool,
+    /// The kernel took nothing of a delivery: nothing is offered until the socket is writable.
+    pub blocked: bool,
     /// Whether the client was told that its token has ended.
     pub told_expired: bool,
     /// Before this, on the node's clock, it may not ask to be activated.
@@ -194,6 +196,7 @@ impl Socket {
             active: false,
             held: false,
             closing: false,
+            blocked: false,
             told_expired: false,
             activate_at: 0,
             last: Vec::new(),
@@ -304,9 +307,10 @@ impl Socket {
         self.wake();
     }
 
-    /// Writes what waits: true when the way is free again.
+    /// The socket is writable: writes what waits; true when the way is free again.
     pub fn flush(&self) -> bool {
         let mut inner = self.lock();
+        inner.blocked = false;
         match inner.way.flush(&*self.tcp) {
             Wrote::All => true,
             Wrote::Waits | Wrote::Nothing => false,
@@ -322,9 +326,10 @@ impl Socket {
         self.lock().way.waiting()
     }
 
-    /// Whether something waits to be written.
+    /// Whether something waits for the socket to be writable.
     pub fn waits(&self) -> bool {
-        self.lock().way.busy()
+        let inner = self.lock();
+        inner.way.busy() || inner.blocked
     }
 
     /// Whether a pump has something to do that the way and the window allow.
@@ -397,6 +402,11 @@ impl Socket {
         self.lock().subs.get(&log).map(|sub| sub.watch.name.clone())
     }
 
+    /// The grants in force.
+    pub fn grants(&self) -> Arc<dyn Readable> {
+        Arc::clone(&self.lock().grants)
+    }
+
     /// New grants are in force: logs that they do not cover, to be unsubscribed.
     pub fn regrant(&self, grants: Arc<dyn Readable>) -> Vec<u64> {
         let mut inner = self.lock();
@@ -460,6 +470,7 @@ impl Socket {
                 if wrote == Wrote::All { Offered::Sent } else { Offered::Waits }
             }
             Wrote::Nothing => {
+                inner.blocked = true;
                 inner.fall_behind(log);
                 Offered::Waits
             }
@@ -472,10 +483,12 @@ impl Socket {
 }
 
 impl Inner {
-    /// Whether delivery is allowed at this moment: promise 11.
-    pub(super) fn readable(&self, now: u64) -> bool {
+    /// Whether delivery is allowed at this moment: promise 11. A token that has ended holds it
+    /// until there are new grants.
+    pub(super) fn readable(&mut self, now: u64) -> bool {
         let expires = self.grants.expires();
-        self.active && !self.held && !self.closing && (expires == 0 || now < expires)
+        self.held |= expires != 0 && now >= expires;
+        self.active && !self.held && !self.closing
     }
 
     /// Whether the window has room; an empty one takes a frame of any size.
@@ -489,9 +502,9 @@ impl Inner {
     }
 
     pub(super) fn wants_pump(&self) -> bool {
-        let told = self.due.is_empty() && self.announce.is_empty();
-        let work = !told || (!self.behind.is_empty() && self.open());
-        work && !self.held && !self.way.busy() && !self.closing
+        let catch_up = !self.announce.is_empty() || (!self.behind.is_empty() && self.open());
+        let work = !self.due.is_empty() || (catch_up && !self.held);
+        work && !self.blocked && !self.way.busy() && !self.closing
     }
 
     /// A live subscription has to be read on from its cursor.

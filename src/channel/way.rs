@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 
 /// Replies that may wait at all: what was already asked for may still add to the share at which
 /// the socket's input is left unread.
-pub const REPLY_MOST: usize = 4 << 20;
+pub(super) const REPLY_MOST: usize = 4 << 20;
 
 /// What a write came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

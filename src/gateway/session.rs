@@ -299,9 +299,8 @@ async fn drive(
     talk(&mut session, &mut ws, tcp, encoding).await;
     gate.hub.leave(&socket);
     let last_words = async {
-        while socket.waits() && tcp.writable().await.is_ok() {
-            socket.flush();
-        }
+        // A broken socket counts as flushed: nothing can follow.
+        while !socket.flush() && tcp.writable().await.is_ok() {}
         drain(tcp).await;
     };
     tokio::time::timeout(LAST_WORDS, last_words).await.ok();

@@ -5,4 +5,4 @@ mod keeper;
 mod run;
 pub mod secret;
 
-pub use run::{StartError, run};
+pub use run::{Node, StartError, run};

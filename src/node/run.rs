@@ -18,14 +18,16 @@ use super::secret;
 use crate::channel::{Closing, Dispatcher, Hub, HubLimits, Pumps, Ticket};
 use crate::connection::Budgets;
 use crate::fold::{CacheSizes, Command, Fold, Settings};
-use crate::gateway::{Accepting, Clock, Gate, Shed, serve};
-use crate::journal::{Committer, Inbox, Local, QueueLimits, Stopped};
+use crate::gateway::{Accepting, Clock, Gate, Shed, http, serve};
+use crate::journal::{Committer, Inbox, Journal, Local, QueueLimits, Stopped};
 use crate::limit::Rates;
 use crate::store::{Options, Store};
-use crate::wire::{Code, Id, Level};
+use crate::wire::{Code, Id};
 
 /// Threads that catch sockets up.
 const PUMPS: usize = 2;
+/// The file in the data folder that revocations are kept in.
+const REVOCATIONS: &str = "revocations.json";
 /// Batches that are durable and wait to be told.
 const TOLD: usize = 64;
 
@@ -55,8 +57,9 @@ pub enum StartError {
     Announce(#[from] crate::wire::Refusal),
 }
 
-/// A node that runs.
-struct Running {
+/// A node that has started: it is bound and announced, and serves once it is told to.
+#[allow(missing_debug_implementations, reason = "a handle to threads; nothing in it is for people")]
+pub struct Node {
     gate: Arc<Gate>,
     accepting: Accepting,
     keeper: Keeper,
@@ -64,7 +67,6 @@ struct Running {
     dispatcher: JoinHandle<()>,
     pumps: Pumps,
     stopped: oneshot::Receiver<Stopped>,
-    incarnation: u64,
 }
 
 fn clock() -> Clock {
@@ -85,8 +87,13 @@ pub fn run(loaded: Loaded) -> ExitCode {
         }
     };
     let code = runtime.block_on(async {
-        match start(loaded.config).await {
-            Ok(running) => running.serve().await,
+        let keep = loaded.config.journal.keep_bytes;
+        let local = |store: &Store| Box::new(Local::new(store.clone(), keep)) as Box<dyn Journal>;
+        match Node::start(loaded.config, local).await {
+            Ok(node) => {
+                tell_ready(node.address());
+                node.serve(told_to_stop()).await
+            }
             Err(error) => {
                 tracing::error!("{error}");
                 ExitCode::FAILURE
@@ -111,84 +118,99 @@ fn log_to_stderr(format: LogFormat) {
     };
 }
 
-async fn start(config: Config) -> Result<Running, StartError> {
-    let accepting = Accepting::bind(config.server.listen)
-        .await
-        .map_err(|error| StartError::Listen(config.server.listen, error))?;
-    let store = Store::open(&config.server.data, Options::default())?;
-    let dev_secret =
-        config.server.dev.then(|| secret::of_data_folder(&config.server.data)).transpose()?;
-    let authority = Arc::new(config.authority(dev_secret.as_deref())?);
-    let clock = clock();
-    let limits = config.limits;
-    let settings = Settings {
-        rules: config.rules.as_slice().to_vec(),
-        budgets: Budgets::from(&limits),
-        auto_create: config.server.auto_create,
-    };
-    let journal = Local::new(store.clone(), config.journal.keep_bytes);
-    let fold = Fold::open(
-        &store,
-        store.journal_id(),
-        Level::Synced,
-        settings.clone(),
-        CacheSizes::default(),
-    )?;
-    let configure = (*fold.settings() != settings).then(|| Command::Configure(settings.clone()));
-    let queue = QueueLimits {
-        commands: limits.queue_commands as usize,
-        bytes: usize::try_from(limits.queue_bytes).unwrap_or(usize::MAX),
-        told: TOLD,
-    };
-    let (committer, inbox, told) =
-        Committer::new(fold, Box::new(journal), store.clone(), Arc::clone(&clock), queue);
-    let incarnation = committer.incarnation();
-    let hub = Hub::new(
-        store.clone(),
-        HubLimits {
-            tail_bytes: usize::try_from(limits.tail_bytes).unwrap_or(usize::MAX),
-            tail_bytes_per_log: limits.tail_bytes_per_log as usize,
-            ping_interval: u64::from(limits.ping_interval_ms),
-            refresh_grace: u64::from(limits.refresh_grace_ms),
-        },
-    );
-    let (tell, stopped) = oneshot::channel();
-    let committer = std::thread::Builder::new().name("commit".to_owned()).spawn(move || {
-        // The node may be gone already when this ends.
-        tell.send(committer.run()).ok();
-    })?;
-    let node = store.node_id();
-    let dispatcher = Dispatcher::new(
-        Arc::clone(&hub),
-        inbox.clone(),
-        (node, incarnation),
-        limits.activate_after_ms,
-        settings.rules,
-    );
-    let time = Arc::clone(&clock);
-    let dispatcher = std::thread::Builder::new()
-        .name("dispatch".to_owned())
-        .spawn(move || dispatcher.run(&told, &*time))?;
-    let pumps = Pumps::start(&hub, &clock, PUMPS)?;
-    announce(&inbox, configure).await?;
-    let gate = Arc::new(Gate {
-        hub,
-        store,
-        inbox,
-        authority,
-        rates: Rates::new(&limits),
-        limits,
-        rules: config.rules,
-        dev: config.server.dev,
-        clock,
-        node,
-        shed: Shed::default(),
-        sockets: Default::default(),
-        greeting: Default::default(),
-        requests: Default::default(),
-    });
-    let keeper = Keeper::start(&gate);
-    Ok(Running { gate, accepting, keeper, committer, dispatcher, pumps, stopped, incarnation })
+impl Node {
+    /// Opens the data folder, catches up with the journal that `journal` makes over its store, and
+    /// binds the port.
+    ///
+    /// # Errors
+    /// [`StartError`], with what to do about it.
+    pub async fn start(
+        config: Config,
+        journal: impl FnOnce(&Store) -> Box<dyn Journal>,
+    ) -> Result<Self, StartError> {
+        let accepting = Accepting::bind(config.server.listen)
+            .await
+            .map_err(|error| StartError::Listen(config.server.listen, error))?;
+        let store = Store::open(&config.server.data, Options::default())?;
+        let dev_secret =
+            config.server.dev.then(|| secret::of_data_folder(&config.server.data)).transpose()?;
+        let authority = Arc::new(config.authority(dev_secret.as_deref())?);
+        let clock = clock();
+        let limits = config.limits;
+        let revocations = config.server.data.join(REVOCATIONS);
+        let http = http::Shared::open(&limits, Some(revocations), &authority)?;
+        let settings = Settings {
+            rules: config.rules.as_slice().to_vec(),
+            budgets: Budgets::from(&limits),
+            auto_create: config.server.auto_create,
+        };
+        let journal = journal(&store);
+        let fold = Fold::open(
+            &store,
+            journal.identity(),
+            journal.level(),
+            settings.clone(),
+            CacheSizes::default(),
+        )?;
+        let configure =
+            (*fold.settings() != settings).then(|| Command::Configure(settings.clone()));
+        let queue = QueueLimits {
+            commands: limits.queue_commands as usize,
+            bytes: usize::try_from(limits.queue_bytes).unwrap_or(usize::MAX),
+            told: TOLD,
+        };
+        let (committer, inbox, told) =
+            Committer::new(fold, journal, store.clone(), Arc::clone(&clock), queue);
+        let incarnation = committer.incarnation();
+        let hub = Hub::new(
+            store.clone(),
+            HubLimits {
+                tail_bytes: usize::try_from(limits.tail_bytes).unwrap_or(usize::MAX),
+                tail_bytes_per_log: limits.tail_bytes_per_log as usize,
+                ping_interval: u64::from(limits.ping_interval_ms),
+                refresh_grace: u64::from(limits.refresh_grace_ms),
+            },
+        );
+        let (tell, stopped) = oneshot::channel();
+        let committer = std::thread::Builder::new().name("commit".to_owned()).spawn(move || {
+            // The node may be gone already when this ends.
+            tell.send(committer.run()).ok();
+        })?;
+        let node = store.node_id();
+        let dispatcher = Dispatcher::new(
+            Arc::clone(&hub),
+            inbox.clone(),
+            (node, incarnation),
+            limits.activate_after_ms,
+            settings.rules,
+        );
+        let time = Arc::clone(&clock);
+        let dispatcher = std::thread::Builder::new()
+            .name("dispatch".to_owned())
+            .spawn(move || dispatcher.run(&told, &*time))?;
+        let pumps = Pumps::start(&hub, &clock, PUMPS)?;
+        announce(&inbox, configure).await?;
+        let gate = Arc::new(Gate {
+            hub,
+            store,
+            inbox,
+            authority,
+            rates: Rates::new(&limits),
+            limits,
+            rules: config.rules,
+            dev: config.server.dev,
+            clock,
+            node,
+            incarnation,
+            shed: Shed::default(),
+            sockets: Default::default(),
+            greeting: Default::default(),
+            requests: Default::default(),
+            http,
+        });
+        let keeper = Keeper::start(&gate);
+        Ok(Self { gate, accepting, keeper, committer, dispatcher, pumps, stopped })
+    }
 }
 
 /// The node's first commands; from then on what an earlier run had attached counts as detached.
@@ -201,17 +223,20 @@ async fn announce(inbox: &Inbox<Ticket>, configure: Option<Command>) -> Result<(
     Ok(())
 }
 
-impl Running {
-    async fn serve(self) -> ExitCode {
-        let Self { gate, accepting, keeper, committer, dispatcher, pumps, stopped, incarnation } =
-            self;
-        let address = accepting.address;
+impl Node {
+    /// Where it listens.
+    pub const fn address(&self) -> std::net::SocketAddr {
+        self.accepting.address
+    }
+
+    /// Serves until `until` resolves, then drains; or until something that promises rest on fails.
+    pub async fn serve(self, until: impl Future<Output = ()>) -> ExitCode {
+        let Self { gate, accepting, keeper, committer, dispatcher, pumps, stopped } = self;
         if gate.dev {
             tracing::warn!(
                 "DEVELOPMENT MODE: every client is believed and may do everything. Loopback only."
             );
         }
-        tell_ready(address);
         let serving = tokio::spawn(serve(accepting, Arc::clone(&gate), axum::Router::new()));
         let code = tokio::select! {
             stopped = stopped => {
@@ -221,14 +246,14 @@ impl Running {
                 }
                 ExitCode::FAILURE
             }
-            () = told_to_stop() => {
+            () = until => {
                 drain(&gate).await;
                 ExitCode::SUCCESS
             }
         };
         serving.abort();
         keeper.stop();
-        let down = Command::NodeDown { node: gate.node, incarnation };
+        let down = Command::NodeDown { node: gate.node, incarnation: gate.incarnation };
         // A node that cannot say so any more is found out by its next start.
         gate.ask(down, 64).await.ok();
         gate.inbox.close();

@@ -16,6 +16,10 @@ const STORE: &str = "store";
 const FORMAT: &str = "highwater store 1\n";
 /// Marker that the engine keeps in its own folder from the end of its making on.
 const ENGINE_MARKER: &str = "version";
+/// Folder of the engine that has one folder per table.
+const ENGINE_TABLES: &str = "keyspaces";
+/// Names the manifest in force of a table.
+const ENGINE_MANIFEST: &str = "current";
 
 /// The folder could not be opened. Nothing in it was changed, except where it was ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -117,11 +121,35 @@ impl Folder {
         let folder = Self { dir: dir.to_owned(), fresh, _lock: lock };
         if fresh {
             folder.begin().map_err(system)?;
-        } else if !folder.store().join(ENGINE_MARKER).is_file() {
-            let problem = format!("{STORE}/{ENGINE_MARKER} is missing");
-            return Err(OpenError::Damaged { dir: folder.dir, problem });
+        } else {
+            folder.look_over()?;
         }
         Ok(folder)
+    }
+
+    /// Refuses what the engine would take for its own unfinished making, and clear away: a missing
+    /// marker, a table's folder without its manifest.
+    fn look_over(&self) -> Result<(), OpenError> {
+        let missing = |path: &Path| {
+            let problem = format!("{} is missing", path.display());
+            Err(OpenError::Damaged { dir: self.dir.clone(), problem })
+        };
+        let marker = self.store().join(ENGINE_MARKER);
+        if !marker.is_file() {
+            return missing(&marker);
+        }
+        let tables = self.store().join(ENGINE_TABLES);
+        if !tables.is_dir() {
+            return missing(&tables);
+        }
+        let system = |error: io::Error| OpenError::system(&self.dir, &error);
+        for table in fs::read_dir(tables).map_err(system)? {
+            let manifest = table.map_err(system)?.path().join(ENGINE_MANIFEST);
+            if !manifest.is_file() {
+                return missing(&manifest);
+            }
+        }
+        Ok(())
     }
 
     /// Where the engine's files are.

@@ -110,6 +110,9 @@ impl Store {
         let db = open_engine(&folder, &options, &watermarks)?;
         let open = |name: &str, share: u64| {
             let memtable = (options.memtable_bytes / share).max(1 << 20);
+            if !folder.fresh() && !db.keyspace_exists(name) {
+                return Err(damaged(dir, &format!("the table {name} is missing")));
+            }
             db.keyspace(name, || keyspace_options(name, memtable)).map_err(failed)
         };
         let tables: Result<Vec<_>, _> =

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use fjall::{AbstractTree, Keyspace, OwnedWriteBatch, PersistMode};
 use serde::{Deserialize, Serialize};
 
+use super::read::number;
 use super::{LOCAL, Store, size_of, storage};
 use crate::log::rows::{Key, RowsError, Table, Writes};
 use crate::wire::codec;
@@ -95,7 +96,7 @@ impl Store {
         journal: Option<(u64, &[u8])>,
         sync: bool,
     ) -> Result<(), StoreError> {
-        self.write(writes, journal, u64::MAX, sync)
+        self.write(writes, journal, None, sync)
     }
 
     /// Appends to the local journal, with the batch's effects; what is over `keep` bytes of older
@@ -107,7 +108,7 @@ impl Store {
         keep: u64,
     ) -> Result<u64, StoreError> {
         let number = self.kept().head + 1;
-        self.write(effects, Some((number, batch)), keep, true)?;
+        self.write(effects, Some((number, batch)), Some(keep), true)?;
         Ok(number)
     }
 
@@ -159,7 +160,12 @@ impl Store {
                 return Ok(());
             }
             let mut batch = self.batch(false);
-            self.drop_oldest(&mut batch, &mut head, before, 0)?;
+            let from = head.start;
+            self.drop_oldest(&mut batch, &mut head, before, None)?;
+            if head.start == from {
+                let why = format!("batch {from} is missing from the local journal");
+                return Err(StoreError::Failed(why));
+            }
             self.put(&mut writing, batch, head, false)?;
         }
     }
@@ -182,7 +188,7 @@ impl Store {
         &self,
         writes: Writes,
         journal: Option<(u64, &[u8])>,
-        keep: u64,
+        keep: Option<u64>,
         sync: bool,
     ) -> Result<(), StoreError> {
         let mut writing = self.writing()?;
@@ -198,7 +204,7 @@ impl Store {
             head.head = number;
             head.bytes += bytes.len() as u64;
             size += bytes.len();
-            if head.bytes > keep {
+            if keep.is_some_and(|keep| head.bytes > keep) {
                 self.drop_oldest(&mut batch, &mut head, number, keep)?;
             }
         }
@@ -229,23 +235,24 @@ impl Store {
         Ok(())
     }
 
-    /// Drops the oldest batches below `before` while more than `keep` bytes are kept.
+    /// Drops the oldest batches below `before`, where there is a bound only while more is kept.
     fn drop_oldest(
         &self,
         batch: &mut OwnedWriteBatch,
         head: &mut LocalHead,
         before: u64,
-        keep: u64,
+        keep: Option<u64>,
     ) -> Result<(), StoreError> {
         let from = head.start.to_be_bytes();
         for guard in self.0.journal.range(from..).take(DROP_AT_ONCE) {
-            if head.bytes <= keep || head.start >= before {
-                return Ok(());
-            }
             let failed = |error: fjall::Error| StoreError::Failed(error.to_string());
             let (key, value) = guard.into_inner().map_err(failed)?;
+            let Some(oldest) = number(&key, 0).filter(|oldest| *oldest < before) else { break };
+            if keep.is_some_and(|keep| head.bytes <= keep) {
+                break;
+            }
             head.bytes = head.bytes.saturating_sub(value.len() as u64);
-            head.start += 1;
+            head.start = oldest + 1;
             batch.remove(&self.0.journal, key);
         }
         Ok(())
@@ -282,7 +289,7 @@ impl Store {
 
     /// Has the largest table written to a file when all together gather too much in memory.
     fn hold_memory(&self) -> fjall::Result<()> {
-        let Store(inner) = self;
+        let Self(inner) = self;
         let gathered = |table: &Keyspace| table.tree.active_memtable().size();
         let all = inner.tables.iter().chain([&inner.journal, &inner.local]);
         let (mut sum, mut largest) = (0, None);

@@ -1,0 +1,186 @@
+//! Trimming by watermark: what is gone is freed, what may be read never is.
+
+use std::ops::Range;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use highwater::log::rows::{Key, Rows, Table, Writes};
+use highwater::log::{LogRow, Stored};
+use highwater::store::{Options, Store};
+use highwater::wire::{Id, Origin, Payload, Place, Record, SnapshotRule, codec};
+
+fn open(dir: &Path) -> Store {
+    Store::open(dir, Options { memtable_bytes: 1 << 20, ..Options::default() }).unwrap()
+}
+
+/// A record that compression cannot make small.
+fn record(offset: u64) -> Vec<u8> {
+    let noise: Vec<u8> = (0..500).map(|_| rand::random::<u8>()).collect();
+    let stored = Stored {
+        place: Place { batch: offset + 1, index: 0 },
+        time: offset,
+        origin: Origin { user: "ann".to_owned(), writer: Id([1; 16]), connection: Id([2; 16]) },
+        seq: offset + 1,
+        before: 0,
+        record: Record { payload: Some(Payload::binary(noise.into())), ..Record::default() },
+    };
+    codec::to_bytes(&stored)
+}
+
+fn write(store: &Store, log: u64, offsets: Range<u64>) {
+    for first in offsets.clone().step_by(100) {
+        let mut writes = Writes::default();
+        for offset in first..(first + 100).min(offsets.end) {
+            writes.records.push((log, offset, record(offset)));
+        }
+        store.commit(writes, None, true).unwrap();
+    }
+}
+
+/// Sets what a log's row says of start and deletion.
+fn mark(store: &Store, log: u64, start: u64, deleted: bool, sync: bool) {
+    let row = LogRow {
+        name: format!("log/{log}"),
+        head: 1_000_000,
+        start,
+        bytes: 0,
+        start_bytes: 0,
+        rule: SnapshotRule::None,
+        floor: 0,
+        snapshots: Vec::new(),
+        created: 0,
+        appended: 0,
+        deleted,
+    };
+    let mut writes = Writes::default();
+    writes.rows.insert((Table::Logs, Key::of(log).build()), Some(codec::to_bytes(&row)));
+    store.commit(writes, None, sync).unwrap();
+}
+
+/// Offsets of a log that the table still holds, below its start too.
+fn held(store: &Store, log: u64) -> Vec<u64> {
+    let rows = store.scan(Table::Records, &log.to_be_bytes(), &[], usize::MAX >> 1).unwrap();
+    rows.iter().map(|(key, _)| u64::from_be_bytes(key[8..16].try_into().unwrap())).collect()
+}
+
+#[test]
+fn trimmed_records_and_deleted_logs_are_freed_when_files_merge() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for log in 1..=4 {
+        mark(&store, log, 0, false, true);
+        write(&store, log, 0..1_000);
+    }
+    store.compact(Table::Records).unwrap();
+    let before = store.disk_bytes(Table::Records).unwrap();
+    assert!(before > 1_900_000, "{before}");
+    mark(&store, 1, 900, false, true);
+    mark(&store, 2, 1_000, true, true);
+    mark(&store, 3, 0, false, true);
+    assert_eq!(held(&store, 1).len(), 1_000, "nothing is removed row by row");
+    store.compact(Table::Records).unwrap();
+    assert_eq!(held(&store, 1), (900..1_000).collect::<Vec<_>>());
+    assert_eq!(held(&store, 2), [0_u64; 0]);
+    assert_eq!(held(&store, 3).len(), 1_000);
+    assert_eq!(held(&store, 4).len(), 1_000);
+    let after = store.disk_bytes(Table::Records).unwrap();
+    assert!(after * 18 < before * 10, "{before} bytes became {after}");
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(held(&store, 1), (900..1_000).collect::<Vec<_>>(), "and it stays so");
+    assert_eq!(store.records(1, 900, 999, usize::MAX).unwrap().len(), 100);
+}
+
+#[test]
+fn everything_of_a_deleted_log_goes_and_nothing_of_its_neighbours() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let tables = [Table::Latest, Table::Snapshots, Table::Uploads, Table::Subscribers];
+    let mut writes = Writes::default();
+    for log in [1, 2, 3] {
+        for table in tables {
+            for at in 0..10 {
+                let key = Key::of(log).then(at).then(at).build();
+                writes.rows.insert((table, key), Some(vec![1; 20]));
+            }
+        }
+    }
+    store.commit(writes, None, true).unwrap();
+    mark(&store, 1, 500, false, true);
+    mark(&store, 2, 500, true, true);
+    for table in tables {
+        store.compact(table).unwrap();
+        let left = |log: u64| store.scan(table, &log.to_be_bytes(), &[], 99).unwrap().len();
+        // Below the start only records go: the newest by key, and snapshots, are what is left then.
+        assert_eq!((left(1), left(2), left(3)), (10, 0, 10), "{table:?}");
+    }
+}
+
+/// The trim stands in a commit that a loss of power would take back: what it trims must stay.
+#[test]
+fn a_trim_frees_nothing_before_it_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    mark(&store, 1, 100, false, true);
+    write(&store, 1, 0..1_000);
+    mark(&store, 1, 600, false, false);
+    store.compact(Table::Records).unwrap();
+    assert_eq!(held(&store, 1), (100..1_000).collect::<Vec<_>>(), "the durable trim counts");
+    store.release(1).unwrap();
+    assert_eq!(held(&store, 1).len(), 900);
+    store.sync().unwrap();
+    store.compact(Table::Records).unwrap();
+    assert_eq!(held(&store, 1), (600..1_000).collect::<Vec<_>>());
+}
+
+/// Files of one hot log overlap no others, so they are never merged: whole files are dropped.
+#[test]
+fn whole_files_of_a_hot_log_are_released() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    mark(&store, 1, 0, false, true);
+    write(&store, 1, 0..20_000);
+    let begun = Instant::now();
+    while store.disk_bytes(Table::Records).unwrap() < 8 << 20 {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "the tables were never written to files"
+        );
+        std::thread::yield_now();
+    }
+    let before = store.disk_bytes(Table::Records).unwrap();
+    mark(&store, 1, 18_000, false, true);
+    store.release(1).unwrap();
+    let after = store.disk_bytes(Table::Records).unwrap();
+    assert!(after * 3 < before, "{before} bytes became {after}");
+    let left = held(&store, 1);
+    assert!(left.len() < 8_000, "{} rows are left", left.len());
+    let kept = store.records(1, 18_000, usize::MAX, usize::MAX).unwrap();
+    assert_eq!(kept.len(), 2_000, "what is kept is whole");
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(store.records(1, 18_000, usize::MAX, usize::MAX).unwrap().len(), 2_000);
+    write(&store, 1, 20_000..20_100);
+    assert_eq!(store.records(1, 18_000, usize::MAX, usize::MAX).unwrap().len(), 2_100);
+}
+
+/// Merges, flushes and trims go on while a log is read: what is kept is always whole.
+#[test]
+fn readers_see_what_is_kept_while_files_merge() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    mark(&store, 1, 0, false, true);
+    for round in 0..20_u64 {
+        write(&store, 1, round * 500..round * 500 + 500);
+        let start = round * 450;
+        mark(&store, 1, start, false, true);
+        std::thread::scope(|scope| {
+            scope.spawn(|| store.compact(Table::Records).unwrap());
+            scope.spawn(|| store.release(1).unwrap());
+            let due = usize::try_from(round * 500 + 500 - start).unwrap();
+            for _ in 0..5 {
+                assert_eq!(store.records(1, start, usize::MAX, usize::MAX).unwrap().len(), due);
+            }
+        });
+    }
+}
