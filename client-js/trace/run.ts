@@ -81,6 +81,8 @@ export class Run implements Stage {
   kills = 0;
   clones = 0;
   cuts = 0;
+  /** Actions of both writers without an answer at the moments of faults, all together. */
+  caught = 0;
   #made = 0;
   #gate = 0;
   #failed: unknown;
@@ -193,6 +195,7 @@ export class Run implements Stage {
   }
 
   async #carryOut(fault: Fault): Promise<void> {
+    for (const { updates, answered } of this.authors) this.caught += updates.length - answered;
     switch (fault.what) {
       case 'cut': {
         const client = this.#clients()[fault.whom]!;

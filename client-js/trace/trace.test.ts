@@ -82,7 +82,8 @@ const play = async (seed: number, given: Session): Promise<void> => {
     await run.end();
   }
   const seconds = ((performance.now() - began) / 1000).toFixed(1);
-  console.log(`seed ${seed}: ${count} updates through ${run.plan.encodings}, ${seconds} s`);
+  const { caught, plan: { encodings } } = run;
+  console.log(`seed ${seed}: ${count} updates, ${encodings}, ${caught} caught in flight, ${seconds} s`);
 };
 
 for (const seed of SEEDS) {
