@@ -49,6 +49,8 @@ pub enum Asked {
         /// Whether it is the last part.
         last: bool,
     },
+    /// To leave; the answer is the close.
+    Leave,
     /// Something that has no answer.
     Quiet,
 }
@@ -268,6 +270,7 @@ impl Dispatcher {
                 | Asked::Snapshot { request, .. },
                 Reply::Refused(refusal),
             ) => socket.send(&[ServerFrame::Refused(Refused { request, name: None, refusal })]),
+            (Asked::Leave, _) => socket.close_quietly(),
             (Asked::Quiet | Asked::Snapshot { .. }, _) => {}
             (asked, reply) => {
                 tracing::error!(?asked, ?reply, "a reply of another kind than was asked for");

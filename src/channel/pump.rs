@@ -126,7 +126,7 @@ fn turn(hub: &Arc<Hub>, socket: &Arc<Socket>, now: u64) -> Result<(), RowsError>
 /// Sends what needs no reading, then picks the log to serve.
 fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
     let mut inner = socket.lock();
-    if inner.closing || inner.blocked {
+    if inner.closing || inner.leaving || inner.blocked {
         return None;
     }
     match inner.way.flush(&*socket.tcp) {

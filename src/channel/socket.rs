@@ -124,6 +124,8 @@ pub(super) struct Inner {
     pub closing: bool,
     /// The kernel took nothing of a delivery: nothing is offered until the socket is writable.
     pub blocked: bool,
+    /// The client said it leaves.
+    pub leaving: bool,
     /// Logs that were announced before it became inactive.
     pub announced: Vec<u64>,
     /// Whether the client was told that its token has ended.
@@ -221,6 +223,7 @@ impl Socket {
             held: false,
             closing: false,
             blocked: false,
+            leaving: false,
             announced: Vec::new(),
             told_expired: false,
             activate_at: 0,
@@ -303,7 +306,7 @@ impl Socket {
 
     /// Like [`Socket::send`], for who holds the lock.
     pub(super) fn send_now(&self, inner: &mut Inner, frames: &[ServerFrame]) {
-        if !inner.closing {
+        if !inner.closing && !inner.leaving {
             let message = control(frames, self.encoding);
             let wrote = inner.way.reply(message, &*self.tcp);
             self.after(inner, wrote);
@@ -334,6 +337,10 @@ impl Socket {
         let reconnect = matches!(code.class(), Class::Reconnect | Class::Transient);
         let number = 4000 + code.number();
         let mut inner = self.lock();
+        if inner.leaving {
+            drop(inner);
+            return self.close_quietly();
+        }
         if inner.closing {
             return;
         }
@@ -424,6 +431,11 @@ impl Socket {
     pub fn take_last(&self) -> (u64, Vec<Cursor>) {
         let mut inner = self.lock();
         (inner.generation, std::mem::take(&mut inner.last))
+    }
+
+    /// The client said it leaves: nothing more is told or delivered.
+    pub fn set_leaving(&self, leaving: bool) {
+        self.lock().leaving = leaving;
     }
 
     /// Closes without a word of its own: the client said it leaves.
@@ -538,7 +550,7 @@ impl Inner {
     /// until there are new grants.
     pub(super) fn readable(&mut self, now: u64) -> bool {
         self.held |= self.expires != 0 && now >= self.expires;
-        self.active && !self.held && !self.closing
+        self.active && !self.held && !self.closing && !self.leaving
     }
 
     /// Whether the window has room; an empty one takes a frame of any size.
@@ -555,7 +567,7 @@ impl Inner {
     pub(super) fn wants_pump(&self) -> bool {
         let catch_up = !self.announce.is_empty() || (!self.behind.is_empty() && self.open());
         let work = !self.due.is_empty() || (catch_up && !self.held);
-        work && !self.blocked && !self.way.busy() && !self.closing
+        work && !self.blocked && !self.way.busy() && !self.closing && !self.leaving
     }
 
     /// A live subscription has to be read on from its cursor.

@@ -273,11 +273,10 @@ fn unreadable(error: &codec::FrameError) -> Closing {
 }
 
 fn broken(error: &tungstenite::Error) -> Closing {
-    let code = match error {
-        tungstenite::Error::Capacity(_) => Code::FrameTooLarge,
-        _ => Code::BadFrame,
-    };
-    Closing { code, message: error.to_string(), after: 0 }
+    match error {
+        tungstenite::Error::Capacity(_) => Closing::new(Code::FrameTooLarge),
+        _ => Closing { code: Code::BadFrame, message: error.to_string(), after: 0 },
+    }
 }
 
 /// Waits to be attached, then reads and writes until one side goes; then detaches the client.
