@@ -14,14 +14,14 @@ use tokio::sync::oneshot;
 
 use super::encode::{self, DELIVERY_BYTES, Message};
 use super::hub::{Hub, Watch};
-use super::socket::{Closing, Offered, Phase, Socket};
+use super::socket::{Closing, Due, Offered, Phase, Socket};
 use crate::connection::{Attached, Event, Opened};
 use crate::fold::{Command, Effect, Reply};
 use crate::journal::{Inbox, Told};
 use crate::log::{Rule, Stored};
 use crate::wire::{
     Code, Done, Encoding, Ended, Id, Met, Reason, Refusal, Refused, ServerFrame, SnapshotRule,
-    SnapshotWanted, State, Welcome,
+    SnapshotWanted, State, Welcome, WriterMark,
 };
 
 /// Subscribers written to in one slice.
@@ -38,8 +38,8 @@ pub enum Asked {
     Append,
     /// Subscriptions.
     Subscribe(u32),
-    /// Their end, and why.
-    Unsubscribe(u32, Ended),
+    /// Their end, why, and of which logs.
+    Unsubscribe(u32, Ended, Vec<u64>),
     /// Another cursor.
     Seek(u32),
     /// A part of a snapshot; only the last is answered.
@@ -234,7 +234,7 @@ impl Dispatcher {
     }
 
     /// Gives a socket the answer to what it asked.
-    fn answer(&mut self, socket: &Arc<Socket>, asked: Asked, reply: Reply) {
+    fn answer(&self, socket: &Arc<Socket>, asked: Asked, reply: Reply) {
         match (asked, reply) {
             (Asked::Attach(welcome), Reply::Attached(attached)) => {
                 self.attached(socket, *welcome, *attached);
@@ -242,15 +242,17 @@ impl Dispatcher {
             (Asked::Attach(_), Reply::Refused(refusal)) => socket.close(&refusal.into()),
             (Asked::Activate(_), Reply::Attached(attached)) => self.activated(socket, *attached),
             (Asked::Append, Reply::Answers(answers)) => {
-                socket.send(&[ServerFrame::Answers(answers)]);
+                socket.send_in_turn(ServerFrame::Answers(answers));
+                self.hub.schedule(socket);
             }
             (Asked::Append, Reply::Refused(refusal)) => socket.close(&refusal.into()),
             (Asked::Subscribe(request), Reply::Subscribed(_, opened, refused)) => {
                 self.open(socket, opened, request);
-                refuse(socket, request, refused);
+                self.refuse(socket, request, refused);
             }
-            (Asked::Unsubscribe(request, reason), Reply::Unsubscribed(logs)) => {
-                self.ended(socket, &logs, request, reason);
+            (Asked::Unsubscribe(request, reason, logs), Reply::Unsubscribed(_)) => {
+                // Each is answered, whether there was a subscription or not.
+                self.hub.end(socket, logs, request, reason);
             }
             (Asked::Seek(request), Reply::Moved(_, opened)) => {
                 self.open(socket, vec![*opened], request);
@@ -261,7 +263,7 @@ impl Dispatcher {
             (
                 Asked::Activate(request)
                 | Asked::Subscribe(request)
-                | Asked::Unsubscribe(request, _)
+                | Asked::Unsubscribe(request, ..)
                 | Asked::Seek(request)
                 | Asked::Snapshot { request, .. },
                 Reply::Refused(refusal),
@@ -275,34 +277,35 @@ impl Dispatcher {
     }
 
     /// A client is met: welcome, answers it may have missed, its state, then its logs.
-    fn attached(&mut self, socket: &Arc<Socket>, mut welcome: Welcome, attached: Attached) {
+    fn attached(&self, socket: &Arc<Socket>, mut welcome: Welcome, attached: Attached) {
         let Attached { generation, met, source, place, inactive, opened, refused, .. } = attached;
+        if socket.closing() {
+            self.detach(socket.connection, generation);
+            return;
+        }
+        self.hub.admit(socket);
         let mut inner = socket.lock();
         inner.generation = generation;
         inner.active = inactive.is_none();
         inner.activate_at = self.now + u64::from(self.activate_after);
-        let gone = inner.closing;
         for writer in attached.writers {
             welcome.writers.push(writer.mark);
             if !writer.answers.is_empty() {
-                inner.due.push_back((writer.mark.writer, writer.mark.mark, writer.answers));
+                let WriterMark { writer: id, mark } = writer.mark;
+                inner.due.push_back(Due::Answers(id, mark, writer.answers.into_iter()));
             }
         }
-        drop(inner);
-        if gone {
-            self.detach(socket.connection, generation);
-            return;
-        }
+        let state = inactive.map(|reason| self.state(reason, generation));
+        inner.due.extend(state.map(|frame| Due::Frame(Box::new(frame))));
         (welcome.met, welcome.source) = (met, source);
         (welcome.place, welcome.generation) = (place, generation);
-        self.hub.admit(socket);
-        let mut frames = vec![ServerFrame::Welcome(welcome)];
-        frames.extend(inactive.map(|reason| self.state(reason, generation)));
-        socket.send(&frames);
+        // Under the same lock: the socket's task goes on as soon as it sees the generation.
+        socket.send_now(&mut inner, &[ServerFrame::Welcome(welcome)]);
+        drop(inner);
         for one in opened {
             self.hub.subscribe(socket, one, 0);
         }
-        refuse(socket, 0, refused);
+        self.refuse(socket, 0, refused);
         if socket.closing() {
             // Its task may have left before it was admitted.
             self.hub.leave(socket);
@@ -330,8 +333,8 @@ impl Dispatcher {
         })
     }
 
-    fn activated(&mut self, socket: &Arc<Socket>, attached: Attached) {
-        let Attached { generation, met, source, opened, refused, .. } = attached;
+    fn activated(&self, socket: &Arc<Socket>, attached: Attached) {
+        let Attached { generation, met, source, opened, refused, ended, .. } = attached;
         {
             let mut inner = socket.lock();
             inner.generation = generation;
@@ -345,8 +348,20 @@ impl Dispatcher {
             generation,
             source,
         })]);
+        // Only of what this socket was told of; a log that it was not means nothing to it.
+        let ended = socket.take_announced(&ended);
+        self.hub.end(socket, ended, 0, Ended::Overwritten);
         self.open(socket, opened, 0);
-        refuse(socket, 0, refused);
+        self.refuse(socket, 0, refused);
+    }
+
+    /// Tells of logs that were asked for and not opened.
+    fn refuse(&self, socket: &Arc<Socket>, request: u32, refused: Vec<(String, Refusal)>) {
+        if refused.is_empty() {
+            return;
+        }
+        socket.lock().due.push_back(Due::Refused(request, refused.into_iter()));
+        self.hub.schedule(socket);
     }
 
     /// Takes subscriptions in, unless the socket is no longer its connection's.
@@ -363,15 +378,8 @@ impl Dispatcher {
         self.hub.schedule(socket);
     }
 
-    fn ended(&self, socket: &Arc<Socket>, logs: &[u64], request: u32, reason: Ended) {
-        if logs.is_empty() && request != 0 {
-            socket.send(&[ServerFrame::Done(Done { request })]);
-        }
-        self.hub.end(socket, logs, request, reason);
-    }
-
     /// Something that concerns others than who asked.
-    fn event(&mut self, event: Event) {
+    fn event(&self, event: Event) {
         match event {
             Event::Fenced { connection, was, generation } => {
                 if (was.node, was.incarnation) == (self.node, self.incarnation) {
@@ -391,7 +399,7 @@ impl Dispatcher {
             }
             Event::Closed { connection, logs } => {
                 if let Some(socket) = self.hub.socket(connection) {
-                    self.ended(&socket, &logs, 0, Ended::BackEnd);
+                    self.hub.end(&socket, logs, 0, Ended::BackEnd);
                 }
             }
             Event::Deleted { log, .. } => self.deleted(log),
@@ -423,6 +431,7 @@ impl Dispatcher {
             inner.generation = generation;
             inner.active = false;
             inner.activate_at = self.now + u64::from(self.activate_after);
+            inner.announced = inner.subs.keys().copied().collect();
         }
         self.hub.drop_subs(&socket);
         socket.send(&[self.state(reason, generation)]);
@@ -442,10 +451,11 @@ impl Dispatcher {
             opened.into_iter().partition(|one| grants.may_read(&one.name));
         self.open(&socket, may, 0);
         if !may_not.is_empty() {
-            let logs = may_not.iter().map(|one| one.log).collect();
+            let logs: Vec<u64> = may_not.iter().map(|one| one.log).collect();
+            let asked = Asked::Unsubscribe(0, Ended::Denied, logs.clone());
             let generation = Some(generation);
             let command = Command::Unsubscribe { connection, generation, logs };
-            let ticket = Ticket::Socket(socket, Asked::Unsubscribe(0, Ended::Denied));
+            let ticket = Ticket::Socket(socket, asked);
             if let Err(refusal) = self.inbox.submit(command, 64, Some(ticket)) {
                 tracing::warn!(%refusal, %connection, "a denied subscription stays in its row");
             }
@@ -456,7 +466,7 @@ impl Dispatcher {
         let Some(watch) = self.hub.watch(log) else { return };
         let sockets: Vec<_> = watch.lock().sockets.iter().flatten().cloned().collect();
         for socket in sockets {
-            self.ended(&socket, &[log], 0, Ended::Deleted);
+            self.hub.end(&socket, vec![log], 0, Ended::Deleted);
         }
     }
 }
@@ -500,10 +510,4 @@ fn ask_for_snapshot(watch: &Watch, end: u64) {
         let wanted = SnapshotWanted { log: watch.log, at_least: end };
         socket.send(&[ServerFrame::SnapshotWanted(wanted)]);
     }
-}
-
-fn refuse(socket: &Socket, request: u32, refused: Vec<(String, Refusal)>) {
-    let frame =
-        |(name, refusal)| ServerFrame::Refused(Refused { request, name: Some(name), refusal });
-    socket.send(&refused.into_iter().map(frame).collect::<Vec<_>>());
 }

@@ -10,11 +10,11 @@ use std::time::Duration;
 use dashmap::DashMap;
 use tokio::sync::Notify;
 
-use super::socket::{Closing, Inner, Phase, Socket, Sub};
+use super::socket::{Closing, Due, Inner, Phase, Socket, Sub};
 use super::tail::{Tail, TailBudget};
 use crate::connection::Opened;
 use crate::store::Store;
-use crate::wire::{Code, Cursor, Ended, Id, Refused, ServerFrame, SnapshotRule, Unsubscribed};
+use crate::wire::{Code, Cursor, Ended, Id, Refused, ServerFrame, SnapshotRule};
 
 /// Bounds of a hub.
 #[derive(Debug, Clone, Copy)]
@@ -222,14 +222,15 @@ impl Hub {
     }
 
     /// Ends subscriptions of a socket at once, and tells it.
-    pub fn end(&self, socket: &Socket, logs: &[u64], request: u32, reason: Ended) {
-        let frames: Vec<_> = (logs.iter())
-            .map(|log| {
-                self.drop_sub(socket, *log);
-                ServerFrame::Unsubscribed(Unsubscribed { request, log: *log, reason })
-            })
-            .collect();
-        socket.send(&frames);
+    pub fn end(&self, socket: &Arc<Socket>, logs: Vec<u64>, request: u32, reason: Ended) {
+        if logs.is_empty() {
+            return;
+        }
+        for log in &logs {
+            self.drop_sub(socket, *log);
+        }
+        socket.lock().due.push_back(Due::Unsubscribed(request, reason, logs.into_iter()));
+        self.schedule(socket);
     }
 
     fn unwatch(&self, sub: &Sub) {

@@ -15,10 +15,10 @@ use super::encode::{Message, control, ws_close};
 use super::hub::Watch;
 use super::way::{Way, Wrote};
 use crate::connection::Opened;
-use crate::wire::{Answer, Bye, Class, Code, Cursor, Encoding, Id, Refusal, ServerFrame};
+use crate::wire::{Answer, Bye, Class, Code, Cursor, Encoding, Ended, Id, Refusal, ServerFrame};
 
-/// What a token lets a socket read, checked at each delivery.
-pub trait Readable: Send + Sync + std::fmt::Debug {
+/// What a token lets a socket read, checked at each delivery. `Any`: whoever made it knows more.
+pub trait Readable: Send + Sync + std::fmt::Debug + std::any::Any {
     /// Whether records of the log of that name may be delivered.
     fn may_read(&self, name: &str) -> bool;
     /// When that ends, milliseconds since 1970; 0: never.
@@ -58,6 +58,20 @@ pub(super) struct Sub {
     pub acked: Option<u64>,
 }
 
+/// Something to tell that is due before any reset or base (law 7), and that may be long: it is told
+/// a piece at a time, and until it is, the socket's input is left unread.
+#[derive(Debug)]
+pub(super) enum Due {
+    /// Answers of a writer, after which its mark stands there.
+    Answers(Id, u64, std::vec::IntoIter<Answer>),
+    /// A frame.
+    Frame(Box<ServerFrame>),
+    /// Logs that were asked for and not opened.
+    Refused(u32, std::vec::IntoIter<(String, Refusal)>),
+    /// Subscriptions that ended.
+    Unsubscribed(u32, Ended, std::vec::IntoIter<u64>),
+}
+
 /// Why and how a socket is closed by the server.
 #[derive(Debug, Clone)]
 pub struct Closing {
@@ -91,8 +105,8 @@ pub(super) struct Inner {
     pub behind: BTreeMap<u8, VecDeque<u64>>,
     /// Logs whose opening is to be told, before anything is caught up.
     pub announce: VecDeque<u64>,
-    /// Answers that must go out before any reset or snapshot.
-    pub due: VecDeque<(Id, u64, Vec<Answer>)>,
+    /// What must go out before any reset or snapshot.
+    pub due: VecDeque<Due>,
     pub grants: Arc<dyn Readable>,
     /// When the grants end, as they say: each delivery looks at it.
     pub expires: u64,
@@ -100,6 +114,9 @@ pub(super) struct Inner {
     pub received: u64,
     pub window: u64,
     pub reply_share: usize,
+    /// What was acknowledged when a frame last found no room in the window: until that moves,
+    /// another try would find none either.
+    pub no_room_at: Option<u64>,
     pub generation: u64,
     pub active: bool,
     /// Delivery is held: the token ended, or was revoked.
@@ -107,6 +124,8 @@ pub(super) struct Inner {
     pub closing: bool,
     /// The kernel took nothing of a delivery: nothing is offered until the socket is writable.
     pub blocked: bool,
+    /// Logs that were announced before it became inactive.
+    pub announced: Vec<u64>,
     /// Whether the client was told that its token has ended.
     pub told_expired: bool,
     /// Before this, on the node's clock, it may not ask to be activated.
@@ -196,11 +215,13 @@ impl Socket {
             received: 0,
             window,
             reply_share,
+            no_room_at: None,
             generation: 0,
             active: false,
             held: false,
             closing: false,
             blocked: false,
+            announced: Vec::new(),
             told_expired: false,
             activate_at: 0,
             last: Vec::new(),
@@ -258,7 +279,17 @@ impl Socket {
     /// Whether replies have filled their share: input is left unread until they drain.
     pub fn full(&self) -> bool {
         let inner = self.lock();
-        inner.way.waiting() > inner.reply_share
+        inner.way.waiting() > inner.reply_share || !inner.due.is_empty()
+    }
+
+    /// Sends a frame, or lets it wait behind what is due.
+    pub(super) fn send_in_turn(&self, frame: ServerFrame) {
+        let mut inner = self.lock();
+        if inner.due.is_empty() {
+            drop(inner);
+            return self.send(&[frame]);
+        }
+        inner.due.push_back(Due::Frame(Box::new(frame)));
     }
 
     /// Sends frames in order behind what waits.
@@ -266,11 +297,16 @@ impl Socket {
         if frames.is_empty() {
             return;
         }
-        let message = control(frames, self.encoding);
         let mut inner = self.lock();
+        self.send_now(&mut inner, frames);
+    }
+
+    /// Like [`Socket::send`], for who holds the lock.
+    pub(super) fn send_now(&self, inner: &mut Inner, frames: &[ServerFrame]) {
         if !inner.closing {
+            let message = control(frames, self.encoding);
             let wrote = inner.way.reply(message, &*self.tcp);
-            self.after(&mut inner, wrote);
+            self.after(inner, wrote);
         }
     }
 
@@ -343,30 +379,34 @@ impl Socket {
     }
 
     /// The client acknowledged delivery: gives window back, notes cursors to commit. Returns
-    /// whether cursors moved; refused when a cursor is past the head.
+    /// whether cursors moved, and those that lie past what was sent. They are left aside: after a
+    /// move backwards the client may not have heard of it yet, so only who knows the head can tell
+    /// whether they are wrong.
     ///
     /// # Errors
-    /// `bad_offset` for a cursor past what was sent.
-    pub fn acknowledge(&self, received: u64, cursors: &[Cursor]) -> Result<bool, Refusal> {
+    /// `bad_offset` when more is acknowledged than was sent.
+    pub fn acknowledge(
+        &self,
+        received: u64,
+        cursors: &[Cursor],
+    ) -> Result<(bool, Vec<Cursor>), Refusal> {
         let mut inner = self.lock();
         if received > inner.sent {
             let message = "more was acknowledged than was sent";
             return Err(Refusal::because(Code::BadOffset, message));
         }
         inner.received = inner.received.max(received);
-        let mut moved = false;
+        let (mut moved, mut beyond) = (false, Vec::new());
         for cursor in cursors {
             let Some(sub) = inner.subs.get_mut(&cursor.log) else { continue };
             if cursor.next > sub.cursor {
-                let message = "a cursor was acknowledged past what was sent";
-                return Err(Refusal::because(Code::BadOffset, message));
-            }
-            if sub.acked.is_none_or(|known| cursor.next > known) {
+                beyond.push(*cursor);
+            } else if sub.acked.is_none_or(|known| cursor.next > known) {
                 sub.acked = Some(cursor.next);
                 moved = true;
             }
         }
-        Ok(moved)
+        Ok((moved, beyond))
     }
 
     /// Takes the cursors that wait for a commit.
@@ -401,9 +441,20 @@ impl Socket {
         self.lock().activate_at
     }
 
+    /// Those of the logs that were announced before it became inactive; asked once.
+    pub(super) fn take_announced(&self, logs: &[u64]) -> Vec<u64> {
+        let announced = std::mem::take(&mut self.lock().announced);
+        logs.iter().copied().filter(|log| announced.binary_search(log).is_ok()).collect()
+    }
+
     /// The name of a log it is subscribed to.
     pub fn name_of(&self, log: u64) -> Option<String> {
         self.lock().subs.get(&log).map(|sub| sub.watch.name.clone())
+    }
+
+    /// The grants in force.
+    pub fn grants(&self) -> Arc<dyn Readable> {
+        Arc::clone(&self.lock().grants)
     }
 
     /// New grants are in force: logs that they do not cover, to be unsubscribed.
@@ -450,23 +501,21 @@ impl Socket {
         if inner.closing {
             return Offered::Gone;
         }
-        let readable = inner.readable(now);
-        let fits = inner.fits(message.counted);
-        let Some(sub) = inner.subs.get(&log) else { return Offered::Gone };
+        let may = inner.readable(now) && inner.fits(message.counted);
+        let Inner { subs, way, sent, .. } = &mut *inner;
+        let Some(sub) = subs.get_mut(&log) else { return Offered::Gone };
         if !matches!(sub.phase, Phase::Live) || sub.cursor >= end {
             return Offered::Sent;
         }
-        if sub.cursor != base || !readable || !fits {
+        if sub.cursor != base || !may {
             inner.fall_behind(log);
             return Offered::Behind;
         }
-        let wrote = inner.way.deliver(&message.bytes, &*self.tcp);
+        let wrote = way.deliver(&message.bytes, &*self.tcp);
         match wrote {
             Wrote::All | Wrote::Waits => {
-                inner.sent += message.counted;
-                if let Some(sub) = inner.subs.get_mut(&log) {
-                    sub.cursor = end;
-                }
+                *sent += message.counted;
+                sub.cursor = end;
                 if wrote == Wrote::All { Offered::Sent } else { Offered::Waits }
             }
             Wrote::Nothing => {
@@ -495,9 +544,10 @@ impl Inner {
         self.sent == self.received || self.sent - self.received + counted <= self.window
     }
 
-    /// Whether the window has room for anything.
-    pub(super) const fn open(&self) -> bool {
-        self.sent == self.received || self.sent - self.received < self.window
+    /// Whether the window may have room for something.
+    pub(super) fn open(&self) -> bool {
+        let some = self.sent == self.received || self.sent - self.received < self.window;
+        some && self.no_room_at != Some(self.received)
     }
 
     pub(super) fn wants_pump(&self) -> bool {

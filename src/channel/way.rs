@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 
 /// Replies that may wait at all: what was already asked for may still add to the share at which
 /// the socket's input is left unread.
-pub const REPLY_MOST: usize = 4 << 20;
+pub(super) const REPLY_MOST: usize = 4 << 20;
 
 /// What a write came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,8 +102,17 @@ impl Way {
         }
     }
 
-    /// Writes what waits, as far as the kernel takes it.
+    /// Writes what waits, as far as the kernel takes it. Nothing waits for a broken socket.
     pub fn flush(&mut self, sink: &impl Sink) -> Wrote {
+        let wrote = self.write_on(sink);
+        if wrote == Wrote::Broken {
+            self.queue.clear();
+            self.bytes = 0;
+        }
+        wrote
+    }
+
+    fn write_on(&mut self, sink: &impl Sink) -> Wrote {
         while let Some(first) = self.queue.front_mut() {
             match sink.try_write(first) {
                 Ok(0) => return Wrote::Broken,

@@ -13,8 +13,9 @@ pub mod policy;
 mod retention;
 mod row;
 mod slots;
+mod subscribe;
 
-pub use attach::{Attach, Attached, Subscribe, WriterAnswers};
+pub use attach::{Attach, Attached, MAX_WRITERS, Subscribe, WriterAnswers};
 pub use open::{BaseFrom, CHEAP_DELTA, Opened, Wanted, open};
 pub use row::{ActiveOne, Attachment, ConnectionRow, NodeRow, Sub, UserRow};
 
@@ -187,7 +188,7 @@ impl Connections {
         id: Id,
         reason: Reason,
         time: u64,
-        io: &mut Io<'_>,
+        io: &Io<'_>,
         events: &mut Vec<Event>,
     ) -> Result<bool, RowsError> {
         if !self.rows.get(&id, io)?.is_some_and(ConnectionRow::active) {

@@ -59,6 +59,8 @@ pub struct Gate {
     pub greeting: AtomicUsize,
     /// Requests under way.
     pub requests: AtomicUsize,
+    /// What requests share besides.
+    pub http: http::Shared,
 }
 
 impl std::fmt::Debug for Gate {
@@ -113,16 +115,34 @@ impl Gate {
         (self.clock)()
     }
 
+    /// Hands a command to the fold: its batch and reply come once they are durable; nothing comes
+    /// from a node that goes down first, and the command may have been carried out all the same.
+    ///
+    /// # Errors
+    /// The refusal of a node that is busy, full or going down.
+    pub fn hand(
+        &self,
+        command: Command,
+        weight: usize,
+    ) -> Result<oneshot::Receiver<(u64, Reply)>, Refusal> {
+        self.shed.check()?;
+        let (caller, reply) = oneshot::channel();
+        self.inbox.submit(command, weight, Some(Ticket::Caller(caller)))?;
+        Ok(reply)
+    }
+
+    /// Closes the sockets here whose tokens no longer count: how many.
+    pub fn close_revoked(&self) -> usize {
+        http::close_revoked(self)
+    }
+
     /// Asks the fold and waits for its reply: the batch that decided it, and the reply.
     ///
     /// # Errors
     /// The fold's refusal, or that of a node that is busy, full or going down. After `failed` the
     /// command may still have been carried out.
     pub async fn ask(&self, command: Command, weight: usize) -> Result<(u64, Reply), Refusal> {
-        self.shed.check()?;
-        let (caller, reply) = oneshot::channel();
-        self.inbox.submit(command, weight, Some(Ticket::Caller(caller)))?;
-        match reply.await {
+        match self.hand(command, weight)?.await {
             Ok((_, Reply::Refused(refusal))) => Err(refusal),
             Ok(reply) => Ok(reply),
             Err(_) => Err(Code::Unknown.into()),

@@ -33,7 +33,8 @@ mod frames;
 const READ_BUFFER: usize = 1 << 10;
 /// How long a closing socket may take to take what was meant for it.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// Room that a message may take besides its largest frame: kind and length, or a second small frame.
+/// Room that a message may take besides its largest frame: kind and length, or a second small
+/// frame.
 const MESSAGE_SLACK: usize = 64;
 
 /// A socket counts until this is dropped.
@@ -300,9 +301,8 @@ fn drive(
         let socket = &session.socket;
         session.gate.hub.leave(socket);
         let last_words = async {
-            while socket.waits() && tcp.writable().await.is_ok() {
-                socket.flush();
-            }
+            // A broken socket counts as flushed: nothing can follow.
+            while !socket.flush() && tcp.writable().await.is_ok() {}
             drain(&tcp).await;
         };
         tokio::time::timeout(LAST_WORDS, last_words).await.ok();

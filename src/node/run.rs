@@ -18,7 +18,7 @@ use super::secret;
 use crate::channel::{Closing, Dispatcher, Hub, HubLimits, Pumps, Ticket};
 use crate::connection::Budgets;
 use crate::fold::{CacheSizes, Command, Fold, Settings};
-use crate::gateway::{Accepting, Clock, Gate, Shed, serve};
+use crate::gateway::{Accepting, Clock, Gate, Shed, http, serve};
 use crate::journal::{Committer, Inbox, Journal, Local, QueueLimits, Stopped};
 use crate::limit::Rates;
 use crate::store::{Options, Store};
@@ -26,6 +26,8 @@ use crate::wire::{Code, Id};
 
 /// Threads that catch sockets up.
 const PUMPS: usize = 2;
+/// The file in the data folder that revocations are kept in.
+const REVOCATIONS: &str = "revocations.json";
 /// Batches that are durable and wait to be told.
 const TOLD: usize = 64;
 
@@ -135,6 +137,8 @@ impl Node {
         let authority = Arc::new(config.authority(dev_secret.as_deref())?);
         let clock = clock();
         let limits = config.limits;
+        let revocations = config.server.data.join(REVOCATIONS);
+        let http = http::Shared::open(&limits, Some(revocations), &authority)?;
         let settings = Settings {
             rules: config.rules.as_slice().to_vec(),
             budgets: Budgets::from(&limits),
@@ -202,6 +206,7 @@ impl Node {
             sockets: Default::default(),
             greeting: Default::default(),
             requests: Default::default(),
+            http,
         });
         let keeper = Keeper::start(&gate);
         Ok(Self { gate, accepting, keeper, committer, dispatcher, pumps, stopped })

@@ -9,6 +9,7 @@ mod life;
 mod retention;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -32,13 +33,13 @@ const PAGES: Duration = Duration::from_millis(50);
 
 /// The running tasks.
 #[derive(Debug)]
-pub struct Keeper {
+pub(super) struct Keeper {
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Keeper {
     /// Starts them on the current runtime.
-    pub fn start(gate: &Arc<Gate>) -> Self {
+    pub(super) fn start(gate: &Arc<Gate>) -> Self {
         let commits = Duration::from_millis(u64::from(gate.limits.commit_interval_ms));
         // A bound of a second is looked at several times a second; one of a day, every 5 seconds.
         let bound = gate.limits.detached_limit_seconds.min(gate.limits.log_age_seconds.max(1));
@@ -46,6 +47,7 @@ impl Keeper {
         let mut tasks = vec![
             every(PRESSURE, gate, press),
             every(SWEEP, gate, |gate| gate.hub.sweep(gate.now())),
+            every(SWEEP, gate, end_revoked()),
             every(RATES, gate, |gate| gate.rates.sweep()),
             every(commits, gate, commit),
             every(MEMORY, gate, life::memory),
@@ -61,7 +63,7 @@ impl Keeper {
     }
 
     /// Ends them.
-    pub fn stop(self) {
+    pub(super) fn stop(self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
@@ -113,6 +115,17 @@ fn press(gate: &Gate) {
     match gate.store.pressure() {
         Ok(pressure) => gate.shed.set(pressure.refusal().as_ref()),
         Err(error) => tracing::error!(%error, "the store's pressure cannot be read"),
+    }
+}
+
+/// Closes sockets that were being met while their token was revoked.
+fn end_revoked() -> impl Fn(&Gate) {
+    let seen = AtomicU64::new(0);
+    move |gate| {
+        let generation = gate.authority.revocations().generation();
+        if seen.swap(generation, Ordering::Relaxed) != generation {
+            gate.close_revoked();
+        }
     }
 }
 
