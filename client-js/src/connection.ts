@@ -265,8 +265,9 @@ export class Connection {
 
   // The socket's life.
 
-  /** Begin, also after `stopped` and `offline`. */
+  /** Begin, also after `stopped` and `offline`; one that waits comes back as soon as it may. */
   start(now: number): void {
+    if (this.#phase === 'waiting') this.#at.retry = Math.max(now, this.#notBefore);
     if (this.#phase !== 'off') return;
     this.#attempt = 0;
     this.#connect(now);

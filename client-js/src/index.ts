@@ -165,7 +165,10 @@ export class Client extends Emitter<ClientEvents> {
     this.#turn('activate', true);
   }
 
-  /** Comes back after `stopped`, for instance after `fenced` by another tab. */
+  /**
+   * Comes back after `stopped`, for instance after `fenced` by another tab; while `waiting`, as
+   * soon as the server allows.
+   */
   reconnect(): void {
     this.#turn('start');
   }

@@ -201,7 +201,8 @@ impl Hub {
             inner.behind.clear();
             inner.announce.clear();
             let subs = std::mem::take(&mut inner.subs);
-            let acked = |(log, sub): (&u64, &Sub)| Some(Cursor { log: *log, next: sub.acked? });
+            let acked =
+                |(log, sub): (&u64, &Box<Sub>)| Some(Cursor { log: *log, next: sub.acked? });
             inner.last = subs.iter().filter_map(acked).collect();
             subs
         };
@@ -279,7 +280,7 @@ impl Hub {
             let phase = Phase::Announce { opened: Box::new(opened), request };
             let watch = Arc::clone(&watch);
             let sub = Sub { watch, slot, cursor, priority, phase, epoch, acked: None };
-            inner.subs.insert(log, sub);
+            inner.subs.insert(log, Box::new(sub));
             inner.announce.push_back(log);
             return;
         }
@@ -364,7 +365,7 @@ impl Hub {
             }
             let (expires, told) = {
                 let mut inner = socket.lock();
-                let expires = inner.grants.expires();
+                let expires = inner.expires;
                 let ended = expires != 0 && now >= expires;
                 (expires, ended.then(|| std::mem::replace(&mut inner.told_expired, true)))
             };
@@ -409,8 +410,6 @@ impl Drop for LogWait {
 /// Takes a log off the list of those a pump has to serve.
 fn remove_behind(inner: &mut Inner, log: u64) {
     inner.announce.retain(|known| *known != log);
-    inner.behind.retain(|_, logs| {
-        logs.retain(|known| *known != log);
-        !logs.is_empty()
-    });
+    inner.behind.values_mut().for_each(|logs| logs.retain(|known| *known != log));
+    inner.tidy_behind();
 }

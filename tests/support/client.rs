@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use highwater::wire::{
     Ack, Activate, Append, Bye, ClientFrame, Cloning, Cursor, Encoding, Hello, Id, Leave, Met,
-    Open, Payload, Ping, Pong, Reason, Record, Refused, Refusal, ServerFrame, Start, State, Subscribe,
-    Target, Unsubscribed, Welcome, WriterAt,
+    Open, Payload, Ping, Pong, Reason, Record, Refusal, Refused, ServerFrame, Start, State,
+    Subscribe, Target, Unsubscribed, Welcome, WriterAt,
 };
 
 use super::laws::{Held, Seen, Writing};
@@ -119,7 +119,9 @@ impl Client {
     pub fn open_list(&self) -> Vec<Open> {
         let open = |(name, (start, priority)): (&String, &(Start, u8))| {
             let held = self.logs.values().rfind(|held| held.name == *name);
-            let have = held.filter(|held| held.whole).map(|held| Cursor { log: held.log, next: held.cursor });
+            let have = held
+                .filter(|held| held.whole)
+                .map(|held| Cursor { log: held.log, next: held.cursor });
             Open { name: name.clone(), have, start: *start, priority: *priority }
         };
         self.wants.iter().map(open).collect()
@@ -159,7 +161,7 @@ impl Client {
         self.closed = None;
         self.order.clear();
         // A base that broke off is asked for anew.
-        self.logs.retain(|_, held| held.whole);
+        self.logs.retain(|_, held| held.holds());
         self.logs.values_mut().for_each(|held| held.open = false);
     }
 
@@ -179,16 +181,24 @@ impl Client {
 
     /// Sends all pending actions again, oldest first.
     pub fn resend(&mut self) {
-        let items: Vec<_> = self.writing.pending.iter().cloned().collect();
         self.writing.put_off.clear();
-        for items in items.chunks(256) {
-            let append = Append {
-                writer: self.writing.id,
-                oldest: self.writing.oldest(),
-                items: items.to_vec(),
-            };
-            self.send(&ClientFrame::Append(append));
+        let (writer, oldest) = (self.writing.id, self.writing.oldest());
+        let most = self.welcome.as_ref().map_or(64 << 10, |met| met.limits.frame_bytes as usize);
+        let mut pending = self.writing.pending.iter().cloned().peekable();
+        let mut frames = Vec::new();
+        while pending.peek().is_some() {
+            // Room for names and numbers is left beside the records.
+            let (mut items, mut bytes) = (Vec::new(), 4 << 10);
+            while let Some(item) = pending.peek()
+                && (items.is_empty() || bytes + item.record.size() + 512 < most)
+                && items.len() < 256
+            {
+                bytes += item.record.size() + 512;
+                items.extend(pending.next());
+            }
+            frames.push(ClientFrame::Append(Append { writer, oldest, items }));
         }
+        frames.iter().for_each(|frame| self.send(frame));
     }
 
     /// Sends a frame.
@@ -328,7 +338,8 @@ impl Client {
 
     /// Acknowledges what was worked off.
     pub fn ack(&mut self) {
-        let cursor = |log: &u64| self.logs.get(log).map(|held| Cursor { log: *log, next: held.cursor });
+        let cursor =
+            |log: &u64| self.logs.get(log).map(|held| Cursor { log: *log, next: held.cursor });
         let cursors = self.moved.iter().filter_map(cursor).collect();
         self.moved.clear();
         self.told = self.received;

@@ -12,7 +12,7 @@ mod server;
 pub use client::{Client, WAIT};
 pub use laws::{Held, Seen, Writing};
 pub use link::{Link, Next};
-pub use server::{Options, SECRET, Server, token, token_until};
+pub use server::{Options, SECRET, Server, now_ms, token, token_until};
 
 use std::time::{Duration, Instant};
 

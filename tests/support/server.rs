@@ -40,7 +40,8 @@ impl Options {
 
     /// With a rule for a pattern: `snapshot` and lines of its own.
     pub fn rule(mut self, pattern: &str, snapshot: &str, more: &str) -> Self {
-        let rule = format!("[[rules]]\npattern = \"{pattern}\"\nsnapshot = \"{snapshot}\"\n{more}\n");
+        let rule =
+            format!("[[rules]]\npattern = \"{pattern}\"\nsnapshot = \"{snapshot}\"\n{more}\n");
         self.toml.push_str(&rule);
         self
     }
@@ -211,7 +212,8 @@ fn spawn(folder: &Path, options: &Options) -> (Child, SocketAddr) {
     (child, address)
 }
 
-fn now_ms() -> u64 {
+/// The time, milliseconds since 1970.
+pub fn now_ms() -> u64 {
     u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 
