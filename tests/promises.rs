@@ -128,7 +128,8 @@ fn promise_02_durable_before_visible() {
         server.kill9();
         while reader.step(Instant::now() + Duration::from_millis(100)) {}
         writer.drain();
-        (reader.cut(), writer.cut());
+        reader.cut();
+        writer.cut();
         server.restart();
         let mut after = replay(&server, "after", &["two/log"]);
         after.sync();
