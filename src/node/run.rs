@@ -208,6 +208,7 @@ impl Node {
             sockets: Default::default(),
             greeting: Default::default(),
             requests: Default::default(),
+            warmth: Default::default(),
             http,
         });
         let keeper = Keeper::start(&gate);

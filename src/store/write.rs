@@ -220,8 +220,10 @@ impl Store {
         }
         if writing.unlooked > LOOK_AFTER {
             writing.unlooked = 0;
-            // This commit is made; if the engine is broken, the next one says so.
-            writing.stopped = self.hold_memory().err().map(|error| error.to_string());
+            if let Err(error) = self.hold_memory() {
+                // This commit is made; the next one says so.
+                writing.stopped = Some(error.to_string());
+            }
         }
         Ok(())
     }
