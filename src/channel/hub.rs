@@ -207,9 +207,8 @@ impl Hub {
             inner.behind.clear();
             inner.announce.clear();
             let subs = std::mem::take(&mut inner.subs);
-            let acked =
-                |(log, sub): (&u64, &Box<Sub>)| Some(Cursor { log: *log, next: sub.acked? });
-            inner.last = subs.iter().filter_map(acked).collect();
+            let acked = |(log, next): (&u64, Option<u64>)| Some(Cursor { log: *log, next: next? });
+            inner.last = subs.iter().map(|(log, sub)| (log, sub.acked)).filter_map(acked).collect();
             subs
         };
         for (_, sub) in subs {

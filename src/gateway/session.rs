@@ -283,6 +283,7 @@ fn broken(error: &tungstenite::Error) -> Closing {
 ///
 /// A block that captures, not an `async fn`: that would keep each argument twice, for as long as
 /// the socket lives.
+#[allow(clippy::manual_async_fn, reason = "see above")]
 fn drive(
     mut session: Session,
     counted: Counted,

@@ -69,6 +69,8 @@ pub struct Node {
     stopped: oneshot::Receiver<Stopped>,
 }
 
+/// The one place where a node asks what time it is.
+#[allow(clippy::disallowed_methods, reason = "this is the node's clock")]
 fn clock() -> Clock {
     Arc::new(|| {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -515,7 +515,8 @@ type Before = BTreeMap<Id, Connection>;
 /// Whether events say that a connection lost its channel for a reason.
 fn lost(events: &[Event], id: &Id, why: Reason) -> bool {
     events.iter().any(|event| {
-        matches!(event, Event::Downgraded { connection, reason, .. } if connection == id && *reason == why)
+        let Event::Downgraded { connection, reason, .. } = event else { return false };
+        connection == id && *reason == why
     })
 }
 
