@@ -115,7 +115,7 @@ fn floor(common: &Common, machine: &Machine, sockets: usize, size: usize) -> Out
     let server = machine.floor(size)?;
     let mut net = Net::new()?;
     let (mut opened, mut met) = (0, 0);
-    let deadline = Instant::now() + PATIENCE;
+    let mut deadline = Instant::now() + PATIENCE;
     while met < sockets + 1 {
         while opened < sockets + 1 && opened - met < 256 {
             net.open_raw(server.address)?;
@@ -123,6 +123,7 @@ fn floor(common: &Common, machine: &Machine, sockets: usize, size: usize) -> Out
         }
         net.turn(Duration::from_millis(100), |_, _, _| {
             met += 1;
+            deadline = Instant::now() + PATIENCE;
             Ok(())
         })?;
         patient(deadline, || format!("the floor met {met} of {sockets}"))?;

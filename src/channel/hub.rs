@@ -10,11 +10,11 @@ use std::time::Duration;
 use dashmap::DashMap;
 use tokio::sync::Notify;
 
-use super::socket::{Closing, Inner, Phase, Socket, Sub};
+use super::socket::{Closing, Due, Inner, Phase, Socket, Sub};
 use super::tail::{Tail, TailBudget};
 use crate::connection::Opened;
 use crate::store::Store;
-use crate::wire::{Code, Cursor, Ended, Id, Refused, ServerFrame, SnapshotRule, Unsubscribed};
+use crate::wire::{Code, Cursor, Ended, Id, Refused, ServerFrame, SnapshotRule};
 
 /// Bounds of a hub.
 #[derive(Debug, Clone, Copy)]
@@ -201,7 +201,8 @@ impl Hub {
             inner.behind.clear();
             inner.announce.clear();
             let subs = std::mem::take(&mut inner.subs);
-            let acked = |(log, sub): (&u64, &Sub)| Some(Cursor { log: *log, next: sub.acked? });
+            let acked =
+                |(log, sub): (&u64, &Box<Sub>)| Some(Cursor { log: *log, next: sub.acked? });
             inner.last = subs.iter().filter_map(acked).collect();
             subs
         };
@@ -221,14 +222,15 @@ impl Hub {
     }
 
     /// Ends subscriptions of a socket at once, and tells it.
-    pub fn end(&self, socket: &Socket, logs: &[u64], request: u32, reason: Ended) {
-        let frames: Vec<_> = (logs.iter())
-            .map(|log| {
-                self.drop_sub(socket, *log);
-                ServerFrame::Unsubscribed(Unsubscribed { request, log: *log, reason })
-            })
-            .collect();
-        socket.send(&frames);
+    pub fn end(&self, socket: &Arc<Socket>, logs: Vec<u64>, request: u32, reason: Ended) {
+        if logs.is_empty() {
+            return;
+        }
+        for log in &logs {
+            self.drop_sub(socket, *log);
+        }
+        socket.lock().due.push_back(Due::Unsubscribed(request, reason, logs.into_iter()));
+        self.schedule(socket);
     }
 
     fn unwatch(&self, sub: &Sub) {
@@ -278,7 +280,7 @@ impl Hub {
             let phase = Phase::Announce { opened: Box::new(opened), request };
             let watch = Arc::clone(&watch);
             let sub = Sub { watch, slot, cursor, priority, phase, epoch, acked: None };
-            inner.subs.insert(log, sub);
+            inner.subs.insert(log, Box::new(sub));
             inner.announce.push_back(log);
             return;
         }
@@ -363,7 +365,7 @@ impl Hub {
             }
             let (expires, told) = {
                 let mut inner = socket.lock();
-                let expires = inner.grants.expires();
+                let expires = inner.expires;
                 let ended = expires != 0 && now >= expires;
                 (expires, ended.then(|| std::mem::replace(&mut inner.told_expired, true)))
             };
@@ -408,8 +410,6 @@ impl Drop for LogWait {
 /// Takes a log off the list of those a pump has to serve.
 fn remove_behind(inner: &mut Inner, log: u64) {
     inner.announce.retain(|known| *known != log);
-    inner.behind.retain(|_, logs| {
-        logs.retain(|known| *known != log);
-        !logs.is_empty()
-    });
+    inner.behind.values_mut().for_each(|logs| logs.retain(|known| *known != log));
+    inner.tidy_behind();
 }

@@ -11,14 +11,14 @@ use std::thread::JoinHandle;
 
 use super::encode::{self, DELIVERY_BYTES, Message, control};
 use super::hub::{Hub, Watch};
-use super::socket::{Closing, Inner, Phase, Socket};
+use super::socket::{Closing, Due, Inner, Phase, Socket};
 use super::way::Wrote;
 use crate::connection::{BaseFrom, Opened, Wanted, open};
 use crate::log::rows::RowsError;
 use crate::log::{SnapshotAt, Stored};
 use crate::wire::{
-    Answers, BaseAt, Code, Gap, GapReason, Reset, ResetReason, ServerFrame, SnapshotRule, Start,
-    Subscribed,
+    Answers, BaseAt, Code, Gap, GapReason, Refused, Reset, ResetReason, ServerFrame, SnapshotRule,
+    Start, Subscribed, Unsubscribed,
 };
 
 /// Most records in one slice.
@@ -126,7 +126,7 @@ fn turn(hub: &Arc<Hub>, socket: &Arc<Socket>, now: u64) -> Result<(), RowsError>
 /// Sends what needs no reading, then picks the log to serve.
 fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
     let mut inner = socket.lock();
-    if inner.closing || inner.blocked {
+    if inner.closing || inner.leaving || inner.blocked {
         return None;
     }
     match inner.way.flush(&*socket.tcp) {
@@ -141,10 +141,15 @@ fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
             return None;
         }
     }
-    if tell_due(socket, &mut inner) || !inner.readable(now) || announce(socket, &mut inner) {
+    if tell_due(socket, &mut inner) {
         return None;
     }
-    if !inner.open() {
+    if !inner.readable(now) {
+        // Until it is active again, or has a token in force: nobody need ask before that.
+        inner.held |= inner.active;
+        return None;
+    }
+    if announce(socket, &mut inner) || !inner.open() {
         return None;
     }
     let (log, sub) = loop {
@@ -166,22 +171,47 @@ fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
     };
     let (epoch, cursor, watch) = (sub.epoch, sub.cursor, Arc::clone(&sub.watch));
     let job = Job { log, epoch, cursor, watch, what };
-    inner.behind.retain(|_, logs| !logs.is_empty());
+    inner.tidy_behind();
     Some(job)
 }
 
-/// Answers that the client may have missed go before anything else: law 7.
+/// What is due goes before anything else (law 7), a piece at a time.
 fn tell_due(socket: &Socket, inner: &mut Inner) -> bool {
-    let Some((writer, mark, answers)) = inner.due.front_mut() else { return false };
-    let rest = answers.split_off(answers.len().min(ANSWERS_MOST));
-    let answers = std::mem::replace(answers, rest);
-    let frame = ServerFrame::Answers(Answers { writer: *writer, mark: *mark, answers });
-    if inner.due.front().is_some_and(|(_, _, answers)| answers.is_empty()) {
-        inner.due.pop_front();
+    let Some(mut due) = inner.due.pop_front() else { return false };
+    let (frames, rest) = piece(&mut due);
+    if rest {
+        inner.due.push_front(due);
+    } else if inner.due.is_empty() {
+        // Its input is read again.
+        socket.wake();
     }
-    let message = control(&[frame], socket.encoding);
+    let message = control(&frames, socket.encoding);
     finish(socket, inner, |inner| inner.way.reply(message, &*socket.tcp));
     true
+}
+
+/// The next frames of what is due, and whether there are more.
+fn piece(due: &mut Due) -> (Vec<ServerFrame>, bool) {
+    match due {
+        Due::Answers(writer, mark, rest) => {
+            let answers = rest.by_ref().take(ANSWERS_MOST).collect();
+            let frame = Answers { writer: *writer, mark: *mark, answers };
+            (vec![ServerFrame::Answers(frame)], rest.len() > 0)
+        }
+        Due::Frame(frame) => (vec![(**frame).clone()], false),
+        Due::Refused(request, rest) => {
+            let request = *request;
+            let frame = |(name, refusal)| {
+                ServerFrame::Refused(Refused { request, name: Some(name), refusal })
+            };
+            (rest.by_ref().take(ANNOUNCE_MOST).map(frame).collect(), rest.len() > 0)
+        }
+        Due::Unsubscribed(request, reason, rest) => {
+            let (request, reason) = (*request, *reason);
+            let frame = |log| ServerFrame::Unsubscribed(Unsubscribed { request, log, reason });
+            (rest.by_ref().take(ANNOUNCE_MOST).map(frame).collect(), rest.len() > 0)
+        }
+    }
 }
 
 /// Tells how logs are opened, many to a message.
@@ -364,7 +394,11 @@ fn put(hub: &Arc<Hub>, socket: &Arc<Socket>, job: &Job, slice: Slice, now: u64) 
             again(&mut inner)
         }
         Slice::Message { message, cursor, phase } => {
-            if !readable || !inner.fits(message.counted) {
+            if !readable {
+                return again(&mut inner);
+            }
+            if !inner.fits(message.counted) {
+                inner.no_room_at = Some(inner.received);
                 return again(&mut inner);
             }
             let deliver = |inner: &mut Inner| inner.way.deliver(&message.bytes, &*socket.tcp);

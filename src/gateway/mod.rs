@@ -5,6 +5,7 @@
 //! HTTP. Frames are those of `docs/protocol.md`; addresses those of `docs/http.md`.
 
 mod accept;
+pub mod demo;
 pub mod http;
 mod session;
 mod socket_io;

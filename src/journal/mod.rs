@@ -31,7 +31,8 @@ pub enum Order {
 /// The engine failed. What to do is the caller's; a node that cannot read on stops.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JournalError {
-    /// Batches below `start` are gone: a store that has not folded them must be copied from another.
+    /// Batches below `start` are gone: a store that has not folded them must be copied from
+    /// another.
     #[error(
         "the journal begins at batch {start}; this store needs {wanted}: rebuild it from a copy"
     )]

@@ -175,7 +175,7 @@ impl Oracle {
                 let one = &before[&ask.connection];
                 assert!(!one.active && one.generation + 1 == told.generation);
                 assert_eq!((Some(one.generation), one.node), (ask.generation, Some(node)));
-                assert!(self.time >= one.since + u64::from(self.budgets.activate_after));
+                assert!(self.time >= one.since + u64::from(self.budgets.activate_after_ms));
                 self.filled(told, *cloning, &ask.read, &ask.open, &before);
                 self.gave(told, events, &before);
             }

@@ -42,7 +42,8 @@ impl Keeper {
     pub(super) fn start(gate: &Arc<Gate>) -> Self {
         let commits = Duration::from_millis(u64::from(gate.limits.commit_interval_ms));
         // A bound of a second is looked at several times a second; one of a day, every 5 seconds.
-        let bound = gate.limits.detached_limit_seconds.min(gate.limits.log_age_seconds.max(1));
+        let age = Some(gate.limits.log_age_seconds).filter(|age| *age > 0).unwrap_or(u64::MAX);
+        let bound = gate.limits.detached_limit_seconds.min(age);
         let round = Duration::from_millis((bound.saturating_mul(250)).clamp(250, 5_000));
         let mut tasks = vec![
             every(PRESSURE, gate, press),
