@@ -472,7 +472,8 @@ fn killed_in_the_middle_of_a_clone() {
             clone.step(Instant::now() + Duration::from_millis(200));
         }
         server.kill9();
-        (clone.cut(), source.cut());
+        clone.cut();
+        source.cut();
         server.restart();
         assert_eq!(source.connect(&server), Met::Resumed);
     }

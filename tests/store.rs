@@ -8,11 +8,11 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use highwater::log::rows::{Key, MemoryRows, Rows, Table, Writes};
+use highwater::log::rows::{Key, Rows, Table, Writes};
 use highwater::log::{LogRow, Stored};
 use highwater::store::{OpenError, Options, Store, StoreError, Warm};
 use highwater::wire::{Code, Id, Origin, Payload, Place, Record, SnapshotRule, codec};
-use proptest::prelude::*;
+use rand::RngCore as _;
 
 fn open(dir: &Path) -> Result<Store, OpenError> {
     Store::open(dir, Options::default())
@@ -267,22 +267,48 @@ fn outcome(dir: &Path) -> Result<u64, String> {
     Ok(head)
 }
 
-/// Every file of a folder, harmed in five ways: an error that gives advice, all the data, or (where
+/// Files that say something: the engine's own, and those of the tables looked at; of manifests,
+/// which are numbered, the last.
+fn files_in_force(base: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    files_under(base, &mut files);
+    files.sort_by_key(|file| {
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        (file.parent().unwrap().to_owned(), name.len(), name)
+    });
+    let tables: Vec<_> =
+        ["0", "3", "4"].iter().map(|table| base.join("store/keyspaces").join(table)).collect();
+    let is_manifest = |file: &Path| file.file_name().unwrap().to_string_lossy().starts_with('v');
+    let mut force = Vec::<PathBuf>::new();
+    for file in files {
+        let of_table = file.strip_prefix(base.join("store/keyspaces")).is_ok();
+        if of_table && !tables.iter().any(|table| file.starts_with(table)) || file.ends_with("LOCK")
+        {
+            continue;
+        }
+        let older = force.last().is_some_and(|last| {
+            of_table && is_manifest(last) && is_manifest(&file) && last.parent() == file.parent()
+        });
+        if older {
+            force.pop();
+        }
+        force.push(file);
+    }
+    force
+}
+
+/// Every file in force, harmed in five ways: an error that gives advice, all the data, or (where
 /// the engine's log lost its last entry, which a crash does too) all but the last commit.
 #[test]
 fn damage_is_told_and_never_taken_for_data() {
     let dir = tempfile::tempdir().unwrap();
     let base = dir.path().join("base");
     half_flushed(&base);
-    let mut files = Vec::new();
-    files_under(&base, &mut files);
+    let files = files_in_force(&base);
     let mut told = 0;
     for file in &files {
         let name = file.strip_prefix(&base).unwrap();
         let shown = name.display().to_string();
-        if shown == "LOCK" || shown == "store/lock" {
-            continue;
-        }
         for how in ["gone", "emptied", "quartered", "shortened", "altered"] {
             let harmed = dir.path().join("harmed");
             copy(&base, &harmed);
@@ -299,7 +325,7 @@ fn damage_is_told_and_never_taken_for_data() {
             fs::remove_dir_all(&harmed).unwrap();
         }
     }
-    assert!(told > 40, "only {told} of {} files harmed were noticed", files.len());
+    assert!(files.len() > 8 && told > 35, "{told} noticed of 5 times {files:?}");
 }
 
 /// Behind what was written to files, a cut log cannot be told from a crash: a prefix is left.
@@ -384,13 +410,14 @@ fn child_that_runs_out_of_room() {
     let large =
         Options { memtable_bytes: 1 << 30, write_buffer_bytes: 1 << 30, ..Options::default() };
     let store = Store::open(Path::new(&dir), large).unwrap();
+    let mut noise = vec![0; 512 << 10];
+    rand::rng().fill_bytes(&mut noise);
     let two = |round: u64| {
         let mut writes = Writes::default();
         for offset in [round * 2, round * 2 + 1] {
             // Of no use to compression.
             let mut stored = record(offset, 0);
-            let noise: Vec<u8> = (0..512 << 10).map(|_| rand::random::<u8>()).collect();
-            stored.record.payload = Some(Payload::binary(noise.into()));
+            stored.record.payload = Some(Payload::binary(noise.clone().into()));
             writes.records.push((1, offset, codec::to_bytes(&stored)));
         }
         writes
@@ -533,75 +560,4 @@ fn pressure_tells_a_disk_that_is_nearly_full() {
     let refusal = pressure.refusal().unwrap();
     assert_eq!(refusal.code, Code::StorageFull);
     assert!(refusal.retry_after > 0);
-}
-
-// Against a model.
-
-#[derive(Clone, Debug)]
-enum Step {
-    Commit(Vec<(Table, Vec<u8>, Option<Vec<u8>>)>, bool),
-    Compact(Table),
-    Reopen,
-}
-
-fn key() -> impl Strategy<Value = Vec<u8>> {
-    prop::collection::vec(prop_oneof![Just(0_u8), Just(7), Just(255)], 1..12)
-}
-
-fn table() -> impl Strategy<Value = Table> {
-    prop::sample::select(Table::ALL.to_vec())
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let value = prop::option::weighted(0.7, prop::collection::vec(any::<u8>(), 0..9));
-    let rows = prop::collection::vec((table(), key(), value), 0..12);
-    prop_oneof![
-        12 => (rows, any::<bool>()).prop_map(|(rows, sync)| Step::Commit(rows, sync)),
-        2 => table().prop_map(Step::Compact),
-        1 => Just(Step::Reopen),
-    ]
-}
-
-fn same(store: &Store, model: &MemoryRows, table: Table, prefix: &[u8], from: &[u8], most: usize) {
-    let (found, due) =
-        (store.scan(table, prefix, from, most), model.scan(table, prefix, from, most));
-    assert_eq!(found, due, "{table:?} under {prefix:?} from {from:?}, {most}");
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_store_reads_like_rows_in_memory(
-        steps in prop::collection::vec(step(), 1..40),
-        looks in prop::collection::vec((table(), key(), key(), 0..20_usize), 30),
-    ) {
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = open(dir.path()).unwrap();
-        let mut model = MemoryRows::default();
-        for step in steps {
-            match step {
-                Step::Commit(rows, sync) => {
-                    let mut writes = Writes::default();
-                    for (table, key, value) in rows {
-                        writes.rows.insert((table, key), value);
-                    }
-                    model.commit(&writes);
-                    store.commit(writes, None, sync).unwrap();
-                }
-                Step::Compact(table) => store.compact(table).unwrap(),
-                Step::Reopen => {
-                    drop(store);
-                    store = open(dir.path()).unwrap();
-                }
-            }
-        }
-        for table in Table::ALL {
-            same(&store, &model, table, &[], &[], usize::MAX >> 1);
-        }
-        for (table, prefix, from, most) in looks {
-            prop_assert_eq!(store.get(table, &from), model.get(table, &from));
-            same(&store, &model, table, &prefix[..prefix.len().min(2)], &from, most);
-        }
-    }
 }

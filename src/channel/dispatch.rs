@@ -100,7 +100,7 @@ impl Going {
     }
 
     /// The frame in an encoding, made when it is first wanted.
-    fn message(&mut self, log: u64, encoding: Encoding, hub: &Hub) -> Message {
+    fn message(&mut self, log: u64, encoding: Encoding, hub: &Hub) -> &Message {
         let at = match encoding {
             Encoding::Bincode => 0,
             Encoding::Json => 1,
@@ -108,11 +108,10 @@ impl Going {
         let (base, stored) = (self.base, &self.stored);
         let [binary, json] = &mut self.messages;
         let message = if at == 0 { binary } else { json };
-        let made = message.get_or_insert_with(|| {
+        message.get_or_insert_with(|| {
             hub.frames.fetch_add(1, Ordering::Relaxed);
             encode::records(log, base, stored, encoding)
-        });
-        made.clone()
+        })
     }
 }
 
@@ -188,12 +187,12 @@ impl Dispatcher {
             watched.pending = false;
             return;
         };
-        let end = going.end();
+        let (base, end) = (going.base, going.end());
         let (mut behind, mut delivered) = (Vec::new(), 0);
         let upto = watched.sockets.len().min(going.next + SLICE);
         for socket in watched.sockets.get(going.next..upto).unwrap_or_default().iter().flatten() {
             let message = going.message(watch.log, socket.encoding, &self.hub);
-            match socket.offer(watch.log, going.base, end, &message, self.now) {
+            match socket.offer(watch.log, base, end, message, self.now) {
                 Offered::Sent => delivered += 1,
                 Offered::Gone => socket.wake(),
                 Offered::Waits => {
@@ -237,7 +236,7 @@ impl Dispatcher {
     }
 
     /// Gives a socket the answer to what it asked.
-    fn answer(&mut self, socket: &Arc<Socket>, asked: Asked, reply: Reply) {
+    fn answer(&self, socket: &Arc<Socket>, asked: Asked, reply: Reply) {
         match (asked, reply) {
             (Asked::Attach(welcome), Reply::Attached(attached)) => {
                 self.attached(socket, *welcome, *attached);
@@ -283,7 +282,7 @@ impl Dispatcher {
     }
 
     /// A client is met: welcome, answers it may have missed, its state, then its logs.
-    fn attached(&mut self, socket: &Arc<Socket>, mut welcome: Welcome, attached: Attached) {
+    fn attached(&self, socket: &Arc<Socket>, mut welcome: Welcome, attached: Attached) {
         let Attached { generation, met, source, place, inactive, opened, refused, .. } = attached;
         if socket.closing() {
             self.detach(socket.connection, generation);
@@ -339,7 +338,7 @@ impl Dispatcher {
         })
     }
 
-    fn activated(&mut self, socket: &Arc<Socket>, attached: Attached) {
+    fn activated(&self, socket: &Arc<Socket>, attached: Attached) {
         let Attached { generation, met, source, opened, refused, ended, .. } = attached;
         {
             let mut inner = socket.lock();
@@ -385,7 +384,7 @@ impl Dispatcher {
     }
 
     /// Something that concerns others than who asked.
-    fn event(&mut self, event: Event) {
+    fn event(&self, event: Event) {
         match event {
             Event::Fenced { connection, was, generation } => {
                 if (was.node, was.incarnation) == (self.node, self.incarnation) {
@@ -408,14 +407,17 @@ impl Dispatcher {
                     self.hub.end(&socket, logs, 0, Ended::BackEnd);
                 }
             }
-            Event::Deleted { log, .. } => self.deleted(log),
+            Event::Deleted { log, .. } => {
+                self.deleted(log);
+                self.hub.note_trimmed(log);
+            }
             Event::Snapshot { log, offset } => {
                 if let Some(watch) = self.hub.watch(log) {
                     watch.lock().snapshot = offset;
                 }
             }
             // Readers below it were downgraded in the same batch.
-            Event::Trimmed(_) => {}
+            Event::Trimmed(trimmed) => self.hub.note_trimmed(trimmed.log),
         }
     }
 

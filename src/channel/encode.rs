@@ -10,11 +10,11 @@ use crate::wire::{
 };
 
 /// Most bytes of records in one delivery, unless a single record is larger.
-pub const DELIVERY_BYTES: usize = 32 << 10;
+pub(super) const DELIVERY_BYTES: usize = 32 << 10;
 
 /// A message ready to be written, and the size of its frame's body as flow control counts it.
 #[derive(Debug, Clone)]
-pub struct Message {
+pub(super) struct Message {
     /// WebSocket header and payload.
     pub bytes: Bytes,
     /// What the client will count for it.
@@ -60,7 +60,8 @@ pub fn control(frames: &[ServerFrame], encoding: Encoding) -> Bytes {
 pub fn ws_close(code: u16, reason: &str) -> Bytes {
     let mut payload = code.to_be_bytes().to_vec();
     let fits = reason.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= 120);
-    payload.extend_from_slice(&reason.as_bytes()[..fits.last().unwrap_or(0)]);
+    payload
+        .extend_from_slice(reason.as_bytes().get(..fits.last().unwrap_or(0)).unwrap_or_default());
     let mut out = Vec::with_capacity(payload.len() + 2);
     wrap(8, &payload, &mut out);
     Bytes::from(out)
@@ -112,7 +113,7 @@ impl Origins {
 }
 
 /// A `records` frame: `stored` are the log's records from offset `base` on.
-pub fn records(log: u64, base: u64, stored: &[Arc<Stored>], encoding: Encoding) -> Message {
+pub(super) fn records(log: u64, base: u64, stored: &[Arc<Stored>], encoding: Encoding) -> Message {
     let mut origins = Origins::default();
     let records = stored.iter().map(|one| one.delivered(origins.index(&one.origin))).collect();
     let frame = ServerFrame::Records(Records { log, base, origins: origins.0, records });
@@ -120,7 +121,7 @@ pub fn records(log: u64, base: u64, stored: &[Arc<Stored>], encoding: Encoding) 
 }
 
 /// A part of a `latest` base.
-pub fn base_records(
+pub(super) fn base_records(
     log: u64,
     offset: u64,
     entries: &[(u64, Stored)],
@@ -141,7 +142,7 @@ pub fn base_records(
 }
 
 /// A part of a client-made base.
-pub fn base(
+pub(super) fn base(
     log: u64,
     offset: u64,
     part: u32,

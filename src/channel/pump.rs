@@ -126,7 +126,7 @@ fn turn(hub: &Arc<Hub>, socket: &Arc<Socket>, now: u64) -> Result<(), RowsError>
 /// Sends what needs no reading, then picks the log to serve.
 fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
     let mut inner = socket.lock();
-    if inner.closing || inner.leaving {
+    if inner.closing || inner.leaving || inner.blocked {
         return None;
     }
     match inner.way.flush(&*socket.tcp) {
@@ -171,12 +171,12 @@ fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
     };
     let (epoch, cursor, watch) = (sub.epoch, sub.cursor, Arc::clone(&sub.watch));
     let job = Job { log, epoch, cursor, watch, what };
-    inner.behind.retain(|_, logs| !logs.is_empty());
+    inner.tidy_behind();
     Some(job)
 }
 
 /// What is due goes before anything else (law 7), a piece at a time.
-pub(super) fn tell_due(socket: &Socket, inner: &mut Inner) -> bool {
+fn tell_due(socket: &Socket, inner: &mut Inner) -> bool {
     let Some(mut due) = inner.due.pop_front() else { return false };
     let (frames, rest) = piece(&mut due);
     if rest {
@@ -215,7 +215,7 @@ fn piece(due: &mut Due) -> (Vec<ServerFrame>, bool) {
 }
 
 /// Tells how logs are opened, many to a message.
-pub(super) fn announce(socket: &Socket, inner: &mut Inner) -> bool {
+fn announce(socket: &Socket, inner: &mut Inner) -> bool {
     let mut frames = Vec::new();
     for _ in 0..ANNOUNCE_MOST {
         let Some(log) = inner.announce.pop_front() else { break };
@@ -243,7 +243,7 @@ pub(super) fn announce(socket: &Socket, inner: &mut Inner) -> bool {
 }
 
 /// The frames that open a log: `subscribed`, then `reset` and `gap` where they apply.
-pub(super) fn tell_opened(opened: &Opened, request: u32, frames: &mut Vec<ServerFrame>) {
+fn tell_opened(opened: &Opened, request: u32, frames: &mut Vec<ServerFrame>) {
     let Opened { log, rule, priority, start, head, cursor, complete, .. } = *opened;
     let reset = opened.reset.is_some();
     let name = opened.name.clone();
@@ -417,7 +417,10 @@ fn put(hub: &Arc<Hub>, socket: &Arc<Socket>, job: &Job, slice: Slice, now: u64) 
                     }
                     may_be_done
                 }
-                Wrote::Nothing => again(&mut inner),
+                Wrote::Nothing => {
+                    inner.blocked = true;
+                    again(&mut inner)
+                }
                 Wrote::Broken => false,
             }
         }

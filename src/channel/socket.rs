@@ -19,8 +19,8 @@ use crate::wire::{
     Answer, Bye, Class, Code, Cursor, Encoding, Ended, Id, Refusal, Refused, ServerFrame,
 };
 
-/// What a token lets a socket read, checked at each delivery.
-pub trait Readable: Send + Sync + std::fmt::Debug {
+/// What a token lets a socket read, checked at each delivery. `Any`: whoever made it knows more.
+pub trait Readable: Send + Sync + std::fmt::Debug + std::any::Any {
     /// Whether records of the log of that name may be delivered.
     fn may_read(&self, name: &str) -> bool;
     /// When that ends, milliseconds since 1970; 0: never.
@@ -101,7 +101,8 @@ impl From<Refusal> for Closing {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub way: Way,
-    pub subs: BTreeMap<u64, Sub>,
+    /// By log; boxed, for a map sets memory aside for eleven, and most sockets have few.
+    pub subs: BTreeMap<u64, Box<Sub>>,
     /// Logs that a pump has to serve, by priority; each log stands here at most once.
     pub behind: BTreeMap<u8, VecDeque<u64>>,
     /// Logs whose opening is to be told, before anything is caught up.
@@ -109,6 +110,8 @@ pub(super) struct Inner {
     /// What must go out before any reset or snapshot.
     pub due: VecDeque<Due>,
     pub grants: Arc<dyn Readable>,
+    /// When the grants end, as they say: each delivery looks at it.
+    pub expires: u64,
     pub sent: u64,
     pub received: u64,
     pub window: u64,
@@ -121,6 +124,8 @@ pub(super) struct Inner {
     /// Delivery is held: the token ended, or was revoked.
     pub held: bool,
     pub closing: bool,
+    /// The kernel took nothing of a delivery: nothing is offered until the socket is writable.
+    pub blocked: bool,
     /// The client said it leaves.
     pub leaving: bool,
     /// The request whose snapshot was refused.
@@ -210,6 +215,7 @@ impl Socket {
             behind: BTreeMap::new(),
             announce: VecDeque::new(),
             due: VecDeque::new(),
+            expires: grants.expires(),
             grants,
             sent: 0,
             received: 0,
@@ -220,6 +226,7 @@ impl Socket {
             active: false,
             held: false,
             closing: false,
+            blocked: false,
             leaving: false,
             put_refused: None,
             announced: Vec::new(),
@@ -352,9 +359,10 @@ impl Socket {
         self.wake();
     }
 
-    /// Writes what waits: true when the way is free again.
+    /// The socket is writable: writes what waits; true when the way is free again.
     pub fn flush(&self) -> bool {
         let mut inner = self.lock();
+        inner.blocked = false;
         match inner.way.flush(&*self.tcp) {
             Wrote::All => true,
             Wrote::Waits | Wrote::Nothing => false,
@@ -370,9 +378,10 @@ impl Socket {
         self.lock().way.waiting()
     }
 
-    /// Whether something waits to be written.
+    /// Whether something waits for the socket to be writable.
     pub fn waits(&self) -> bool {
-        self.lock().way.busy()
+        let inner = self.lock();
+        inner.way.busy() || inner.blocked
     }
 
     /// Whether a pump has something to do that the way and the window allow.
@@ -479,11 +488,17 @@ impl Socket {
         self.lock().subs.get(&log).map(|sub| sub.watch.name.clone())
     }
 
+    /// The grants in force.
+    pub fn grants(&self) -> Arc<dyn Readable> {
+        Arc::clone(&self.lock().grants)
+    }
+
     /// New grants are in force: logs that they do not cover, to be unsubscribed.
     pub fn regrant(&self, grants: Arc<dyn Readable>) -> Vec<u64> {
         let mut inner = self.lock();
         inner.held = false;
         inner.told_expired = false;
+        inner.expires = grants.expires();
         inner.grants = grants;
         let lost = |sub: &Sub| !inner.grants.may_read(&sub.watch.name);
         inner.subs.iter().filter(|(_, sub)| lost(sub)).map(|(log, _)| *log).collect()
@@ -522,26 +537,25 @@ impl Socket {
         if inner.closing {
             return Offered::Gone;
         }
-        let readable = inner.readable(now);
-        let fits = inner.fits(message.counted);
-        let Some(sub) = inner.subs.get(&log) else { return Offered::Gone };
+        let may = inner.readable(now) && inner.fits(message.counted);
+        let Inner { subs, way, sent, .. } = &mut *inner;
+        let Some(sub) = subs.get_mut(&log) else { return Offered::Gone };
         if !matches!(sub.phase, Phase::Live) || sub.cursor >= end {
             return Offered::Sent;
         }
-        if sub.cursor != base || !readable || !fits {
+        if sub.cursor != base || !may {
             inner.fall_behind(log);
             return Offered::Behind;
         }
-        let wrote = inner.way.deliver(&message.bytes, &*self.tcp);
+        let wrote = way.deliver(&message.bytes, &*self.tcp);
         match wrote {
             Wrote::All | Wrote::Waits => {
-                inner.sent += message.counted;
-                if let Some(sub) = inner.subs.get_mut(&log) {
-                    sub.cursor = end;
-                }
+                *sent += message.counted;
+                sub.cursor = end;
                 if wrote == Wrote::All { Offered::Sent } else { Offered::Waits }
             }
             Wrote::Nothing => {
+                inner.blocked = true;
                 inner.fall_behind(log);
                 Offered::Waits
             }
@@ -554,11 +568,11 @@ impl Socket {
 }
 
 impl Inner {
-    /// Whether delivery is allowed at this moment: promise 11.
-    pub(super) fn readable(&self, now: u64) -> bool {
-        let expires = self.grants.expires();
-        let going = self.closing || self.leaving;
-        self.active && !self.held && !going && (expires == 0 || now < expires)
+    /// Whether delivery is allowed at this moment: promise 11. A token that has ended holds it
+    /// until there are new grants.
+    pub(super) fn readable(&mut self, now: u64) -> bool {
+        self.held |= self.expires != 0 && now >= self.expires;
+        self.active && !self.held && !self.closing && !self.leaving
     }
 
     /// Whether the window has room; an empty one takes a frame of any size.
@@ -573,9 +587,9 @@ impl Inner {
     }
 
     pub(super) fn wants_pump(&self) -> bool {
-        let reads = !self.announce.is_empty() || (!self.behind.is_empty() && self.open());
-        let work = !self.due.is_empty() || (reads && !self.held);
-        work && !self.way.busy() && !self.closing && !self.leaving
+        let catch_up = !self.announce.is_empty() || (!self.behind.is_empty() && self.open());
+        let work = !self.due.is_empty() || (catch_up && !self.held);
+        work && !self.blocked && !self.way.busy() && !self.closing && !self.leaving
     }
 
     /// A live subscription has to be read on from its cursor.
@@ -585,6 +599,14 @@ impl Inner {
                 sub.phase = Phase::Behind;
             }
             self.behind.entry(sub.priority).or_default().push_back(log);
+        }
+    }
+
+    /// Takes away priorities at which nothing is behind, and the map's memory with the last.
+    pub(super) fn tidy_behind(&mut self) {
+        self.behind.retain(|_, logs| !logs.is_empty());
+        if self.behind.is_empty() {
+            self.behind = BTreeMap::new();
         }
     }
 

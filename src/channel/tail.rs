@@ -8,7 +8,7 @@ use crate::log::Stored;
 
 /// Bytes that all tails of a node hold together.
 #[derive(Debug)]
-pub struct TailBudget {
+pub(super) struct TailBudget {
     used: AtomicUsize,
     most: usize,
     most_per_log: usize,
@@ -16,19 +16,19 @@ pub struct TailBudget {
 
 impl TailBudget {
     /// At most `most` bytes in all, `most_per_log` in one.
-    pub const fn new(most: usize, most_per_log: usize) -> Self {
+    pub(super) const fn new(most: usize, most_per_log: usize) -> Self {
         Self { used: AtomicUsize::new(0), most, most_per_log }
     }
 
     /// Bytes in use.
-    pub fn used(&self) -> usize {
+    pub(super) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
 }
 
 /// One log's newest records, without holes.
 #[derive(Debug)]
-pub struct Tail {
+pub(super) struct Tail {
     budget: Arc<TailBudget>,
     first: u64,
     records: VecDeque<Arc<Stored>>,
@@ -42,18 +42,18 @@ fn weight(stored: &Stored) -> usize {
 
 impl Tail {
     /// Empty; the next record is `head`.
-    pub const fn new(head: u64, budget: Arc<TailBudget>) -> Self {
+    pub(super) const fn new(head: u64, budget: Arc<TailBudget>) -> Self {
         Self { budget, first: head, records: VecDeque::new(), bytes: 0 }
     }
 
     /// Offset after the newest record.
-    pub fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.first + self.records.len() as u64
     }
 
     /// Keeps the next record, letting go of the oldest where the budget asks for it; an offset that
     /// is already there is left aside.
-    pub fn push(&mut self, offset: u64, stored: Arc<Stored>) {
+    pub(super) fn push(&mut self, offset: u64, stored: Arc<Stored>) {
         if offset < self.end() {
             return;
         }
@@ -91,7 +91,7 @@ impl Tail {
 
     /// Records from an offset on, up to about `most` bytes but at least one; none when the offset
     /// is no longer, or not yet, here.
-    pub fn read(&self, from: u64, most: usize) -> Option<Vec<Arc<Stored>>> {
+    pub(super) fn read(&self, from: u64, most: usize) -> Option<Vec<Arc<Stored>>> {
         let at = usize::try_from(from.checked_sub(self.first)?).ok()?;
         if at >= self.records.len() {
             return None;

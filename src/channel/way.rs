@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 
 /// Replies that may wait at all: what was already asked for may still add to the share at which
 /// the socket's input is left unread.
-pub const REPLY_MOST: usize = 4 << 20;
+pub(super) const REPLY_MOST: usize = 4 << 20;
 
 /// What a write came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,12 @@ pub trait Sink {
 
 impl Sink for tokio::net::TcpStream {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        Self::try_write(self, bytes)
+        // Straight to the kernel: the runtime's own account of what is writable lies elsewhere in
+        // memory. It is asked only where the kernel takes nothing, for it has to learn of that.
+        match socket2::SockRef::from(self).send(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Self::try_write(self, bytes),
+            written => written,
+        }
     }
 }
 
@@ -63,9 +68,19 @@ impl Way {
         if self.bytes + message.len() > REPLY_MOST {
             return Wrote::Broken;
         }
-        self.bytes += message.len();
-        self.queue.push_back(message);
-        self.flush(sink)
+        if self.busy() {
+            self.bytes += message.len();
+            self.queue.push_back(message);
+            return self.flush(sink);
+        }
+        match self.deliver(&message, sink) {
+            Wrote::Nothing => {
+                self.bytes += message.len();
+                self.queue.push_back(message);
+                Wrote::Waits
+            }
+            wrote => wrote,
+        }
     }
 
     /// Writes a delivery if nothing waits: all or part of it, or nothing at all.

@@ -1,11 +1,11 @@
 //! A client comes: it is met, given a slot, and its subscriptions are decided.
 //!
-//! Attach, activation and the back end's subscriptions all end in one place, `overwrite` or `add`,
-//! which ask [`open`](super::open()) for each log. A clone happens here, at one point of the
-//! journal: the source's subscriptions as far as the clone's own grants allow, and what the client
+//! Attach and activation end in `fill`, later subscriptions in `subscribe`; both come down to
+//! `set_subs`, which asks [`open`](super::open()) for each log. A clone happens here, at one point
+//! of the journal: the source's subscriptions as far as the clone's own grants allow, and what the client
 //! has open besides.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,9 @@ use crate::wire::{
     Answer, Cloning, Code, Cursor, Id, Met, Open, Pattern, Place, Reason, Refusal, ResetReason,
     Start, Target, WriterAt, WriterMark,
 };
+
+/// Most writers that a client may ask after when it comes.
+pub const MAX_WRITERS: usize = 16;
 
 /// A client that comes, as a command carries it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,16 +94,16 @@ pub struct Attached {
 }
 
 /// Who asks for subscriptions, and on what ground.
-struct Ask<'a> {
-    open: &'a [Open],
-    read: &'a [Pattern],
-    because: ResetReason,
-    time: u64,
+pub(super) struct Ask<'a> {
+    pub(super) open: &'a [Open],
+    pub(super) read: &'a [Pattern],
+    pub(super) because: ResetReason,
+    pub(super) time: u64,
     /// Subscriptions that stay as they are; they count against the budget.
-    held: &'a [Sub],
+    pub(super) held: &'a [Sub],
 }
 
-type Made = (Vec<Opened>, Vec<(String, Refusal)>);
+pub(super) type Made = (Vec<Opened>, Vec<(String, Refusal)>);
 
 impl Connections {
     /// Attaches a client to a node's run.
@@ -233,6 +236,10 @@ impl Connections {
         writers: &mut Cache<Writer>,
         io: &Io<'_>,
     ) -> Decided<Vec<WriterAnswers>> {
+        if ask.writers.len() > MAX_WRITERS {
+            let message = format!("a client speaks for at most {MAX_WRITERS} writers at a time");
+            return Ok(Err(Refusal::because(Code::BadRequest, message)));
+        }
         let mut met = Vec::with_capacity(ask.writers.len());
         for WriterAt { writer: id, oldest } in &ask.writers {
             let Some(writer) = writers.get(id, io)? else {
@@ -315,7 +322,7 @@ impl Connections {
         cloning: Cloning,
         time: u64,
         logs: &mut Logs,
-        io: &mut Io<'_>,
+        io: &Io<'_>,
         events: &mut Vec<Event>,
     ) -> Result<Option<(Met, Option<Id>)>, RowsError> {
         let id = new.want.connection;
@@ -388,7 +395,7 @@ impl Connections {
     }
 
     /// Finds or makes the logs that are asked for by name, as far as grants and budget go.
-    fn name_logs(
+    pub(super) fn name_logs(
         &self,
         ask: &Ask<'_>,
         known: &[Sub],
@@ -397,8 +404,13 @@ impl Connections {
         io: &Io<'_>,
     ) -> Result<Vec<(String, Refusal)>, RowsError> {
         let mut refused = Vec::new();
-        let mut named = BTreeSet::new();
-        for open in ask.open {
+        let most = self.budgets.subscriptions as usize;
+        for (at, open) in ask.open.iter().enumerate() {
+            if at >= most {
+                // Not even looked up: a list of a frame's length would be that many reads.
+                refused.push((open.name.clone(), Code::Subscriptions.into()));
+                continue;
+            }
             if !ask.read.iter().any(|pattern| pattern.matches(&open.name)) {
                 refused.push((open.name.clone(), Code::Denied.into()));
                 continue;
@@ -407,19 +419,13 @@ impl Connections {
                 Some(log) => wants.contains_key(&log) || sub_of(ask.held, log).is_some(),
                 None => false,
             };
-            if !held && wants.len() + ask.held.len() >= self.budgets.subscriptions as usize {
+            if !held && wants.len() + ask.held.len() >= most {
                 refused.push((open.name.clone(), Code::Subscriptions.into()));
                 continue;
             }
             match logs.resolve(&Target::Name(open.name.clone()), ask.time, io)? {
                 Ok(log) => {
-                    let mut want = wanted(open.have, open.start, open.priority, known, ask, log);
-                    if !named.insert(log)
-                        && let Some(first) = wants.get(&log)
-                    {
-                        // Named twice: only the priority is taken from the later one.
-                        want = Wanted { priority: open.priority, ..*first };
-                    }
+                    let want = wanted(open.have, open.start, open.priority, known, ask, log);
                     wants.insert(log, want);
                 }
                 Err(refusal) if refusal.code == Code::NoLog => {
@@ -432,7 +438,7 @@ impl Connections {
     }
 
     /// Writes the subscriptions into row and index, lowering floors where a reader begins below.
-    fn set_subs(
+    pub(super) fn set_subs(
         &mut self,
         id: Id,
         wants: &BTreeMap<u64, Wanted>,
@@ -463,160 +469,6 @@ impl Connections {
             row.subs = subs.into_values().collect();
         }
         Ok(made)
-    }
-
-    /// Subscribes a connection to logs besides those it has.
-    ///
-    /// # Errors
-    /// When storage fails.
-    pub(crate) fn subscribe(
-        &mut self,
-        ask: &Subscribe,
-        time: u64,
-        logs: &mut Logs,
-        io: &mut Io<'_>,
-    ) -> Decided<(u64, Made)> {
-        let id = ask.connection;
-        let Some(mut row) = self.rows.get(&id, io)?.cloned() else {
-            return Ok(Err(Code::UnknownConnection.into()));
-        };
-        if ask.generation.is_some_and(|generation| generation != row.generation) {
-            return Ok(Err(Code::Stale.into()));
-        }
-        if !row.active() {
-            return Ok(Err(Code::Inactive.into()));
-        }
-        if row.subs.len() + ask.open.len() > self.budgets.subscriptions as usize {
-            self.end_gone(&mut row, id, logs, io)?;
-        }
-        let because = ResetReason::New;
-        let (mut again, mut new) = (Vec::new(), Vec::new());
-        for open in &ask.open {
-            let held = logs.find(&open.name, io)?.filter(|log| row.sub(*log).is_some());
-            match held.filter(|_| ask.read.iter().any(|pattern| pattern.matches(&open.name))) {
-                Some(log) => again.push((log, open.priority)),
-                None => new.push(open.clone()),
-            }
-        }
-        let asks = Ask { open: &new, read: &ask.read, because, time, held: &row.subs };
-        let mut wants = BTreeMap::new();
-        let refused = self.name_logs(&asks, &row.subs, &mut wants, logs, io)?;
-        let mut opened = self.add_subs(id, &wants, logs, io)?;
-        opened.extend(self.keep_subs(id, &again, logs, io)?);
-        Ok(Ok((row.generation, (opened, refused))))
-    }
-
-    /// Ends subscriptions to logs that were deleted, so that they take no room from others.
-    fn end_gone(
-        &mut self,
-        row: &mut ConnectionRow,
-        id: Id,
-        logs: &mut Logs,
-        io: &mut Io<'_>,
-    ) -> Result<(), RowsError> {
-        let mut gone = BTreeSet::new();
-        for sub in &row.subs {
-            if logs.row(sub.log, io)?.is_none_or(|log| log.deleted) {
-                gone.insert(sub.log);
-            }
-        }
-        if !gone.is_empty() {
-            self.end_subs(id, &gone, io)?;
-            row.subs.retain(|sub| !gone.contains(&sub.log));
-        }
-        Ok(())
-    }
-
-    /// Subscriptions that are asked for again: they stay, with another priority.
-    fn keep_subs(
-        &mut self,
-        id: Id,
-        again: &[(u64, u8)],
-        logs: &mut Logs,
-        io: &Io<'_>,
-    ) -> Result<Vec<Opened>, RowsError> {
-        let mut kept = Vec::with_capacity(again.len());
-        for (log, priority) in again {
-            let row = self.rows.change(&id, io)?;
-            let Some(sub) = row.and_then(|row| row.sub_mut(*log)) else { continue };
-            sub.priority = *priority;
-            let next = sub.cursor;
-            let Some(row) = logs.row(*log, io)? else { continue };
-            let want = Wanted {
-                have: None,
-                start: Start::Offset(next.min(row.head)),
-                committed: None,
-                priority: *priority,
-                because: ResetReason::New,
-            };
-            kept.push(Opened { again: true, gap: None, ..open(*log, row, &want) });
-        }
-        Ok(kept)
-    }
-
-    /// Like `set_subs`, but what was there stays.
-    fn add_subs(
-        &mut self,
-        id: Id,
-        wants: &BTreeMap<u64, Wanted>,
-        logs: &mut Logs,
-        io: &mut Io<'_>,
-    ) -> Result<Vec<Opened>, RowsError> {
-        let kept = self.rows.get(&id, io)?.map(|row| row.subs.clone()).unwrap_or_default();
-        let made = self.set_subs(id, wants, logs, io)?;
-        if let Some(row) = self.rows.change(&id, io)? {
-            let new = std::mem::take(&mut row.subs);
-            let mut all: BTreeMap<u64, Sub> = kept.into_iter().map(|sub| (sub.log, sub)).collect();
-            all.extend(new.into_iter().map(|sub| (sub.log, sub)));
-            row.subs = all.into_values().collect();
-        }
-        Ok(made)
-    }
-
-    /// Moves a cursor where the client wants it.
-    ///
-    /// # Errors
-    /// When storage fails.
-    pub(crate) fn seek(
-        &mut self,
-        id: Id,
-        generation: Option<u64>,
-        log: u64,
-        to: Start,
-        logs: &mut Logs,
-        io: &mut Io<'_>,
-    ) -> Decided<(u64, Opened)> {
-        let Some(row) = self.rows.get(&id, io)?.cloned() else {
-            return Ok(Err(Code::UnknownConnection.into()));
-        };
-        if generation.is_some_and(|generation| generation != row.generation) {
-            return Ok(Err(Code::Stale.into()));
-        }
-        if generation.is_some() && !row.active() {
-            return Ok(Err(Code::Inactive.into()));
-        }
-        let Some(sub) = row.sub(log) else { return Ok(Err(Code::UnknownLog.into())) };
-        let want = Wanted {
-            have: None,
-            start: to,
-            committed: sub.confirmed(),
-            priority: sub.priority,
-            because: ResetReason::Asked,
-        };
-        let head = logs.row(log, io)?.filter(|log| !log.deleted).map(|log| log.head);
-        match (head, to) {
-            (None, _) => return Ok(Err(Code::UnknownLog.into())),
-            (Some(head), Start::Offset(offset)) if offset > head => {
-                return Ok(Err(Code::BadOffset.into()));
-            }
-            _ => {}
-        }
-        let mut opened = self.add_subs(id, &BTreeMap::from([(log, want)]), logs, io)?;
-        let missing = || RowsError::Storage("a log vanished from the cache".to_owned());
-        let mut opened = opened.pop().ok_or_else(missing)?;
-        // A reader that is moved drops what it holds, also where no base follows.
-        opened.reset = Some(ResetReason::Asked);
-        Ok(Ok((row.generation, opened)))
     }
 }
 

@@ -5,6 +5,8 @@
 //! client may read, and nothing it shows goes backwards. Pure: the fold calls it with rows and
 //! time. Promises 6, 8, 9 and 12 of the design are decided here; `docs/connections.md` tells them.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 mod attach;
 mod life;
 mod node;
@@ -13,8 +15,9 @@ pub mod policy;
 mod retention;
 mod row;
 mod slots;
+mod subscribe;
 
-pub use attach::{Attach, Attached, Subscribe, WriterAnswers};
+pub use attach::{Attach, Attached, MAX_WRITERS, Subscribe, WriterAnswers};
 pub use open::{BaseFrom, CHEAP_DELTA, Opened, Wanted, open};
 pub use row::{ActiveOne, Attachment, ConnectionRow, NodeRow, Sub, UserRow};
 
@@ -187,7 +190,7 @@ impl Connections {
         id: Id,
         reason: Reason,
         time: u64,
-        io: &mut Io<'_>,
+        io: &Io<'_>,
         events: &mut Vec<Event>,
     ) -> Result<bool, RowsError> {
         if !self.rows.get(&id, io)?.is_some_and(ConnectionRow::active) {

@@ -87,7 +87,7 @@ pub async fn serve(accepting: Accepting, gate: Arc<Gate>, more: axum::Router) {
 fn upgrade(gate: Arc<Gate>, mut request: Request<Body>) -> Response<Body> {
     let (key, encoding) = match admit(&gate, request.headers()) {
         Ok(admitted) => admitted,
-        Err(refusal) => return http::refuse(&refusal),
+        Err(refusal) => return http::refuse(&gate, &refusal),
     };
     let upgraded = hyper::upgrade::on(&mut request);
     gate.sockets.fetch_add(1, Ordering::Relaxed);
@@ -101,13 +101,15 @@ fn upgrade(gate: Arc<Gate>, mut request: Request<Body>) -> Response<Body> {
                 return;
             }
         };
-        match upgraded {
-            Ok(parts) => {
-                let tcp = parts.io.into_inner();
-                session::run(gate, counted, tcp, parts.read_buf.to_vec(), encoding).await;
+        // Taken apart here, so that the buffer that read the handshake goes before the socket does.
+        let (tcp, read) = match upgraded {
+            Ok(parts) => (parts.io.into_inner(), parts.read_buf.to_vec()),
+            Err(_) => {
+                tracing::error!("an upgraded connection is not the TCP socket it was");
+                return;
             }
-            Err(_) => tracing::error!("an upgraded connection is not the TCP socket it was"),
-        }
+        };
+        session::run(gate, counted, tcp, read, encoding).await;
     });
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -150,7 +152,10 @@ fn admit(gate: &Gate, headers: &HeaderMap) -> Result<(Vec<u8>, Encoding), Refusa
         Some(Err(_)) => return Err(Code::Origin.into()),
     };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    if !gate.authority.origins().allows(origin) && !same_origin(origin, host) {
+    if !gate.authority.origins().allows(origin) && !http::same_origin(origin, host) {
+        return Err(Code::Origin.into());
+    }
+    if gate.dev && !http::is_local(headers) {
         return Err(Code::Origin.into());
     }
     if gate.shed.draining() {
@@ -164,13 +169,4 @@ fn admit(gate: &Gate, headers: &HeaderMap) -> Result<(Vec<u8>, Encoding), Refusa
         return Err(Refusal::new(Code::Overloaded).after(1_000));
     }
     Ok((key, encoding))
-}
-
-/// A page that this very node served may connect to it.
-fn same_origin(origin: Option<&str>, host: Option<&str>) -> bool {
-    let of = |origin: &str| origin.split_once("://").map(|(_, host)| host.to_owned());
-    match (origin.and_then(of), host) {
-        (Some(origin), Some(host)) => origin == host,
-        _ => false,
-    }
 }

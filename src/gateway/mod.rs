@@ -5,11 +5,14 @@
 //! HTTP. Frames are those of `docs/protocol.md`; addresses those of `docs/http.md`.
 
 mod accept;
+pub mod demo;
 pub mod http;
 mod session;
 mod socket_io;
+mod warm;
 
 pub use accept::{Accepting, serve};
+pub use warm::Warmth;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -49,6 +52,8 @@ pub struct Gate {
     pub clock: Clock,
     /// This node.
     pub node: Id,
+    /// Its run.
+    pub incarnation: u64,
     /// What keeps commands out at the moment.
     pub shed: Shed,
     /// Sockets that are open, with or without a Hello.
@@ -57,6 +62,10 @@ pub struct Gate {
     pub greeting: AtomicUsize,
     /// Requests under way.
     pub requests: AtomicUsize,
+    /// What need not be warmed.
+    pub warmth: Warmth,
+    /// What requests share besides.
+    pub http: http::Shared,
 }
 
 impl std::fmt::Debug for Gate {
@@ -111,16 +120,34 @@ impl Gate {
         (self.clock)()
     }
 
+    /// Hands a command to the fold: its batch and reply come once they are durable; nothing comes
+    /// from a node that goes down first, and the command may have been carried out all the same.
+    ///
+    /// # Errors
+    /// The refusal of a node that is busy, full or going down.
+    pub fn hand(
+        &self,
+        command: Command,
+        weight: usize,
+    ) -> Result<oneshot::Receiver<(u64, Reply)>, Refusal> {
+        self.shed.check()?;
+        let (caller, reply) = oneshot::channel();
+        self.inbox.submit(command, weight, Some(Ticket::Caller(caller)))?;
+        Ok(reply)
+    }
+
+    /// Closes the sockets here whose tokens no longer count: how many.
+    pub fn close_revoked(&self) -> usize {
+        http::close_revoked(self)
+    }
+
     /// Asks the fold and waits for its reply: the batch that decided it, and the reply.
     ///
     /// # Errors
     /// The fold's refusal, or that of a node that is busy, full or going down. After `failed` the
     /// command may still have been carried out.
     pub async fn ask(&self, command: Command, weight: usize) -> Result<(u64, Reply), Refusal> {
-        self.shed.check()?;
-        let (caller, reply) = oneshot::channel();
-        self.inbox.submit(command, weight, Some(Ticket::Caller(caller)))?;
-        match reply.await {
+        match self.hand(command, weight)?.await {
             Ok((_, Reply::Refused(refusal))) => Err(refusal),
             Ok(reply) => Ok(reply),
             Err(_) => Err(Code::Unknown.into()),

@@ -18,7 +18,7 @@ use super::secret;
 use crate::channel::{Closing, Dispatcher, Hub, HubLimits, Pumps, Ticket};
 use crate::connection::Budgets;
 use crate::fold::{CacheSizes, Command, Fold, Settings};
-use crate::gateway::{Accepting, Clock, Gate, Shed, serve};
+use crate::gateway::{Accepting, Clock, Gate, Shed, demo, http, serve};
 use crate::journal::{Committer, Inbox, Journal, Local, QueueLimits, Stopped};
 use crate::limit::Rates;
 use crate::store::{Options, Store};
@@ -26,6 +26,8 @@ use crate::wire::{Code, Id};
 
 /// Threads that catch sockets up.
 const PUMPS: usize = 2;
+/// The file in the data folder that revocations are kept in.
+const REVOCATIONS: &str = "revocations.json";
 /// Batches that are durable and wait to be told.
 const TOLD: usize = 64;
 
@@ -65,9 +67,10 @@ pub struct Node {
     dispatcher: JoinHandle<()>,
     pumps: Pumps,
     stopped: oneshot::Receiver<Stopped>,
-    incarnation: u64,
 }
 
+/// The one place where a node asks what time it is.
+#[allow(clippy::disallowed_methods, reason = "this is the node's clock")]
 fn clock() -> Clock {
     Arc::new(|| {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -136,6 +139,8 @@ impl Node {
         let authority = Arc::new(config.authority(dev_secret.as_deref())?);
         let clock = clock();
         let limits = config.limits;
+        let revocations = config.server.data.join(REVOCATIONS);
+        let http = http::Shared::open(&limits, Some(revocations), &authority)?;
         let settings = Settings {
             rules: config.rules.as_slice().to_vec(),
             budgets: Budgets::from(&limits),
@@ -198,13 +203,16 @@ impl Node {
             dev: config.server.dev,
             clock,
             node,
+            incarnation,
             shed: Shed::default(),
             sockets: Default::default(),
             greeting: Default::default(),
             requests: Default::default(),
+            warmth: Default::default(),
+            http,
         });
         let keeper = Keeper::start(&gate);
-        Ok(Self { gate, accepting, keeper, committer, dispatcher, pumps, stopped, incarnation })
+        Ok(Self { gate, accepting, keeper, committer, dispatcher, pumps, stopped })
     }
 }
 
@@ -226,14 +234,15 @@ impl Node {
 
     /// Serves until `until` resolves, then drains; or until something that promises rest on fails.
     pub async fn serve(self, until: impl Future<Output = ()>) -> ExitCode {
-        let Self { gate, accepting, keeper, committer, dispatcher, pumps, stopped, incarnation } =
-            self;
+        let Self { gate, accepting, keeper, committer, dispatcher, pumps, stopped } = self;
         if gate.dev {
             tracing::warn!(
                 "DEVELOPMENT MODE: every client is believed and may do everything. Loopback only."
             );
         }
-        let serving = tokio::spawn(serve(accepting, Arc::clone(&gate), axum::Router::new()));
+        // Without --dev nobody gets a user by itself, which is what the demo lives on.
+        let more = if gate.dev { demo::router() } else { axum::Router::new() };
+        let serving = tokio::spawn(serve(accepting, Arc::clone(&gate), more));
         let code = tokio::select! {
             stopped = stopped => {
                 match stopped {
@@ -249,7 +258,7 @@ impl Node {
         };
         serving.abort();
         keeper.stop();
-        let down = Command::NodeDown { node: gate.node, incarnation };
+        let down = Command::NodeDown { node: gate.node, incarnation: gate.incarnation };
         // A node that cannot say so any more is found out by its next start.
         gate.ask(down, 64).await.ok();
         gate.inbox.close();

@@ -51,7 +51,7 @@ impl Store {
     /// # Errors
     /// When the disk cannot be asked.
     pub fn pressure(&self) -> Result<Pressure, OpenError> {
-        let Store(inner) = self;
+        let Self(inner) = self;
         let dir = inner.folder.dir();
         let disk = rustix::fs::statvfs(dir)
             .map_err(|error| OpenError::system(dir, &std::io::Error::from(error)))?;
@@ -70,4 +70,26 @@ impl Store {
 
 fn most(counts: impl Iterator<Item = usize>) -> usize {
     counts.max().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_refused_before_the_engine_halts() {
+        let calm = Pressure {
+            sealed_memtables_max: MOST_SEALED - 1,
+            runs_max: MOST_RUNS - 1,
+            write_buffer_bytes: 0,
+            journal_bytes: 0,
+            disk_free_bytes: 10,
+            disk_reserve_bytes: 10,
+        };
+        let code = |pressure: Pressure| pressure.refusal().map(|refusal| refusal.code);
+        assert_eq!(code(calm), None);
+        assert_eq!(code(Pressure { sealed_memtables_max: 3, ..calm }), Some(Code::Overloaded));
+        assert_eq!(code(Pressure { runs_max: 18, ..calm }), Some(Code::Overloaded));
+        assert_eq!(code(Pressure { disk_free_bytes: 9, ..calm }), Some(Code::StorageFull));
+    }
 }

@@ -151,15 +151,16 @@ fn what_does_not_chain_stops_the_node_and_changes_nothing() {
     let mut world = World::new();
     world.create("a");
     let good = world.next_batch(vec![Command::NodeUp]);
-    let tries: [(&dyn Fn(&mut highwater::fold::Batch), FoldError); 4] = [
-        (&|bad| bad.header.journal = Id([1; 16]), FoldError::OtherJournal { batch: 2 }),
+    type Spoil = fn(&mut highwater::fold::Batch);
+    let tries: [(Spoil, FoldError); 4] = [
+        (|bad| bad.header.journal = Id([1; 16]), FoldError::OtherJournal { batch: 2 }),
         (
-            &|bad| bad.header.fold = FOLD_VERSION + 1,
+            |bad| bad.header.fold = FOLD_VERSION + 1,
             FoldError::Version { batch: 2, version: FOLD_VERSION + 1 },
         ),
-        (&|bad| bad.header.known.chain = [9; 32], FoldError::Chain { batch: 2 }),
+        (|bad| bad.header.known.chain = [9; 32], FoldError::Chain { batch: 2 }),
         (
-            &|bad| bad.header.known = Known { batch: 2, chain: [0; 32] },
+            |bad| bad.header.known = Known { batch: 2, chain: [0; 32] },
             FoldError::Chain { batch: 2 },
         ),
     ];

@@ -7,11 +7,13 @@
 
 mod appends;
 mod attach;
+mod cache;
 mod hostile;
 mod life;
 mod logs;
 mod model;
 mod open;
+mod oracle;
 mod policy;
 mod random;
 mod retention;

@@ -1,1 +1,144 @@
-//!
+//! Where a reader begins in one log, as a table: what the log keeps, what the reader brings and
+//! wants, where it begins, and what it is told first.
+
+use highwater::connection::{CHEAP_DELTA, Opened, Wanted, open};
+use highwater::log::{LogRow, SnapshotAt};
+use highwater::wire::{Cursor, ResetReason, SnapshotRule, Start};
+
+use crate::world::keeps_promise_8;
+
+const LOG: u64 = 7;
+
+/// A log `start..head` with snapshots at these offsets.
+fn log(rule: SnapshotRule, start: u64, head: u64, snapshots: &[u64]) -> LogRow {
+    let at =
+        |offset: &u64| SnapshotAt { offset: *offset, upload: 1, parts: 1, bytes: 1, version: 1 };
+    LogRow {
+        name: "a".to_owned(),
+        head,
+        start,
+        bytes: head,
+        start_bytes: start,
+        rule,
+        floor: 0,
+        snapshots: snapshots.iter().map(at).collect(),
+        created: 0,
+        appended: 0,
+        deleted: false,
+    }
+}
+
+fn show(opened: &Opened) -> String {
+    let mut text = format!("from {}", opened.cursor);
+    if let Some(reset) = opened.reset {
+        text += &format!(", reset {reset:?}");
+    }
+    if let Some(base) = &opened.base {
+        text += &format!(", base {}", base.offset());
+    }
+    if let Some(gap) = &opened.gap {
+        text += &format!(", gap {}..{}", gap.from, gap.to);
+    }
+    text
+}
+
+fn check(
+    row: &LogRow,
+    have: Option<(u64, u64)>,
+    start: Start,
+    committed: Option<u64>,
+    expect: &str,
+) {
+    let have = have.map(|(log, next)| Cursor { log, next });
+    let wanted = Wanted { have, start, committed, priority: 3, because: ResetReason::New };
+    let opened = open(LOG, row, &wanted);
+    assert_eq!((opened.log, opened.priority, opened.head), (LOG, 3, row.head));
+    assert_eq!(show(&opened), expect, "{row:?} {wanted:?}");
+    keeps_promise_8(&[opened]);
+}
+
+fn holds(row: &LogRow, next: u64, expect: &str) {
+    check(row, Some((LOG, next)), Start::End, Some(1), expect);
+}
+
+fn starts(row: &LogRow, start: Start, committed: Option<u64>, expect: &str) {
+    check(row, None, start, committed, expect);
+}
+
+#[test]
+fn without_a_snapshot_what_is_held_goes_on_by_delta() {
+    let whole = log(SnapshotRule::None, 0, 9, &[]);
+    holds(&whole, 0, "from 0");
+    holds(&whole, 4, "from 4");
+    holds(&whole, 9, "from 9");
+    holds(&log(SnapshotRule::None, 0, 90_000, &[]), 4, "from 4");
+    holds(&log(SnapshotRule::None, 0, 0, &[]), 0, "from 0");
+}
+
+/// Part of promise 7: what a reader can no longer get is told as a range, before what follows.
+#[test]
+fn promise_07_a_gap_is_an_object() {
+    let trimmed = log(SnapshotRule::None, 5, 9, &[]);
+    holds(&trimmed, 5, "from 5");
+    holds(&trimmed, 2, "from 5, gap 2..5");
+    starts(&trimmed, Start::State, None, "from 5, reset New, gap 0..5");
+    starts(&trimmed, Start::Offset(3), None, "from 5, gap 3..5");
+    starts(&trimmed, Start::Committed, Some(4), "from 5, gap 4..5");
+    let gone = log(SnapshotRule::None, 9, 9, &[]);
+    holds(&gone, 2, "from 9, gap 2..9");
+    starts(&gone, Start::Earliest, None, "from 9");
+}
+
+#[test]
+fn another_log_id_or_past_the_head_is_a_reset_never_silence() {
+    let whole = log(SnapshotRule::None, 0, 9, &[]);
+    check(&whole, Some((LOG - 1, 4)), Start::End, Some(4), "from 0, reset OtherLog");
+    holds(&whole, 10, "from 0, reset PastHead");
+    holds(&whole, u64::MAX, "from 0, reset PastHead");
+    let client = log(SnapshotRule::Client, 2, 9, &[4, 6]);
+    check(&client, Some((LOG + 1, 4)), Start::End, None, "from 6, reset OtherLog, base 6");
+    holds(&client, 10, "from 6, reset PastHead, base 6");
+}
+
+#[test]
+fn a_trimmed_position_under_a_rule_is_a_reset_with_a_base() {
+    let client = log(SnapshotRule::Client, 4, 9, &[4, 6]);
+    holds(&client, 3, "from 6, reset Trimmed, base 6");
+    holds(&client, 4, "from 4");
+    let latest = log(SnapshotRule::Latest, 4, 9, &[]);
+    holds(&latest, 3, "from 9, reset Trimmed, base 9");
+}
+
+#[test]
+fn a_delta_is_sent_while_it_is_cheap_or_no_snapshot_is_newer() {
+    let far = CHEAP_DELTA + 1;
+    let head = 3 * CHEAP_DELTA;
+    let client = log(SnapshotRule::Client, 0, head, &[far]);
+    holds(&client, head - CHEAP_DELTA, "from 2000");
+    holds(&client, far, "from 1001");
+    holds(&client, far - 1, "from 1001, reset New, base 1001");
+    let latest = log(SnapshotRule::Latest, 0, head, &[]);
+    holds(&latest, head - CHEAP_DELTA, "from 2000");
+    holds(&latest, head - CHEAP_DELTA - 1, "from 3000, reset New, base 3000");
+    let plain = log(SnapshotRule::Client, 0, head, &[]);
+    holds(&plain, 0, "from 0");
+}
+
+#[test]
+fn who_holds_nothing_begins_where_it_says() {
+    let whole = log(SnapshotRule::None, 0, 9, &[]);
+    starts(&whole, Start::State, None, "from 0, reset New");
+    starts(&whole, Start::Earliest, None, "from 0");
+    starts(&whole, Start::End, None, "from 9");
+    starts(&whole, Start::Offset(4), None, "from 4");
+    starts(&whole, Start::Offset(9), None, "from 9");
+    starts(&whole, Start::Offset(10), None, "from 0, reset PastHead");
+    starts(&whole, Start::Committed, None, "from 0, reset New");
+    starts(&whole, Start::Committed, Some(6), "from 6");
+    starts(&whole, Start::State, Some(6), "from 0, reset New");
+    let client = log(SnapshotRule::Client, 4, 9, &[4, 6]);
+    starts(&client, Start::State, None, "from 6, reset New, base 6");
+    starts(&client, Start::Earliest, None, "from 4");
+    let latest = log(SnapshotRule::Latest, 2, 9, &[]);
+    starts(&latest, Start::State, None, "from 9, reset New, base 9");
+}

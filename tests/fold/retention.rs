@@ -1,1 +1,151 @@
-//!
+//! Floors and trims.
+
+use highwater::connection::{Attach, Event};
+use highwater::fold::{Command, Reply};
+use highwater::log::Trimmed;
+use highwater::wire::{Code, GapReason, Reason, Start};
+
+use crate::world::*;
+
+fn reader(world: &mut World, number: u8, start: Start) {
+    let ask = Attach { open: vec![open("a", start)], ..client("ann", id(number)) };
+    world.attach(ask);
+}
+
+fn trimmed(log: u64, from: u64, to: u64) -> Trimmed {
+    Trimmed { log, from, to, reason: GapReason::Trimmed }
+}
+
+#[test]
+fn a_trim_moves_the_start_and_nothing_else() {
+    let mut world = World::new();
+    let log = world.grow("a", 9);
+    assert_eq!(world.trim(log, 4).0, Reply::Trimmed(Some(trimmed(log, 0, 4))));
+    let row = world.log(log);
+    assert_eq!((row.start, row.head), (4, 9));
+    assert_eq!(row.start_bytes, world.records(log)[4].before);
+    // Once more, and below: nothing to do. To the head: all goes. Past it: refused.
+    assert_eq!(world.trim(log, 4).0, Reply::Trimmed(None));
+    assert_eq!(world.trim(log, 1).0, Reply::Trimmed(None));
+    assert_eq!(world.refused(Command::Trim { log, to: 10 }), Code::BadOffset);
+    assert_eq!(world.trim(log, 9).0, Reply::Trimmed(Some(trimmed(log, 4, 9))));
+    assert_eq!(world.log(log).start_bytes, world.log(log).bytes);
+    assert_eq!(world.refused(Command::Trim { log: 99, to: 0 }), Code::UnknownLog);
+    // Offsets go on where they were.
+    assert_eq!(offset(&world.write_one(1, item(1, "a", "x"))), 9);
+}
+
+#[test]
+fn records_of_the_same_batch_may_be_trimmed_in_it() {
+    let mut world = World::new();
+    let all = (1..=3).map(|seq| item(seq, "a", "four")).collect();
+    world.batch(vec![Command::Append(appends("ann", id(1), all)), Command::Trim { log: 1, to: 2 }]);
+    assert_eq!((world.log(1).start, world.log(1).start_bytes), (2, 8));
+}
+
+#[test]
+fn the_start_never_passes_the_newest_snapshot() {
+    let mut world = World::new();
+    let client = world.grow("client/a", 9);
+    assert_eq!(world.refused(Command::Trim { log: client, to: 1 }), Code::TrimRule);
+    world.snapshot(client, 5);
+    assert_eq!(world.refused(Command::Trim { log: client, to: 6 }), Code::TrimRule);
+    assert_eq!(world.trim(client, 5).0, Reply::Trimmed(Some(trimmed(client, 0, 5))));
+    // The server's own is always at the head.
+    let latest = world.grow("latest/a", 9);
+    assert_eq!(world.trim(latest, 9).0, Reply::Trimmed(Some(trimmed(latest, 0, 9))));
+    assert_eq!(world.count(highwater::log::rows::Table::Latest), 3);
+}
+
+#[test]
+fn who_stands_below_is_downgraded_in_the_same_batch_before_the_trim() {
+    let mut world = World::new();
+    let log = world.grow("a", 9);
+    for (number, cursor) in [(1, 3), (2, 4), (3, 9)] {
+        reader(&mut world, number, Start::Offset(cursor));
+    }
+    world.detach(1);
+    let (_, events) = world.trim(log, 4);
+    let lost = Event::Downgraded {
+        connection: id(1),
+        user: "ann".to_owned(),
+        reason: Reason::Retention,
+        generation: 2,
+    };
+    assert_eq!(events, [lost, Event::Trimmed(trimmed(log, 0, 4))]);
+    assert_eq!((world.active(1), world.active(2), world.active(3)), (false, true, true));
+    assert_eq!(world.log(log).floor, 4);
+    // An attached one too: it is told, and keeps its socket.
+    let (_, events) = world.trim(log, 5);
+    let [Event::Downgraded { connection, .. }, Event::Trimmed(_)] = events[..] else {
+        panic!("a downgrade, then the trim, and not {events:?}");
+    };
+    assert_eq!(connection, id(2));
+    assert!(world.connection(2).unwrap().attached.is_some());
+    assert_eq!(world.log(log).floor, 9);
+    // Nobody is below the floor now, so nobody is looked at, and nobody goes.
+    let (_, events) = world.trim(log, 8);
+    assert_eq!(events, [Event::Trimmed(trimmed(log, 5, 8))]);
+}
+
+#[test]
+fn a_floor_falls_with_whoever_begins_below_it() {
+    let mut world = World::new();
+    let log = world.grow("a", 9);
+    reader(&mut world, 1, Start::End);
+    world.trim(log, 2);
+    assert_eq!(world.log(log).floor, 9);
+    reader(&mut world, 2, Start::Offset(5));
+    assert_eq!(world.log(log).floor, 5);
+    let to = Start::Offset(3);
+    world.reply(Command::Seek { connection: id(1), generation: None, log, to });
+    assert_eq!(world.log(log).floor, 3);
+    // Commits raise cursors, and leave the floor stale: no acknowledgement costs a log's row.
+    world.commit(1, log, 9);
+    assert_eq!(world.log(log).floor, 3);
+    let (_, events) = world.trim(log, 5);
+    assert_eq!(events.len(), 1);
+    assert_eq!(world.log(log).floor, 5);
+}
+
+/// Promise 9 as the fold decides it: an inactive connection holds no slot and keeps no record; it
+/// is not even looked at when one goes. That it has no task and no buffer is the node's part.
+#[test]
+fn promise_09_inactive_costs_nothing() {
+    let mut world = World::new();
+    let log = world.grow("a", 9);
+    reader(&mut world, 1, Start::Offset(1));
+    world.downgrade(1, Reason::Detached);
+    assert_eq!(world.fold.active(), 0);
+    let before = world.connection(1);
+    let (_, events) = world.trim(log, 8);
+    assert_eq!(events, [Event::Trimmed(trimmed(log, 0, 8))]);
+    assert_eq!(world.connection(1), before);
+    assert_eq!(world.log(log).floor, 9);
+    // It comes back, and what it missed is told.
+    let ask = Attach { open: vec![open("a", Start::Committed)], ..client("ann", id(1)) };
+    let opened = world.attach(ask).opened.remove(0);
+    let gap = opened.gap.unwrap();
+    assert_eq!((gap.from, gap.to, opened.cursor), (1, 8, 8));
+}
+
+#[test]
+fn readers_beyond_one_page_are_all_found() {
+    let mut deep = settings();
+    deep.budgets.active_total = 10_000;
+    let mut world = World::with(deep);
+    let log = world.grow("a", 3);
+    let mut commands = Vec::new();
+    for number in 0..2_100_u32 {
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        let start = if number % 700 == 699 { Start::Offset(0) } else { Start::Offset(2) };
+        let user = format!("user{number}");
+        let ask = client(&user, highwater::wire::Id(bytes));
+        commands.push(Command::Attach(Attach { open: vec![open("a", start)], ..ask }));
+    }
+    world.batch(commands);
+    let (_, events) = world.trim(log, 1);
+    assert_eq!(events.len(), 4);
+    assert_eq!((world.log(log).floor, world.fold.active()), (2, 2_097));
+}

@@ -17,6 +17,7 @@ use highwater::wire::{
 };
 
 pub const JOURNAL: Id = Id([0xAA; 16]);
+pub const FOLD: u16 = FOLD_VERSION;
 pub const TINY: CacheSizes = CacheSizes { logs: 2, writers: 2, connections: 2 };
 
 /// An id that is easily told from others.
@@ -106,6 +107,9 @@ pub fn client(user: &str, connection: Id) -> Attach {
         read: vec![Pattern::all()],
     }
 }
+
+/// Table, key and value of a row.
+pub type Row = ((Table, Vec<u8>), Vec<u8>);
 
 pub struct World {
     pub fold: Fold,
@@ -217,7 +221,7 @@ impl World {
     }
 
     /// All rows but those that each batch changes.
-    pub fn state(&self) -> Vec<((Table, Vec<u8>), Vec<u8>)> {
+    pub fn state(&self) -> Vec<Row> {
         let counted = |table| matches!(table, Table::Meta | Table::Nodes);
         let rows = self.rows.iter().filter(|((table, _), _)| !counted(*table));
         rows.map(|(key, value)| (key.clone(), value.clone())).collect()
@@ -474,4 +478,11 @@ pub fn offset(outcome: &Outcome) -> u64 {
         Outcome::Stored { offset, .. } => *offset,
         Outcome::Refused(_) => panic!("refused: {outcome:?}"),
     }
+}
+
+/// The rule that a log of that name has under [`settings`].
+pub fn rule_of(name: &str) -> SnapshotRule {
+    let rules = settings().rules;
+    let rule = rules.iter().find(|rule| rule.pattern.matches(name));
+    rule.map_or(SnapshotRule::None, |rule| rule.snapshot)
 }

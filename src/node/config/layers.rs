@@ -13,8 +13,9 @@ use super::{Problem, ServeFlags};
 /// What the names of all variables begin with.
 pub(super) const PREFIX: &str = "HIGHWATER_";
 
-/// Variables with that prefix which are no keys: they belong to the command line.
-const OTHER_VARIABLES: [&str; 3] = ["HIGHWATER_CONFIG", "HIGHWATER_URL", "HIGHWATER_TOKEN"];
+/// Variables with that prefix which are no keys: the command line and logging read them.
+const OTHER_VARIABLES: [&str; 4] =
+    ["HIGHWATER_CONFIG", "HIGHWATER_URL", "HIGHWATER_TOKEN", "HIGHWATER_LOG"];
 
 /// Longest configuration file, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;

@@ -346,6 +346,7 @@ fn unknown_variables_are_named_and_foreign_ones_left_alone() {
     let problem = Told::with_key().variable("HIGHWATER_LIMITS_SOCKETS", "5\nx = 1").problem();
     assert!(problem.starts_with("HIGHWATER_LIMITS_SOCKETS: limits.sockets: a whole"), "{problem}");
     Told::with_key()
+        .variable("HIGHWATER_LOG", "debug")
         .variable("HIGHWATER_URL", "x")
         .variable("HIGHWATER_TOKEN", "x")
         .variable("HIGHWATER_SERVICE_HOST", "10.0.0.1")

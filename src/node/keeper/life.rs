@@ -10,6 +10,8 @@ use crate::wire::{Id, Reason};
 
 /// Rows looked at in one page.
 pub(super) const PAGE: usize = 64;
+/// An attachment is told within milliseconds; one that has no socket after so many has lost it.
+const LOST_AFTER: u64 = 30_000;
 /// Milliseconds of a day.
 const DAY: u64 = 86_400_000;
 /// Days that the mark of a retired writer is kept: longer than any append is on its way.
@@ -29,6 +31,11 @@ pub(super) fn connections(gate: &Gate, after: Option<Id>) -> Result<Option<Id>, 
     let mut active = Vec::new();
     for (id, row) in &page {
         let one = candidate(gate, *id, row)?;
+        if one.attached && lost(gate, *id, row, now) {
+            let (connection, generation) = (*id, row.generation);
+            let cursors = Vec::new();
+            propose(gate, Command::Detach { connection, generation, cursors });
+        }
         if row.active() {
             match outlived(&one, &bounds, now) {
                 Some(reason) => downgrade(gate, &one, reason),
@@ -91,6 +98,13 @@ pub(super) fn memory(gate: &Gate) {
         held = held.saturating_sub(usize::try_from(victim.retained).unwrap_or(usize::MAX));
         candidates.retain(|one| one.connection != victim.connection);
     }
+}
+
+/// Whether a row says that a socket is here which is not: its detachment found no room once.
+fn lost(gate: &Gate, id: Id, row: &ConnectionRow, now: u64) -> bool {
+    let here = Attachment { node: gate.node, incarnation: gate.incarnation };
+    let long = now.saturating_sub(row.since) > LOST_AFTER;
+    long && row.attached == Some(here) && gate.hub.socket(id).is_none()
 }
 
 fn downgrade(gate: &Gate, one: &Candidate, reason: Reason) {

@@ -9,6 +9,7 @@ mod life;
 mod retention;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -27,18 +28,20 @@ const RATES: Duration = Duration::from_secs(10);
 
 /// How often buffers are held against the node's memory.
 const MEMORY: Duration = Duration::from_millis(500);
+/// How often the files of trimmed logs are let go.
+const RELEASE: Duration = Duration::from_secs(2);
 /// Between two pages of a scan.
 const PAGES: Duration = Duration::from_millis(50);
 
 /// The running tasks.
 #[derive(Debug)]
-pub struct Keeper {
+pub(super) struct Keeper {
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Keeper {
     /// Starts them on the current runtime.
-    pub fn start(gate: &Arc<Gate>) -> Self {
+    pub(super) fn start(gate: &Arc<Gate>) -> Self {
         let commits = Duration::from_millis(u64::from(gate.limits.commit_interval_ms));
         // A bound of a second is looked at several times a second; one of a day, every 5 seconds.
         let age = Some(gate.limits.log_age_seconds).filter(|age| *age > 0).unwrap_or(u64::MAX);
@@ -47,10 +50,12 @@ impl Keeper {
         let mut tasks = vec![
             every(PRESSURE, gate, press),
             every(SWEEP, gate, |gate| gate.hub.sweep(gate.now())),
+            every(SWEEP, gate, end_revoked()),
             every(RATES, gate, |gate| gate.rates.sweep()),
             every(commits, gate, commit),
             every(MEMORY, gate, life::memory),
             scan(round, gate, |gate, after| life::connections(gate, *after)),
+            scan(RELEASE, gate, release),
             scan(Duration::from_secs(60), gate, |gate, after| life::writers(gate, *after)),
         ];
         if retention::any(gate) {
@@ -62,7 +67,7 @@ impl Keeper {
     }
 
     /// Ends them.
-    pub fn stop(self) {
+    pub(super) fn stop(self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
@@ -109,11 +114,28 @@ fn scan<T: Clone + Send + Sync + 'static>(
     })
 }
 
+/// Lets go of files that hold nothing but what was trimmed or deleted.
+fn release(gate: &Gate, _: &Option<()>) -> Result<Option<()>, RowsError> {
+    gate.hub.take_trimmed().iter().try_for_each(|log| gate.store.release(*log))?;
+    Ok(None)
+}
+
 /// Keeps commands out before the store would stall, or the disk fills.
 fn press(gate: &Gate) {
     match gate.store.pressure() {
         Ok(pressure) => gate.shed.set(pressure.refusal().as_ref()),
         Err(error) => tracing::error!(%error, "the store's pressure cannot be read"),
+    }
+}
+
+/// Closes sockets that were being met while their token was revoked.
+fn end_revoked() -> impl Fn(&Gate) {
+    let seen = AtomicU64::new(0);
+    move |gate| {
+        let generation = gate.authority.revocations().generation();
+        if seen.swap(generation, Ordering::Relaxed) != generation {
+            gate.close_revoked();
+        }
     }
 }
 

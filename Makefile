@@ -1,0 +1,91 @@
+# `make run` starts Highwater, `make test` tests all of it; both do all set-up themselves.
+# Needed: Rust 1.90 or later, Node.js 20 or later, a C compiler, make.
+
+CARGO ?= cargo
+NPM ?= npm
+LISTEN ?= 127.0.0.1:8080
+DATA ?= ./highwater-data
+BENCH ?= append fanout idle
+
+.PHONY: help run test test-rust test-js browser lint fmt doc deny crash bench tools clean
+
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+## make run      build everything, start a server for development, print its addresses
+run: tools client-js/dist/highwater.js
+	$(CARGO) build --release --bin highwater
+	@sh scripts/run.sh target/release/highwater "$(LISTEN)" "$(DATA)"
+
+## make test     everything: formatting, lints, Rust, documents, JavaScript, browser
+test: tools fmt-check lint doc test-rust test-js browser
+	@echo "make test: all passed"
+
+## make test-rust    the Rust tests alone
+test-rust: tools client-js/dist/highwater.js
+	$(CARGO) test --workspace
+
+## make test-js      the JavaScript client: types, build, tests
+test-js: tools client-js/dist/highwater.js
+	cd client-js && $(NPM) run typecheck
+	cd client-js && $(NPM) test
+
+## make browser      tests in a real Chromium, against a real server
+browser: tools client-js/dist/highwater.js
+	@sh scripts/chromium.sh > target/chromium.path
+	$(CARGO) build --bin highwater
+	cd client-js && CHROMIUM="$$(cat ../target/chromium.path)" \
+		HIGHWATER_BIN="$(CURDIR)/target/debug/highwater" $(NPM) run test:browser
+
+## make lint     clippy, strictly for what is shipped, as a second pass for tests and benchmarks
+lint: tools client-js/dist/highwater.js
+	$(CARGO) lint -- -D warnings
+	$(CARGO) lint-tests -- -D warnings $(RELAXED)
+
+# What tests may do: fail loudly.
+RELAXED := $(addprefix -A clippy::,unwrap_used expect_used indexing_slicing print_stdout \
+	cast_possible_truncation large_futures \
+	disallowed_methods) -A unused_qualifications
+
+## make fmt      format the Rust code
+fmt:
+	$(CARGO) fmt --all
+
+.PHONY: fmt-check
+fmt-check: tools
+	$(CARGO) fmt --all --check
+
+## make doc      the API documentation, without warnings
+doc: tools client-js/dist/highwater.js
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --workspace --document-private-items
+
+## make deny     licences, advisories and sources of dependencies; installs cargo-deny if missing
+deny: tools
+	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install cargo-deny --locked
+	$(CARGO) deny --config .deny.toml check
+
+## make crash    load, SIGKILL at random moments, restart: fifty rounds (ROUNDS=50)
+crash: tools client-js/dist/highwater.js
+	ROUNDS=$(or $(ROUNDS),50) $(CARGO) crash
+
+## make bench    the benchmarks, one after the other (BENCH="append fanout idle")
+bench: tools client-js/dist/highwater.js
+	$(CARGO) build --release --workspace
+	@set -e; for one in $(BENCH); do $(CARGO) run --release -p highwater-bench -- $$one; done
+
+tools:
+	@sh scripts/tools.sh
+
+# The client is part of the server's demo, so it is built first.
+client-js/dist/highwater.js: client-js/node_modules/.ready $(shell find client-js/src client-js/scripts -type f 2>/dev/null)
+	cd client-js && $(NPM) run build
+	@touch $@
+
+client-js/node_modules/.ready: client-js/package.json client-js/package-lock.json
+	cd client-js && $(NPM) ci --no-audit --no-fund
+	@touch $@
+
+## make clean    remove what was built; data folders stay
+clean:
+	$(CARGO) clean
+	rm -rf client-js/dist client-js/build client-js/node_modules

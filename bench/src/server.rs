@@ -1,0 +1,220 @@
+//! The server under load: a process of its own on a core of its own, and what it has cost.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use crate::{Common, Outcome};
+
+/// How long a server may take to listen.
+const READY: Duration = Duration::from_secs(30);
+/// Resident memory counts as settled when it moved less than this, in bytes,
+const SETTLED: u64 = 64 << 10;
+/// over so many looks one after the other,
+const LOOKS: usize = 8;
+/// with this between them.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// The machine as a run uses it.
+#[derive(Debug)]
+pub struct Machine {
+    /// The server's core.
+    pub core: usize,
+    /// How many there are.
+    pub cores: usize,
+    /// The server's program.
+    pub server: PathBuf,
+    /// Where data folders are made.
+    pub data: PathBuf,
+    /// Clock ticks of the kernel's accounts in a second.
+    ticks: f64,
+    set: Vec<String>,
+}
+
+impl Machine {
+    /// Finds the server and keeps this process off its core.
+    pub fn prepare(common: &Common) -> Outcome<Self> {
+        let own = std::env::current_exe()?;
+        let beside = own.parent().unwrap_or(Path::new(".")).join("highwater");
+        let server = common.server.clone().unwrap_or(beside);
+        if !server.is_file() {
+            let built = "build it first: cargo build --release";
+            return Err(format!("there is no server at {}; {built}", server.display()).into());
+        }
+        let cores = std::thread::available_parallelism()?.get();
+        let core = common.core.unwrap_or(cores - 1);
+        if core >= cores {
+            return Err(format!("core {core} of 0 to {}", cores - 1).into());
+        }
+        if cores > 1 {
+            let others: Vec<_> =
+                (0..cores).filter(|one| *one != core).map(|one| one.to_string()).collect();
+            let pid = std::process::id().to_string();
+            said("taskset", &["-a", "-p", "-c", &others.join(","), &pid])
+                .ok_or("taskset could not be run: it comes with util-linux")?;
+        }
+        let ticks = said("getconf", &["CLK_TCK"]).and_then(|ticks| ticks.parse().ok());
+        let ticks = ticks.unwrap_or(100.0);
+        let data = common.data.clone().unwrap_or_else(std::env::temp_dir);
+        Ok(Self { core, cores, server, data, ticks, set: common.set.clone() })
+    }
+
+    /// Settings of the server that a load needs: its defaults are for users that are people.
+    pub fn settings(&self) -> Vec<String> {
+        let mut settings: Vec<String> = [
+            "limits.handshakes_per_second=1000000",
+            "limits.appends_per_user_second=10000000",
+            "limits.append_bytes_per_user_second=10000000000",
+            "limits.sockets=19000",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        settings.extend(self.set.iter().cloned());
+        settings
+    }
+
+    /// A Highwater of its own, on an empty folder.
+    pub fn highwater(&self) -> Outcome<Server> {
+        let scratch = Scratch::new(&self.data)?;
+        let mut command = Command::new("taskset");
+        command.args(["-c", &self.core.to_string()]).arg(&self.server);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--dev", "--data"]);
+        command.arg(scratch.0.join("data"));
+        for setting in self.settings() {
+            command.args(["--set", &setting]);
+        }
+        self.start(command, scratch)
+    }
+
+    /// The bare epoll loop, with messages of that size.
+    pub fn floor(&self, size: usize) -> Outcome<Server> {
+        let mut command = Command::new("taskset");
+        command.args(["-c", &self.core.to_string()]).arg(std::env::current_exe()?);
+        command.args(["floor", &size.to_string()]);
+        self.start(command, Scratch::new(&self.data)?)
+    }
+
+    fn start(&self, mut command: Command, scratch: Scratch) -> Outcome<Server> {
+        let complaints = scratch.0.join("stderr");
+        let stderr = std::fs::File::create(&complaints)?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        let mut child = Ended(command.spawn()?);
+        let stdout = child.0.stdout.take().ok_or("no standard output")?;
+        let (tell, told) = channel();
+        std::thread::spawn(move || {
+            let line = BufReader::new(stdout).lines().next();
+            tell.send(line.and_then(Result::ok)).ok();
+        });
+        let line = told.recv_timeout(READY).ok().flatten();
+        let address = line.as_deref().and_then(|line| line.strip_prefix("listening on http://"));
+        let Some(address) = address else {
+            let complaints = std::fs::read_to_string(&complaints).unwrap_or_default();
+            return Err(format!("the server did not start: {}", complaints.trim()).into());
+        };
+        let address = address.trim().parse()?;
+        Ok(Server { address, ticks: self.ticks, child, _scratch: scratch })
+    }
+}
+
+/// What a program printed, if it ran and succeeded.
+pub fn said(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// A folder that goes with this value.
+#[derive(Debug)]
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(under: &Path) -> Outcome<Self> {
+        for number in 0..10_000_u32 {
+            let name = format!("highwater-bench-{}-{number}", std::process::id());
+            match std::fs::create_dir(under.join(&name)) {
+                Ok(()) => return Ok(Self(under.join(name))),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(format!("{}: {error}", under.display()).into()),
+            }
+        }
+        Err("too many folders of this benchmark".into())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("{} could not be removed: {error}", self.0.display());
+        }
+    }
+}
+
+/// A child process that ends with this value.
+#[derive(Debug)]
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// A server that runs.
+#[derive(Debug)]
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    ticks: f64,
+    child: Ended,
+    _scratch: Scratch,
+}
+
+impl Server {
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.0.id()
+    }
+
+    /// CPU seconds that it has used, of user and system.
+    pub fn cpu(&self) -> Outcome<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+        // The second field is a name in parentheses, which may hold anything.
+        let (_, fields) = stat.rsplit_once(')').ok_or("a strange /proc/PID/stat")?;
+        let ticks: Vec<f64> =
+            fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+        Ok(ticks.iter().sum::<f64>() / self.ticks)
+    }
+
+    /// Its resident memory, in bytes.
+    pub fn resident(&self) -> Outcome<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.split_whitespace().next());
+        let kilobytes: u64 = kilobytes.ok_or("no VmRSS in /proc/PID/status")?.parse()?;
+        Ok(kilobytes * 1024)
+    }
+
+    /// Its resident memory once it no longer moves; `meanwhile` is called between looks.
+    pub fn settled(&self, mut meanwhile: impl FnMut(Duration) -> Outcome<()>) -> Outcome<u64> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut last = self.resident()?;
+        let mut still = 0;
+        while still < LOOKS {
+            if Instant::now() > deadline {
+                return Err("the server's memory does not settle within a minute".into());
+            }
+            let next = Instant::now() + LOOK;
+            while Instant::now() < next {
+                meanwhile(next.saturating_duration_since(Instant::now()))?;
+            }
+            let now = self.resident()?;
+            still = if now.abs_diff(last) <= SETTLED { still + 1 } else { 0 };
+            last = now;
+        }
+        Ok(last)
+    }
+}

@@ -1,0 +1,171 @@
+//! What a client of the load says, and what it understands: frames of `highwater::wire`.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use highwater::wire::{
+    Append, ClientFrame, Cloning, Encoding, Hello, Id, Item, MAX_FRAME_BYTES, Open, Payload, Pong,
+    Record, ServerFrame, Start, Target, codec, version,
+};
+
+use crate::net::{Conn, Heard, Net};
+use crate::server::Server;
+use crate::{Failure, Outcome};
+
+/// Sockets that are being met at once.
+const MEETING: usize = 256;
+/// How long nothing may happen before a run is given up.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An id of a client: its number and what it is for.
+pub fn id(number: usize, role: u8) -> Id {
+    let mut id = [role; 16];
+    let bytes = (number as u64).to_be_bytes();
+    id.iter_mut().skip(8).zip(bytes).for_each(|(to, from)| *to = from);
+    Id(id)
+}
+
+/// A client's first frame; `open`: the log it reads from its end.
+pub fn hello(connection: Id, open: Option<&str>) -> ClientFrame {
+    let open =
+        open.map(|name| Open { name: name.to_owned(), have: None, start: Start::End, priority: 0 });
+    ClientFrame::Hello(Hello {
+        version: version::PROTOCOL,
+        capabilities: Vec::new(),
+        token: None,
+        connection,
+        device: None,
+        client: "bench".to_owned(),
+        visible: true,
+        cloning: Cloning::None,
+        writers: Vec::new(),
+        open: open.into_iter().collect(),
+        window: 0,
+    })
+}
+
+/// Sends frames as one message.
+pub fn say(conn: &mut Conn, frame: &ClientFrame) -> Outcome<()> {
+    conn.send(&codec::message(frame, Encoding::Bincode))
+}
+
+/// The frames of a message, with the bytes that flow control counts; pings are answered, a farewell
+/// or a refusal is a failure.
+pub fn frames(conn: &mut Conn, message: &[u8]) -> Outcome<Vec<(ServerFrame, u64)>> {
+    let mut frames = Vec::new();
+    for frame in codec::decode::<ServerFrame>(message, Encoding::Bincode, MAX_FRAME_BYTES) {
+        let (frame, size) = frame?;
+        match frame {
+            ServerFrame::Ping(ping) => {
+                say(conn, &ClientFrame::Pong(Pong { nonce: ping.nonce }))?;
+            }
+            ServerFrame::Bye(bye) => return Err(format!("the server said bye: {bye:?}").into()),
+            ServerFrame::Refused(no) => return Err(format!("the server refused: {no:?}").into()),
+            ServerFrame::Gap(gap) => return Err(format!("a gap: {gap:?}").into()),
+            frame => frames.push((frame, size as u64)),
+        }
+    }
+    Ok(frames)
+}
+
+/// A writer with records of one size for one log.
+#[derive(Debug)]
+pub struct Writer {
+    id: Id,
+    to: String,
+    payload: Bytes,
+    /// Last sequence sent.
+    pub sent: u64,
+    /// Last sequence answered.
+    pub answered: u64,
+}
+
+impl Writer {
+    /// Nothing sent yet.
+    pub fn new(id: Id, to: String, payload: usize) -> Self {
+        // Not all alike, so that nothing on the way can make it small.
+        let payload = (0..payload).map(|at| (at * 167 % 251) as u8).collect::<Vec<_>>().into();
+        Self { id, to, payload, sent: 0, answered: 0 }
+    }
+
+    /// Sends so many records in one frame.
+    pub fn append(&mut self, conn: &mut Conn, count: usize) -> Outcome<()> {
+        let items = (0..count)
+            .map(|_| {
+                self.sent += 1;
+                Item {
+                    seq: self.sent,
+                    prev: self.sent - 1,
+                    to: Target::Name(self.to.clone()),
+                    if_head: None,
+                    record: Record {
+                        payload: Some(Payload::binary(self.payload.clone())),
+                        ..Record::default()
+                    },
+                }
+            })
+            .collect();
+        let oldest = self.answered + 1;
+        say(conn, &ClientFrame::Append(Append { writer: self.id, oldest, items }))
+    }
+
+    /// Takes answers; any but "stored", in order, is a failure. How many there were.
+    pub fn answers(&mut self, answers: &highwater::wire::Answers) -> Outcome<usize> {
+        for answer in &answers.answers {
+            let stored = matches!(answer.outcome, highwater::wire::Outcome::Stored { .. });
+            if !stored || answer.seq != self.answered + 1 {
+                let due = self.answered + 1;
+                return Err(format!("answer {due} was due, and came {answer:?}").into());
+            }
+            self.answered = answer.seq;
+        }
+        Ok(answers.answers.len())
+    }
+}
+
+/// Opens sockets until `count` more have been met, subscribed to a log if one is named. Ids begin
+/// with the number of sockets that are there.
+pub fn meet(net: &mut Net, server: &Server, count: usize, log: Option<&str>) -> Outcome<()> {
+    let first = net.conns.len();
+    let (mut opened, mut met) = (0, 0);
+    let mut deadline = Instant::now() + PATIENCE;
+    while met < count {
+        while opened < count && opened - met < MEETING {
+            net.open(server.address)?;
+            opened += 1;
+        }
+        let before = met;
+        net.turn(Duration::from_millis(100), |at, conn, heard| {
+            match heard {
+                Heard::Open => say(conn, &hello(id(at, 1), log))?,
+                Heard::Message(message) if at >= first => {
+                    for (frame, _) in frames(conn, message)? {
+                        met += match frame {
+                            ServerFrame::Welcome(_) => usize::from(log.is_none()),
+                            ServerFrame::Subscribed(_) => 1,
+                            other => {
+                                return Err(format!("unexpected while meeting: {other:?}").into());
+                            }
+                        };
+                    }
+                }
+                Heard::Message(message) => drop(frames(conn, message)?),
+                Heard::Raw(_) => {}
+            }
+            Ok(())
+        })?;
+        if met > before {
+            deadline = Instant::now() + PATIENCE;
+        }
+        patient(deadline, || format!("only {met} of {count} sockets were met"))?;
+    }
+    Ok(())
+}
+
+/// A failure when nothing has happened for too long.
+pub fn patient(deadline: Instant, what: impl FnOnce() -> String) -> Outcome<()> {
+    if Instant::now() > deadline {
+        return Err(Failure(format!("nothing happened for {PATIENCE:?}: {}", what())));
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! Subscriptions besides those an attach brings, and cursors that are moved by word.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::attach::{Ask, Made};
+use super::open::{Opened, Wanted};
+use super::row::{ConnectionRow, Sub};
+use super::{Connections, Decided, Subscribe};
+use crate::log::Logs;
+use crate::log::rows::{Io, RowsError};
+use crate::wire::{Code, Id, ResetReason, Start};
+
+impl Connections {
+    /// Subscribes a connection to logs besides those it has.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub(crate) fn subscribe(
+        &mut self,
+        ask: &Subscribe,
+        time: u64,
+        logs: &mut Logs,
+        io: &mut Io<'_>,
+    ) -> Decided<(u64, Made)> {
+        let id = ask.connection;
+        let Some(mut row) = self.rows.get(&id, io)?.cloned() else {
+            return Ok(Err(Code::UnknownConnection.into()));
+        };
+        if ask.generation.is_some_and(|generation| generation != row.generation) {
+            return Ok(Err(Code::Stale.into()));
+        }
+        if !row.active() {
+            return Ok(Err(Code::Inactive.into()));
+        }
+        if row.subs.len() + ask.open.len() > self.budgets.subscriptions as usize {
+            self.end_gone(&mut row, id, logs, io)?;
+        }
+        let because = ResetReason::New;
+        let asks = Ask { open: &ask.open, read: &ask.read, because, time, held: &row.subs };
+        let mut wants = BTreeMap::new();
+        let refused = self.name_logs(&asks, &row.subs, &mut wants, logs, io)?;
+        let opened = self.add_subs(id, &wants, logs, io)?;
+        Ok(Ok((row.generation, (opened, refused))))
+    }
+
+    /// Ends subscriptions to logs that were deleted, so that they take no room from others.
+    fn end_gone(
+        &mut self,
+        row: &mut ConnectionRow,
+        id: Id,
+        logs: &mut Logs,
+        io: &mut Io<'_>,
+    ) -> Result<(), RowsError> {
+        let mut gone = BTreeSet::new();
+        for sub in &row.subs {
+            if logs.row(sub.log, io)?.is_none_or(|log| log.deleted) {
+                gone.insert(sub.log);
+            }
+        }
+        if !gone.is_empty() {
+            self.end_subs(id, &gone, io)?;
+            row.subs.retain(|sub| !gone.contains(&sub.log));
+        }
+        Ok(())
+    }
+
+    /// Like `set_subs`, but what was there stays.
+    fn add_subs(
+        &mut self,
+        id: Id,
+        wants: &BTreeMap<u64, Wanted>,
+        logs: &mut Logs,
+        io: &mut Io<'_>,
+    ) -> Result<Vec<Opened>, RowsError> {
+        let kept = self.rows.get(&id, io)?.map(|row| row.subs.clone()).unwrap_or_default();
+        let made = self.set_subs(id, wants, logs, io)?;
+        if let Some(row) = self.rows.change(&id, io)? {
+            let new = std::mem::take(&mut row.subs);
+            let mut all: BTreeMap<u64, Sub> = kept.into_iter().map(|sub| (sub.log, sub)).collect();
+            all.extend(new.into_iter().map(|sub| (sub.log, sub)));
+            row.subs = all.into_values().collect();
+        }
+        Ok(made)
+    }
+
+    /// Moves a cursor where the client wants it.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub(crate) fn seek(
+        &mut self,
+        id: Id,
+        generation: Option<u64>,
+        log: u64,
+        to: Start,
+        logs: &mut Logs,
+        io: &mut Io<'_>,
+    ) -> Decided<(u64, Opened)> {
+        let Some(row) = self.rows.get(&id, io)?.cloned() else {
+            return Ok(Err(Code::UnknownConnection.into()));
+        };
+        if generation.is_some_and(|generation| generation != row.generation) {
+            return Ok(Err(Code::Stale.into()));
+        }
+        if generation.is_some() && !row.active() {
+            return Ok(Err(Code::Inactive.into()));
+        }
+        let Some(sub) = row.sub(log) else { return Ok(Err(Code::UnknownLog.into())) };
+        let want = Wanted {
+            have: None,
+            start: to,
+            committed: sub.confirmed(),
+            priority: sub.priority,
+            because: ResetReason::Asked,
+        };
+        let head = logs.row(log, io)?.filter(|log| !log.deleted).map(|log| log.head);
+        match (head, to) {
+            (None, _) => return Ok(Err(Code::UnknownLog.into())),
+            (Some(head), Start::Offset(offset)) if offset > head => {
+                return Ok(Err(Code::BadOffset.into()));
+            }
+            _ => {}
+        }
+        let mut opened = self.add_subs(id, &BTreeMap::from([(log, want)]), logs, io)?;
+        let missing = || RowsError::Storage("a log vanished from the cache".to_owned());
+        let mut opened = opened.pop().ok_or_else(missing)?;
+        // A reader that is moved drops what it holds, also where no base follows.
+        opened.reset = Some(ResetReason::Asked);
+        Ok(Ok((row.generation, opened)))
+    }
+}

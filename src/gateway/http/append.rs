@@ -1,0 +1,373 @@
+//! `POST /v1/logs/{name}`: append one record or many, create the log, or trim it.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::answer::{Answer, Problem, json_answer};
+use super::caller::{Caller, LooseName};
+use super::query::{self, Asked, Flag};
+use super::sending::{self, Sent, Wanted, Writing, answer_json};
+use super::{body, guard, logs};
+use crate::auth::Can;
+use crate::gateway::Gate;
+use crate::limit::Limits;
+use crate::wire::{Code, MAX_ITEMS, MAX_OFFSET, Outcome, Record, Refusal, name};
+
+/// A body larger than this is read and hashed on a thread of its own, in bytes.
+const LARGE: usize = 64 << 10;
+
+/// Parameters; `if_head`, `writer`, `seq` and `oldest` may be headers instead.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AppendQuery {
+    if_head: Option<String>,
+    writer: Option<String>,
+    seq: Option<String>,
+    oldest: Option<String>,
+    #[serde(default)]
+    results: Flag,
+    #[serde(default)]
+    create: Flag,
+    trim: Option<String>,
+}
+
+/// The parameters that name a writer.
+#[derive(Debug)]
+pub(super) struct WriterQuery {
+    pub writer: Option<String>,
+    pub seq: Option<String>,
+    pub oldest: Option<String>,
+}
+
+impl WriterQuery {
+    /// Who appends: the caller's own writer, or one for this request.
+    ///
+    /// # Errors
+    /// `bad_request`, `bad_offset`.
+    pub(super) fn writing(self, caller: &Caller, headers: &HeaderMap) -> Result<Writing, Problem> {
+        let writer = query::or_header(self.writer, headers, "highwater-writer")?;
+        let seq = query::or_header(self.seq, headers, "highwater-seq")?;
+        let oldest = query::or_header(self.oldest, headers, "highwater-oldest")?;
+        let (writer, seq) = match (writer, seq) {
+            (Some(writer), Some(seq)) => (writer, seq),
+            (None, None) if oldest.is_none() => return Ok(Writing::once(&caller.0)),
+            _ => return Err(Problem::bad_request("writer and seq go together")),
+        };
+        let wrong = |error| Problem::bad_request(format!("writer: {error}"));
+        let writer = writer.parse().map_err(wrong)?;
+        let seq = query::offset("seq", &seq)?;
+        let oldest = match oldest {
+            Some(oldest) => query::offset("oldest", &oldest)?,
+            None => seq,
+        };
+        Writing::named(&caller.0, writer, seq, oldest)
+    }
+}
+
+/// `POST /v1/logs/{name}`.
+pub(super) async fn post(
+    State(gate): State<Arc<Gate>>,
+    LooseName(name): LooseName,
+    caller: Caller,
+    Asked(asked): Asked<AppendQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    if asked.create.0 || asked.trim.is_some() {
+        name::check(&name).map_err(|_| Code::BadName)?;
+        caller.must(Can::Admin, &name)?;
+        if !guard::arrive(&gate, &headers, body).await?.bytes.is_empty() {
+            return Err(Problem::bad_request("create and trim go without a body"));
+        }
+        return match asked.trim {
+            None => logs::create(&gate, name).await,
+            Some(_) if asked.create.0 => Err(Problem::bad_request("create or trim, not both")),
+            Some(to) => logs::trim(&gate, &name, query::offset("trim", &to)?).await,
+        };
+    }
+    let if_head = query::or_header(asked.if_head, &headers, "highwater-if-head")?;
+    let if_head = if_head.map(|head| query::offset("if_head", &head)).transpose()?;
+    let AppendQuery { writer, seq, oldest, results, .. } = asked;
+    let writing = WriterQuery { writer, seq, oldest }.writing(&caller, &headers)?;
+    let verdict = verdict(&caller, &name);
+    if let (Some(verdict), false) = (&verdict, writing.named) {
+        return Err(verdict.clone().into());
+    }
+    gate.shed.check()?;
+    let arrived = guard::arrive(&gate, &headers, body).await?;
+    if arrived.bytes.is_empty() {
+        let message = "an empty body: send a record, or ?create to make the log; an empty record \
+                       is {\"payload\": \"\"} as application/json";
+        return Err(Problem::bad_request(message));
+    }
+    let wish = Wish { name, if_head, verdict, results: results.0 };
+    let parse = {
+        let bytes = arrived.bytes.clone();
+        move || body::records(&headers, &bytes)
+    };
+    let records = at_length(arrived.bytes.len(), parse).await??;
+    append(&gate, &caller, &writing, wish, records, arrived.bytes.len()).await
+}
+
+/// What is wanted of all records of a request.
+struct Wish {
+    name: String,
+    if_head: Option<u64>,
+    verdict: Option<Refusal>,
+    results: bool,
+}
+
+/// A refusal that holds for the whole request whatever its records are.
+fn verdict(caller: &Caller, name: &str) -> Option<Refusal> {
+    if name::check(name).is_err() {
+        return Some(Code::BadName.into());
+    }
+    caller.must(Can::Append, name).err().map(|problem| problem.refusal)
+}
+
+/// Does work on a thread of its own where there is much of it.
+async fn at_length<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    if bytes <= LARGE {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await.map_err(|_| Code::Failed.into())
+}
+
+async fn append(
+    gate: &Arc<Gate>,
+    caller: &Caller,
+    writing: &Writing,
+    wish: Wish,
+    records: Vec<Record>,
+    bytes: usize,
+) -> Answer {
+    check_count(records.len(), writing, wish.if_head)?;
+    let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
+    let size: usize = records.iter().map(Record::size).sum();
+    gate.rates.check(&caller.0.user, count, size as u64)?;
+    if wish.verdict.is_none() {
+        gate.rates.check_log(&wish.name, count)?;
+    }
+    let Wish { name, if_head, verdict, results } = wish;
+    let (limits, first, named) = (gate.limits, writing.first, writing.named);
+    let prepare = move || {
+        let wanted = wanted(&name, if_head, verdict.as_ref(), records, &limits);
+        let bad = |(at, want): (usize, &Wanted)| Some((at, want.verdict.clone()?));
+        match wanted.iter().enumerate().find_map(bad).filter(|_| !named) {
+            Some((at, verdict)) => Err(in_record(at, wanted.len(), verdict)),
+            None => Ok(sending::loads(first, wanted)),
+        }
+    };
+    let loads = at_length(bytes, prepare).await??;
+    let sent = sending::send(gate, writing, loads).await;
+    told(&sent, count as usize, results)
+}
+
+fn wanted(
+    name: &str,
+    if_head: Option<u64>,
+    verdict: Option<&Refusal>,
+    records: Vec<Record>,
+    limits: &Limits,
+) -> Vec<Wanted> {
+    let want = |record| {
+        let want = Wanted { if_head, ..Wanted::new(name, record, limits) };
+        Wanted { verdict: verdict.cloned().or(want.verdict), ..want }
+    };
+    records.into_iter().map(want).collect()
+}
+
+/// Without a writer of its own a request is refused whole, and nothing of it is stored.
+fn in_record(at: usize, of: usize, verdict: Refusal) -> Problem {
+    let Refusal { code, message, .. } = verdict;
+    let message = if of == 1 { message } else { format!("record {}: {message}", at + 1) };
+    Refusal::because(code, message).into()
+}
+
+fn check_count(count: usize, writing: &Writing, if_head: Option<u64>) -> Result<(), Problem> {
+    if count == 0 {
+        return Err(Problem::bad_request("there is no record in the body"));
+    }
+    if writing.named && count > MAX_ITEMS {
+        // More could not be repeated: no more answers of a writer are kept.
+        let message = format!("at most {MAX_ITEMS} records at once with a writer");
+        return Err(Problem::bad_request(message));
+    }
+    if count > 1 && if_head.is_some() {
+        let message = "if_head goes with one record: several are not stored as one";
+        return Err(Problem::bad_request(message));
+    }
+    let last = writing.first.saturating_add(count as u64 - 1);
+    if last > MAX_OFFSET {
+        let message = format!("seq: the last sequence would be past {MAX_OFFSET} (2^53-1)");
+        return Err(Refusal::because(Code::BadOffset, message).into());
+    }
+    Ok(())
+}
+
+/// The answer to appends to one log.
+fn told(sent: &Sent, count: usize, results: bool) -> Answer {
+    let shown: Vec<Value> = sent.answers.iter().map(answer_json).collect();
+    if let Some(refusal) = sent.refused() {
+        let mut problem = Problem::from(refusal.clone()).with("stored", sent.stored());
+        if count > 1 {
+            problem = problem.with("results", shown);
+        }
+        if refusal.code == Code::SequenceGap {
+            problem = problem.with("mark", sent.mark);
+        }
+        return Err(problem);
+    }
+    let ends = (sent.answers.first(), sent.answers.last());
+    let (Some(first), Some(last)) = ends else { return Err(Code::Failed.into()) };
+    let (Outcome::Stored { log, offset, .. }, Outcome::Stored { offset: end, place, level, .. }) =
+        (&first.outcome, &last.outcome)
+    else {
+        return Err(Code::Failed.into());
+    };
+    let mut body = json!({
+        "log": log,
+        "offset": offset,
+        "last": end,
+        "count": sent.answers.len(),
+        "place": place,
+        "level": level,
+    });
+    if results {
+        body["results"] = shown.into();
+    }
+    Ok(json_answer(StatusCode::OK, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Id, Level, Payload, Place};
+
+    fn caller() -> Caller {
+        Caller(crate::auth::Grants {
+            user: "ana".to_owned(),
+            expires_ms: 0,
+            issued_ms: None,
+            token_id: String::new(),
+            grants: serde_json::from_str(r#"[{"logs":"a/**","can":["append"]}]"#).unwrap(),
+        })
+    }
+
+    fn writing(query: &str) -> Result<Writing, Problem> {
+        let uri = format!("http://x/?{query}").parse().unwrap();
+        let query = axum::extract::Query::<AppendQuery>::try_from_uri(&uri).unwrap();
+        let AppendQuery { writer, seq, oldest, .. } = query.0;
+        WriterQuery { writer, seq, oldest }.writing(&caller(), &HeaderMap::new())
+    }
+
+    #[test]
+    fn writer_and_sequence_go_together() {
+        let id = "0123456789abcdef0123456789abcdef";
+        assert!(!writing("").unwrap().named);
+        assert!(!writing("results").unwrap().named);
+        let named = writing(&format!("writer={id}&seq=5")).unwrap();
+        let want = Writing::named(&caller().0, id.parse().unwrap(), 5, 5).unwrap();
+        assert_eq!(named, want);
+        for bad in [
+            format!("writer={id}"),
+            "seq=5".to_owned(),
+            "oldest=1".to_owned(),
+            format!("writer=x{id}&seq=1"),
+            format!("writer={id}&seq=0"),
+            format!("writer={id}&seq=-1"),
+            format!("writer={id}&seq=2&oldest=3"),
+        ] {
+            assert!(writing(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_and_grants_are_judged_before_the_fold() {
+        assert_eq!(verdict(&caller(), "a/b"), None);
+        assert_eq!(verdict(&caller(), "b").map(|refusal| refusal.code), Some(Code::Denied));
+        for name in ["a/../b", "a//b", "a/", "a/ä", "a/\u{1}", &format!("a/{}", "x".repeat(254))] {
+            let code = verdict(&caller(), name).map(|refusal| refusal.code);
+            assert_eq!(code, Some(Code::BadName), "{name}");
+        }
+    }
+
+    #[test]
+    fn counts_that_cannot_be_repeated_or_conditioned_are_refused() {
+        let once = Writing::once(&caller().0);
+        let named = |seq| Writing::named(&caller().0, Id([1; 16]), seq, seq).unwrap();
+        assert!(check_count(0, &once, None).is_err());
+        assert!(check_count(5_000, &once, None).is_ok());
+        assert!(check_count(1_024, &named(1), None).is_ok());
+        assert!(check_count(1_025, &named(1), None).is_err());
+        assert!(check_count(1, &once, Some(0)).is_ok());
+        assert!(check_count(2, &once, Some(0)).is_err());
+        assert!(check_count(1, &named(MAX_OFFSET), None).is_ok());
+        let code = check_count(2, &named(MAX_OFFSET), None).unwrap_err().refusal.code;
+        assert_eq!(code, Code::BadOffset);
+    }
+
+    fn stored(seq: u64) -> crate::wire::Answer {
+        let place = Place { batch: 9, index: 0 };
+        let outcome = Outcome::Stored { log: 1, offset: seq + 9, place, level: Level::Synced };
+        crate::wire::Answer { seq, outcome }
+    }
+
+    async fn shown(answer: Answer) -> (u16, Value) {
+        use axum::response::IntoResponse as _;
+        let response = answer.into_response();
+        let status = response.status().as_u16();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn all_stored_is_told_short_and_each_one_when_asked() {
+        let sent = Sent { answers: vec![stored(1), stored(2)], stopped: None, mark: 2 };
+        let (status, body) = shown(told(&sent, 2, false)).await;
+        assert_eq!(status, 200);
+        let want = json!({
+            "log": 1, "offset": 10, "last": 11, "count": 2, "place": "9.0", "level": "synced"
+        });
+        assert_eq!(body, want);
+        let (_, body) = shown(told(&sent, 2, true)).await;
+        assert_eq!(body["results"][1]["offset"], 11);
+    }
+
+    #[tokio::test]
+    async fn what_was_stored_before_a_refusal_is_told() {
+        let stopped = Some(Refusal::new(Code::Overloaded).after(200));
+        let sent = Sent { answers: vec![stored(1)], stopped, mark: 1 };
+        let (status, body) = shown(told(&sent, 2_000, false)).await;
+        assert_eq!(
+            (status, &body["code"], &body["stored"]),
+            (503, &json!("overloaded"), &json!(1))
+        );
+        assert_eq!(body["results"][0]["offset"], 10);
+        let outcome = Outcome::Refused(Code::SequenceGap.into());
+        let answers = vec![crate::wire::Answer { seq: 5, outcome }];
+        let (status, body) = shown(told(&Sent { answers, stopped: None, mark: 3 }, 1, false)).await;
+        assert_eq!((status, &body["mark"], &body["stored"]), (409, &json!(3), &json!(0)));
+    }
+
+    #[test]
+    fn a_bad_record_is_told_by_its_number() {
+        let good = Record { payload: Some(Payload::text("x")), ..Record::default() };
+        let wanted = wanted("a", None, None, vec![good, Record::default()], &Limits::DEFAULT);
+        assert!(wanted[0].verdict.is_none());
+        let problem = in_record(1, 2, wanted[1].verdict.clone().unwrap());
+        assert!(problem.refusal.message.starts_with("record 2: a record without payload"));
+        let denied = Refusal::new(Code::Denied);
+        let all =
+            super::wanted("a", None, Some(&denied), vec![Record::default()], &Limits::DEFAULT);
+        assert_eq!(all[0].verdict.as_ref(), Some(&denied));
+    }
+}

@@ -1,0 +1,201 @@
+//! What stands before every handler: origin, room for one more request, room for its body.
+//!
+//! Promise: requests under way and the bytes of their bodies are bounded; one too many is refused
+//! before anything of it is read. Pages of foreign origins come no further than here.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use tokio::sync::SemaphorePermit;
+
+use super::answer::Problem;
+use crate::gateway::Gate;
+use crate::wire::{Code, Refusal};
+
+/// Time for a body to arrive.
+const BODY_TIME: Duration = Duration::from_secs(30);
+/// What whoever finds no room is told to wait, in milliseconds.
+const NO_ROOM_AFTER: u32 = 500;
+/// What pages may read of an answer besides its body.
+const EXPOSED: &str = "Highwater-Start, Highwater-Head, Highwater-Next, Highwater-Log, \
+                       Highwater-Gap, Highwater-Offset, Highwater-Version, Highwater-Rule, \
+                       Retry-After";
+/// What pages may send.
+const ALLOWED: &str = "Authorization, Content-Type, Accept, Highwater-If-Head, Highwater-Writer, \
+                       Highwater-Seq, Highwater-Key, Highwater-Kind, Highwater-Event-Time";
+
+/// A request under way; it counts until this is dropped, which a streamed answer does at its end.
+#[derive(Debug)]
+pub(super) struct Slot(Arc<Gate>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn take_slot(gate: &Arc<Gate>) -> Result<Slot, Refusal> {
+    let under_way = gate.requests.fetch_add(1, Ordering::Relaxed);
+    let slot = Slot(Arc::clone(gate));
+    if under_way >= gate.limits.http_requests_waiting as usize {
+        let message = "as many requests are under way as may be: send again after the time told";
+        return Err(Refusal::because(Code::Overloaded, message).after(NO_ROOM_AFTER));
+    }
+    Ok(slot)
+}
+
+/// Lets a request in while there is room for it.
+pub(super) async fn admit(
+    State(gate): State<Arc<Gate>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match take_slot(&gate) {
+        Ok(slot) => {
+            let slot = Arc::new(slot);
+            request.extensions_mut().insert(Arc::clone(&slot));
+            next.run(request).await
+        }
+        Err(refusal) => Problem::from(refusal).into_response(),
+    }
+}
+
+/// Lets pages of allowed origins in, and no others; answers their preflights.
+pub(super) async fn check_origin(
+    State(gate): State<Arc<Gate>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let headers = request.headers();
+    let origin = headers.get(header::ORIGIN).cloned();
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let allowed = match origin.as_ref().map(HeaderValue::to_str) {
+        None => true,
+        Some(Ok(origin)) => {
+            gate.authority.origins().allows(Some(origin)) || same_origin(Some(origin), host)
+        }
+        Some(Err(_)) => false,
+    };
+    if !allowed || (gate.dev && !is_local(headers)) {
+        return Problem::from(Code::Origin).into_response();
+    }
+    let preflight = request.method() == Method::OPTIONS
+        && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let mut response =
+        if preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
+    if let Some(origin) = origin {
+        let out = response.headers_mut();
+        out.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        out.insert(header::VARY, HeaderValue::from_static("Origin"));
+        let exposed = HeaderValue::from_static(EXPOSED);
+        out.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+        if preflight {
+            let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE");
+            out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+            let allowed = HeaderValue::from_static(ALLOWED);
+            out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+        }
+    }
+    response
+}
+
+/// A page that this very node served may come back to it.
+pub(in crate::gateway) fn same_origin(origin: Option<&str>, host: Option<&str>) -> bool {
+    let of = |origin: &str| origin.split_once("://").map(|(_, host)| host.to_owned());
+    match (origin.and_then(of), host) {
+        (Some(origin), Some(host)) => origin == host,
+        _ => false,
+    }
+}
+
+/// Whether a request was meant for this machine. In development anyone may do everything, and a
+/// page whose host's name was made to lead here would otherwise count as being of our own origin.
+pub(in crate::gateway) fn is_local(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST) else { return true };
+    let host = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
+    host.is_some_and(|host| matches!(host.host(), "localhost" | "127.0.0.1" | "[::1]"))
+}
+
+/// A body that has arrived, and the room that it takes until it is dropped.
+#[derive(Debug)]
+pub(super) struct Arrived<'a> {
+    pub bytes: Bytes,
+    _room: SemaphorePermit<'a>,
+}
+
+/// Reads a body, as far as limits, room and time allow.
+///
+/// # Errors
+/// `too_large`, `overloaded` when too much is being read already, `silent` when it comes too
+/// slowly.
+pub(super) async fn arrive<'a>(
+    gate: &'a Gate,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Arrived<'a>, Problem> {
+    let most = gate.limits.http_body_bytes as usize;
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|text| text.to_str().ok());
+    let length = length.and_then(|text| text.parse::<usize>().ok()).unwrap_or(most);
+    let room = gate.http.room_for(length.min(most)).ok_or_else(|| {
+        let message = "too many bytes are on their way in: send again after the time told";
+        Refusal::because(Code::Overloaded, message).after(NO_ROOM_AFTER)
+    })?;
+    let too_large = || {
+        let message = format!("a body has at most {most} bytes: send less at once");
+        Problem::from(Refusal::because(Code::TooLarge, message))
+    };
+    if length > most {
+        return Err(too_large());
+    }
+    let read = async {
+        let mut body = body.into_data_stream();
+        let mut bytes = BytesMut::new();
+        while let Some(piece) = body.next().await {
+            let piece = piece.map_err(|_| Problem::bad_request("the body broke off"))?;
+            if bytes.len() + piece.len() > most {
+                return Err(too_large());
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes.freeze())
+    };
+    let late = || {
+        let message = format!("the body did not arrive within {} seconds", BODY_TIME.as_secs());
+        Problem::from(Refusal::because(Code::Silent, message))
+    };
+    let bytes = tokio::time::timeout(BODY_TIME, read).await.map_err(|_| late())??;
+    Ok(Arrived { bytes, _room: room })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_counts_as_local() {
+        let cases = [
+            (None, true),
+            (Some("localhost:8080"), true),
+            (Some("127.0.0.1"), true),
+            (Some("[::1]:80"), true),
+            (Some("localhost.evil.example"), false),
+            (Some("evil.example:8080"), false),
+            (Some("127.0.0.1@evil.example"), false),
+            (Some(""), false),
+        ];
+        for (host, want) in cases {
+            let mut headers = HeaderMap::new();
+            headers.extend(host.map(|host| (header::HOST, host.parse().unwrap())));
+            assert_eq!(is_local(&headers), want, "{host:?}");
+        }
+    }
+}

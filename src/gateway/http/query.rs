@@ -1,0 +1,161 @@
+//! Queries: every parameter is known and checked, or the request is refused and says which.
+
+use axum::extract::{FromRequestParts, Query};
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
+
+use super::answer::Problem;
+use crate::wire::{Code, MAX_OFFSET, Refusal};
+
+/// The query, read into a structure that knows all parameters of the address.
+#[derive(Debug)]
+pub(super) struct Asked<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Query::try_from_uri(&parts.uri)
+            .map(|Query(query)| Self(query))
+            .map_err(|rejection| Problem::bad_request(rejection.body_text()))
+    }
+}
+
+/// A parameter that is there or not: `?create`, `?create=true`, `?create=1`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Flag(pub bool);
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "" | "true" | "1" => Ok(Self(true)),
+            "false" | "0" => Ok(Self(false)),
+            other => Err(D::Error::custom(format!("{other:?} is neither true nor false"))),
+        }
+    }
+}
+
+/// An offset, a sequence or a log id: a decimal number up to 2^53-1.
+///
+/// # Errors
+/// `bad_offset` that names the parameter.
+pub(super) fn offset(name: &str, text: &str) -> Result<u64, Refusal> {
+    // `parse` would take a sign.
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|number| digits && *number <= MAX_OFFSET);
+    number.ok_or_else(|| {
+        let rule = format!("{name}: a number from 0 to {MAX_OFFSET} (2^53-1)");
+        Refusal::because(Code::BadOffset, rule)
+    })
+}
+
+/// A number between two bounds.
+///
+/// # Errors
+/// `bad_request` that names the parameter.
+pub(super) fn number(name: &str, text: &str, least: u64, most: u64) -> Result<u64, Problem> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|number| digits && (least..=most).contains(number));
+    number.ok_or_else(|| Problem::bad_request(format!("{name}: a number from {least} to {most}")))
+}
+
+/// How many things a page of a list holds: `limit`, with a default.
+///
+/// # Errors
+/// `bad_request` when it is out of bounds.
+pub(super) fn page(limit: Option<&str>, default: usize, most: u64) -> Result<usize, Problem> {
+    let Some(limit) = limit else { return Ok(default) };
+    let limit = number("limit", limit, 1, most)?;
+    Ok(usize::try_from(limit).unwrap_or(default))
+}
+
+/// A parameter that may also come as a header, for those who build addresses by hand.
+///
+/// # Errors
+/// `bad_request` when both are there and differ, or the header is no text.
+pub(super) fn or_header(
+    query: Option<String>,
+    headers: &HeaderMap,
+    name: &'static str,
+) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get(name) else { return Ok(query) };
+    let value = value.to_str();
+    let value = value.map_err(|_| Problem::bad_request(format!("{name}: plain ASCII only")))?;
+    match query {
+        Some(query) if query != value => {
+            Err(Problem::bad_request(format!("{name} and the query say different things")))
+        }
+        _ => Ok(Some(value.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Example {
+        #[serde(default)]
+        create: Flag,
+        from: Option<String>,
+    }
+
+    fn asked(query: &str) -> Result<Example, String> {
+        let uri = format!("http://x/y?{query}").parse().unwrap();
+        Query::try_from_uri(&uri).map(|Query(query)| query).map_err(|error| error.body_text())
+    }
+
+    #[test]
+    fn unknown_and_doubled_parameters_are_named() {
+        assert!(asked("form=1").unwrap_err().contains("`form`"));
+        assert!(asked("from=1&from=2").unwrap_err().contains("`from`"));
+        assert_eq!(asked("from=a%2Fb").unwrap().from.as_deref(), Some("a/b"));
+    }
+
+    #[test]
+    fn a_flag_may_stand_alone() {
+        for (query, want) in [("", false), ("create", true), ("create=1", true)] {
+            assert_eq!(asked(query).unwrap().create, Flag(want), "{query:?}");
+        }
+        assert_eq!(asked("create=false").unwrap().create, Flag(false));
+        assert!(asked("create=yes").unwrap_err().contains("neither true nor false"));
+    }
+
+    #[test]
+    fn offsets_are_plain_numbers_up_to_2_to_the_53() {
+        assert_eq!(offset("from", "9007199254740991"), Ok(MAX_OFFSET));
+        for bad in ["9007199254740992", "-1", "+1", "", "1.0", "99999999999999999999999", "x"] {
+            let refusal = offset("from", bad).unwrap_err();
+            assert_eq!(refusal.code, Code::BadOffset, "{bad}");
+            assert!(refusal.message.starts_with("from: "));
+        }
+    }
+
+    #[test]
+    fn numbers_keep_their_bounds() {
+        assert_eq!(number("limit", "10", 1, 10).unwrap(), 10);
+        for bad in ["0", "11", "+5", ""] {
+            let problem = number("limit", bad, 1, 10).unwrap_err();
+            assert_eq!(problem.refusal.message, "limit: a number from 1 to 10");
+        }
+        assert_eq!(page(None, 5, 10).unwrap(), 5);
+        assert_eq!(page(Some("7"), 5, 10).unwrap(), 7);
+        assert!(page(Some("70"), 5, 10).is_err());
+    }
+
+    #[test]
+    fn a_header_may_stand_in_but_not_contradict() {
+        let mut headers = HeaderMap::new();
+        let ask = |query: Option<&str>, headers: &HeaderMap| {
+            or_header(query.map(str::to_owned), headers, "highwater-seq")
+        };
+        assert_eq!(ask(Some("1"), &headers).unwrap().as_deref(), Some("1"));
+        headers.insert("highwater-seq", "2".parse().unwrap());
+        assert_eq!(ask(None, &headers).unwrap().as_deref(), Some("2"));
+        assert_eq!(ask(Some("2"), &headers).unwrap().as_deref(), Some("2"));
+        assert!(ask(Some("1"), &headers).unwrap_err().refusal.message.contains("highwater-seq"));
+    }
+}

@@ -1,0 +1,62 @@
+//! Looking at the store for a request, on threads that may wait for a disk.
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use super::answer::Problem;
+use crate::gateway::Gate;
+use crate::log::LogRow;
+use crate::log::rows::RowsError;
+use crate::store::Store;
+use crate::wire::{Code, Refusal};
+
+/// Reads the store.
+///
+/// # Errors
+/// `failed` when storage does.
+pub(super) async fn look<T: Send + 'static>(
+    gate: &Gate,
+    read: impl FnOnce(&Store) -> Result<T, RowsError> + Send + 'static,
+) -> Result<T, Problem> {
+    let store = gate.store.clone();
+    let looked = tokio::task::spawn_blocking(move || read(&store)).await;
+    looked.map_err(|_| Problem::from(Code::Failed))?.map_err(Problem::from)
+}
+
+/// The present log of a name.
+///
+/// # Errors
+/// `unknown_log`, `failed`.
+pub(super) async fn log_named(gate: &Arc<Gate>, name: &str) -> Result<(u64, LogRow), Problem> {
+    let wanted = name.to_owned();
+    let found = look(gate, move |store| {
+        let Some(id) = store.find_log(&wanted)? else { return Ok(None) };
+        Ok(store.log_row(id)?.filter(|row| !row.deleted).map(|row| (id, row)))
+    });
+    found
+        .await?
+        .ok_or_else(|| Refusal::because(Code::UnknownLog, format!("there is no log {name}")).into())
+}
+
+/// The row of a log that was there a moment ago.
+///
+/// # Errors
+/// `unknown_log` once it is deleted, `failed`.
+pub(super) async fn log_again(gate: &Gate, id: u64) -> Result<LogRow, Problem> {
+    let row = look(gate, move |store| store.log_row(id)).await?;
+    row.filter(|row| !row.deleted).ok_or_else(|| Code::UnknownLog.into())
+}
+
+/// A body of JSON, in that form.
+///
+/// # Errors
+/// `bad_request` that says what is wrong.
+pub(super) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let object = bytes.trim_ascii_start().first() == Some(&b'{');
+    if !object {
+        return Err(Problem::bad_request("the body is to be a JSON object"));
+    }
+    serde_json::from_slice(bytes)
+        .map_err(|error| Problem::bad_request(format!("the body: {error}")))
+}

@@ -1,0 +1,354 @@
+//! Appends on their way into the fold: bounded commands, one after another, of one writer.
+//!
+//! A request without a writer of its own gets one for itself, which is retired with the last
+//! command: so such a request is stored at least once by whoever sends it again, while one with
+//! writer and sequence is stored exactly once however often it comes.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::answer::{Problem, refusal_json};
+use crate::auth::Grants;
+use crate::fold::{Command, Reply};
+use crate::gateway::Gate;
+use crate::limit::Limits;
+use crate::log::{Appends, Entry, MAX_IN_FLIGHT, entry_hash};
+use crate::wire::{Answer, Class, Code, Id, Outcome, Record, Refusal, Target};
+
+/// A command is closed when its entries weigh this much, in bytes.
+const COMMAND_BYTES: usize = 1 << 20;
+/// What an entry weighs besides its record and name.
+const ENTRY_BYTES: usize = 128;
+/// How long the fold's reply is waited for.
+const REPLY_TIME: Duration = Duration::from_secs(30);
+
+/// Who appends, and which sequence comes first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Writing {
+    user: String,
+    writer: Id,
+    pub first: u64,
+    oldest: u64,
+    /// Whether the caller named the writer.
+    pub named: bool,
+}
+
+impl Writing {
+    /// A writer for one request.
+    pub(super) fn once(grants: &Grants) -> Self {
+        let writer = Id(rand::random());
+        Self { user: grants.user.clone(), writer, first: 1, oldest: 1, named: false }
+    }
+
+    /// The caller's own writer, from that sequence on.
+    ///
+    /// # Errors
+    /// `bad_request` when the numbers cannot be.
+    pub(super) fn named(
+        grants: &Grants,
+        writer: Id,
+        first: u64,
+        oldest: u64,
+    ) -> Result<Self, Problem> {
+        if writer == Id::NONE {
+            return Err(Problem::bad_request("writer: 128 random bits, not zeros: make one"));
+        }
+        if first == 0 || oldest == 0 || oldest > first {
+            let message = "sequences begin at 1, and oldest is not past seq";
+            return Err(Problem::bad_request(message));
+        }
+        Ok(Self { user: grants.user.clone(), writer, first, oldest, named: true })
+    }
+}
+
+/// One append that is wanted.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub to: Target,
+    pub if_head: Option<u64>,
+    pub record: Record,
+    /// A refusal that was found before the fold.
+    pub verdict: Option<Refusal>,
+}
+
+impl Wanted {
+    /// An append of a record to a log, found wanting or not by the record's own rules.
+    pub(super) fn new(name: &str, record: Record, limits: &Limits) -> Self {
+        let verdict = judge(&record, limits).err();
+        Self { to: Target::Name(name.to_owned()), if_head: None, record, verdict }
+    }
+
+    fn weight(&self) -> usize {
+        let name = match &self.to {
+            Target::Name(name) => name.len(),
+            Target::Log(_) => 0,
+        };
+        ENTRY_BYTES + name + self.record.size()
+    }
+}
+
+/// Checks a record by the rules that hold for every log.
+///
+/// # Errors
+/// `bad_record`, `too_large`.
+pub(super) fn judge(record: &Record, limits: &Limits) -> Result<(), Refusal> {
+    record.check().map_err(|bad| Refusal::because(Code::BadRecord, bad.to_string()))?;
+    let (size, most) = (record.size(), limits.record_bytes as usize);
+    if size > most {
+        let message = format!("a record of {size} bytes; at most {most} are allowed");
+        return Err(Refusal::because(Code::TooLarge, message));
+    }
+    Ok(())
+}
+
+/// Entries of one command, and what they weigh.
+type Load = (Vec<Entry>, usize);
+
+/// Numbers and hashes the appends, and parts them into commands. This is the work of a request
+/// that grows with its bytes; large ones do it on a thread of their own.
+pub(super) fn loads(first: u64, wanted: Vec<Wanted>) -> Vec<Load> {
+    let mut loads: Vec<Load> = Vec::new();
+    for (seq, want) in (first..).zip(wanted) {
+        let weight = want.weight();
+        let entry = entry(seq, want);
+        match loads.last_mut() {
+            Some((entries, carried))
+                if entries.len() < MAX_IN_FLIGHT && *carried + weight <= COMMAND_BYTES =>
+            {
+                entries.push(entry);
+                *carried += weight;
+            }
+            _ => loads.push((vec![entry], weight)),
+        }
+    }
+    loads
+}
+
+fn entry(seq: u64, want: Wanted) -> Entry {
+    let Wanted { to, if_head, record, verdict } = want;
+    let hash = entry_hash(&to, if_head, &record);
+    // What is refused already takes no room in the journal.
+    let (to, record) = match (&verdict, to) {
+        (None, to) => (to, record),
+        (Some(_), Target::Log(log)) => (Target::Log(log), Record::default()),
+        (Some(_), Target::Name(_)) => (Target::Name(String::new()), Record::default()),
+    };
+    Entry { seq, prev: seq - 1, to, if_head, hash, verdict, record }
+}
+
+/// What became of a request's appends.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sent {
+    /// Answers, in order; those after the one that stopped it are missing.
+    pub answers: Vec<Answer>,
+    /// Why no more were asked for.
+    pub stopped: Option<Refusal>,
+    /// The writer's mark.
+    pub mark: u64,
+}
+
+/// Sends the commands, each when the one before is answered.
+pub(super) async fn send(gate: &Gate, writing: &Writing, loads: Vec<Load>) -> Sent {
+    let mut sent = Sent::default();
+    let mut left = loads.len();
+    let mut retired = writing.named;
+    for (entries, weight) in loads {
+        left -= 1;
+        let Writing { user, writer, oldest, .. } = writing.clone();
+        let appends = Appends { user, writer, connection: Id::NONE, oldest, entries };
+        let reply = match gate.hand(Command::Append(appends), weight) {
+            Ok(reply) => reply,
+            Err(refusal) => {
+                sent.stopped = Some(refusal);
+                break;
+            }
+        };
+        if left == 0 && !retired {
+            // Right behind the last command, so that both are in one batch.
+            retire(gate, writing);
+            retired = true;
+        }
+        match tokio::time::timeout(REPLY_TIME, reply).await {
+            Ok(Ok((_, Reply::Answers(answers)))) => {
+                sent.mark = answers.mark;
+                sent.answers.extend(answers.answers);
+            }
+            Ok(Ok((_, Reply::Refused(refusal)))) => sent.stopped = Some(refusal),
+            _ => sent.stopped = Some(unknown(writing.named)),
+        }
+        if sent.stopped.is_some() || sent.ends(writing.named) {
+            break;
+        }
+    }
+    if !retired && !sent.answers.is_empty() {
+        retire(gate, writing);
+    }
+    sent
+}
+
+/// A writer of one request sends no more; whether that is noted is nobody's concern here.
+fn retire(gate: &Gate, writing: &Writing) {
+    let (user, writer) = (writing.user.clone(), writing.writer);
+    let _ = gate.inbox.submit(Command::Retire { user, writer }, 0, None);
+}
+
+fn unknown(named: bool) -> Refusal {
+    if named {
+        return Code::Unknown.into();
+    }
+    let message = "nobody can say yet whether it was stored; sent again, it may be stored twice: \
+                   name a writer and a sequence to have it stored once";
+    Refusal::because(Code::Unknown, message)
+}
+
+impl Sent {
+    /// Whether what follows is not to be tried: after a refusal that spent nothing all that
+    /// follows is refused too, and one without a writer of its own gets all or the first part.
+    fn ends(&self, named: bool) -> bool {
+        let refused = self.answers.iter().filter_map(|answer| refusal(&answer.outcome));
+        refused.into_iter().any(|refusal| !named || refusal.code.class() == Class::Transient)
+    }
+
+    /// The first thing that was refused.
+    pub(super) fn refused(&self) -> Option<&Refusal> {
+        let first = self.answers.iter().find_map(|answer| refusal(&answer.outcome));
+        first.or(self.stopped.as_ref())
+    }
+
+    /// How many were stored.
+    pub(super) fn stored(&self) -> usize {
+        self.answers.iter().filter(|answer| refusal(&answer.outcome).is_none()).count()
+    }
+}
+
+const fn refusal(outcome: &Outcome) -> Option<&Refusal> {
+    match outcome {
+        Outcome::Stored { .. } => None,
+        Outcome::Refused(refusal) => Some(refusal),
+    }
+}
+
+/// An answer as JSON: sequence, then offset and place, or the refusal.
+pub(super) fn answer_json(answer: &Answer) -> Value {
+    match &answer.outcome {
+        Outcome::Stored { log, offset, place, .. } => {
+            json!({ "seq": answer.seq, "log": log, "offset": offset, "place": place })
+        }
+        Outcome::Refused(refusal) => {
+            let mut shown = refusal_json(refusal);
+            shown["seq"] = answer.seq.into();
+            shown
+        }
+    }
+}
+
+/// Asks the fold for something else than appends, and waits a bounded time.
+///
+/// # Errors
+/// The fold's refusal, or the node's.
+pub(super) async fn ask(gate: &Gate, command: Command, weight: usize) -> Result<Reply, Problem> {
+    let reply = gate.hand(command, weight)?;
+    match tokio::time::timeout(REPLY_TIME, reply).await {
+        Ok(Ok((_, Reply::Refused(refusal)))) => Err(refusal.into()),
+        Ok(Ok((_, reply))) => Ok(reply),
+        _ => {
+            let message = "nobody can say yet whether it was done: look before asking again";
+            Err(Refusal::because(Code::Unknown, message).into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Level, Payload, Place};
+
+    fn record(bytes: usize) -> Record {
+        Record { payload: Some(Payload::text("x".repeat(bytes))), ..Record::default() }
+    }
+
+    fn wanted(bytes: usize) -> Wanted {
+        Wanted::new("a", record(bytes), &Limits::DEFAULT)
+    }
+
+    #[test]
+    fn sequences_follow_each_other_over_commands() {
+        let loads = loads(7, vec![wanted(1); 2 * MAX_IN_FLIGHT + 1]);
+        let sizes: Vec<_> = loads.iter().map(|(entries, _)| entries.len()).collect();
+        assert_eq!(sizes, [MAX_IN_FLIGHT, MAX_IN_FLIGHT, 1]);
+        let entries: Vec<_> = loads.into_iter().flat_map(|(entries, _)| entries).collect();
+        for (entry, seq) in entries.iter().zip(7..) {
+            assert_eq!((entry.seq, entry.prev), (seq, seq - 1));
+        }
+    }
+
+    #[test]
+    fn commands_are_bounded_in_bytes() {
+        let loads = loads(1, vec![wanted(400_000); 5]);
+        let sizes: Vec<_> = loads.iter().map(|(entries, _)| entries.len()).collect();
+        assert_eq!(sizes, [2, 2, 1]);
+        assert!(loads.iter().all(|(_, weight)| *weight <= COMMAND_BYTES));
+    }
+
+    #[test]
+    fn a_verdict_takes_no_room_and_keeps_the_hash_of_what_was_asked() {
+        let large = wanted(Limits::DEFAULT.record_bytes as usize + 1);
+        let hash = entry_hash(&large.to, None, &large.record);
+        let entry = entry(1, large);
+        assert_eq!(entry.verdict.as_ref().map(|verdict| verdict.code), Some(Code::TooLarge));
+        assert_eq!((entry.hash, entry.record), (hash, Record::default()));
+        let empty = Wanted::new("a", Record::default(), &Limits::DEFAULT);
+        assert_eq!(empty.verdict.map(|verdict| verdict.code), Some(Code::BadRecord));
+    }
+
+    fn sent(codes: &[Option<Code>]) -> Sent {
+        let outcome = |code: &Option<Code>| match code {
+            Some(code) => Outcome::Refused((*code).into()),
+            None => Outcome::Stored {
+                log: 1,
+                offset: 2,
+                place: Place { batch: 3, index: 4 },
+                level: Level::Synced,
+            },
+        };
+        let answers = (1..).zip(codes);
+        let answers = answers.map(|(seq, code)| Answer { seq, outcome: outcome(code) }).collect();
+        Sent { answers, stopped: None, mark: 0 }
+    }
+
+    #[test]
+    fn a_request_goes_on_after_a_refusal_only_where_it_spent_its_sequence() {
+        assert!(!sent(&[None, None]).ends(false));
+        assert!(sent(&[None, Some(Code::Conflict)]).ends(false));
+        assert!(!sent(&[None, Some(Code::Conflict)]).ends(true));
+        assert!(sent(&[Some(Code::SequenceGap)]).ends(true));
+    }
+
+    #[test]
+    fn the_first_refusal_and_the_number_stored_are_told() {
+        let sent = sent(&[None, Some(Code::Epoch), None, Some(Code::LogFull)]);
+        assert_eq!(sent.refused().map(|refusal| refusal.code), Some(Code::Epoch));
+        assert_eq!(sent.stored(), 2);
+        let shown: Vec<_> = sent.answers.iter().map(answer_json).collect();
+        assert_eq!(shown[0], json!({"seq": 1, "log": 1, "offset": 2, "place": "3.4"}));
+        assert_eq!((&shown[1]["seq"], &shown[1]["code"]), (&json!(2), &json!("epoch")));
+    }
+
+    #[test]
+    fn a_writer_is_checked() {
+        let grants = crate::auth::Grants {
+            user: "ana".to_owned(),
+            expires_ms: 0,
+            issued_ms: None,
+            token_id: String::new(),
+            grants: vec![],
+        };
+        let id = Id([1; 16]);
+        assert!(Writing::named(&grants, id, 5, 3).unwrap().named);
+        for (writer, first, oldest) in [(Id::NONE, 1, 1), (id, 0, 0), (id, 1, 0), (id, 1, 2)] {
+            assert!(Writing::named(&grants, writer, first, oldest).is_err());
+        }
+        assert_ne!(Writing::once(&grants), Writing::once(&grants));
+    }
+}

@@ -1,0 +1,245 @@
+//! `/v1/snapshots/{name}`: the folded state of a log, and putting one where clients make them.
+//!
+//! Under rule `latest` a snapshot is the newest record of each key, as JSON lines; under `client`
+//! it is the bytes that a client put. Both stream; memory is a page or a part.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::IntoResponse;
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, stream};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::answer::{Answer, Problem, json_answer};
+use super::caller::{Caller, LogName};
+use super::guard::Slot;
+use super::line::{self, Form};
+use super::query::{self, Asked};
+use super::{logs, reading, sending};
+use crate::auth::Can;
+use crate::fold::Command;
+use crate::gateway::Gate;
+use crate::log::{LogRow, Part, SnapshotAt};
+use crate::wire::{Code, Id, Refusal, SnapshotRule};
+
+/// Bytes of rows that are looked at for one page.
+const PAGE_BYTES: usize = 128 << 10;
+/// Time for the next piece of a snapshot to arrive.
+const PIECE_TIME: Duration = Duration::from_secs(30);
+
+const OFFSET: HeaderName = HeaderName::from_static("highwater-offset");
+const VERSION: HeaderName = HeaderName::from_static("highwater-version");
+
+/// `GET /v1/snapshots/{name}`: read records from `Highwater-Offset` on to follow it.
+pub(super) async fn get(
+    State(gate): State<Arc<Gate>>,
+    LogName(name): LogName,
+    caller: Caller,
+    Extension(slot): Extension<Arc<Slot>>,
+) -> Answer {
+    caller.must(Can::Read, &name)?;
+    let (log, row) = reading::log_named(&gate, &name).await?;
+    let headers = logs::stand(log, &row);
+    let reading = Reading { gate, caller, log, _slot: slot };
+    match row.rule {
+        SnapshotRule::Latest => reading.latest(headers, row.head).await,
+        SnapshotRule::Client => match row.snapshots.last() {
+            Some(snapshot) => reading.client(headers, snapshot.clone()).await,
+            None => {
+                let message = format!("no client has put a snapshot of {name} yet");
+                Err(Refusal::because(Code::NotFound, message).into())
+            }
+        },
+        SnapshotRule::None => {
+            let message = format!("no rule makes snapshots of {name}: read its records");
+            Err(Refusal::because(Code::NotFound, message).into())
+        }
+    }
+}
+
+/// A snapshot on its way out.
+struct Reading {
+    gate: Arc<Gate>,
+    caller: Caller,
+    log: u64,
+    /// Counts as a request under way until the last page is sent.
+    _slot: Arc<Slot>,
+}
+
+fn broken(problem: Problem) -> io::Error {
+    io::Error::other(problem.refusal)
+}
+
+impl Reading {
+    /// The newest record of each key below `below`. A key that is overwritten meanwhile is left
+    /// out: its record stands at `below` or past it, where the reader goes on.
+    async fn latest(self, mut headers: HeaderMap, below: u64) -> Answer {
+        headers.insert(OFFSET, below.into());
+        let form = HeaderValue::from_static(Form::Json.content_type());
+        headers.insert(header::CONTENT_TYPE, form);
+        // Before the first page, a key to go on after, or the end.
+        let begin = Some(None::<Vec<u8>>);
+        let pages = stream::try_unfold((begin, self), move |(after, reading)| async move {
+            let Some(after) = after else { return Ok::<_, io::Error>(None) };
+            reading.caller.recheck(&reading.gate).map_err(broken)?;
+            let log = reading.log;
+            let read = reading::look(&reading.gate, move |store| {
+                let page = store.latest_page(log, after.as_deref(), below, PAGE_BYTES)?;
+                let mut lines = Vec::new();
+                for (offset, stored) in &page.entries {
+                    line::push(Form::Json, *offset, stored, &mut lines);
+                }
+                Ok((Bytes::from(lines), page.next))
+            });
+            let (lines, next) = read.await.map_err(broken)?;
+            let next = next.map(Some);
+            Ok(Some((lines, (next, reading))))
+        });
+        Ok((StatusCode::OK, headers, Body::from_stream(pages)).into_response())
+    }
+
+    /// The bytes that a client put.
+    async fn client(self, mut headers: HeaderMap, snapshot: SnapshotAt) -> Answer {
+        let SnapshotAt { offset, upload, parts, bytes, version } = snapshot;
+        headers.insert(OFFSET, offset.into());
+        headers.insert(VERSION, version.into());
+        headers.insert(header::CONTENT_LENGTH, bytes.into());
+        let form = HeaderValue::from_static("application/octet-stream");
+        headers.insert(header::CONTENT_TYPE, form);
+        let pages = stream::try_unfold((0, self), move |(part, reading)| async move {
+            if part == parts {
+                return Ok::<_, io::Error>(None);
+            }
+            reading.caller.recheck(&reading.gate).map_err(broken)?;
+            let log = reading.log;
+            let read =
+                reading::look(&reading.gate, move |store| store.snapshot_part(log, upload, part));
+            // Two newer ones took its place meanwhile: the answer breaks off.
+            let gone = || io::Error::other("the snapshot is no longer kept");
+            let data = read.await.map_err(broken)?.ok_or_else(gone)?;
+            Ok(Some((data, (part + 1, reading))))
+        });
+        Ok((StatusCode::OK, headers, Body::from_stream(pages)).into_response())
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PutQuery {
+    offset: String,
+    version: Option<String>,
+}
+
+/// `PUT /v1/snapshots/{name}?offset=&version=`.
+pub(super) async fn put(
+    State(gate): State<Arc<Gate>>,
+    LogName(name): LogName,
+    caller: Caller,
+    Asked(asked): Asked<PutQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    caller.must(Can::Snapshot, &name)?;
+    let offset = query::offset("offset", &asked.offset)?;
+    let version = match &asked.version {
+        Some(version) => query::number("version", version, 0, u64::from(u32::MAX))?,
+        None => 0,
+    };
+    let version = u32::try_from(version).unwrap_or(u32::MAX);
+    let (log, row) = reading::log_named(&gate, &name).await?;
+    foresee(&gate, &row, offset, &headers)?;
+    let connection = place_of(&caller.0.user);
+    let part = Part { connection, log, offset, version, part: 0, last: false, data: Bytes::new() };
+    let bytes = upload(&gate, &caller, part, body).await?;
+    let body = json!({ "log": log, "offset": offset, "version": version, "bytes": bytes });
+    Ok(json_answer(StatusCode::CREATED, body))
+}
+
+/// What the fold would refuse at the first part is refused before anything is read.
+fn foresee(gate: &Gate, row: &LogRow, offset: u64, headers: &HeaderMap) -> Result<(), Problem> {
+    gate.shed.check()?;
+    if row.rule != SnapshotRule::Client {
+        return Err(Code::SnapshotRule.into());
+    }
+    if offset > row.head {
+        return Err(Problem::from(Code::SnapshotBeyond).with("head", row.head));
+    }
+    if let Some(newest) = row.newest_snapshot().filter(|newest| offset <= *newest) {
+        return Err(Problem::from(Code::SnapshotBehind).with("newest", newest));
+    }
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|text| text.to_str().ok());
+    let length = length.and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
+    if length > gate.limits.snapshot_bytes {
+        let message = format!("a snapshot has at most {} bytes", gate.limits.snapshot_bytes);
+        return Err(Refusal::because(Code::TooLarge, message).into());
+    }
+    Ok(())
+}
+
+/// Where a user's upload over HTTP is kept: one at a time per log, as for a connection.
+fn place_of(user: &str) -> Id {
+    let hash = blake3::derive_key("highwater 2026 uploads over http", user.as_bytes());
+    let mut id = Id::NONE;
+    id.0.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+    id
+}
+
+/// Sends the body part by part, each when the one before is taken; the size of it all.
+async fn upload(gate: &Gate, caller: &Caller, mut part: Part, body: Body) -> Result<u64, Problem> {
+    let size = gate.limits.snapshot_part_bytes as usize;
+    let mut body = body.into_data_stream();
+    let mut waiting = BytesMut::new();
+    let mut sent = 0;
+    loop {
+        let late = || {
+            let message = format!("nothing came for {} seconds", PIECE_TIME.as_secs());
+            Refusal::because(Code::Silent, message)
+        };
+        let piece = tokio::time::timeout(PIECE_TIME, body.next()).await.map_err(|_| late())?;
+        let ended = piece.is_none();
+        if let Some(piece) = piece {
+            let piece = piece.map_err(|_| Problem::bad_request("the body broke off"))?;
+            waiting.extend_from_slice(&piece);
+        }
+        // The last part is marked, so the rest is kept until it is known whether more comes.
+        while waiting.len() > size || ended {
+            part.data = waiting.split_to(waiting.len().min(size)).freeze();
+            part.last = ended && waiting.is_empty();
+            sent += part.data.len() as u64;
+            put_part(gate, caller, part.clone()).await?;
+            if part.last {
+                return Ok(sent);
+            }
+            part.part += 1;
+        }
+    }
+}
+
+async fn put_part(gate: &Gate, caller: &Caller, part: Part) -> Result<(), Problem> {
+    let weight = part.data.len();
+    caller.recheck(gate)?;
+    // The body waits in the kernel meanwhile: whoever sends too fast is slowed down.
+    while let Err(refusal) = gate.rates.check(&caller.0.user, 1, weight as u64) {
+        tokio::time::sleep(Duration::from_millis(u64::from(refusal.retry_after.max(1)))).await;
+        caller.recheck(gate)?;
+    }
+    sending::ask(gate, Command::PutSnapshot(part), weight).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_do_not_share_a_place() {
+        assert_eq!(place_of("ana"), place_of("ana"));
+        assert_ne!(place_of("ana"), place_of("ben"));
+        assert_ne!(place_of(""), Id::NONE);
+    }
+}

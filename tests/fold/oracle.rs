@@ -1,0 +1,526 @@
+//! A small model of the fold, for random runs: per log a list of records, per writer its outcomes,
+//! per connection its state as a client would know it. It decides appends by itself; of slots and
+//! openings it is told, and demands that what is told is lawful and that nothing else has changed.
+
+use std::collections::BTreeMap;
+
+use highwater::connection::{Budgets, Event, Opened, Subscribe};
+use highwater::fold::{Command, Effect, Reply};
+use highwater::log::rows::{MemoryRows, Table, read_row};
+use highwater::log::{Appends, Entry, LogRow, Part};
+use highwater::wire::{
+    Answers, Code, Cursor, Id, Outcome, Pattern, Reason, SnapshotRule, Target, name,
+};
+
+mod meet;
+
+use crate::world::{keeps_promise_8, rule_of};
+
+#[derive(Debug)]
+struct Log {
+    name: String,
+    rule: SnapshotRule,
+    alive: bool,
+    start: u64,
+    records: Vec<(Id, u64, String)>,
+    newest: u64,
+}
+
+impl Log {
+    fn head(&self) -> u64 {
+        self.records.len() as u64
+    }
+}
+
+#[derive(Debug, Default)]
+struct Writer {
+    user: String,
+    mark: u64,
+    oldest: u64,
+    kept: BTreeMap<u64, (String, Outcome)>,
+}
+
+#[derive(Clone, Debug)]
+struct Connection {
+    user: String,
+    device: Option<Id>,
+    active: bool,
+    generation: u64,
+    joined: u64,
+    visible: bool,
+    since: u64,
+    node: Option<(Id, u64)>,
+    subs: BTreeMap<u64, u64>,
+}
+
+/// The model. Log ids are indexes into `logs`, from 1.
+#[derive(Debug)]
+pub struct Oracle {
+    logs: Vec<Log>,
+    writers: BTreeMap<Id, Writer>,
+    connections: BTreeMap<Id, Connection>,
+    /// Run of each node, and whether it is up.
+    pub nodes: BTreeMap<Id, (u64, bool)>,
+    budgets: Budgets,
+    pub time: u64,
+}
+
+type Said = Result<(), Code>;
+
+impl Oracle {
+    pub fn new(budgets: Budgets) -> Self {
+        let (logs, nodes) = (Vec::new(), BTreeMap::new());
+        let (writers, connections) = (BTreeMap::new(), BTreeMap::new());
+        Self { logs, writers, connections, nodes, budgets, time: 0 }
+    }
+
+    /// Where a log's head is, for commands that mean something.
+    pub fn head(&self, log: u64) -> u64 {
+        self.log(log).map_or(0, Log::head)
+    }
+
+    pub fn logs(&self) -> u64 {
+        self.logs.len() as u64
+    }
+
+    /// Present generation of a connection.
+    pub fn generation(&self, id: Id) -> u64 {
+        self.connections.get(&id).map_or(1, |one| one.generation)
+    }
+
+    pub fn mark(&self, writer: Id) -> u64 {
+        self.writers.get(&writer).map_or(0, |writer| writer.mark)
+    }
+
+    fn log(&self, log: u64) -> Option<&Log> {
+        self.logs.get(usize::try_from(log).ok()?.checked_sub(1)?)
+    }
+
+    fn log_mut(&mut self, log: u64) -> &mut Log {
+        &mut self.logs[log as usize - 1]
+    }
+
+    fn alive(&self, log: u64) -> bool {
+        self.log(log).is_some_and(|log| log.alive)
+    }
+
+    fn named(&self, name: &str) -> Option<u64> {
+        let at = self.logs.iter().position(|log| log.alive && log.name == name)?;
+        Some(at as u64 + 1)
+    }
+
+    fn make(&mut self, name: &str) -> u64 {
+        if let Some(log) = self.named(name) {
+            return log;
+        }
+        let (name, rule) = (name.to_owned(), rule_of(name));
+        self.logs.push(Log { name, rule, alive: true, start: 0, records: Vec::new(), newest: 0 });
+        self.logs()
+    }
+
+    fn runs(&self, node: (Id, u64)) -> bool {
+        self.nodes.get(&node.0) == Some(&(node.1, true))
+    }
+
+    fn attached(&self, one: &Connection) -> bool {
+        one.node.is_some_and(|node| self.runs(node))
+    }
+
+    fn exact(&self, id: Id, generation: Option<u64>) -> Said {
+        let one = self.connections.get(&id).ok_or(Code::UnknownConnection)?;
+        let fits = generation.is_none_or(|generation| generation == one.generation);
+        if fits { Ok(()) } else { Err(Code::Stale) }
+    }
+
+    fn socket(&self, id: Id, generation: u64) -> Said {
+        let one = self.connections.get(&id).ok_or(Code::UnknownConnection)?;
+        let fits = (one.joined..=one.generation).contains(&generation);
+        if fits { Ok(()) } else { Err(Code::Stale) }
+    }
+
+    fn if_active(&self, id: Id) -> Said {
+        if self.connections[&id].active { Ok(()) } else { Err(Code::Inactive) }
+    }
+
+    /// Takes a batch's effects, in order; `node` and its run proposed it.
+    pub fn batch(&mut self, node: (Id, u64), commands: &[Command], effects: &[Effect]) {
+        let mut effects = effects.iter();
+        for (at, command) in commands.iter().enumerate() {
+            let mut events = Vec::new();
+            let reply = loop {
+                match effects.next() {
+                    Some(Effect::Event(event)) => events.push(event.clone()),
+                    Some(Effect::Reply(index, reply)) => {
+                        assert_eq!(*index, at);
+                        break reply;
+                    }
+                    Some(Effect::Appended(_)) => {}
+                    None => panic!("no reply to {command:?}"),
+                }
+            };
+            self.command(node, command, reply, &events);
+        }
+    }
+
+    fn command(&mut self, node: (Id, u64), command: &Command, reply: &Reply, events: &[Event]) {
+        let before = self.connections.clone();
+        self.tell(events);
+        match (command, reply) {
+            (Command::Append(appends), reply) => self.append(appends, reply),
+            (Command::CreateLog { name }, Reply::Created(id, new)) => {
+                assert_eq!((self.named(name).is_none(), self.make(name)), (*new, *id));
+            }
+            (Command::Attach(ask), reply) => self.attach(node, ask, reply, events, &before),
+            (Command::Activate { ask, cloning }, Reply::Attached(told)) => {
+                let one = &before[&ask.connection];
+                assert!(!one.active && one.generation + 1 == told.generation);
+                assert_eq!((Some(one.generation), one.node), (ask.generation, Some(node)));
+                assert!(self.time >= one.since + u64::from(self.budgets.activate_after_ms));
+                self.filled(told, *cloning, &ask.read, &ask.open, &before);
+                self.gave(told, events, &before);
+            }
+            (Command::Activate { .. }, Reply::Refused(why)) => {
+                let lawful = [Code::Slots, Code::Stale, Code::UnknownConnection, Code::BadRequest];
+                assert!(lawful.contains(&why.code) && events.is_empty());
+            }
+            (Command::Subscribe(ask), Reply::Subscribed(_, opened, refused)) => {
+                assert_eq!(opened.len() + refused.len(), ask.open.len());
+                self.opened(ask.connection, opened);
+            }
+            (Command::SubscribeUser { user, .. }, Reply::Reached(reached)) => {
+                let active = before.iter().filter(|(_, one)| one.user == *user && one.active);
+                assert!(active.map(|(id, _)| id).eq(reached));
+            }
+            (Command::UnsubscribeUser { .. }, Reply::Reached(reached)) => {
+                assert_eq!(reached.len(), events.len());
+            }
+            (Command::Seek { connection, .. }, Reply::Moved(_, opened)) => {
+                self.opened(*connection, std::slice::from_ref(opened));
+            }
+            (Command::Unsubscribe { connection, logs, .. }, Reply::Unsubscribed(ended)) => {
+                for log in logs {
+                    // One to a deleted log may have made room for others, untold.
+                    let lawful = ended.contains(log) || !self.alive(*log);
+                    let one = self.connections.get_mut(connection).unwrap();
+                    assert!(one.subs.remove(log).is_none() || lawful);
+                }
+            }
+            (Command::PutSnapshot(part), reply) => self.part(part, reply, events),
+            (Command::Trim { log, to }, reply) => self.trim(*log, *to, reply, events, &before),
+            (command, reply) => {
+                let said = match reply {
+                    Reply::Done => Ok(()),
+                    Reply::Refused(why) => Err(why.code),
+                    other => panic!("{command:?} gave {other:?}"),
+                };
+                assert_eq!(said, self.simple(command, events, &before), "{command:?}");
+            }
+        }
+    }
+
+    /// Events, as a node would take them.
+    fn tell(&mut self, events: &[Event]) {
+        for event in events {
+            match event {
+                Event::Downgraded { connection, user, generation, .. } => {
+                    let time = self.time;
+                    let one = self.connections.get_mut(connection).unwrap();
+                    assert!(one.active && one.user == *user && one.generation + 1 == *generation);
+                    (one.active, one.generation, one.since) = (false, *generation, time);
+                }
+                Event::Forgotten { connection } => {
+                    self.connections.remove(connection).unwrap();
+                }
+                Event::Opened { connection, opened, .. } => self.opened(*connection, opened),
+                Event::Closed { connection, logs } => {
+                    let one = self.connections.get_mut(connection).unwrap();
+                    logs.iter().for_each(|log| assert!(one.subs.remove(log).is_some()));
+                }
+                Event::Fenced { .. } | Event::Trimmed(_) => {}
+                Event::Deleted { .. } | Event::Snapshot { .. } => {}
+            }
+        }
+    }
+
+    fn opened(&mut self, id: Id, opened: &[Opened]) {
+        keeps_promise_8(opened);
+        for one in opened {
+            let log = self.make(&one.name);
+            assert_eq!((log, self.head(log)), (one.log, one.head), "{one:?}");
+            assert_eq!(self.log_mut(log).start, one.start);
+            self.connections.get_mut(&id).unwrap().subs.insert(log, one.cursor);
+        }
+    }
+
+    /// Commands that are done or refused, and what they mean.
+    fn simple(&mut self, command: &Command, events: &[Event], before: &Before) -> Said {
+        match command {
+            Command::NodeUp | Command::Configure(_) => {}
+            Command::NodeDown { node, incarnation } => {
+                let up = self.nodes.get(node) == Some(&(*incarnation, true));
+                if !up {
+                    return Err(Code::Stale);
+                }
+                self.nodes.insert(*node, (*incarnation, false));
+            }
+            Command::CreateLog { name } => {
+                return name::check(name).map(|_| ()).or(Err(Code::BadName));
+            }
+            Command::DeleteLog { log } => {
+                if !self.alive(*log) {
+                    return Err(Code::UnknownLog);
+                }
+                let log = self.log_mut(*log);
+                (log.alive, log.start) = (false, log.head());
+            }
+            Command::Commit { connection, generation, cursors } => {
+                self.exact(*connection, Some(*generation))?;
+                self.if_active(*connection)?;
+                self.commit(*connection, cursors);
+            }
+            Command::Detach { connection, generation, cursors } => {
+                if self.exact(*connection, Some(*generation)).is_ok()
+                    && self.connections[connection].active
+                {
+                    self.commit(*connection, cursors);
+                }
+                self.socket(*connection, *generation)?;
+                self.connections.get_mut(connection).unwrap().node = None;
+            }
+            Command::Visible { connection, generation, visible } => {
+                self.socket(*connection, *generation)?;
+                self.connections.get_mut(connection).unwrap().visible = *visible;
+            }
+            Command::Subscribe(ask) => {
+                self.exact(ask.connection, ask.generation)?;
+                self.if_active(ask.connection)?;
+                panic!("a subscription was refused: {ask:?}");
+            }
+            Command::Unsubscribe { connection, generation, .. } => {
+                self.exact(*connection, *generation)?
+            }
+            Command::Seek { connection, generation, log, .. } => {
+                self.exact(*connection, *generation)?;
+                if generation.is_some() {
+                    self.if_active(*connection)?;
+                }
+                let known = self.connections[connection].subs.contains_key(log);
+                return Err(if known && self.alive(*log) {
+                    Code::BadOffset
+                } else {
+                    Code::UnknownLog
+                });
+            }
+            Command::Downgrade { connection, generation, reason } => {
+                let one = before.get(connection).ok_or(Code::UnknownConnection)?;
+                if generation.is_some_and(|generation| generation != one.generation) {
+                    return Err(Code::Stale);
+                }
+                return lost(events, connection, *reason).then_some(()).ok_or(Code::Inactive);
+            }
+            Command::Leave { connection, generation, forget } => {
+                let one = before.get(connection).ok_or(Code::UnknownConnection)?;
+                if !(one.joined..=one.generation).contains(generation) {
+                    return Err(Code::Stale);
+                }
+                assert_eq!(one.active, lost(events, connection, Reason::Left));
+                assert_ne!(*forget, self.connections.contains_key(connection));
+                if let Some(one) = self.connections.get_mut(connection) {
+                    (one.node, one.since) = (None, self.time);
+                }
+            }
+            Command::Forget { connection, generation } => {
+                let one = before.get(connection).ok_or(Code::UnknownConnection)?;
+                let stale = generation.is_some_and(|generation| generation != one.generation);
+                if stale || self.attached(one) {
+                    return Err(Code::Stale);
+                }
+                assert!(!self.connections.contains_key(connection));
+            }
+            Command::Retire { user, writer } => {
+                let known = self.writers.get_mut(writer).filter(|known| known.user == *user);
+                let known = known.ok_or(Code::UnknownWriter)?;
+                known.oldest = known.mark + 1;
+                known.kept.clear();
+            }
+            other => panic!("not simple: {other:?}"),
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, id: Id, cursors: &[Cursor]) {
+        for cursor in cursors {
+            let head = self.head(cursor.log);
+            if let Some(stands) = self.connections.get_mut(&id).unwrap().subs.get_mut(&cursor.log)
+                && cursor.next <= head
+            {
+                *stands = (*stands).max(cursor.next);
+            }
+        }
+    }
+
+    fn append(&mut self, appends: &Appends, reply: &Reply) {
+        let Appends { user, writer: id, oldest, entries, .. } = appends;
+        let mut writer = self.writers.remove(id).unwrap_or_else(|| Writer {
+            user: user.clone(),
+            oldest: 1,
+            ..Writer::default()
+        });
+        if writer.user != *user {
+            assert!(matches!(reply, Reply::Refused(why) if why.code == Code::UnknownWriter));
+            self.writers.insert(*id, writer);
+            return;
+        }
+        writer.oldest = writer.oldest.max((*oldest).min(writer.mark + 1));
+        let oldest = writer.oldest;
+        writer.kept.retain(|seq, _| *seq >= oldest);
+        let Reply::Answers(Answers { answers, mark, .. }) = reply else { panic!("{reply:?}") };
+        assert_eq!(answers.len(), entries.len());
+        for (entry, answer) in entries.iter().zip(answers) {
+            assert_eq!(entry.seq, answer.seq);
+            let content = format!("{:?} {:?} {:?}", entry.to, entry.if_head, entry.record);
+            if entry.seq > writer.mark && entry.prev == writer.mark {
+                self.stored(*id, entry, &answer.outcome);
+                writer.mark = entry.seq;
+                writer.kept.insert(entry.seq, (content, answer.outcome.clone()));
+                continue;
+            }
+            let expect = match writer.kept.get(&entry.seq) {
+                _ if entry.seq > writer.mark => Code::SequenceGap,
+                None => Code::SequenceOld,
+                Some((known, outcome)) if *known == content => {
+                    assert_eq!(*outcome, answer.outcome, "a repeat was answered otherwise");
+                    continue;
+                }
+                Some(_) => Code::SequenceReused,
+            };
+            assert!(matches!(&answer.outcome, Outcome::Refused(why) if why.code == expect));
+        }
+        assert_eq!(*mark, writer.mark);
+        self.writers.insert(*id, writer);
+    }
+
+    fn stored(&mut self, writer: Id, entry: &Entry, outcome: &Outcome) {
+        let expect = self.expect(entry);
+        match (outcome, expect) {
+            (Outcome::Stored { log, offset, .. }, Ok(expected)) => {
+                assert_eq!((*log, *offset), expected);
+                let payload = format!("{:?}", entry.record);
+                self.log_mut(*log).records.push((writer, entry.seq, payload));
+            }
+            (Outcome::Refused(why), Err(code)) => assert_eq!(why.code, code),
+            (told, expect) => panic!("{told:?} instead of {expect:?}"),
+        }
+    }
+
+    fn expect(&mut self, entry: &Entry) -> Result<(u64, u64), Code> {
+        let log = match &entry.to {
+            Target::Log(log) if self.alive(*log) => *log,
+            Target::Log(_) => return Err(Code::Epoch),
+            Target::Name(name) if name::check(name).is_err() => return Err(Code::BadName),
+            Target::Name(name) => self.make(name),
+        };
+        let head = self.head(log);
+        if entry.if_head.is_some_and(|at| at != head) {
+            return Err(Code::Conflict);
+        }
+        Ok((log, head))
+    }
+
+    fn part(&mut self, part: &Part, reply: &Reply, events: &[Event]) {
+        let Some(Event::Snapshot { log, offset }) = events.first() else { return };
+        assert!(part.last && *reply == Reply::Done && (*log, *offset) == (part.log, part.offset));
+        let log = self.log_mut(*log);
+        assert!(log.alive && log.rule == SnapshotRule::Client);
+        assert!(log.newest < *offset || log.newest == 0);
+        assert!(*offset <= log.head());
+        log.newest = *offset;
+    }
+
+    fn trim(&mut self, log: u64, to: u64, reply: &Reply, events: &[Event], before: &Before) {
+        if !self.alive(log) {
+            assert!(matches!(reply, Reply::Refused(why) if why.code == Code::UnknownLog));
+            return;
+        }
+        let known = self.log_mut(log);
+        let most = if known.rule == SnapshotRule::Client { known.newest } else { known.head() };
+        match reply {
+            Reply::Refused(why) => {
+                let code = if to > known.head() { Code::BadOffset } else { Code::TrimRule };
+                assert_eq!(why.code, code);
+                assert!(to > most || (to == 0 && known.rule == SnapshotRule::Client));
+            }
+            Reply::Trimmed(None) => assert!(to <= known.start),
+            Reply::Trimmed(Some(told)) => {
+                assert!(to <= most && (told.from, told.to) == (known.start, to) && to > told.from);
+                known.start = to;
+            }
+            other => panic!("{other:?}"),
+        }
+        let below = before
+            .iter()
+            .filter(|(_, one)| one.active && one.subs.get(&log).is_some_and(|cursor| *cursor < to));
+        if matches!(reply, Reply::Trimmed(Some(_))) {
+            let lost: Vec<_> = below.map(|(id, _)| *id).collect();
+            assert_eq!(events.len(), lost.len() + 1);
+            assert!(lost.iter().all(|id| crate::oracle::lost(events, id, Reason::Retention)));
+        } else {
+            assert!(events.is_empty());
+        }
+    }
+
+    /// Asserts that the rows say what the model says.
+    pub fn check(&self, rows: &MemoryRows) {
+        let of = |table| rows.iter().filter(move |((of, _), _)| *of == table);
+        assert_eq!(of(Table::Connections).count(), self.connections.len());
+        for ((_, key), value) in of(Table::Connections) {
+            let id = Id(key.as_slice().try_into().unwrap());
+            let row: highwater::connection::ConnectionRow =
+                read_row(Table::Connections, value).unwrap();
+            let one = &self.connections[&id];
+            let seen = (one.active, one.generation, one.joined, one.visible, one.device);
+            let is = (row.active(), row.generation, row.joined, row.visible, row.device);
+            assert_eq!(seen, is, "{id}");
+            let seen = one.subs.iter().filter(|(log, _)| self.alive(**log));
+            let is = row.subs.iter().filter(|sub| self.alive(sub.log));
+            assert!(
+                seen.map(|(log, at)| (*log, *at)).eq(is.map(|sub| (sub.log, sub.cursor))),
+                "{id}"
+            );
+        }
+        for ((_, key), value) in of(Table::Logs) {
+            let id = u64::from_be_bytes(key.as_slice().try_into().unwrap());
+            let row: LogRow = read_row(Table::Logs, value).unwrap();
+            let log = self.log(id).unwrap();
+            let seen = (&log.name, log.alive, log.start, log.head());
+            assert_eq!(seen, (&row.name, !row.deleted, row.start, row.head));
+        }
+        let mut records = BTreeMap::new();
+        for ((_, key), value) in of(Table::Records) {
+            let log = u64::from_be_bytes(key[..8].try_into().unwrap());
+            let row: highwater::log::Stored = read_row(Table::Records, value).unwrap();
+            let all: &mut Vec<_> = records.entry(log).or_default();
+            all.push((row.origin.writer, row.seq, format!("{:?}", row.record)));
+        }
+        for (at, log) in self.logs.iter().enumerate() {
+            let none = Vec::new();
+            assert_eq!(records.get(&(at as u64 + 1)).unwrap_or(&none), &log.records);
+        }
+        assert_eq!(of(Table::Writers).count(), self.writers.len());
+    }
+}
+
+type Before = BTreeMap<Id, Connection>;
+
+/// Whether events say that a connection lost its channel for a reason.
+fn lost(events: &[Event], id: &Id, why: Reason) -> bool {
+    events.iter().any(|event| {
+        let Event::Downgraded { connection, reason, .. } = event else { return false };
+        connection == id && *reason == why
+    })
+}
+
+/// A subscription that may or may not be refused by what it names.
+pub fn ask(connection: Id, generation: Option<u64>, open: Vec<highwater::wire::Open>) -> Subscribe {
+    Subscribe { connection, generation, open, read: vec![Pattern::all()] }
+}

@@ -1,0 +1,146 @@
+//! How clients are met: what the model demands of it.
+
+use std::collections::BTreeMap;
+
+use highwater::connection::{Attach, Attached, Event};
+use highwater::fold::Reply;
+use highwater::wire::{Cloning, Code, Id, Met, Open, Pattern, Reason};
+
+use super::{Before, Connection, Oracle};
+
+impl Oracle {
+    pub(super) fn attach(
+        &mut self,
+        node: (Id, u64),
+        ask: &Attach,
+        reply: &Reply,
+        events: &[Event],
+        before: &Before,
+    ) {
+        let id = ask.connection;
+        let known = before.get(&id);
+        let foreign_writer = ask
+            .writers
+            .iter()
+            .any(|at| self.writers.get(&at.writer).is_some_and(|writer| writer.user != ask.user));
+        let of_user = before.values().filter(|one| one.user == ask.user).count();
+        let expect = match known {
+            _ if foreign_writer => Err(Code::UnknownWriter),
+            Some(known) if known.user != ask.user => Err(Code::UnknownConnection),
+            None if of_user >= self.budgets.connections_per_user as usize => Err(Code::Connections),
+            _ => Ok(()),
+        };
+        let told = match reply {
+            Reply::Attached(told) => told,
+            Reply::Refused(why) => return assert_eq!(Err(why.code), expect),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(expect, Ok(()));
+        assert_eq!(told.generation, known.map_or(1, |known| known.generation + 1));
+        let held = known.and_then(|known| known.node);
+        let fenced =
+            held.is_some_and(|held| self.nodes.get(&held.0).is_some_and(|n| n.0 == held.1));
+        assert_eq!(fenced, events.iter().any(|event| matches!(event, Event::Fenced { .. })));
+        let was_active = known.is_some_and(|known| known.active);
+        assert_eq!(told.met == Met::Resumed, was_active);
+        let generation = told.generation;
+        self.connections.insert(
+            id,
+            Connection {
+                user: ask.user.clone(),
+                device: known.filter(|_| was_active).map_or(ask.device, |known| known.device),
+                active: was_active,
+                generation,
+                joined: generation,
+                visible: ask.visible,
+                since: self.time,
+                node: Some(node),
+                subs: known.map(|known| known.subs.clone()).unwrap_or_default(),
+            },
+        );
+        if told.met == Met::Waiting {
+            assert!(told.opened.is_empty() && !self.has_room(&self.connections[&id], id));
+            assert!(events.iter().all(|event| matches!(event, Event::Fenced { .. })));
+            return;
+        }
+        self.filled(told, ask.cloning, &ask.read, &ask.open, before);
+        self.gave(told, events, before);
+    }
+
+    /// Whether a slot is free for it, or one may be taken. Called where nothing was taken.
+    fn has_room(&self, new: &Connection, but: Id) -> bool {
+        let others = || self.connections.iter().filter(|(id, one)| **id != but && one.active);
+        let own: Vec<_> = others().map(|(_, one)| one).filter(|one| one.user == new.user).collect();
+        let on_device = own.iter().filter(|one| one.device == new.device).count();
+        let full = own.len() >= self.budgets.active_per_user as usize;
+        let crowded = new.device.is_some() && on_device >= self.budgets.active_per_device as usize;
+        let none_left = others().count() as u64 >= self.budgets.active_total;
+        if !(full || crowded || none_left) {
+            return true;
+        }
+        own.iter()
+            .filter(|one| !crowded || one.device == new.device)
+            .any(|one| !self.attached(one) || (new.visible && !one.visible))
+    }
+
+    /// A slot was taken from one of the user's own that nobody looked at, if at all.
+    pub(super) fn gave(&self, told: &Attached, events: &[Event], before: &Before) {
+        let new = &self.connections[&told.connection];
+        let mut count = 0;
+        for event in events {
+            let Event::Downgraded { connection, reason, .. } = event else { continue };
+            let victim = &before[connection];
+            count += 1;
+            assert!(matches!(reason, Reason::Slots | Reason::NodeSlots) && victim.user == new.user);
+            assert!(!self.attached(victim) || (!victim.visible && new.visible), "{victim:?}");
+        }
+        assert!(count <= 1 && (count == 0 || told.met != Met::Resumed));
+    }
+
+    /// Subscriptions as they were told, by a lawful rule.
+    pub(super) fn filled(
+        &mut self,
+        told: &Attached,
+        cloning: Cloning,
+        read: &[Pattern],
+        open: &[Open],
+        before: &Before,
+    ) {
+        let id = told.connection;
+        let time = self.time;
+        let one = self.connections.get_mut(&id).unwrap();
+        (one.active, one.generation, one.since) = (true, told.generation, time);
+        let (own, user) = (std::mem::take(&mut one.subs), one.user.clone());
+        let siblings = before.iter().filter(|(other, one)| **other != id && one.user == user);
+        let has_source = cloning != Cloning::None && siblings.clone().any(|(_, one)| one.active);
+        match told.met {
+            Met::Resumed => assert_eq!(told.source, None),
+            Met::Cloned => assert!(has_source && before[&told.source.unwrap()].active),
+            Met::Fresh => assert!(!has_source && !before.contains_key(&id)),
+            Met::Restored => assert!(!has_source && before.contains_key(&id)),
+            Met::Waiting => panic!("it waits, and is filled"),
+        }
+        let taken = match (told.source, cloning) {
+            (Some(source), Cloning::All) => before[&source].subs.clone(),
+            (Some(_), _) => BTreeMap::new(),
+            (None, _) => own.clone(),
+        };
+        let may = |name: &str| read.iter().any(|pattern| pattern.matches(name));
+        for log in taken.keys().filter(|log| self.alive(**log)) {
+            let opened = told.opened.iter().any(|one| one.log == *log);
+            assert_eq!(opened, may(&self.log(*log).unwrap().name), "log {log} of {told:?}");
+        }
+        // Logs are made in the order in which they are asked for.
+        for name in open.iter().map(|open| &open.name) {
+            if told.opened.iter().any(|one| one.name == *name) {
+                self.make(name);
+            }
+        }
+        assert!(told.opened.iter().all(|one| may(&one.name)), "wider than its grants");
+        self.opened(id, &told.opened);
+        let subs = &self.connections[&id].subs;
+        let ended: Vec<_> = own.keys().filter(|log| !subs.contains_key(log)).collect();
+        assert!(told.ended.iter().all(|log| ended.contains(&log)));
+        assert!(ended.iter().all(|log| told.ended.contains(log) || !self.alive(**log)));
+    }
+}

@@ -1,0 +1,11 @@
+//! The house: what holds for the project as it lies in its folder, whatever it does.
+//!
+//! These tests read files and never run the server: the direction between rooms, tidiness,
+//! documents that point somewhere, and licences. Each rule has a canary, a made-up offender that
+//! must be found, so that a rule which has stopped looking is noticed.
+
+mod licences;
+mod paper;
+mod rooms;
+mod source;
+mod tidy;

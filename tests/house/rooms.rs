@@ -1,0 +1,253 @@
+//! The direction between the rooms of `src`: a room may use rooms before it, never after.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::source::{File, code, files};
+
+/// Each room in order, and the rooms that it may use. What is not listed is not allowed, though
+/// it may lie before: a new edge is a decision, made here.
+const ROOMS: &[(&str, &[&str])] = &[
+    // Pure: frames; rates and rules; the fold. No clock, no randomness, no IO.
+    ("wire", &[]),
+    ("limit", &["wire"]),
+    ("log", &["wire", "limit"]),
+    ("connection", &["wire", "limit", "log"]),
+    ("fold", &["wire", "limit", "log", "connection"]),
+    // Disk.
+    ("store", &["wire", "log", "connection"]),
+    ("journal", &["wire", "log", "fold", "store"]),
+    // Delivery. It asks a trait of its own what may be read, and knows no token.
+    ("channel", &["wire", "log", "connection", "fold", "store", "journal"]),
+    // Tokens. Beside delivery, not on top of it: it knows logs by their names only.
+    ("auth", &["wire"]),
+    // Sockets and requests.
+    (
+        "gateway",
+        &["wire", "limit", "log", "connection", "fold", "store", "journal", "channel", "auth"],
+    ),
+    // All wired together, and the commands.
+    (
+        "node",
+        &[
+            "wire",
+            "limit",
+            "log",
+            "connection",
+            "fold",
+            "store",
+            "journal",
+            "channel",
+            "auth",
+            "gateway",
+        ],
+    ),
+    ("cli", &["wire", "auth", "node"]),
+    ("main", &["cli", "node"]),
+];
+
+/// Rooms that decide: what they may not name. Time, chance and the outside come as arguments.
+const PURE: &[&str] = &["wire", "limit", "log", "connection", "fold"];
+const IMPURE: &[&str] = &[
+    "std::fs",
+    "std::net",
+    "std::thread",
+    "std::env",
+    "std::process",
+    "std::time::Instant",
+    "SystemTime",
+    "Instant::now",
+    "rand::",
+    "tokio::",
+];
+
+/// Crates that one room hides from the others, so that they can be replaced there.
+const HIDDEN: &[(&str, &[&str])] = &[
+    ("bincode", &["wire"]),
+    ("governor", &["limit"]),
+    ("fjall", &["store"]),
+    ("jsonwebtoken", &["auth"]),
+    ("tokio_tungstenite", &["gateway"]),
+    ("hyper", &["gateway"]),
+    ("toml", &["node"]),
+    ("ureq", &["cli"]),
+];
+
+/// The room that a file of `src` lies in, and how many modules deep it is.
+fn room(path: &str) -> Option<(&str, usize)> {
+    let inner = path.strip_prefix("src/")?.strip_suffix(".rs")?;
+    let parts: Vec<&str> = inner.split('/').filter(|part| *part != "mod").collect();
+    match parts.as_slice() {
+        ["lib"] => None,
+        [room, ..] => Some((room, parts.len())),
+        [] => None,
+    }
+}
+
+/// Rooms that code names: `crate::room`, `crate::{room, …}`, or `super::…` out of its own room.
+fn named(code: &str, path: &str) -> BTreeSet<String> {
+    let Some((own, depth)) = room(path) else { return BTreeSet::new() };
+    let top = if own == "main" { "highwater::" } else { "crate::" };
+    let squeezed: String = code.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut tops: Vec<usize> = ends(&squeezed, top);
+    let out_of_it = "super::".repeat(depth);
+    tops.extend(ends(&squeezed, &out_of_it));
+    let known = |name: &&str| ROOMS.iter().any(|(room, _)| room == name) && *name != own;
+    let mut found = BTreeSet::new();
+    for at in tops {
+        found.extend(heads(&squeezed[at..]).into_iter().filter(known).map(str::to_owned));
+    }
+    found
+}
+
+/// Where each occurrence of a path's beginning ends.
+fn ends(text: &str, what: &str) -> Vec<usize> {
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    let whole = |at: &usize| !text[..*at].ends_with(word);
+    text.match_indices(what).map(|(at, _)| at).filter(whole).map(|at| at + what.len()).collect()
+}
+
+/// First names of what follows `crate::`: one, or each in the braces' outermost list.
+fn heads(rest: &str) -> Vec<&str> {
+    let name =
+        |text: &str| text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len());
+    let Some(list) = rest.strip_prefix('{') else { return vec![&rest[..name(rest)]] };
+    let (mut depth, mut begin, mut found) = (0, 0, Vec::new());
+    for (at, c) in list.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                let item = list[begin..at].trim_start();
+                found.push(&item[..name(item)]);
+                begin = at + 1;
+                if c == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+fn wrong_edges(files: &[File]) -> Vec<String> {
+    let allowed: BTreeMap<_, _> = ROOMS.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for File { path, text } in files {
+        let Some((own, _)) = room(path) else { continue };
+        match allowed.get(own) {
+            None => wrong.push(format!("{path}: the room {own} is not in the list of rooms")),
+            Some(may) => {
+                let used = named(&code(text), path);
+                let not = used.iter().filter(|used| !may.contains(&used.as_str()));
+                wrong.extend(not.map(|used| format!("{path}: {own} may not use {used}")));
+            }
+        }
+    }
+    wrong
+}
+
+fn impure(files: &[File]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for File { path, text } in files {
+        let Some((own, _)) = room(path).filter(|(own, _)| PURE.contains(own)) else { continue };
+        // Tests at the end of a file may do as they like.
+        let code = code(text);
+        let code = code.split("#[cfg(test)]").next().unwrap_or_default();
+        let named = IMPURE.iter().filter(|name| code.contains(*name));
+        wrong.extend(named.map(|name| format!("{path}: {own} is pure and names {name}")));
+    }
+    wrong
+}
+
+fn unhidden(files: &[File]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for File { path, text } in files {
+        let Some((own, _)) = room(path) else { continue };
+        let code = code(text);
+        let strays = (HIDDEN.iter())
+            .filter(|(krate, rooms)| {
+                !rooms.contains(&own) && !ends(&code, &format!("{krate}::")).is_empty()
+            })
+            .map(|(krate, rooms)| format!("{path}: {krate} is hidden in {}", rooms.join(", ")));
+        wrong.extend(strays);
+    }
+    wrong
+}
+
+fn rust() -> Vec<File> {
+    let files = files("src", &[".rs"]);
+    assert!(files.len() > 50, "the sources were not found");
+    files
+}
+
+#[test]
+fn a_room_uses_only_what_it_may() {
+    let wrong = wrong_edges(&rust());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_list_has_one_direction() {
+    for (at, (room, may)) in ROOMS.iter().enumerate() {
+        for used in *may {
+            let before = ROOMS.iter().position(|(known, _)| known == used);
+            assert!(before.is_some_and(|before| before < at), "{room} uses {used}, not before it");
+        }
+    }
+}
+
+#[test]
+fn every_listed_room_is_there() {
+    let files = rust();
+    let there: BTreeSet<_> =
+        files.iter().filter_map(|file| room(&file.path)).map(|r| r.0).collect();
+    for (room, _) in ROOMS {
+        assert!(there.contains(room), "{room} is listed and not there");
+    }
+}
+
+#[test]
+fn pure_rooms_know_no_clock_no_chance_and_no_outside() {
+    let wrong = impure(&rust());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn crates_stay_in_their_rooms() {
+    let wrong = unhidden(&rust());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Canary: edges that must be found, in each form in which they can be written.
+#[test]
+fn a_forbidden_edge_is_found() {
+    let found = |path: &str, text: &str| !wrong_edges(&[File::made_up(path, text)]).is_empty();
+    assert!(found("src/log/append.rs", "use crate::store::Store;"));
+    assert!(found("src/log/append.rs", "use crate::{wire::Id,\n    gateway::{Gate, http}};"));
+    assert!(found("src/log/append.rs", "use crate::{wire::{Id, Code}, node};"));
+    assert!(found("src/log/append.rs", "fn f(x: &crate::channel::Hub) {}"));
+    assert!(found("src/log/append.rs", "use super::super::store::Store;"));
+    assert!(found("src/log/mod.rs", "use super::store::Store;"));
+    assert!(found("src/channel/hub.rs", "use crate::auth::Grants;"));
+    assert!(found("src/store/read.rs", "use crate::journal;"));
+    assert!(found("src/attic/mod.rs", ""), "an unknown room");
+    assert!(found("src/main.rs", "use highwater::store::Store;"));
+    // And what must not be found.
+    assert!(!found("src/log/append.rs", "// crate::store\nlet s = \"crate::store\";"));
+    assert!(!found("src/log/append.rs", "use crate::log::Rows; use super::rows; mycrate::store()"));
+    assert!(!found("src/gateway/mod.rs", "use crate::{auth::Grants, channel::Hub};"));
+}
+
+/// Canaries of the other two rules.
+#[test]
+fn impurity_and_strays_are_found() {
+    let clock = File::made_up("src/fold/apply.rs", "let now = std::time::SystemTime::now();");
+    assert_eq!(impure(&[clock]).len(), 1);
+    let dice = File::made_up("src/connection/policy.rs", "let x: u8 = rand::random();");
+    assert_eq!(impure(&[dice]).len(), 1);
+    let stray = File::made_up("src/channel/pump.rs", "use fjall::Keyspace;");
+    assert_eq!(unhidden(&[stray]).len(), 1);
+    let mine = File::made_up("src/store/mod.rs", "use fjall::Keyspace;");
+    assert!(unhidden(&[mine]).is_empty());
+}
