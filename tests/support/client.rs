@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use highwater::wire::{
     Ack, Activate, Append, Bye, ClientFrame, Cloning, Cursor, Encoding, Hello, Id, Leave, Met,
-    Open, Payload, Ping, Pong, Reason, Record, Refused, Refusal, ServerFrame, Start, State, Subscribe,
-    Target, Unsubscribed, Welcome, WriterAt,
+    Open, Payload, Ping, Pong, Reason, Record, Refusal, Refused, ServerFrame, Start, State,
+    Subscribe, Target, Unsubscribed, Welcome, WriterAt,
 };
 
 use super::laws::{Held, Seen, Writing};
@@ -119,7 +119,9 @@ impl Client {
     pub fn open_list(&self) -> Vec<Open> {
         let open = |(name, (start, priority)): (&String, &(Start, u8))| {
             let held = self.logs.values().rfind(|held| held.name == *name);
-            let have = held.filter(|held| held.whole).map(|held| Cursor { log: held.log, next: held.cursor });
+            let have = held
+                .filter(|held| held.whole)
+                .map(|held| Cursor { log: held.log, next: held.cursor });
             Open { name: name.clone(), have, start: *start, priority: *priority }
         };
         self.wants.iter().map(open).collect()
@@ -328,7 +330,8 @@ impl Client {
 
     /// Acknowledges what was worked off.
     pub fn ack(&mut self) {
-        let cursor = |log: &u64| self.logs.get(log).map(|held| Cursor { log: *log, next: held.cursor });
+        let cursor =
+            |log: &u64| self.logs.get(log).map(|held| Cursor { log: *log, next: held.cursor });
         let cursors = self.moved.iter().filter_map(cursor).collect();
         self.moved.clear();
         self.told = self.received;

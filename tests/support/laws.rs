@@ -84,9 +84,8 @@ impl Held {
 
     /// The state of a log whose records are folded into a list, as texts.
     pub fn texts(&self) -> Vec<String> {
-        let text = |seen: &Seen| {
-            String::from_utf8(seen.payload.clone().unwrap_or_default()).unwrap()
-        };
+        let text =
+            |seen: &Seen| String::from_utf8(seen.payload.clone().unwrap_or_default()).unwrap();
         self.records.values().map(text).collect()
     }
 
