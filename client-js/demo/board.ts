@@ -141,6 +141,7 @@ export class Board {
     element.dataset['color'] = `${color}`;
     element.dataset['offset'] = `${entry.offset ?? ''}`;
     element.classList.toggle('pending', entry.pending);
+    element.classList.toggle('draft', !!draft);
     if (area.value !== text) {
       const { selectionStart, selectionEnd } = area;
       area.value = text;
@@ -191,7 +192,7 @@ export class Board {
     if (!draft) return;
     card.draft = undefined;
     const changed = fit({ ...note, ...draft });
-    if (JSON.stringify(changed) === JSON.stringify(note)) return;
+    if (JSON.stringify(changed) === JSON.stringify(note)) return this.#draw(card);
     this.#keep(this.put(element.dataset['key']!, changed));
   }
 

@@ -63,7 +63,10 @@ byId('offline').onclick = () => {
 };
 byId('downgrade').onclick = () => void mine.downgrade(client.connection).catch(tell);
 byId('activate').onclick = () => {
-  if (client.state.state === 'stopped') client.reconnect();
+  const { state } = client.state;
+  if (state === 'stopped') client.reconnect();
+  // As when somebody comes back to the page.
+  else if (state === 'waiting') dispatchEvent(new Event('pageshow'));
   else client.activate();
 };
 

@@ -142,10 +142,11 @@ export class Panel {
     enable('cut', state === 'active' || state === 'inactive');
     enable('downgrade', state === 'active');
     enable('offline', state !== 'stopped');
-    enable('activate', state === 'inactive' || state === 'stopped');
+    const word = { inactive: 'Activate', stopped: 'Start again', waiting: 'Come back now' }[state as string];
+    enable('activate', !!word);
     byId('offline').ariaPressed = `${off}`;
     write(byId('offline'), off ? 'Go online' : 'Go offline');
-    write(byId('activate'), state === 'stopped' ? 'Start again' : 'Activate');
+    write(byId('activate'), word ?? 'Activate');
   }
 
   #identity(): void {

@@ -6,7 +6,8 @@ import { join, resolve } from 'node:path';
 import { test } from 'node:test';
 import { CodecError, decode, encode, In, Out, toJson, utf8Length, u64, type Table } from '../src/codec.js';
 import { codeName, codeNumber, isTransient } from '../src/errors.js';
-import { clientFrames, serverFrames } from '../src/frames.js';
+import { allClientFrames as clientFrames } from '../src/frames-more.js';
+import { serverFrames } from '../src/frames.js';
 
 const tables: Record<string, Table> = { client: clientFrames, server: serverFrames };
 

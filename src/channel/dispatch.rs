@@ -405,14 +405,17 @@ impl Dispatcher {
                     self.hub.end(&socket, logs, 0, Ended::BackEnd);
                 }
             }
-            Event::Deleted { log, .. } => self.deleted(log),
+            Event::Deleted { log, .. } => {
+                self.deleted(log);
+                self.hub.note_trimmed(log);
+            }
             Event::Snapshot { log, offset } => {
                 if let Some(watch) = self.hub.watch(log) {
                     watch.lock().snapshot = offset;
                 }
             }
             // Readers below it were downgraded in the same batch.
-            Event::Trimmed(_) => {}
+            Event::Trimmed(trimmed) => self.hub.note_trimmed(trimmed.log),
         }
     }
 

@@ -513,23 +513,21 @@ impl Socket {
         if inner.closing {
             return Offered::Gone;
         }
-        let readable = inner.readable(now);
-        let fits = inner.fits(message.counted);
-        let Some(sub) = inner.subs.get(&log) else { return Offered::Gone };
+        let may = inner.readable(now) && inner.fits(message.counted);
+        let Inner { subs, way, sent, .. } = &mut *inner;
+        let Some(sub) = subs.get_mut(&log) else { return Offered::Gone };
         if !matches!(sub.phase, Phase::Live) || sub.cursor >= end {
             return Offered::Sent;
         }
-        if sub.cursor != base || !readable || !fits {
+        if sub.cursor != base || !may {
             inner.fall_behind(log);
             return Offered::Behind;
         }
-        let wrote = inner.way.deliver(&message.bytes, &*self.tcp);
+        let wrote = way.deliver(&message.bytes, &*self.tcp);
         match wrote {
             Wrote::All | Wrote::Waits => {
-                inner.sent += message.counted;
-                if let Some(sub) = inner.subs.get_mut(&log) {
-                    sub.cursor = end;
-                }
+                *sent += message.counted;
+                sub.cursor = end;
                 if wrote == Wrote::All { Offered::Sent } else { Offered::Waits }
             }
             Wrote::Nothing => {
