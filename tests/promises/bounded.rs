@@ -79,6 +79,7 @@ fn promise_09_inactive_costs_nothing() {
     // A row each: their cursors hold nothing back once they are inactive.
     writer.append_all("nine/log", (1..100).map(|n| n.to_string()));
     writer.settled();
+    until("retention to pass their cursors", || start_of(&server, "nine/log") > 50);
     let back = &mut gone[0];
     until("it to be downgraded", || {
         let met = back.connect(&server);
@@ -87,7 +88,6 @@ fn promise_09_inactive_costs_nothing() {
     });
     back.connect(&server);
     back.reach("nine/log", 100);
-    until("retention to pass their cursors", || start_of(&server, "nine/log") > 50);
     back.close();
     let held = |now: usize, then: usize| now <= then + 2;
     until("sockets to be given back", || held(entries(&server, "fd"), files + 2));
