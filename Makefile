@@ -45,7 +45,7 @@ lint: tools client-js/dist/highwater.js
 # What tests may do: fail loudly.
 RELAXED := $(addprefix -A clippy::,unwrap_used expect_used indexing_slicing print_stdout \
 	cast_possible_truncation large_futures \
-	disallowed_methods) -A missing_debug_implementations -A unreachable_pub
+	disallowed_methods) -A unused_qualifications
 
 ## make fmt      format the Rust code
 fmt:

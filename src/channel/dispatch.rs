@@ -49,6 +49,8 @@ pub enum Asked {
         /// Whether it is the last part.
         last: bool,
     },
+    /// To leave; the answer is the close.
+    Leave,
     /// Something that has no answer.
     Quiet,
 }
@@ -98,7 +100,7 @@ impl Going {
     }
 
     /// The frame in an encoding, made when it is first wanted.
-    fn message(&mut self, log: u64, encoding: Encoding, hub: &Hub) -> Message {
+    fn message(&mut self, log: u64, encoding: Encoding, hub: &Hub) -> &Message {
         let at = match encoding {
             Encoding::Bincode => 0,
             Encoding::Json => 1,
@@ -106,11 +108,10 @@ impl Going {
         let (base, stored) = (self.base, &self.stored);
         let [binary, json] = &mut self.messages;
         let message = if at == 0 { binary } else { json };
-        let made = message.get_or_insert_with(|| {
+        message.get_or_insert_with(|| {
             hub.frames.fetch_add(1, Ordering::Relaxed);
             encode::records(log, base, stored, encoding)
-        });
-        made.clone()
+        })
     }
 }
 
@@ -186,12 +187,12 @@ impl Dispatcher {
             watched.pending = false;
             return;
         };
-        let end = going.end();
+        let (base, end) = (going.base, going.end());
         let (mut behind, mut delivered) = (Vec::new(), 0);
         let upto = watched.sockets.len().min(going.next + SLICE);
         for socket in watched.sockets.get(going.next..upto).unwrap_or_default().iter().flatten() {
             let message = going.message(watch.log, socket.encoding, &self.hub);
-            match socket.offer(watch.log, going.base, end, &message, self.now) {
+            match socket.offer(watch.log, base, end, message, self.now) {
                 Offered::Sent => delivered += 1,
                 Offered::Gone => socket.wake(),
                 Offered::Waits => {
@@ -269,6 +270,7 @@ impl Dispatcher {
                 | Asked::Snapshot { request, .. },
                 Reply::Refused(refusal),
             ) => socket.send(&[ServerFrame::Refused(Refused { request, name: None, refusal })]),
+            (Asked::Leave, _) => socket.close_quietly(),
             (Asked::Quiet | Asked::Snapshot { .. }, _) => {}
             (asked, reply) => {
                 tracing::error!(?asked, ?reply, "a reply of another kind than was asked for");
@@ -403,14 +405,17 @@ impl Dispatcher {
                     self.hub.end(&socket, logs, 0, Ended::BackEnd);
                 }
             }
-            Event::Deleted { log, .. } => self.deleted(log),
+            Event::Deleted { log, .. } => {
+                self.deleted(log);
+                self.hub.note_trimmed(log);
+            }
             Event::Snapshot { log, offset } => {
                 if let Some(watch) = self.hub.watch(log) {
                     watch.lock().snapshot = offset;
                 }
             }
             // Readers below it were downgraded in the same batch.
-            Event::Trimmed(_) => {}
+            Event::Trimmed(trimmed) => self.hub.note_trimmed(trimmed.log),
         }
     }
 

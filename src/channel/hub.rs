@@ -2,7 +2,7 @@
 //!
 //! A log is watched while a socket here is subscribed to it; an idle log costs no memory.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,6 +15,9 @@ use super::tail::{Tail, TailBudget};
 use crate::connection::Opened;
 use crate::store::Store;
 use crate::wire::{Code, Cursor, Ended, Id, Refused, ServerFrame, SnapshotRule};
+
+/// Trimmed logs remembered until their files are let go.
+const MOST_TRIMMED: usize = 65_536;
 
 /// Bounds of a hub.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +75,8 @@ pub struct Hub {
     work: Condvar,
     moved: Mutex<Vec<Arc<Socket>>>,
     waiters: DashMap<u64, Arc<Notify>>,
+    /// Logs that keep less than before: their files may be let go.
+    trimmed: Mutex<BTreeSet<u64>>,
     /// Highest batch told; what a read may wait for.
     told: tokio::sync::watch::Sender<u64>,
     active: AtomicU64,
@@ -111,6 +116,7 @@ impl Hub {
             work: Condvar::new(),
             moved: Mutex::default(),
             waiters: DashMap::new(),
+            trimmed: Mutex::default(),
             told: tokio::sync::watch::channel(0).0,
             active: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
@@ -201,8 +207,8 @@ impl Hub {
             inner.behind.clear();
             inner.announce.clear();
             let subs = std::mem::take(&mut inner.subs);
-            let acked = |(log, sub): (&u64, &Sub)| Some(Cursor { log: *log, next: sub.acked? });
-            inner.last = subs.iter().filter_map(acked).collect();
+            let acked = |(log, next): (&u64, Option<u64>)| Some(Cursor { log: *log, next: next? });
+            inner.last = subs.iter().map(|(log, sub)| (log, sub.acked)).filter_map(acked).collect();
             subs
         };
         for (_, sub) in subs {
@@ -279,7 +285,7 @@ impl Hub {
             let phase = Phase::Announce { opened: Box::new(opened), request };
             let watch = Arc::clone(&watch);
             let sub = Sub { watch, slot, cursor, priority, phase, epoch, acked: None };
-            inner.subs.insert(log, sub);
+            inner.subs.insert(log, Box::new(sub));
             inner.announce.push_back(log);
             return;
         }
@@ -336,6 +342,19 @@ impl Hub {
         queue.pop_front()
     }
 
+    pub(super) fn note_trimmed(&self, log: u64) {
+        let mut trimmed = self.trimmed.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of those beyond the bound, the space comes back when files merge.
+        if trimmed.len() < MOST_TRIMMED {
+            trimmed.insert(log);
+        }
+    }
+
+    /// Logs that were trimmed or deleted since the last call.
+    pub fn take_trimmed(&self) -> BTreeSet<u64> {
+        std::mem::take(&mut *self.trimmed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The client moved cursors: they will be committed with the next round.
     pub fn note_moved(&self, socket: &Arc<Socket>) {
         if !socket.moved.swap(true, Ordering::AcqRel) {
@@ -364,7 +383,7 @@ impl Hub {
             }
             let (expires, told) = {
                 let mut inner = socket.lock();
-                let expires = inner.grants.expires();
+                let expires = inner.expires;
                 let ended = expires != 0 && now >= expires;
                 (expires, ended.then(|| std::mem::replace(&mut inner.told_expired, true)))
             };
@@ -409,8 +428,6 @@ impl Drop for LogWait {
 /// Takes a log off the list of those a pump has to serve.
 fn remove_behind(inner: &mut Inner, log: u64) {
     inner.announce.retain(|known| *known != log);
-    inner.behind.retain(|_, logs| {
-        logs.retain(|known| *known != log);
-        !logs.is_empty()
-    });
+    inner.behind.values_mut().for_each(|logs| logs.retain(|known| *known != log));
+    inner.tidy_behind();
 }

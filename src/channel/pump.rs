@@ -126,7 +126,7 @@ fn turn(hub: &Arc<Hub>, socket: &Arc<Socket>, now: u64) -> Result<(), RowsError>
 /// Sends what needs no reading, then picks the log to serve.
 fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
     let mut inner = socket.lock();
-    if inner.closing || inner.blocked {
+    if inner.closing || inner.leaving || inner.blocked {
         return None;
     }
     match inner.way.flush(&*socket.tcp) {
@@ -171,7 +171,7 @@ fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
     };
     let (epoch, cursor, watch) = (sub.epoch, sub.cursor, Arc::clone(&sub.watch));
     let job = Job { log, epoch, cursor, watch, what };
-    inner.behind.retain(|_, logs| !logs.is_empty());
+    inner.tidy_behind();
     Some(job)
 }
 

@@ -99,7 +99,8 @@ impl From<Refusal> for Closing {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub way: Way,
-    pub subs: BTreeMap<u64, Sub>,
+    /// By log; boxed, for a map sets memory aside for eleven, and most sockets have few.
+    pub subs: BTreeMap<u64, Box<Sub>>,
     /// Logs that a pump has to serve, by priority; each log stands here at most once.
     pub behind: BTreeMap<u8, VecDeque<u64>>,
     /// Logs whose opening is to be told, before anything is caught up.
@@ -107,6 +108,8 @@ pub(super) struct Inner {
     /// What must go out before any reset or snapshot.
     pub due: VecDeque<Due>,
     pub grants: Arc<dyn Readable>,
+    /// When the grants end, as they say: each delivery looks at it.
+    pub expires: u64,
     pub sent: u64,
     pub received: u64,
     pub window: u64,
@@ -121,6 +124,8 @@ pub(super) struct Inner {
     pub closing: bool,
     /// The kernel took nothing of a delivery: nothing is offered until the socket is writable.
     pub blocked: bool,
+    /// The client said it leaves.
+    pub leaving: bool,
     /// Logs that were announced before it became inactive.
     pub announced: Vec<u64>,
     /// Whether the client was told that its token has ended.
@@ -206,6 +211,7 @@ impl Socket {
             behind: BTreeMap::new(),
             announce: VecDeque::new(),
             due: VecDeque::new(),
+            expires: grants.expires(),
             grants,
             sent: 0,
             received: 0,
@@ -217,6 +223,7 @@ impl Socket {
             held: false,
             closing: false,
             blocked: false,
+            leaving: false,
             announced: Vec::new(),
             told_expired: false,
             activate_at: 0,
@@ -299,7 +306,7 @@ impl Socket {
 
     /// Like [`Socket::send`], for who holds the lock.
     pub(super) fn send_now(&self, inner: &mut Inner, frames: &[ServerFrame]) {
-        if !inner.closing {
+        if !inner.closing && !inner.leaving {
             let message = control(frames, self.encoding);
             let wrote = inner.way.reply(message, &*self.tcp);
             self.after(inner, wrote);
@@ -330,6 +337,10 @@ impl Socket {
         let reconnect = matches!(code.class(), Class::Reconnect | Class::Transient);
         let number = 4000 + code.number();
         let mut inner = self.lock();
+        if inner.leaving {
+            drop(inner);
+            return self.close_quietly();
+        }
         if inner.closing {
             return;
         }
@@ -422,6 +433,11 @@ impl Socket {
         (inner.generation, std::mem::take(&mut inner.last))
     }
 
+    /// The client said it leaves: nothing more is told or delivered.
+    pub fn set_leaving(&self, leaving: bool) {
+        self.lock().leaving = leaving;
+    }
+
     /// Closes without a word of its own: the client said it leaves.
     pub fn close_quietly(&self) {
         let mut inner = self.lock();
@@ -458,6 +474,7 @@ impl Socket {
         let mut inner = self.lock();
         inner.held = false;
         inner.told_expired = false;
+        inner.expires = grants.expires();
         inner.grants = grants;
         let lost = |sub: &Sub| !inner.grants.may_read(&sub.watch.name);
         inner.subs.iter().filter(|(_, sub)| lost(sub)).map(|(log, _)| *log).collect()
@@ -496,23 +513,21 @@ impl Socket {
         if inner.closing {
             return Offered::Gone;
         }
-        let readable = inner.readable(now);
-        let fits = inner.fits(message.counted);
-        let Some(sub) = inner.subs.get(&log) else { return Offered::Gone };
+        let may = inner.readable(now) && inner.fits(message.counted);
+        let Inner { subs, way, sent, .. } = &mut *inner;
+        let Some(sub) = subs.get_mut(&log) else { return Offered::Gone };
         if !matches!(sub.phase, Phase::Live) || sub.cursor >= end {
             return Offered::Sent;
         }
-        if sub.cursor != base || !readable || !fits {
+        if sub.cursor != base || !may {
             inner.fall_behind(log);
             return Offered::Behind;
         }
-        let wrote = inner.way.deliver(&message.bytes, &*self.tcp);
+        let wrote = way.deliver(&message.bytes, &*self.tcp);
         match wrote {
             Wrote::All | Wrote::Waits => {
-                inner.sent += message.counted;
-                if let Some(sub) = inner.subs.get_mut(&log) {
-                    sub.cursor = end;
-                }
+                *sent += message.counted;
+                sub.cursor = end;
                 if wrote == Wrote::All { Offered::Sent } else { Offered::Waits }
             }
             Wrote::Nothing => {
@@ -532,9 +547,8 @@ impl Inner {
     /// Whether delivery is allowed at this moment: promise 11. A token that has ended holds it
     /// until there are new grants.
     pub(super) fn readable(&mut self, now: u64) -> bool {
-        let expires = self.grants.expires();
-        self.held |= expires != 0 && now >= expires;
-        self.active && !self.held && !self.closing
+        self.held |= self.expires != 0 && now >= self.expires;
+        self.active && !self.held && !self.closing && !self.leaving
     }
 
     /// Whether the window has room; an empty one takes a frame of any size.
@@ -551,7 +565,7 @@ impl Inner {
     pub(super) fn wants_pump(&self) -> bool {
         let catch_up = !self.announce.is_empty() || (!self.behind.is_empty() && self.open());
         let work = !self.due.is_empty() || (catch_up && !self.held);
-        work && !self.blocked && !self.way.busy() && !self.closing
+        work && !self.blocked && !self.way.busy() && !self.closing && !self.leaving
     }
 
     /// A live subscription has to be read on from its cursor.
@@ -561,6 +575,14 @@ impl Inner {
                 sub.phase = Phase::Behind;
             }
             self.behind.entry(sub.priority).or_default().push_back(log);
+        }
+    }
+
+    /// Takes away priorities at which nothing is behind, and the map's memory with the last.
+    pub(super) fn tidy_behind(&mut self) {
+        self.behind.retain(|_, logs| !logs.is_empty());
+        if self.behind.is_empty() {
+            self.behind = BTreeMap::new();
         }
     }
 

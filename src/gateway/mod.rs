@@ -5,11 +5,14 @@
 //! HTTP. Frames are those of `docs/protocol.md`; addresses those of `docs/http.md`.
 
 mod accept;
+pub mod demo;
 pub mod http;
 mod session;
 mod socket_io;
+mod warm;
 
 pub use accept::{Accepting, serve};
+pub use warm::Warmth;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -59,6 +62,8 @@ pub struct Gate {
     pub greeting: AtomicUsize,
     /// Requests under way.
     pub requests: AtomicUsize,
+    /// What need not be warmed.
+    pub warmth: Warmth,
     /// What requests share besides.
     pub http: http::Shared,
 }

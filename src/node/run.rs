@@ -18,7 +18,7 @@ use super::secret;
 use crate::channel::{Closing, Dispatcher, Hub, HubLimits, Pumps, Ticket};
 use crate::connection::Budgets;
 use crate::fold::{CacheSizes, Command, Fold, Settings};
-use crate::gateway::{Accepting, Clock, Gate, Shed, http, serve};
+use crate::gateway::{Accepting, Clock, Gate, Shed, demo, http, serve};
 use crate::journal::{Committer, Inbox, Journal, Local, QueueLimits, Stopped};
 use crate::limit::Rates;
 use crate::store::{Options, Store};
@@ -69,6 +69,8 @@ pub struct Node {
     stopped: oneshot::Receiver<Stopped>,
 }
 
+/// The one place where a node asks what time it is.
+#[allow(clippy::disallowed_methods, reason = "this is the node's clock")]
 fn clock() -> Clock {
     Arc::new(|| {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -206,6 +208,7 @@ impl Node {
             sockets: Default::default(),
             greeting: Default::default(),
             requests: Default::default(),
+            warmth: Default::default(),
             http,
         });
         let keeper = Keeper::start(&gate);
@@ -237,7 +240,9 @@ impl Node {
                 "DEVELOPMENT MODE: every client is believed and may do everything. Loopback only."
             );
         }
-        let serving = tokio::spawn(serve(accepting, Arc::clone(&gate), axum::Router::new()));
+        // Without --dev nobody gets a user by itself, which is what the demo lives on.
+        let more = if gate.dev { demo::router() } else { axum::Router::new() };
+        let serving = tokio::spawn(serve(accepting, Arc::clone(&gate), more));
         let code = tokio::select! {
             stopped = stopped => {
                 match stopped {

@@ -161,7 +161,7 @@ impl Client {
         self.closed = None;
         self.order.clear();
         // A base that broke off is asked for anew.
-        self.logs.retain(|_, held| held.whole);
+        self.logs.retain(|_, held| held.holds());
         self.logs.values_mut().for_each(|held| held.open = false);
     }
 
@@ -181,16 +181,24 @@ impl Client {
 
     /// Sends all pending actions again, oldest first.
     pub fn resend(&mut self) {
-        let items: Vec<_> = self.writing.pending.iter().cloned().collect();
         self.writing.put_off.clear();
-        for items in items.chunks(256) {
-            let append = Append {
-                writer: self.writing.id,
-                oldest: self.writing.oldest(),
-                items: items.to_vec(),
-            };
-            self.send(&ClientFrame::Append(append));
+        let (writer, oldest) = (self.writing.id, self.writing.oldest());
+        let most = self.welcome.as_ref().map_or(64 << 10, |met| met.limits.frame_bytes as usize);
+        let mut pending = self.writing.pending.iter().cloned().peekable();
+        let mut frames = Vec::new();
+        while pending.peek().is_some() {
+            // Room for names and numbers is left beside the records.
+            let (mut items, mut bytes) = (Vec::new(), 4 << 10);
+            while let Some(item) = pending.peek()
+                && (items.is_empty() || bytes + item.record.size() + 512 < most)
+                && items.len() < 256
+            {
+                bytes += item.record.size() + 512;
+                items.extend(pending.next());
+            }
+            frames.push(ClientFrame::Append(Append { writer, oldest, items }));
         }
+        frames.iter().for_each(|frame| self.send(frame));
     }
 
     /// Sends a frame.

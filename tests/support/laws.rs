@@ -38,6 +38,9 @@ pub struct Held {
     pub log: u64,
     pub rule: SnapshotRule,
     pub priority: u8,
+    /// First offset kept, and the head, when it was subscribed.
+    pub start: u64,
+    pub head: u64,
     pub cursor: u64,
     pub complete: u64,
     /// The base it began with, and its offset, where there was one.
@@ -63,6 +66,8 @@ impl Held {
             log: told.log,
             rule: told.rule,
             priority: told.priority,
+            start: told.start,
+            head: told.head,
             cursor: told.cursor,
             complete: told.complete,
             base: None,
@@ -82,6 +87,11 @@ impl Held {
         self.whole && !self.reset_due && self.cursor >= self.complete
     }
 
+    /// Whether its state may be spoken for in `have`: nothing of it is still to come.
+    pub fn holds(&self) -> bool {
+        self.whole && !self.reset_due
+    }
+
     /// The state of a log whose records are folded into a list, as texts.
     pub fn texts(&self) -> Vec<String> {
         let text =
@@ -98,6 +108,7 @@ impl Held {
             self.due_gap(told);
         }
         self.priority = told.priority;
+        (self.start, self.head) = (told.start, told.head);
         self.complete = told.complete;
         self.reset_due = told.reset;
         self.open = true;
@@ -260,13 +271,21 @@ impl Writing {
     pub fn answered(&mut self, told: &Answers) {
         assert_eq!(told.writer, self.id);
         for answer in &told.answers {
+            let put_off = match &answer.outcome {
+                Outcome::Refused(refusal) => refusal.code.class() == Class::Transient,
+                Outcome::Stored { .. } => false,
+            };
             if let Some(known) = self.outcomes.get(&answer.seq) {
+                if put_off {
+                    // What was sent twice may be stored once and put off once.
+                    continue;
+                }
                 assert_eq!(*known, answer.outcome, "seq {} is answered alike", answer.seq);
                 self.repeated += 1;
                 continue;
             }
             if let Outcome::Refused(refusal) = &answer.outcome
-                && refusal.code.class() == Class::Transient
+                && put_off
             {
                 self.put_off.push((answer.seq, refusal.clone()));
                 continue;

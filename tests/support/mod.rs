@@ -16,7 +16,7 @@ pub use http::{Answer, Http};
 pub use laws::{Held, Seen, Writing};
 pub use link::{Link, Next};
 pub use proxy::Proxy;
-pub use server::{Options, SECRET, Server, token, token_until};
+pub use server::{Options, SECRET, Server, now_ms, token, token_until};
 
 use std::time::{Duration, Instant};
 

@@ -225,7 +225,8 @@ fn spawn(folder: &Path, options: &Options) -> (Child, SocketAddr) {
     (child, address)
 }
 
-fn now_ms() -> u64 {
+/// The time, milliseconds since 1970.
+pub fn now_ms() -> u64 {
     u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 

@@ -57,10 +57,7 @@ impl Session {
             ClientFrame::Leave(leave) => {
                 let (connection, generation) = (self.socket.connection, self.socket.generation());
                 let forget = leave.forget;
-                let command = Command::Leave { connection, generation, forget };
-                // First, so that it does not hear of its own end as of a downgrade.
-                self.socket.close_quietly();
-                self.submit(command, 64, 0, Asked::Quiet);
+                self.leave(Command::Leave { connection, generation, forget });
             }
             ClientFrame::Ping(ping) => {
                 self.socket.send(&[ServerFrame::Pong(Pong { nonce: ping.nonce })]);
@@ -115,6 +112,22 @@ impl Session {
     fn past_head(&self, cursor: Cursor) -> bool {
         let row = self.gate.store.log_row(cursor.log).ok().flatten();
         row.is_some_and(|row| cursor.next > row.head)
+    }
+
+    /// The socket is closed when it is durable that the client has left: its last word counts.
+    fn leave(&self, command: Command) {
+        let (generation, cursors) = self.socket.take_acked();
+        self.socket.set_leaving(true);
+        let connection = self.socket.connection;
+        let commit = Command::Commit { connection, generation, cursors };
+        let ticket = Ticket::Socket(Arc::clone(&self.socket), Asked::Leave);
+        let submitted = (self.gate.shed.check())
+            .and_then(|()| self.gate.inbox.submit(commit, 512, None))
+            .and_then(|()| self.gate.inbox.submit(command, 64, Some(ticket)));
+        if let Err(refusal) = submitted {
+            self.socket.set_leaving(false);
+            self.socket.close(&refusal.into());
+        }
     }
 
     /// Whether the token is in force; else it tells so.
