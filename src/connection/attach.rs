@@ -2,8 +2,8 @@
 //!
 //! Attach and activation end in `fill`, later subscriptions in `subscribe`; both come down to
 //! `set_subs`, which asks [`open`](super::open()) for each log. A clone happens here, at one point
-//! of the journal: the source's subscriptions as far as the clone's own grants allow, and what the client
-//! has open besides.
+//! of the journal: the source's subscriptions as far as the clone's own grants allow, and what the
+//! client has open besides.
 
 use std::collections::BTreeMap;
 
