@@ -29,7 +29,7 @@ const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[
 const LONG_FILES: &[(&str, usize)] = &[("tests/promises.rs", 755)];
 
 /// Dependencies that are listed and not used yet.
-const AWAITED: &[&str] = &["tower", "ureq"];
+const AWAITED: &[&str] = &["tower"];
 
 fn rust() -> Vec<File> {
     let mut all = files("src", &[".rs"]);
