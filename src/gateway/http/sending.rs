@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_writer_is_checked() {
-        let grants = crate::auth::Grants {
+        let grants = Grants {
             user: "ana".to_owned(),
             expires_ms: 0,
             issued_ms: None,
