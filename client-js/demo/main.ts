@@ -48,6 +48,8 @@ client.on('state', (state) => {
   if (state.state === 'waiting') feed.line('·', 'socket', `lost: ${state.error.message}`);
   if (state.state === 'offline') feed.line('·', 'socket', `none, ${state.reason}`);
   if (state.state === 'active' || state.state === 'inactive') void mine.look().catch(() => {});
+  const { state: is } = state;
+  board.idle(is === 'connecting' || is === 'active' ? '' : 'The board comes with the next active connection.');
   panel.touch();
 });
 for (const event of ['records', 'reset', 'base', 'gap', 'complete', 'behind', 'pending'] as const) {

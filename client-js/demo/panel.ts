@@ -31,7 +31,7 @@ const REASON: { [R in Exclude<Reason, 'no_slot'>]: string } = {
   left: 'its page left',
 };
 
-const seconds = (ms: number): string => (ms > 0 ? `in ${(ms / 1000).toFixed(1)} s` : 'any moment');
+const seconds = (ms: number): string => (ms > 0 ? `in ${(ms / 1000).toFixed(1)}\u00a0s` : 'any moment');
 
 /** A state in a word and a sentence. */
 const words = (state: ConnectionState, passed: number): [string, string] => {

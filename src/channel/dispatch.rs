@@ -266,10 +266,12 @@ impl Dispatcher {
                 Asked::Activate(request)
                 | Asked::Subscribe(request)
                 | Asked::Unsubscribe(request, ..)
-                | Asked::Seek(request)
-                | Asked::Snapshot { request, .. },
+                | Asked::Seek(request),
                 Reply::Refused(refusal),
             ) => socket.send(&[ServerFrame::Refused(Refused { request, name: None, refusal })]),
+            (Asked::Snapshot { request, .. }, Reply::Refused(refusal)) => {
+                socket.refuse_put(request, refusal);
+            }
             (Asked::Leave, _) => socket.close_quietly(),
             (Asked::Quiet | Asked::Snapshot { .. }, _) => {}
             (asked, reply) => {
