@@ -1,8 +1,9 @@
 //! Everything bad that can come over a socket, or lie in the data folder: each gets the code that
 //! `docs/protocol.md` §10 and §9 name, nothing that was stored is lost, nobody else is disturbed.
 //!
-//! A log at its last offset cannot be made over a socket: it is held in `tests/fold`. A full disk is
-//! held in `tests/store.rs`, and a folder that cannot be written, where tests are not run as root.
+//! A log at its last offset cannot be made over a socket: it is held in `tests/fold`. A full disk
+//! is held in `tests/store.rs`, and a folder that cannot be written, where tests are not run as
+//! root.
 
 mod support;
 
@@ -50,7 +51,8 @@ impl Bystander {
     }
 }
 
-/// Takes frames until the socket closes: with `bye` of a code, and the close code that goes with it.
+/// Takes frames until the socket closes: with `bye` of a code, and the close code that goes with
+/// it.
 fn closed_with(link: &mut Link, code: Code, what: &str) {
     let end = Instant::now() + WAIT;
     let mut bye = None;

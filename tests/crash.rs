@@ -1,5 +1,5 @@
-//! Crashes: load, SIGKILL at a random moment, restart, again and again. Acknowledged appends are all
-//! there, once, in order; offsets are never given twice; no reader saw a record that is gone.
+//! Crashes: load, SIGKILL at a random moment, restart, again and again. Acknowledged appends are
+//! all there, once, in order; offsets are never given twice; no reader saw a record that is gone.
 //!
 //! `cargo test` runs a few rounds, `make crash` 50 (`HIGHWATER_CRASHES`). The seed decides what is
 //! sent and when the server dies; where that strikes it, the machine decides.
