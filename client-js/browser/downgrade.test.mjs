@@ -66,11 +66,14 @@ test('asleep for too long: the server downgrades it, and it returns as a clone',
   await a.state('offline');
   const { reason } = await row(connection, ({ active }) => !active);
   assert.equal(reason, 'detached');
-  await c.written(20);
+  // More than a delta is worth: the clone comes as a base and its tail.
+  await c.burst(1500);
   await a.page.click('#offline');
   await met(a, source);
   await a.written(5);
   await converge(server, [a, b, c]);
+  const bases = await a.page.evaluate(() => seen.delivered.filter(({ reset }) => reset === 'cloned').length);
+  assert.equal(bases, 1, 'it was overwritten by a base, once');
 });
 
 test('a sleeping window is downgraded from another one of its user', async () => {

@@ -156,6 +156,24 @@ export class Window {
     );
   }
 
+  /** So many edits at once, on notes of its own; resolves when each is stored. */
+  burst(count) {
+    return this.page.evaluate(
+      async ([name, count]) => {
+        const writing = (globalThis.writing ??= { n: 0, acked: [], refused: [] });
+        const one = async () => {
+          const n = ++writing.n;
+          const note = { text: `${name} ${n}`, x: 700, y: 170 * (n % 4), color: n % 5 };
+          const key = `${name}-burst-${n % 4}`;
+          const { offset } = await demo.board.put(key, note);
+          writing.acked.push({ key, text: note.text, offset });
+        };
+        await Promise.all(Array.from({ length: count }, one));
+      },
+      [this.name, count],
+    );
+  }
+
   /** Waits until it has written so many more, then goes on. */
   async written(more) {
     const from = await this.page.evaluate(() => writing.acked.length);
