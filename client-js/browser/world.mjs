@@ -156,21 +156,22 @@ export class Window {
     );
   }
 
-  /** So many edits at once, on notes of its own; resolves when each is stored. */
-  burst(count) {
+  /** So many edits at once, on `keys` large notes of its own; resolves when each is stored. */
+  burst(count, keys) {
     return this.page.evaluate(
-      async ([name, count]) => {
+      async ([name, count, keys]) => {
         const writing = (globalThis.writing ??= { n: 0, acked: [], refused: [] });
         const one = async () => {
           const n = ++writing.n;
-          const note = { text: `${name} ${n}`, x: 700, y: 170 * (n % 4), color: n % 5 };
-          const key = `${name}-burst-${n % 4}`;
-          const { offset } = await demo.board.put(key, note);
-          writing.acked.push({ key, text: note.text, offset });
+          const text = `${name} ${n}`;
+          const [key, x, y] = [`${name}-burst-${n % keys}`, 700 + 4 * (n % keys), 4 * (n % keys)];
+          const payload = JSON.stringify({ text, x, y, color: n % 5, more: '.'.repeat(2000) });
+          const { offset } = await demo.log.append({ key, payload });
+          writing.acked.push({ key, text, offset });
         };
         await Promise.all(Array.from({ length: count }, one));
       },
-      [this.name, count],
+      [this.name, count, keys],
     );
   }
 
