@@ -8,11 +8,10 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use highwater::log::rows::{Key, MemoryRows, Rows, Table, Writes};
+use highwater::log::rows::{Key, Rows, Table, Writes};
 use highwater::log::{LogRow, Stored};
 use highwater::store::{OpenError, Options, Store, StoreError, Warm};
 use highwater::wire::{Code, Id, Origin, Payload, Place, Record, SnapshotRule, codec};
-use proptest::prelude::*;
 use rand::RngCore as _;
 
 fn open(dir: &Path) -> Result<Store, OpenError> {
@@ -561,75 +560,4 @@ fn pressure_tells_a_disk_that_is_nearly_full() {
     let refusal = pressure.refusal().unwrap();
     assert_eq!(refusal.code, Code::StorageFull);
     assert!(refusal.retry_after > 0);
-}
-
-// Against a model.
-
-#[derive(Clone, Debug)]
-enum Step {
-    Commit(Vec<(Table, Vec<u8>, Option<Vec<u8>>)>, bool),
-    Compact(Table),
-    Reopen,
-}
-
-fn key() -> impl Strategy<Value = Vec<u8>> {
-    prop::collection::vec(prop_oneof![Just(0_u8), Just(7), Just(255)], 1..12)
-}
-
-fn table() -> impl Strategy<Value = Table> {
-    prop::sample::select(Table::ALL.to_vec())
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let value = prop::option::weighted(0.7, prop::collection::vec(any::<u8>(), 0..9));
-    let rows = prop::collection::vec((table(), key(), value), 0..12);
-    prop_oneof![
-        12 => (rows, any::<bool>()).prop_map(|(rows, sync)| Step::Commit(rows, sync)),
-        2 => table().prop_map(Step::Compact),
-        1 => Just(Step::Reopen),
-    ]
-}
-
-fn same(store: &Store, model: &MemoryRows, table: Table, prefix: &[u8], from: &[u8], most: usize) {
-    let (found, due) =
-        (store.scan(table, prefix, from, most), model.scan(table, prefix, from, most));
-    assert_eq!(found, due, "{table:?} under {prefix:?} from {from:?}, {most}");
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_store_reads_like_rows_in_memory(
-        steps in prop::collection::vec(step(), 1..30),
-        looks in prop::collection::vec((table(), key(), key(), 0..20_usize), 30),
-    ) {
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = open(dir.path()).unwrap();
-        let mut model = MemoryRows::default();
-        for step in steps {
-            match step {
-                Step::Commit(rows, sync) => {
-                    let mut writes = Writes::default();
-                    for (table, key, value) in rows {
-                        writes.rows.insert((table, key), value);
-                    }
-                    model.commit(&writes);
-                    store.commit(writes, None, sync).unwrap();
-                }
-                Step::Compact(table) => store.compact(table).unwrap(),
-                Step::Reopen => {
-                    drop(store);
-                    store = open(dir.path()).unwrap();
-                }
-            }
-        }
-        for table in Table::ALL {
-            same(&store, &model, table, &[], &[], usize::MAX >> 1);
-        }
-        for (table, prefix, from, most) in looks {
-            prop_assert_eq!(store.get(table, &from), model.get(table, &from));
-            same(&store, &model, table, &prefix[..prefix.len().min(2)], &from, most);
-        }
-    }
 }

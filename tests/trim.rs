@@ -184,3 +184,45 @@ fn readers_see_what_is_kept_while_files_merge() {
         });
     }
 }
+
+/// Rows of logs are looked up by merges that last while those rows are written, flushed and merged
+/// themselves: the view they are looked up by must stay.
+#[test]
+fn merges_look_logs_up_while_their_rows_move_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let value = record(0);
+    for round in 0..400_u64 {
+        let mut writes = Writes::default();
+        for log in 1..=100 {
+            writes.records.push((log, round, value.clone()));
+            writes.rows.insert((Table::Logs, Key::of(log).build()), Some(long_row(round)));
+        }
+        // Without sync at times: a view must then last until the next checkpoint.
+        store.commit(writes, None, round / 100 % 2 == 0).unwrap();
+    }
+    store.compact(Table::Records).unwrap();
+    for log in 1..=100 {
+        let start = 399_u64.saturating_sub(50);
+        assert_eq!(store.records(log, start, 999, usize::MAX).unwrap().len(), 51);
+    }
+    assert!(held(&store, 1).len() < 200, "trims of durable commits counted");
+}
+
+/// A row of a log, large so that its table is flushed often.
+fn long_row(round: u64) -> Vec<u8> {
+    let row = LogRow {
+        name: "log/".repeat(60),
+        head: round + 1,
+        start: round.saturating_sub(50),
+        bytes: 0,
+        start_bytes: 0,
+        rule: SnapshotRule::None,
+        floor: 0,
+        snapshots: Vec::new(),
+        created: 0,
+        appended: 0,
+        deleted: false,
+    };
+    codec::to_bytes(&row)
+}

@@ -1,17 +1,20 @@
-// Bundles every test/*.test.ts to build/ and runs them with Node's own test runner.
+// Bundles <folder>/*.test.ts to build/<folder>/ and runs them with Node's own test runner.
+// The folder is `test` or what follows `--in`; other words pick files by a part of their name.
 import { spawnSync } from 'node:child_process';
 import { readdirSync, rmSync } from 'node:fs';
 import { build } from 'esbuild';
 
 const only = process.argv.slice(2);
-const tests = readdirSync('test')
+const [, folder = 'test'] = only.includes('--in') ? only.splice(only.indexOf('--in'), 2) : [];
+const tests = readdirSync(folder)
   .filter((name) => name.endsWith('.test.ts') && (!only.length || only.some((part) => name.includes(part))));
-rmSync('build', { recursive: true, force: true });
+const out = `build/${folder}`;
+rmSync(out, { recursive: true, force: true });
 await build({
-  entryPoints: tests.map((name) => `test/${name}`), outdir: 'build', outExtension: { '.js': '.mjs' },
+  entryPoints: tests.map((name) => `${folder}/${name}`), outdir: out, outExtension: { '.js': '.mjs' },
   bundle: true, format: 'esm', platform: 'node', target: 'node20', packages: 'external',
   sourcemap: 'inline', logLevel: 'error',
 });
-const files = tests.map((name) => `build/${name.replace(/\.ts$/, '.mjs')}`);
+const files = tests.map((name) => `${out}/${name.replace(/\.ts$/, '.mjs')}`);
 const { status } = spawnSync(process.execPath, ['--enable-source-maps', '--test', ...files], { stdio: 'inherit' });
 process.exit(status ?? 1);

@@ -82,17 +82,20 @@ export class Out {
 /** A reader that never leaves its bytes. */
 export class In {
   at = 0;
+  readonly #bytes: Uint8Array;
 
-  constructor(private readonly bytes: Uint8Array) {}
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+  }
 
   get left(): number {
-    return this.bytes.length - this.at;
+    return this.#bytes.length - this.at;
   }
 
   raw(count: number): Uint8Array {
     if (count > this.left) fail('long enough');
     this.at += count;
-    return this.bytes.subarray(this.at - count, this.at);
+    return this.#bytes.subarray(this.at - count, this.at);
   }
 
   byte(): number {

@@ -118,6 +118,8 @@ export interface Options {
   readonly manual: boolean;
 }
 
+/** Of a record whose frame does not name its origin. */
+const NOBODY: Origin = { user: '', writer: '', connection: '' };
 const MAX_BASE_BYTES = 64 << 20;
 
 export class Delivery extends Emitter<LogEvents> implements Log {
@@ -141,9 +143,9 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   touched = false;
   /** After a transient refusal: not asked for before this time. */
   after = 0;
-  /** What the app committed, where it does so itself; -1: nothing yet. */
-  committed = -1;
-  /** The app wants all of it once more; what is held does not count on the next socket. */
+  /** Where the app could restart, where it says so itself: at first where delivery began. */
+  committed = 0;
+  /** The app wants all of it once more: what is held does not count when it is next asked for. */
   anew = false;
   readonly own: Own[] = [];
 
@@ -169,15 +171,15 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   }
 
   seek(to: Start): void {
-    this.core.seek(this, to);
+    this.core.logs.seek(this, to);
   }
 
   commit(next: number): void {
-    this.core.commit(this, next);
+    this.core.logs.commit(this, next);
   }
 
   unsubscribe(): void {
-    this.core.unsubscribe(this.name);
+    this.core.logs.unsubscribe(this);
   }
 
   #tell<K extends keyof LogEvents>(on: K, event: LogEvents[K]): void {
@@ -185,11 +187,20 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     this.core.out('log', this, [on, event] as LogEvent);
   }
 
+  /** The app could restart from here. */
+  get safe(): number {
+    return this.options.manual ? this.committed : this.cursor;
+  }
+
   /** What the client has and wants of it, for `Hello`, `Subscribe` and `Activate`. */
-  open(): Open {
+  ask(request: number): Open {
     const { start, priority } = this.options;
     const { name, id } = this;
-    if (this.held) return { name, start, priority, have: { log: id!, next: this.cursor } };
+    this.phase = 'asked';
+    this.request = request;
+    if (this.anew) this.held = this.anew = false;
+    // The server takes this word for what was worked off: what comes twice is dropped by offset.
+    if (this.held) return { name, start, priority, have: { log: id!, next: this.safe } };
     // A base that broke off after a reset must come again, wherever it once began.
     return { name, start: this.#base ? 'state' : start, priority };
   }
@@ -219,7 +230,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
       this.complete = false;
       this.held = true;
       this.#base = undefined;
-      this.cursor = cursor;
+      this.cursor = this.committed = cursor;
       if (this.touched) this.#tell('reset', { reason: 'other_log', cursor });
     }
     this.#check();
@@ -231,7 +242,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     this.held = !base;
     this.complete = this.anew = false;
     this.#target = complete;
-    this.cursor = cursor;
+    this.cursor = this.committed = cursor;
     this.head = Math.max(this.head, cursor);
     this.#base = base;
     this.#part = 0;
@@ -281,11 +292,9 @@ export class Delivery extends Emitter<LogEvents> implements Log {
       .slice(repeated)
       .map((record, index) => this.#entry(record, this.cursor + index, origins));
     this.cursor += fresh.length;
-    for (const own of this.own) {
-      own.landed ||= fresh.some(
-        ({ origin, seq }) => origin.writer === this.core.writer.id && seq === own.entry.seq,
-      );
-    }
+    const mine = fresh.filter(({ origin }) => origin.writer === this.core.writer.id);
+    const seqs = new Set(mine.map(({ seq }) => seq));
+    for (const own of this.own) own.landed ||= seqs.has(own.entry.seq);
     this.#tell('records', { records: fresh });
     this.#check();
     return true;
@@ -293,7 +302,8 @@ export class Delivery extends Emitter<LogEvents> implements Log {
 
   gap(frame: Gap): boolean {
     if (this.phase !== 'live' || frame.from > this.cursor) return false;
-    this.cursor = Math.max(this.cursor, frame.to);
+    if (frame.to <= this.cursor) return true;
+    this.cursor = frame.to;
     this.#tell('gap', frame);
     this.#check();
     return true;
@@ -329,8 +339,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   }
 
   #entry(record: Delivered, offset: number, origins: Origin[]): Entry {
-    const origin = origins[record.origin] ?? { user: '', writer: '', connection: '' };
-    return { ...record, origin, offset, pending: false };
+    return { ...record, origin: origins[record.origin] ?? NOBODY, offset, pending: false };
   }
 
   /** Tells when the log becomes complete, or stops being so, and lets go what it now shows. */
@@ -355,12 +364,6 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     this.phase = 'over';
     if (typeof reason === 'string') this.#tell('ended', { reason });
     else this.#tell('refused', reason);
-  }
-
-  /** The socket is gone or the connection inactive: to be subscribed again. */
-  detach(): void {
-    if (this.phase !== 'over') this.phase = 'wanted';
-    if (this.anew) this.held = false;
   }
 
   snapshot_wanted(frame: { at_least: number }): void {

@@ -81,10 +81,6 @@ export const Activate = struct({ request: u32, cloning: Cloning, open: list(Open
 export const Refresh = struct({ token: str });
 export const Ping = struct({ nonce: u64 });
 export const Seek = struct({ request: u32, log: u64, to: Start });
-export const PutSnapshot = struct({
-  request: u32, log: u64, offset: u64, version: u32, part: u32, last: bool, data: payload,
-});
-export const Retire = struct({ writer: id });
 export const Leave = struct({ forget: bool });
 
 export const Met = union({ fresh: 0, resumed: 0, cloned: 0, restored: 0, waiting: 0 });
@@ -155,7 +151,10 @@ export const SnapshotWanted = struct({ log: u64, at_least: u64 });
 export const Refreshed = struct({ expires: u64 });
 export const Bye = struct({ code, message: str, reconnect: bool, after: u32 });
 
-/** Frames that a client sends. Kinds 32 to 39 are numbered for later and not sent by this one. */
+/**
+ * Frames that this client sends. `frames-more.ts` has those that it does not; kinds 32 to 39 are
+ * numbered for later.
+ */
 export const clientFrames = {
   hello: [1, Hello],
   subscribe: [2, Subscribe],
@@ -168,8 +167,6 @@ export const clientFrames = {
   ping: [9, Ping],
   pong: [10, Ping],
   seek: [11, Seek],
-  put_snapshot: [12, PutSnapshot],
-  retire: [13, Retire],
   leave: [14, Leave],
 } as const;
 

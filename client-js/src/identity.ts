@@ -52,16 +52,19 @@ export const browserStorage = (): Storage | undefined => {
 
 export class Identity {
   #release: (() => void) | undefined;
+  readonly #scope: string;
+  readonly #storage: Storage | undefined;
+  readonly #locks: Locks | undefined;
 
-  constructor(
-    private readonly scope: string,
-    private readonly storage: Storage | undefined,
-    private readonly locks: Locks | undefined,
-  ) {}
+  constructor(scope: string, storage: Storage | undefined, locks: Locks | undefined) {
+    this.#scope = scope;
+    this.#storage = storage;
+    this.#locks = locks;
+  }
 
   #read(key: string): string | undefined {
     try {
-      return this.storage?.getItem(`${this.scope}:${key}`) ?? undefined;
+      return this.#storage?.getItem(`${this.#scope}:${key}`) ?? undefined;
     } catch {
       return undefined;
     }
@@ -69,8 +72,8 @@ export class Identity {
 
   #write(key: string, value: string | undefined): void {
     try {
-      if (value === undefined) this.storage?.removeItem(`${this.scope}:${key}`);
-      else this.storage?.setItem(`${this.scope}:${key}`, value);
+      if (value === undefined) this.#storage?.removeItem(`${this.#scope}:${key}`);
+      else this.#storage?.setItem(`${this.#scope}:${key}`, value);
     } catch {
       // A full or forbidden storage: the next page load makes new ids.
     }
@@ -87,7 +90,7 @@ export class Identity {
 
   /** The same for all pages of this browser; none where nothing can be kept. */
   device(): string | undefined {
-    if (!this.storage) return undefined;
+    if (!this.#storage) return undefined;
     const kept = this.#read('device');
     const device = isId(kept) ? kept : newId();
     if (device !== kept) this.#write('device', device);
@@ -96,7 +99,7 @@ export class Identity {
 
   /** Takes up a connection that no living page holds, else makes one. */
   async claim(): Promise<string> {
-    if (!this.storage || !this.locks) return newId();
+    if (!this.#storage || !this.#locks) return newId();
     let claimed = newId();
     await this.#alone(async () => {
       const ids = this.#ids();
@@ -119,7 +122,7 @@ export class Identity {
 
   /** Nobody shall take it up. */
   async forget(connection: string): Promise<void> {
-    if (this.storage && this.locks) {
+    if (this.#storage && this.#locks) {
       await this.#alone(async () => this.#keep(this.#ids().filter((id) => id !== connection)));
     }
     this.leave();
@@ -140,7 +143,7 @@ export class Identity {
 
   /** Does something while no other page does the same. */
   async #alone(work: () => Promise<void>): Promise<void> {
-    await this.locks!.request(`${this.scope}:claim`, {}, work);
+    await this.#locks!.request(`${this.#scope}:claim`, {}, work);
   }
 
   /** Holds a connection's lock, if nobody does; answers how to let it go. */
@@ -151,8 +154,8 @@ export class Identity {
         resolve(undefined);
         return undefined;
       };
-      this.locks!
-        .request(`${this.scope}:${id}`, { ifAvailable: true }, work)
+      this.#locks!
+        .request(`${this.#scope}:${id}`, { ifAvailable: true }, work)
         .catch(() => resolve(undefined));
     });
   }

@@ -7,18 +7,19 @@
  */
 
 import type { Encoding } from './codec.js';
-import { Connection, type ConnectionState, type Effects } from './connection.js';
+import { Connection } from './connection.js';
 import type { AppendOptions, Log } from './delivery.js';
 import { Emitter } from './emitter.js';
 import { asError } from './errors.js';
 import type { Cloning, LogRecord, Start, Welcome } from './frames.js';
 import { browserStorage, Identity, newId, userOf, type Locks, type Storage } from './identity.js';
+import type { ConnectionState, Effects } from './states.js';
 import { address, Socket, webSocket, type WebSocketConstructor } from './socket.js';
 import type { Stored } from './writer.js';
 
 export { HighwaterError } from './errors.js';
 export { view, latestView, View, type Rules } from './view.js';
-export type { ConnectionState } from './connection.js';
+export type { ConnectionState } from './states.js';
 export type { AppendOptions, Entry, Log, LogEvents } from './delivery.js';
 export type { Encoding, Payload } from './codec.js';
 export type { Stored } from './writer.js';
@@ -123,6 +124,7 @@ export class Client extends Emitter<ClientEvents> {
     }
     // Closed before it began: it stays so.
     if (this.state.state === 'connecting') this.reconnect();
+    else this.#identity.leave();
   }
 
   /** What the connection is doing, and why. */
@@ -142,14 +144,14 @@ export class Client extends Emitter<ClientEvents> {
 
   /** The logs that are open. */
   get logs(): Log[] {
-    return [...this.#core.logs.values()];
+    return [...this.#core.logs.open.values()];
   }
 
   /** Opens a log, or gives the one that is open. Listen in the same turn, to miss nothing. */
   subscribe(name: string, options: SubscribeOptions = {}): Log {
     const { start = 'state', priority = 0, commit } = options;
     const manual = commit === 'manual';
-    return this.#core.subscribe(name, { start, priority, manual });
+    return this.#core.logs.subscribe(name, { start, priority, manual });
   }
 
   /**
@@ -165,7 +167,10 @@ export class Client extends Emitter<ClientEvents> {
     this.#turn('activate', true);
   }
 
-  /** Comes back after `stopped`, for instance after `fenced` by another tab. */
+  /**
+   * Comes back after `stopped`, for instance after `fenced` by another tab; while `waiting`, as
+   * soon as the server allows.
+   */
   reconnect(): void {
     this.#turn('start');
   }
@@ -247,7 +252,14 @@ export class Client extends Emitter<ClientEvents> {
 
   readonly #effects: Effects = {
     connect: () => this.#open(),
-    send: (frame) => this.#socket?.send(frame),
+    send: (frame) => {
+      try {
+        this.#socket?.send(frame);
+      } catch (error) {
+        // An id or a number of the app's that is none: coming back would not help.
+        this.#turn('stop', asError('bad_frame', error));
+      }
+    },
     disconnect: () => {
       this.#socket?.drop();
       this.#socket = undefined;
@@ -260,7 +272,7 @@ export class Client extends Emitter<ClientEvents> {
     state: (state) => this.emit('state', state),
     adopted: (log) => {
       this.emit('log', log);
-      if (!log.listening) this.#core.unsubscribe(log.name);
+      if (!log.listening) log.unsubscribe();
     },
     log: (log, [on, event]) => log.emit(on, event),
   };
@@ -268,8 +280,7 @@ export class Client extends Emitter<ClientEvents> {
   #open(): void {
     const closed = (code?: number, reason?: string): void => this.#turn('closed', code, reason);
     try {
-      if (!this.#make) throw new Error('this client has not begun yet');
-      this.#socket = new Socket(this.#make, this.#url, this.#core.config.encoding, {
+      this.#socket = new Socket(this.#make!, this.#url, this.#core.config.encoding, {
         opened: () => this.#turn('opened'),
         message: (frames) => this.#turn('frames', frames),
         closed,

@@ -27,7 +27,7 @@ export const webSocket = async (given?: WebSocketConstructor): Promise<WebSocket
   try {
     return (await import(/* @vite-ignore */ /* webpackIgnore: true */ name)).WebSocket;
   } catch {
-    throw new Error('no WebSocket here: install the package "ws", or give one in options');
+    throw new Error('no WebSocket: install the package "ws"');
   }
 };
 

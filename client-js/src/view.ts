@@ -7,6 +7,7 @@
  */
 
 import type { Entry, Log } from './delivery.js';
+import { Emitter } from './emitter.js';
 
 /** How a view is made. */
 export interface Rules<S, V> {
@@ -29,13 +30,15 @@ export class View<S, V> {
   #cached: V | undefined;
   #dirty = false;
   #queued = false;
-  readonly #watchers = new Set<() => void>();
+  readonly #watchers = new Emitter<{ change: void }>();
+  readonly #rules: Rules<S, V>;
   readonly #offs: (() => void)[];
 
   constructor(
     readonly log: Log,
-    private readonly rules: Rules<S, V>,
+    rules: Rules<S, V>,
   ) {
+    this.#rules = rules;
     this.#work = rules.initial();
     this.#offs = [
       log.on('reset', () => {
@@ -66,25 +69,23 @@ export class View<S, V> {
   get value(): V | undefined {
     if (this.#dirty && this.#shown !== undefined) {
       this.#dirty = false;
-      this.#cached = this.rules.project(this.#shown, this.log.pending);
+      this.#cached = this.#rules.project(this.#shown, this.log.pending);
     }
     return this.#cached;
   }
 
   /** Calls `watcher` after the value has changed, once for many changes; answers how to stop. */
   subscribe(watcher: () => void): () => void {
-    this.#watchers.add(watcher);
-    return () => void this.#watchers.delete(watcher);
+    return this.#watchers.on('change', watcher);
   }
 
-  /** Follows the log no longer. The log stays subscribed. */
+  /** Follows the log no longer: what is shown stays. The log stays subscribed. */
   close(): void {
-    for (const off of this.#offs) off();
-    this.#watchers.clear();
+    for (const off of this.#offs.splice(0)) off();
   }
 
   #take(records: readonly Entry[]): void {
-    for (const entry of records) this.#work = this.rules.fold(this.#work, entry);
+    for (const entry of records) this.#work = this.#rules.fold(this.#work, entry);
     if (this.#live) this.#show();
   }
 
@@ -99,7 +100,7 @@ export class View<S, V> {
     this.#queued = true;
     queueMicrotask(() => {
       this.#queued = false;
-      for (const watcher of [...this.#watchers]) watcher();
+      this.#watchers.emit('change', undefined);
     });
   }
 }

@@ -6,8 +6,12 @@
  * server's mark on; nothing is numbered twice.
  */
 
+import { In, Out, toJson, utf8Length, type Encoding } from './codec.js';
 import { HighwaterError, isTransient } from './errors.js';
-import type { Answers, ClientFrame, Item, Level, Limits, LogRecord, Place, Target } from './frames.js';
+import {
+  Record, type Answers, type ClientFrame, type Item, type Level, type Limits, type LogRecord,
+  type Place, type Target,
+} from './frames.js';
 
 /** Where an append was stored. */
 export interface Stored {
@@ -38,6 +42,28 @@ export interface Action {
   tried: boolean;
 }
 
+/**
+ * A copy of a record, which the app cannot change any more, with its size as limits count it, and
+ * as a frame carries it, in bytes. Throws if it cannot be carried.
+ */
+export const weigh = (
+  given: LogRecord,
+  encoding: Encoding,
+): { record: LogRecord; size: number; weight: number } => {
+  const out = new Out();
+  Record.put(out, given);
+  const record = Record.take(new In(out.done()));
+  const { key = '', kind = '', headers = [], payload = '' } = record;
+  const content = typeof payload === 'string' ? utf8Length(payload) : payload.length;
+  const size = [key, kind, ...headers.flat()].reduce((sum, text) => sum + utf8Length(text), content);
+  return { record, size, weight: encoding === 'json' ? utf8Length(toJson(record)) : out.size };
+};
+
+/** A longer name would cost the socket; all other bad ones the server refuses by themselves. */
+export const checkName = (name: string): void => {
+  if (utf8Length(name) > 255) throw new HighwaterError('bad_name', 'a name has at most 255 bytes');
+};
+
 /** Bytes that an item has around its record: numbers, a name of 255 bytes, JSON's own. */
 const AROUND = 512;
 const MOST_ITEMS = 1024;
@@ -57,10 +83,14 @@ export class Writer {
   /** Answers for what the server's mark covers are still on their way. */
   #settling = false;
 
+  readonly #random: () => number;
+
   constructor(
     readonly id: string,
-    private readonly random: () => number,
-  ) {}
+    random: () => number,
+  ) {
+    this.#random = random;
+  }
 
   /** The oldest sequence without an answer. */
   get oldest(): number {
@@ -130,7 +160,7 @@ export class Writer {
       return;
     }
     const bound = Math.min(RETRY_TO, RETRY_FROM * 2 ** this.#refusals++);
-    this.#retryAt = now + after + this.random() * bound;
+    this.#retryAt = now + after + this.#random() * bound;
   }
 
   /** Frames to send now, within the limits. Actions too large for the server are given back. */

@@ -256,3 +256,12 @@ test('close leaves, and a client that was closed before it began stays closed', 
   assert.deepEqual(names, ['hello', 'leave']);
   assert.equal(never.state.state, 'stopped');
 });
+
+test('an id that is none stops the client with a reason, and harms nobody', async (context) => {
+  const url = await serve(context, (frame, reply) => frame.name === 'hello' && reply(welcome(frame)));
+  const client = open(context, url, { connection: 'not an id' });
+  const stopped = await until(client, 'stopped');
+  assert.ok(stopped.state === 'stopped');
+  assert.equal(stopped.error.code, 'bad_frame');
+  assert.match(stopped.error.message, /32 hex digits/);
+});

@@ -5,12 +5,13 @@
  */
 
 import assert from 'node:assert/strict';
-import { Connection, type Config, type ConnectionState, type Output } from '../src/connection.js';
+import { Connection } from '../src/connection.js';
 import type { Delivery, LogEvents } from '../src/delivery.js';
 import { encode, decode, type Value } from '../src/codec.js';
 import {
   clientFrames, serverFrames, type ClientFrame, type LogRecord, type Origin, type ServerFrame,
 } from '../src/frames.js';
+import type { Config, ConnectionState, Output } from '../src/states.js';
 
 export const hexId = (digit: string): string => digit.repeat(32);
 export const ME = hexId('1');
@@ -122,7 +123,7 @@ export class World {
   }
 
   subscribe(name: string, options: Partial<Delivery['options']> = {}): Delivery {
-    const log = this.core.subscribe(name, { start: 'state', priority: 0, manual: false, ...options });
+    const log = this.core.logs.subscribe(name, { start: 'state', priority: 0, manual: false, ...options });
     this.settle();
     return log;
   }

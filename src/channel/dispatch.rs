@@ -12,16 +12,18 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 
 use tokio::sync::oneshot;
 
+use super::closing::Closing;
+use super::due::Due;
 use super::encode::{self, DELIVERY_BYTES, Message};
 use super::hub::{Hub, Watch};
-use super::socket::{Closing, Offered, Phase, Socket};
+use super::socket::{Offered, Phase, Socket};
 use crate::connection::{Attached, Event, Opened};
 use crate::fold::{Command, Effect, Reply};
 use crate::journal::{Inbox, Told};
 use crate::log::{Rule, Stored};
 use crate::wire::{
     Code, Done, Encoding, Ended, Id, Met, Reason, Refusal, Refused, ServerFrame, SnapshotRule,
-    SnapshotWanted, State, Welcome,
+    SnapshotWanted, State, Welcome, WriterMark,
 };
 
 /// Subscribers written to in one slice.
@@ -38,8 +40,8 @@ pub enum Asked {
     Append,
     /// Subscriptions.
     Subscribe(u32),
-    /// Their end, and why.
-    Unsubscribe(u32, Ended),
+    /// Their end, why, and of which logs.
+    Unsubscribe(u32, Ended, Vec<u64>),
     /// Another cursor.
     Seek(u32),
     /// A part of a snapshot; only the last is answered.
@@ -49,6 +51,8 @@ pub enum Asked {
         /// Whether it is the last part.
         last: bool,
     },
+    /// To leave; the answer is the close.
+    Leave,
     /// Something that has no answer.
     Quiet,
 }
@@ -98,7 +102,7 @@ impl Going {
     }
 
     /// The frame in an encoding, made when it is first wanted.
-    fn message(&mut self, log: u64, encoding: Encoding, hub: &Hub) -> Message {
+    fn message(&mut self, log: u64, encoding: Encoding, hub: &Hub) -> &Message {
         let at = match encoding {
             Encoding::Bincode => 0,
             Encoding::Json => 1,
@@ -106,11 +110,10 @@ impl Going {
         let (base, stored) = (self.base, &self.stored);
         let [binary, json] = &mut self.messages;
         let message = if at == 0 { binary } else { json };
-        let made = message.get_or_insert_with(|| {
+        message.get_or_insert_with(|| {
             hub.frames.fetch_add(1, Ordering::Relaxed);
             encode::records(log, base, stored, encoding)
-        });
-        made.clone()
+        })
     }
 }
 
@@ -186,12 +189,12 @@ impl Dispatcher {
             watched.pending = false;
             return;
         };
-        let end = going.end();
+        let (base, end) = (going.base, going.end());
         let (mut behind, mut delivered) = (Vec::new(), 0);
         let upto = watched.sockets.len().min(going.next + SLICE);
         for socket in watched.sockets.get(going.next..upto).unwrap_or_default().iter().flatten() {
             let message = going.message(watch.log, socket.encoding, &self.hub);
-            match socket.offer(watch.log, going.base, end, &message, self.now) {
+            match socket.offer(watch.log, base, end, message, self.now) {
                 Offered::Sent => delivered += 1,
                 Offered::Gone => socket.wake(),
                 Offered::Waits => {
@@ -243,15 +246,17 @@ impl Dispatcher {
             (Asked::Attach(_), Reply::Refused(refusal)) => socket.close(&refusal.into()),
             (Asked::Activate(_), Reply::Attached(attached)) => self.activated(socket, *attached),
             (Asked::Append, Reply::Answers(answers)) => {
-                socket.send(&[ServerFrame::Answers(answers)]);
+                socket.send_in_turn(ServerFrame::Answers(answers));
+                self.hub.schedule(socket);
             }
             (Asked::Append, Reply::Refused(refusal)) => socket.close(&refusal.into()),
             (Asked::Subscribe(request), Reply::Subscribed(_, opened, refused)) => {
                 self.open(socket, opened, request);
-                refuse(socket, request, refused);
+                self.refuse(socket, request, refused);
             }
-            (Asked::Unsubscribe(request, reason), Reply::Unsubscribed(logs)) => {
-                self.ended(socket, &logs, request, reason);
+            (Asked::Unsubscribe(request, reason, logs), Reply::Unsubscribed(_)) => {
+                // Each is answered, whether there was a subscription or not.
+                self.hub.end(socket, logs, request, reason);
             }
             (Asked::Seek(request), Reply::Moved(_, opened)) => {
                 self.open(socket, vec![*opened], request);
@@ -262,11 +267,14 @@ impl Dispatcher {
             (
                 Asked::Activate(request)
                 | Asked::Subscribe(request)
-                | Asked::Unsubscribe(request, _)
-                | Asked::Seek(request)
-                | Asked::Snapshot { request, .. },
+                | Asked::Unsubscribe(request, ..)
+                | Asked::Seek(request),
                 Reply::Refused(refusal),
             ) => socket.send(&[ServerFrame::Refused(Refused { request, name: None, refusal })]),
+            (Asked::Snapshot { request, .. }, Reply::Refused(refusal)) => {
+                socket.refuse_put(request, refusal);
+            }
+            (Asked::Leave, _) => socket.close_quietly(),
             (Asked::Quiet | Asked::Snapshot { .. }, _) => {}
             (asked, reply) => {
                 tracing::error!(?asked, ?reply, "a reply of another kind than was asked for");
@@ -278,32 +286,33 @@ impl Dispatcher {
     /// A client is met: welcome, answers it may have missed, its state, then its logs.
     fn attached(&self, socket: &Arc<Socket>, mut welcome: Welcome, attached: Attached) {
         let Attached { generation, met, source, place, inactive, opened, refused, .. } = attached;
+        if socket.closing() {
+            self.detach(socket.connection, generation);
+            return;
+        }
+        self.hub.admit(socket);
         let mut inner = socket.lock();
         inner.generation = generation;
         inner.active = inactive.is_none();
         inner.activate_at = self.now + u64::from(self.activate_after);
-        let gone = inner.closing;
         for writer in attached.writers {
             welcome.writers.push(writer.mark);
             if !writer.answers.is_empty() {
-                inner.due.push_back((writer.mark.writer, writer.mark.mark, writer.answers));
+                let WriterMark { writer: id, mark } = writer.mark;
+                inner.due.push_back(Due::Answers(id, mark, writer.answers.into_iter()));
             }
         }
-        drop(inner);
-        if gone {
-            self.detach(socket.connection, generation);
-            return;
-        }
+        let state = inactive.map(|reason| self.state(reason, generation));
+        inner.due.extend(state.map(|frame| Due::Frame(Box::new(frame))));
         (welcome.met, welcome.source) = (met, source);
         (welcome.place, welcome.generation) = (place, generation);
-        self.hub.admit(socket);
-        let mut frames = vec![ServerFrame::Welcome(welcome)];
-        frames.extend(inactive.map(|reason| self.state(reason, generation)));
-        socket.send(&frames);
+        // Under the same lock: the socket's task goes on as soon as it sees the generation.
+        socket.send_now(&mut inner, &[ServerFrame::Welcome(welcome)]);
+        drop(inner);
         for one in opened {
             self.hub.subscribe(socket, one, 0);
         }
-        refuse(socket, 0, refused);
+        self.refuse(socket, 0, refused);
         if socket.closing() {
             // Its task may have left before it was admitted.
             self.hub.leave(socket);
@@ -332,7 +341,7 @@ impl Dispatcher {
     }
 
     fn activated(&self, socket: &Arc<Socket>, attached: Attached) {
-        let Attached { generation, met, source, opened, refused, .. } = attached;
+        let Attached { generation, met, source, opened, refused, ended, .. } = attached;
         {
             let mut inner = socket.lock();
             inner.generation = generation;
@@ -346,8 +355,20 @@ impl Dispatcher {
             generation,
             source,
         })]);
+        // Only of what this socket was told of; a log that it was not means nothing to it.
+        let ended = socket.take_announced(&ended);
+        self.hub.end(socket, ended, 0, Ended::Overwritten);
         self.open(socket, opened, 0);
-        refuse(socket, 0, refused);
+        self.refuse(socket, 0, refused);
+    }
+
+    /// Tells of logs that were asked for and not opened.
+    fn refuse(&self, socket: &Arc<Socket>, request: u32, refused: Vec<(String, Refusal)>) {
+        if refused.is_empty() {
+            return;
+        }
+        socket.lock().due.push_back(Due::Refused(request, refused.into_iter()));
+        self.hub.schedule(socket);
     }
 
     /// Takes subscriptions in, unless the socket is no longer its connection's.
@@ -362,13 +383,6 @@ impl Dispatcher {
             self.hub.leave(socket);
         }
         self.hub.schedule(socket);
-    }
-
-    fn ended(&self, socket: &Arc<Socket>, logs: &[u64], request: u32, reason: Ended) {
-        if logs.is_empty() && request != 0 {
-            socket.send(&[ServerFrame::Done(Done { request })]);
-        }
-        self.hub.end(socket, logs, request, reason);
     }
 
     /// Something that concerns others than who asked.
@@ -392,17 +406,20 @@ impl Dispatcher {
             }
             Event::Closed { connection, logs } => {
                 if let Some(socket) = self.hub.socket(connection) {
-                    self.ended(&socket, &logs, 0, Ended::BackEnd);
+                    self.hub.end(&socket, logs, 0, Ended::BackEnd);
                 }
             }
-            Event::Deleted { log, .. } => self.deleted(log),
+            Event::Deleted { log, .. } => {
+                self.deleted(log);
+                self.hub.note_trimmed(log);
+            }
             Event::Snapshot { log, offset } => {
                 if let Some(watch) = self.hub.watch(log) {
                     watch.lock().snapshot = offset;
                 }
             }
             // Readers below it were downgraded in the same batch.
-            Event::Trimmed(_) => {}
+            Event::Trimmed(trimmed) => self.hub.note_trimmed(trimmed.log),
         }
     }
 
@@ -424,6 +441,7 @@ impl Dispatcher {
             inner.generation = generation;
             inner.active = false;
             inner.activate_at = self.now + u64::from(self.activate_after);
+            inner.announced = inner.subs.keys().copied().collect();
         }
         self.hub.drop_subs(&socket);
         socket.send(&[self.state(reason, generation)]);
@@ -443,10 +461,11 @@ impl Dispatcher {
             opened.into_iter().partition(|one| grants.may_read(&one.name));
         self.open(&socket, may, 0);
         if !may_not.is_empty() {
-            let logs = may_not.iter().map(|one| one.log).collect();
+            let logs: Vec<u64> = may_not.iter().map(|one| one.log).collect();
+            let asked = Asked::Unsubscribe(0, Ended::Denied, logs.clone());
             let generation = Some(generation);
             let command = Command::Unsubscribe { connection, generation, logs };
-            let ticket = Ticket::Socket(socket, Asked::Unsubscribe(0, Ended::Denied));
+            let ticket = Ticket::Socket(socket, asked);
             if let Err(refusal) = self.inbox.submit(command, 64, Some(ticket)) {
                 tracing::warn!(%refusal, %connection, "a denied subscription stays in its row");
             }
@@ -457,7 +476,7 @@ impl Dispatcher {
         let Some(watch) = self.hub.watch(log) else { return };
         let sockets: Vec<_> = watch.lock().sockets.iter().flatten().cloned().collect();
         for socket in sockets {
-            self.ended(&socket, &[log], 0, Ended::Deleted);
+            self.hub.end(&socket, vec![log], 0, Ended::Deleted);
         }
     }
 }
@@ -501,10 +520,4 @@ fn ask_for_snapshot(watch: &Watch, end: u64) {
         let wanted = SnapshotWanted { log: watch.log, at_least: end };
         socket.send(&[ServerFrame::SnapshotWanted(wanted)]);
     }
-}
-
-fn refuse(socket: &Socket, request: u32, refused: Vec<(String, Refusal)>) {
-    let frame =
-        |(name, refusal)| ServerFrame::Refused(Refused { request, name: Some(name), refusal });
-    socket.send(&refused.into_iter().map(frame).collect::<Vec<_>>());
 }

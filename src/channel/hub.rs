@@ -2,7 +2,7 @@
 //!
 //! A log is watched while a socket here is subscribed to it; an idle log costs no memory.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,11 +10,17 @@ use std::time::Duration;
 use dashmap::DashMap;
 use tokio::sync::Notify;
 
-use super::socket::{Closing, Inner, Phase, Socket, Sub};
+use super::closing::Closing;
+use super::due::{self, Due};
+use super::pump;
+use super::socket::{Inner, Phase, Socket, Sub};
 use super::tail::{Tail, TailBudget};
 use crate::connection::Opened;
 use crate::store::Store;
-use crate::wire::{Code, Cursor, Ended, Id, Refused, ServerFrame, SnapshotRule, Unsubscribed};
+use crate::wire::{Code, Cursor, Ended, Id, Refused, ServerFrame, SnapshotRule};
+
+/// Trimmed logs remembered until their files are let go.
+const MOST_TRIMMED: usize = 65_536;
 
 /// Bounds of a hub.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +78,8 @@ pub struct Hub {
     work: Condvar,
     moved: Mutex<Vec<Arc<Socket>>>,
     waiters: DashMap<u64, Arc<Notify>>,
+    /// Logs that keep less than before: their files may be let go.
+    trimmed: Mutex<BTreeSet<u64>>,
     /// Highest batch told; what a read may wait for.
     told: tokio::sync::watch::Sender<u64>,
     active: AtomicU64,
@@ -111,6 +119,7 @@ impl Hub {
             work: Condvar::new(),
             moved: Mutex::default(),
             waiters: DashMap::new(),
+            trimmed: Mutex::default(),
             told: tokio::sync::watch::channel(0).0,
             active: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
@@ -201,8 +210,8 @@ impl Hub {
             inner.behind.clear();
             inner.announce.clear();
             let subs = std::mem::take(&mut inner.subs);
-            let acked = |(log, sub): (&u64, &Sub)| Some(Cursor { log: *log, next: sub.acked? });
-            inner.last = subs.iter().filter_map(acked).collect();
+            let acked = |(log, next): (&u64, Option<u64>)| Some(Cursor { log: *log, next: next? });
+            inner.last = subs.iter().map(|(log, sub)| (log, sub.acked)).filter_map(acked).collect();
             subs
         };
         for (_, sub) in subs {
@@ -221,14 +230,15 @@ impl Hub {
     }
 
     /// Ends subscriptions of a socket at once, and tells it.
-    pub fn end(&self, socket: &Socket, logs: &[u64], request: u32, reason: Ended) {
-        let frames: Vec<_> = (logs.iter())
-            .map(|log| {
-                self.drop_sub(socket, *log);
-                ServerFrame::Unsubscribed(Unsubscribed { request, log: *log, reason })
-            })
-            .collect();
-        socket.send(&frames);
+    pub fn end(&self, socket: &Arc<Socket>, logs: Vec<u64>, request: u32, reason: Ended) {
+        if logs.is_empty() {
+            return;
+        }
+        for log in &logs {
+            self.drop_sub(socket, *log);
+        }
+        socket.lock().due.push_back(Due::Unsubscribed(request, reason, logs.into_iter()));
+        self.schedule(socket);
     }
 
     fn unwatch(&self, sub: &Sub) {
@@ -253,6 +263,9 @@ impl Hub {
     /// Takes a subscription in; it begins behind, by announcing itself. Only the dispatcher calls
     /// it, between two batches, so that a new watch's target is the head all of them agree on.
     pub(super) fn subscribe(&self, socket: &Arc<Socket>, opened: Opened, request: u32) {
+        if opened.again && tell_again(socket, &opened, request) {
+            return;
+        }
         self.drop_sub(socket, opened.log);
         loop {
             let watch = self.open_watch(&opened);
@@ -278,7 +291,7 @@ impl Hub {
             let phase = Phase::Announce { opened: Box::new(opened), request };
             let watch = Arc::clone(&watch);
             let sub = Sub { watch, slot, cursor, priority, phase, epoch, acked: None };
-            inner.subs.insert(log, sub);
+            inner.subs.insert(log, Box::new(sub));
             inner.announce.push_back(log);
             return;
         }
@@ -335,6 +348,19 @@ impl Hub {
         queue.pop_front()
     }
 
+    pub(super) fn note_trimmed(&self, log: u64) {
+        let mut trimmed = self.trimmed.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of those beyond the bound, the space comes back when files merge.
+        if trimmed.len() < MOST_TRIMMED {
+            trimmed.insert(log);
+        }
+    }
+
+    /// Logs that were trimmed or deleted since the last call.
+    pub fn take_trimmed(&self) -> BTreeSet<u64> {
+        std::mem::take(&mut *self.trimmed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The client moved cursors: they will be committed with the next round.
     pub fn note_moved(&self, socket: &Arc<Socket>) {
         if !socket.moved.swap(true, Ordering::AcqRel) {
@@ -363,7 +389,7 @@ impl Hub {
             }
             let (expires, told) = {
                 let mut inner = socket.lock();
-                let expires = inner.grants.expires();
+                let expires = inner.expires;
                 let ended = expires != 0 && now >= expires;
                 (expires, ended.then(|| std::mem::replace(&mut inner.told_expired, true)))
             };
@@ -405,11 +431,34 @@ impl Drop for LogWait {
     }
 }
 
+/// Answers who is subscribed already: the cursor stays, the priority is the new one. False when this
+/// socket has no such subscription.
+fn tell_again(socket: &Socket, opened: &Opened, request: u32) -> bool {
+    let (log, priority) = (opened.log, opened.priority);
+    let mut inner = socket.lock();
+    let waits = |inner: &Inner| {
+        (inner.subs.get(&log)).is_some_and(|sub| matches!(sub.phase, Phase::Announce { .. }))
+    };
+    // What stands before it in the socket's order goes first.
+    while due::tell_due(socket, &mut inner) {}
+    while waits(&inner) && pump::announce(socket, &mut inner) {}
+    let queued = inner.behind.values().any(|logs| logs.contains(&log));
+    let Some(sub) = inner.subs.get_mut(&log) else { return false };
+    sub.priority = priority;
+    let told = Opened { cursor: sub.cursor, ..opened.clone() };
+    if queued {
+        remove_behind(&mut inner, log);
+        inner.behind.entry(priority).or_default().push_back(log);
+    }
+    let mut frames = Vec::new();
+    pump::tell_opened(&told, request, &mut frames);
+    socket.send_now(&mut inner, &frames);
+    true
+}
+
 /// Takes a log off the list of those a pump has to serve.
 fn remove_behind(inner: &mut Inner, log: u64) {
     inner.announce.retain(|known| *known != log);
-    inner.behind.retain(|_, logs| {
-        logs.retain(|known| *known != log);
-        !logs.is_empty()
-    });
+    inner.behind.values_mut().for_each(|logs| logs.retain(|known| *known != log));
+    inner.tidy_behind();
 }

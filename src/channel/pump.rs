@@ -9,24 +9,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use super::closing::Closing;
+use super::due::tell_due;
 use super::encode::{self, DELIVERY_BYTES, Message, control};
 use super::hub::{Hub, Watch};
-use super::socket::{Closing, Inner, Phase, Socket};
+use super::socket::{Inner, Phase, Socket};
 use super::way::Wrote;
 use crate::connection::{BaseFrom, Opened, Wanted, open};
 use crate::log::rows::RowsError;
 use crate::log::{SnapshotAt, Stored};
 use crate::wire::{
-    Answers, BaseAt, Code, Gap, GapReason, Reset, ResetReason, ServerFrame, SnapshotRule, Start,
-    Subscribed,
+    BaseAt, Code, Gap, GapReason, Reset, ResetReason, ServerFrame, SnapshotRule, Start, Subscribed,
 };
 
 /// Most records in one slice.
 const SLICE_RECORDS: usize = 1024;
 /// Openings told in one message.
-const ANNOUNCE_MOST: usize = 64;
-/// Answers in one frame.
-const ANSWERS_MOST: usize = 256;
+pub(super) const ANNOUNCE_MOST: usize = 64;
 
 /// The catch-up threads of a node.
 #[derive(Debug)]
@@ -126,7 +125,7 @@ fn turn(hub: &Arc<Hub>, socket: &Arc<Socket>, now: u64) -> Result<(), RowsError>
 /// Sends what needs no reading, then picks the log to serve.
 fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
     let mut inner = socket.lock();
-    if inner.closing || inner.blocked {
+    if inner.closing || inner.leaving || inner.blocked {
         return None;
     }
     match inner.way.flush(&*socket.tcp) {
@@ -141,10 +140,15 @@ fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
             return None;
         }
     }
-    if tell_due(socket, &mut inner) || !inner.readable(now) || announce(socket, &mut inner) {
+    if tell_due(socket, &mut inner) {
         return None;
     }
-    if !inner.open() {
+    if !inner.readable(now) {
+        // Until it is active again, or has a token in force: nobody need ask before that.
+        inner.held |= inner.active;
+        return None;
+    }
+    if announce(socket, &mut inner) || !inner.open() {
         return None;
     }
     let (log, sub) = loop {
@@ -166,26 +170,12 @@ fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
     };
     let (epoch, cursor, watch) = (sub.epoch, sub.cursor, Arc::clone(&sub.watch));
     let job = Job { log, epoch, cursor, watch, what };
-    inner.behind.retain(|_, logs| !logs.is_empty());
+    inner.tidy_behind();
     Some(job)
 }
 
-/// Answers that the client may have missed go before anything else: law 7.
-fn tell_due(socket: &Socket, inner: &mut Inner) -> bool {
-    let Some((writer, mark, answers)) = inner.due.front_mut() else { return false };
-    let rest = answers.split_off(answers.len().min(ANSWERS_MOST));
-    let answers = std::mem::replace(answers, rest);
-    let frame = ServerFrame::Answers(Answers { writer: *writer, mark: *mark, answers });
-    if inner.due.front().is_some_and(|(_, _, answers)| answers.is_empty()) {
-        inner.due.pop_front();
-    }
-    let message = control(&[frame], socket.encoding);
-    finish(socket, inner, |inner| inner.way.reply(message, &*socket.tcp));
-    true
-}
-
 /// Tells how logs are opened, many to a message.
-fn announce(socket: &Socket, inner: &mut Inner) -> bool {
+pub(super) fn announce(socket: &Socket, inner: &mut Inner) -> bool {
     let mut frames = Vec::new();
     for _ in 0..ANNOUNCE_MOST {
         let Some(log) = inner.announce.pop_front() else { break };
@@ -213,7 +203,7 @@ fn announce(socket: &Socket, inner: &mut Inner) -> bool {
 }
 
 /// The frames that open a log: `subscribed`, then `reset` and `gap` where they apply.
-fn tell_opened(opened: &Opened, request: u32, frames: &mut Vec<ServerFrame>) {
+pub(super) fn tell_opened(opened: &Opened, request: u32, frames: &mut Vec<ServerFrame>) {
     let Opened { log, rule, priority, start, head, cursor, complete, .. } = *opened;
     let reset = opened.reset.is_some();
     let name = opened.name.clone();
@@ -245,7 +235,11 @@ fn tell_opened(opened: &Opened, request: u32, frames: &mut Vec<ServerFrame>) {
     frames.extend(opened.gap.clone().map(ServerFrame::Gap));
 }
 
-fn finish(socket: &Socket, inner: &mut Inner, write: impl FnOnce(&mut Inner) -> Wrote) -> Wrote {
+pub(super) fn finish(
+    socket: &Socket,
+    inner: &mut Inner,
+    write: impl FnOnce(&mut Inner) -> Wrote,
+) -> Wrote {
     let wrote = write(inner);
     match wrote {
         Wrote::All => {}
@@ -364,7 +358,11 @@ fn put(hub: &Arc<Hub>, socket: &Arc<Socket>, job: &Job, slice: Slice, now: u64) 
             again(&mut inner)
         }
         Slice::Message { message, cursor, phase } => {
-            if !readable || !inner.fits(message.counted) {
+            if !readable {
+                return again(&mut inner);
+            }
+            if !inner.fits(message.counted) {
+                inner.no_room_at = Some(inner.received);
                 return again(&mut inner);
             }
             let deliver = |inner: &mut Inner| inner.way.deliver(&message.bytes, &*socket.tcp);

@@ -11,11 +11,13 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::closing::Closing;
+use super::due::Due;
 use super::encode::{Message, control, ws_close};
 use super::hub::Watch;
 use super::way::{Way, Wrote};
 use crate::connection::Opened;
-use crate::wire::{Answer, Bye, Class, Code, Cursor, Encoding, Id, Refusal, ServerFrame};
+use crate::wire::{Bye, Class, Code, Cursor, Encoding, Id, Refusal, Refused, ServerFrame};
 
 /// What a token lets a socket read, checked at each delivery. `Any`: whoever made it knows more.
 pub trait Readable: Send + Sync + std::fmt::Debug + std::any::Any {
@@ -58,45 +60,27 @@ pub(super) struct Sub {
     pub acked: Option<u64>,
 }
 
-/// Why and how a socket is closed by the server.
-#[derive(Debug, Clone)]
-pub struct Closing {
-    /// The code.
-    pub code: Code,
-    /// For people.
-    pub message: String,
-    /// Milliseconds to wait before coming back.
-    pub after: u32,
-}
-
-impl Closing {
-    /// The code with its own advice.
-    pub fn new(code: Code) -> Self {
-        Self { code, message: code.advice().to_owned(), after: 0 }
-    }
-}
-
-impl From<Refusal> for Closing {
-    fn from(refusal: Refusal) -> Self {
-        Self { code: refusal.code, message: refusal.message, after: refusal.retry_after }
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Inner {
     pub way: Way,
-    pub subs: BTreeMap<u64, Sub>,
+    /// By log; boxed, for a map sets memory aside for eleven, and most sockets have few.
+    pub subs: BTreeMap<u64, Box<Sub>>,
     /// Logs that a pump has to serve, by priority; each log stands here at most once.
     pub behind: BTreeMap<u8, VecDeque<u64>>,
     /// Logs whose opening is to be told, before anything is caught up.
     pub announce: VecDeque<u64>,
-    /// Answers that must go out before any reset or snapshot.
-    pub due: VecDeque<(Id, u64, Vec<Answer>)>,
+    /// What must go out before any reset or snapshot.
+    pub due: VecDeque<Due>,
     pub grants: Arc<dyn Readable>,
+    /// When the grants end, as they say: each delivery looks at it.
+    pub expires: u64,
     pub sent: u64,
     pub received: u64,
     pub window: u64,
     pub reply_share: usize,
+    /// What was acknowledged when a frame last found no room in the window: until that moves,
+    /// another try would find none either.
+    pub no_room_at: Option<u64>,
     pub generation: u64,
     pub active: bool,
     /// Delivery is held: the token ended, or was revoked.
@@ -104,6 +88,12 @@ pub(super) struct Inner {
     pub closing: bool,
     /// The kernel took nothing of a delivery: nothing is offered until the socket is writable.
     pub blocked: bool,
+    /// The client said it leaves.
+    pub leaving: bool,
+    /// The request whose snapshot was refused.
+    pub put_refused: Option<u32>,
+    /// Logs that were announced before it became inactive.
+    pub announced: Vec<u64>,
     /// Whether the client was told that its token has ended.
     pub told_expired: bool,
     /// Before this, on the node's clock, it may not ask to be activated.
@@ -187,16 +177,21 @@ impl Socket {
             behind: BTreeMap::new(),
             announce: VecDeque::new(),
             due: VecDeque::new(),
+            expires: grants.expires(),
             grants,
             sent: 0,
             received: 0,
             window,
             reply_share,
+            no_room_at: None,
             generation: 0,
             active: false,
             held: false,
             closing: false,
             blocked: false,
+            leaving: false,
+            put_refused: None,
+            announced: Vec::new(),
             told_expired: false,
             activate_at: 0,
             last: Vec::new(),
@@ -254,7 +249,17 @@ impl Socket {
     /// Whether replies have filled their share: input is left unread until they drain.
     pub fn full(&self) -> bool {
         let inner = self.lock();
-        inner.way.waiting() > inner.reply_share
+        inner.way.waiting() > inner.reply_share || !inner.due.is_empty()
+    }
+
+    /// Sends a frame, or lets it wait behind what is due.
+    pub(super) fn send_in_turn(&self, frame: ServerFrame) {
+        let mut inner = self.lock();
+        if inner.due.is_empty() {
+            drop(inner);
+            return self.send(&[frame]);
+        }
+        inner.due.push_back(Due::Frame(Box::new(frame)));
     }
 
     /// Sends frames in order behind what waits.
@@ -262,11 +267,16 @@ impl Socket {
         if frames.is_empty() {
             return;
         }
-        let message = control(frames, self.encoding);
         let mut inner = self.lock();
-        if !inner.closing {
+        self.send_now(&mut inner, frames);
+    }
+
+    /// Like [`Socket::send`], for who holds the lock.
+    pub(super) fn send_now(&self, inner: &mut Inner, frames: &[ServerFrame]) {
+        if !inner.closing && !inner.leaving {
+            let message = control(frames, self.encoding);
             let wrote = inner.way.reply(message, &*self.tcp);
-            self.after(&mut inner, wrote);
+            self.after(inner, wrote);
         }
     }
 
@@ -294,6 +304,10 @@ impl Socket {
         let reconnect = matches!(code.class(), Class::Reconnect | Class::Transient);
         let number = 4000 + code.number();
         let mut inner = self.lock();
+        if inner.leaving {
+            drop(inner);
+            return self.close_quietly();
+        }
         if inner.closing {
             return;
         }
@@ -339,30 +353,34 @@ impl Socket {
     }
 
     /// The client acknowledged delivery: gives window back, notes cursors to commit. Returns
-    /// whether cursors moved; refused when a cursor is past the head.
+    /// whether cursors moved, and those that lie past what was sent. They are left aside: after a
+    /// move backwards the client may not have heard of it yet, so only who knows the head can tell
+    /// whether they are wrong.
     ///
     /// # Errors
-    /// `bad_offset` for a cursor past what was sent.
-    pub fn acknowledge(&self, received: u64, cursors: &[Cursor]) -> Result<bool, Refusal> {
+    /// `bad_offset` when more is acknowledged than was sent.
+    pub fn acknowledge(
+        &self,
+        received: u64,
+        cursors: &[Cursor],
+    ) -> Result<(bool, Vec<Cursor>), Refusal> {
         let mut inner = self.lock();
         if received > inner.sent {
             let message = "more was acknowledged than was sent";
             return Err(Refusal::because(Code::BadOffset, message));
         }
         inner.received = inner.received.max(received);
-        let mut moved = false;
+        let (mut moved, mut beyond) = (false, Vec::new());
         for cursor in cursors {
             let Some(sub) = inner.subs.get_mut(&cursor.log) else { continue };
             if cursor.next > sub.cursor {
-                let message = "a cursor was acknowledged past what was sent";
-                return Err(Refusal::because(Code::BadOffset, message));
-            }
-            if sub.acked.is_none_or(|known| cursor.next > known) {
+                beyond.push(*cursor);
+            } else if sub.acked.is_none_or(|known| cursor.next > known) {
                 sub.acked = Some(cursor.next);
                 moved = true;
             }
         }
-        Ok(moved)
+        Ok((moved, beyond))
     }
 
     /// Takes the cursors that wait for a commit.
@@ -382,6 +400,30 @@ impl Socket {
         (inner.generation, std::mem::take(&mut inner.last))
     }
 
+    /// A client-made snapshot begins anew.
+    pub fn begin_put(&self) {
+        self.lock().put_refused = None;
+    }
+
+    /// Whether the snapshot of this request was refused: its further parts go unanswered.
+    pub fn put_refused(&self, request: u32) -> bool {
+        self.lock().put_refused == Some(request)
+    }
+
+    /// Refuses a client-made snapshot, once.
+    pub fn refuse_put(&self, request: u32, refusal: Refusal) {
+        let mut inner = self.lock();
+        if inner.put_refused.replace(request) != Some(request) {
+            let refused = Refused { request, name: None, refusal };
+            self.send_now(&mut inner, &[ServerFrame::Refused(refused)]);
+        }
+    }
+
+    /// The client said it leaves: nothing more is told or delivered.
+    pub fn set_leaving(&self, leaving: bool) {
+        self.lock().leaving = leaving;
+    }
+
     /// Closes without a word of its own: the client said it leaves.
     pub fn close_quietly(&self) {
         let mut inner = self.lock();
@@ -395,6 +437,12 @@ impl Socket {
     /// Before this, on the node's clock, it may not ask to be activated.
     pub fn activate_at(&self) -> u64 {
         self.lock().activate_at
+    }
+
+    /// Those of the logs that were announced before it became inactive; asked once.
+    pub(super) fn take_announced(&self, logs: &[u64]) -> Vec<u64> {
+        let announced = std::mem::take(&mut self.lock().announced);
+        logs.iter().copied().filter(|log| announced.binary_search(log).is_ok()).collect()
     }
 
     /// The name of a log it is subscribed to.
@@ -412,6 +460,7 @@ impl Socket {
         let mut inner = self.lock();
         inner.held = false;
         inner.told_expired = false;
+        inner.expires = grants.expires();
         inner.grants = grants;
         let lost = |sub: &Sub| !inner.grants.may_read(&sub.watch.name);
         inner.subs.iter().filter(|(_, sub)| lost(sub)).map(|(log, _)| *log).collect()
@@ -450,23 +499,21 @@ impl Socket {
         if inner.closing {
             return Offered::Gone;
         }
-        let readable = inner.readable(now);
-        let fits = inner.fits(message.counted);
-        let Some(sub) = inner.subs.get(&log) else { return Offered::Gone };
+        let may = inner.readable(now) && inner.fits(message.counted);
+        let Inner { subs, way, sent, .. } = &mut *inner;
+        let Some(sub) = subs.get_mut(&log) else { return Offered::Gone };
         if !matches!(sub.phase, Phase::Live) || sub.cursor >= end {
             return Offered::Sent;
         }
-        if sub.cursor != base || !readable || !fits {
+        if sub.cursor != base || !may {
             inner.fall_behind(log);
             return Offered::Behind;
         }
-        let wrote = inner.way.deliver(&message.bytes, &*self.tcp);
+        let wrote = way.deliver(&message.bytes, &*self.tcp);
         match wrote {
             Wrote::All | Wrote::Waits => {
-                inner.sent += message.counted;
-                if let Some(sub) = inner.subs.get_mut(&log) {
-                    sub.cursor = end;
-                }
+                *sent += message.counted;
+                sub.cursor = end;
                 if wrote == Wrote::All { Offered::Sent } else { Offered::Waits }
             }
             Wrote::Nothing => {
@@ -486,9 +533,8 @@ impl Inner {
     /// Whether delivery is allowed at this moment: promise 11. A token that has ended holds it
     /// until there are new grants.
     pub(super) fn readable(&mut self, now: u64) -> bool {
-        let expires = self.grants.expires();
-        self.held |= expires != 0 && now >= expires;
-        self.active && !self.held && !self.closing
+        self.held |= self.expires != 0 && now >= self.expires;
+        self.active && !self.held && !self.closing && !self.leaving
     }
 
     /// Whether the window has room; an empty one takes a frame of any size.
@@ -496,15 +542,16 @@ impl Inner {
         self.sent == self.received || self.sent - self.received + counted <= self.window
     }
 
-    /// Whether the window has room for anything.
-    pub(super) const fn open(&self) -> bool {
-        self.sent == self.received || self.sent - self.received < self.window
+    /// Whether the window may have room for something.
+    pub(super) fn open(&self) -> bool {
+        let some = self.sent == self.received || self.sent - self.received < self.window;
+        some && self.no_room_at != Some(self.received)
     }
 
     pub(super) fn wants_pump(&self) -> bool {
         let catch_up = !self.announce.is_empty() || (!self.behind.is_empty() && self.open());
         let work = !self.due.is_empty() || (catch_up && !self.held);
-        work && !self.blocked && !self.way.busy() && !self.closing
+        work && !self.blocked && !self.way.busy() && !self.closing && !self.leaving
     }
 
     /// A live subscription has to be read on from its cursor.
@@ -514,6 +561,14 @@ impl Inner {
                 sub.phase = Phase::Behind;
             }
             self.behind.entry(sub.priority).or_default().push_back(log);
+        }
+    }
+
+    /// Takes away priorities at which nothing is behind, and the map's memory with the last.
+    pub(super) fn tidy_behind(&mut self) {
+        self.behind.retain(|_, logs| !logs.is_empty());
+        if self.behind.is_empty() {
+            self.behind = BTreeMap::new();
         }
     }
 

@@ -43,7 +43,12 @@ pub trait Sink {
 
 impl Sink for tokio::net::TcpStream {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        Self::try_write(self, bytes)
+        // Straight to the kernel: the runtime's own account of what is writable lies elsewhere in
+        // memory. It is asked only where the kernel takes nothing, for it has to learn of that.
+        match socket2::SockRef::from(self).send(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Self::try_write(self, bytes),
+            written => written,
+        }
     }
 }
 
@@ -63,9 +68,19 @@ impl Way {
         if self.bytes + message.len() > REPLY_MOST {
             return Wrote::Broken;
         }
-        self.bytes += message.len();
-        self.queue.push_back(message);
-        self.flush(sink)
+        if self.busy() {
+            self.bytes += message.len();
+            self.queue.push_back(message);
+            return self.flush(sink);
+        }
+        match self.deliver(&message, sink) {
+            Wrote::Nothing => {
+                self.bytes += message.len();
+                self.queue.push_back(message);
+                Wrote::Waits
+            }
+            wrote => wrote,
+        }
     }
 
     /// Writes a delivery if nothing waits: all or part of it, or nothing at all.
@@ -87,8 +102,17 @@ impl Way {
         }
     }
 
-    /// Writes what waits, as far as the kernel takes it.
+    /// Writes what waits, as far as the kernel takes it. Nothing waits for a broken socket.
     pub fn flush(&mut self, sink: &impl Sink) -> Wrote {
+        let wrote = self.write_on(sink);
+        if wrote == Wrote::Broken {
+            self.queue.clear();
+            self.bytes = 0;
+        }
+        wrote
+    }
+
+    fn write_on(&mut self, sink: &impl Sink) -> Wrote {
         while let Some(first) = self.queue.front_mut() {
             match sink.try_write(first) {
                 Ok(0) => return Wrote::Broken,

@@ -1,4 +1,157 @@
 //! The command line: each command is a struct of arguments and a function that carries it out.
+//!
+//! Promise: what was asked for goes to standard output, everything else to standard error; a
+//! reader that goes away early ends a command quietly. `docs/cli.md` tells commands and exit codes.
 
+mod client;
 pub mod config;
+mod connections;
+mod consume;
+mod error;
+mod logs;
+mod produce;
 pub mod token;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::{Parser, Subcommand};
+
+use crate::node::config::{Loaded, ServeFlags, environment};
+use error::CliError;
+
+/// A push service for collaborative apps: a connection is a durable cursor over many logs.
+#[derive(Debug, Parser)]
+#[command(name = "highwater", version, after_help = AFTER)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER: &str = "\
+Try it:
+  highwater serve --dev
+  printf 'one\\ntwo\\n' | highwater produce words
+  highwater consume words
+
+Commands that talk to a server take --server and --token, or HIGHWATER_URL and HIGHWATER_TOKEN.
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no server there or contact lost.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node
+    Serve(ServeFlags),
+    /// Create a log
+    Create(logs::CreateArgs),
+    /// Append standard input to a log, a record a line
+    Produce(produce::ProduceArgs),
+    /// Write a log's records to standard output, a payload a line
+    Consume(consume::ConsumeArgs),
+    /// Write records as they come: consume --from end --follow
+    Tail(consume::TailArgs),
+    /// List logs
+    Logs(logs::LogsArgs),
+    /// Look at connections, and operate them
+    Connections(connections::ConnectionsArgs),
+    /// Make and check tokens
+    Token(token::TokenArgs),
+    /// Check and show the configuration
+    Config(config::ConfigArgs),
+}
+
+/// Carries out what the process's arguments say.
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(flags) => match Loaded::load(&flags, &environment()) {
+            Ok(loaded) => return crate::node::run(loaded),
+            Err(error) => Err(CliError::failed(error)),
+        },
+        Command::Create(args) => logs::create(&args, &mut io::stdout().lock()),
+        Command::Produce(args) => produce::run(&args, io::stdin().lock(), &mut io::stderr().lock()),
+        Command::Consume(args) => consume::run(&args, io::stdout().lock()),
+        Command::Tail(args) => consume::tail(&args, io::stdout().lock()),
+        Command::Logs(args) => logs::list(&args, &mut io::stdout().lock()),
+        Command::Connections(args) => connections::run(&args, &mut io::stdout().lock()),
+        Command::Token(args) => {
+            told(token::run(&args, &environment(), &mut io::stdin().lock(), now_ms()))
+        }
+        Command::Config(args) => told(config::run(&args, &environment())),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if let Some(text) = error.told() {
+                // Where standard error is gone too there is nobody left to tell.
+                let _ = writeln!(io::stderr().lock(), "highwater: {text}");
+            }
+            error.exit_code()
+        }
+    }
+}
+
+/// Writes what a command returns.
+fn told<E: std::error::Error>(text: Result<String, E>) -> Result<(), CliError> {
+    let text = text.map_err(CliError::failed)?;
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CliError::output)
+}
+
+#[allow(clippy::disallowed_methods, reason = "a command has no node, and asks the time once")]
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn words_that_must_run_are_understood() {
+        for words in [
+            "highwater create words --page-size 4096",
+            "highwater produce --batch-size 1024 words",
+            "highwater consume --fetch-size 512 words",
+            "highwater consume words --from 17 --follow --json",
+            "highwater consume words --from end",
+            "highwater tail words",
+            "highwater logs docs/ --json",
+            "highwater connections list --user ana",
+            "highwater connections show 0123456789abcdef0123456789abcdef",
+            "highwater connections downgrade 0123456789abcdef0123456789abcdef",
+            "highwater serve --listen 127.0.0.1:0 --data x --dev",
+            "highwater --version",
+        ] {
+            let parsed = Cli::try_parse_from(words.split(' '));
+            let shown = parsed.as_ref().err().map(clap::Error::kind);
+            let fine = parsed.is_ok() || shown == Some(clap::error::ErrorKind::DisplayVersion);
+            assert!(fine, "{words}: {shown:?}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_before_a_server_is_asked() {
+        for words in [
+            "highwater",
+            "highwater produce",
+            "highwater produce --batch-size 0 words",
+            "highwater produce --batch-size 1025 words",
+            "highwater consume --fetch-size 0 words",
+            "highwater consume --from middle words",
+            "highwater consume --from -1 words",
+            "highwater connections show xyz",
+            "highwater create a//b",
+            "highwater create ../a",
+        ] {
+            assert!(Cli::try_parse_from(words.split(' ')).is_err(), "{words}");
+        }
+    }
+}

@@ -1,11 +1,11 @@
 //! A client comes: it is met, given a slot, and its subscriptions are decided.
 //!
 //! Attach and activation end in `fill`, later subscriptions in `subscribe`; both come down to
-//! `set_subs`, which asks [`open`](super::open()) for each log. A clone happens here, at one point of the
-//! journal: the source's subscriptions as far as the clone's own grants allow, and what the client
-//! has open besides.
+//! `set_subs`, which asks [`open`](super::open()) for each log. A clone happens here, at one point
+//! of the journal: the source's subscriptions as far as the clone's own grants allow, and what the
+//! client has open besides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -322,7 +322,7 @@ impl Connections {
         cloning: Cloning,
         time: u64,
         logs: &mut Logs,
-        io: &mut Io<'_>,
+        io: &Io<'_>,
         events: &mut Vec<Event>,
     ) -> Result<Option<(Met, Option<Id>)>, RowsError> {
         let id = new.want.connection;
@@ -403,7 +403,7 @@ impl Connections {
         logs: &mut Logs,
         io: &Io<'_>,
     ) -> Result<Vec<(String, Refusal)>, RowsError> {
-        let mut refused = Vec::new();
+        let (mut refused, mut named) = (Vec::new(), BTreeSet::new());
         let most = self.budgets.subscriptions as usize;
         for (at, open) in ask.open.iter().enumerate() {
             if at >= most {
@@ -425,7 +425,13 @@ impl Connections {
             }
             match logs.resolve(&Target::Name(open.name.clone()), ask.time, io)? {
                 Ok(log) => {
-                    let want = wanted(open.have, open.start, open.priority, known, ask, log);
+                    let mut want = wanted(open.have, open.start, open.priority, known, ask, log);
+                    if !named.insert(log)
+                        && let Some(first) = wants.get(&log)
+                    {
+                        // Named twice: only the priority is taken from the later one.
+                        want = Wanted { priority: open.priority, ..*first };
+                    }
                     wants.insert(log, want);
                 }
                 Err(refusal) if refusal.code == Code::NoLog => {

@@ -101,13 +101,15 @@ fn upgrade(gate: Arc<Gate>, mut request: Request<Body>) -> Response<Body> {
                 return;
             }
         };
-        match upgraded {
-            Ok(parts) => {
-                let tcp = parts.io.into_inner();
-                session::run(gate, counted, tcp, parts.read_buf.to_vec(), encoding).await;
+        // Taken apart here, so that the buffer that read the handshake goes before the socket does.
+        let (tcp, read) = match upgraded {
+            Ok(parts) => (parts.io.into_inner(), parts.read_buf.to_vec()),
+            Err(_) => {
+                tracing::error!("an upgraded connection is not the TCP socket it was");
+                return;
             }
-            Err(_) => tracing::error!("an upgraded connection is not the TCP socket it was"),
-        }
+        };
+        session::run(gate, counted, tcp, read, encoding).await;
     });
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -33,7 +33,8 @@ mod frames;
 const READ_BUFFER: usize = 1 << 10;
 /// How long a closing socket may take to take what was meant for it.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// Room that a message may take besides its largest frame: kind and length, or a second small frame.
+/// Room that a message may take besides its largest frame: kind and length, or a second small
+/// frame.
 const MESSAGE_SLACK: usize = 64;
 
 /// A socket counts until this is dropped.
@@ -110,7 +111,10 @@ pub(super) async fn run(
         return;
     }
     counted.greeted();
-    drive(session, *attach, rest, ws, &tcp, encoding).await;
+    let (attach, welcome) = *attach;
+    session.attach(attach, welcome);
+    // A task of its own: what greeting took is given back, however long the socket lives.
+    tokio::spawn(drive(session, counted, rest, ws, tcp, encoding));
 }
 
 /// The last words to a client that was not met.
@@ -141,7 +145,7 @@ async fn turn_away(tcp: &TcpStream, closing: &Closing, encoding: Encoding) {
 async fn drain(tcp: &TcpStream) {
     let socket = socket2::SockRef::from(tcp);
     socket.shutdown(std::net::Shutdown::Write).ok();
-    let mut scrap = [0; 512];
+    let mut scrap = vec![0; 512];
     while tcp.readable().await.is_ok() {
         match tcp.try_read(&mut scrap) {
             Ok(0) => return,
@@ -269,42 +273,42 @@ fn unreadable(error: &codec::FrameError) -> Closing {
 }
 
 fn broken(error: &tungstenite::Error) -> Closing {
-    let code = match error {
-        tungstenite::Error::Capacity(_) => Code::FrameTooLarge,
-        _ => Code::BadFrame,
-    };
-    Closing { code, message: error.to_string(), after: 0 }
+    match error {
+        tungstenite::Error::Capacity(_) => Closing::new(Code::FrameTooLarge),
+        _ => Closing { code: Code::BadFrame, message: error.to_string(), after: 0 },
+    }
 }
 
-/// Attaches the client, then reads and writes until one side goes; then detaches it.
-async fn drive(
+/// Waits to be attached, then reads and writes until one side goes; then detaches the client.
+///
+/// A block that captures, not an `async fn`: that would keep each argument twice, for as long as
+/// the socket lives.
+#[allow(clippy::manual_async_fn, reason = "see above")]
+fn drive(
     mut session: Session,
-    (attach, welcome): (Attach, Welcome),
+    counted: Counted,
     rest: Vec<ClientFrame>,
     mut ws: Ws,
-    tcp: &TcpStream,
+    tcp: Arc<TcpStream>,
     encoding: Encoding,
-) {
-    let socket = Arc::clone(&session.socket);
-    let gate = Arc::clone(&session.gate);
-    let weight = 512 + attach.open.len() * 64;
-    let ticket = Ticket::Socket(Arc::clone(&socket), Asked::Attach(Box::new(welcome)));
-    match gate.inbox.submit(Command::Attach(attach), weight, Some(ticket)) {
-        Ok(()) => attached(&socket).await,
-        Err(refusal) => socket.close(&refusal.into()),
+) -> impl Future<Output = ()> + Send {
+    async move {
+        attached(&session.socket).await;
+        for frame in rest {
+            session.frame(frame, 0);
+        }
+        talk(&mut session, &mut ws, &tcp, encoding).await;
+        let socket = &session.socket;
+        session.gate.hub.leave(socket);
+        let last_words = async {
+            // A broken socket counts as flushed: nothing can follow.
+            while !socket.flush() && tcp.writable().await.is_ok() {}
+            drain(&tcp).await;
+        };
+        tokio::time::timeout(LAST_WORDS, last_words).await.ok();
+        session.detach().await;
+        drop(counted);
     }
-    for frame in rest {
-        session.frame(frame, 0);
-    }
-    talk(&mut session, &mut ws, tcp, encoding).await;
-    gate.hub.leave(&socket);
-    let last_words = async {
-        // A broken socket counts as flushed: nothing can follow.
-        while !socket.flush() && tcp.writable().await.is_ok() {}
-        drain(tcp).await;
-    };
-    tokio::time::timeout(LAST_WORDS, last_words).await.ok();
-    session.detach().await;
 }
 
 /// Waits until the fold has decided on the attachment.
@@ -352,6 +356,20 @@ async fn talk(session: &mut Session, ws: &mut Ws, tcp: &TcpStream, encoding: Enc
 }
 
 impl Session {
+    /// Asks the fold to attach the client.
+    fn attach(&self, attach: Attach, welcome: Welcome) {
+        let writers: Vec<_> = attach.writers.iter().map(|at| at.writer).collect();
+        let names: Vec<_> = attach.open.iter().map(|open| open.name.as_str()).collect();
+        let (store, user) = (&self.gate.store, attach.user.as_str());
+        self.gate.warmth.attach(store, user, attach.connection, &writers, &names);
+        let weight = 512 + attach.open.len() * 64;
+        let ticket = Ticket::Socket(Arc::clone(&self.socket), Asked::Attach(Box::new(welcome)));
+        let submitted = self.gate.inbox.submit(Command::Attach(attach), weight, Some(ticket));
+        if let Err(refusal) = submitted {
+            self.socket.close(&refusal.into());
+        }
+    }
+
     fn message(&mut self, message: Message, encoding: Encoding) {
         self.socket.hear(self.gate.now());
         let bytes = match payload(message, encoding) {

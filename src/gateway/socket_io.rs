@@ -1,4 +1,4 @@
-//! The stream under a WebSocket: reads come from the TCP socket, writes go the socket's one way out.
+//! The stream under a WebSocket: reads come from the TCP socket, writes go the one way out.
 //!
 //! The WebSocket layer answers pings and closes by itself; handing it this stream puts those bytes
 //! behind whatever the socket is sending, so that no frame is ever torn by another.

@@ -4,6 +4,8 @@
 //! the same number. Engines differ in who decides that order and in how durable it is; the fold
 //! above is the same on all of them. One contract suite (`tests/journal_contract.rs`) holds them.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 mod commit;
 mod local;
 mod memory;
@@ -31,7 +33,8 @@ pub enum Order {
 /// The engine failed. What to do is the caller's; a node that cannot read on stops.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JournalError {
-    /// Batches below `start` are gone: a store that has not folded them must be copied from another.
+    /// Batches below `start` are gone: a store that has not folded them must be copied from
+    /// another.
     #[error(
         "the journal begins at batch {start}; this store needs {wanted}: rebuild it from a copy"
     )]

@@ -28,7 +28,11 @@ pub enum OpenError {
     #[error("{0} is no data folder of highwater but is not empty: name another or empty it")]
     NotOurs(PathBuf),
     /// It has another format.
-    #[error("{dir} says \"{found}\", this program knows \"{}\": use the program that made it, or restore a backup", FORMAT.trim_end())]
+    #[error(
+        "{dir} says \"{found}\", this program knows \"{}\": use the program that made it, or \
+         restore a backup",
+        FORMAT.trim_end()
+    )]
     Version {
         /// The folder.
         dir: PathBuf,

@@ -6,6 +6,8 @@
 //! trim is durable. `docs/storage.md` is the format. It knows no socket, no clock and no task:
 //! calls block, and belong on threads that may wait for a disk.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 mod folder;
 mod pressure;
 mod read;
@@ -56,7 +58,7 @@ impl Default for Options {
 }
 
 /// The engine's own log is held to about this; it is what a start has to replay.
-const ENGINE_LOG_BYTES: u64 = 256 << 20;
+const ENGINE_LOG_BYTES: u64 = 128 << 20;
 const JOURNAL: &str = "journal";
 const LOCAL: &str = "local";
 const IDENTITY: &[u8] = b"identity";
@@ -125,9 +127,9 @@ impl Store {
             folder.finish()?;
         }
         if let Some(logs) = tables.get(Table::Logs as usize) {
-            watermarks.open(logs.clone());
+            // Recovery has synced what it found.
+            watermarks.durable(logs, db.snapshot());
         }
-        watermarks.synced_to(db.snapshot().seqno());
         let writing = Mutex::new(writing);
         let inner =
             Inner { tables, journal, local, watermarks, identity, options, writing, db, folder };
@@ -162,9 +164,12 @@ fn open_engine(
     watermarks: &Arc<Watermarks>,
 ) -> Result<Database, OpenError> {
     let filters = Arc::clone(watermarks);
+    // One of them is kept for flushes while the others merge; a lone one would do either.
+    let workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4));
     Database::builder(folder.store())
         .cache_size(options.cache_bytes)
         .max_journaling_size(ENGINE_LOG_BYTES)
+        .worker_threads(workers)
         .manual_journal_persist(true)
         .with_compaction_filter_factories(Arc::new(move |name| trim::filter_for(name, &filters)))
         .open()

@@ -6,13 +6,12 @@
 //! does not understand.
 
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fjall::compaction::filter::{
     CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict,
 };
-use fjall::{AbstractTree, Keyspace};
+use fjall::{AbstractTree, Keyspace, Readable, Snapshot};
 
 use super::read::number;
 use super::write::after_prefix;
@@ -24,34 +23,33 @@ use crate::log::rows::{Key, RowsError, Table, read_row};
 const BY_LOG: [Table; 5] =
     [Table::Records, Table::Latest, Table::Snapshots, Table::Uploads, Table::Subscribers];
 
-/// Where filters look rows of logs up.
+/// Where filters look rows of logs up: the table, and the last durable view of it. The view is held
+/// open, since the engine forgets what nobody holds; so it must move on, see `write`.
 #[derive(Default)]
-pub(super) struct Watermarks {
-    logs: Mutex<Option<Keyspace>>,
-    synced: AtomicU64,
-}
+pub(super) struct Watermarks(Mutex<Option<(Keyspace, Snapshot)>>);
 
 impl Watermarks {
-    /// From now on rows can be looked up.
-    pub(super) fn open(&self, logs: Keyspace) {
-        *self.logs.lock().unwrap_or_else(PoisonError::into_inner) = Some(logs);
+    /// What is committed up to this view is durable; from now on rows are looked up in it.
+    pub(super) fn durable(&self, logs: &Keyspace, view: Snapshot) {
+        self.set(Some((logs.clone(), view)));
     }
 
     /// Lets go of the table.
     pub(super) fn close(&self) {
-        // Taken out first: the table may be the last of its kind, and its end takes locks.
-        let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(logs);
+        self.set(None);
     }
 
-    /// Changes below this sequence number of the engine are durable.
-    pub(super) fn synced_to(&self, seqno: u64) {
-        self.synced.fetch_max(seqno, Ordering::AcqRel);
+    fn set(&self, new: Option<(Keyspace, Snapshot)>) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *held, new);
+        drop(held);
+        // Outside the lock: the table may be the last of its kind, and its end takes locks.
+        drop(old);
     }
 
     fn lookup(&self) -> Lookup {
-        let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Lookup { logs, synced: self.synced.load(Ordering::Acquire), last: None }
+        let view = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Lookup { view, last: None }
     }
 }
 
@@ -64,8 +62,7 @@ struct Gone {
 
 /// Looks rows of logs up, remembering the last one: keys come sorted.
 struct Lookup {
-    logs: Option<Keyspace>,
-    synced: u64,
+    view: Option<(Keyspace, Snapshot)>,
     last: Option<(u64, Gone)>,
 }
 
@@ -83,7 +80,8 @@ impl Lookup {
     }
 
     fn read(&self, log: u64) -> Option<Gone> {
-        let bytes = self.logs.as_ref()?.tree.get(log.to_be_bytes(), self.synced).ok()??;
+        let (logs, view) = self.view.as_ref()?;
+        let bytes = view.get(logs, log.to_be_bytes()).ok()??;
         let row: LogRow = read_row(Table::Logs, &bytes).ok()?;
         Some(Gone { below: row.start, all: row.deleted })
     }

@@ -19,6 +19,9 @@ use crate::wire::codec;
 const HEAD: &[u8] = b"head";
 /// Most batches of the local journal that one commit drops.
 const DROP_AT_ONCE: usize = 4096;
+/// After so many bytes of commits without sync comes a checkpoint: the engine holds in memory what
+/// was written since the last one, for the view that trims are looked up in.
+const CHECKPOINT_AFTER: usize = 16 << 20;
 /// The tables' memory is looked at after so many bytes written.
 const LOOK_AFTER: usize = 1 << 20;
 
@@ -69,6 +72,8 @@ pub(super) struct Writing {
     stopped: Option<String>,
     /// Bytes written since the tables' memory was looked at.
     unlooked: usize,
+    /// Bytes written since everything was durable, about.
+    unsynced: usize,
 }
 
 impl Writing {
@@ -79,14 +84,15 @@ impl Writing {
                 .map_err(|error| RowsError::Damaged { table: LOCAL, problem: error.to_string() })?,
             None => LocalHead { commits: 0, start: 1, head: 0, bytes: 0 },
         };
-        Ok(Self { head, stopped: None, unlooked: 0 })
+        Ok(Self { head, stopped: None, unlooked: 0, unsynced: 0 })
     }
 }
 
 impl Store {
     /// Commits a batch's changes, and the batch itself where the journal is this folder's own, in
     /// one atom. With `sync` it is durable before it is visible and before this returns; without,
-    /// it survives the end of the process but not a loss of power, see [`Store::sync`].
+    /// it survives the end of the process but not a loss of power before the next checkpoint, which
+    /// comes by itself every 16 MiB, and with [`Store::sync`].
     ///
     /// # Errors
     /// When the batch is not the next one; when storage fails, after which every commit does.
@@ -118,10 +124,7 @@ impl Store {
     /// When storage fails, after which every commit does.
     pub fn sync(&self) -> Result<(), StoreError> {
         let mut writing = self.writing()?;
-        let synced = self.0.db.persist(PersistMode::SyncData);
-        self.settle(&mut writing, synced)?;
-        self.0.watermarks.synced_to(self.0.db.snapshot().seqno());
-        Ok(())
+        self.checkpoint(&mut writing)
     }
 
     /// What the local journal keeps.
@@ -210,10 +213,17 @@ impl Store {
         }
         self.put(&mut writing, batch, head, sync)?;
         writing.unlooked += size;
+        writing.unsynced += size;
+        if writing.unsynced > CHECKPOINT_AFTER {
+            // This commit is made; if syncing fails, the next one says so.
+            self.checkpoint(&mut writing).ok();
+        }
         if writing.unlooked > LOOK_AFTER {
             writing.unlooked = 0;
-            // This commit is made; if the engine is broken, the next one says so.
-            writing.stopped = self.hold_memory().err().map(|error| error.to_string());
+            if let Err(error) = self.hold_memory() {
+                // This commit is made; the next one says so.
+                writing.stopped = Some(error.to_string());
+            }
         }
         Ok(())
     }
@@ -272,10 +282,25 @@ impl Store {
         self.settle(writing, done)?;
         writing.head = head;
         if sync {
-            // No other commit comes between: this thread holds the committing side.
-            self.0.watermarks.synced_to(self.0.db.snapshot().seqno());
+            self.durable(writing);
         }
         Ok(())
+    }
+
+    fn checkpoint(&self, writing: &mut Writing) -> Result<(), StoreError> {
+        let synced = self.0.db.persist(PersistMode::SyncData);
+        self.settle(writing, synced)?;
+        self.durable(writing);
+        Ok(())
+    }
+
+    /// Everything committed is durable. No other commit comes between: who calls this holds the
+    /// committing side.
+    fn durable(&self, writing: &mut Writing) {
+        writing.unsynced = 0;
+        if let Ok(logs) = self.table(Table::Logs) {
+            self.0.watermarks.durable(logs, self.0.db.snapshot());
+        }
     }
 
     /// A failure of the engine is the last thing that is written.

@@ -90,7 +90,9 @@ pub trait Frame: Sized {
 }
 
 macro_rules! frames {
-    ($(#[$doc:meta])* $table:ident { $($kind:literal $name:ident $variant:ident($body:ident),)* }) => {
+    ($(#[$doc:meta])* $table:ident {
+        $($kind:literal $name:ident $variant:ident($body:ident),)*
+    }) => {
             $(#[$doc])*
             #[derive(Clone, Debug, PartialEq, Eq)]
             pub enum $table {

@@ -87,6 +87,19 @@ fn a_skipped_sequence_holds_back_what_follows_until_it_arrives() {
     assert_eq!(told.iter().map(offset).collect::<Vec<_>>(), [0, 1, 2]);
 }
 
+/// It says that something else was sent before it than what was taken last: one of the two was not
+/// the writer's word, and neither is guessed.
+#[test]
+fn an_append_after_another_than_the_mark_is_held_back() {
+    let mut world = World::new();
+    world.write(1, vec![item(1, "a", "x"), item(2, "a", "y")]);
+    for prev in [0, 1, 3] {
+        let told = world.write_one(1, entry(4, prev, Target::Name("a".to_owned()), text("z")));
+        assert_eq!(refusal(&told), Code::SequenceGap);
+    }
+    assert_eq!(world.writer(id(1)).unwrap().mark, 2);
+}
+
 #[test]
 fn sequences_may_leave_holes_where_the_writer_says_so() {
     let mut world = World::new();

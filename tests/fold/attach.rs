@@ -89,6 +89,21 @@ fn an_inactive_connection_is_overwritten_by_a_clone() {
 }
 
 #[test]
+fn a_deleted_log_is_not_cloned_and_its_name_means_the_new_one() {
+    let mut world = World::new();
+    let old = world.grow("a", 4);
+    world.attach(with("ann", 1, vec![open("a", Start::State)]));
+    world.done(Command::DeleteLog { log: old });
+    assert_eq!(world.attach(with("ann", 2, vec![])).opened, []);
+    let met = world.attach(with("ann", 3, vec![held("a", old, 4)]));
+    let opened = &met.opened[0];
+    assert_eq!((opened.log, opened.reset), (old + 1, Some(ResetReason::OtherLog)));
+    // What the source itself had is ended when it comes back.
+    let met = world.attach(with("ann", 1, vec![]));
+    assert_eq!((met.opened.len(), met.ended), (0, vec![old]));
+}
+
+#[test]
 fn without_a_sibling_an_inactive_one_is_restored_from_its_own_row() {
     let mut world = World::new();
     let (a, b) = (world.grow("client/a", 4), world.grow("b", 4));

@@ -1,5 +1,6 @@
 //! Random runs: commands of several users, connections, writers and nodes, with crashes, repeats
-//! and stale words, against [`Oracle`](crate::oracle) and the invariants of [`model`](crate::model).
+//! and stale words, against [`Oracle`](crate::oracle) and the invariants of
+//! [`model`](crate::model).
 //!
 //! Promise 13 as one process can show it: a second fold with caches of two rows, reopened at other
 //! moments, makes the same writes and tells the same, batch by batch.
@@ -86,7 +87,7 @@ fn few() -> Settings {
     few.budgets.active_per_device = 1;
     few.budgets.active_total = 5;
     few.budgets.subscriptions = 4;
-    few.budgets.activate_after = 20;
+    few.budgets.activate_after_ms = 20;
     few
 }
 
@@ -189,7 +190,10 @@ impl Run {
             let hash = entry_hash(&to, if_head, &record);
             Entry { seq, prev: seq - 1, to, if_head, hash, verdict: None, record }
         });
-        let entries = entries.collect();
+        let mut entries: Vec<Entry> = entries.collect();
+        if let Some(first) = entries.first_mut().filter(|_| self.random.one_in(15)) {
+            first.prev = first.prev.saturating_sub(1);
+        }
         let oldest = (mark + 1).saturating_sub(self.random.below(6));
         let (user, connection) = (self.owner(writer).to_owned(), Id::NONE);
         Command::Append(Appends { user, writer, connection, oldest, entries })

@@ -10,8 +10,8 @@ use crate::fold::Command;
 use crate::gateway::{TokenGrants, readable};
 use crate::log::Part;
 use crate::wire::{
-    Ack, Activate, Class, ClientFrame, Code, Ended, Pong, PutSnapshot, Refresh, Refreshed, Refusal,
-    Refused, Seek, ServerFrame, Subscribe as SubscribeFrame, Unsubscribe,
+    Ack, Activate, Class, ClientFrame, Code, Cursor, Ended, Pong, PutSnapshot, Refresh, Refreshed,
+    Refusal, Refused, Seek, ServerFrame, State, Subscribe as SubscribeFrame, Unsubscribe,
 };
 
 impl Session {
@@ -52,14 +52,16 @@ impl Session {
             ClientFrame::Refresh(refresh) => self.refresh(&refresh),
             ClientFrame::Retire(retire) => {
                 let (user, writer) = (self.socket.user.clone(), retire.writer);
+                let known = self.gate.store.writer(writer).ok().flatten();
+                if known.is_some_and(|row| row.user != user) {
+                    return self.socket.close(&Closing::new(Code::UnknownWriter));
+                }
                 self.submit(Command::Retire { user, writer }, 64, 0, Asked::Quiet);
             }
             ClientFrame::Leave(leave) => {
                 let (connection, generation) = (self.socket.connection, self.socket.generation());
                 let forget = leave.forget;
-                let command = Command::Leave { connection, generation, forget };
-                self.submit(command, 64, 0, Asked::Quiet);
-                self.socket.close_quietly();
+                self.leave(Command::Leave { connection, generation, forget });
             }
             ClientFrame::Ping(ping) => {
                 self.socket.send(&[ServerFrame::Pong(Pong { nonce: ping.nonce })]);
@@ -97,13 +99,38 @@ impl Session {
 
     fn ack(&self, ack: &Ack) {
         match self.socket.acknowledge(ack.received, &ack.cursors) {
-            Ok(moved) => {
+            Ok((moved, beyond)) => {
                 if moved {
                     self.gate.hub.note_moved(&self.socket);
                 }
                 self.gate.hub.schedule(&self.socket);
+                if beyond.iter().any(|cursor| self.past_head(*cursor)) {
+                    let message = "a cursor was acknowledged past the log's head";
+                    self.refuse(0, Refusal::because(Code::BadOffset, message));
+                }
             }
             Err(refusal) => self.refuse(0, refusal),
+        }
+    }
+
+    fn past_head(&self, cursor: Cursor) -> bool {
+        let row = self.gate.store.log_row(cursor.log).ok().flatten();
+        row.is_some_and(|row| cursor.next > row.head)
+    }
+
+    /// The socket is closed when it is durable that the client has left: its last word counts.
+    fn leave(&self, command: Command) {
+        let (generation, cursors) = self.socket.take_acked();
+        self.socket.set_leaving(true);
+        let connection = self.socket.connection;
+        let commit = Command::Commit { connection, generation, cursors };
+        let ticket = Ticket::Socket(Arc::clone(&self.socket), Asked::Leave);
+        let submitted = (self.gate.shed.check())
+            .and_then(|()| self.gate.inbox.submit(commit, 512, None))
+            .and_then(|()| self.gate.inbox.submit(command, 64, Some(ticket)));
+        if let Err(refusal) = submitted {
+            self.socket.set_leaving(false);
+            self.socket.close(&refusal.into());
         }
     }
 
@@ -130,14 +157,25 @@ impl Session {
     fn unsubscribe(&self, request: u32, logs: Vec<u64>) {
         let (connection, generation) = self.named();
         let weight = 64 + logs.len() * 8;
+        let asked = Asked::Unsubscribe(request, Ended::Asked, logs.clone());
         let command = Command::Unsubscribe { connection, generation, logs };
-        self.submit(command, weight, request, Asked::Unsubscribe(request, Ended::Asked));
+        self.submit(command, weight, request, asked);
     }
 
     fn activate(&self, activate: Activate, size: usize) {
         let Activate { request, cloning, open } = activate;
         if !self.in_force(request) {
             return;
+        }
+        if self.socket.active() {
+            return self.socket.send(&[ServerFrame::State(State {
+                active: true,
+                met: None,
+                reason: None,
+                activate_after: 0,
+                generation: self.socket.generation(),
+                source: None,
+            })]);
         }
         let wait = self.socket.activate_at().saturating_sub(self.gate.now());
         if wait > 0 {
@@ -152,18 +190,34 @@ impl Session {
 
     fn snapshot(&mut self, put: PutSnapshot, size: usize) {
         let PutSnapshot { request, log, offset, version, part, last, data } = put;
-        let may = self.name_of(log).is_some_and(|name| self.grants.0.allows(&name, Can::Snapshot));
-        if !may {
-            return self.refuse(request, Code::Denied.into());
+        if part == 0 {
+            self.socket.begin_put();
+        } else if self.socket.put_refused(request) {
+            return;
         }
-        let most = self.gate.limits.snapshot_part_bytes as usize;
-        if data.bytes().len() > most {
-            let message = format!("a part of a snapshot has at most {most} bytes");
-            return self.refuse(request, Refusal::because(Code::TooLarge, message));
+        if let Err(refusal) = self.may_put(log, data.bytes().len()) {
+            return self.socket.refuse_put(request, refusal);
         }
         let (connection, data) = (self.socket.connection, data.bytes().clone());
         let part = Part { connection, log, offset, version, part, last, data };
         self.submit(Command::PutSnapshot(part), size, request, Asked::Snapshot { request, last });
+    }
+
+    /// What can be known of a part of a snapshot before the fold.
+    fn may_put(&mut self, log: u64, bytes: usize) -> Result<(), Refusal> {
+        if !self.socket.active() {
+            return Err(Code::Inactive.into());
+        }
+        let name = self.name_of(log).ok_or(Code::UnknownLog)?;
+        if !self.grants.0.allows(&name, Can::Snapshot) {
+            return Err(Code::Denied.into());
+        }
+        let most = self.gate.limits.snapshot_part_bytes as usize;
+        if bytes > most {
+            let message = format!("a part of a snapshot has at most {most} bytes");
+            return Err(Refusal::because(Code::TooLarge, message));
+        }
+        Ok(())
     }
 
     /// A new token of the same user takes the place of the old one.
@@ -183,7 +237,7 @@ impl Session {
         self.socket.send(&[ServerFrame::Refreshed(Refreshed { expires })]);
         if !lost.is_empty() {
             // Delivery ends here and now; the row follows.
-            self.gate.hub.end(&self.socket, &lost, 0, Ended::Denied);
+            self.gate.hub.end(&self.socket, lost.clone(), 0, Ended::Denied);
             let (connection, generation) = self.named();
             let weight = 64 + lost.len() * 8;
             let command = Command::Unsubscribe { connection, generation, logs: lost };

@@ -40,6 +40,8 @@ pub(super) fn logs(gate: &Gate, after: Option<&str>) -> Result<Option<String>, R
             seconds: smaller(rule.retain_seconds, gate.limits.log_age_seconds),
         };
         if let Some(to) = target(gate, *log, &row, kept)? {
+            // Readers that have kept up stand past it, also where they said so a moment ago.
+            super::commit(gate);
             propose(gate, Command::Trim { log: *log, to });
         }
     }

@@ -1,0 +1,16 @@
+/** Frames of the protocol that this client does not send yet; kept out of its bundle. */
+
+import { bool, id, payload, struct, u32, u64 } from './codec.js';
+import { clientFrames } from './frames.js';
+
+const PutSnapshot = struct({
+  request: u32, log: u64, offset: u64, version: u32, part: u32, last: bool, data: payload,
+});
+const Retire = struct({ writer: id });
+
+/** All frames that a client may send. */
+export const allClientFrames = {
+  ...clientFrames,
+  put_snapshot: [12, PutSnapshot],
+  retire: [13, Retire],
+} as const;

@@ -1,0 +1,190 @@
+/** Situations at the edges, under fake time: what hangs, comes late, or is asked for twice. */
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { latestView } from '../src/index.js';
+import { collect, text, World } from './world.js';
+
+const lose = (world: World): void => {
+  world.core.closed(world.now, 1006);
+  world.settle();
+};
+
+test('a token function that never answers is given up, and asked again', () => {
+  const world = new World({ tokens: true, token: undefined });
+  world.core.start(world.now);
+  world.settle();
+  assert.deepEqual(world.effects, ['state', 'token']);
+  world.pass(15_000);
+  assert.equal(world.state.state, 'waiting');
+  world.clear();
+  world.pass(500);
+  assert.deepEqual(world.effects, ['state', 'token'], 'a second call, though the first hangs');
+  world.core.gotToken(world.now, 'late');
+  world.settle();
+  assert.equal(world.hello().token, 'late');
+});
+
+test('a refresh that hangs does not keep the next socket from a token', () => {
+  const world = new World({ tokens: true, token: 'old' });
+  world.attach({ time: 0, expires: 60_000, ping_interval: 100_000 });
+  world.pass(59_000);
+  assert.ok(world.effects.includes('token'), 'it was asked for and never came');
+  world.tell('bye', { code: 'token_expired', message: '', reconnect: true, after: 0 });
+  world.clear();
+  world.pass(500);
+  assert.deepEqual(world.effects, ['state', 'token']);
+});
+
+test('tokens at their end are not asked for in a tight circle', () => {
+  const world = new World({ tokens: true, token: 'old' });
+  world.attach({ time: 0, expires: 1 });
+  for (let round = 0; round < 3; round++) {
+    world.clear();
+    world.pass(999);
+    assert.deepEqual(world.got('refresh'), []);
+    world.pass(1);
+    assert.ok(world.effects.includes('token'));
+    world.core.gotToken(world.now, 'new');
+    world.settle();
+    // The server believes a token a little past its end.
+    world.tell('refreshed', { expires: 1 });
+  }
+});
+
+test('one that waits comes back at once when it is asked to, but not before the time told', () => {
+  const world = new World().attach();
+  lose(world);
+  assert.equal(world.state.state, 'waiting');
+  world.clear();
+  world.core.start(world.now);
+  world.pass(0);
+  assert.deepEqual(world.effects, ['state', 'connect']);
+  world.core.opened(world.now);
+  world.welcome();
+  world.tell('bye', { code: 'shutting_down', message: '', reconnect: true, after: 3000 });
+  world.core.start(world.now);
+  world.clear();
+  world.pass(2999);
+  assert.deepEqual(world.effects, []);
+  world.pass(1);
+  assert.deepEqual(world.effects, ['state', 'connect']);
+});
+
+test('with manual commits a new socket is told what was worked off, and repeats are dropped', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a', { manual: true, start: 'committed' });
+  const records = collect(log, 'records');
+  const gaps = collect(log, 'gap');
+  world.announce('a', 7, { cursor: 10, head: 14 });
+  world.records(7, 10, ['10', '11', '12'].map((payload) => text(payload)));
+  lose(world);
+  assert.deepEqual(world.again().open[0]!.have, { log: 7, next: 10 }, 'nothing was worked off yet');
+  world.announce('a', 7, { cursor: 10, head: 14 });
+  world.records(7, 10, ['10', '11', '12', '13'].map((payload) => text(payload)));
+  assert.deepEqual(records.flatMap((event) => event.records).map(({ offset }) => offset), [10, 11, 12, 13]);
+  log.commit(12);
+  lose(world);
+  assert.deepEqual(world.again().open[0]!.have, { log: 7, next: 12 });
+  world.announce('a', 7, { cursor: 13, start: 13, head: 14 });
+  world.tell('gap', { log: 7, from: 12, to: 13, reason: 'trimmed' });
+  assert.deepEqual(gaps, [], 'what was delivered before is not missing');
+  assert.equal(log.cursor, 14);
+});
+
+test('what was committed of another state is not told of the new one', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a', { manual: true, start: 'committed' });
+  world.begin('a', 7);
+  world.records(7, 0, [text('0'), text('1')]);
+  log.commit(2);
+  world.pass(1000);
+  assert.deepEqual(world.last('ack').cursors, [{ log: 7, next: 2 }]);
+  log.seek({ offset: 0 });
+  world.settle();
+  world.announce('a', 7, { cursor: 0, head: 2, reset: true });
+  world.tell('reset', { log: 7, reason: 'asked', base: undefined, cursor: 0, complete: 2 });
+  world.clear();
+  world.records(7, 0, [text('0')]);
+  world.pass(1000);
+  assert.deepEqual(world.last('ack').cursors, [{ log: 7, next: 0 }]);
+  assert.throws(() => log.commit(Number.NaN), /number/);
+  assert.throws(() => log.commit(-1), /number/);
+});
+
+test('a log sought while it is asked for is sought when it comes', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  const { request } = world.last('subscribe');
+  log.seek('end');
+  world.settle();
+  assert.deepEqual(world.got('seek'), []);
+  world.announce('a', 7, { request, cursor: 0, head: 5 });
+  assert.deepEqual(world.got('seek').map(({ log, to }) => [log, to]), [[7, 'end']]);
+  world.announce('a', 7, { cursor: 5, reset: true });
+  world.tell('reset', { log: 7, reason: 'asked', base: undefined, cursor: 5, complete: 5 });
+  world.clear();
+  lose(world);
+  assert.deepEqual(world.again().open[0]!.have, { log: 7, next: 5 });
+  world.announce('a', 7, { cursor: 5 });
+  assert.deepEqual(world.got('seek'), [], 'once is enough');
+});
+
+test('a log sought without a socket is asked for anew, and not sought besides', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  world.begin('a', 7);
+  world.records(7, 0, [text('0')]);
+  lose(world);
+  log.seek('earliest');
+  const [open] = world.again().open;
+  assert.deepEqual([open!.start, open!.have], ['earliest', undefined]);
+  world.announce('a', 7, { cursor: 0, head: 1 });
+  assert.deepEqual(world.got('seek'), []);
+});
+
+test('an old handle does not end the new subscription of its name', () => {
+  const world = new World().attach();
+  const old = world.subscribe('a');
+  old.unsubscribe();
+  const log = world.subscribe('a');
+  old.unsubscribe();
+  assert.deepEqual([...world.core.logs.open.values()], [log]);
+});
+
+test('a listener or a watcher that throws is reported, and keeps no other from being told', (context) => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  const later: (() => void)[] = [];
+  context.mock.method(globalThis, 'queueMicrotask', (work: () => void) => void later.push(work));
+  const thrown: string[] = [];
+  const run = (): void => {
+    for (let work; (work = later.shift()); ) {
+      try {
+        work();
+      } catch (error) {
+        thrown.push((error as Error).message);
+      }
+    }
+  };
+  const board = latestView(log);
+  log.on('records', () => {
+    throw new Error('a listener');
+  });
+  const heard = collect(log, 'records');
+  let told = 0;
+  board.subscribe(() => {
+    throw new Error('a watcher');
+  });
+  const off = board.subscribe(() => told++);
+  world.begin('a', 7);
+  world.records(7, 0, [text('1', 'x')]);
+  run();
+  assert.deepEqual([thrown, heard.length, told], [['a listener', 'a watcher'], 1, 1]);
+  assert.equal(board.value?.get('x')?.record.payload, '1');
+  off();
+  board.close();
+  world.records(7, 1, [text('2', 'x')]);
+  run();
+  assert.deepEqual([told, board.value?.get('x')?.record.payload], [1, '1'], 'it follows no longer');
+});

@@ -1,0 +1,267 @@
+//! `consume` and `tail`: a log's records to standard output, each once and in order.
+//!
+//! The offset of each record is followed, so an answer that breaks off is asked for again from
+//! where it broke, and nothing is written twice or left out.
+
+use std::io::{BufRead, BufReader, BufWriter, Write};
+
+use clap::Args;
+use serde::Deserialize;
+use ureq::Body;
+use ureq::http::Response;
+
+use super::client::{Client, Failure, ServerArgs, log_name, number};
+use super::error::CliError;
+use crate::wire::{MAX_OFFSET, Payload};
+
+/// How long one request waits for records, in milliseconds.
+const WAIT: u64 = 25_000;
+/// Longest line of an answer, in bytes: a record at its largest, escaped.
+const MOST_LINE: u64 = 16 << 20;
+
+/// Arguments of `consume`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Ends at the head, as it stood at the first request, unless --follow. A payload that has newlines
+in it takes several lines: use --json to tell records apart.")]
+pub(super) struct ConsumeArgs {
+    /// The log
+    #[arg(value_name = "NAME", value_parser = log_name)]
+    name: String,
+    /// Most records in one request
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1_000,
+        value_parser = clap::value_parser!(u64).range(1..=1_000_000)
+    )]
+    fetch_size: u64,
+    /// Where to begin: start, end or an offset
+    #[arg(long, value_name = "WHERE", default_value = "start", value_parser = from)]
+    from: String,
+    /// Go on with records as they come, until interrupted
+    #[arg(long, short)]
+    follow: bool,
+    /// Write each record as an object with offset, place, time and origin
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Arguments of `tail`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct TailArgs {
+    /// The log
+    #[arg(value_name = "NAME", value_parser = log_name)]
+    name: String,
+    /// Write each record as an object with offset, place, time and origin
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+fn from(text: &str) -> Result<String, String> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let offset = text.parse().is_ok_and(|offset: u64| digits && offset <= MAX_OFFSET);
+    if offset || matches!(text, "start" | "end") {
+        return Ok(text.to_owned());
+    }
+    Err(format!("start, end, or an offset from 0 to {MAX_OFFSET}"))
+}
+
+/// Carries out `consume`.
+///
+/// # Errors
+/// When it was refused, the server is gone, or the output cannot be written.
+pub(super) fn run(args: &ConsumeArgs, out: impl Write) -> Result<(), CliError> {
+    let client = Client::new(&args.server)?;
+    let mut lines = Lines {
+        next: args.from.clone(),
+        json: args.json,
+        out: BufWriter::with_capacity(64 << 10, out),
+        failed: None,
+    };
+    let wait = if args.follow { format!("&wait={WAIT}") } else { String::new() };
+    let mut until = None;
+    loop {
+        let mut ask = |client: &Client| {
+            let ConsumeArgs { name, fetch_size, .. } = args;
+            let from = &lines.next;
+            let answer =
+                client.get(&format!("/v1/logs/{name}?from={from}&limit={fetch_size}{wait}"))?;
+            lines.take(answer)
+        };
+        let fetched = client.insist(until.is_some(), &mut ask);
+        if let Some(error) = lines.failed {
+            return Err(error);
+        }
+        match fetched {
+            Ok((next, head)) => {
+                let until = *until.get_or_insert(head);
+                if !args.follow && next >= until {
+                    return Ok(());
+                }
+            }
+            Err(Failure::Refused(refused)) if args.follow && refused.gap.is_some() => {
+                lines.pass_over(refused.start.unwrap_or_default());
+            }
+            Err(failure) => return Err(client.explain(failure)),
+        }
+    }
+}
+
+/// Carries out `tail`.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn tail(args: &TailArgs, out: impl Write) -> Result<(), CliError> {
+    let TailArgs { name, json, server } = args.clone();
+    let (from, follow, fetch_size) = ("end".to_owned(), true, 1_000);
+    run(&ConsumeArgs { name, fetch_size, from, follow, json, server }, out)
+}
+
+/// The members of a record's line that matter here.
+#[derive(Deserialize)]
+struct Line {
+    offset: u64,
+    payload: Option<Payload>,
+}
+
+/// What was written, and where to go on.
+struct Lines<W: Write> {
+    /// Where the next request begins: a word, until an answer says which offset that is.
+    next: String,
+    json: bool,
+    out: BufWriter<W>,
+    /// Why the output cannot be written; it ends the command, whatever the server does.
+    failed: Option<CliError>,
+}
+
+impl<W: Write> Lines<W> {
+    /// Writes an answer's records: where to go on, and the head.
+    fn take(&mut self, answer: Response<Body>) -> Result<(u64, u64), Failure> {
+        let next = number(&answer, "highwater-next")?;
+        let head = number(&answer, "highwater-head")?;
+        let mut input = BufReader::with_capacity(64 << 10, answer.into_body().into_reader());
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let mut limited = std::io::Read::take(&mut input, MOST_LINE);
+            let read = limited.read_until(b'\n', &mut line);
+            if read.map_err(|error| Failure::Lost(error.to_string()))? == 0 {
+                break;
+            }
+            let understood = |error| Failure::Foreign(format!("a line is no record: {error}"));
+            let Line { offset, payload } = serde_json::from_slice(&line).map_err(understood)?;
+            self.write(&line, payload.as_ref())?;
+            // Only now: should the answer break off here, it goes on behind this record.
+            self.next = (offset + 1).to_string();
+        }
+        self.next = next.to_string();
+        let flushed = self.out.flush();
+        self.written(flushed)?;
+        Ok((next, head))
+    }
+
+    fn write(&mut self, line: &[u8], payload: Option<&Payload>) -> Result<(), Failure> {
+        let written = if self.json {
+            self.out.write_all(line)
+        } else {
+            let bytes = payload.map(|payload| payload.bytes().as_ref()).unwrap_or_default();
+            self.out.write_all(bytes).and_then(|()| self.out.write_all(b"\n"))
+        };
+        self.written(written)
+    }
+
+    /// Ends the asking where the output failed.
+    fn written(&mut self, written: std::io::Result<()>) -> Result<(), Failure> {
+        written.map_err(|error| {
+            self.failed = Some(CliError::output(error));
+            Failure::Foreign("the output failed".to_owned())
+        })
+    }
+
+    /// Records that are gone are told of, and passed over.
+    fn pass_over(&mut self, start: u64) {
+        let from = &self.next;
+        let text = format!("highwater: records from {from} to {start} are no longer kept");
+        let _ = writeln!(std::io::stderr(), "{text}");
+        self.next = start.to_string();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(next: &str, body: &str) -> Response<Body> {
+        Response::builder()
+            .header("Highwater-Next", next)
+            .header("Highwater-Head", "9")
+            .body(Body::builder().data(body.to_owned()))
+            .unwrap()
+    }
+
+    fn lines(json: bool) -> Lines<Vec<u8>> {
+        let (next, out) = ("start".to_owned(), BufWriter::new(Vec::new()));
+        Lines { next, json, out, failed: None }
+    }
+
+    #[test]
+    fn payloads_are_written_and_the_offset_is_followed() {
+        let body = "{\"offset\":4,\"payload\":\"a\"}\n{\"offset\":5,\"payload\":{\"b64\":\"_w\"}}\n\
+                    {\"offset\":6,\"key\":\"k\"}\n";
+        let mut plain = lines(false);
+        assert_eq!(plain.take(answer("7", body)).unwrap(), (7, 9));
+        assert_eq!(plain.next, "7");
+        assert_eq!(plain.out.into_inner().unwrap(), b"a\n\xff\n\n");
+        let mut json = lines(true);
+        json.take(answer("7", body)).unwrap();
+        assert_eq!(json.out.into_inner().unwrap(), body.as_bytes());
+    }
+
+    #[test]
+    fn an_answer_that_breaks_off_is_gone_on_with_behind_its_last_record() {
+        let mut broken = lines(false);
+        let body = "{\"offset\":4,\"payload\":\"a\"}\n{\"offset\":5,\"pay";
+        assert!(broken.take(answer("7", body)).is_err());
+        assert_eq!(broken.next, "5");
+        assert_eq!(broken.out.into_inner().unwrap(), b"a\n");
+    }
+
+    #[test]
+    fn an_output_that_is_gone_ends_it() {
+        struct Gone;
+        impl Write for Gone {
+            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+                Err(std::io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let out = BufWriter::new(Gone);
+        let mut lines = Lines { next: "start".to_owned(), json: false, out, failed: None };
+        let body = "{\"offset\":4,\"payload\":\"a\"}\n";
+        assert!(lines.take(answer("5", body)).is_err());
+        assert!(matches!(lines.failed, Some(CliError::Unread)));
+    }
+
+    #[test]
+    fn an_answer_of_something_else_is_no_log() {
+        let answer = Response::builder().body(Body::builder().data("<html>")).unwrap();
+        assert!(matches!(lines(false).take(answer), Err(Failure::Foreign(_))));
+    }
+
+    #[test]
+    fn where_to_begin_is_a_word_or_an_offset() {
+        for good in ["start", "end", "0", "9007199254740991"] {
+            assert_eq!(from(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "-1", "+1", "head", "9007199254740992", "1.0"] {
+            assert!(from(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,546 @@
+//! The life of a connection: each row of the table of states, each way into and out of it, against
+//! the running server.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use highwater::wire::{
+    ClientFrame, Cloning, Code, Ended, Met, Reason, ResetReason, Start, Subscribe, Visible,
+};
+use support::{Client, Held, Options, Server, until};
+
+/// A server whose waits are short enough for tests.
+fn quick() -> Options {
+    Options::default()
+        .limit("activate_after_ms", 100)
+        .limit("commit_interval_ms", 50)
+        .rule("state/**", "latest", "")
+}
+
+/// Connects again and again until it is met in another way than `resumed`: it was downgraded.
+fn back_inactive(client: &mut Client, server: &Server, seconds: u64) -> Met {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    loop {
+        std::thread::sleep(Duration::from_millis(1_300));
+        let met = client.connect(server);
+        if met != Met::Resumed {
+            return met;
+        }
+        assert!(Instant::now() < end, "it was not downgraded");
+        client.close();
+    }
+}
+
+fn inactive(client: &mut Client, reason: Reason) {
+    client.wait(&format!("{reason:?}"), |client| !client.active && client.reason == Some(reason));
+}
+
+#[test]
+fn active_detached_and_back_by_delta() {
+    let server = Server::start(quick());
+    let mut writer = Client::new("wim").join(&server);
+    for n in 0..20 {
+        writer.store("docs/a", &n.to_string());
+    }
+    let mut client = Client::new("ann").wanting("docs/a").wanting("docs/b").join(&server);
+    assert_eq!(client.met(), Met::Fresh);
+    client.reach("docs/a", 20);
+    let first = client.welcome.clone().unwrap().generation;
+    for round in 0..3 {
+        if round == 0 {
+            client.cut()
+        } else {
+            client.close()
+        }
+        writer.store("docs/a", "while it was away");
+        assert_eq!(client.connect(&server), Met::Resumed);
+        client.reach("docs/a", 21 + round);
+    }
+    assert!(client.welcome.clone().unwrap().generation >= first + 3);
+    assert_eq!(client.log("docs/a").resets, [ResetReason::New], "by delta, nothing is dropped");
+    assert_eq!(client.seen.len(), 23);
+}
+
+#[test]
+fn a_detached_one_is_downgraded_after_its_time_and_comes_back_as_a_clone() {
+    let server = Server::start(quick().limit("detached_limit_seconds", 1));
+    let mut source = Client::new("ann").wanting("docs/a").wanting("state/a").join(&server);
+    let mut sleeper = Client::new("ann").wanting("docs/a").wanting("docs/own").join(&server);
+    assert_eq!(sleeper.met(), Met::Cloned);
+    source.put("state/a", "k", Some("1"));
+    source.store("docs/a", "0");
+    sleeper.reach("docs/a", 1);
+    sleeper.reach("state/a", 1);
+    sleeper.close();
+    source.store("docs/a", "1");
+    source.put("state/a", "k", Some("2"));
+    source.settled();
+    source.reach("docs/a", 2);
+    source.reach("state/a", 2);
+    assert_eq!(back_inactive(&mut sleeper, &server, 20), Met::Cloned);
+    assert_eq!(sleeper.welcome.as_ref().unwrap().source, Some(source.id));
+    sleeper.reach("docs/a", 2);
+    sleeper.reach("state/a", 2);
+    same(&source, &sleeper, &["docs/a", "state/a"]);
+    // What it has open and the source has not comes as for a newcomer.
+    sleeper.reach("docs/own", 0);
+    // With nobody to clone it is restored, from its own row.
+    source.leave(true);
+    sleeper.close();
+    assert_eq!(back_inactive(&mut sleeper, &server, 20), Met::Restored);
+    sleeper.reach("docs/a", 2);
+}
+
+/// Both hold the same, whichever way they came to it.
+fn same(one: &Client, other: &Client, names: &[&str]) {
+    let state = |held: &Held| (held.log, held.cursor, held.keys.clone(), held.texts());
+    for name in names {
+        let (one, other) = (one.log(name), other.log(name));
+        assert_eq!((one.log, one.cursor), (other.log, other.cursor), "{name}");
+        if name.starts_with("state/") {
+            assert_eq!(one.keys, other.keys, "{name}");
+        } else {
+            assert_eq!(state(one), state(other), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_second_tab_is_a_clone() {
+    let server = Server::start(quick());
+    let mut first = Client::new("ann").wanting("docs/a").wanting("state/a").join(&server);
+    for n in 0..30 {
+        first.append("docs/a", &n.to_string());
+        first.put("state/a", &format!("k{}", n % 4), Some(&n.to_string()));
+    }
+    first.settled();
+    first.reach("docs/a", 30);
+    first.reach("state/a", 30);
+    // It has nothing open of its own: it gets all that the first has.
+    let mut second = Client::new("ann").join(&server);
+    assert_eq!(second.met(), Met::Cloned);
+    assert_eq!(second.welcome.as_ref().unwrap().source, Some(first.id));
+    second.reach("docs/a", 30);
+    second.reach("state/a", 30);
+    same(&first, &second, &["docs/a", "state/a"]);
+    assert_eq!(second.log("docs/a").resets, [ResetReason::Cloned]);
+    // Its own logs only; and none at all.
+    let mut own = Client::new("ann").wanting("state/a");
+    own.cloning = Cloning::Own;
+    let mut own = own.join(&server);
+    assert_eq!(own.met(), Met::Cloned);
+    own.reach("state/a", 30);
+    own.sync();
+    assert!(own.find("docs/a").is_none());
+    let mut service = Client::new("ann");
+    service.cloning = Cloning::None;
+    let mut service = service.join(&server);
+    assert_eq!(service.met(), Met::Fresh);
+    service.sync();
+    assert!(service.logs.is_empty());
+}
+
+/// A delta where it is cheaper, a full overwrite else: the end state is the same.
+#[test]
+fn a_clone_by_delta_equals_a_full_overwrite() {
+    let server = Server::start(quick());
+    let mut source = Client::new("ann").wanting("docs/a").wanting("state/a").join(&server);
+    let write = |source: &mut Client, from: u64, to: u64| {
+        for n in from..to {
+            source.append("docs/a", &n.to_string());
+            let text = n.to_string();
+            source.put("state/a", &format!("k{}", n % 9), (n % 4 > 0).then_some(text.as_str()));
+        }
+        source.settled();
+        source.reach("docs/a", to);
+        source.reach("state/a", to);
+    };
+    write(&mut source, 0, 50);
+    let mut near = Client::new("ann").join(&server);
+    near.reach("docs/a", 50);
+    near.reach("state/a", 50);
+    near.leave(false);
+    write(&mut source, 50, 100);
+    let mut empty = Client::new("ann");
+    for clone in [&mut near, &mut empty] {
+        assert_eq!(clone.connect(&server), Met::Cloned);
+        clone.reach("docs/a", 100);
+        clone.reach("state/a", 100);
+    }
+    assert_eq!(near.log("docs/a").resets, [ResetReason::Cloned], "from its first visit");
+    same(&source, &near, &["docs/a", "state/a"]);
+    same(&source, &empty, &["docs/a", "state/a"]);
+    // Far behind, a base is cheaper; it comes to the same.
+    near.leave(false);
+    for from in (100..1_600).step_by(100) {
+        write(&mut source, from, from + 100);
+    }
+    assert_eq!(near.connect(&server), Met::Cloned);
+    near.reach("state/a", 1_600);
+    near.reach("docs/a", 1_600);
+    same(&source, &near, &["docs/a", "state/a"]);
+}
+
+/// What it had and the source has not is gone after a clone, and told where it was announced.
+#[test]
+fn a_clone_on_activation_overwrites() {
+    let server = Server::start(quick().limit("active_per_user", 1).limit("active_per_device", 1));
+    let mut first = Client::new("ann").wanting("docs/mine").join(&server);
+    first.store("docs/mine", "0");
+    first.reach("docs/mine", 1);
+    first.send(&ClientFrame::Visible(Visible { visible: false }));
+    first.sync();
+    // A visible newcomer takes the slot of a hidden one, and is cloned from it.
+    let mut second = Client::new("ann").wanting("docs/theirs").join(&server);
+    assert_eq!(second.met(), Met::Cloned);
+    second.reach("docs/mine", 1);
+    inactive(&mut first, Reason::Slots);
+    second.store("docs/mine", "1");
+    first.sync();
+    assert_eq!(first.log("docs/mine").cursor, 1, "an inactive one gets nothing");
+    // It may append, and gets its answers; other requests are refused.
+    first.store("docs/mine", "2");
+    let subscribe = Subscribe { request: 5, open: vec![first.open_list().remove(0)] };
+    first.send(&ClientFrame::Subscribe(subscribe));
+    assert_eq!(first.refusal(5).code, Code::Inactive);
+    // No slot: the one that holds it is attached and visible.
+    until("its time", || {
+        first.activate();
+        let refusal = first.refusal(9);
+        assert_eq!(refusal.code, Code::Slots);
+        assert!(refusal.retry_after > 0);
+        refusal.message != "too early"
+    });
+    assert!(!first.active);
+    // The other goes to sleep without that log: its slot is free, it is the one to be cloned.
+    let mine = second.log("docs/mine").log;
+    let ask = highwater::wire::Unsubscribe { request: 6, logs: vec![mine] };
+    second.send(&ClientFrame::Unsubscribe(ask));
+    second.wait("unsubscribed", |second| second.ended.len() == 1);
+    assert_eq!(second.ended[0].reason, Ended::Asked);
+    second.store("docs/theirs", "0");
+    second.reach("docs/theirs", 1);
+    second.close();
+    first.wants.clear();
+    activated(&mut first, Met::Cloned);
+    first.wait("overwritten", |first| !first.ended.is_empty());
+    assert_eq!((first.ended[0].log, first.ended[0].reason), (mine, Ended::Overwritten));
+    first.reach("docs/theirs", 1);
+    // It is active: asked again, it says so and changes nothing.
+    let states = first.states.len();
+    first.activate();
+    first.wait("state", |first| first.states.len() > states);
+    let state = first.states.last().unwrap();
+    assert!(state.active && state.met.is_none() && state.reason.is_none());
+}
+
+/// Asks until it is activated; each refusal names a time, and nothing changes.
+fn activated(client: &mut Client, met: Met) {
+    let generation = client.states.last().map_or(0, |state| state.generation);
+    until("to be activated", || {
+        let states = client.states.len();
+        client.refused.retain(|refused| refused.request != 9);
+        client.activate();
+        client.wait("state or a refusal", |client| {
+            client.states.len() > states || client.refused.iter().any(|one| one.request == 9)
+        });
+        client.active
+    });
+    let state = client.states.last().unwrap();
+    assert_eq!(state.met, Some(met));
+    assert!(state.generation > generation);
+}
+
+#[test]
+fn six_visible_tabs_on_five_slots_come_to_rest() {
+    let server = Server::start(quick().limit("active_per_user", 5).limit("active_per_device", 5));
+    let mut tabs: Vec<Client> =
+        (0..6).map(|_| Client::new("ann").wanting("docs/a").join(&server)).collect();
+    let waiting: Vec<usize> = (0..6).filter(|at| tabs[*at].met() == Met::Waiting).collect();
+    assert_eq!(waiting, [5], "the newcomer waits; nobody visible gives way to it");
+    inactive(&mut tabs[5], Reason::NoSlot);
+    // It keeps asking; each time it is told when to come back, and nothing changes for the others.
+    for _ in 0..8 {
+        let wait = tabs[5].states.last().unwrap().activate_after;
+        std::thread::sleep(Duration::from_millis(u64::from(wait)));
+        tabs[5].activate();
+        let refusal = tabs[5].refusal(9);
+        assert_eq!(refusal.code, Code::Slots);
+        assert!(refusal.retry_after > 0);
+    }
+    for tab in &mut tabs {
+        tab.sync();
+    }
+    let changes: usize = tabs.iter().map(|tab| tab.states.len()).sum();
+    assert_eq!(changes, 1, "one state in all: that of the one that waits");
+    // A tab goes: the one that waits gets its slot, and then all is quiet again.
+    tabs[2].leave(false);
+    let mut waiter = tabs.remove(5);
+    activated(&mut waiter, Met::Cloned);
+    waiter.reach("docs/a", 0);
+    tabs.remove(2);
+    for tab in &mut tabs {
+        tab.sync();
+        assert!(tab.active && tab.states.is_empty());
+    }
+    // A hidden newcomer takes nobody's slot either; a hidden one that holds a slot gives way.
+    let mut hidden = Client::new("ann");
+    hidden.visible = false;
+    assert_eq!(hidden.connect(&server), Met::Waiting);
+    tabs[0].send(&ClientFrame::Visible(Visible { visible: false }));
+    tabs[0].sync();
+    std::thread::sleep(Duration::from_millis(150));
+    hidden.activate();
+    assert_eq!(hidden.refusal(9).code, Code::Slots, "two hidden tabs never chase each other");
+    let mut visible = Client::new("ann");
+    assert_eq!(visible.connect(&server), Met::Cloned);
+    inactive(&mut tabs[0], Reason::Slots);
+}
+
+#[test]
+fn slots_are_counted_per_device_too() {
+    let server = Server::start(quick().limit("active_per_user", 4).limit("active_per_device", 2));
+    let (phone, laptop) = (Some(support::id()), Some(support::id()));
+    let on = |device, n: usize| -> Vec<Client> {
+        (0..n)
+            .map(|_| {
+                let mut client = Client::new("ann");
+                client.device = device;
+                client.join(&server)
+            })
+            .collect()
+    };
+    let phones = on(phone, 3);
+    assert_eq!(phones[2].met(), Met::Waiting, "two on a device");
+    let laptops = on(laptop, 2);
+    assert!(laptops.iter().all(|client| client.met() == Met::Cloned));
+    let more = on(None, 1);
+    assert_eq!(more[0].met(), Met::Waiting, "four in all");
+}
+
+#[test]
+fn leave_frees_the_slot_at_once() {
+    let server = Server::start(quick().limit("active_per_user", 1).limit("active_per_device", 1));
+    let mut first = Client::new("ann").wanting("docs/a").join(&server);
+    first.store("docs/a", "0");
+    first.reach("docs/a", 1);
+    first.leave(false);
+    let mut second = Client::new("ann").join(&server);
+    assert_eq!(second.met(), Met::Fresh, "nobody is active to be cloned");
+    second.leave(true);
+    // It is known, and its row has what it had open.
+    assert_eq!(first.connect(&server), Met::Restored);
+    first.reach("docs/a", 1);
+    first.leave(true);
+    let logs = std::mem::take(&mut first.logs);
+    first.wants.clear();
+    assert_eq!(first.connect(&server), Met::Fresh, "forgotten altogether");
+    first.sync();
+    assert!(first.logs.is_empty() && !logs.is_empty());
+}
+
+/// A connection whose client holds nothing any more gets what its row had open.
+#[test]
+fn a_row_restores_what_was_open() {
+    let mut server = Server::start(quick());
+    let mut client = Client::new("ann").wanting("docs/a").wanting("docs/b").join(&server);
+    client.store("docs/a", "0");
+    client.reach("docs/a", 1);
+    client.reach("docs/b", 0);
+    for met in [Met::Resumed, Met::Restored] {
+        if met == Met::Restored {
+            client.leave(false)
+        } else {
+            client.close()
+        }
+        server.crash();
+        client.logs.clear();
+        client.wants.clear();
+        assert_eq!(client.connect(&server), met);
+        client.reach("docs/a", 1);
+        client.reach("docs/b", 0);
+        let reset = if met == Met::Restored { ResetReason::Restored } else { ResetReason::New };
+        assert_eq!(client.log("docs/a").resets, [reset]);
+    }
+}
+
+#[test]
+fn reason_lag() {
+    let server = Server::start(quick().limit("lag_limit_records", 1_000));
+    let mut writer = Client::new("wim").join(&server);
+    let mut lazy = Client::new("ann").wanting("docs/a");
+    lazy.acks = false;
+    let mut lazy = lazy.join(&server);
+    lazy.reach("docs/a", 0);
+    for _ in 0..3 {
+        writer.append_all("docs/a", (0..500).map(|n| n.to_string()));
+    }
+    writer.settled();
+    inactive(&mut lazy, Reason::Lag);
+    // It comes back by itself, and has everything.
+    lazy.acks = true;
+    activated(&mut lazy, Met::Restored);
+    lazy.reach("docs/a", 1_500);
+    assert_eq!(lazy.seen.len(), 1_500);
+}
+
+#[test]
+fn reason_retained_bytes() {
+    let server = Server::start(quick().limit("retained_bytes_limit", 1 << 20));
+    let mut writer = Client::new("wim").join(&server);
+    let mut lazy = Client::new("ann").wanting("docs/a");
+    lazy.acks = false;
+    let mut lazy = lazy.join(&server);
+    lazy.reach("docs/a", 0);
+    for _ in 0..20 {
+        writer.append("docs/a", &"x".repeat(100_000));
+    }
+    writer.settled();
+    inactive(&mut lazy, Reason::RetainedBytes);
+}
+
+#[test]
+fn reason_retention() {
+    let server = Server::start(quick().rule("short/**", "none", "retain_records = 10"));
+    let mut writer = Client::new("wim").join(&server);
+    let mut lazy = Client::new("ann").wanting("short/a");
+    lazy.acks = false;
+    let mut lazy = lazy.join(&server);
+    lazy.reach("short/a", 0);
+    writer.append_all("short/a", (0..100).map(|n| n.to_string()));
+    writer.settled();
+    inactive(&mut lazy, Reason::Retention);
+    lazy.acks = true;
+    activated(&mut lazy, Met::Restored);
+    lazy.reach("short/a", 100);
+}
+
+/// One that keeps up stays active however short the retention is.
+#[test]
+fn who_keeps_up_is_not_downgraded_by_retention() {
+    let server = Server::start(quick().rule("short/**", "none", "retain_records = 40"));
+    let mut writer = Client::new("wim").join(&server);
+    let mut reader = Client::new("ann").wanting("short/a").join(&server);
+    for n in 0..300 {
+        writer.store("short/a", &n.to_string());
+        reader.reach("short/a", n + 1);
+        reader.ack();
+    }
+    assert!(reader.states.is_empty(), "{:?}", reader.states);
+    assert!(reader.log("short/a").gaps.is_empty());
+}
+
+#[test]
+fn reason_node_slots() {
+    let server = Server::start(quick().limit("active_total", 10));
+    let mut tabs: Vec<Client> = (0..10)
+        .map(|n| {
+            let mut client = Client::new(&format!("user-{n}"));
+            client.visible = n > 0;
+            client.join(&server)
+        })
+        .collect();
+    assert!(tabs.iter().all(|tab| tab.active));
+    // The one that is hidden is missed least; a reserve is kept free for newcomers.
+    inactive(&mut tabs[0], Reason::NodeSlots);
+    let newcomer = Client::new("newcomer").join(&server);
+    assert_eq!(newcomer.met(), Met::Fresh);
+    for tab in &mut tabs[1..] {
+        tab.sync();
+        assert!(tab.active, "attached and visible ones stay");
+    }
+}
+
+#[test]
+fn killed_in_the_middle_of_a_clone() {
+    let mut server = Server::start(quick());
+    let mut source = Client::new("ann").wanting("docs/a").wanting("state/a").join(&server);
+    for n in 0..60 {
+        source.append_all("docs/a", (0..20).map(|m| format!("{n}.{m}.{}", "x".repeat(500))));
+        source.put("state/a", &format!("key-{n}"), Some(&"y".repeat(8_000)));
+    }
+    source.settled();
+    source.reach("docs/a", 1_200);
+    source.reach("state/a", 60);
+    let mut clone = Client::new("ann");
+    clone.window = 64 << 10;
+    for round in 0..3 {
+        clone.say_hello(&server);
+        // Each time a little further, then the server dies.
+        for _ in 0..4 + 4 * round {
+            clone.step(Instant::now() + Duration::from_millis(200));
+        }
+        server.kill9();
+        clone.cut();
+        source.cut();
+        server.restart();
+        assert_eq!(source.connect(&server), Met::Resumed);
+    }
+    let met = clone.connect(&server);
+    assert!([Met::Cloned, Met::Resumed].contains(&met), "{met:?}");
+    clone.reach("docs/a", 1_200);
+    clone.reach("state/a", 60);
+    same(&source, &clone, &["state/a"]);
+    assert_eq!(clone.log("docs/a").texts(), source.log("docs/a").texts());
+}
+
+/// A node's end detaches what it held: the slots can be taken, and nobody stays attached for ever.
+#[test]
+fn a_restart_detaches() {
+    let options = quick()
+        .limit("active_per_user", 2)
+        .limit("active_per_device", 2)
+        .limit("detached_limit_seconds", 60);
+    for graceful in [false, true] {
+        let mut server = Server::start(options.clone());
+        let mut tabs: Vec<Client> =
+            (0..2).map(|_| Client::new("ann").wanting("docs/a").join(&server)).collect();
+        tabs[0].store("docs/a", "0");
+        if graceful {
+            assert!(server.terminate().success());
+            for tab in &mut tabs {
+                assert_eq!(tab.until_closed(), 4000 + Code::ShuttingDown.number());
+                let bye = tab.bye.clone().unwrap();
+                assert!(bye.reconnect && bye.after > 0);
+            }
+            server.restart();
+        } else {
+            server.crash();
+        }
+        tabs.iter_mut().for_each(Client::cut);
+        let newcomer = Client::new("ann").join(&server);
+        assert_eq!(newcomer.met(), Met::Cloned, "a detached one gives way to it");
+        let mets: Vec<Met> = tabs.iter_mut().map(|tab| tab.connect(&server)).collect();
+        // Three on two slots: one of the two takes what is left, the other waits.
+        assert!(mets.contains(&Met::Waiting), "{mets:?}");
+        assert!(mets.contains(&Met::Resumed) || mets.contains(&Met::Cloned), "{mets:?}");
+    }
+}
+
+/// A service keeps its own position over anything.
+#[test]
+fn a_service_goes_on_from_what_it_committed() {
+    let mut server = Server::start(quick());
+    let mut writer = Client::new("wim").join(&server);
+    writer.append_all("jobs/a", (0..10).map(|n| n.to_string()));
+    writer.settled();
+    let mut service = Client::new("svc");
+    service.cloning = Cloning::None;
+    service.wants.insert("jobs/a".to_owned(), (Start::Committed, 0));
+    let mut service = service.join(&server);
+    service.reach("jobs/a", 10);
+    service.ack();
+    service.sync();
+    service.close();
+    writer.append_all("jobs/a", (10..15).map(|n| n.to_string()));
+    writer.settled();
+    server.crash();
+    // It holds nothing: where it is, is on the server.
+    service.logs.clear();
+    assert_eq!(service.connect(&server), Met::Resumed);
+    service
+        .wait("the rest", |service| service.find("jobs/a").is_some_and(|held| held.cursor == 15));
+    let offsets: Vec<u64> = service.log("jobs/a").records.keys().copied().collect();
+    assert_eq!(offsets, (10..15).collect::<Vec<_>>());
+}

@@ -1,0 +1,46 @@
+//! What end-to-end tests share: the real server as a process of its own, and a client that was
+//! written from `docs/protocol.md` and holds the server to its laws at every frame.
+
+#![allow(dead_code, reason = "each test crate uses a part of it")]
+#![allow(unused_imports, reason = "each test crate uses a part of it")]
+
+mod client;
+mod http;
+mod laws;
+mod link;
+mod proxy;
+mod server;
+
+pub use client::{Client, WAIT};
+pub use http::{Answer, Http};
+pub use laws::{Held, Seen, Writing};
+pub use link::{Link, Next};
+pub use proxy::Proxy;
+pub use server::{Options, SECRET, Server, now_ms, token, token_until};
+
+use std::time::{Duration, Instant};
+
+use highwater::wire::Id;
+
+/// A random identity.
+pub fn id() -> Id {
+    Id(rand::random())
+}
+
+/// Looks again and again until something holds; panics with its name after the usual wait.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + WAIT;
+    while !holds() {
+        assert!(Instant::now() < end, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A seed from `HIGHWATER_SEED`, or a new one; printed with the command that runs it again.
+pub fn seed(test: &str) -> u64 {
+    let given = std::env::var("HIGHWATER_SEED").ok().and_then(|text| text.parse().ok());
+    // A short number is easier to type again.
+    let seed = given.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    println!("seed {seed}; again: HIGHWATER_SEED={seed} cargo test {test}");
+    seed
+}

@@ -1,0 +1,250 @@
+//! The server as a process: started on a folder, killed, told to stop, started again.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use highwater::auth::{Claims, Date, Signer};
+use tempfile::TempDir;
+
+use super::http::Http;
+
+/// The key that tests sign tokens with.
+pub const SECRET: &str = "a secret of the tests, 32 bytes or more";
+
+/// What a server is started with.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Development mode instead of a key.
+    pub dev: bool,
+    /// Limits other than the defaults.
+    pub limits: Vec<(&'static str, u64)>,
+    /// Lines of the configuration file before its sections, and after them.
+    pub toml: String,
+    /// Further arguments of `serve`.
+    pub args: Vec<String>,
+}
+
+impl Options {
+    /// Development mode.
+    pub fn dev() -> Self {
+        Self { dev: true, ..Self::default() }
+    }
+
+    /// With a limit.
+    pub fn limit(mut self, name: &'static str, value: u64) -> Self {
+        self.limits.push((name, value));
+        self
+    }
+
+    /// With a rule for a pattern: `snapshot` and lines of its own.
+    pub fn rule(mut self, pattern: &str, snapshot: &str, more: &str) -> Self {
+        let rule =
+            format!("[[rules]]\npattern = \"{pattern}\"\nsnapshot = \"{snapshot}\"\n{more}\n");
+        self.toml.push_str(&rule);
+        self
+    }
+
+    fn config(&self) -> String {
+        let mut text = String::new();
+        if !self.dev {
+            let key = format!("[[auth.keys]]\nalg = \"HS256\"\nsecret = \"{SECRET}\"\n");
+            text.push_str(&key);
+        }
+        text.push_str("[limits]\n");
+        // Tests are faster than people: rates are not what most of them are about.
+        let mut limits = vec![("appends_per_user_second", 1_000_000), ("drain_ms", 500)];
+        limits.retain(|(name, _)| self.limits.iter().all(|(own, _)| own != name));
+        for (name, value) in limits.iter().chain(&self.limits) {
+            writeln!(text, "{name} = {value}").unwrap();
+        }
+        text + &self.toml
+    }
+}
+
+/// A running server; killed when it is dropped.
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+    folder: TempDir,
+    options: Options,
+}
+
+impl Server {
+    /// Starts one on a new folder.
+    pub fn start(options: Options) -> Self {
+        let folder = TempDir::new().unwrap();
+        let (child, address) = spawn(folder.path(), &options);
+        Self { child, address, folder, options }
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// What it has logged, over all its runs.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// `http://HOST:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Requests of a user who may do everything; in development of nobody in particular.
+    pub fn http(&self) -> Http {
+        let token = token("root", &[("**", "read append snapshot signal admin")]);
+        Http::new(&self.url(), (!self.options.dev).then_some(token))
+    }
+
+    /// Requests with a token, or none.
+    pub fn http_as(&self, token: Option<String>) -> Http {
+        Http::new(&self.url(), token)
+    }
+
+    /// The id of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL: nothing is flushed, nothing is said.
+    pub fn kill9(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and how it ended.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.wait_for_end()
+    }
+
+    fn wait_for_end(&mut self) -> ExitStatus {
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "the server did not end:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Starts it again on the same data, once it has ended.
+    pub fn restart(&mut self) {
+        assert!(self.child.try_wait().unwrap().is_some(), "it still runs");
+        (self.child, self.address) = spawn(self.folder.path(), &self.options);
+    }
+
+    /// Starts it again with other options.
+    pub fn restart_with(&mut self, options: Options) {
+        self.options = options;
+        self.restart();
+    }
+
+    /// SIGKILL and start.
+    pub fn crash(&mut self) {
+        self.kill9();
+        self.restart();
+    }
+
+    /// Runs the program with these arguments to its end.
+    pub fn command(arguments: &[&str]) -> Output {
+        program().args(arguments).output().unwrap()
+    }
+
+    /// Resident memory in bytes.
+    pub fn rss(&self) -> u64 {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.pid())).unwrap();
+        let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
+        pages * 4096
+    }
+
+    /// Processor time used, user and system, in ticks of 10 ms.
+    pub fn ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let after = stat.rsplit(") ").next().unwrap();
+        let fields: Vec<&str> = after.split(' ').collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+        if std::thread::panicking() {
+            eprintln!("the server's log:\n{}", self.log());
+        }
+    }
+}
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("HIGHWATER_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn spawn(folder: &Path, options: &Options) -> (Child, SocketAddr) {
+    let config = folder.join("highwater.toml");
+    std::fs::write(&config, options.config()).unwrap();
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log"));
+    let mut command = program();
+    command.arg("serve").arg("--config").arg(config).arg("--data").arg(folder.join("data"));
+    command.args(["--listen", "127.0.0.1:0"]);
+    if options.dev {
+        command.arg("--dev");
+    }
+    command.args(&options.args).stdout(Stdio::piped()).stderr(log.unwrap());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let Some(address) = line.trim().strip_prefix("listening on http://") else {
+        child.kill().ok();
+        child.wait().ok();
+        let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+        panic!("the server did not start, it said {line:?}:\n{log}");
+    };
+    let address = address.parse().unwrap();
+    (child, address)
+}
+
+/// The time, milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+}
+
+/// A token for a user, with grants like `("docs/**", "read append")`, for an hour.
+pub fn token(user: &str, grants: &[(&str, &str)]) -> String {
+    token_until(user, grants, now_ms() + 3_600_000)
+}
+
+/// A token that ends at a time, milliseconds since 1970.
+pub fn token_until(user: &str, grants: &[(&str, &str)], exp: u64) -> String {
+    let grants: Vec<_> = (grants.iter())
+        .map(|(logs, can)| {
+            serde_json::json!({ "logs": logs, "can": can.split(' ').collect::<Vec<_>>() })
+        })
+        .collect();
+    let claims: Claims =
+        serde_json::from_value(serde_json::json!({ "sub": user, "exp": 0, "grants": grants }))
+            .unwrap();
+    let claims = Claims { exp: Date::from_ms(exp), ..claims };
+    Signer::from_secret(None, SECRET.as_bytes()).unwrap().sign(&claims).unwrap()
+}

@@ -1,0 +1,268 @@
+//! Two whole nodes on one journal whose order is decided elsewhere: sockets, gateways, folds and
+//! stores of their own, users shared. Appends time out with their fate unknown while it runs.
+//!
+//! It proves that the seam is real: a connection is met on whichever node its client lands, a clone
+//! crosses nodes, a second attachment fences the first wherever it is, and both stores end equal.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use highwater::auth::{Claims, Date, Grant, Signer};
+use highwater::journal::{Faults, MemoryCluster};
+use highwater::log::rows::{Rows, Table};
+use highwater::node::Node;
+use highwater::node::config::{Loaded, ServeFlags};
+use highwater::store::{OpenError, Options, Store};
+use highwater::wire::Id;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+/// Nothing here takes longer, also on a busy machine; a test that waits for this has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Running {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    ended: tokio::task::JoinHandle<std::process::ExitCode>,
+    data: tempfile::TempDir,
+}
+
+const SECRET: &str = "a secret of thirty-two bytes or more";
+
+fn token(user: &str) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let claims = Claims {
+        sub: user.to_owned(),
+        exp: Date::from_ms(u64::try_from(now.as_millis()).unwrap() + 3_600_000),
+        nbf: None,
+        iat: None,
+        aud: None,
+        jti: None,
+        grants: vec![Grant::everything()],
+    };
+    Signer::from_secret(None, SECRET.as_bytes()).unwrap().sign(&claims).unwrap()
+}
+
+async fn node(cluster: &MemoryCluster) -> Running {
+    let data = tempfile::tempdir().unwrap();
+    let config = data.path().join("highwater.toml");
+    let key = format!("[[auth.keys]]\nalg = \"HS256\"\nsecret = \"{SECRET}\"\n");
+    std::fs::write(&config, key).unwrap();
+    let flags = ServeFlags {
+        listen: Some("127.0.0.1:0".to_owned()),
+        data: Some(data.path().join("store").to_str().unwrap().to_owned()),
+        config: Some(config),
+        set: vec!["limits.commit_interval_ms=50".to_owned(), "limits.drain_ms=0".to_owned()],
+        ..ServeFlags::default()
+    };
+    let loaded = Loaded::load(&flags, &[]).unwrap();
+    let journal = cluster.node();
+    let node = Node::start(loaded.config, |_| Box::new(journal)).await.unwrap();
+    let address = node.address();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let ended = tokio::spawn(node.serve(async {
+        stopped.await.ok();
+    }));
+    Running { address, stop, ended, data }
+}
+
+/// A client written from the protocol document: JSON lines, cursors, nothing else.
+struct Client {
+    ws: WebSocketStream<TcpStream>,
+    queue: std::collections::VecDeque<Value>,
+    seen: BTreeMap<u64, Vec<u64>>,
+    names: BTreeMap<String, u64>,
+    complete: BTreeMap<u64, u64>,
+    cursors: BTreeMap<u64, u64>,
+    bye: Option<Value>,
+}
+
+impl Client {
+    async fn hello(address: SocketAddr, hello: Value) -> (Self, Value) {
+        let mut request = format!("ws://{address}/v1/connect").into_client_request().unwrap();
+        let subprotocol = "highwater.v1.json".parse().unwrap();
+        request.headers_mut().insert("Sec-WebSocket-Protocol", subprotocol);
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let (ws, _) = tokio_tungstenite::client_async(request, tcp).await.unwrap();
+        let (queue, seen, names) = Default::default();
+        let (complete, cursors) = Default::default();
+        let mut client = Self { ws, queue, seen, names, complete, cursors, bye: None };
+        client.send(json!({ "hello": hello })).await;
+        let welcome = client.until("welcome").await;
+        (client, welcome)
+    }
+
+    async fn send(&mut self, frame: Value) {
+        self.ws.send(Message::text(frame.to_string())).await.unwrap();
+    }
+
+    async fn next(&mut self) -> Option<Value> {
+        while self.queue.is_empty() {
+            let message = tokio::time::timeout(PATIENCE, self.ws.next()).await.expect("a frame");
+            match message? {
+                Ok(Message::Text(text)) => {
+                    let lines = text.lines().filter(|line| !line.is_empty());
+                    self.queue
+                        .extend(lines.map(|line| serde_json::from_str::<Value>(line).unwrap()));
+                }
+                Ok(_) => {}
+                Err(_) => return None,
+            }
+        }
+        let frame = self.queue.pop_front()?;
+        self.follow(&frame);
+        Some(frame)
+    }
+
+    /// Promise 1: each record once, in order, without a hole.
+    fn follow(&mut self, frame: &Value) {
+        if let Some(bye) = frame.get("bye") {
+            self.bye = Some(bye.clone());
+        }
+        if let Some(subscribed) = frame.get("subscribed") {
+            let log = subscribed["log"].as_u64().unwrap();
+            self.names.insert(subscribed["name"].as_str().unwrap().to_owned(), log);
+            self.cursors.insert(log, subscribed["cursor"].as_u64().unwrap());
+            self.complete.insert(log, subscribed["complete"].as_u64().unwrap());
+        }
+        if let Some(records) = frame.get("records") {
+            let log = records["log"].as_u64().unwrap();
+            let base = records["base"].as_u64().unwrap();
+            let count = records["records"].as_array().unwrap().len() as u64;
+            assert_eq!(self.cursors[&log], base, "a gap or a repeat in log {log}");
+            self.cursors.insert(log, base + count);
+            self.seen.entry(log).or_default().extend(base..base + count);
+        }
+    }
+
+    async fn until(&mut self, name: &str) -> Value {
+        loop {
+            let frame =
+                self.next().await.unwrap_or_else(|| panic!("closed before {name}: {:?}", self.bye));
+            if let Some(body) = frame.get(name) {
+                return body.clone();
+            }
+        }
+    }
+
+    async fn until_cursor(&mut self, name: &str, cursor: u64) {
+        while self.names.get(name).is_none_or(|log| self.cursors[log] < cursor) {
+            assert!(self.next().await.is_some(), "closed before {name} reached {cursor}");
+        }
+    }
+
+    /// Appends until each is answered as stored; transient refusals are sent again from the mark.
+    async fn append_all(&mut self, writer: &str, log: &str, count: u64) {
+        let item = |seq: u64| {
+            let record = json!({ "payload": format!("{writer} {seq}") });
+            json!({ "seq": seq, "prev": seq - 1, "to": { "name": log }, "record": record })
+        };
+        let items: Vec<_> = (1..=count).map(item).collect();
+        self.send(json!({ "append": { "writer": writer, "oldest": 1, "items": items } })).await;
+        let mut stored = 0;
+        while stored < count {
+            let answers = self.until("answers").await;
+            for answer in answers["answers"].as_array().unwrap() {
+                assert!(answer["outcome"].get("stored").is_some(), "{answer}");
+                stored += 1;
+            }
+        }
+    }
+}
+
+fn hex(number: u8) -> String {
+    Id([number; 16]).to_string()
+}
+
+fn all_rows(data: &std::path::Path) -> Vec<(Table, Vec<u8>, Vec<u8>)> {
+    // Sockets say their last words for a moment after their node has stopped, and hold its store.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let store = loop {
+        match Store::open(&data.join("store"), Options::default()) {
+            Ok(store) => break store,
+            Err(OpenError::InUse(_)) if std::time::Instant::now() < deadline => {
+                std::thread::yield_now();
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let rows = |table| {
+        let pairs = store.scan(table, &[], &[], 1_000_000).unwrap();
+        pairs.into_iter().map(move |(key, value)| (table, key, value))
+    };
+    Table::ALL.into_iter().flat_map(rows).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn promise_13_two_nodes_that_share_users_end_equal() {
+    let cluster = MemoryCluster::new(
+        Id([9; 16]),
+        Faults { seed: 7, unknown_per_mille: 100, ..Faults::default() },
+    );
+    let one = node(&cluster).await;
+    let two = node(&cluster).await;
+    let token = token("ann");
+
+    // A client on node one, its second connection on node two: the same user by the same token.
+    let hello = json!({ "version": 1, "connection": hex(1), "visible": true, "token": token,
+        "open": [{ "name": "docs/1" }] });
+    let (mut first, welcome) = Client::hello(one.address, hello).await;
+    assert_eq!(welcome["met"], "fresh");
+    first.append_all(&hex(11), "docs/1", 200).await;
+
+    let hello = json!({ "version": 1, "connection": hex(2), "visible": true, "token": token });
+    let (mut second, welcome) = Client::hello(two.address, hello).await;
+    assert_eq!((&welcome["met"], &welcome["source"]), (&json!("cloned"), &json!(hex(1))));
+    second.until_cursor("docs/1", 200).await;
+
+    // What is appended on one node is delivered on both.
+    second.append_all(&hex(12), "docs/1", 100).await;
+    first.until_cursor("docs/1", 300).await;
+    second.until_cursor("docs/1", 300).await;
+
+    // The first connection lands on the other node: resumed there, fenced here.
+    let log = first.names["docs/1"];
+    let have = json!({ "log": log, "next": 300 });
+    let hello = json!({ "version": 1, "connection": hex(1), "visible": true, "token": token,
+        "writers": [{ "writer": hex(11), "oldest": 1 }],
+        "open": [{ "name": "docs/1", "have": have }] });
+    let (mut moved, welcome) = Client::hello(two.address, hello).await;
+    assert_eq!(welcome["met"], "resumed");
+    assert_eq!(welcome["writers"][0]["mark"], 200);
+    assert_eq!(first.until("bye").await["code"], "fenced");
+    moved.append_all(&hex(13), "docs/1", 50).await;
+    second.until_cursor("docs/1", 350).await;
+    assert_eq!(second.seen[&log], (0..350).collect::<Vec<_>>());
+
+    // A repeat on another node, much later, is stored once and answered alike.
+    moved.append_all(&hex(11), "docs/1", 200).await;
+    cluster.heal();
+    moved.append_all(&hex(14), "docs/1", 1).await;
+    second.until_cursor("docs/1", 351).await;
+
+    for running in [one, two].map(|running| (running.stop, running.ended, running.data)) {
+        let (stop, ended, data) = running;
+        stop.send(()).unwrap();
+        let code = tokio::time::timeout(PATIENCE, ended).await.unwrap().unwrap();
+        assert_eq!(format!("{code:?}"), format!("{:?}", std::process::ExitCode::SUCCESS));
+        FOLDED.lock().unwrap().push(data);
+    }
+    let folded = std::mem::take(&mut *FOLDED.lock().unwrap());
+    let [one, two] = [all_rows(folded[0].path()), all_rows(folded[1].path())];
+    // The node that stopped first did not see the other's farewell: one row, and the fold's own.
+    let differs = |rows: &[(Table, Vec<u8>, Vec<u8>)]| {
+        let keeps = |row: &&(Table, Vec<u8>, Vec<u8>)| !matches!(row.0, Table::Nodes | Table::Meta);
+        rows.iter().filter(keeps).cloned().collect::<Vec<_>>()
+    };
+    assert!(one.len() > 350);
+    assert_eq!(differs(&one), differs(&two));
+}
+
+/// Folders of stopped nodes, kept until both are compared.
+static FOLDED: std::sync::Mutex<Vec<tempfile::TempDir>> = std::sync::Mutex::new(Vec::new());
