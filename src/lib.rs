@@ -1,8 +1,11 @@
 //! Highwater: a push service for collaborative apps, on durable cursors over append-only logs.
 //!
-//! Rooms, each using only those before it (a test holds the direction):
-//! `wire` · `limit` → `log` · `connection` · `view` → `store` → `journal` → `channel` → `auth` ·
-//! `gateway` · `admin` → `node` → `cli`. `docs/architecture.md` follows a record through them.
+//! Rooms, each using only those before it (`tests/house/rooms.rs` holds the direction): `wire` ·
+//! `limit` → `log` · `connection` · `fold` → `store` → `journal` → `channel` → `auth` · `gateway` →
+//! `node` → `cli`. `docs/architecture.md` follows a record through them.
+
+// Here and not in Cargo.toml: tests and benchmarks export nothing.
+#![warn(missing_debug_implementations, unreachable_pub)]
 
 pub mod auth;
 pub mod channel;

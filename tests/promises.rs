@@ -128,7 +128,8 @@ fn promise_02_durable_before_visible() {
         server.kill9();
         while reader.step(Instant::now() + Duration::from_millis(100)) {}
         writer.drain();
-        (reader.cut(), writer.cut());
+        reader.cut();
+        writer.cut();
         server.restart();
         let mut after = replay(&server, "after", &["two/log"]);
         after.sync();
@@ -412,8 +413,8 @@ fn promise_09_inactive_costs_nothing() {
     assert!(each < 64 << 10, "{each} bytes for each that came and went");
 }
 
-/// Of the socket's queues: appends of a writer, the inbox, rates, sockets. Those of HTTP are held in
-/// its own tests.
+/// Of the socket's queues: appends of a writer, the inbox, rates, sockets. Those of HTTP are held
+/// in its own tests.
 #[test]
 fn promise_10_every_queue_is_bounded() {
     let options = Options::default()
@@ -504,8 +505,8 @@ fn promise_10_rates_are_told() {
     other.store("ten/rate", "not disturbed");
 }
 
-/// Of sockets: grants at subscription, at delivery, at expiry, at refresh, and for a clone. Those of
-/// HTTP are held in its own tests, revocation there too.
+/// Of sockets: grants at subscription, at delivery, at expiry, at refresh, and for a clone. Those
+/// of HTTP are held in its own tests, revocation there too.
 #[test]
 fn promise_11_nobody_reads_outside_their_grant() {
     let server = Server::start(Options::default());
@@ -644,8 +645,8 @@ fn promise_12_one_socket_per_connection() {
     assert_eq!(new.log("twelve/log").records.keys().next(), Some(&3));
 }
 
-/// Of one node: a store that was folded over crashes is, to every reader, the store it was. That two
-/// nodes on one journal end with the same keys and values is held in `tests/same_state.rs`.
+/// Of one node: a store that was folded over crashes is, to every reader, the store it was. That
+/// two nodes on one journal end with the same keys and values is held in `tests/same_state.rs`.
 #[test]
 fn promise_13_the_same_journal_gives_the_same_state() {
     let options = Options::default().rule("thirteen/latest", "latest", "");

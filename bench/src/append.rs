@@ -1,4 +1,5 @@
-//! Durable appends: clients that keep a number of them unanswered, each answer followed by the next.
+//! Durable appends: clients that keep a number of them unanswered, each answer followed by the
+//! next.
 
 use std::time::{Duration, Instant};
 

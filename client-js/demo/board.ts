@@ -7,7 +7,7 @@
  */
 
 import { latestView, type Entry, type Log, type Stored } from '../src/index.js';
-import { badge, byId, make } from './dom.js';
+import { badge, byId, make, write } from './dom.js';
 
 export interface Note {
   readonly text: string;
@@ -126,7 +126,7 @@ export class Board {
       card.note = read(entry.record.payload);
       this.#draw(card);
     }
-    byId('empty').hidden = notes.size > 0;
+    this.idle('');
     const fresh = this.#fresh && this.#cards.get(this.#fresh);
     if (fresh) {
       this.#fresh = undefined;
@@ -135,12 +135,22 @@ export class Board {
     document.dispatchEvent(new CustomEvent('shown'));
   }
 
+  /** A word where no note is; `why` there is nothing to show yet. */
+  idle(why: string): void {
+    const empty = byId('empty');
+    const notes = this.view.value;
+    empty.hidden = notes ? notes.size > 0 : !why;
+    write(empty.firstElementChild!, notes ? 'An empty board' : 'Nothing to show yet');
+    write(empty.lastElementChild!, notes ? 'Add a note, then open a second window beside this one.' : why);
+  }
+
   #draw({ element, area, foot, paint, note, draft, entry }: Card): void {
     const { text, x, y, color } = { ...note, ...draft };
     element.style.translate = `${x}px ${y}px`;
     element.dataset['color'] = `${color}`;
     element.dataset['offset'] = `${entry.offset ?? ''}`;
     element.classList.toggle('pending', entry.pending);
+    element.classList.toggle('draft', !!draft);
     if (area.value !== text) {
       const { selectionStart, selectionEnd } = area;
       area.value = text;
@@ -191,7 +201,7 @@ export class Board {
     if (!draft) return;
     card.draft = undefined;
     const changed = fit({ ...note, ...draft });
-    if (JSON.stringify(changed) === JSON.stringify(note)) return;
+    if (JSON.stringify(changed) === JSON.stringify(note)) return this.#draw(card);
     this.#keep(this.put(element.dataset['key']!, changed));
   }
 
@@ -209,6 +219,9 @@ export class Board {
       grip.setPointerCapture(pointerId);
       card.element.classList.add('held');
     };
+    // All of a finger's way is the drag's: without this the browser takes its end for a fling, and
+    // the next tap, anywhere, for what stops it.
+    grip.addEventListener('touchstart', (event) => event.preventDefault(), { passive: false });
     grip.onpointermove = ({ clientX, clientY }) => {
       // While an earlier position waits for its answer, the newest is kept and no queue grows.
       if (from) move(from.x + clientX, from.y + clientY, card.entry.pending ? 4 * DRAGGING : DRAGGING);

@@ -48,6 +48,8 @@ client.on('state', (state) => {
   if (state.state === 'waiting') feed.line('·', 'socket', `lost: ${state.error.message}`);
   if (state.state === 'offline') feed.line('·', 'socket', `none, ${state.reason}`);
   if (state.state === 'active' || state.state === 'inactive') void mine.look().catch(() => {});
+  const { state: is } = state;
+  board.idle(is === 'connecting' || is === 'active' ? '' : 'The board comes with the next active connection.');
   panel.touch();
 });
 for (const event of ['records', 'reset', 'base', 'gap', 'complete', 'behind', 'pending'] as const) {
@@ -63,7 +65,10 @@ byId('offline').onclick = () => {
 };
 byId('downgrade').onclick = () => void mine.downgrade(client.connection).catch(tell);
 byId('activate').onclick = () => {
-  if (client.state.state === 'stopped') client.reconnect();
+  const { state } = client.state;
+  if (state === 'stopped') client.reconnect();
+  // As when somebody comes back to the page.
+  else if (state === 'waiting') dispatchEvent(new Event('pageshow'));
   else client.activate();
 };
 

@@ -31,7 +31,7 @@ const REASON: { [R in Exclude<Reason, 'no_slot'>]: string } = {
   left: 'its page left',
 };
 
-const seconds = (ms: number): string => (ms > 0 ? `in ${(ms / 1000).toFixed(1)} s` : 'any moment');
+const seconds = (ms: number): string => (ms > 0 ? `in ${(ms / 1000).toFixed(1)}\u00a0s` : 'any moment');
 
 /** A state in a word and a sentence. */
 const words = (state: ConnectionState, passed: number): [string, string] => {
@@ -142,10 +142,11 @@ export class Panel {
     enable('cut', state === 'active' || state === 'inactive');
     enable('downgrade', state === 'active');
     enable('offline', state !== 'stopped');
-    enable('activate', state === 'inactive' || state === 'stopped');
+    const word = { inactive: 'Activate', stopped: 'Start again', waiting: 'Come back now' }[state as string];
+    enable('activate', !!word);
     byId('offline').ariaPressed = `${off}`;
     write(byId('offline'), off ? 'Go online' : 'Go offline');
-    write(byId('activate'), state === 'stopped' ? 'Start again' : 'Activate');
+    write(byId('activate'), word ?? 'Activate');
   }
 
   #identity(): void {

@@ -266,10 +266,12 @@ impl Dispatcher {
                 Asked::Activate(request)
                 | Asked::Subscribe(request)
                 | Asked::Unsubscribe(request, ..)
-                | Asked::Seek(request)
-                | Asked::Snapshot { request, .. },
+                | Asked::Seek(request),
                 Reply::Refused(refusal),
             ) => socket.send(&[ServerFrame::Refused(Refused { request, name: None, refusal })]),
+            (Asked::Snapshot { request, .. }, Reply::Refused(refusal)) => {
+                socket.refuse_put(request, refusal);
+            }
             (Asked::Leave, _) => socket.close_quietly(),
             (Asked::Quiet | Asked::Snapshot { .. }, _) => {}
             (asked, reply) => {
@@ -405,14 +407,17 @@ impl Dispatcher {
                     self.hub.end(&socket, logs, 0, Ended::BackEnd);
                 }
             }
-            Event::Deleted { log, .. } => self.deleted(log),
+            Event::Deleted { log, .. } => {
+                self.deleted(log);
+                self.hub.note_trimmed(log);
+            }
             Event::Snapshot { log, offset } => {
                 if let Some(watch) = self.hub.watch(log) {
                     watch.lock().snapshot = offset;
                 }
             }
             // Readers below it were downgraded in the same batch.
-            Event::Trimmed(_) => {}
+            Event::Trimmed(trimmed) => self.hub.note_trimmed(trimmed.log),
         }
     }
 

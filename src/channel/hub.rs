@@ -2,7 +2,7 @@
 //!
 //! A log is watched while a socket here is subscribed to it; an idle log costs no memory.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,6 +15,9 @@ use super::tail::{Tail, TailBudget};
 use crate::connection::Opened;
 use crate::store::Store;
 use crate::wire::{Code, Cursor, Ended, Id, Refused, ServerFrame, SnapshotRule};
+
+/// Trimmed logs remembered until their files are let go.
+const MOST_TRIMMED: usize = 65_536;
 
 /// Bounds of a hub.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +75,8 @@ pub struct Hub {
     work: Condvar,
     moved: Mutex<Vec<Arc<Socket>>>,
     waiters: DashMap<u64, Arc<Notify>>,
+    /// Logs that keep less than before: their files may be let go.
+    trimmed: Mutex<BTreeSet<u64>>,
     /// Highest batch told; what a read may wait for.
     told: tokio::sync::watch::Sender<u64>,
     active: AtomicU64,
@@ -111,6 +116,7 @@ impl Hub {
             work: Condvar::new(),
             moved: Mutex::default(),
             waiters: DashMap::new(),
+            trimmed: Mutex::default(),
             told: tokio::sync::watch::channel(0).0,
             active: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
@@ -201,9 +207,8 @@ impl Hub {
             inner.behind.clear();
             inner.announce.clear();
             let subs = std::mem::take(&mut inner.subs);
-            let acked =
-                |(log, sub): (&u64, &Box<Sub>)| Some(Cursor { log: *log, next: sub.acked? });
-            inner.last = subs.iter().filter_map(acked).collect();
+            let acked = |(log, next): (&u64, Option<u64>)| Some(Cursor { log: *log, next: next? });
+            inner.last = subs.iter().map(|(log, sub)| (log, sub.acked)).filter_map(acked).collect();
             subs
         };
         for (_, sub) in subs {
@@ -335,6 +340,19 @@ impl Hub {
             .wait_timeout_while(queue, Duration::from_millis(100), |queue| queue.is_empty())
             .unwrap_or_else(PoisonError::into_inner);
         queue.pop_front()
+    }
+
+    pub(super) fn note_trimmed(&self, log: u64) {
+        let mut trimmed = self.trimmed.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of those beyond the bound, the space comes back when files merge.
+        if trimmed.len() < MOST_TRIMMED {
+            trimmed.insert(log);
+        }
+    }
+
+    /// Logs that were trimmed or deleted since the last call.
+    pub fn take_trimmed(&self) -> BTreeSet<u64> {
+        std::mem::take(&mut *self.trimmed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The client moved cursors: they will be committed with the next round.

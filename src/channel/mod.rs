@@ -10,6 +10,8 @@
 //! Locks are taken in one order: a log's watch, then a socket. `docs/architecture.md` tells the way
 //! of a record through this room.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 mod dispatch;
 mod encode;
 mod hub;

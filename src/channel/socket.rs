@@ -15,7 +15,9 @@ use super::encode::{Message, control, ws_close};
 use super::hub::Watch;
 use super::way::{Way, Wrote};
 use crate::connection::Opened;
-use crate::wire::{Answer, Bye, Class, Code, Cursor, Encoding, Ended, Id, Refusal, ServerFrame};
+use crate::wire::{
+    Answer, Bye, Class, Code, Cursor, Encoding, Ended, Id, Refusal, Refused, ServerFrame,
+};
 
 /// What a token lets a socket read, checked at each delivery. `Any`: whoever made it knows more.
 pub trait Readable: Send + Sync + std::fmt::Debug + std::any::Any {
@@ -126,6 +128,8 @@ pub(super) struct Inner {
     pub blocked: bool,
     /// The client said it leaves.
     pub leaving: bool,
+    /// The request whose snapshot was refused.
+    pub put_refused: Option<u32>,
     /// Logs that were announced before it became inactive.
     pub announced: Vec<u64>,
     /// Whether the client was told that its token has ended.
@@ -224,6 +228,7 @@ impl Socket {
             closing: false,
             blocked: false,
             leaving: false,
+            put_refused: None,
             announced: Vec::new(),
             told_expired: false,
             activate_at: 0,
@@ -433,6 +438,25 @@ impl Socket {
         (inner.generation, std::mem::take(&mut inner.last))
     }
 
+    /// A client-made snapshot begins anew.
+    pub fn begin_put(&self) {
+        self.lock().put_refused = None;
+    }
+
+    /// Whether the snapshot of this request was refused: its further parts go unanswered.
+    pub fn put_refused(&self, request: u32) -> bool {
+        self.lock().put_refused == Some(request)
+    }
+
+    /// Refuses a client-made snapshot, once.
+    pub fn refuse_put(&self, request: u32, refusal: Refusal) {
+        let mut inner = self.lock();
+        if inner.put_refused.replace(request) != Some(request) {
+            let refused = Refused { request, name: None, refusal };
+            self.send_now(&mut inner, &[ServerFrame::Refused(refused)]);
+        }
+    }
+
     /// The client said it leaves: nothing more is told or delivered.
     pub fn set_leaving(&self, leaving: bool) {
         self.lock().leaving = leaving;
@@ -513,23 +537,21 @@ impl Socket {
         if inner.closing {
             return Offered::Gone;
         }
-        let readable = inner.readable(now);
-        let fits = inner.fits(message.counted);
-        let Some(sub) = inner.subs.get(&log) else { return Offered::Gone };
+        let may = inner.readable(now) && inner.fits(message.counted);
+        let Inner { subs, way, sent, .. } = &mut *inner;
+        let Some(sub) = subs.get_mut(&log) else { return Offered::Gone };
         if !matches!(sub.phase, Phase::Live) || sub.cursor >= end {
             return Offered::Sent;
         }
-        if sub.cursor != base || !readable || !fits {
+        if sub.cursor != base || !may {
             inner.fall_behind(log);
             return Offered::Behind;
         }
-        let wrote = inner.way.deliver(&message.bytes, &*self.tcp);
+        let wrote = way.deliver(&message.bytes, &*self.tcp);
         match wrote {
             Wrote::All | Wrote::Waits => {
-                inner.sent += message.counted;
-                if let Some(sub) = inner.subs.get_mut(&log) {
-                    sub.cursor = end;
-                }
+                *sent += message.counted;
+                sub.cursor = end;
                 if wrote == Wrote::All { Offered::Sent } else { Offered::Waits }
             }
             Wrote::Nothing => {

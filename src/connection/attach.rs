@@ -1,9 +1,9 @@
 //! A client comes: it is met, given a slot, and its subscriptions are decided.
 //!
 //! Attach and activation end in `fill`, later subscriptions in `subscribe`; both come down to
-//! `set_subs`, which asks [`open`](super::open()) for each log. A clone happens here, at one point of the
-//! journal: the source's subscriptions as far as the clone's own grants allow, and what the client
-//! has open besides.
+//! `set_subs`, which asks [`open`](super::open()) for each log. A clone happens here, at one point
+//! of the journal: the source's subscriptions as far as the clone's own grants allow, and what the
+//! client has open besides.
 
 use std::collections::BTreeMap;
 
@@ -322,7 +322,7 @@ impl Connections {
         cloning: Cloning,
         time: u64,
         logs: &mut Logs,
-        io: &mut Io<'_>,
+        io: &Io<'_>,
         events: &mut Vec<Event>,
     ) -> Result<Option<(Met, Option<Id>)>, RowsError> {
         let id = new.want.connection;

@@ -159,7 +159,7 @@ impl Connections {
         generation: Option<u64>,
         reason: Reason,
         time: u64,
-        io: &mut Io<'_>,
+        io: &Io<'_>,
         events: &mut Vec<Event>,
     ) -> Decided<()> {
         let Some(row) = self.rows.get(&id, io)? else {

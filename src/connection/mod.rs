@@ -5,6 +5,8 @@
 //! client may read, and nothing it shows goes backwards. Pure: the fold calls it with rows and
 //! time. Promises 6, 8, 9 and 12 of the design are decided here; `docs/connections.md` tells them.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 mod attach;
 mod life;
 mod node;

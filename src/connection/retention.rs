@@ -24,7 +24,7 @@ impl Connections {
         to: u64,
         time: u64,
         logs: &mut Logs,
-        io: &mut Io<'_>,
+        io: &Io<'_>,
         events: &mut Vec<Event>,
     ) -> Decided<Option<Trimmed>> {
         let trimmed = match logs.trim(log, to, io)? {
@@ -34,7 +34,7 @@ impl Connections {
         if logs.row(log, io)?.is_some_and(|row| row.floor < to) {
             let floor = self.clear_below(log, to, time, io, events)?;
             if let Some(row) = logs.change(log, io)? {
-                // With nobody left it is the head: whoever comes begins there or below, and lowers it.
+                // With nobody left it is the head: who comes begins at most there, and lowers it.
                 row.floor = floor.min(row.head);
             }
         }
@@ -48,7 +48,7 @@ impl Connections {
         log: u64,
         to: u64,
         time: u64,
-        io: &mut Io<'_>,
+        io: &Io<'_>,
         events: &mut Vec<Event>,
     ) -> Result<u64, RowsError> {
         let prefix = Key::of(log).build();

@@ -23,7 +23,7 @@ impl Connections {
         new: &Newcomer<'_>,
         time: u64,
         logs: &mut Logs,
-        io: &mut Io<'_>,
+        io: &Io<'_>,
         events: &mut Vec<Event>,
     ) -> Result<bool, RowsError> {
         let Some(victims) = self.victims(new, logs, io)? else { return Ok(false) };

@@ -135,7 +135,7 @@ pub struct CacheSizes {
 
 impl Default for CacheSizes {
     fn default() -> Self {
-        Self { logs: 65_536, writers: 16_384, connections: 16_384 }
+        Self { logs: 65_536, writers: 4_096, connections: 16_384 }
     }
 }
 

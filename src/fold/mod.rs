@@ -5,6 +5,8 @@
 //! batch, or one proposed on a journal that is not this one, changes nothing or stops the node.
 //! This is promise 13 of the design; `docs/storage.md` §4 and §5 have the layouts.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 mod apply;
 mod command;
 

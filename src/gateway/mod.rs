@@ -9,8 +9,10 @@ pub mod demo;
 pub mod http;
 mod session;
 mod socket_io;
+mod warm;
 
 pub use accept::{Accepting, serve};
+pub use warm::Warmth;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -60,6 +62,8 @@ pub struct Gate {
     pub greeting: AtomicUsize,
     /// Requests under way.
     pub requests: AtomicUsize,
+    /// What need not be warmed.
+    pub warmth: Warmth,
     /// What requests share besides.
     pub http: http::Shared,
 }

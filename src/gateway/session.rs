@@ -283,6 +283,7 @@ fn broken(error: &tungstenite::Error) -> Closing {
 ///
 /// A block that captures, not an `async fn`: that would keep each argument twice, for as long as
 /// the socket lives.
+#[allow(clippy::manual_async_fn, reason = "see above")]
 fn drive(
     mut session: Session,
     counted: Counted,
@@ -357,6 +358,10 @@ async fn talk(session: &mut Session, ws: &mut Ws, tcp: &TcpStream, encoding: Enc
 impl Session {
     /// Asks the fold to attach the client.
     fn attach(&self, attach: Attach, welcome: Welcome) {
+        let writers: Vec<_> = attach.writers.iter().map(|at| at.writer).collect();
+        let names: Vec<_> = attach.open.iter().map(|open| open.name.as_str()).collect();
+        let (store, user) = (&self.gate.store, attach.user.as_str());
+        self.gate.warmth.attach(store, user, attach.connection, &writers, &names);
         let weight = 512 + attach.open.len() * 64;
         let ticket = Ticket::Socket(Arc::clone(&self.socket), Asked::Attach(Box::new(welcome)));
         let submitted = self.gate.inbox.submit(Command::Attach(attach), weight, Some(ticket));

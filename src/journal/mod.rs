@@ -4,6 +4,8 @@
 //! the same number. Engines differ in who decides that order and in how durable it is; the fold
 //! above is the same on all of them. One contract suite (`tests/journal_contract.rs`) holds them.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 mod commit;
 mod local;
 mod memory;

@@ -5,6 +5,8 @@
 //! [`Rule`] says what is kept of the logs that a pattern means. No IO, and no clock but the one
 //! that is handed in.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 mod rate;
 mod rule;
 mod table;

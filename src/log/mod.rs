@@ -4,6 +4,8 @@
 //! named by its writer and sequence and has one outcome for ever. Pure: rows come through
 //! [`rows::Rows`], time as an argument. Promises 2 and 4 of the design are decided here.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 mod append;
 mod row;
 pub mod rows;

@@ -20,7 +20,7 @@ use crate::connection::Budgets;
 use crate::fold::{CacheSizes, Command, Fold, Settings};
 use crate::gateway::{Accepting, Clock, Gate, Shed, demo, http, serve};
 use crate::journal::{Committer, Inbox, Journal, Local, QueueLimits, Stopped};
-use crate::limit::Rates;
+use crate::limit::{Limits, Rates};
 use crate::store::{Options, Store};
 use crate::wire::{Code, Id};
 
@@ -69,6 +69,8 @@ pub struct Node {
     stopped: oneshot::Receiver<Stopped>,
 }
 
+/// The one place where a node asks what time it is.
+#[allow(clippy::disallowed_methods, reason = "this is the node's clock")]
 fn clock() -> Clock {
     Arc::new(|| {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -139,11 +141,7 @@ impl Node {
         let limits = config.limits;
         let revocations = config.server.data.join(REVOCATIONS);
         let http = http::Shared::open(&limits, Some(revocations), &authority)?;
-        let settings = Settings {
-            rules: config.rules.as_slice().to_vec(),
-            budgets: Budgets::from(&limits),
-            auto_create: config.server.auto_create,
-        };
+        let settings = settings(&config);
         let journal = journal(&store);
         let fold = Fold::open(
             &store,
@@ -154,23 +152,10 @@ impl Node {
         )?;
         let configure =
             (*fold.settings() != settings).then(|| Command::Configure(settings.clone()));
-        let queue = QueueLimits {
-            commands: limits.queue_commands as usize,
-            bytes: usize::try_from(limits.queue_bytes).unwrap_or(usize::MAX),
-            told: TOLD,
-        };
         let (committer, inbox, told) =
-            Committer::new(fold, journal, store.clone(), Arc::clone(&clock), queue);
+            Committer::new(fold, journal, store.clone(), Arc::clone(&clock), queue(&limits));
         let incarnation = committer.incarnation();
-        let hub = Hub::new(
-            store.clone(),
-            HubLimits {
-                tail_bytes: usize::try_from(limits.tail_bytes).unwrap_or(usize::MAX),
-                tail_bytes_per_log: limits.tail_bytes_per_log as usize,
-                ping_interval: u64::from(limits.ping_interval_ms),
-                refresh_grace: u64::from(limits.refresh_grace_ms),
-            },
-        );
+        let hub = Hub::new(store.clone(), hub_limits(&limits));
         let (tell, stopped) = oneshot::channel();
         let committer = std::thread::Builder::new().name("commit".to_owned()).spawn(move || {
             // The node may be gone already when this ends.
@@ -206,10 +191,37 @@ impl Node {
             sockets: Default::default(),
             greeting: Default::default(),
             requests: Default::default(),
+            warmth: Default::default(),
             http,
         });
         let keeper = Keeper::start(&gate);
         Ok(Self { gate, accepting, keeper, committer, dispatcher, pumps, stopped })
+    }
+}
+
+/// What the fold must agree on.
+fn settings(config: &Config) -> Settings {
+    Settings {
+        rules: config.rules.as_slice().to_vec(),
+        budgets: Budgets::from(&config.limits),
+        auto_create: config.server.auto_create,
+    }
+}
+
+fn queue(limits: &Limits) -> QueueLimits {
+    QueueLimits {
+        commands: limits.queue_commands as usize,
+        bytes: usize::try_from(limits.queue_bytes).unwrap_or(usize::MAX),
+        told: TOLD,
+    }
+}
+
+fn hub_limits(limits: &Limits) -> HubLimits {
+    HubLimits {
+        tail_bytes: usize::try_from(limits.tail_bytes).unwrap_or(usize::MAX),
+        tail_bytes_per_log: limits.tail_bytes_per_log as usize,
+        ping_interval: u64::from(limits.ping_interval_ms),
+        refresh_grace: u64::from(limits.refresh_grace_ms),
     }
 }
 

@@ -6,6 +6,8 @@
 //! trim is durable. `docs/storage.md` is the format. It knows no socket, no clock and no task:
 //! calls block, and belong on threads that may wait for a disk.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 mod folder;
 mod pressure;
 mod read;

@@ -3,6 +3,8 @@
 //! Promise: pure. Nothing here knows a socket, a clock or a disk; any bytes may be given to the
 //! decoder, and each gets frames or a typed error. `docs/protocol.md` says the same in prose.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 mod binary;
 mod check;
 mod client;

@@ -1,5 +1,6 @@
 //! Random runs: commands of several users, connections, writers and nodes, with crashes, repeats
-//! and stale words, against [`Oracle`](crate::oracle) and the invariants of [`model`](crate::model).
+//! and stale words, against [`Oracle`](crate::oracle) and the invariants of
+//! [`model`](crate::model).
 //!
 //! Promise 13 as one process can show it: a second fold with caches of two rows, reopened at other
 //! moments, makes the same writes and tells the same, batch by batch.

@@ -48,7 +48,7 @@ fn six_visible_tabs_on_five_slots_come_to_rest() {
         let (reply, events) = world.activate(6);
         assert_eq!((refused(reply), events), ((Code::Slots, 2_000), vec![]));
     }
-    // A tab is hidden: the sixth gets its slot. Shown again, that one waits, and again all is quiet.
+    // A tab is hidden: the sixth gets its slot. Shown again, that one waits, and all is quiet.
     world.see(3, false);
     let (reply, events) = world.activate(6);
     assert!(matches!(reply, Reply::Attached(attached) if attached.met == Met::Cloned));

@@ -20,11 +20,13 @@ const WIDE: &[(&str, &str)] = &[
 const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[
     ("src/fold/apply.rs", "decide", 88),
     ("src/node/config/tests.rs", "what_is_wrong_in_a_file_is_told_with_its_line", 73),
-    ("src/node/run.rs", "start", 84),
+    ("src/node/run.rs", "start", 72),
+    ("tests/fold/oracle.rs", "simple", 94),
+    ("tests/promises.rs", "promise_10_every_queue_is_bounded", 71),
 ];
 
 /// Files that are longer than the rule; the same.
-const LONG_FILES: &[(&str, usize)] = &[("tests/store.rs", 607)];
+const LONG_FILES: &[(&str, usize)] = &[("tests/promises.rs", 755)];
 
 /// Dependencies that are listed and not used yet.
 const AWAITED: &[&str] = &["tower", "ureq"];

@@ -58,6 +58,8 @@ pub struct Client {
     moved: BTreeSet<u64>,
     /// Order of the kinds of frames since the last welcome.
     pub order: Vec<&'static str>,
+    /// Log ids of deliveries, in the order they came, since the last welcome.
+    pub deliveries: Vec<u64>,
 }
 
 impl Client {
@@ -100,6 +102,7 @@ impl Client {
             told: 0,
             moved: BTreeSet::new(),
             order: Vec::new(),
+            deliveries: Vec::new(),
         }
     }
 
@@ -120,7 +123,7 @@ impl Client {
         let open = |(name, (start, priority)): (&String, &(Start, u8))| {
             let held = self.logs.values().rfind(|held| held.name == *name);
             let have = held
-                .filter(|held| held.whole)
+                .filter(|held| held.holds())
                 .map(|held| Cursor { log: held.log, next: held.cursor });
             Open { name: name.clone(), have, start: *start, priority: *priority }
         };
@@ -160,6 +163,7 @@ impl Client {
         self.bye = None;
         self.closed = None;
         self.order.clear();
+        self.deliveries.clear();
         // A base that broke off is asked for anew.
         self.logs.retain(|_, held| held.holds());
         self.logs.values_mut().for_each(|held| held.open = false);
@@ -351,7 +355,8 @@ impl Client {
     }
 
     /// Flow control: never more unacknowledged than the window, but for a frame on its own.
-    fn count(&mut self, size: usize) {
+    fn count(&mut self, log: u64, size: usize) {
+        self.deliveries.push(log);
         let alone = self.received == self.told;
         self.received += size as u64;
         let waits = self.received - self.told;
@@ -368,15 +373,23 @@ impl Client {
         let early = matches!(frame, ServerFrame::Welcome(_) | ServerFrame::Bye(_));
         assert!(!first || early, "welcome comes first: {frame:?}");
         self.order.push(highwater::wire::Frame::name(&frame));
+        let about = match &frame {
+            ServerFrame::Subscribed(told) => Some(told.log),
+            ServerFrame::Reset(told) => Some(told.log),
+            ServerFrame::Gap(told) => Some(told.log),
+            ServerFrame::Base(told) => Some(told.log),
+            ServerFrame::BaseRecords(told) => Some(told.log),
+            ServerFrame::Records(told) => Some(told.log),
+            _ => None,
+        };
         match frame {
             ServerFrame::Welcome(welcome) => self.welcomed(welcome),
             ServerFrame::Subscribed(told) => {
-                let rival = self.logs.values().find(|held| held.open && held.name == told.name);
-                assert!(rival.is_none_or(|held| held.log == told.log), "one log of a name");
                 if let Some(held) = self.logs.get_mut(&told.log) {
                     held.subscribed(&told);
                 } else {
-                    self.logs.retain(|_, held| held.name != told.name);
+                    let rival = self.logs.extract_if(.., |_, held| held.name == told.name).next();
+                    assert!(rival.is_none_or(|held| !held.1.open), "one log of a name");
                     let mut held = Held::new(&told);
                     held.open = false;
                     held.subscribed(&told);
@@ -392,20 +405,20 @@ impl Client {
             ServerFrame::Base(told) => {
                 self.held(told.log).base(&told);
                 self.moved.insert(told.log);
-                self.count(size);
+                self.count(told.log, size);
             }
             ServerFrame::BaseRecords(told) => {
                 let records = self.held(told.log).base_records(&told);
                 self.remember(told.log, records);
                 self.moved.insert(told.log);
-                self.count(size);
+                self.count(told.log, size);
             }
             ServerFrame::Records(told) => {
                 assert!(self.active, "an inactive connection gets no records");
                 let records = self.held(told.log).take(&told);
                 self.remember(told.log, records);
                 self.moved.insert(told.log);
-                self.count(size);
+                self.count(told.log, size);
             }
             ServerFrame::State(told) => {
                 (self.active, self.reason) = (told.active, told.reason);
@@ -426,7 +439,9 @@ impl Client {
             }
             other => self.noted(other),
         }
-        self.note_shown();
+        if let Some(log) = about {
+            self.note_shown(log);
+        }
     }
 
     fn noted(&mut self, frame: ServerFrame) {
@@ -471,8 +486,8 @@ impl Client {
     }
 
     /// What is shown never goes backwards (promise 8).
-    fn note_shown(&mut self) {
-        for held in self.logs.values().filter(|held| held.open && held.shown()) {
+    fn note_shown(&mut self, log: u64) {
+        if let Some(held) = self.logs.get(&log).filter(|held| held.open && held.shown()) {
             let before = self.shown.entry(held.log).or_default();
             assert!(held.cursor >= *before, "{} went back from {before}", held.name);
             *before = held.cursor;

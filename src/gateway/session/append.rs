@@ -50,6 +50,8 @@ impl Session {
             return self.put_off(writer, items.iter().map(|item| item.seq).collect(), &refusal);
         }
         let seqs: Vec<u64> = items.iter().map(|item| item.seq).collect();
+        let targets = items.iter().map(|item| &item.to);
+        self.gate.warmth.append(&self.gate.store, writer, targets);
         let entries = items.into_iter().map(|item| self.entry(item)).collect();
         let (user, connection) = (self.socket.user.clone(), self.socket.connection);
         let command = Command::Append(Appends { user, writer, connection, oldest, entries });

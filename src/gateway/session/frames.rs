@@ -52,6 +52,10 @@ impl Session {
             ClientFrame::Refresh(refresh) => self.refresh(&refresh),
             ClientFrame::Retire(retire) => {
                 let (user, writer) = (self.socket.user.clone(), retire.writer);
+                let known = self.gate.store.writer(writer).ok().flatten();
+                if known.is_some_and(|row| row.user != user) {
+                    return self.socket.close(&Closing::new(Code::UnknownWriter));
+                }
                 self.submit(Command::Retire { user, writer }, 64, 0, Asked::Quiet);
             }
             ClientFrame::Leave(leave) => {
@@ -186,18 +190,34 @@ impl Session {
 
     fn snapshot(&mut self, put: PutSnapshot, size: usize) {
         let PutSnapshot { request, log, offset, version, part, last, data } = put;
-        let may = self.name_of(log).is_some_and(|name| self.grants.0.allows(&name, Can::Snapshot));
-        if !may {
-            return self.refuse(request, Code::Denied.into());
+        if part == 0 {
+            self.socket.begin_put();
+        } else if self.socket.put_refused(request) {
+            return;
         }
-        let most = self.gate.limits.snapshot_part_bytes as usize;
-        if data.bytes().len() > most {
-            let message = format!("a part of a snapshot has at most {most} bytes");
-            return self.refuse(request, Refusal::because(Code::TooLarge, message));
+        if let Err(refusal) = self.may_put(log, data.bytes().len()) {
+            return self.socket.refuse_put(request, refusal);
         }
         let (connection, data) = (self.socket.connection, data.bytes().clone());
         let part = Part { connection, log, offset, version, part, last, data };
         self.submit(Command::PutSnapshot(part), size, request, Asked::Snapshot { request, last });
+    }
+
+    /// What can be known of a part of a snapshot before the fold.
+    fn may_put(&mut self, log: u64, bytes: usize) -> Result<(), Refusal> {
+        if !self.socket.active() {
+            return Err(Code::Inactive.into());
+        }
+        let name = self.name_of(log).ok_or(Code::UnknownLog)?;
+        if !self.grants.0.allows(&name, Can::Snapshot) {
+            return Err(Code::Denied.into());
+        }
+        let most = self.gate.limits.snapshot_part_bytes as usize;
+        if bytes > most {
+            let message = format!("a part of a snapshot has at most {most} bytes");
+            return Err(Refusal::because(Code::TooLarge, message));
+        }
+        Ok(())
     }
 
     /// A new token of the same user takes the place of the old one.

@@ -28,6 +28,8 @@ const RATES: Duration = Duration::from_secs(10);
 
 /// How often buffers are held against the node's memory.
 const MEMORY: Duration = Duration::from_millis(500);
+/// How often the files of trimmed logs are let go.
+const RELEASE: Duration = Duration::from_secs(2);
 /// Between two pages of a scan.
 const PAGES: Duration = Duration::from_millis(50);
 
@@ -53,6 +55,7 @@ impl Keeper {
             every(commits, gate, commit),
             every(MEMORY, gate, life::memory),
             scan(round, gate, |gate, after| life::connections(gate, *after)),
+            scan(RELEASE, gate, release),
             scan(Duration::from_secs(60), gate, |gate, after| life::writers(gate, *after)),
         ];
         if retention::any(gate) {
@@ -109,6 +112,12 @@ fn scan<T: Clone + Send + Sync + 'static>(
             tokio::time::sleep(if after.is_some() { PAGES } else { round }).await;
         }
     })
+}
+
+/// Lets go of files that hold nothing but what was trimmed or deleted.
+fn release(gate: &Gate, _: &Option<()>) -> Result<Option<()>, RowsError> {
+    gate.hub.take_trimmed().iter().try_for_each(|log| gate.store.release(*log))?;
+    Ok(None)
 }
 
 /// Keeps commands out before the store would stall, or the disk fills.

@@ -1,0 +1,93 @@
+// The server takes a channel away; its owner comes back and is overwritten by a clone of another.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { Server } from './server.mjs';
+import { converge, DEADLINE, launch, picture, Window } from './world.mjs';
+
+let server, browser, a, b, c;
+
+before(async () => {
+  server = await new Server({ detached_limit_seconds: 1 }).start();
+  browser = await launch();
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
+  a = await (await Window.open(context, server.url, 'anna')).state('active');
+  b = await (await Window.open(context, server.url, 'berta')).state('active');
+  const other = await browser.newContext();
+  c = await (await Window.open(other, server.url, 'cleo')).state('active');
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+});
+
+/** Waits until the server's row says so. */
+const row = async (id, wanted) => {
+  const deadline = Date.now() + DEADLINE;
+  for (;;) {
+    const row = await server.connection(id);
+    if (wanted(row)) return row;
+    assert.ok(Date.now() < deadline, `the row stays ${JSON.stringify(row)}`);
+  }
+};
+
+const met = async (window, source) => {
+  await window.state('active');
+  await window.page.waitForFunction(() => demo.log.complete);
+  const info = await window.info();
+  assert.equal(info.met, 'cloned');
+  assert.equal(info.source, source);
+};
+
+test('asked for: it loses its channel, may write, comes back as a clone', async () => {
+  await Promise.all([a, b, c].map((window) => window.write()));
+  const { connection: source } = await b.info();
+  for (let round = 0; round < 3; round++) {
+    await a.written(10);
+    const before = (await a.states()).length;
+    await a.page.click('#downgrade');
+    await a.state('inactive');
+    if (!round) await picture(a.page, 'downgraded');
+    await a.written(5);
+    await met(a, source);
+    const states = (await a.states()).slice(before).map(({ state }) => state);
+    assert.deepEqual(states, ['inactive', 'active'], 'on the same socket');
+  }
+  assert.ok((await a.states()).some(({ reason }) => reason === 'asked'));
+  await converge(server, [a, b, c]);
+});
+
+test('asleep for too long: the server downgrades it, and it returns as a clone', async () => {
+  const { connection } = await a.info();
+  const { connection: source } = await b.info();
+  await Promise.all([a, b, c].map((window) => window.write()));
+  await a.written(5);
+  await a.page.click('#offline');
+  await a.state('offline');
+  const { reason } = await row(connection, ({ active }) => !active);
+  assert.equal(reason, 'detached');
+  await c.written(20);
+  await a.page.click('#offline');
+  await met(a, source);
+  await a.written(5);
+  await converge(server, [a, b, c]);
+});
+
+test('a sleeping window is downgraded from another one of its user', async () => {
+  const { connection } = await a.info();
+  const { connection: source } = await b.info();
+  await c.write();
+  await a.page.click('#offline');
+  await a.state('offline');
+  await row(connection, ({ attached }) => !attached);
+  await b.page.click('#look');
+  // The server may be faster, as its limit is a second; then the button is off.
+  const button = b.page.locator(`#mine [data-connection="${connection}"] button`);
+  if (await button.isEnabled()) await button.click();
+  await row(connection, ({ active }) => !active);
+  await picture(b.page, 'mine');
+  await c.written(20);
+  await a.page.click('#offline');
+  await met(a, source);
+  await converge(server, [a, b, c]);
+});

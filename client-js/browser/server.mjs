@@ -1,0 +1,101 @@
+// A real server for the browser tests: its own data folder, a port of its own, killed for real.
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const START = 20_000;
+/** Without what would configure the server besides its flags. */
+const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('HIGHWATER_')));
+
+const binary = () => {
+  const given = process.env.HIGHWATER_BIN;
+  const built = ['debug', 'release'].map((kind) =>
+    fileURLToPath(new URL(`../../target/${kind}/highwater`, import.meta.url)),
+  );
+  const found = (given ? [given] : built).find(existsSync);
+  if (!found) throw new Error('there is no server to test: run "cargo build", or set HIGHWATER_BIN to its path');
+  return found;
+};
+
+export class Server {
+  #child;
+  #folder = mkdtempSync(join(tmpdir(), 'highwater-browser-'));
+  #sets;
+  #log = '';
+  url = '';
+
+  /** `limits`: names and values of the section. */
+  constructor(limits = {}) {
+    this.#sets = Object.entries(limits).flatMap(([name, value]) => ['--set', `limits.${name}=${value}`]);
+  }
+
+  /** Starts it, the second time on the port of the first. */
+  async start() {
+    const listen = this.url ? new URL(this.url).host : '127.0.0.1:0';
+    const data = join(this.#folder, 'data');
+    const child = spawn(binary(), ['serve', '--dev', '--listen', listen, '--data', data, ...this.#sets], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env,
+    });
+    this.#child = child;
+    // A test that is broken off leaves no server behind.
+    process.once('exit', () => child.kill('SIGKILL'));
+    child.stderr.on('data', (text) => (this.#log = (this.#log + text).slice(-8_000)));
+    this.url = await new Promise((resolve, reject) => {
+      let said = '';
+      const fail = (why) => {
+        clearTimeout(late);
+        reject(new Error(`the server ${why}:\n${this.#log}`));
+      };
+      const late = setTimeout(fail, START, `was not ready within ${START} ms`);
+      child.on('exit', (code) => fail(`ended with ${code}`));
+      child.stdout.on('data', (text) => {
+        const [, url] = /listening on (\S+)\n/.exec((said += text)) ?? [];
+        if (!url) return;
+        clearTimeout(late);
+        resolve(url);
+      });
+    });
+    return this;
+  }
+
+  /** SIGKILL: nothing is said, nothing is finished. */
+  async kill() {
+    const ended = new Promise((resolve) => this.#child.once('exit', resolve));
+    this.#child.kill('SIGKILL');
+    await ended;
+  }
+
+  /** Ends it as an operator would, and takes its data away. */
+  async stop() {
+    const ended = new Promise((resolve) => this.#child.once('exit', resolve));
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+      this.#child.kill('SIGTERM');
+      const hung = setTimeout(() => this.#child.kill('SIGKILL'), 10_000);
+      await ended;
+      clearTimeout(hung);
+    }
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  /** Every record of the log, as the server has stored it. */
+  async records(log) {
+    const records = [];
+    for (;;) {
+      const response = await fetch(`${this.url}/v1/logs/${log}?from=${records.length}&limit=1000`);
+      if (!response.ok) throw new Error(`${response.status}: ${await response.text()}`);
+      const lines = (await response.text()).split('\n').filter(Boolean).map((line) => JSON.parse(line));
+      if (!lines.length) return records;
+      records.push(...lines);
+    }
+  }
+
+  /** The row of a connection. */
+  async connection(id) {
+    const response = await fetch(`${this.url}/v1/connections/${id}`);
+    if (!response.ok) throw new Error(`${response.status}: ${await response.text()}`);
+    return response.json();
+  }
+}

@@ -1,0 +1,272 @@
+// Windows of the demo in a real Chromium, each watched: what it was given, and all that it showed.
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+
+/** How long anything may take before the test says what it waited for. */
+export const DEADLINE = 30_000;
+const ARGS = [
+  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+  '--disable-background-networking', '--disable-component-update', '--disable-sync',
+];
+/** What Chromium itself writes when a server or the network is gone. */
+const NO_NETWORK = /^WebSocket connection to '[^']+' failed|^Failed to load resource: net::ERR_/;
+
+const executable = () => {
+  const given = process.env.CHROMIUM;
+  const names = ['chromium', 'chromium-browser', 'google-chrome-stable', 'google-chrome'];
+  const found = given ?? names.map((name) => `/usr/bin/${name}`).find(existsSync);
+  if (found && existsSync(found)) return found;
+  throw new Error('The browser tests need Chromium: install it (Debian: apt-get install chromium) or set CHROMIUM to its path.');
+};
+
+export const launch = () => chromium.launch({ executablePath: executable(), args: ARGS });
+
+/** A picture for people to look at; its folder is SCREENSHOTS, else below the temporary one. */
+export const picture = async (page, name) => {
+  const folder = process.env.SCREENSHOTS ?? join(tmpdir(), 'highwater-screenshots');
+  mkdirSync(folder, { recursive: true });
+  await page.screenshot({ path: join(folder, `${name}.png`) });
+};
+
+/** Runs in each page before its own scripts. */
+const watch = () => {
+  const seen = { shown: [], delivered: [], states: [] };
+  let demo;
+  Object.defineProperty(globalThis, 'demo', {
+    get: () => demo,
+    set(made) {
+      demo = made;
+      demo.log.on('reset', ({ cursor, reason }) => seen.delivered.push({ reset: reason, cursor }));
+      demo.log.on('gap', ({ from, to }) => seen.delivered.push({ gap: from, cursor: to }));
+      demo.log.on('records', ({ records }) => {
+        const { state } = demo.client.state;
+        if (state !== 'active') seen.delivered.push({ stray: state });
+        for (const { offset } of records) seen.delivered.push(offset);
+      });
+      demo.client.on('state', (state) => {
+        const { met, reason, source } = state;
+        seen.states.push({ state: state.state, met, reason, source });
+      });
+    },
+  });
+  document.addEventListener('shown', () => {
+    const notes = {};
+    for (const note of document.querySelectorAll('.note')) {
+      const { key, offset } = note.dataset;
+      notes[key] = { offset: offset === '' ? null : +offset, text: note.querySelector('textarea').value };
+    }
+    seen.shown.push({ cursor: demo.log.cursor, notes });
+  });
+  globalThis.seen = seen;
+};
+
+/** One window of the demo. */
+export class Window {
+  #problems = [];
+
+  constructor(page, name) {
+    this.page = page;
+    this.name = name;
+    page.setDefaultTimeout(DEADLINE);
+    page.on('pageerror', (error) => this.#problems.push(`${error.stack}`));
+    page.on('console', (message) => {
+      const text = message.text();
+      if (message.type() === 'error' && !NO_NETWORK.test(text)) this.#problems.push(text);
+    });
+  }
+
+  static async open(context, url, name) {
+    const window = new Window(await context.newPage(), name);
+    await window.page.addInitScript(watch);
+    await window.page.goto(`${url}/demo`);
+    return window;
+  }
+
+  /** Waits until the page's own word on its state is this one. */
+  async state(...wanted) {
+    const there = (wanted) => wanted.includes(document.documentElement.dataset.state);
+    try {
+      await this.page.waitForFunction(there, wanted);
+    } catch {
+      const is = await this.page.locator('#state, #why').allInnerTexts();
+      assert.fail(`${this.name} is not ${wanted.join(' or ')} but ${is.join(': ')}`);
+    }
+    return this;
+  }
+
+  /** Breaks the socket, and does not wait for its turn to come back. */
+  async cut() {
+    await this.page.click('#cut');
+    await this.state('waiting');
+    await this.page.click('#activate');
+  }
+
+  info() {
+    return this.page.evaluate(() => {
+      const { met, source, generation, user, pending } = demo.client.debug.info();
+      const { cursor, head, complete } = demo.log;
+      return { met, source, generation, user, pending, cursor, head, complete, connection: demo.client.connection };
+    });
+  }
+
+  note(key) {
+    return this.page.locator(`.note[data-key="${key}"]`);
+  }
+
+  /** The key of the only note with that text, once it is there. */
+  async find(text) {
+    const found = await this.page.waitForFunction((text) => {
+      const notes = [...document.querySelectorAll('.note')];
+      return notes.find((note) => note.querySelector('textarea').value === text)?.dataset.key;
+    }, text);
+    return found.jsonValue();
+  }
+
+  /** Adds a note as a user does. */
+  async add(text) {
+    const { page } = this;
+    await page.click('#add');
+    await page.waitForFunction(() => document.activeElement?.matches('.note textarea'));
+    await page.keyboard.type(text);
+    await page.evaluate(() => document.activeElement.blur());
+    return this.find(text);
+  }
+
+  /** Writes numbered edits, one about every `pace` ms, on `keys` notes of its own until told to stop. */
+  async write(pace = 25, keys = 3) {
+    await this.page.evaluate(
+      ([name, pace, keys]) => {
+        const writing = (globalThis.writing ??= { n: 0, acked: [], refused: [] });
+        const one = () => {
+          const n = ++writing.n;
+          const key = `${name}-${n % keys}`;
+          const note = { text: `${name} ${n}`, x: 20 + 220 * (n % keys), y: 170 * (name.charCodeAt(0) % 4), color: n % 5 };
+          demo.board.put(key, note).then(
+            ({ offset }) => writing.acked.push({ key, text: note.text, offset }),
+            (error) => writing.refused.push(`${note.text}: ${error.code} ${error.message}`),
+          );
+        };
+        clearInterval(writing.timer);
+        writing.timer = setInterval(one, pace);
+      },
+      [this.name, pace, keys],
+    );
+  }
+
+  /** Waits until it has written so many more, then goes on. */
+  async written(more) {
+    const from = await this.page.evaluate(() => writing.acked.length);
+    await this.page.waitForFunction((least) => writing.acked.length >= least, from + more);
+  }
+
+  /** Stops writing; resolves when each edit has its answer. */
+  async rest() {
+    await this.page.evaluate(() => clearInterval(globalThis.writing?.timer));
+    await this.page.waitForFunction(
+      () => !document.querySelector('.draft') && demo.client.debug.info().pending === 0,
+    );
+    return this.page.evaluate(() => globalThis.writing ?? { n: 0, acked: [], refused: [] });
+  }
+
+  /** What it shows: text, place and offset by key. */
+  board() {
+    return this.page.evaluate(() =>
+      Object.fromEntries(
+        [...document.querySelectorAll('.note')]
+          .map((note) => [
+            note.dataset.key,
+            { offset: note.dataset.offset, text: note.querySelector('textarea').value, at: note.style.translate },
+          ])
+          .sort(([a], [b]) => (a < b ? -1 : 1)),
+      ),
+    );
+  }
+
+  states() {
+    return this.page.evaluate(() => seen.states);
+  }
+
+  /** Nothing that it showed went backwards; nothing that it was given came twice or was left out. */
+  async check() {
+    const { shown, delivered } = await this.page.evaluate(() => seen);
+    assert.ok(shown.length > 0, `${this.name} has shown nothing`);
+    backwards(this.name, shown);
+    repeated(this.name, delivered);
+    assert.deepEqual(this.#problems, [], `${this.name} wrote to its console`);
+  }
+}
+
+const backwards = (name, shown) => {
+  let cursor = 0;
+  const newest = new Map();
+  const gone = new Set();
+  for (const [at, picture] of shown.entries()) {
+    assert.ok(picture.cursor >= cursor, `${name}: cursor ${picture.cursor} after ${cursor}, at ${at}`);
+    cursor = picture.cursor;
+    for (const key of newest.keys()) if (!(key in picture.notes)) gone.add(key);
+    for (const [key, { offset, text }] of Object.entries(picture.notes)) {
+      const before = newest.get(key) ?? { offset: -1, number: 0 };
+      const number = +(/^\w+ (\d+)$/.exec(text)?.[1] ?? 0);
+      assert.ok(number >= before.number, `${name}: ${key} showed ${number} after ${before.number}, at ${at}`);
+      if (offset !== null) {
+        const least = gone.has(key) ? before.offset + 1 : before.offset;
+        assert.ok(offset >= least, `${name}: ${key} showed offset ${offset} after ${before.offset}, at ${at}`);
+        gone.delete(key);
+      }
+      newest.set(key, { offset: Math.max(offset ?? -1, before.offset), number });
+    }
+  }
+};
+
+const repeated = (name, delivered) => {
+  let next;
+  for (const one of delivered) {
+    if (typeof one !== 'number') {
+      assert.ok(!('gap' in one), `${name} was told of a gap at ${one.gap}`);
+      assert.ok(!('stray' in one), `${name} was sent records while ${one.stray}`);
+      next = one.cursor;
+      continue;
+    }
+    if (next !== undefined) assert.equal(one, next, `${name} was given ${one} instead of ${next}`);
+    next = one + 1;
+  }
+};
+
+/** All come to rest, show the same, and what they show and were promised is what is stored. */
+export const converge = async (server, windows) => {
+  const wrote = new Map();
+  for (const window of windows) wrote.set(window, await window.rest());
+  const records = await server.records('demo/board');
+  for (const { page, name } of windows) {
+    const whole = (head) => demo.log.complete && demo.log.cursor === head && !document.querySelector('.pending');
+    await page.waitForFunction(whole, records.length).catch(() => assert.fail(`${name} never reached ${records.length}`));
+  }
+  const [first, ...others] = windows;
+  const board = await first.board();
+  for (const other of others) assert.deepEqual(await other.board(), board, `${other.name} differs`);
+  stored(records, board);
+  for (const [window, { n, acked, refused }] of wrote) {
+    assert.deepEqual(refused, [], `${window.name} was refused`);
+    assert.equal(acked.length, n, `${window.name} has answers for all`);
+    for (const { key, text, offset } of acked) {
+      assert.equal(records[offset]?.key, key, `acknowledged at ${offset}`);
+      assert.equal(JSON.parse(records[offset].payload).text, text, `acknowledged at ${offset}`);
+    }
+    const own = records.filter(({ key }) => key.startsWith(`${window.name}-`));
+    assert.equal(own.length, n, `each edit of ${window.name} is stored once`);
+    await window.check();
+  }
+};
+
+const stored = (records, board) => {
+  const newest = new Map();
+  for (const { offset, key, payload } of records) {
+    if (payload === undefined) newest.delete(key);
+    else newest.set(key, { offset: `${offset}`, text: JSON.parse(payload).text });
+  }
+  const shown = Object.entries(board).map(([key, { offset, text }]) => [key, { offset, text }]);
+  assert.deepEqual(new Map(shown), new Map([...newest].sort(([a], [b]) => (a < b ? -1 : 1))), 'what is stored is shown');
+};

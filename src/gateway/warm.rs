@@ -1,0 +1,69 @@
+//! Cold rows are read here first, so that the committing thread never waits for a disk.
+//!
+//! A read brings the row's block into the store's cache; what was read is let go. What was warmed
+//! lately is remembered in a table of fixed size, so a busy log or writer costs a look.
+
+use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::store::{Store, Warm};
+use crate::wire::{Id, Target};
+
+/// Things remembered as warm; a newer one takes the place of another with the same remainder.
+const REMEMBERED: usize = 16_384;
+
+/// What was warmed lately.
+#[derive(Debug)]
+pub struct Warmth {
+    seen: Box<[AtomicU64]>,
+    hasher: RandomState,
+}
+
+impl Default for Warmth {
+    fn default() -> Self {
+        let seen = (0..REMEMBERED).map(|_| AtomicU64::new(0)).collect();
+        Self { seen, hasher: RandomState::new() }
+    }
+}
+
+impl Warmth {
+    /// Whether it has to be warmed; from now on it counts as warm.
+    fn is_cold(&self, what: impl Hash) -> bool {
+        // 0 stands for an empty slot.
+        let hash = self.hasher.hash_one(what) | 1;
+        let at = usize::try_from(hash >> 1).unwrap_or_default() % REMEMBERED;
+        self.seen.get(at).is_some_and(|slot| slot.swap(hash, Ordering::Relaxed) != hash)
+    }
+
+    /// Warms the logs and the writer of appends.
+    pub fn append<'a>(&self, store: &Store, writer: Id, targets: impl Iterator<Item = &'a Target>) {
+        let (mut names, mut logs) = (Vec::new(), Vec::new());
+        for target in targets {
+            match target {
+                Target::Name(name) if self.is_cold(name) => names.push(name.as_str()),
+                Target::Log(log) if self.is_cold(log) => logs.push(*log),
+                Target::Name(_) | Target::Log(_) => {}
+            }
+        }
+        let writers = if self.is_cold(writer) { vec![writer] } else { Vec::new() };
+        if !(names.is_empty() && logs.is_empty() && writers.is_empty()) {
+            let warm = Warm { names: &names, logs: &logs, writers: &writers, ..Warm::default() };
+            // The worker's other tasks go on elsewhere while this one waits for a disk.
+            tokio::task::block_in_place(|| store.warm(&warm));
+        }
+    }
+
+    /// Warms what an attachment looks at: connection, siblings, writers and logs.
+    pub fn attach(
+        &self,
+        store: &Store,
+        user: &str,
+        connection: Id,
+        writers: &[Id],
+        names: &[&str],
+    ) {
+        let (users, connections) = (&[user], &[connection]);
+        let warm = Warm { names, writers, connections, users, ..Warm::default() };
+        tokio::task::block_in_place(|| store.warm(&warm));
+    }
+}
