@@ -452,8 +452,8 @@ impl Drop for LogWait {
     }
 }
 
-/// Answers who is subscribed already: the cursor stays, the priority is the new one. False when this
-/// socket has no such subscription.
+/// Answers who is subscribed already: the cursor stays, the priority is the new one. False when
+/// this socket has no such subscription.
 fn tell_again(socket: &Socket, opened: &Opened, request: u32) -> bool {
     let (log, priority) = (opened.log, opened.priority);
     let mut inner = socket.lock();

@@ -144,8 +144,6 @@ fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
         return None;
     }
     if !inner.readable(now) {
-        // Until it is active again, or has a token in force: nobody need ask before that.
-        inner.held |= inner.active;
         return None;
     }
     if announce(socket, &mut inner) || !inner.open() {
