@@ -17,7 +17,7 @@ use crate::log::rows::{Cache, Io, Key, RowsError, Table};
 use crate::log::{Logs, Moment, Writer};
 use crate::wire::{
     Answer, Cloning, Code, Cursor, Id, Met, Open, Pattern, Place, Reason, Refusal, ResetReason,
-    Start, Target, WriterAt, WriterMark,
+    Start, Target, WriterAt, WriterMark, name,
 };
 
 /// Most writers that a client may ask after when it comes.
@@ -411,8 +411,14 @@ impl Connections {
                 refused.push((open.name.clone(), Code::Subscriptions.into()));
                 continue;
             }
-            if !ask.read.iter().any(|pattern| pattern.matches(&open.name)) {
-                refused.push((open.name.clone(), Code::Denied.into()));
+            let why = if name::check(&open.name).is_err() {
+                Some(Code::BadName)
+            } else {
+                let granted = ask.read.iter().any(|pattern| pattern.matches(&open.name));
+                (!granted).then_some(Code::Denied)
+            };
+            if let Some(code) = why {
+                refused.push((open.name.clone(), code.into()));
                 continue;
             }
             let held = match logs.find(&open.name, io)? {

@@ -160,6 +160,8 @@ pub(super) async fn send(gate: &Gate, writing: &Writing, loads: Vec<Load>) -> Se
             // What went before is answered, and nobody will ask for it again.
             oldest = first.seq;
         }
+        let targets = entries.iter().filter(|entry| entry.verdict.is_none()).map(|entry| &entry.to);
+        gate.warmth.append(&gate.store, writing.named.then_some(writer), targets);
         let appends = Appends { user, writer, connection: Id::NONE, oldest, entries };
         let reply = match gate.hand(Command::Append(appends), weight) {
             Ok(reply) => reply,
