@@ -12,9 +12,11 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 
 use tokio::sync::oneshot;
 
+use super::closing::Closing;
+use super::due::Due;
 use super::encode::{self, DELIVERY_BYTES, Message};
 use super::hub::{Hub, Watch};
-use super::socket::{Closing, Due, Offered, Phase, Socket};
+use super::socket::{Offered, Phase, Socket};
 use crate::connection::{Attached, Event, Opened};
 use crate::fold::{Command, Effect, Reply};
 use crate::journal::{Inbox, Told};

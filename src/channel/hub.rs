@@ -10,7 +10,10 @@ use std::time::Duration;
 use dashmap::DashMap;
 use tokio::sync::Notify;
 
-use super::socket::{Closing, Due, Inner, Phase, Socket, Sub};
+use super::closing::Closing;
+use super::due::{self, Due};
+use super::pump;
+use super::socket::{Inner, Phase, Socket, Sub};
 use super::tail::{Tail, TailBudget};
 use crate::connection::Opened;
 use crate::store::Store;
@@ -260,6 +263,9 @@ impl Hub {
     /// Takes a subscription in; it begins behind, by announcing itself. Only the dispatcher calls
     /// it, between two batches, so that a new watch's target is the head all of them agree on.
     pub(super) fn subscribe(&self, socket: &Arc<Socket>, opened: Opened, request: u32) {
+        if opened.again && tell_again(socket, &opened, request) {
+            return;
+        }
         self.drop_sub(socket, opened.log);
         loop {
             let watch = self.open_watch(&opened);
@@ -423,6 +429,31 @@ impl Drop for LogWait {
         // Two references: the registry's and this one.
         self.hub.waiters.remove_if(&self.log, |_, known| Arc::strong_count(known) <= 2);
     }
+}
+
+/// Answers who is subscribed already: the cursor stays, the priority is the new one. False when this
+/// socket has no such subscription.
+fn tell_again(socket: &Socket, opened: &Opened, request: u32) -> bool {
+    let (log, priority) = (opened.log, opened.priority);
+    let mut inner = socket.lock();
+    let waits = |inner: &Inner| {
+        (inner.subs.get(&log)).is_some_and(|sub| matches!(sub.phase, Phase::Announce { .. }))
+    };
+    // What stands before it in the socket's order goes first.
+    while due::tell_due(socket, &mut inner) {}
+    while waits(&inner) && pump::announce(socket, &mut inner) {}
+    let queued = inner.behind.values().any(|logs| logs.contains(&log));
+    let Some(sub) = inner.subs.get_mut(&log) else { return false };
+    sub.priority = priority;
+    let told = Opened { cursor: sub.cursor, ..opened.clone() };
+    if queued {
+        remove_behind(&mut inner, log);
+        inner.behind.entry(priority).or_default().push_back(log);
+    }
+    let mut frames = Vec::new();
+    pump::tell_opened(&told, request, &mut frames);
+    socket.send_now(&mut inner, &frames);
+    true
 }
 
 /// Takes a log off the list of those a pump has to serve.

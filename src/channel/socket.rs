@@ -11,13 +11,13 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::closing::Closing;
+use super::due::Due;
 use super::encode::{Message, control, ws_close};
 use super::hub::Watch;
 use super::way::{Way, Wrote};
 use crate::connection::Opened;
-use crate::wire::{
-    Answer, Bye, Class, Code, Cursor, Encoding, Ended, Id, Refusal, Refused, ServerFrame,
-};
+use crate::wire::{Bye, Class, Code, Cursor, Encoding, Id, Refusal, Refused, ServerFrame};
 
 /// What a token lets a socket read, checked at each delivery. `Any`: whoever made it knows more.
 pub trait Readable: Send + Sync + std::fmt::Debug + std::any::Any {
@@ -58,44 +58,6 @@ pub(super) struct Sub {
     pub epoch: u64,
     /// What the client has acknowledged and no commit has carried yet.
     pub acked: Option<u64>,
-}
-
-/// Something to tell that is due before any reset or base (law 7), and that may be long: it is told
-/// a piece at a time, and until it is, the socket's input is left unread.
-#[derive(Debug)]
-pub(super) enum Due {
-    /// Answers of a writer, after which its mark stands there.
-    Answers(Id, u64, std::vec::IntoIter<Answer>),
-    /// A frame.
-    Frame(Box<ServerFrame>),
-    /// Logs that were asked for and not opened.
-    Refused(u32, std::vec::IntoIter<(String, Refusal)>),
-    /// Subscriptions that ended.
-    Unsubscribed(u32, Ended, std::vec::IntoIter<u64>),
-}
-
-/// Why and how a socket is closed by the server.
-#[derive(Debug, Clone)]
-pub struct Closing {
-    /// The code.
-    pub code: Code,
-    /// For people.
-    pub message: String,
-    /// Milliseconds to wait before coming back.
-    pub after: u32,
-}
-
-impl Closing {
-    /// The code with its own advice.
-    pub fn new(code: Code) -> Self {
-        Self { code, message: code.advice().to_owned(), after: 0 }
-    }
-}
-
-impl From<Refusal> for Closing {
-    fn from(refusal: Refusal) -> Self {
-        Self { code: refusal.code, message: refusal.message, after: refusal.retry_after }
-    }
 }
 
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 //! of the journal: the source's subscriptions as far as the clone's own grants allow, and what the
 //! client has open besides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -403,7 +403,7 @@ impl Connections {
         logs: &mut Logs,
         io: &Io<'_>,
     ) -> Result<Vec<(String, Refusal)>, RowsError> {
-        let mut refused = Vec::new();
+        let (mut refused, mut named) = (Vec::new(), BTreeSet::new());
         let most = self.budgets.subscriptions as usize;
         for (at, open) in ask.open.iter().enumerate() {
             if at >= most {
@@ -431,7 +431,13 @@ impl Connections {
             }
             match logs.resolve(&Target::Name(open.name.clone()), ask.time, io)? {
                 Ok(log) => {
-                    let want = wanted(open.have, open.start, open.priority, known, ask, log);
+                    let mut want = wanted(open.have, open.start, open.priority, known, ask, log);
+                    if !named.insert(log)
+                        && let Some(first) = wants.get(&log)
+                    {
+                        // Named twice: only the priority is taken from the later one.
+                        want = Wanted { priority: open.priority, ..*first };
+                    }
                     wants.insert(log, want);
                 }
                 Err(refusal) if refusal.code == Code::NoLog => {

@@ -177,7 +177,7 @@ limits! {
             "active connections of a user";
         active_per_device: u32 = 8, 1 => 10_000, Count, Slots, shared,
             "active connections of a user on one device";
-        appends_per_user_second: u32 = 5_000, 1 => 10_000_000, PerSecond, Rate, own,
+        appends_per_user_second: u32 = 20_000, 1 => 10_000_000, PerSecond, Rate, own,
             "appends of a user, over all its connections";
         append_bytes_per_user_second: u64 = 8 * MIB as u64, KIB => 64 * GIB,
             BytesPerSecond, Rate, own,

@@ -160,6 +160,8 @@ pub(super) async fn send(gate: &Gate, writing: &Writing, loads: Vec<Load>) -> Se
             // What went before is answered, and nobody will ask for it again.
             oldest = first.seq;
         }
+        let targets = entries.iter().filter(|entry| entry.verdict.is_none()).map(|entry| &entry.to);
+        gate.warmth.append(&gate.store, writing.named.then_some(writer), targets);
         let appends = Appends { user, writer, connection: Id::NONE, oldest, entries };
         let reply = match gate.hand(Command::Append(appends), weight) {
             Ok(reply) => reply,
@@ -337,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_writer_is_checked() {
-        let grants = crate::auth::Grants {
+        let grants = Grants {
             user: "ana".to_owned(),
             expires_ms: 0,
             issued_ms: None,

@@ -51,7 +51,7 @@ impl Session {
         }
         let seqs: Vec<u64> = items.iter().map(|item| item.seq).collect();
         let targets = items.iter().map(|item| &item.to);
-        self.gate.warmth.append(&self.gate.store, writer, targets);
+        self.gate.warmth.append(&self.gate.store, Some(writer), targets);
         let entries = items.into_iter().map(|item| self.entry(item)).collect();
         let (user, connection) = (self.socket.user.clone(), self.socket.connection);
         let command = Command::Append(Appends { user, writer, connection, oldest, entries });
