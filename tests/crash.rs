@@ -1,7 +1,7 @@
-//! Crashes: load, SIGKILL at a random moment, restart, again and again. Acknowledged appends are all
-//! there, once, in order; offsets are never given twice; no reader saw a record that is gone.
+//! Crashes: load, SIGKILL at a random moment, restart, again and again. Acknowledged appends are
+//! all there, once, in order; offsets are never given twice; no reader saw a record that is gone.
 //!
-//! `cargo test` runs a few rounds, `make crash` 50 (`HIGHWATER_CRASHES`). The seed decides what is
+//! `cargo test` runs a few rounds, `make crash` 50 (or `ROUNDS`). The seed decides what is
 //! sent and when the server dies; where that strikes it, the machine decides.
 
 mod support;
@@ -74,10 +74,19 @@ fn check(server: &Server, writers: &[Client], reader: &Client) {
 }
 
 #[test]
-fn crashes() {
-    let rounds = std::env::var("HIGHWATER_CRASHES").ok().and_then(|text| text.parse().ok());
-    let rounds: u32 = rounds.unwrap_or(4);
-    let seed = support::seed("--test crash");
+fn a_few_crashes() {
+    crash(4, "--test crash");
+}
+
+#[test]
+#[ignore = "long: make crash"]
+fn fifty_crashes() {
+    let rounds = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok());
+    crash(rounds.unwrap_or(50), "--test crash -- --ignored");
+}
+
+fn crash(rounds: u32, test: &str) {
+    let seed = support::seed(test);
     let mut random = StdRng::seed_from_u64(seed);
     let mut server = Server::start(Options::default().rule("crash/state", "latest", ""));
     let mut reader = Client::new("rea");

@@ -51,6 +51,8 @@ test('on a phone: notes by finger, the connection as a sheet', async () => {
   await picture(page, 'phone-sheet');
   const wide = await page.evaluate(() => document.scrollingElement.scrollWidth > innerWidth);
   assert.equal(wide, false, 'the page is no wider than the phone');
+  await page.evaluate(() => document.querySelector('#inside').scrollTo(0, 1e6));
+  await picture(page, 'phone-sheet-end');
   await page.tap('#cut');
   await phone.state('waiting', 'connecting', 'active');
   await phone.state('active');

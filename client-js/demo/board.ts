@@ -48,6 +48,9 @@ const read = (payload: string | Uint8Array | undefined): Note => {
   }
 };
 
+/** Where own actions were stored that the log does not show yet, by sequence. */
+export type Answered = ReadonlyMap<number, number>;
+
 /** A note in the page. */
 interface Card {
   readonly element: HTMLElement;
@@ -70,6 +73,7 @@ export class Board {
 
   constructor(
     private readonly log: Log,
+    private readonly stored: Answered,
     private readonly tell: (problem: unknown) => void,
   ) {
     this.view = latestView(log);
@@ -135,6 +139,11 @@ export class Board {
     document.dispatchEvent(new CustomEvent('shown'));
   }
 
+  /** Answers came: says so on the notes. */
+  answered(): void {
+    for (const card of this.#cards.values()) if (card.entry.pending) this.#draw(card);
+  }
+
   /** A word where no note is; `why` there is nothing to show yet. */
   idle(why: string): void {
     const empty = byId('empty');
@@ -158,7 +167,8 @@ export class Board {
     }
     paint.ariaLabel = `Colour: ${COLORS[color]}`;
     const { connection } = entry.origin;
-    const word = entry.pending ? `pending ${entry.seq}` : `#${entry.offset}`;
+    const at = entry.offset ?? this.stored.get(entry.seq);
+    const word = at === undefined ? `pending ${entry.seq}` : entry.pending ? `stored #${at}` : `#${at}`;
     if (foot.dataset['word'] === word + connection) return;
     foot.dataset['word'] = word + connection;
     foot.replaceChildren(badge(connection), make('span', {}, word));

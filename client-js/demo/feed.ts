@@ -52,7 +52,7 @@ const words = ({ name, body }: ServerFrame | ClientFrame): string => {
 
 /** Steps in the life of the connection; the rest is daily traffic. */
 const STEPS = new Set([
-  'hello', 'welcome', 'state', 'subscribed', 'reset', 'gap', 'refused', 'bye', 'activate', 'leave', 'unsubscribed', 'socket',
+  'hello', 'welcome', 'state', 'subscribed', 'reset', 'gap', 'bye', 'leave', 'unsubscribed', 'socket',
 ]);
 
 export class Feed {

@@ -67,7 +67,8 @@ struct Submitted<T> {
 /// Where commands are submitted; cheap to clone.
 #[derive(Debug)]
 pub struct Inbox<T> {
-    sender: SyncSender<Submitted<T>>,
+    /// Boxed, because a queue sets the room of all its places aside at the start.
+    sender: SyncSender<Box<Submitted<T>>>,
     gauge: Arc<Gauge>,
 }
 
@@ -114,8 +115,8 @@ impl<T> Inbox<T> {
         let sent = if waiting + weight > self.gauge.most_bytes {
             Err(Code::Overloaded)
         } else {
-            self.sender.try_send(Submitted { command, weight, ticket }).map_err(|error| match error
-            {
+            let submitted = Box::new(Submitted { command, weight, ticket });
+            self.sender.try_send(submitted).map_err(|error| match error {
                 TrySendError::Full(_) => Code::Overloaded,
                 TrySendError::Disconnected(_) => Code::Failed,
             })
@@ -146,7 +147,7 @@ pub struct Committer<T> {
     incarnation: u64,
     serial: u64,
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
-    inbox: Receiver<Submitted<T>>,
+    inbox: Receiver<Box<Submitted<T>>>,
     gauge: Arc<Gauge>,
     out: SyncSender<Told<T>>,
 }

@@ -28,6 +28,8 @@ use crate::wire::{Code, Id};
 const PUMPS: usize = 2;
 /// The file in the data folder that revocations are kept in.
 const REVOCATIONS: &str = "revocations.json";
+/// Threads that may wait for a disk, beside the runtime's workers.
+const BLOCKING: usize = 32;
 /// Batches that are durable and wait to be told.
 const TOLD: usize = 64;
 
@@ -81,7 +83,11 @@ fn clock() -> Clock {
 /// Runs a node until it is told to stop; the exit code tells how it ended.
 pub fn run(loaded: Loaded) -> ExitCode {
     log_to_stderr(loaded.config.server.log_format);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING)
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "no runtime");

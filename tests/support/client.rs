@@ -1,6 +1,7 @@
 //! A client as a stranger would write it: tracks cursors, keeps pending actions, sends them again,
 //! resumes by what it holds. Each frame is held against the laws; a breach ends the test.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,14 @@ use super::server::{Server, token};
 
 /// How long anything may take before a test gives up.
 pub const WAIT: Duration = Duration::from_secs(30);
+
+/// Both encodings in turn: a test runs on a thread of its own, so it meets the same ones each time.
+fn next_encoding() -> Encoding {
+    thread_local! {
+        static MADE: Cell<usize> = const { Cell::new(0) };
+    }
+    Encoding::ALL[MADE.replace(MADE.get() + 1) % 2]
+}
 
 /// One client.
 pub struct Client {
@@ -77,7 +86,7 @@ impl Client {
             visible: true,
             cloning: Cloning::All,
             window: 0,
-            encoding: if rand::random() { Encoding::Bincode } else { Encoding::Json },
+            encoding: next_encoding(),
             wants: BTreeMap::new(),
             logs: BTreeMap::new(),
             seen: BTreeMap::new(),
@@ -384,12 +393,44 @@ impl Client {
         };
         match frame {
             ServerFrame::Welcome(welcome) => self.welcomed(welcome),
+            ServerFrame::State(told) => {
+                (self.active, self.reason) = (told.active, told.reason);
+                if !told.active {
+                    self.logs.values_mut().for_each(|held| held.open = false);
+                }
+                self.states.push(told);
+            }
+            ServerFrame::Unsubscribed(told) => {
+                if told.reason != highwater::wire::Ended::Asked {
+                    assert!(self.logs.contains_key(&told.log), "only of what was announced");
+                }
+                let name = self.logs.remove(&told.log).map(|held| held.name);
+                if let Some(name) = name {
+                    self.wants.remove(&name);
+                }
+                self.ended.push(told);
+            }
+            other => match about {
+                Some(log) => {
+                    self.of_log(other, size);
+                    self.note_shown(log);
+                }
+                None => self.noted(other),
+            },
+        }
+    }
+
+    /// What is told of a log.
+    fn of_log(&mut self, frame: ServerFrame, size: usize) {
+        match frame {
             ServerFrame::Subscribed(told) => {
                 if let Some(held) = self.logs.get_mut(&told.log) {
                     held.subscribed(&told);
                 } else {
-                    let rival = self.logs.extract_if(.., |_, held| held.name == told.name).next();
-                    assert!(rival.is_none_or(|held| !held.1.open), "one log of a name");
+                    if let Some(before) = self.find(&told.name).map(|held| held.log) {
+                        let before = self.logs.remove(&before);
+                        assert!(before.is_none_or(|held| !held.open), "one log of a name");
+                    }
                     let mut held = Held::new(&told);
                     held.open = false;
                     held.subscribed(&told);
@@ -420,27 +461,7 @@ impl Client {
                 self.moved.insert(told.log);
                 self.count(told.log, size);
             }
-            ServerFrame::State(told) => {
-                (self.active, self.reason) = (told.active, told.reason);
-                if !told.active {
-                    self.logs.values_mut().for_each(|held| held.open = false);
-                }
-                self.states.push(told);
-            }
-            ServerFrame::Unsubscribed(told) => {
-                if told.reason != highwater::wire::Ended::Asked {
-                    assert!(self.logs.contains_key(&told.log), "only of what was announced");
-                }
-                let name = self.logs.remove(&told.log).map(|held| held.name);
-                if let Some(name) = name {
-                    self.wants.remove(&name);
-                }
-                self.ended.push(told);
-            }
-            other => self.noted(other),
-        }
-        if let Some(log) = about {
-            self.note_shown(log);
+            other => panic!("not of a log: {other:?}"),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Connections and writers that have outlived their bounds are found page by page and proposed to
 //! the fold, with the generation that was seen.
 
+use std::collections::HashMap;
+
 use crate::connection::policy::{Bounds, Candidate, Need, choose, outlived};
 use crate::connection::{Attachment, ConnectionRow, NodeRow};
 use crate::fold::Command;
@@ -28,16 +30,19 @@ pub(super) fn connections(gate: &Gate, after: Option<Id>) -> Result<Option<Id>, 
         retained: limits.retained_bytes_limit,
     };
     let forget_after = u64::from(limits.forget_after_days) * DAY;
-    let mut active = Vec::new();
+    let (mut active, mut seen) = (Vec::new(), Seen::default());
     for (id, row) in &page {
-        let one = candidate(gate, *id, row)?;
+        let one = candidate(gate, *id, row, &mut seen)?;
         if one.attached && lost(gate, *id, row, now) {
             let (connection, generation) = (*id, row.generation);
             let cursors = Vec::new();
             propose(gate, Command::Detach { connection, generation, cursors });
         }
         if row.active() {
+            // One that is catching up has a lag that falls; it is left to it.
+            let catching_up = gate.hub.socket(*id).is_some_and(|socket| socket.progressed());
             match outlived(&one, &bounds, now) {
+                Some(Reason::Lag | Reason::RetainedBytes) if catching_up => active.push(one),
                 Some(reason) => downgrade(gate, &one, reason),
                 None => active.push(one),
             }
@@ -120,10 +125,72 @@ pub(super) fn propose(gate: &Gate, command: Command) {
     }
 }
 
+/// What a page has read: its connections mostly share nodes and logs, and often stand at the same
+/// place in them.
+#[derive(Debug, Default)]
+struct Seen {
+    nodes: HashMap<Id, Option<NodeRow>>,
+    /// Of a log: start, head, and bytes ever appended; none where it is gone.
+    logs: HashMap<u64, Option<(u64, u64, u64)>>,
+    /// Bytes that a log keeps from an offset on.
+    kept: HashMap<(u64, u64), u64>,
+}
+
+/// Logs and places remembered at a time.
+const MOST_SEEN: usize = 4_096;
+
+impl Seen {
+    fn node(&mut self, gate: &Gate, id: Id) -> Result<Option<NodeRow>, RowsError> {
+        if let Some(known) = self.nodes.get(&id) {
+            return Ok(*known);
+        }
+        let row = gate.store.get(Table::Nodes, &id.0)?;
+        let row = row.map(|bytes| read_row(Table::Nodes, &bytes)).transpose()?;
+        self.nodes.insert(id, row);
+        Ok(row)
+    }
+
+    /// How far a cursor is behind: records, and the bytes that its log keeps from there on.
+    fn behind(&mut self, gate: &Gate, log: u64, cursor: u64) -> Result<(u64, u64), RowsError> {
+        if self.logs.len().max(self.kept.len()) >= MOST_SEEN {
+            (self.logs, self.kept) = Default::default();
+        }
+        let row = match self.logs.get(&log) {
+            Some(known) => *known,
+            None => {
+                let row = gate.store.log_row(log)?.filter(|row| !row.deleted);
+                let row = row.map(|row| (row.start, row.head, row.bytes));
+                self.logs.insert(log, row);
+                row
+            }
+        };
+        let Some((start, head, bytes)) = row.filter(|(_, head, _)| cursor < *head) else {
+            return Ok((0, 0));
+        };
+        let from = cursor.max(start);
+        let kept = match self.kept.get(&(log, from)) {
+            Some(known) => *known,
+            None => {
+                let first = gate.store.records(log, from, 1, 1)?;
+                let before = first.first().map_or(bytes, |(_, stored)| stored.before);
+                let kept = bytes.saturating_sub(before);
+                self.kept.insert((log, from), kept);
+                kept
+            }
+        };
+        Ok((head - cursor, kept))
+    }
+}
+
 /// What the policy needs to know of a connection, from its row and its logs.
-fn candidate(gate: &Gate, id: Id, row: &ConnectionRow) -> Result<Candidate, RowsError> {
+fn candidate(
+    gate: &Gate,
+    id: Id,
+    row: &ConnectionRow,
+    seen: &mut Seen,
+) -> Result<Candidate, RowsError> {
     let node = match row.attached {
-        Some(attached) => node_row(gate, attached)?,
+        Some(attached) => seen.node(gate, attached.node)?,
         None => None,
     };
     let runs = match (row.attached, node) {
@@ -137,23 +204,12 @@ fn candidate(gate: &Gate, id: Id, row: &ConnectionRow) -> Result<Candidate, Rows
     let mut one = facts(id, row, runs, since);
     if row.active() {
         for sub in &row.subs {
-            let Some(log) = gate.store.log_row(sub.log)?.filter(|log| !log.deleted) else {
-                continue;
-            };
-            if sub.cursor < log.head {
-                one.lag += log.head - sub.cursor;
-                let first = gate.store.records(sub.log, sub.cursor.max(log.start), 1, 1)?;
-                let before = first.first().map_or(log.bytes, |(_, stored)| stored.before);
-                one.retained += log.bytes.saturating_sub(before);
-            }
+            let (lag, retained) = seen.behind(gate, sub.log, sub.cursor)?;
+            one.lag += lag;
+            one.retained += retained;
         }
     }
     Ok(one)
-}
-
-fn node_row(gate: &Gate, attached: Attachment) -> Result<Option<NodeRow>, RowsError> {
-    let row = gate.store.get(Table::Nodes, &attached.node.0)?;
-    row.map(|bytes| read_row(Table::Nodes, &bytes)).transpose()
 }
 
 const fn facts(id: Id, row: &ConnectionRow, attached: bool, since: u64) -> Candidate {
