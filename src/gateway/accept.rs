@@ -73,7 +73,7 @@ pub async fn serve(accepting: Accepting, gate: Arc<Gate>, more: axum::Router) {
         let service = TowerToHyperService::new(router.clone());
         tokio::spawn(async move {
             let _room = room;
-            // An answer is written in few pieces; the next need not wait for the last one's receipt.
+            // An answer goes out in few pieces; none waits until the one before is received.
             stream.set_nodelay(true).ok();
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 << 10);
