@@ -341,7 +341,8 @@ fn put(hub: &Arc<Hub>, socket: &Arc<Socket>, job: &Job, slice: Slice, now: u64) 
     };
     match slice {
         Slice::Empty => again(&mut inner),
-        Slice::Reopen(opened) => {
+        Slice::Reopen(mut opened) => {
+            opened.priority = priority;
             sub.cursor = opened.cursor;
             sub.phase = Phase::Announce { opened, request: 0 };
             inner.announce.push_back(job.log);
