@@ -15,6 +15,7 @@ use super::closing::Closing;
 use super::due::Due;
 use super::encode::{Message, control, ws_close};
 use super::hub::Watch;
+use super::info::SocketInfo;
 use super::way::{Way, Wrote};
 use crate::connection::Opened;
 use crate::wire::{Bye, Class, Code, Cursor, Encoding, Id, Refusal, Refused, ServerFrame};
@@ -127,23 +128,6 @@ pub struct Socket {
     pub(super) pinged: AtomicBool,
     /// Whether it stands on the hub's list of those with cursors to commit.
     pub(super) moved: AtomicBool,
-}
-
-/// What the console and the API show of a socket.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct SocketInfo {
-    /// Its encoding's subprotocol.
-    pub encoding: &'static str,
-    /// Bytes of delivery sent.
-    pub sent: u64,
-    /// Bytes of delivery acknowledged.
-    pub received: u64,
-    /// Bytes that wait in its way out.
-    pub waiting: usize,
-    /// Next offset to send, by log id.
-    pub cursors: Vec<Cursor>,
-    /// Logs it is behind on.
-    pub behind: usize,
 }
 
 /// What an offered frame came to.

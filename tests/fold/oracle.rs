@@ -362,8 +362,7 @@ impl Oracle {
     fn append(&mut self, appends: &Appends, reply: &Reply) {
         let Appends { user, writer: id, oldest, entries, .. } = appends;
         // A writer begins with an append that says it is its first; before, nothing is kept of it.
-        let begins =
-            self.writers.contains_key(id) || entries.iter().any(|entry| entry.prev == 0);
+        let begins = self.writers.contains_key(id) || entries.iter().any(|entry| entry.prev == 0);
         let mut writer = self.writers.remove(id).unwrap_or_else(|| Writer {
             user: user.clone(),
             oldest: 1,
