@@ -72,8 +72,8 @@ pub(super) enum Failure {
     Refused(Box<Refused>),
     /// There was no answer, or not all of it.
     Lost(String),
-    /// Nobody listens there.
-    Nobody,
+    /// Nobody listens there; how that showed, where it was not the plain way.
+    Nobody(Option<String>),
     /// Something answers that is no Highwater server, or cannot be asked at all.
     Foreign(String),
 }
@@ -82,7 +82,7 @@ impl Failure {
     /// Whether the same may be asked again, by the protocol's classes.
     fn may_pass(&self) -> bool {
         match self {
-            Self::Lost(_) | Self::Nobody => true,
+            Self::Lost(_) | Self::Nobody(_) => true,
             Self::Foreign(_) => false,
             Self::Refused(refused) => match Code::from_name(&refused.code) {
                 // A token does not renew itself.
@@ -177,7 +177,7 @@ impl Client {
                 Err(failure) => failure,
             };
             let first = since.is_none() && !met;
-            if !failure.may_pass() || (first && matches!(failure, Failure::Nobody)) {
+            if !failure.may_pass() || (first && matches!(failure, Failure::Nobody(_))) {
                 return Err(failure);
             }
             let began = *since.get_or_insert_with(Instant::now);
@@ -200,7 +200,10 @@ impl Client {
     pub(super) fn explain(&self, failure: Failure) -> CliError {
         let base = &self.base;
         match failure {
-            Failure::Nobody => CliError::Unreachable(format!(
+            Failure::Nobody(Some(problem)) => {
+                CliError::Unreachable(format!("no server at {base}: {problem}"))
+            }
+            Failure::Nobody(None) => CliError::Unreachable(format!(
                 "no server at {base}: start one with `highwater serve --dev`, or name another with \
                  --server or HIGHWATER_URL"
             )),
@@ -236,9 +239,16 @@ impl Client {
 fn answered(result: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, Failure> {
     let response = result.map_err(|error| match error {
         ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            Failure::Nobody
+            Failure::Nobody(None)
         }
-        ureq::Error::HostNotFound => Failure::Foreign("there is no host of that name".to_owned()),
+        ureq::Error::HostNotFound => {
+            Failure::Nobody(Some("there is no host of that name".to_owned()))
+        }
+        ureq::Error::Timeout(ureq::Timeout::Connect) => {
+            Failure::Nobody(Some("nothing answers there".to_owned()))
+        }
+        ureq::Error::Tls(problem) => Failure::Foreign(problem.to_owned()),
+        ureq::Error::Rustls(problem) => Failure::Foreign(problem.to_string()),
         ureq::Error::BadUri(problem) => Failure::Foreign(problem),
         ureq::Error::Http(problem) => Failure::Foreign(problem.to_string()),
         other => Failure::Lost(other.to_string()),
@@ -341,7 +351,7 @@ mod tests {
         let asked = Cell::new(0);
         let ask = |_: &Client| {
             asked.set(asked.get() + 1);
-            if asked.get() % 2 == 1 { Err(Failure::Nobody) } else { Ok(()) }
+            if asked.get() % 2 == 1 { Err(Failure::Nobody(None)) } else { Ok(()) }
         };
         let failure = client.insist(false, ask).unwrap_err();
         let text = client.explain(failure).told().unwrap();

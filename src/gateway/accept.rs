@@ -73,6 +73,8 @@ pub async fn serve(accepting: Accepting, gate: Arc<Gate>, more: axum::Router) {
         let service = TowerToHyperService::new(router.clone());
         tokio::spawn(async move {
             let _room = room;
+            // An answer goes out in few pieces; none waits until the one before is received.
+            stream.set_nodelay(true).ok();
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 << 10);
             let served = http.serve_connection(TokioIo::new(stream), service).with_upgrades();

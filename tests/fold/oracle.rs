@@ -361,6 +361,9 @@ impl Oracle {
 
     fn append(&mut self, appends: &Appends, reply: &Reply) {
         let Appends { user, writer: id, oldest, entries, .. } = appends;
+        // A writer begins with an append that says it is its first; before, nothing is kept of it.
+        let begins =
+            self.writers.contains_key(id) || entries.iter().any(|entry| entry.prev == 0);
         let mut writer = self.writers.remove(id).unwrap_or_else(|| Writer {
             user: user.clone(),
             oldest: 1,
@@ -397,7 +400,9 @@ impl Oracle {
             assert!(matches!(&answer.outcome, Outcome::Refused(why) if why.code == expect));
         }
         assert_eq!(*mark, writer.mark);
-        self.writers.insert(*id, writer);
+        if begins {
+            self.writers.insert(*id, writer);
+        }
     }
 
     fn stored(&mut self, writer: Id, entry: &Entry, outcome: &Outcome) {

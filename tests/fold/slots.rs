@@ -286,3 +286,20 @@ fn an_operators_downgrade_needs_no_generation_and_is_done_once() {
     assert!(row.attached.is_some());
     let _: Id = id(1);
 }
+
+/// A user at the budget of connections is not locked out: the one unused for longest makes room.
+#[test]
+fn the_longest_unused_connection_makes_room_for_a_newcomer() {
+    let mut world = World::new();
+    let mut low = settings();
+    low.budgets.connections_per_user = 2;
+    world.done(Command::Configure(low));
+    world.attach_all("ann", &[1, 2]);
+    let third = attach(3, "ann");
+    assert_eq!(world.refused(third.clone()), Code::Connections, "both are in use");
+    world.downgrade(1, Reason::Asked);
+    assert_eq!(world.refused(third.clone()), Code::Connections, "its socket is still there");
+    world.detach(1);
+    let (_, events) = world.run(third);
+    assert!(events.contains(&Event::Forgotten { connection: id(1) }));
+}

@@ -179,12 +179,8 @@ pub(super) async fn arrive<'a>(
     body: Body,
 ) -> Result<Arrived<'a>, Problem> {
     let most = gate.limits.http_body_bytes as usize;
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|text| text.to_str().ok());
-    let length = length.and_then(|text| text.parse::<usize>().ok()).unwrap_or(most);
-    let room = gate.http.room_for(length.min(most)).ok_or_else(|| {
-        let message = "too many bytes are on their way in: send again after the time told";
-        Refusal::because(Code::Overloaded, message).after(NO_ROOM_AFTER)
-    })?;
+    let length = announced(headers).unwrap_or(most);
+    let room = gate.http.room_for(length.min(most)).ok_or_else(no_room)?;
     let too_large = || {
         let message = format!("a body has at most {most} bytes: send less at once");
         Problem::from(Refusal::because(Code::TooLarge, message))
@@ -212,9 +208,34 @@ pub(super) async fn arrive<'a>(
     Ok(Arrived { bytes, _room: room })
 }
 
+/// Too many bytes of bodies are on their way in.
+pub(super) fn no_room() -> Refusal {
+    let message = "too many bytes are on their way in: send again after the time told";
+    Refusal::because(Code::Overloaded, message).after(NO_ROOM_AFTER)
+}
+
+/// How long a body is by its headers; none where that is not known before its end.
+fn announced(headers: &HeaderMap) -> Option<usize> {
+    match headers.get(header::CONTENT_LENGTH) {
+        Some(length) => length.to_str().ok()?.parse().ok(),
+        None if headers.contains_key(header::TRANSFER_ENCODING) => None,
+        None => Some(0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_without_a_length_may_be_as_long_as_any() {
+        let announced = |name: header::HeaderName, value: &str| {
+            super::announced(&HeaderMap::from_iter([(name, value.parse().unwrap())]))
+        };
+        assert_eq!(announced(header::CONTENT_LENGTH, "17"), Some(17));
+        assert_eq!(announced(header::TRANSFER_ENCODING, "chunked"), None);
+        assert_eq!(announced(header::ACCEPT, "*/*"), Some(0));
+    }
 
     #[test]
     fn only_this_machine_counts_as_local() {

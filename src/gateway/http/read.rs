@@ -32,7 +32,7 @@ use crate::wire::{Code, GapReason, Place, Refusal};
 
 /// Records and bytes of rows that are read at once.
 const PAGE_RECORDS: usize = 4_096;
-const PAGE_BYTES: usize = 128 << 10;
+const PAGE_BYTES: usize = 64 << 10;
 /// An answer with `max_bytes` is one page; it may be this large.
 const MOST_BYTES: u64 = 1 << 20;
 /// Longest wait for records or a place, in milliseconds.

@@ -21,7 +21,7 @@ use super::caller::{Caller, LogName};
 use super::guard::Slot;
 use super::line::{self, Form};
 use super::query::{self, Asked};
-use super::{logs, reading, sending};
+use super::{guard, logs, reading, sending};
 use crate::auth::Can;
 use crate::fold::Command;
 use crate::gateway::Gate;
@@ -29,7 +29,7 @@ use crate::log::{LogRow, Part, SnapshotAt};
 use crate::wire::{Code, Id, Refusal, SnapshotRule};
 
 /// Bytes of rows that are looked at for one page.
-const PAGE_BYTES: usize = 128 << 10;
+const PAGE_BYTES: usize = 64 << 10;
 /// Time for the next piece of a snapshot to arrive.
 const PIECE_TIME: Duration = Duration::from_secs(30);
 
@@ -193,6 +193,7 @@ fn place_of(user: &str) -> Id {
 /// Sends the body part by part, each when the one before is taken; the size of it all.
 async fn upload(gate: &Gate, caller: &Caller, mut part: Part, body: Body) -> Result<u64, Problem> {
     let size = gate.limits.snapshot_part_bytes as usize;
+    let _room = gate.http.room_for(size).ok_or_else(guard::no_room)?;
     let mut body = body.into_data_stream();
     let mut waiting = BytesMut::new();
     let mut sent = 0;

@@ -24,10 +24,17 @@ impl Oracle {
             .iter()
             .any(|at| self.writers.get(&at.writer).is_some_and(|writer| writer.user != ask.user));
         let of_user = before.values().filter(|one| one.user == ask.user).count();
+        let runs = |node: &(Id, u64)| self.nodes.get(&node.0).is_some_and(|n| *n == (node.1, true));
+        let unused = |one: &&Connection| {
+            one.user == ask.user && !one.active && !one.node.as_ref().is_some_and(runs)
+        };
+        let forgotten = before.values().any(|one| unused(&one));
         let expect = match known {
             _ if foreign_writer => Err(Code::UnknownWriter),
             Some(known) if known.user != ask.user => Err(Code::UnknownConnection),
-            None if of_user >= self.budgets.connections_per_user as usize => Err(Code::Connections),
+            None if of_user >= self.budgets.connections_per_user as usize && !forgotten => {
+                Err(Code::Connections)
+            }
             _ => Ok(()),
         };
         let told = match reply {
