@@ -6,6 +6,8 @@ NPM ?= npm
 LISTEN ?= 127.0.0.1:8080
 DATA ?= ./highwater-data
 BENCH ?= append fanout idle
+# The server that JavaScript's tests start.
+SERVER = HIGHWATER_BIN="$(CURDIR)/target/debug/highwater"
 
 .PHONY: help run test test-rust test-js browser lint fmt doc deny crash bench tools clean
 
@@ -22,23 +24,25 @@ test: tools fmt-check lint doc test-rust test-js browser
 	@echo "make test: all passed"
 
 ## make test-rust    the Rust tests alone
-test-rust: tools client-js/dist/highwater.js
+test-rust: tools
 	$(CARGO) test --workspace
 
-## make test-js      the JavaScript client: types, build, tests
+## make test-js      the JavaScript client: types, build, tests, and the trace of two writers
 test-js: tools client-js/dist/highwater.js
+	$(CARGO) build --bin highwater
 	cd client-js && $(NPM) run typecheck
-	cd client-js && $(NPM) test
+	cd client-js && $(SERVER) $(NPM) test
+	cd client-js && $(SERVER) $(NPM) run test:trace
 
 ## make browser      tests in a real Chromium, against a real server
 browser: tools client-js/dist/highwater.js
+	@mkdir -p target
 	@sh scripts/chromium.sh > target/chromium.path
 	$(CARGO) build --bin highwater
-	cd client-js && CHROMIUM="$$(cat ../target/chromium.path)" \
-		HIGHWATER_BIN="$(CURDIR)/target/debug/highwater" $(NPM) run test:browser
+	cd client-js && $(SERVER) CHROMIUM="$$(cat ../target/chromium.path)" $(NPM) run test:browser
 
 ## make lint     clippy, strictly for what is shipped, as a second pass for tests and benchmarks
-lint: tools client-js/dist/highwater.js
+lint: tools
 	$(CARGO) lint -- -D warnings
 	$(CARGO) lint-tests -- -D warnings $(RELAXED)
 
@@ -56,7 +60,7 @@ fmt-check: tools
 	$(CARGO) fmt --all --check
 
 ## make doc      the API documentation, without warnings
-doc: tools client-js/dist/highwater.js
+doc: tools
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --workspace --document-private-items
 
 ## make deny     licences, advisories and sources of dependencies; installs cargo-deny if missing
@@ -65,18 +69,19 @@ deny: tools
 	$(CARGO) deny --config .deny.toml check
 
 ## make crash    load, SIGKILL at random moments, restart: fifty rounds (ROUNDS=50)
-crash: tools client-js/dist/highwater.js
-	ROUNDS=$(or $(ROUNDS),50) $(CARGO) crash
+crash: tools
+	HIGHWATER_CRASHES=$(or $(ROUNDS),50) $(CARGO) crash
 
 ## make bench    the benchmarks, one after the other (BENCH="append fanout idle")
-bench: tools client-js/dist/highwater.js
+bench: tools
 	$(CARGO) build --release --workspace
 	@set -e; for one in $(BENCH); do $(CARGO) run --release -p highwater-bench -- $$one; done
 
 tools:
 	@sh scripts/tools.sh
 
-# The client is part of the server's demo, so it is built first.
+# What of the client pages and Node import. The demo's own copy is built into the server from files
+# that are kept beside it.
 client-js/dist/highwater.js: client-js/node_modules/.ready $(shell find client-js/src client-js/scripts -type f 2>/dev/null)
 	cd client-js && $(NPM) run build
 	@touch $@

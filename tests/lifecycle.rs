@@ -512,8 +512,9 @@ fn a_restart_detaches() {
         let newcomer = Client::new("ann").join(&server);
         assert_eq!(newcomer.met(), Met::Cloned, "a detached one gives way to it");
         let mets: Vec<Met> = tabs.iter_mut().map(|tab| tab.connect(&server)).collect();
-        assert!(mets.contains(&Met::Resumed), "{mets:?}");
-        assert!(mets.contains(&Met::Waiting) || mets.contains(&Met::Cloned), "{mets:?}");
+        // Three on two slots: one of the two takes what is left, the other waits.
+        assert!(mets.contains(&Met::Waiting), "{mets:?}");
+        assert!(mets.contains(&Met::Resumed) || mets.contains(&Met::Cloned), "{mets:?}");
     }
 }
 

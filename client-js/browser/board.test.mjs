@@ -107,6 +107,6 @@ test('a cut socket is back at once, by delta', async () => {
   }
   await converge(server, [a, b, c]);
   await picture(a.page, 'board');
-  await a.page.emulateMedia({ colorScheme: 'dark' });
+  await a.page.emulateMedia({ colorScheme: 'dark', reducedMotion: 'reduce' });
   await picture(a.page, 'board-dark');
 });

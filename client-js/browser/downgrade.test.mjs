@@ -91,3 +91,21 @@ test('a sleeping window is downgraded from another one of its user', async () =>
   await met(a, source);
   await converge(server, [a, b, c]);
 });
+
+test('after more than a delta is worth it is overwritten by a base, which is shown when whole', async () => {
+  const { connection } = await a.info();
+  const { connection: source } = await b.info();
+  await b.add('before');
+  await converge(server, [a, b, c]);
+  await a.page.click('#offline');
+  await a.state('offline');
+  await row(connection, ({ active }) => !active);
+  await c.burst(1500, 150);
+  const key = await a.add('meanwhile');
+  await a.page.click('#offline');
+  await met(a, source);
+  await converge(server, [a, b, c]);
+  assert.equal(await c.find('meanwhile'), key);
+  const bases = await a.page.evaluate(() => seen.delivered.filter(({ reset }) => reset === 'cloned').length);
+  assert.equal(bases, 1);
+});

@@ -36,13 +36,13 @@ test('on a phone: notes by finger, the connection as a sheet', async () => {
   const [x, y] = [grip.x + 20, grip.y + 18];
   await fingers.send('Input.dispatchTouchEvent', { type: 'touchStart', touchPoints: [{ x, y }] });
   for (let step = 1; step <= 8; step++) {
-    const touchPoints = [{ x: x - 6 * step, y: y + 12 * step }];
+    const touchPoints = [{ x: x + 6 * step, y: y + 12 * step }];
     await fingers.send('Input.dispatchTouchEvent', { type: 'touchMove', touchPoints });
   }
   await fingers.send('Input.dispatchTouchEvent', { type: 'touchEnd', touchPoints: [] });
   const [left, top] = from.split(' ').map(parseFloat);
   const [movedLeft, movedTop] = (await at()).split(' ').map(parseFloat);
-  assert.deepEqual([movedLeft - left, movedTop - top], [-48, 96], 'it went where the finger went');
+  assert.deepEqual([movedLeft - left, movedTop - top], [48, 96], 'it went where the finger went');
   await picture(page, 'phone');
 
   await page.tap('#grip');
@@ -51,6 +51,8 @@ test('on a phone: notes by finger, the connection as a sheet', async () => {
   await picture(page, 'phone-sheet');
   const wide = await page.evaluate(() => document.scrollingElement.scrollWidth > innerWidth);
   assert.equal(wide, false, 'the page is no wider than the phone');
+  await page.evaluate(() => document.querySelector('#inside').scrollTo(0, 1e6));
+  await picture(page, 'phone-sheet-end');
   await page.tap('#cut');
   await phone.state('waiting', 'connecting', 'active');
   await phone.state('active');

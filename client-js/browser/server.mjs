@@ -40,6 +40,8 @@ export class Server {
       env,
     });
     this.#child = child;
+    // A test that is broken off leaves no server behind.
+    process.once('exit', () => child.kill('SIGKILL'));
     child.stderr.on('data', (text) => (this.#log = (this.#log + text).slice(-8_000)));
     this.url = await new Promise((resolve, reject) => {
       let said = '';

@@ -156,6 +156,25 @@ export class Window {
     );
   }
 
+  /** So many edits at once, on `keys` large notes of its own; resolves when each is stored. */
+  burst(count, keys) {
+    return this.page.evaluate(
+      async ([name, count, keys]) => {
+        const writing = (globalThis.writing ??= { n: 0, acked: [], refused: [] });
+        const one = async () => {
+          const n = ++writing.n;
+          const text = `${name} ${n}`;
+          const [key, x, y] = [`${name}-burst-${n % keys}`, 700 + 4 * (n % keys), 4 * (n % keys)];
+          const payload = JSON.stringify({ text, x, y, color: n % 5, more: '.'.repeat(2000) });
+          const { offset } = await demo.log.append({ key, payload });
+          writing.acked.push({ key, text, offset });
+        };
+        await Promise.all(Array.from({ length: count }, one));
+      },
+      [this.name, count, keys],
+    );
+  }
+
   /** Waits until it has written so many more, then goes on. */
   async written(more) {
     const from = await this.page.evaluate(() => writing.acked.length);

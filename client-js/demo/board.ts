@@ -7,7 +7,7 @@
  */
 
 import { latestView, type Entry, type Log, type Stored } from '../src/index.js';
-import { badge, byId, make } from './dom.js';
+import { badge, byId, make, write } from './dom.js';
 
 export interface Note {
   readonly text: string;
@@ -48,6 +48,9 @@ const read = (payload: string | Uint8Array | undefined): Note => {
   }
 };
 
+/** Where own actions were stored that the log does not show yet, by sequence. */
+export type Answered = ReadonlyMap<number, number>;
+
 /** A note in the page. */
 interface Card {
   readonly element: HTMLElement;
@@ -70,6 +73,7 @@ export class Board {
 
   constructor(
     private readonly log: Log,
+    private readonly stored: Answered,
     private readonly tell: (problem: unknown) => void,
   ) {
     this.view = latestView(log);
@@ -126,13 +130,27 @@ export class Board {
       card.note = read(entry.record.payload);
       this.#draw(card);
     }
-    byId('empty').hidden = notes.size > 0;
+    this.idle('');
     const fresh = this.#fresh && this.#cards.get(this.#fresh);
     if (fresh) {
       this.#fresh = undefined;
       fresh.area.focus();
     }
     document.dispatchEvent(new CustomEvent('shown'));
+  }
+
+  /** Answers came: says so on the notes. */
+  answered(): void {
+    for (const card of this.#cards.values()) if (card.entry.pending) this.#draw(card);
+  }
+
+  /** A word where no note is; `why` there is nothing to show yet. */
+  idle(why: string): void {
+    const empty = byId('empty');
+    const notes = this.view.value;
+    empty.hidden = notes ? notes.size > 0 : !why;
+    write(empty.firstElementChild!, notes ? 'An empty board' : 'Nothing to show yet');
+    write(empty.lastElementChild!, notes ? 'Add a note, then open a second window beside this one.' : why);
   }
 
   #draw({ element, area, foot, paint, note, draft, entry }: Card): void {
@@ -149,7 +167,8 @@ export class Board {
     }
     paint.ariaLabel = `Colour: ${COLORS[color]}`;
     const { connection } = entry.origin;
-    const word = entry.pending ? `pending ${entry.seq}` : `#${entry.offset}`;
+    const at = entry.offset ?? this.stored.get(entry.seq);
+    const word = at === undefined ? `pending ${entry.seq}` : entry.pending ? `stored #${at}` : `#${at}`;
     if (foot.dataset['word'] === word + connection) return;
     foot.dataset['word'] = word + connection;
     foot.replaceChildren(badge(connection), make('span', {}, word));
@@ -210,6 +229,9 @@ export class Board {
       grip.setPointerCapture(pointerId);
       card.element.classList.add('held');
     };
+    // All of a finger's way is the drag's: without this the browser takes its end for a fling, and
+    // the next tap, anywhere, for what stops it.
+    grip.addEventListener('touchstart', (event) => event.preventDefault(), { passive: false });
     grip.onpointermove = ({ clientX, clientY }) => {
       // While an earlier position waits for its answer, the newest is kept and no queue grows.
       if (from) move(from.x + clientX, from.y + clientY, card.entry.pending ? 4 * DRAGGING : DRAGGING);

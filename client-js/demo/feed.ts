@@ -1,4 +1,4 @@
-/** The feed: the newest frames in words, like ones in a row as one line. */
+/** The feed: the newest frames in words; between two steps, like ones share a line. */
 
 import type { ClientFrame, ServerFrame } from '../src/frames.js';
 import { byId, make, short, write } from './dom.js';
@@ -52,12 +52,13 @@ const words = ({ name, body }: ServerFrame | ClientFrame): string => {
 
 /** Steps in the life of the connection; the rest is daily traffic. */
 const STEPS = new Set([
-  'hello', 'welcome', 'state', 'subscribed', 'reset', 'gap', 'refused', 'bye', 'activate', 'leave', 'unsubscribed', 'socket',
+  'hello', 'welcome', 'state', 'subscribed', 'reset', 'gap', 'bye', 'leave', 'unsubscribed', 'socket',
 ]);
 
 export class Feed {
   readonly #list = byId('feed');
-  #last: { kind: string; line: HTMLElement; times: number } | undefined;
+  /** The lines of daily traffic since the last step, by way and name. */
+  readonly #run = new Map<string, { line: HTMLElement; times: number }>();
 
   frame(way: '←' | '→', frame: ServerFrame | ClientFrame): void {
     if (frame.name === 'ping' || frame.name === 'pong') return;
@@ -65,21 +66,24 @@ export class Feed {
   }
 
   line(way: string, name: string, text: string): void {
-    const kind = way + name;
-    if (this.#last?.kind === kind && !STEPS.has(name)) {
-      this.#last.times++;
-      write(this.#last.line.children[2]!, text);
-      write(this.#last.line.children[1]!, `${name} ×${this.#last.times}`);
+    const step = STEPS.has(name);
+    const before = this.#run.get(way + name);
+    if (before) {
+      const [, title, words] = before.line.children;
+      write(title!, `${name} ×${++before.times}`);
+      write(words!, text);
+      if (this.#list.firstChild !== before.line) this.#list.prepend(before.line);
       return;
     }
     const line = make(
       'li',
-      { className: STEPS.has(name) ? 'step' : '', title: new Date().toLocaleTimeString() },
+      { className: step ? 'step' : '', title: new Date().toLocaleTimeString() },
       make('i', {}, way),
       make('b', {}, name),
       make('span', {}, text),
     );
-    this.#last = { kind, line, times: 1 };
+    if (step) this.#run.clear();
+    else this.#run.set(way + name, { line, times: 1 });
     this.#list.prepend(line);
     while (this.#list.childElementCount > MOST) this.#list.lastElementChild!.remove();
   }

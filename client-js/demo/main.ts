@@ -1,6 +1,6 @@
 /** The demo: a shared board of notes over one log, and the machinery that carries it. */
 
-import { connect, HighwaterError } from '../src/index.js';
+import { connect, HighwaterError, type Answers } from '../src/index.js';
 import { Board } from './board.js';
 import { byId } from './dom.js';
 import { Feed } from './feed.js';
@@ -23,10 +23,22 @@ const tell = (problem: unknown): void => {
   silence = setTimeout(() => (word.hidden = true), 6000);
 };
 
+/** What an answer tells is kept until the log shows it; an inactive connection waits for that. */
+const stored = new Map<number, number>();
+const answered = ({ writer, answers }: Answers): void => {
+  if (writer !== client.writer) return;
+  const oldest = log.pending[0]?.seq ?? Infinity;
+  for (const seq of stored.keys()) if (seq < oldest) stored.delete(seq);
+  for (const { seq, outcome } of answers) if ('stored' in outcome) stored.set(seq, outcome.stored.offset);
+  board.answered();
+  panel.touch();
+};
+
 const client = connect(location.origin, {
   WebSocket: tapped({
     in: (frame) => {
       if (frame.name === 'welcome') token = frame.body.token ?? token;
+      if (frame.name === 'answers') answered(frame.body);
       if (frame.name === 'refused') panel.refused(frame.body.refusal.retry_after);
       feed.frame('←', frame);
     },
@@ -37,8 +49,8 @@ const client = connect(location.origin, {
   }),
 });
 const log = client.subscribe('demo/board');
-const board = new Board(log, tell);
-const panel = new Panel(client);
+const board = new Board(log, stored, tell);
+const panel = new Panel(client, stored);
 const mine = new Mine(
   () => ({ token, user: client.debug.info().user, connection: client.connection }),
   tell,
@@ -48,6 +60,8 @@ client.on('state', (state) => {
   if (state.state === 'waiting') feed.line('·', 'socket', `lost: ${state.error.message}`);
   if (state.state === 'offline') feed.line('·', 'socket', `none, ${state.reason}`);
   if (state.state === 'active' || state.state === 'inactive') void mine.look().catch(() => {});
+  const { state: is } = state;
+  board.idle(is === 'connecting' || is === 'active' ? '' : 'The board comes with the next active connection.');
   panel.touch();
 });
 for (const event of ['records', 'reset', 'base', 'gap', 'complete', 'behind', 'pending'] as const) {

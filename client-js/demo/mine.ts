@@ -43,8 +43,9 @@ export class Mine {
           'li',
           {},
           badge(id),
-          make('span', {}, make('b', {}, state), `${where}${id === connection ? ', this window' : ''}`),
+          make('b', {}, state),
           button,
+          make('span', {}, `${where}${id === connection ? ', this window' : ''}`),
         );
         line.dataset['connection'] = id;
         return line;

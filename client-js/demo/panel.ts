@@ -6,7 +6,7 @@
  */
 
 import type { Client, ConnectionState, Log, Met, Reason } from '../src/index.js';
-import { deed } from './board.js';
+import { deed, type Answered } from './board.js';
 import { badge, byId, make, short, write } from './dom.js';
 
 const MOST_PENDING = 6;
@@ -31,7 +31,7 @@ const REASON: { [R in Exclude<Reason, 'no_slot'>]: string } = {
   left: 'its page left',
 };
 
-const seconds = (ms: number): string => (ms > 0 ? `in ${(ms / 1000).toFixed(1)} s` : 'any moment');
+const seconds = (ms: number): string => (ms > 0 ? `in ${(ms / 1000).toFixed(1)}\u00a0s` : 'any moment');
 
 /** A state in a word and a sentence. */
 const words = (state: ConnectionState, passed: number): [string, string] => {
@@ -79,14 +79,17 @@ export class Panel {
   #queued = false;
   readonly #gauges = new Map<string, Gauge>();
   readonly #facts = list(
-    ['connection', 'met', 'generation', 'writer', 'source', 'acknowledged'],
+    ['connection', 'met', 'generation', 'writer', 'source', 'unacknowledged'],
     byId('facts'),
   );
   /** Which connection the facts show, so that its badge is made once. */
   #badges = '';
   #pending = '';
 
-  constructor(private readonly client: Client) {
+  constructor(
+    private readonly client: Client,
+    private readonly stored: Answered,
+  ) {
     setInterval(() => this.paint(), 200);
     this.paint();
   }
@@ -161,7 +164,7 @@ export class Panel {
     write(facts['generation']!, `${generation ?? '…'}`);
     write(facts['met']!, met ?? '…');
     write(facts['writer']!, short(client.writer));
-    write(facts['acknowledged']!, `${acked} of ${received} B`);
+    write(facts['unacknowledged']!, `${received - acked} B`);
     write(byId('user'), user ?? '…');
   }
 
@@ -176,11 +179,13 @@ export class Panel {
       byId('logs').append(element);
     }
     const { fill, facts, element } = gauge;
-    fill.style.width = `${log.head ? (100 * log.cursor) / log.head : log.complete ? 100 : 0}%`;
+    // An inactive one learns of the head by the answers to its own actions alone.
+    const head = Math.max(log.head, ...[...this.stored.values()].map((offset) => offset + 1));
+    fill.style.width = `${head ? (100 * log.cursor) / head : log.complete ? 100 : 0}%`;
     element.dataset['complete'] = `${log.complete}`;
     write(facts['cursor']!, `${log.cursor}`);
-    write(facts['head']!, `${log.head}`);
-    write(facts['lag']!, `${log.lag}`);
+    write(facts['head']!, `${head}`);
+    write(facts['lag']!, `${head - log.cursor}`);
     write(facts['complete']!, log.complete ? 'yes' : 'not yet');
     write(facts['log id']!, `${log.id ?? '…'}`);
     write(facts['snapshot']!, log.rule);
@@ -188,10 +193,13 @@ export class Panel {
 
   #waiting(pending: Log['pending']): void {
     write(byId('count'), `${pending.length}`);
-    const key = pending.slice(0, MOST_PENDING).map(({ seq }) => seq).join() + pending.length;
+    const first = pending.slice(0, MOST_PENDING).map((entry) => ({ entry, at: this.stored.get(entry.seq) }));
+    const key = first.map(({ entry, at }) => [entry.seq, at]).join() + pending.length;
     if (key === this.#pending) return;
     this.#pending = key;
-    const lines = pending.slice(0, MOST_PENDING).map((entry) => make('li', {}, make('b', {}, `${entry.seq}`), deed(entry)));
+    const lines = first.map(({ entry, at }) =>
+      make('li', {}, make('b', {}, `${entry.seq}`), at === undefined ? deed(entry) : `stored at ${at}, not yet delivered`),
+    );
     if (pending.length > MOST_PENDING) lines.push(make('li', {}, `and ${pending.length - MOST_PENDING} more`));
     byId('pending').replaceChildren(...lines);
   }

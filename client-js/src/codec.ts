@@ -107,7 +107,7 @@ export class In {
     if (value > 250) {
       const width = 2 ** (value - 250);
       // The marker says a type, and may not be wider than the one that is read.
-      if (width > (most > 0xffffffff ? 8 : most > 0xffff ? 4 : 2)) fail('as narrow as its type');
+      if (width > (most > 0xffffffff ? 8 : most > 0xffff ? 4 : 2)) fail(`at most ${most}`);
       const raw = this.raw(width);
       value = 0;
       for (let index = width; index--; ) value = value * 256 + raw[index]!;
@@ -215,7 +215,7 @@ export const list = <T>(type: Type<T>): Type<T[]> => ({
   take: (input) => {
     let count = input.varint();
     // Every item has at least one byte, so a count past the end is found before any is made.
-    if (count > input.left) fail('a list that ends in its body');
+    if (count > input.left) fail('long enough');
     const items: T[] = [];
     while (count--) items.push(type.take(input));
     return items;
@@ -338,7 +338,8 @@ export const decode = <T extends Table>(
     if (typeof message === 'string') {
       for (const line of message.split('\n')) {
         if (!line.trim()) continue;
-        const [[name, value], more] = Object.entries(fromJson(line)) as [[string, unknown], unknown];
+        type Members = [[string, unknown], unknown];
+        const [[name, value], more] = Object.entries(fromJson(line)) as Members;
         if (more) fail('one frame');
         if (Object.hasOwn(table, name)) add(name, utf8Length(line), (type) => body(type, value));
       }

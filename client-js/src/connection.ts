@@ -3,11 +3,11 @@
  *
  * Its methods are of three kinds. What happens outside: `start`, `gotToken`, `opened`, `frames`,
  * `closed`, `tick`, `probe`, `network`, `look`. What the app asks for: `append`, `activate` and so
- * on, and all that `logs` offers. What drives it: when a turn ends, `flush(now)`, which puts what has come
- * together (appends, subscriptions, acknowledgements) into few frames; then `poll()` until it
- * answers undefined, carrying out each output; then a timer for `deadline()`, which comes back as
- * a `tick`. Times are milliseconds of any clock that does not go back. It knows no socket, clock,
- * storage or randomness of its own.
+ * on, and all that `logs` offers. What drives it: when a turn ends, `flush(now)`, which puts what
+ * has come together (appends, subscriptions, acknowledgements) into few frames; then `poll()` until
+ * it answers undefined, carrying out each output; then a timer for `deadline()`, which comes back
+ * as a `tick`. Times are milliseconds of any clock that does not go back. It knows no socket,
+ * clock, storage or randomness of its own.
  */
 
 import { Out, u64, type Sized } from './codec.js';
@@ -205,7 +205,7 @@ export class Connection {
       this.#ack();
       if (leave) this.send({ name: 'leave', body: { forget } });
     }
-    this.stop(now, new HighwaterError('closed', 'the app closed this client'));
+    this.stop(now, new HighwaterError('closed', 'the app closed it'));
   }
 
   // Time.

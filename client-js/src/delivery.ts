@@ -16,7 +16,7 @@ import { Emitter } from './emitter.js';
 import type { HighwaterError } from './errors.js';
 import type { Stored } from './writer.js';
 
-/** A record as readers get it; one of the client's own that the log does not show yet is pending. */
+/** A record as readers get it; the client's own that the log does not show yet are pending. */
 export interface Entry {
   readonly record: LogRecord;
   /** Who appended it. */
@@ -143,7 +143,10 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   touched = false;
   /** After a transient refusal: not asked for before this time. */
   after = 0;
-  /** Where the app could restart, where it says so itself: at first where delivery began. */
+  /**
+   * Where the app could restart, where it says so itself: at first where delivery began; -1: it
+   * was given a base, and has not said that it worked it off.
+   */
   committed = 0;
   /** The app wants all of it once more: what is held does not count when it is next asked for. */
   anew = false;
@@ -187,9 +190,9 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     this.core.out('log', this, [on, event] as LogEvent);
   }
 
-  /** The app could restart from here. */
+  /** The app could restart from here; -1: from nowhere but its start. */
   get safe(): number {
-    return this.options.manual ? this.committed : this.cursor;
+    return !this.held ? -1 : this.options.manual ? this.committed : this.cursor;
   }
 
   /** What the client has and wants of it, for `Hello`, `Subscribe` and `Activate`. */
@@ -200,9 +203,10 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     this.request = request;
     if (this.anew) this.held = this.anew = false;
     // The server takes this word for what was worked off: what comes twice is dropped by offset.
-    if (this.held) return { name, start, priority, have: { log: id!, next: this.safe } };
-    // A base that broke off after a reset must come again, wherever it once began.
-    return { name, start: this.#base ? 'state' : start, priority };
+    const next = this.safe;
+    if (next >= 0) return { name, start, priority, have: { log: id!, next } };
+    // A base that broke off, or was not worked off, must come again, wherever it once began.
+    return { name, start: this.held || this.#base ? 'state' : start, priority };
   }
 
   /** Whether it is announced on this socket. */
@@ -242,7 +246,8 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     this.held = !base;
     this.complete = this.anew = false;
     this.#target = complete;
-    this.cursor = this.committed = cursor;
+    this.cursor = cursor;
+    this.committed = base ? -1 : cursor;
     this.head = Math.max(this.head, cursor);
     this.#base = base;
     this.#part = 0;

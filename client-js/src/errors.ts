@@ -11,7 +11,7 @@ export class HighwaterError extends Error {
   override readonly name = 'HighwaterError';
 
   constructor(
-    /** The server's code by its name, or one of the client's own: `closed`, `lost`, `queue_full`. */
+    /** The server's code by its name, or one of the client's own. */
     readonly code: string,
     message: string,
     /** Milliseconds to wait before the same may be tried again; 0: no need to wait, or no use. */

@@ -73,7 +73,9 @@ export const Hello = struct({
 export const Subscribe = struct({ request: u32, open: list(Open) });
 export const Unsubscribe = struct({ request: u32, logs: list(u64) });
 export const Target = union({ log: u64, name: str });
-export const Item = struct({ seq: u64, prev: u64, to: Target, if_head: option(u64), record: Record });
+export const Item = struct({
+  seq: u64, prev: u64, to: Target, if_head: option(u64), record: Record,
+});
 export const Append = struct({ writer: id, oldest: u64, items: list(Item) });
 export const Ack = struct({ received: u64, cursors: list(Cursor) });
 export const Visible = struct({ visible: bool });
@@ -84,7 +86,10 @@ export const Seek = struct({ request: u32, log: u64, to: Start });
 export const Leave = struct({ forget: bool });
 
 export const Met = union({ fresh: 0, resumed: 0, cloned: 0, restored: 0, waiting: 0 });
-export const Reason = union({ detached: 0, lag: 0, retention: 0, retained_bytes: 0, slots: 0, node_slots: 0, memory: 0, asked: 0, left: 0, no_slot: 0 });
+export const Reason = union({
+  detached: 0, lag: 0, retention: 0, retained_bytes: 0, slots: 0, node_slots: 0, memory: 0,
+  asked: 0, left: 0, no_slot: 0,
+});
 export const Limits = struct({
   frame_bytes: u32, record_bytes: u32, window: u32, in_flight: u32, subscriptions: u32,
 });
@@ -130,7 +135,9 @@ export const Records = struct({
 });
 export const GapReason = union({ trimmed: 0, removed: 0 });
 export const Gap = struct({ log: u64, from: u64, to: u64, reason: GapReason });
-export const ResetReason = union({ new: 0, cloned: 0, restored: 0, past_head: 0, other_log: 0, trimmed: 0, asked: 0 });
+export const ResetReason = union({
+  new: 0, cloned: 0, restored: 0, past_head: 0, other_log: 0, trimmed: 0, asked: 0,
+});
 export const BaseAt = struct({ rule: SnapshotRule, offset: u64, version: u32 });
 export const Reset = struct({
   log: u64, reason: ResetReason, base: option(BaseAt), cursor: u64, complete: u64,

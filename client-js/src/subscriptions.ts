@@ -187,7 +187,7 @@ export class Subscriptions {
 
   /** Cursors to tell: from there the client could restart. */
   cursors(): Cursor[] {
-    const told = [...this.#moved].filter((log) => log.held && log.announced);
+    const told = [...this.#moved].filter((log) => log.announced && log.safe >= 0);
     this.#moved.clear();
     return told.map((log) => ({ log: log.id!, next: log.safe }));
   }

@@ -47,7 +47,7 @@ export class View<S, V> {
       }),
       log.on('base', ({ records, data, version }) => {
         if (records) return this.#take(records);
-        if (!rules.base) throw new Error(`${log.name} has bases made by clients: give a "base" rule`);
+        if (!rules.base) throw new Error(`${log.name} has bases of clients: give a "base" rule`);
         this.#work = rules.base(data!, version);
       }),
       log.on('records', ({ records }) => this.#take(records)),

@@ -55,7 +55,8 @@ export const weigh = (
   const record = Record.take(new In(out.done()));
   const { key = '', kind = '', headers = [], payload = '' } = record;
   const content = typeof payload === 'string' ? utf8Length(payload) : payload.length;
-  const size = [key, kind, ...headers.flat()].reduce((sum, text) => sum + utf8Length(text), content);
+  const texts = [key, kind, ...headers.flat()];
+  const size = texts.reduce((sum, text) => sum + utf8Length(text), content);
   return { record, size, weight: encoding === 'json' ? utf8Length(toJson(record)) : out.size };
 };
 
@@ -178,7 +179,8 @@ export class Writer {
     for (const action of this.pending.slice(0, most)) {
       const { seq, to, if_head, record, size, weight } = action;
       const needs = weight + AROUND;
-      if (!action.sent && !action.tried && (size > limits.record_bytes || needs > limits.frame_bytes)) {
+      const large = size > limits.record_bytes || needs > limits.frame_bytes;
+      if (large && !action.sent && !action.tried) {
         refuse(action);
         this.pending.splice(this.pending.indexOf(action), 1);
         continue;

@@ -71,7 +71,7 @@ test('one that waits comes back at once when it is asked to, but not before the 
   assert.deepEqual(world.effects, ['state', 'connect']);
 });
 
-test('with manual commits a new socket is told what was worked off, and repeats are dropped', () => {
+test('with manual commits a new socket is told what was worked off; repeats are dropped', () => {
   const world = new World().attach();
   const log = world.subscribe('a', { manual: true, start: 'committed' });
   const records = collect(log, 'records');
@@ -82,7 +82,8 @@ test('with manual commits a new socket is told what was worked off, and repeats 
   assert.deepEqual(world.again().open[0]!.have, { log: 7, next: 10 }, 'nothing was worked off yet');
   world.announce('a', 7, { cursor: 10, head: 14 });
   world.records(7, 10, ['10', '11', '12', '13'].map((payload) => text(payload)));
-  assert.deepEqual(records.flatMap((event) => event.records).map(({ offset }) => offset), [10, 11, 12, 13]);
+  const offsets = records.flatMap((event) => event.records).map(({ offset }) => offset);
+  assert.deepEqual(offsets, [10, 11, 12, 13]);
   log.commit(12);
   lose(world);
   assert.deepEqual(world.again().open[0]!.have, { log: 7, next: 12 });
@@ -90,6 +91,31 @@ test('with manual commits a new socket is told what was worked off, and repeats 
   world.tell('gap', { log: 7, from: 12, to: 13, reason: 'trimmed' });
   assert.deepEqual(gaps, [], 'what was delivered before is not missing');
   assert.equal(log.cursor, 14);
+});
+
+test('a base that the app did not work off is not told, and comes again', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a', { manual: true, start: 'committed' });
+  const base = { rule: 'latest' as const, offset: 5, version: 0 };
+  const send = (): void => {
+    world.announce('a', 7, { cursor: 5, head: 6, rule: 'latest', reset: true });
+    world.tell('reset', { log: 7, reason: 'new', base, cursor: 5, complete: 6 });
+    world.tell('base_records', { log: 7, offset: 5, last: true, complete: 6, origins: [], records: [] });
+    world.records(7, 5, [text('5')]);
+    world.pass(1000);
+  };
+  send();
+  assert.deepEqual(world.last('ack').cursors, []);
+  lose(world);
+  const [open] = world.again().open;
+  assert.deepEqual([open!.have, open!.start], [undefined, 'state']);
+  send();
+  log.commit(5);
+  world.settle();
+  world.pass(1000);
+  assert.deepEqual(world.last('ack').cursors, [{ log: 7, next: 5 }]);
+  lose(world);
+  assert.deepEqual(world.again().open[0]!.have, { log: 7, next: 5 });
 });
 
 test('what was committed of another state is not told of the new one', () => {
@@ -152,7 +178,7 @@ test('an old handle does not end the new subscription of its name', () => {
   assert.deepEqual([...world.core.logs.open.values()], [log]);
 });
 
-test('a listener or a watcher that throws is reported, and keeps no other from being told', (context) => {
+test('a listener or watcher that throws is reported, and harms no other', (context) => {
   const world = new World().attach();
   const log = world.subscribe('a');
   const later: (() => void)[] = [];

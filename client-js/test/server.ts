@@ -29,12 +29,14 @@ export const token = (
 ): string => {
   const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url');
   const now = Math.floor(Date.now() / 1000);
-  const signed = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ sub, iat: now, exp: now + seconds, grants })}`;
+  const claims = { sub, iat: now, exp: now + seconds, grants };
+  const signed = `${part({ alg: 'HS256', typ: 'JWT' })}.${part(claims)}`;
   return `${signed}.${createHmac('sha256', SECRET).update(signed).digest('base64url')}`;
 };
 
 /** For what a back end does: the rights of an operator. */
-export const operator = (): string => token('operator', [{ logs: '**', can: ['read', 'append', 'admin'] }]);
+export const operator = (): string =>
+  token('operator', [{ logs: '**', can: ['read', 'append', 'admin'] }]);
 
 export class Server {
   readonly folder = mkdtempSync(join(tmpdir(), 'highwater-test-'));
@@ -45,7 +47,8 @@ export class Server {
 
   /** `more` stands in the configuration below its key. */
   constructor(more = '') {
-    assert.ok(existsSync(PROGRAM), `${PROGRAM} is missing: run "cargo build", or set HIGHWATER_BIN`);
+    const missing = `${PROGRAM} is missing: run "cargo build", or set HIGHWATER_BIN`;
+    assert.ok(existsSync(PROGRAM), missing);
     const key = `[[auth.keys]]\nalg = "HS256"\nsecret = "${SECRET}"\n`;
     writeFileSync(this.#config, `[auth]\n${key}\n${more}\n`);
   }
@@ -107,7 +110,8 @@ export class Server {
   /** A request by HTTP as an operator; fails where it is refused. */
   async ask(method: string, path: string, body?: string): Promise<Response> {
     const headers = { authorization: `Bearer ${operator()}` };
-    const answer = await fetch(this.url + path, { method, headers, ...(body !== undefined && { body }) });
+    const given = { method, headers, ...(body !== undefined && { body }) };
+    const answer = await fetch(this.url + path, given);
     if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
     return answer;
   }

@@ -91,9 +91,11 @@ export class Reader {
   #whole(): void {
     if (this.#next === this.shown) return;
     for (const entry of this.log.pending) Y.applyUpdate(this.#next, bytesOf(entry));
-    const [was, is] = [this.shown, this.#next].map((doc) => Y.decodeStateVector(Y.encodeStateVector(doc)));
-    for (const [writer, clock] of was!) {
-      assert.ok((is!.get(writer) ?? 0) >= clock, 'what was shown does not go away');
+    const known = (doc: Y.Doc): Map<number, number> =>
+      Y.decodeStateVector(Y.encodeStateVector(doc));
+    const is = known(this.#next);
+    for (const [writer, clock] of known(this.shown)) {
+      assert.ok((is.get(writer) ?? 0) >= clock, 'what was shown does not go away');
     }
     this.shown.destroy();
     this.shown = this.#next;

@@ -12,8 +12,8 @@ import { Server, token } from '../test/server.js';
 import { Author, Reader, USERS, type Stage } from './author.js';
 import { randomOf, type Session } from './session.js';
 
-/** A run that takes longer hangs, ms. */
-const PATIENCE = 300_000;
+/** A step that takes longer hangs, ms. */
+const PATIENCE = 120_000;
 /** A client that would wait longer than this before it comes back is told to come at once, ms. */
 const HURRY = 1000;
 
@@ -55,7 +55,8 @@ export interface Plan {
 /** What happens, and after how many transactions. */
 export const plan = (seed: number, count: number): Plan => {
   const random = randomOf(seed);
-  const between = (from: number, to: number): number => Math.floor((from + random() * (to - from)) * count);
+  const between = (from: number, to: number): number =>
+    Math.floor((from + random() * (to - from)) * count);
   const faults: Fault[] = [{ at: between(0.15, 0.45), what: 'kill' }];
   const ways: Away[] = ['attached', 'offline', 'reload', 'attached', 'killed'];
   for (const away of ways.sort(() => random() - 0.5)) {
@@ -92,8 +93,8 @@ export class Run implements Stage {
     readonly session: Session,
     readonly plan: Plan,
   ) {
-    const author = (writer: 0 | 1): Author => new Author(this, LOG, writer, session.scripts[writer]);
-    this.authors = [author(0), author(1)];
+    const { scripts } = session;
+    this.authors = [new Author(this, LOG, 0, scripts[0]), new Author(this, LOG, 1, scripts[1])];
     this.sibling = new Reader(this, LOG);
   }
 
@@ -127,7 +128,8 @@ export class Run implements Stage {
         if (this.#failed !== undefined) reject(this.#failed);
         else resolve();
       };
-      const timer = setTimeout(() => this.fail(new Error(`this hangs: ${what}\n${this.told()}`)), PATIENCE);
+      const hangs = (): void => this.fail(new Error(`this hangs: ${what}\n${this.told()}`));
+      const timer = setTimeout(hangs, PATIENCE);
       this.#waiting.add(look);
       look();
     });
@@ -138,10 +140,12 @@ export class Run implements Stage {
     const clients = [...this.authors.map(({ client }) => client), this.siblingClient];
     const lines = clients.map((client) => {
       const { cursor, head, phase } = client.logs[0] ?? {};
-      return JSON.stringify({ state: client.state, cursor, head, phase, pending: client.debug.info().pending });
+      const { pending } = client.debug.info();
+      return JSON.stringify({ state: client.state, cursor, head, phase, pending });
     });
     const made = this.authors.map(({ updates, script }) => `${updates.length} of ${script.length}`);
-    return [`made ${made.join(' and ')}, gate ${this.#gate}`, ...lines, this.server.said].join('\n');
+    const first = `made ${made.join(' and ')}, gate ${this.#gate}`;
+    return [first, ...lines, this.server.said].join('\n');
   }
 
   // The run.
@@ -152,7 +156,8 @@ export class Run implements Stage {
     for (const author of this.authors) author.begin(this.#client(author.writer, newId()), false);
     this.siblingClient = this.#client(victim, newId(), encodings[2]);
     this.sibling.follow(this.siblingClient);
-    await this.until('all are attached', () => this.#clients().every(({ state }) => state.state === 'active'));
+    const attached = ({ state }: Client): boolean => state.state === 'active';
+    await this.until('all are attached', () => this.#clients().every(attached));
     for (const [index, fault] of this.plan.faults.entries()) {
       this.#open(fault.at);
       await this.until(`transaction ${fault.at}`, () => this.#made >= fault.at);
@@ -164,7 +169,8 @@ export class Run implements Stage {
     const count = this.session.scripts[0].length + this.session.scripts[1].length;
     await this.until('all is answered', () => this.authors.every(({ done }) => done));
     const readers = [...this.authors, this.sibling];
-    await this.until('all is read', () => readers.every(({ log }) => log.cursor === count && log.complete));
+    const whole = ({ log }: Reader): boolean => log.cursor === count && log.complete;
+    await this.until('all is read', () => readers.every(whole));
     assert.equal(this.#made, count);
   }
 
@@ -184,7 +190,8 @@ export class Run implements Stage {
 
   /** `who`: 0 and 1. */
   #client(who: 0 | 1, connection: string, encoding = this.plan.encodings[who]): Client {
-    const client = connect(this.server.url, { token: () => token(USERS[who]), connection, encoding });
+    const given = { token: () => token(USERS[who]), connection, encoding };
+    const client = connect(this.server.url, given);
     client.on('state', (told) => {
       if (told.state === 'stopped' && told.error.code !== 'closed') this.fail(told.error);
       // As one who presses "try now": a run is to be short.
@@ -248,7 +255,7 @@ export class Run implements Stage {
     }
     await this.until('it is back', () => client.state.state === 'active');
     const { met, source } = client.debug.info();
-    assert.deepEqual([met, source], ['cloned', sibling.connection], 'it is a clone of the one that stayed');
+    assert.deepEqual([met, source], ['cloned', sibling.connection]);
     this.clones++;
     if (away === 'reload') await this.until('it is overwritten', () => author.resets > resets);
   }

@@ -102,7 +102,8 @@ const scriptsOf = ({ txns }: Recording): Session['scripts'] => {
   const scripts: [Transaction[], Transaction[]] = [[], []];
   const known: (readonly [number, number])[] = [];
   for (const { parents, agent, patches } of txns) {
-    const at = (writer: 0 | 1): number => Math.max(0, ...parents.map((parent) => known[parent]![writer]));
+    const at = (writer: 0 | 1): number =>
+      Math.max(0, ...parents.map((parent) => known[parent]![writer]));
     const own = scripts[agent];
     assert.equal(at(agent), own.length, 'a writer goes on from its own last transaction');
     own.push({ needs: at(agent ? 0 : 1), patches });
@@ -113,7 +114,7 @@ const scriptsOf = ({ txns }: Recording): Session['scripts'] => {
   return scripts;
 };
 
-/** The story that two friends wrote (josephg/editing-traces, CC BY 4.0); none where it is not there. */
+/** The story that two friends wrote (josephg/editing-traces, CC BY 4.0), if it is there. */
 const recorded = (path: string): Session | undefined => {
   if (!existsSync(path)) return undefined;
   const recording = JSON.parse(gunzipSync(readFileSync(path)).toString()) as Recording;
@@ -123,7 +124,7 @@ const recorded = (path: string): Session | undefined => {
   return { what, scripts, end: recording.endContent };
 };
 
-const WORDS = 'the wave comes höher and 水 goes back to sea again while two of us write on'.split(' ');
+const WORDS = 'the wave comes höher and 水 goes back to sea while two of us write on'.split(' ');
 
 /** Two who type words at their own places, go back, jump, and now and then hear of each other. */
 export const generated = (seed: number, count: number): Session => {
@@ -153,7 +154,8 @@ export const generated = (seed: number, count: number): Session => {
       const at = Math.min(cursor[agent]!, length);
       const gone = at > 0 && random() < 0.2 ? Math.min(at, 1 + below(3)) : 0;
       const word = WORDS[below(WORDS.length)]!;
-      const patch: Patch = gone ? [at - gone, gone, ''] : [at, 0, random() < 0.9 ? word[0]! : `${word} `];
+      const come = random() < 0.9 ? word[0]! : `${word} `;
+      const patch: Patch = gone ? [at - gone, gone, ''] : [at, 0, come];
       cursor[agent] = patch[0] + patch[2].length;
       updates[agent].push(edit(doc, { needs: 0, patches: [patch] }));
       indices[agent].push(txns.length);
@@ -161,7 +163,8 @@ export const generated = (seed: number, count: number): Session => {
     }
   }
   const scripts = scriptsOf({ txns, endContent: '' });
-  return { what: `a session made from seed ${seed}, ${count} transactions`, scripts, end: replay(scripts) };
+  const what = `a session made from seed ${seed}, ${count} transactions`;
+  return { what, scripts, end: replay(scripts) };
 };
 
 /** The recorded session, or a made one where it is absent. */

@@ -32,11 +32,20 @@ const readAll = async (url: string, count: number): Promise<Entry[]> => {
   return entries;
 };
 
+/** A record as HTTP writes it. */
+interface Line {
+  offset: number;
+  seq: number;
+  payload: { b64: string };
+}
+
 /** The same over HTTP, an object per line. */
-const readByHttp = async (run: Run): Promise<{ offset: number; seq: number; payload: { b64: string } }[]> => {
-  const lines = (await (await run.server.ask('GET', `/v1/logs/${LOG}?from=0`)).text()).trimEnd().split('\n');
-  return lines.map((line) => JSON.parse(line));
+const readByHttp = async (run: Run): Promise<Line[]> => {
+  const answer = await run.server.ask('GET', `/v1/logs/${LOG}?from=0`);
+  return (await answer.text()).trimEnd().split('\n').map((line) => JSON.parse(line) as Line);
 };
+
+const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64url');
 
 const check = async (run: Run): Promise<void> => {
   const { authors, sibling, session } = run;
@@ -52,7 +61,8 @@ const check = async (run: Run): Promise<void> => {
     const user = USERS.indexOf(origin.user as 'ada');
     const author = authors[user]!;
     const at = next[user]!++;
-    assert.deepEqual(bytesOf(entry), author.updates[at], `update ${at} of ${origin.user} stands at ${offset}`);
+    const what = `update ${at} of ${origin.user} stands at ${offset}`;
+    assert.deepEqual(bytesOf(entry), author.updates[at], what);
     assert.equal(author.offsets[at], offset, 'the answer named this offset');
     assert.ok(author.script[at]!.needs <= next[1 - user]!, 'it stands behind what it knew');
     assert.ok(seq > (seqs.get(origin.writer) ?? 0), 'a sequence of a writer comes once, rising');
@@ -62,7 +72,7 @@ const check = async (run: Run): Promise<void> => {
   const lines = await readByHttp(run);
   assert.deepEqual(
     lines.map(({ offset, seq, payload }) => [offset, seq, payload.b64]),
-    entries.map((entry) => [entry.offset, entry.seq, Buffer.from(bytesOf(entry)).toString('base64url')]),
+    entries.map((entry) => [entry.offset, entry.seq, base64(bytesOf(entry))]),
     'HTTP reads the same',
   );
   assert.equal(textOf(fresh), session.end, 'a newcomer');
@@ -77,13 +87,14 @@ const play = async (seed: number, given: Session): Promise<void> => {
   try {
     await run.play();
     await check(run);
-    assert.deepEqual([run.kills, run.clones, run.cuts], [2, 5, 12], 'all that was to go wrong went wrong');
+    assert.deepEqual([run.kills, run.clones, run.cuts], [2, 5, 12], 'all faults came');
   } finally {
     await run.end();
   }
   const seconds = ((performance.now() - began) / 1000).toFixed(1);
   const { caught, plan: { encodings } } = run;
-  console.log(`seed ${seed}: ${count} updates, ${encodings}, ${caught} caught in flight, ${seconds} s`);
+  const told = `${count} updates, ${encodings}, ${caught} caught in flight, ${seconds} s`;
+  console.log(`seed ${seed}: ${told}`);
 };
 
 for (const seed of SEEDS) {

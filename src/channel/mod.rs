@@ -12,7 +12,9 @@
 
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+mod closing;
 mod dispatch;
+mod due;
 mod encode;
 mod hub;
 mod pump;
@@ -20,9 +22,10 @@ mod socket;
 mod tail;
 mod way;
 
+pub use closing::Closing;
 pub use dispatch::{Asked, Dispatcher, Ticket};
 pub use encode::{control, ws_close};
 pub use hub::{Hub, HubLimits, HubStats, LogWait};
 pub use pump::Pumps;
-pub use socket::{Closing, Readable, Socket, SocketInfo};
+pub use socket::{Readable, Socket, SocketInfo};
 pub use way::Way;

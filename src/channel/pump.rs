@@ -9,24 +9,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use super::closing::Closing;
+use super::due::tell_due;
 use super::encode::{self, DELIVERY_BYTES, Message, control};
 use super::hub::{Hub, Watch};
-use super::socket::{Closing, Due, Inner, Phase, Socket};
+use super::socket::{Inner, Phase, Socket};
 use super::way::Wrote;
 use crate::connection::{BaseFrom, Opened, Wanted, open};
 use crate::log::rows::RowsError;
 use crate::log::{SnapshotAt, Stored};
 use crate::wire::{
-    Answers, BaseAt, Code, Gap, GapReason, Refused, Reset, ResetReason, ServerFrame, SnapshotRule,
-    Start, Subscribed, Unsubscribed,
+    BaseAt, Code, Gap, GapReason, Reset, ResetReason, ServerFrame, SnapshotRule, Start, Subscribed,
 };
 
 /// Most records in one slice.
 const SLICE_RECORDS: usize = 1024;
 /// Openings told in one message.
-const ANNOUNCE_MOST: usize = 64;
-/// Answers in one frame.
-const ANSWERS_MOST: usize = 256;
+pub(super) const ANNOUNCE_MOST: usize = 64;
 
 /// The catch-up threads of a node.
 #[derive(Debug)]
@@ -145,8 +144,6 @@ fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
         return None;
     }
     if !inner.readable(now) {
-        // Until it is active again, or has a token in force: nobody need ask before that.
-        inner.held |= inner.active;
         return None;
     }
     if announce(socket, &mut inner) || !inner.open() {
@@ -175,47 +172,8 @@ fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
     Some(job)
 }
 
-/// What is due goes before anything else (law 7), a piece at a time.
-fn tell_due(socket: &Socket, inner: &mut Inner) -> bool {
-    let Some(mut due) = inner.due.pop_front() else { return false };
-    let (frames, rest) = piece(&mut due);
-    if rest {
-        inner.due.push_front(due);
-    } else if inner.due.is_empty() {
-        // Its input is read again.
-        socket.wake();
-    }
-    let message = control(&frames, socket.encoding);
-    finish(socket, inner, |inner| inner.way.reply(message, &*socket.tcp));
-    true
-}
-
-/// The next frames of what is due, and whether there are more.
-fn piece(due: &mut Due) -> (Vec<ServerFrame>, bool) {
-    match due {
-        Due::Answers(writer, mark, rest) => {
-            let answers = rest.by_ref().take(ANSWERS_MOST).collect();
-            let frame = Answers { writer: *writer, mark: *mark, answers };
-            (vec![ServerFrame::Answers(frame)], rest.len() > 0)
-        }
-        Due::Frame(frame) => (vec![(**frame).clone()], false),
-        Due::Refused(request, rest) => {
-            let request = *request;
-            let frame = |(name, refusal)| {
-                ServerFrame::Refused(Refused { request, name: Some(name), refusal })
-            };
-            (rest.by_ref().take(ANNOUNCE_MOST).map(frame).collect(), rest.len() > 0)
-        }
-        Due::Unsubscribed(request, reason, rest) => {
-            let (request, reason) = (*request, *reason);
-            let frame = |log| ServerFrame::Unsubscribed(Unsubscribed { request, log, reason });
-            (rest.by_ref().take(ANNOUNCE_MOST).map(frame).collect(), rest.len() > 0)
-        }
-    }
-}
-
 /// Tells how logs are opened, many to a message.
-fn announce(socket: &Socket, inner: &mut Inner) -> bool {
+pub(super) fn announce(socket: &Socket, inner: &mut Inner) -> bool {
     let mut frames = Vec::new();
     for _ in 0..ANNOUNCE_MOST {
         let Some(log) = inner.announce.pop_front() else { break };
@@ -243,7 +201,7 @@ fn announce(socket: &Socket, inner: &mut Inner) -> bool {
 }
 
 /// The frames that open a log: `subscribed`, then `reset` and `gap` where they apply.
-fn tell_opened(opened: &Opened, request: u32, frames: &mut Vec<ServerFrame>) {
+pub(super) fn tell_opened(opened: &Opened, request: u32, frames: &mut Vec<ServerFrame>) {
     let Opened { log, rule, priority, start, head, cursor, complete, .. } = *opened;
     let reset = opened.reset.is_some();
     let name = opened.name.clone();
@@ -275,7 +233,11 @@ fn tell_opened(opened: &Opened, request: u32, frames: &mut Vec<ServerFrame>) {
     frames.extend(opened.gap.clone().map(ServerFrame::Gap));
 }
 
-fn finish(socket: &Socket, inner: &mut Inner, write: impl FnOnce(&mut Inner) -> Wrote) -> Wrote {
+pub(super) fn finish(
+    socket: &Socket,
+    inner: &mut Inner,
+    write: impl FnOnce(&mut Inner) -> Wrote,
+) -> Wrote {
     let wrote = write(inner);
     match wrote {
         Wrote::All => {}
@@ -379,7 +341,8 @@ fn put(hub: &Arc<Hub>, socket: &Arc<Socket>, job: &Job, slice: Slice, now: u64) 
     };
     match slice {
         Slice::Empty => again(&mut inner),
-        Slice::Reopen(opened) => {
+        Slice::Reopen(mut opened) => {
+            opened.priority = priority;
             sub.cursor = opened.cursor;
             sub.phase = Phase::Announce { opened, request: 0 };
             inner.announce.push_back(job.log);

@@ -11,11 +11,13 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::closing::Closing;
+use super::due::Due;
 use super::encode::{Message, control, ws_close};
 use super::hub::Watch;
 use super::way::{Way, Wrote};
 use crate::connection::Opened;
-use crate::wire::{Answer, Bye, Class, Code, Cursor, Encoding, Ended, Id, Refusal, ServerFrame};
+use crate::wire::{Bye, Class, Code, Cursor, Encoding, Id, Refusal, Refused, ServerFrame};
 
 /// What a token lets a socket read, checked at each delivery. `Any`: whoever made it knows more.
 pub trait Readable: Send + Sync + std::fmt::Debug + std::any::Any {
@@ -58,44 +60,6 @@ pub(super) struct Sub {
     pub acked: Option<u64>,
 }
 
-/// Something to tell that is due before any reset or base (law 7), and that may be long: it is told
-/// a piece at a time, and until it is, the socket's input is left unread.
-#[derive(Debug)]
-pub(super) enum Due {
-    /// Answers of a writer, after which its mark stands there.
-    Answers(Id, u64, std::vec::IntoIter<Answer>),
-    /// A frame.
-    Frame(Box<ServerFrame>),
-    /// Logs that were asked for and not opened.
-    Refused(u32, std::vec::IntoIter<(String, Refusal)>),
-    /// Subscriptions that ended.
-    Unsubscribed(u32, Ended, std::vec::IntoIter<u64>),
-}
-
-/// Why and how a socket is closed by the server.
-#[derive(Debug, Clone)]
-pub struct Closing {
-    /// The code.
-    pub code: Code,
-    /// For people.
-    pub message: String,
-    /// Milliseconds to wait before coming back.
-    pub after: u32,
-}
-
-impl Closing {
-    /// The code with its own advice.
-    pub fn new(code: Code) -> Self {
-        Self { code, message: code.advice().to_owned(), after: 0 }
-    }
-}
-
-impl From<Refusal> for Closing {
-    fn from(refusal: Refusal) -> Self {
-        Self { code: refusal.code, message: refusal.message, after: refusal.retry_after }
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Inner {
     pub way: Way,
@@ -112,6 +76,8 @@ pub(super) struct Inner {
     pub expires: u64,
     pub sent: u64,
     pub received: u64,
+    /// What was received when the keeper last looked.
+    pub looked_at: u64,
     pub window: u64,
     pub reply_share: usize,
     /// What was acknowledged when a frame last found no room in the window: until that moves,
@@ -126,6 +92,8 @@ pub(super) struct Inner {
     pub blocked: bool,
     /// The client said it leaves.
     pub leaving: bool,
+    /// The request whose snapshot was refused.
+    pub put_refused: Option<u32>,
     /// Logs that were announced before it became inactive.
     pub announced: Vec<u64>,
     /// Whether the client was told that its token has ended.
@@ -215,6 +183,7 @@ impl Socket {
             grants,
             sent: 0,
             received: 0,
+            looked_at: 0,
             window,
             reply_share,
             no_room_at: None,
@@ -224,6 +193,7 @@ impl Socket {
             closing: false,
             blocked: false,
             leaving: false,
+            put_refused: None,
             announced: Vec::new(),
             told_expired: false,
             activate_at: 0,
@@ -427,10 +397,46 @@ impl Socket {
         (generation, acked.collect())
     }
 
+    /// Cursors that could not be committed go back, to be taken again.
+    pub fn put_back(&self, cursors: &[Cursor]) {
+        let mut inner = self.lock();
+        for cursor in cursors {
+            if let Some(sub) = inner.subs.get_mut(&cursor.log) {
+                sub.acked = sub.acked.max(Some(cursor.next));
+            }
+        }
+    }
+
+    /// Whether its client has worked off more since this was last asked.
+    pub fn progressed(&self) -> bool {
+        let mut inner = self.lock();
+        let received = inner.received;
+        std::mem::replace(&mut inner.looked_at, received) < received
+    }
+
     /// Generation and cursors of a socket that is gone, for its last commit.
     pub fn take_last(&self) -> (u64, Vec<Cursor>) {
         let mut inner = self.lock();
         (inner.generation, std::mem::take(&mut inner.last))
+    }
+
+    /// A client-made snapshot begins anew.
+    pub fn begin_put(&self) {
+        self.lock().put_refused = None;
+    }
+
+    /// Whether the snapshot of this request was refused: its further parts go unanswered.
+    pub fn put_refused(&self, request: u32) -> bool {
+        self.lock().put_refused == Some(request)
+    }
+
+    /// Refuses a client-made snapshot, once.
+    pub fn refuse_put(&self, request: u32, refusal: Refusal) {
+        let mut inner = self.lock();
+        if inner.put_refused.replace(request) != Some(request) {
+            let refused = Refused { request, name: None, refusal };
+            self.send_now(&mut inner, &[ServerFrame::Refused(refused)]);
+        }
     }
 
     /// The client said it leaves: nothing more is told or delivered.
@@ -476,8 +482,19 @@ impl Socket {
         inner.told_expired = false;
         inner.expires = grants.expires();
         inner.grants = grants;
-        let lost = |sub: &Sub| !inner.grants.may_read(&sub.watch.name);
-        inner.subs.iter().filter(|(_, sub)| lost(sub)).map(|(log, _)| *log).collect()
+        let grants = Arc::clone(&inner.grants);
+        let lost = |sub: &Sub| !grants.may_read(&sub.watch.name);
+        let lost: Vec<u64> =
+            inner.subs.iter().filter(|(_, sub)| lost(sub)).map(|(log, _)| *log).collect();
+        for log in &lost {
+            let epoch = inner.next_epoch();
+            if let Some(sub) = inner.subs.get_mut(log) {
+                // Past any offset: neither the dispatcher nor a pump sends it anything more.
+                (sub.epoch, sub.phase, sub.cursor) = (epoch, Phase::Live, u64::MAX);
+                sub.acked = None;
+            }
+        }
+        lost
     }
 
     /// Ends delivery until new grants are in force.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::client::{Client, ServerArgs, quoted, read_json};
 use super::error::CliError;
-use super::logs::{Table, text};
+use super::logs::{Table, cell};
 use crate::wire::Id;
 
 /// Arguments of `connections`.
@@ -91,12 +91,12 @@ fn list(client: &Client, args: &ListArgs, out: &mut dyn Write) -> Result<(), Cli
         let page: Page = client.json(&format!("/v1/connections?limit=1000{user}{after}"))?;
         for one in &page.connections {
             let cells = [
-                text(&one["id"]),
-                text(&one["user"]),
+                cell(one, "id"),
+                cell(one, "user"),
                 state(one),
-                yes(&one["attached"]),
-                text(&one["subscriptions"]),
-                text(&one["client"]),
+                cell(one, "attached"),
+                cell(one, "subscriptions"),
+                cell(one, "client"),
             ];
             table.row(one, cells, out)?;
         }
@@ -108,14 +108,10 @@ fn list(client: &Client, args: &ListArgs, out: &mut dyn Write) -> Result<(), Cli
 }
 
 fn state(one: &Value) -> String {
-    if one["active"] == true {
+    if one.get("active") == Some(&Value::Bool(true)) {
         return "active".to_owned();
     }
-    format!("inactive ({})", text(&one["reason"]))
-}
-
-fn yes(value: &Value) -> String {
-    if *value == true { "yes" } else { "no" }.to_owned()
+    format!("inactive ({})", cell(one, "reason"))
 }
 
 #[derive(Deserialize)]
@@ -134,23 +130,23 @@ fn show(client: &Client, args: &ShowArgs, out: &mut dyn Write) -> Result<(), Cli
         shown.subscriptions.extend(more.subscriptions);
         shown.next = more.next;
     }
-    let mut rest = Value::Object(shown.rest);
-    let lags = shown.subscriptions.iter().filter_map(|sub| sub["lag"].as_u64());
-    rest["lag"] = lags.sum::<u64>().into();
+    let lags = shown.subscriptions.iter().filter_map(|sub| sub.get("lag")?.as_u64());
+    shown.rest.insert("lag".to_owned(), lags.sum::<u64>().into());
     if args.json {
-        rest["subscriptions"] = shown.subscriptions.into();
-        return writeln!(out, "{rest}").map_err(CliError::output);
+        shown.rest.insert("subscriptions".to_owned(), shown.subscriptions.into());
+        return writeln!(out, "{}", Value::Object(shown.rest)).map_err(CliError::output);
     }
+    let rest = Value::Object(shown.rest);
     let rows = [
-        ("connection", text(&rest["id"])),
-        ("user", text(&rest["user"])),
+        ("connection", cell(&rest, "id")),
+        ("user", cell(&rest, "user")),
         ("state", state(&rest)),
-        ("attached", yes(&rest["attached"])),
-        ("visible", yes(&rest["visible"])),
-        ("generation", text(&rest["generation"])),
-        ("device", text(&rest["device"])),
-        ("client", text(&rest["client"])),
-        ("lag", text(&rest["lag"])),
+        ("attached", cell(&rest, "attached")),
+        ("visible", cell(&rest, "visible")),
+        ("generation", cell(&rest, "generation")),
+        ("device", cell(&rest, "device")),
+        ("client", cell(&rest, "client")),
+        ("lag", cell(&rest, "lag")),
     ];
     for (name, value) in rows {
         writeln!(out, "{name:<12}{value}").map_err(CliError::output)?;
@@ -161,10 +157,10 @@ fn show(client: &Client, args: &ShowArgs, out: &mut dyn Write) -> Result<(), Cli
         let name = if sub["deleted"] == true {
             format!("{} (deleted)", sub["log"])
         } else {
-            text(&sub["name"])
+            cell(sub, "name")
         };
         let [cursor, head, lag, priority] =
-            ["cursor", "head", "lag", "priority"].map(|cell| text(&sub[cell]));
+            ["cursor", "head", "lag", "priority"].map(|name| cell(sub, name));
         table.row(sub, [name, cursor, head, lag, priority], out)?;
     }
     table.end(out)

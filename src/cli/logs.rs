@@ -81,7 +81,7 @@ pub(super) fn list(args: &LogsArgs, out: &mut dyn Write) -> Result<(), CliError>
         let prefix = quoted(&args.prefix);
         let page: Page = client.json(&format!("/v1/logs?limit=1000&prefix={prefix}{after}"))?;
         for log in &page.logs {
-            let cells = ["name", "start", "head", "bytes", "rule"].map(|cell| text(&log[cell]));
+            let cells = ["name", "start", "head", "bytes", "rule"].map(|name| cell(log, name));
             table.row(log, cells, out)?;
         }
         match page.next {
@@ -91,12 +91,13 @@ pub(super) fn list(args: &LogsArgs, out: &mut dyn Write) -> Result<(), CliError>
     }
 }
 
-/// A value as people read it.
-pub(super) fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "-".to_owned(),
-        other => other.to_string(),
+/// A member of an object as people read it.
+pub(super) fn cell(object: &Value, name: &str) -> String {
+    match object.get(name) {
+        Some(Value::String(text)) => text.clone(),
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::Bool(yes)) => if *yes { "yes" } else { "no" }.to_owned(),
+        Some(other) => other.to_string(),
     }
 }
 

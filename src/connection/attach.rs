@@ -2,10 +2,10 @@
 //!
 //! Attach and activation end in `fill`, later subscriptions in `subscribe`; both come down to
 //! `set_subs`, which asks [`open`](super::open()) for each log. A clone happens here, at one point
-//! of the journal: the source's subscriptions as far as the clone's own grants allow, and what the client
-//! has open besides.
+//! of the journal: the source's subscriptions as far as the clone's own grants allow, and what the
+//! client has open besides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ use crate::log::rows::{Cache, Io, Key, RowsError, Table};
 use crate::log::{Logs, Moment, Writer};
 use crate::wire::{
     Answer, Cloning, Code, Cursor, Id, Met, Open, Pattern, Place, Reason, Refusal, ResetReason,
-    Start, Target, WriterAt, WriterMark,
+    Start, Target, WriterAt, WriterMark, name,
 };
 
 /// Most writers that a client may ask after when it comes.
@@ -126,7 +126,7 @@ impl Connections {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let known = self.rows.get(&ask.connection, io)?.cloned();
-        if let Err(refusal) = self.admit(ask, known.as_ref(), io)? {
+        if let Err(refusal) = self.admit(ask, known.as_ref(), at.time, io, events)? {
             return Ok(Err(refusal));
         }
         let is_new = known.is_none();
@@ -188,7 +188,9 @@ impl Connections {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let ready = row.since.saturating_add(u64::from(self.budgets.activate_after_ms));
-        if at.time < ready {
+        // Where the clock was ahead once, the fold's time stands still until it is reached again;
+        // only the node's own clock can tell then, and it has.
+        if at.time < ready && !at.stands {
             let wait = u32::try_from(ready - at.time).unwrap_or(u32::MAX);
             return Ok(Err(Refusal::new(Code::Slots).after(wait)));
         }
@@ -219,14 +221,41 @@ impl Connections {
     }
 
     /// Refuses another user's connection, and one too many.
-    fn admit(&mut self, ask: &Attach, known: Option<&ConnectionRow>, io: &Io<'_>) -> Decided<()> {
+    fn admit(
+        &mut self,
+        ask: &Attach,
+        known: Option<&ConnectionRow>,
+        time: u64,
+        io: &mut Io<'_>,
+        events: &mut Vec<Event>,
+    ) -> Decided<()> {
         if let Some(known) = known {
             let own = known.user == ask.user;
             return Ok(if own { Ok(()) } else { Err(Code::UnknownConnection.into()) });
         }
         let user = self.users.get(&ask.user, io)?.cloned().unwrap_or_default();
-        let full = user.connections >= self.budgets.connections_per_user;
-        Ok(if full { Err(Code::Connections.into()) } else { Ok(()) })
+        if user.connections < self.budgets.connections_per_user {
+            return Ok(Ok(()));
+        }
+        let Some(unused) = self.longest_unused(&ask.user, io)? else {
+            return Ok(Err(Code::Connections.into()));
+        };
+        self.forget(unused, time, io, events)?;
+        Ok(Ok(()))
+    }
+
+    /// The user's inactive connection that has been without a socket for longest.
+    fn longest_unused(&mut self, user: &str, io: &Io<'_>) -> Result<Option<Id>, RowsError> {
+        let mut unused: Option<(u64, Id)> = None;
+        for id in self.of_user(user, io)? {
+            let look = |row: &ConnectionRow| (row.active(), row.attached, row.since);
+            let Some((active, socket, since)) = self.rows.peek(&id, io, look)? else { continue };
+            let (attached, since) = self.since(socket, since);
+            if !active && !attached {
+                unused = Some(unused.map_or((since, id), |known| known.min((since, id))));
+            }
+        }
+        Ok(unused.map(|(_, id)| id))
     }
 
     /// Marks, and answers the client may have missed; refused when a writer is another user's.
@@ -403,7 +432,7 @@ impl Connections {
         logs: &mut Logs,
         io: &Io<'_>,
     ) -> Result<Vec<(String, Refusal)>, RowsError> {
-        let mut refused = Vec::new();
+        let (mut refused, mut named) = (Vec::new(), BTreeSet::new());
         let most = self.budgets.subscriptions as usize;
         for (at, open) in ask.open.iter().enumerate() {
             if at >= most {
@@ -411,8 +440,14 @@ impl Connections {
                 refused.push((open.name.clone(), Code::Subscriptions.into()));
                 continue;
             }
-            if !ask.read.iter().any(|pattern| pattern.matches(&open.name)) {
-                refused.push((open.name.clone(), Code::Denied.into()));
+            let why = if name::check(&open.name).is_err() {
+                Some(Code::BadName)
+            } else {
+                let granted = ask.read.iter().any(|pattern| pattern.matches(&open.name));
+                (!granted).then_some(Code::Denied)
+            };
+            if let Some(code) = why {
+                refused.push((open.name.clone(), code.into()));
                 continue;
             }
             let held = match logs.find(&open.name, io)? {
@@ -425,7 +460,13 @@ impl Connections {
             }
             match logs.resolve(&Target::Name(open.name.clone()), ask.time, io)? {
                 Ok(log) => {
-                    let want = wanted(open.have, open.start, open.priority, known, ask, log);
+                    let mut want = wanted(open.have, open.start, open.priority, known, ask, log);
+                    if !named.insert(log)
+                        && let Some(first) = wants.get(&log)
+                    {
+                        // Named twice: only the priority is taken from the later one.
+                        want = Wanted { priority: open.priority, ..*first };
+                    }
                     wants.insert(log, want);
                 }
                 Err(refusal) if refusal.code == Code::NoLog => {

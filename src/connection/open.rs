@@ -53,6 +53,8 @@ pub struct Opened {
     pub base: Option<BaseFrom>,
     /// The range it will never get.
     pub gap: Option<Gap>,
+    /// It was subscribed already: the cursor stays where the socket has it.
+    pub again: bool,
 }
 
 /// What a reader brings and wants.
@@ -84,6 +86,7 @@ pub fn open(log: u64, row: &LogRow, wanted: &Wanted) -> Opened {
         reset: None,
         base: None,
         gap: None,
+        again: false,
     };
     match wanted.have {
         Some(have) if have.log != log => from_state(&mut opened, row, ResetReason::OtherLog),

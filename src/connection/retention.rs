@@ -34,7 +34,7 @@ impl Connections {
         if logs.row(log, io)?.is_some_and(|row| row.floor < to) {
             let floor = self.clear_below(log, to, time, io, events)?;
             if let Some(row) = logs.change(log, io)? {
-                // With nobody left it is the head: whoever comes begins at most there, and lowers it.
+                // With nobody left it is the head: who comes begins at most there, and lowers it.
                 row.floor = floor.min(row.head);
             }
         }

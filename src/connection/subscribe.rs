@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::attach::{Ask, Made};
-use super::open::{Opened, Wanted};
+use super::open::{Opened, Wanted, open};
 use super::row::{ConnectionRow, Sub};
 use super::{Connections, Decided, Subscribe};
 use crate::log::Logs;
@@ -36,10 +36,22 @@ impl Connections {
             self.end_gone(&mut row, id, logs, io)?;
         }
         let because = ResetReason::New;
-        let asks = Ask { open: &ask.open, read: &ask.read, because, time, held: &row.subs };
+        let (mut again, mut new) = (Vec::new(), Vec::new());
+        let most = self.budgets.subscriptions as usize;
+        for (at, open) in ask.open.iter().enumerate() {
+            // No more are looked up than there may be; the others are refused by name.
+            let known = if at < most { logs.find(&open.name, io)? } else { None };
+            let held = known.filter(|log| row.sub(*log).is_some());
+            match held.filter(|_| ask.read.iter().any(|pattern| pattern.matches(&open.name))) {
+                Some(log) => again.push((log, open.priority)),
+                None => new.push(open.clone()),
+            }
+        }
+        let asks = Ask { open: &new, read: &ask.read, because, time, held: &row.subs };
         let mut wants = BTreeMap::new();
         let refused = self.name_logs(&asks, &row.subs, &mut wants, logs, io)?;
-        let opened = self.add_subs(id, &wants, logs, io)?;
+        let mut opened = self.add_subs(id, &wants, logs, io)?;
+        opened.extend(self.keep_subs(id, &again, logs, io)?);
         Ok(Ok((row.generation, (opened, refused))))
     }
 
@@ -62,6 +74,33 @@ impl Connections {
             row.subs.retain(|sub| !gone.contains(&sub.log));
         }
         Ok(())
+    }
+
+    /// Subscriptions that are asked for again: they stay, with another priority.
+    fn keep_subs(
+        &mut self,
+        id: Id,
+        again: &[(u64, u8)],
+        logs: &mut Logs,
+        io: &Io<'_>,
+    ) -> Result<Vec<Opened>, RowsError> {
+        let mut kept = Vec::with_capacity(again.len());
+        for (log, priority) in again {
+            let row = self.rows.change(&id, io)?;
+            let Some(sub) = row.and_then(|row| row.sub_mut(*log)) else { continue };
+            sub.priority = *priority;
+            let next = sub.cursor;
+            let Some(row) = logs.row(*log, io)? else { continue };
+            let want = Wanted {
+                have: None,
+                start: Start::Offset(next.min(row.head)),
+                committed: None,
+                priority: *priority,
+                because: ResetReason::New,
+            };
+            kept.push(Opened { again: true, gap: None, ..open(*log, row, &want) });
+        }
+        Ok(kept)
     }
 
     /// Like `set_subs`, but what was there stays.

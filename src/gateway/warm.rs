@@ -35,8 +35,13 @@ impl Warmth {
         self.seen.get(at).is_some_and(|slot| slot.swap(hash, Ordering::Relaxed) != hash)
     }
 
-    /// Warms the logs and the writer of appends.
-    pub fn append<'a>(&self, store: &Store, writer: Id, targets: impl Iterator<Item = &'a Target>) {
+    /// Warms the logs of appends and their writer, unless that was made just now.
+    pub fn append<'a>(
+        &self,
+        store: &Store,
+        writer: Option<Id>,
+        targets: impl Iterator<Item = &'a Target>,
+    ) {
         let (mut names, mut logs) = (Vec::new(), Vec::new());
         for target in targets {
             match target {
@@ -45,10 +50,19 @@ impl Warmth {
                 Target::Name(_) | Target::Log(_) => {}
             }
         }
-        let writers = if self.is_cold(writer) { vec![writer] } else { Vec::new() };
+        let writers: Vec<Id> = writer.into_iter().filter(|writer| self.is_cold(writer)).collect();
         if !(names.is_empty() && logs.is_empty() && writers.is_empty()) {
             let warm = Warm { names: &names, logs: &logs, writers: &writers, ..Warm::default() };
             // The worker's other tasks go on elsewhere while this one waits for a disk.
+            tokio::task::block_in_place(|| store.warm(&warm));
+        }
+    }
+
+    /// Warms logs by name.
+    pub fn names<'a>(&self, store: &Store, names: impl Iterator<Item = &'a str>) {
+        let cold: Vec<&str> = names.filter(|name| self.is_cold(name)).collect();
+        if !cold.is_empty() {
+            let warm = Warm { names: &cold, ..Warm::default() };
             tokio::task::block_in_place(|| store.warm(&warm));
         }
     }

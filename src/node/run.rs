@@ -20,7 +20,7 @@ use crate::connection::Budgets;
 use crate::fold::{CacheSizes, Command, Fold, Settings};
 use crate::gateway::{Accepting, Clock, Gate, Shed, demo, http, serve};
 use crate::journal::{Committer, Inbox, Journal, Local, QueueLimits, Stopped};
-use crate::limit::Rates;
+use crate::limit::{Limits, Rates};
 use crate::store::{Options, Store};
 use crate::wire::{Code, Id};
 
@@ -28,6 +28,8 @@ use crate::wire::{Code, Id};
 const PUMPS: usize = 2;
 /// The file in the data folder that revocations are kept in.
 const REVOCATIONS: &str = "revocations.json";
+/// Threads that may wait for a disk, beside the runtime's workers.
+const BLOCKING: usize = 32;
 /// Batches that are durable and wait to be told.
 const TOLD: usize = 64;
 
@@ -81,7 +83,11 @@ fn clock() -> Clock {
 /// Runs a node until it is told to stop; the exit code tells how it ended.
 pub fn run(loaded: Loaded) -> ExitCode {
     log_to_stderr(loaded.config.server.log_format);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING)
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "no runtime");
@@ -141,11 +147,7 @@ impl Node {
         let limits = config.limits;
         let revocations = config.server.data.join(REVOCATIONS);
         let http = http::Shared::open(&limits, Some(revocations), &authority)?;
-        let settings = Settings {
-            rules: config.rules.as_slice().to_vec(),
-            budgets: Budgets::from(&limits),
-            auto_create: config.server.auto_create,
-        };
+        let settings = settings(&config);
         let journal = journal(&store);
         let fold = Fold::open(
             &store,
@@ -156,23 +158,10 @@ impl Node {
         )?;
         let configure =
             (*fold.settings() != settings).then(|| Command::Configure(settings.clone()));
-        let queue = QueueLimits {
-            commands: limits.queue_commands as usize,
-            bytes: usize::try_from(limits.queue_bytes).unwrap_or(usize::MAX),
-            told: TOLD,
-        };
         let (committer, inbox, told) =
-            Committer::new(fold, journal, store.clone(), Arc::clone(&clock), queue);
+            Committer::new(fold, journal, store.clone(), Arc::clone(&clock), queue(&limits));
         let incarnation = committer.incarnation();
-        let hub = Hub::new(
-            store.clone(),
-            HubLimits {
-                tail_bytes: usize::try_from(limits.tail_bytes).unwrap_or(usize::MAX),
-                tail_bytes_per_log: limits.tail_bytes_per_log as usize,
-                ping_interval: u64::from(limits.ping_interval_ms),
-                refresh_grace: u64::from(limits.refresh_grace_ms),
-            },
-        );
+        let hub = Hub::new(store.clone(), hub_limits(&limits));
         let (tell, stopped) = oneshot::channel();
         let committer = std::thread::Builder::new().name("commit".to_owned()).spawn(move || {
             // The node may be gone already when this ends.
@@ -213,6 +202,32 @@ impl Node {
         });
         let keeper = Keeper::start(&gate);
         Ok(Self { gate, accepting, keeper, committer, dispatcher, pumps, stopped })
+    }
+}
+
+/// What the fold must agree on.
+fn settings(config: &Config) -> Settings {
+    Settings {
+        rules: config.rules.as_slice().to_vec(),
+        budgets: Budgets::from(&config.limits),
+        auto_create: config.server.auto_create,
+    }
+}
+
+fn queue(limits: &Limits) -> QueueLimits {
+    QueueLimits {
+        commands: limits.queue_commands as usize,
+        bytes: usize::try_from(limits.queue_bytes).unwrap_or(usize::MAX),
+        told: TOLD,
+    }
+}
+
+fn hub_limits(limits: &Limits) -> HubLimits {
+    HubLimits {
+        tail_bytes: usize::try_from(limits.tail_bytes).unwrap_or(usize::MAX),
+        tail_bytes_per_log: limits.tail_bytes_per_log as usize,
+        ping_interval: u64::from(limits.ping_interval_ms),
+        refresh_grace: u64::from(limits.refresh_grace_ms),
     }
 }
 

@@ -245,6 +245,14 @@ impl Store {
         self.rows_by_id(Table::Writers, after, most)
     }
 
+    /// A writer's row.
+    ///
+    /// # Errors
+    /// When storage fails or the row is damaged.
+    pub fn writer(&self, id: Id) -> Result<Option<WriterRow>, RowsError> {
+        self.row(Table::Writers, &id.0)
+    }
+
     /// Connections subscribed to a log, by id, after one.
     ///
     /// # Errors

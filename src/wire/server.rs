@@ -66,7 +66,7 @@ pub struct Limits {
     pub subscriptions: u32,
 }
 
-/// The server's answer to [`Hello`].
+/// The server's answer to [`Hello`](super::Hello).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
     /// Protocol version in force.
@@ -113,11 +113,11 @@ pub struct WriterMark {
 pub struct State {
     /// It holds one.
     pub active: bool,
-    /// How it was met, when it became active by [`Activate`].
+    /// How it was met, when it became active by [`Activate`](super::Activate).
     pub met: Option<Met>,
     /// Why not, when it became inactive.
     pub reason: Option<Reason>,
-    /// Milliseconds before which [`Activate`] is refused.
+    /// Milliseconds before which [`Activate`](super::Activate) is refused.
     pub activate_after: u32,
     /// The connection's generation from here on.
     pub generation: u64,

@@ -309,7 +309,7 @@ fn subscriptions_that_cannot_be_made_are_told_by_name() {
     let met =
         world.attach(with("ann", 1, vec![open("a", Start::State), open("b//", Start::State)]));
     let refused: Vec<_> = met.refused.iter().map(|(name, why)| (name.as_str(), why.code)).collect();
-    assert_eq!(refused, [("a", Code::UnknownLog), ("b//", Code::UnknownLog)]);
+    assert_eq!(refused, [("a", Code::UnknownLog), ("b//", Code::BadName)]);
 }
 
 /// A service whose base was sent but never confirmed begins with the state again, not behind it.

@@ -1,6 +1,7 @@
 //! A client as a stranger would write it: tracks cursors, keeps pending actions, sends them again,
 //! resumes by what it holds. Each frame is held against the laws; a breach ends the test.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,14 @@ use super::server::{Server, token};
 
 /// How long anything may take before a test gives up.
 pub const WAIT: Duration = Duration::from_secs(30);
+
+/// Both encodings in turn: a test runs on a thread of its own, so it meets the same ones each time.
+fn next_encoding() -> Encoding {
+    thread_local! {
+        static MADE: Cell<usize> = const { Cell::new(0) };
+    }
+    Encoding::ALL[MADE.replace(MADE.get() + 1) % 2]
+}
 
 /// One client.
 pub struct Client {
@@ -58,6 +67,8 @@ pub struct Client {
     moved: BTreeSet<u64>,
     /// Order of the kinds of frames since the last welcome.
     pub order: Vec<&'static str>,
+    /// Log ids of deliveries, in the order they came, since the last welcome.
+    pub deliveries: Vec<u64>,
 }
 
 impl Client {
@@ -75,7 +86,7 @@ impl Client {
             visible: true,
             cloning: Cloning::All,
             window: 0,
-            encoding: if rand::random() { Encoding::Bincode } else { Encoding::Json },
+            encoding: next_encoding(),
             wants: BTreeMap::new(),
             logs: BTreeMap::new(),
             seen: BTreeMap::new(),
@@ -100,6 +111,7 @@ impl Client {
             told: 0,
             moved: BTreeSet::new(),
             order: Vec::new(),
+            deliveries: Vec::new(),
         }
     }
 
@@ -120,7 +132,7 @@ impl Client {
         let open = |(name, (start, priority)): (&String, &(Start, u8))| {
             let held = self.logs.values().rfind(|held| held.name == *name);
             let have = held
-                .filter(|held| held.whole)
+                .filter(|held| held.holds())
                 .map(|held| Cursor { log: held.log, next: held.cursor });
             Open { name: name.clone(), have, start: *start, priority: *priority }
         };
@@ -160,6 +172,7 @@ impl Client {
         self.bye = None;
         self.closed = None;
         self.order.clear();
+        self.deliveries.clear();
         // A base that broke off is asked for anew.
         self.logs.retain(|_, held| held.holds());
         self.logs.values_mut().for_each(|held| held.open = false);
@@ -351,7 +364,8 @@ impl Client {
     }
 
     /// Flow control: never more unacknowledged than the window, but for a frame on its own.
-    fn count(&mut self, size: usize) {
+    fn count(&mut self, log: u64, size: usize) {
+        self.deliveries.push(log);
         let alone = self.received == self.told;
         self.received += size as u64;
         let waits = self.received - self.told;
@@ -368,45 +382,17 @@ impl Client {
         let early = matches!(frame, ServerFrame::Welcome(_) | ServerFrame::Bye(_));
         assert!(!first || early, "welcome comes first: {frame:?}");
         self.order.push(highwater::wire::Frame::name(&frame));
+        let about = match &frame {
+            ServerFrame::Subscribed(told) => Some(told.log),
+            ServerFrame::Reset(told) => Some(told.log),
+            ServerFrame::Gap(told) => Some(told.log),
+            ServerFrame::Base(told) => Some(told.log),
+            ServerFrame::BaseRecords(told) => Some(told.log),
+            ServerFrame::Records(told) => Some(told.log),
+            _ => None,
+        };
         match frame {
             ServerFrame::Welcome(welcome) => self.welcomed(welcome),
-            ServerFrame::Subscribed(told) => {
-                let rival = self.logs.values().find(|held| held.open && held.name == told.name);
-                assert!(rival.is_none_or(|held| held.log == told.log), "one log of a name");
-                if let Some(held) = self.logs.get_mut(&told.log) {
-                    held.subscribed(&told);
-                } else {
-                    self.logs.retain(|_, held| held.name != told.name);
-                    let mut held = Held::new(&told);
-                    held.open = false;
-                    held.subscribed(&told);
-                    self.logs.insert(told.log, held);
-                }
-                self.wants.entry(told.name).or_insert((Start::State, told.priority));
-            }
-            ServerFrame::Reset(told) => self.held(told.log).reset(&told),
-            ServerFrame::Gap(told) => {
-                self.held(told.log).gap(&told);
-                self.moved.insert(told.log);
-            }
-            ServerFrame::Base(told) => {
-                self.held(told.log).base(&told);
-                self.moved.insert(told.log);
-                self.count(size);
-            }
-            ServerFrame::BaseRecords(told) => {
-                let records = self.held(told.log).base_records(&told);
-                self.remember(told.log, records);
-                self.moved.insert(told.log);
-                self.count(size);
-            }
-            ServerFrame::Records(told) => {
-                assert!(self.active, "an inactive connection gets no records");
-                let records = self.held(told.log).take(&told);
-                self.remember(told.log, records);
-                self.moved.insert(told.log);
-                self.count(size);
-            }
             ServerFrame::State(told) => {
                 (self.active, self.reason) = (told.active, told.reason);
                 if !told.active {
@@ -424,9 +410,59 @@ impl Client {
                 }
                 self.ended.push(told);
             }
-            other => self.noted(other),
+            other => match about {
+                Some(log) => {
+                    self.of_log(other, size);
+                    self.note_shown(log);
+                }
+                None => self.noted(other),
+            },
         }
-        self.note_shown();
+    }
+
+    /// What is told of a log.
+    fn of_log(&mut self, frame: ServerFrame, size: usize) {
+        match frame {
+            ServerFrame::Subscribed(told) => {
+                if let Some(held) = self.logs.get_mut(&told.log) {
+                    held.subscribed(&told);
+                } else {
+                    if let Some(before) = self.find(&told.name).map(|held| held.log) {
+                        let before = self.logs.remove(&before);
+                        assert!(before.is_none_or(|held| !held.open), "one log of a name");
+                    }
+                    let mut held = Held::new(&told);
+                    held.open = false;
+                    held.subscribed(&told);
+                    self.logs.insert(told.log, held);
+                }
+                self.wants.entry(told.name).or_insert((Start::State, told.priority));
+            }
+            ServerFrame::Reset(told) => self.held(told.log).reset(&told),
+            ServerFrame::Gap(told) => {
+                self.held(told.log).gap(&told);
+                self.moved.insert(told.log);
+            }
+            ServerFrame::Base(told) => {
+                self.held(told.log).base(&told);
+                self.moved.insert(told.log);
+                self.count(told.log, size);
+            }
+            ServerFrame::BaseRecords(told) => {
+                let records = self.held(told.log).base_records(&told);
+                self.remember(told.log, records);
+                self.moved.insert(told.log);
+                self.count(told.log, size);
+            }
+            ServerFrame::Records(told) => {
+                assert!(self.active, "an inactive connection gets no records");
+                let records = self.held(told.log).take(&told);
+                self.remember(told.log, records);
+                self.moved.insert(told.log);
+                self.count(told.log, size);
+            }
+            other => panic!("not of a log: {other:?}"),
+        }
     }
 
     fn noted(&mut self, frame: ServerFrame) {
@@ -471,8 +507,8 @@ impl Client {
     }
 
     /// What is shown never goes backwards (promise 8).
-    fn note_shown(&mut self) {
-        for held in self.logs.values().filter(|held| held.open && held.shown()) {
+    fn note_shown(&mut self, log: u64) {
+        if let Some(held) = self.logs.get(&log).filter(|held| held.open && held.shown()) {
             let before = self.shown.entry(held.log).or_default();
             assert!(held.cursor >= *before, "{} went back from {before}", held.name);
             *before = held.cursor;

@@ -61,23 +61,24 @@ impl Link {
     }
 
     /// Sends frames in one message.
-    pub fn send_all(&mut self, frames: &[ClientFrame]) {
+    pub fn send_all(&mut self, frames: &[ClientFrame]) -> bool {
         let mut bytes = Vec::new();
         frames.iter().for_each(|frame| codec::encode(frame, self.encoding, &mut bytes));
-        self.send_bytes(bytes);
+        self.send_bytes(bytes)
     }
 
     /// Sends bytes as a message of the encoding's kind.
-    pub fn send_bytes(&mut self, bytes: Vec<u8>) {
+    pub fn send_bytes(&mut self, bytes: Vec<u8>) -> bool {
         self.send_message(match self.encoding {
             Encoding::Bincode => Message::binary(bytes),
             Encoding::Json => Message::text(String::from_utf8(bytes).unwrap()),
-        });
+        })
     }
 
-    /// Sends any message. A socket that is gone is noticed by the next read.
-    pub fn send_message(&mut self, message: Message) {
-        self.ws.send(message).ok();
+    /// Sends any message; false when it could not be written. A socket that is gone is noticed by
+    /// the next read.
+    pub fn send_message(&mut self, message: Message) -> bool {
+        self.ws.send(message).is_ok()
     }
 
     /// The TCP socket below.

@@ -5,13 +5,17 @@
 #![allow(unused_imports, reason = "each test crate uses a part of it")]
 
 mod client;
+mod http;
 mod laws;
 mod link;
+mod proxy;
 mod server;
 
 pub use client::{Client, WAIT};
+pub use http::{Answer, Http};
 pub use laws::{Held, Seen, Writing};
 pub use link::{Link, Next};
+pub use proxy::Proxy;
 pub use server::{Options, SECRET, Server, now_ms, token, token_until};
 
 use std::time::{Duration, Instant};

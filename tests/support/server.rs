@@ -10,6 +10,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use highwater::auth::{Claims, Date, Signer};
 use tempfile::TempDir;
 
+use super::http::Http;
+
 /// The key that tests sign tokens with.
 pub const SECRET: &str = "a secret of the tests, 32 bytes or more";
 
@@ -93,6 +95,17 @@ impl Server {
     /// `http://HOST:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Requests of a user who may do everything; in development of nobody in particular.
+    pub fn http(&self) -> Http {
+        let token = token("root", &[("**", "read append snapshot signal admin")]);
+        Http::new(&self.url(), (!self.options.dev).then_some(token))
+    }
+
+    /// Requests with a token, or none.
+    pub fn http_as(&self, token: Option<String>) -> Http {
+        Http::new(&self.url(), token)
     }
 
     /// The id of its process.

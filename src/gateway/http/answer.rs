@@ -95,6 +95,14 @@ pub(super) fn json_answer(status: StatusCode, body: impl Serialize) -> Response 
     (status, Json(body)).into_response()
 }
 
+/// An object with another member.
+pub(super) fn with(mut object: Value, name: &str, value: impl Serialize) -> Value {
+    if let Some(members) = object.as_object_mut() {
+        members.insert(name.to_owned(), json!(value));
+    }
+    object
+}
+
 /// A refusal inside an answer that tells of many things.
 pub(super) fn refusal_json(refusal: &Refusal) -> Value {
     let Refusal { code, message, retry_after } = refusal;

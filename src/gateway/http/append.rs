@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Problem, json_answer};
+use super::answer::{Answer, Problem, json_answer, with};
 use super::caller::{Caller, LooseName};
 use super::query::{self, Asked, Flag};
 use super::sending::{self, Sent, Wanted, Writing, answer_json};
@@ -218,7 +218,7 @@ fn told(sent: &Sent, count: usize, results: bool) -> Answer {
     let shown: Vec<Value> = sent.answers.iter().map(answer_json).collect();
     if let Some(refusal) = sent.refused() {
         let mut problem = Problem::from(refusal.clone()).with("stored", sent.stored());
-        if count > 1 {
+        if results || (2..=MAX_ITEMS).contains(&count) {
             problem = problem.with("results", shown);
         }
         if refusal.code == Code::SequenceGap {
@@ -233,7 +233,7 @@ fn told(sent: &Sent, count: usize, results: bool) -> Answer {
     else {
         return Err(Code::Failed.into());
     };
-    let mut body = json!({
+    let body = json!({
         "log": log,
         "offset": offset,
         "last": end,
@@ -241,9 +241,7 @@ fn told(sent: &Sent, count: usize, results: bool) -> Answer {
         "place": place,
         "level": level,
     });
-    if results {
-        body["results"] = shown.into();
-    }
+    let body = if results { with(body, "results", shown) } else { body };
     Ok(json_answer(StatusCode::OK, body))
 }
 
@@ -346,7 +344,7 @@ mod tests {
     async fn what_was_stored_before_a_refusal_is_told() {
         let stopped = Some(Refusal::new(Code::Overloaded).after(200));
         let sent = Sent { answers: vec![stored(1)], stopped, mark: 1 };
-        let (status, body) = shown(told(&sent, 2_000, false)).await;
+        let (status, body) = shown(told(&sent, 1_000, false)).await;
         assert_eq!(
             (status, &body["code"], &body["stored"]),
             (503, &json!("overloaded"), &json!(1))

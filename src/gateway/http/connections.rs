@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Problem, json_answer, refusal_json};
+use super::answer::{Answer, Problem, json_answer, refusal_json, with};
 use super::caller::{Caller, PathId, PathUser};
 use super::query::{self, Asked};
 use super::{guard, logs, reading, sending};
@@ -26,7 +26,7 @@ use crate::wire::{Code, Id, MAX_OFFSET, Open, Pattern, Reason, Refusal, Start, n
 
 /// Connections in a page where it is not said, and at most.
 const PAGE: usize = 100;
-const MOST: u64 = 1_000;
+const MOST: usize = 1_000;
 /// Subscriptions shown at once.
 const SUBSCRIPTIONS: usize = 1_000;
 /// Logs in one request.
@@ -167,16 +167,13 @@ pub(super) async fn show(
     let row = mine(&gate, &grants, id).await?;
     let after = asked.after.map(|after| query::offset("after", &after)).transpose()?;
     let shown = reading::look(&gate, move |store| {
-        let mut shown = summary(store, &mut Nodes::default(), id, &row)?;
+        let shown = summary(store, &mut Nodes::default(), id, &row)?;
         let (subscriptions, next, lag) = subscriptions(store, &row, after.unwrap_or(0))?;
-        shown["subscriptions"] = subscriptions.into();
-        shown["next"] = next.into();
-        shown["lag"] = lag.into();
-        Ok(shown)
+        let shown = with(shown, "subscriptions", subscriptions);
+        Ok(with(with(shown, "next", next), "lag", lag))
     });
-    let mut shown = shown.await?;
-    shown["socket"] = json!(gate.hub.socket(id).map(|socket| socket.info()));
-    Ok(json_answer(StatusCode::OK, shown))
+    let socket = gate.hub.socket(id).map(|socket| socket.info());
+    Ok(json_answer(StatusCode::OK, with(shown.await?, "socket", socket)))
 }
 
 type Subscriptions = (Vec<Value>, Option<u64>, u64);
@@ -326,11 +323,7 @@ pub(super) async fn subscribe(
         Reply::Subscribed(generation, opened, refused) => {
             let refused: Vec<_> = refused
                 .iter()
-                .map(|(name, refusal)| {
-                    let mut shown = refusal_json(refusal);
-                    shown["name"] = name.as_str().into();
-                    shown
-                })
+                .map(|(name, refusal)| with(refusal_json(refusal), "name", name))
                 .collect();
             let subscribed: Vec<_> = opened.iter().map(opened_json).collect();
             let body = json!({
@@ -427,10 +420,8 @@ pub(super) async fn seek(
     let command = Command::Seek { connection, generation: None, log, to };
     match sending::ask(&gate, command, 0).await? {
         Reply::Moved(generation, opened) => {
-            let mut body = opened_json(&opened);
-            body["id"] = json!(connection);
-            body["generation"] = generation.into();
-            body["gap"] = json!(opened.gap);
+            let body = with(opened_json(&opened), "id", connection);
+            let body = with(with(body, "generation", generation), "gap", opened.gap);
             Ok(json_answer(StatusCode::OK, body))
         }
         other => Err(logs::unexpected(&other)),

@@ -3,11 +3,11 @@
 //! Promise: requests under way and the bytes of their bodies are bounded; one too many is refused
 //! before anything of it is read. Pages of foreign origins come no further than here.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -15,6 +15,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use futures_util::stream::poll_fn;
 use tokio::sync::SemaphorePermit;
 
 use super::answer::Problem;
@@ -23,6 +24,9 @@ use crate::wire::{Code, Refusal};
 
 /// Time for a body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(30);
+/// How much of a body that nobody wants is read on, and for how long.
+const LINGER_BYTES: usize = 16 << 20;
+const LINGER_TIME: Duration = Duration::from_secs(1);
 /// What whoever finds no room is told to wait, in milliseconds.
 const NO_ROOM_AFTER: u32 = 500;
 /// What pages may read of an answer besides its body.
@@ -67,6 +71,38 @@ pub(super) async fn admit(
         }
         Err(refusal) => Problem::from(refusal).into_response(),
     }
+}
+
+/// Reads on what a handler left of the body, within bounds, before the answer goes out. Most
+/// clients listen only when they have sent all; one whose connection is closed before that would
+/// never see why it was refused.
+pub(super) async fn linger(request: Request, next: Next) -> Response {
+    if request.headers().contains_key(header::EXPECT) {
+        // It asked before it sends; to read would be to say yes.
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    let shared = Arc::new(Mutex::new(body.into_data_stream()));
+    let pieces = |shared: Arc<Mutex<BodyDataStream>>| {
+        // Held while the body is polled, never while it is waited for.
+        poll_fn(move |context| {
+            shared.lock().unwrap_or_else(PoisonError::into_inner).poll_next_unpin(context)
+        })
+    };
+    let body = Body::from_stream(pieces(Arc::clone(&shared)));
+    let response = next.run(Request::from_parts(parts, body)).await;
+    let rest = async {
+        let mut rest = pieces(shared);
+        let mut read = 0;
+        while let Some(Ok(piece)) = rest.next().await {
+            read += piece.len();
+            if read > LINGER_BYTES {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(LINGER_TIME, rest).await.ok();
+    response
 }
 
 /// Lets pages of allowed origins in, and no others; answers their preflights.

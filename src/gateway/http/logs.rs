@@ -22,7 +22,7 @@ use crate::wire::Code;
 
 /// Logs in a page of the list where it is not said, and at most.
 const PAGE: usize = 100;
-const MOST: u64 = 1_000;
+const MOST: usize = 1_000;
 /// Names looked at for one page: one whose grants cover few of them gets short pages.
 const LOOKED_AT: usize = 10_000;
 
@@ -64,8 +64,8 @@ fn page(
     let mut logs = Vec::new();
     let mut looked_at = 0;
     while looked_at < LOOKED_AT {
-        let names = store.logs(prefix, after.as_deref(), MOST as usize)?;
-        let ended = names.len() < MOST as usize;
+        let names = store.logs(prefix, after.as_deref(), MOST)?;
+        let ended = names.len() < MOST;
         looked_at += names.len();
         for (name, id) in names {
             if logs.len() == limit {

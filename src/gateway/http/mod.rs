@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{Response, Uri};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Router, http};
@@ -54,6 +54,7 @@ pub fn router(gate: Arc<Gate>) -> Router {
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&gate), guard::check_origin))
+        .layer(from_fn(guard::linger))
         .layer(from_fn_with_state(Arc::clone(&gate), metrics::count))
         .with_state(gate)
 }

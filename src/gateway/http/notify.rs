@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Problem, json_answer};
+use super::answer::{Answer, Problem, json_answer, with};
 use super::append::WriterQuery;
 use super::caller::{Caller, PathUser};
 use super::connections::Nodes;
@@ -156,12 +156,8 @@ async fn told(gate: &Arc<Gate>, names: &[String], sent: &Sent) -> Answer {
         .zip(&sent.answers)
         .zip(reached)
         .map(|((name, answer), reached)| {
-            let mut shown = answer_json(answer);
-            shown["name"] = name.as_str().into();
-            if let Some(reached) = reached {
-                shown["reached"] = reached;
-            }
-            shown
+            let shown = with(answer_json(answer), "name", name);
+            if let Some(reached) = reached { with(shown, "reached", reached) } else { shown }
         })
         .collect();
     if let Some(refusal) = sent.refused() {

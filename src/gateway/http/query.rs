@@ -65,9 +65,9 @@ pub(super) fn number(name: &str, text: &str, least: u64, most: u64) -> Result<u6
 ///
 /// # Errors
 /// `bad_request` when it is out of bounds.
-pub(super) fn page(limit: Option<&str>, default: usize, most: u64) -> Result<usize, Problem> {
+pub(super) fn page(limit: Option<&str>, default: usize, most: usize) -> Result<usize, Problem> {
     let Some(limit) = limit else { return Ok(default) };
-    let limit = number("limit", limit, 1, most)?;
+    let limit = number("limit", limit, 1, most as u64)?;
     Ok(usize::try_from(limit).unwrap_or(default))
 }
 

@@ -196,7 +196,7 @@ pub(super) async fn list(
     Asked(asked): Asked<ListQuery>,
 ) -> Answer {
     caller.must_administer()?;
-    let limit = query::page(asked.limit.as_deref(), PAGE, PAGE as u64)?;
+    let limit = query::page(asked.limit.as_deref(), PAGE, PAGE)?;
     let after = match &asked.after {
         Some(after) => query::number("after", after, 0, u64::from(u32::MAX))?,
         None => 0,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::answer::{Problem, refusal_json};
+use super::answer::{Problem, refusal_json, with};
 use crate::auth::Grants;
 use crate::fold::{Command, Reply};
 use crate::gateway::Gate;
@@ -155,7 +155,13 @@ pub(super) async fn send(gate: &Gate, writing: &Writing, loads: Vec<Load>) -> Se
     let mut retired = writing.named;
     for (entries, weight) in loads {
         left -= 1;
-        let Writing { user, writer, oldest, .. } = writing.clone();
+        let Writing { user, writer, mut oldest, .. } = writing.clone();
+        if let (false, Some(first)) = (writing.named, entries.first()) {
+            // What went before is answered, and nobody will ask for it again.
+            oldest = first.seq;
+        }
+        let targets = entries.iter().filter(|entry| entry.verdict.is_none()).map(|entry| &entry.to);
+        gate.warmth.append(&gate.store, writing.named.then_some(writer), targets);
         let appends = Appends { user, writer, connection: Id::NONE, oldest, entries };
         let reply = match gate.hand(Command::Append(appends), weight) {
             Ok(reply) => reply,
@@ -235,11 +241,7 @@ pub(super) fn answer_json(answer: &Answer) -> Value {
         Outcome::Stored { log, offset, place, .. } => {
             json!({ "seq": answer.seq, "log": log, "offset": offset, "place": place })
         }
-        Outcome::Refused(refusal) => {
-            let mut shown = refusal_json(refusal);
-            shown["seq"] = answer.seq.into();
-            shown
-        }
+        Outcome::Refused(refusal) => with(refusal_json(refusal), "seq", answer.seq),
     }
 }
 
@@ -337,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_writer_is_checked() {
-        let grants = crate::auth::Grants {
+        let grants = Grants {
             user: "ana".to_owned(),
             expires_ms: 0,
             issued_ms: None,

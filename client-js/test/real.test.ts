@@ -1,0 +1,358 @@
+/**
+ * The client against the real server: the states of a connection, appends, views, tokens, refusals
+ * and crashes, over real sockets. The laws in detail are tested elsewhere; here both sides meet.
+ */
+
+import assert from 'node:assert/strict';
+import { after, before, test, type TestContext } from 'node:test';
+import {
+  connect, HighwaterError, latestView, type Client, type ClientOptions, type ConnectionState,
+  type Encoding, type Log, type LogEvents,
+} from '../src/index.js';
+import { newId } from '../src/identity.js';
+import { Server, token } from './server.js';
+
+const CONFIG = `
+[[rules]]
+pattern = "boards/**"
+snapshot = "latest"
+
+[limits]
+activate_after_ms = 100
+commit_interval_ms = 50
+active_per_user = 3
+active_per_device = 3
+`;
+
+const server = new Server(CONFIG);
+before(() => server.start());
+after(() => server.remove());
+
+let users = 0;
+/** Each test has users of its own. */
+const user = (): string => `user-${++users}`;
+
+const open = (context: TestContext, name: string, options: ClientOptions = {}): Client => {
+  const client = connect(server.url, { token: token(name), ...options });
+  context.after(() => client.close());
+  return client;
+};
+
+/** The next state of that kind, or the present one. */
+const until = async <S extends ConnectionState['state']>(
+  client: Client,
+  wanted: S,
+): Promise<Extract<ConnectionState, { state: S }>> => {
+  let { state } = client;
+  while (state.state !== wanted) {
+    state = await new Promise((resolve) => {
+      const off = client.on('state', (told) => {
+        off();
+        resolve(told);
+      });
+    });
+  }
+  return state as Extract<ConnectionState, { state: S }>;
+};
+
+/** When an event of a log comes that is so. */
+const event = <K extends keyof LogEvents>(
+  log: Log,
+  on: K,
+  so: (event: LogEvents[K]) => boolean = () => true,
+): Promise<LogEvents[K]> =>
+  new Promise((resolve) => {
+    const off = log.on(on, (told) => {
+      if (!so(told)) return;
+      off();
+      resolve(told);
+    });
+  });
+
+/** When all up to that offset is here. */
+const reached = async (log: Log, cursor: number): Promise<void> => {
+  while (log.cursor < cursor) await event(log, 'records');
+};
+
+/** The offsets and payloads that come, in order. */
+const follow = (log: Log): { offsets: number[]; payloads: unknown[] } => {
+  const seen: { offsets: number[]; payloads: unknown[] } = { offsets: [], payloads: [] };
+  log.on('records', ({ records }) => {
+    seen.offsets.push(...records.map(({ offset }) => offset!));
+    seen.payloads.push(...records.map(({ record }) => record.payload));
+  });
+  return seen;
+};
+
+const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index);
+const downgrade = (client: Client): Promise<Response> =>
+  server.ask('POST', `/v1/connections/${client.connection}/downgrade`);
+
+for (const encoding of ['bincode', 'json'] satisfies Encoding[]) {
+  test(`append, follow, cut, resume: ${encoding}`, async (context) => {
+    const name = user();
+    const client = open(context, name, { encoding });
+    const log = client.subscribe(`logs/${name}`);
+    const seen = follow(log);
+    assert.equal((await until(client, 'active')).met, 'fresh');
+    const headers: [string, string][] = [['trace', 'ä']];
+    const more = { kind: 'word', event_time: 1_600_000_000_000, headers };
+    const payloads = [...upTo(300).map((at) => `naïve ${at}`), new Uint8Array([0, 255, 10])];
+    const answers = payloads.map((payload) => log.append({ payload, ...more }));
+    client.debug.cut();
+    const stored = await Promise.all(answers);
+    assert.deepEqual(stored.map(({ offset }) => offset), upTo(301));
+    assert.ok(stored.every(({ level, log: id }) => level === 'synced' && id === log.id));
+    await reached(log, 301);
+    assert.deepEqual([seen.offsets, seen.payloads], [upTo(301), payloads]);
+    assert.equal(client.debug.info().met, 'resumed');
+    assert.deepEqual([log.lag, log.pending.length, log.complete], [0, 0, true]);
+    const reader = open(context, name, { encoding });
+    const again = reader.subscribe(`logs/${name}`, { start: { offset: 300 } });
+    const [entry] = (await event(again, 'records')).records;
+    assert.deepEqual(entry!.record, { payload: payloads[300], ...more });
+    assert.deepEqual([entry!.origin.user, entry!.origin.writer], [name, client.writer]);
+  });
+}
+
+test('work offline, work while the server is killed: all is there once', async (context) => {
+  const name = user();
+  const [a, b] = [open(context, name), open(context, name)];
+  const [mine, theirs] = [a.subscribe(`logs/${name}`), b.subscribe(`logs/${name}`)];
+  const [one, two] = [follow(mine), follow(theirs)];
+  await Promise.all([until(a, 'active'), until(b, 'active')]);
+  a.debug.setOffline(true);
+  const answers = upTo(50).map((at) => mine.append({ payload: `offline ${at}` }));
+  assert.equal(mine.pending.length, 50);
+  await server.kill();
+  const others = upTo(50).map((at) => theirs.append({ payload: `alone ${at}` }));
+  await server.start();
+  a.debug.setOffline(false);
+  for (const client of [a, b]) {
+    client.reconnect();
+    await until(client, 'active');
+  }
+  const offsets = (await Promise.all([...answers, ...others])).map(({ offset }) => offset);
+  assert.deepEqual(offsets.sort((x, y) => x - y), upTo(100));
+  await Promise.all([reached(mine, 100), reached(theirs, 100)]);
+  assert.deepEqual([one.offsets, two.offsets], [upTo(100), upTo(100)]);
+  assert.deepEqual(one.payloads, two.payloads);
+  assert.deepEqual(
+    one.payloads.filter((payload) => `${payload}`.startsWith('offline')),
+    upTo(50).map((at) => `offline ${at}`),
+  );
+});
+
+test('a board: base, tombstones, a clone; a view never loses what it showed', async (context) => {
+  const name = user();
+  const [a, b] = [open(context, name), open(context, name)];
+  const log = a.subscribe(`boards/${name}`);
+  const board = latestView(log);
+  for (let at = 0; at < 30; at++) void log.append({ key: `k${at % 7}`, payload: `${at}` });
+  await log.append({ key: 'k3' });
+  const expected = ['k0 28', 'k1 29', 'k2 23', 'k4 25', 'k5 26', 'k6 27'];
+  const shown = (view: typeof board): string[] =>
+    [...(view.value ?? [])].map(([key, { record }]) => `${key} ${record.payload}`).sort();
+  const wait = (view: typeof board, wanted: string[]): Promise<void> =>
+    new Promise((resolve) => {
+      const look = (): void => {
+        if (shown(view).join() !== wanted.join()) return;
+        off();
+        resolve();
+      };
+      const off = view.subscribe(look);
+      look();
+    });
+  await wait(board, expected);
+  const other = b.subscribe(`boards/${name}`);
+  const theirs = latestView(other);
+  await wait(theirs, expected);
+
+  const states: string[] = [];
+  a.on('state', (told) => {
+    const how = told.state === 'inactive' ? told.reason : told.state === 'active' ? told.met : '';
+    states.push(`${told.state} ${how}`);
+  });
+  let emptied = false;
+  board.subscribe(() => (emptied ||= shown(board).length < 6));
+  await downgrade(a);
+  await until(a, 'inactive');
+  const late = log.append({ key: 'k0', payload: 'from the inactive one' });
+  await other.append({ key: 'k1', payload: 'while it was away' });
+  await late;
+  const wanted = ['k0 from the inactive one', 'k1 while it was away', ...expected.slice(2)];
+  await Promise.all([wait(board, wanted), wait(theirs, wanted)]);
+  assert.deepEqual(states, ['inactive asked', 'active cloned']);
+  assert.equal(a.debug.info().source, b.connection);
+  assert.equal(emptied, false, 'what was shown stayed until the new state was whole');
+});
+
+test('a downgraded client that does not ask stays inactive, and may append', async (context) => {
+  const name = user();
+  const client = open(context, name, { activate: false });
+  const log = client.subscribe(`logs/${name}`);
+  await until(client, 'active');
+  await log.append({ payload: '0' });
+  await reached(log, 1);
+  await downgrade(client);
+  assert.equal((await until(client, 'inactive')).reason, 'asked');
+  assert.equal((await log.append({ payload: '1' })).offset, 1);
+  assert.equal(log.cursor, 1);
+  client.activate();
+  assert.equal((await until(client, 'active')).met, 'restored');
+  await reached(log, 2);
+});
+
+test('more clients than slots: the last waits until another leaves', async (context) => {
+  const name = user();
+  const clients = upTo(3).map(() => open(context, name));
+  await Promise.all(clients.map((client) => until(client, 'active')));
+  const late = open(context, name);
+  const log = late.subscribe(`logs/${name}`);
+  const waiting = await until(late, 'inactive');
+  assert.ok(waiting.reason === 'no_slot');
+  clients[0]!.close();
+  await until(late, 'active');
+  await log.append({ payload: 'here' });
+  await reached(log, 1);
+});
+
+test('refusals have their codes, and none is in the way of others', async (context) => {
+  const name = user();
+  const narrow = token(name, [{ logs: `logs/${name}/**`, can: ['read', 'append'] }]);
+  const client = open(context, name, { token: narrow });
+  const log = client.subscribe(`logs/${name}/a`);
+  const foreign = client.subscribe('logs/of/others');
+  const bad = client.subscribe('logs//b');
+  const codes = await Promise.all([
+    event(foreign, 'refused').then(({ code }) => code),
+    event(bad, 'refused').then(({ code }) => code),
+    client.append('logs/of/others', { payload: 'x' }).catch(({ code }: HighwaterError) => code),
+    client.append('logs/../b', { payload: 'x' }).catch(({ code }: HighwaterError) => code),
+    log.append({ payload: 'x'.repeat(1 << 20) }).catch(({ code }: HighwaterError) => code),
+    log.append({ payload: 'first' }, { if_head: 0 }).then(({ offset }) => offset),
+    log.append({ payload: 'second' }, { if_head: 0 }).catch(({ code }: HighwaterError) => code),
+    log.append({}).catch(({ code }: HighwaterError) => code),
+    log.append({ payload: 'last' }, { if_head: 1 }).then(({ offset }) => offset),
+  ]);
+  assert.deepEqual(codes, [
+    'denied', 'bad_name', 'denied', 'bad_name', 'too_large', 0, 'conflict', 'bad_record', 1,
+  ]);
+  assert.equal(client.debug.info().pending, 0);
+  assert.equal(client.state.state, 'active');
+});
+
+test('a token that ends is refreshed in band; another user is refused', async (context) => {
+  const name = user();
+  let given = 0;
+  const client = open(context, name, {
+    token: () => {
+      given++;
+      return token(name, undefined, given < 3 ? 2 : 3600);
+    },
+  });
+  const log = client.subscribe(`logs/${name}`);
+  const states: string[] = [];
+  await until(client, 'active');
+  client.on('state', ({ state }) => states.push(state));
+  for (let at = 0; given < 3; at++) await log.append({ payload: `${at}` });
+  await log.append({ payload: 'after' });
+  await reached(log, log.head);
+  assert.deepEqual(states, [], 'the socket stayed');
+});
+
+test('the same connection twice: the first is fenced, and may come back', async (context) => {
+  const name = user();
+  const connection = newId();
+  const first = open(context, name, { connection });
+  await until(first, 'active');
+  const second = open(context, name, { connection });
+  assert.equal((await until(second, 'active')).met, 'resumed');
+  assert.equal((await until(first, 'stopped')).error.code, 'fenced');
+  first.reconnect();
+  await until(first, 'active');
+  assert.equal((await until(second, 'stopped')).error.code, 'fenced');
+  const thief = open(context, user(), { connection });
+  assert.equal((await until(thief, 'stopped')).error.code, 'unknown_connection');
+});
+
+test('a service with manual commits goes on where it had worked off', async (context) => {
+  const name = user();
+  const writer = open(context, name);
+  await Promise.all(upTo(20).map((at) => writer.append(`logs/${name}`, { payload: `${at}` })));
+  const options: ClientOptions = { connection: newId(), cloning: 'none' };
+  const service = open(context, name, options);
+  const log = service.subscribe(`logs/${name}`, { start: 'committed', commit: 'manual' });
+  await reached(log, 20);
+  log.commit(12);
+  service.debug.cut();
+  await until(service, 'waiting');
+  await until(service, 'active');
+  service.close({ leave: false });
+  const next = open(context, name, options);
+  const again = next.subscribe(`logs/${name}`, { start: 'committed', commit: 'manual' });
+  const seen = follow(again);
+  await reached(again, 20);
+  assert.deepEqual(seen.offsets, upTo(20).slice(12), 'what was not worked off comes again');
+});
+
+test('seek: back to the start and to the end, after what was on its way', async (context) => {
+  const name = user();
+  const client = open(context, name);
+  const log = client.subscribe(`logs/${name}`);
+  const seen = follow(log);
+  await Promise.all(upTo(10).map((at) => log.append({ payload: `${at}` })));
+  await reached(log, 10);
+  log.seek('earliest');
+  assert.equal((await event(log, 'reset')).cursor, 0);
+  await reached(log, 10);
+  assert.deepEqual(seen.offsets, [...upTo(10), ...upTo(10)]);
+  log.seek('end');
+  assert.equal((await event(log, 'reset')).cursor, 10);
+  await log.append({ payload: '10' });
+  await reached(log, 11);
+  assert.equal(seen.offsets.length, 21);
+});
+
+test('a window of the least size lets a long log through', async (context) => {
+  const name = user();
+  const writer = open(context, name);
+  const payload = 'x'.repeat(2000);
+  await Promise.all(upTo(500).map(() => writer.append(`logs/${name}`, { payload })));
+  const reader = open(context, name, { window: 1 });
+  const log = reader.subscribe(`logs/${name}`);
+  const seen = follow(log);
+  await reached(log, 500);
+  assert.deepEqual(seen.offsets, upTo(500));
+  assert.ok(reader.debug.info().limits!.window < 100_000);
+});
+
+test('many logs, opened and let go at once', async (context) => {
+  const name = user();
+  const client = open(context, name);
+  const logs = upTo(300).map((at) => client.subscribe(`logs/${name}/${at}`));
+  await Promise.all(logs.map((log) => log.append({ payload: log.name })));
+  await Promise.all(logs.map((log) => reached(log, 1)));
+  for (const log of logs.slice(0, 200)) log.unsubscribe();
+  await logs[299]!.append({ payload: 'more' });
+  await reached(logs[299]!, 2);
+  const told = await (await server.ask('GET', `/v1/connections/${client.connection}`)).json() as {
+    subscriptions: unknown;
+  };
+  const { subscriptions } = told;
+  assert.equal(Array.isArray(subscriptions) ? subscriptions.length : subscriptions, 100);
+});
+
+test('drain: clients are told when to come back, and come back', async (context) => {
+  const name = user();
+  const client = open(context, name);
+  const log = client.subscribe(`logs/${name}`);
+  await until(client, 'active');
+  await log.append({ payload: '0' });
+  const waiting = until(client, 'waiting');
+  assert.equal(await server.stop(), 0);
+  assert.equal((await waiting).error.code, 'shutting_down');
+  await server.start();
+  assert.equal((await until(client, 'active')).met, 'resumed');
+  assert.equal((await log.append({ payload: '1' })).offset, 1);
+});

@@ -1,0 +1,64 @@
+//! What is due to a socket before any reset or base: kept answers, its state, long lists.
+//!
+//! It is told a piece at a time, and until it is, the socket's input is left unread: so it is
+//! bounded by what one frame can ask for.
+
+use super::encode::control;
+use super::pump::{ANNOUNCE_MOST, finish};
+use super::socket::{Inner, Socket};
+use crate::wire::{Answer, Answers, Ended, Id, Refusal, Refused, ServerFrame, Unsubscribed};
+
+/// Answers in one frame.
+const ANSWERS_MOST: usize = 256;
+
+/// Something to tell that is due before any reset or base (law 7), and that may be long.
+#[derive(Debug)]
+pub(super) enum Due {
+    /// Answers of a writer, after which its mark stands there.
+    Answers(Id, u64, std::vec::IntoIter<Answer>),
+    /// A frame.
+    Frame(Box<ServerFrame>),
+    /// Logs that were asked for and not opened.
+    Refused(u32, std::vec::IntoIter<(String, Refusal)>),
+    /// Subscriptions that ended.
+    Unsubscribed(u32, Ended, std::vec::IntoIter<u64>),
+}
+
+/// What is due goes before anything else (law 7), a piece at a time.
+pub(super) fn tell_due(socket: &Socket, inner: &mut Inner) -> bool {
+    let Some(mut due) = inner.due.pop_front() else { return false };
+    let (frames, rest) = piece(&mut due);
+    if rest {
+        inner.due.push_front(due);
+    } else if inner.due.is_empty() {
+        // Its input is read again.
+        socket.wake();
+    }
+    let message = control(&frames, socket.encoding);
+    finish(socket, inner, |inner| inner.way.reply(message, &*socket.tcp));
+    true
+}
+
+/// The next frames of what is due, and whether there are more.
+fn piece(due: &mut Due) -> (Vec<ServerFrame>, bool) {
+    match due {
+        Due::Answers(writer, mark, rest) => {
+            let answers = rest.by_ref().take(ANSWERS_MOST).collect();
+            let frame = Answers { writer: *writer, mark: *mark, answers };
+            (vec![ServerFrame::Answers(frame)], rest.len() > 0)
+        }
+        Due::Frame(frame) => (vec![(**frame).clone()], false),
+        Due::Refused(request, rest) => {
+            let request = *request;
+            let frame = |(name, refusal)| {
+                ServerFrame::Refused(Refused { request, name: Some(name), refusal })
+            };
+            (rest.by_ref().take(ANNOUNCE_MOST).map(frame).collect(), rest.len() > 0)
+        }
+        Due::Unsubscribed(request, reason, rest) => {
+            let (request, reason) = (*request, *reason);
+            let frame = |log| ServerFrame::Unsubscribed(Unsubscribed { request, log, reason });
+            (rest.by_ref().take(ANNOUNCE_MOST).map(frame).collect(), rest.len() > 0)
+        }
+    }
+}

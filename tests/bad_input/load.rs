@@ -1,0 +1,107 @@
+//! Too much, and too little: subscriptions without end, clients that do not read, or say nothing.
+
+use super::*;
+
+#[test]
+fn a_hundred_thousand_subscriptions() {
+    let server = Server::start(Options::default().limit("frames_per_socket_second", 10_000));
+    let mut bystander = Bystander::new(&server);
+    let mut client = Client::new("ann").join(&server);
+    client.acks = true;
+    let before = server.rss();
+    let total = 100_000;
+    for from in (0..total).step_by(10_000) {
+        let open = (from..from + 10_000)
+            .map(|n| Open { name: format!("s/{n}"), have: None, start: Start::End, priority: 0 })
+            .collect();
+        client.send(&ClientFrame::Subscribe(Subscribe { request: 5, open }));
+        bystander.goes_on();
+    }
+    // Each is answered: a thousand are opened, each other is refused by its name.
+    client.wait("an answer to each", |client| client.logs.len() + client.refused.len() == total);
+    assert_eq!(client.logs.len(), 1_000);
+    assert!(
+        client.refused.iter().all(|refused| {
+            refused.refusal.code == Code::Subscriptions && refused.name.is_some()
+        })
+    );
+    bystander.goes_on();
+    // And the same in one hello, of another client.
+    let mut greedy = Client::new("bob");
+    greedy.wants = (0..10_000).map(|n| (format!("s/{n}"), (Start::End, 0))).collect();
+    let mut greedy = greedy.join(&server);
+    greedy.wait("an answer to each", |client| client.logs.len() + client.refused.len() == 10_000);
+    assert_eq!(greedy.logs.len(), 1_000);
+    // As many ends of subscriptions that never were: each is answered too.
+    let logs: Vec<u64> = (1_000_000..1_100_000).collect();
+    client.send(&ClientFrame::Unsubscribe(Unsubscribe { request: 6, logs }));
+    client.wait("an answer to each", |client| client.ended.len() == total);
+    let grown = server.rss().saturating_sub(before);
+    assert!(grown < 200 << 20, "{grown} bytes more");
+    bystander.survives(server);
+}
+
+/// It sends and sends, and takes no answer: the server stops reading from it, and in the end gives
+/// it up as silent.
+#[test]
+fn a_client_that_never_reads() {
+    let server = Server::start(Options::default().limit("ping_interval_ms", 1_000));
+    let mut bystander = Bystander::new(&server);
+    let before = server.rss();
+    let mut link = met(&server, Encoding::Json);
+    link.tcp().set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    let mut frames = Vec::new();
+    for nonce in 0..2_000 {
+        frames.push(ClientFrame::Ping(Ping { nonce }));
+    }
+    // As much as it takes; then writes block, since nobody reads them.
+    let mut sent = 0;
+    while link.send_all(&frames) {
+        sent += 1;
+        assert!(sent < 3_000, "it reads on, though nobody takes its answers");
+        bystander.goes_on();
+    }
+    bystander.goes_on();
+    let grown = server.rss().saturating_sub(before);
+    assert!(grown < 32 << 20, "{grown} bytes for a client that does not read");
+    let files = || std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
+    let open = files();
+    let end = Instant::now() + WAIT;
+    while files() >= open {
+        assert!(Instant::now() < end, "it was not given up");
+        bystander.goes_on();
+        bystander.client.drain();
+    }
+    drop(link);
+    bystander.survives(server);
+}
+
+#[test]
+fn a_client_that_is_silent() {
+    let server = Server::start(Options::default().limit("ping_interval_ms", 1_000));
+    let mut link = met(&server, Encoding::Bincode);
+    let end = Instant::now() + WAIT;
+    let mut pinged = false;
+    loop {
+        match link.next(end) {
+            Next::Frame(ServerFrame::Ping(_), _) => pinged = true,
+            Next::Frame(ServerFrame::Bye(bye), _) => {
+                assert!(pinged, "it is pinged first");
+                assert_eq!((bye.code, bye.reconnect), (Code::Silent, true));
+            }
+            Next::Frame(..) => {}
+            Next::Closed(number, _) => {
+                assert_eq!(number, 4000 + Code::Silent.number());
+                break;
+            }
+            Next::Nothing => panic!("it was not given up"),
+        }
+    }
+    // Who answers stays.
+    let mut client = Client::new("ann").join(&server);
+    let end = Instant::now() + Duration::from_millis(3_500);
+    while Instant::now() < end {
+        client.step(Instant::now() + Duration::from_millis(100));
+    }
+    assert!(client.order.contains(&"ping") && client.closed.is_none());
+}

@@ -1,0 +1,9 @@
+//! HTTP against the real server: every address of `docs/http.md`, and what it refuses.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod connections;
+mod logs;
+mod refused;
+mod snapshots;

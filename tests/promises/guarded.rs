@@ -1,0 +1,143 @@
+//! Who may: promises 11 and 12.
+
+use super::*;
+
+/// Of sockets: grants at subscription, at delivery, at expiry, at refresh, and for a clone. Those
+/// of HTTP are held in its own tests, revocation there too.
+#[test]
+fn promise_11_nobody_reads_outside_their_grant() {
+    let server = Server::start(Options::default());
+    let mut writer = Client::new("wim").join(&server);
+    writer.store("open/log", "0");
+    writer.store("secret/log", "0");
+    // Foreign logs are refused by name, the others opened.
+    let narrow = token("ann", &[("open/**", "read")]);
+    let mut ann = Client::with(Some(narrow.clone())).wanting("open/log").wanting("secret/log");
+    ann = ann.join(&server);
+    ann.reach("open/log", 1);
+    ann.wait("a refusal", |ann| !ann.refused.is_empty());
+    assert_eq!(ann.refused[0].name.as_deref(), Some("secret/log"));
+    assert_eq!(ann.refused[0].refusal.code, Code::Denied);
+    assert!(ann.find("secret/log").is_none());
+    let seq = ann.append("open/log", "may not");
+    ann.settled();
+    let outcome = &ann.writing.outcomes[&seq];
+    assert!(matches!(outcome, Outcome::Refused(refusal) if refusal.code == Code::Denied));
+    // A clone of one that may more does not widen.
+    let wide = token("ann", &[("**", "read append")]);
+    let mut source = Client::with(Some(wide)).wanting("open/log").wanting("secret/log");
+    source.cloning = Cloning::None;
+    let mut source = source.join(&server);
+    source.reach("secret/log", 1);
+    let mut clone = Client::with(Some(narrow.clone())).join(&server);
+    assert_eq!(clone.met(), Met::Cloned);
+    clone.reach("open/log", 1);
+    clone.sync();
+    assert!(clone.find("secret/log").is_none(), "{:?}", clone.logs);
+    // A refresh to a narrower token ends what it does not cover, at once.
+    source.send(&ClientFrame::Refresh(Refresh { token: narrow }));
+    source.wait("unsubscribed", |source| !source.ended.is_empty());
+    assert_eq!(source.ended[0].reason, highwater::wire::Ended::Denied);
+    writer.store("secret/log", "1");
+    writer.store("open/log", "1");
+    for client in [&mut ann, &mut clone, &mut source] {
+        client.reach("open/log", 2);
+        client.sync();
+        assert!(client.find("secret/log").is_none());
+    }
+    let secret = writer.writing.outcomes.values().filter_map(|outcome| match outcome {
+        Outcome::Stored { log, offset, .. } => Some((*log, *offset)),
+        Outcome::Refused(_) => None,
+    });
+    let secret: Vec<_> =
+        secret.filter(|(log, offset)| *offset == 1 && *log != ann.log("open/log").log).collect();
+    for client in [&ann, &clone, &source] {
+        assert!(secret.iter().all(|at| !client.seen.contains_key(at)), "a secret was delivered");
+    }
+    // Another user's token does not take the place of one's own.
+    let other = token("bob", &[("**", "read")]);
+    source.send(&ClientFrame::Refresh(Refresh { token: other }));
+    assert_eq!(source.refusal(0).code, Code::Unauthorized);
+}
+
+/// The end of a token ends delivery, not the socket; a refresh goes on from the cursors.
+#[test]
+fn promise_11_a_token_ends_in_the_middle_of_a_stream() {
+    let server = Server::start(Options::default());
+    let mut writer = Client::new("wim").join(&server);
+    let soon = support::now_ms() + 1_500;
+    let mut reader = Client::with(Some(token_until("rea", &[("**", "read append")], soon)));
+    reader = reader.wanting("eleven/log").join(&server);
+    writer.store("eleven/log", "before");
+    reader.reach("eleven/log", 1);
+    reader.wait("the end of the token", |reader| {
+        reader.refused.iter().any(|refused| refused.refusal.code == Code::TokenExpired)
+    });
+    for n in 0..20 {
+        writer.store("eleven/log", &n.to_string());
+    }
+    reader.sync();
+    assert_eq!(reader.log("eleven/log").cursor, 1, "nothing is delivered after the end");
+    reader.resends = false;
+    reader.append("eleven/log", "too late");
+    reader.wait("a refusal", |reader| !reader.writing.put_off.is_empty());
+    assert_eq!(reader.writing.put_off[0].1.code, Code::TokenExpired);
+    // Waiting for a refresh costs no work: what is owed is not tried again and again.
+    let before = server.ticks();
+    std::thread::sleep(Duration::from_millis(1_500));
+    let used = server.ticks() - before;
+    assert!(used < 30, "{used} ticks of 10 ms while nothing could be done");
+    let fresh = token("rea", &[("**", "read append")]);
+    reader.send(&ClientFrame::Refresh(Refresh { token: fresh }));
+    reader.wait("refreshed", |reader| !reader.refreshed.is_empty());
+    reader.resend();
+    reader.settled();
+    reader.reach("eleven/log", 22);
+}
+
+/// Of one node; between nodes it is the fold's affair (`tests/fold`).
+#[test]
+fn promise_12_one_socket_per_connection() {
+    let server = Server::start(Options::default().limit("commit_interval_ms", 50));
+    let mut writer = Client::new("wim").join(&server);
+    for n in 0..10 {
+        writer.store("twelve/log", &n.to_string());
+    }
+    let mut old = Client::new("rea");
+    old.acks = false;
+    old.cloning = Cloning::None;
+    old.wants.insert("twelve/log".to_owned(), (Start::Committed, 0));
+    let mut old = old.join(&server);
+    old.reach("twelve/log", 10);
+    let log = old.log("twelve/log").log;
+    let generation = old.welcome.as_ref().unwrap().generation;
+    let mut new = Client::with(old.token.clone());
+    new.id = old.id;
+    new.acks = false;
+    new.cloning = Cloning::None;
+    new.wants = old.wants.clone();
+    let mut new = new.join(&server);
+    assert_eq!(new.met(), Met::Resumed);
+    assert!(new.welcome.as_ref().unwrap().generation > generation);
+    new.reach("twelve/log", 10);
+    // The zombie says that it has seen all of it; that does not count any more.
+    old.ack();
+    assert_eq!(old.until_closed(), 4000 + Code::Fenced.number());
+    let bye = old.bye.as_ref().unwrap();
+    assert_eq!((bye.code, bye.reconnect), (Code::Fenced, false));
+    new.send(&ClientFrame::Ack(Ack {
+        received: new.received,
+        cursors: vec![Cursor { log, next: 3 }],
+    }));
+    new.sync();
+    new.close();
+    writer.store("twelve/log", "10");
+    assert_eq!(old.seen.len(), 10, "and it reads nothing on");
+    // What counts is what the newest socket committed.
+    new.logs.clear();
+    assert_eq!(new.connect(&server), Met::Resumed);
+    new.wait("subscribed", |new| new.find("twelve/log").is_some());
+    assert_eq!(*new.log("twelve/log").records.keys().next().unwrap_or(&3), 3);
+    new.wait("the rest", |new| new.log("twelve/log").cursor == 11);
+    assert_eq!(new.log("twelve/log").records.keys().next(), Some(&3));
+}
