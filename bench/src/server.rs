@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use crate::{Common, Outcome};
@@ -103,7 +103,7 @@ impl Machine {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = Ended(command.spawn()?);
         let stdout = child.0.stdout.take().ok_or("no standard output")?;
-        let (tell, told) = channel();
+        let (tell, told) = sync_channel(1);
         std::thread::spawn(move || {
             let line = BufReader::new(stdout).lines().next();
             tell.send(line.and_then(Result::ok)).ok();

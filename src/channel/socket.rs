@@ -15,20 +15,10 @@ use super::closing::Closing;
 use super::due::Due;
 use super::encode::{Message, control, ws_close};
 use super::hub::Watch;
-use super::info::SocketInfo;
+use super::readable::Readable;
 use super::way::{Way, Wrote};
 use crate::connection::Opened;
 use crate::wire::{Bye, Class, Code, Cursor, Encoding, Id, Refusal, Refused, ServerFrame};
-
-/// What a token lets a socket read, checked at each delivery. `Any`: whoever made it knows more.
-pub trait Readable: Send + Sync + std::fmt::Debug + std::any::Any {
-    /// Whether records of the log of that name may be delivered.
-    fn may_read(&self, name: &str) -> bool;
-    /// When that ends, milliseconds since 1970; 0: never.
-    fn expires(&self) -> u64;
-    /// Whether it may make snapshots of that log.
-    fn may_snapshot(&self, name: &str) -> bool;
-}
 
 /// How far a subscription has come.
 #[derive(Debug)]
@@ -128,6 +118,23 @@ pub struct Socket {
     pub(super) pinged: AtomicBool,
     /// Whether it stands on the hub's list of those with cursors to commit.
     pub(super) moved: AtomicBool,
+}
+
+/// What the console and the API show of a socket.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct SocketInfo {
+    /// Its encoding's subprotocol.
+    pub encoding: &'static str,
+    /// Bytes of delivery sent.
+    pub sent: u64,
+    /// Bytes of delivery acknowledged.
+    pub received: u64,
+    /// Bytes that wait in its way out.
+    pub waiting: usize,
+    /// Next offset to send, by log id.
+    pub cursors: Vec<Cursor>,
+    /// Logs it is behind on.
+    pub behind: usize,
 }
 
 /// What an offered frame came to.
@@ -479,11 +486,6 @@ impl Socket {
             }
         }
         lost
-    }
-
-    /// Ends delivery until new grants are in force.
-    pub fn hold(&self) {
-        self.lock().held = true;
     }
 
     /// What the console shows.

@@ -321,6 +321,7 @@ impl Run {
         let Header { node, incarnation, .. } = batch.header;
         assert!(done.time >= self.oracle.time);
         self.oracle.time = done.time;
+        self.oracle.stands = done.header.time < done.time;
         if !repeat {
             self.oracle.nodes.insert(node, (incarnation, true));
             self.oracle.batch((node, incarnation), &batch.commands, &done.effects);
@@ -427,6 +428,7 @@ fn random_runs_reach_everything() {
             let Header { node, incarnation, .. } = batch.header;
             run.oracle.nodes.insert(node, (incarnation, true));
             run.oracle.time = done.time;
+            run.oracle.stands = done.header.time < done.time;
             run.oracle.batch((node, incarnation), &batch.commands, &done.effects);
             seen.extend(done.effects.iter().filter_map(word));
         }

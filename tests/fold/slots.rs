@@ -295,7 +295,7 @@ fn the_longest_unused_connection_makes_room_for_a_newcomer() {
     low.budgets.connections_per_user = 2;
     world.done(Command::Configure(low));
     world.attach_all("ann", &[1, 2]);
-    let third = attach(3, "ann");
+    let third = Command::Attach(client("ann", id(3)));
     assert_eq!(world.refused(third.clone()), Code::Connections, "both are in use");
     world.downgrade(1, Reason::Asked);
     assert_eq!(world.refused(third.clone()), Code::Connections, "its socket is still there");

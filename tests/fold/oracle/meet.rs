@@ -29,6 +29,11 @@ impl Oracle {
             one.user == ask.user && !one.active && !one.node.as_ref().is_some_and(runs)
         };
         let forgotten = before.values().any(|one| unused(&one));
+        for event in events {
+            if let Event::Forgotten { connection } = event {
+                assert!(unused(&&before[connection]) && known.is_none());
+            }
+        }
         let expect = match known {
             _ if foreign_writer => Err(Code::UnknownWriter),
             Some(known) if known.user != ask.user => Err(Code::UnknownConnection),
@@ -67,7 +72,9 @@ impl Oracle {
         );
         if told.met == Met::Waiting {
             assert!(told.opened.is_empty() && !self.has_room(&self.connections[&id], id));
-            assert!(events.iter().all(|event| matches!(event, Event::Fenced { .. })));
+            let told =
+                |event: &Event| matches!(event, Event::Fenced { .. } | Event::Forgotten { .. });
+            assert!(events.iter().all(told));
             return;
         }
         self.filled(told, ask.cloning, &ask.read, &ask.open, before);
