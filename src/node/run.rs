@@ -139,16 +139,16 @@ impl Node {
         let accepting = Accepting::bind(config.server.listen)
             .await
             .map_err(|error| StartError::Listen(config.server.listen, error))?;
-        let store = Store::open(&config.server.data, Options::default())?;
+        let disk_reserve_bytes = config.limits.disk_reserve_bytes;
+        let options = Options { disk_reserve_bytes, ..Options::default() };
+        let store = Store::open(&config.server.data, options)?;
         let dev_secret =
             config.server.dev.then(|| secret::of_data_folder(&config.server.data)).transpose()?;
         let authority = Arc::new(config.authority(dev_secret.as_deref())?);
-        let clock = clock();
-        let limits = config.limits;
-        let revocations = config.server.data.join(REVOCATIONS);
-        let http = http::Shared::open(&limits, Some(revocations), &authority)?;
-        let settings = settings(&config);
-        let journal = journal(&store);
+        let (clock, limits) = (clock(), config.limits);
+        let revoked = Some(config.server.data.join(REVOCATIONS));
+        let http = http::Shared::open(&limits, revoked, &authority)?;
+        let (settings, journal) = (settings(&config), journal(&store));
         let fold = Fold::open(
             &store,
             journal.identity(),

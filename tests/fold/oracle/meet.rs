@@ -17,8 +17,7 @@ impl Oracle {
         events: &[Event],
         before: &Before,
     ) {
-        let id = ask.connection;
-        let known = before.get(&id);
+        let (id, known) = (ask.connection, before.get(&ask.connection));
         let foreign_writer = ask
             .writers
             .iter()
@@ -29,11 +28,11 @@ impl Oracle {
             one.user == ask.user && !one.active && !one.node.as_ref().is_some_and(runs)
         };
         let forgotten = before.values().any(|one| unused(&one));
-        for event in events {
-            if let Event::Forgotten { connection } = event {
-                assert!(unused(&&before[connection]) && known.is_none());
-            }
-        }
+        let fair = |event: &Event| match event {
+            Event::Forgotten { connection } => unused(&&before[connection]) && known.is_none(),
+            _ => true,
+        };
+        assert!(events.iter().all(fair));
         let expect = match known {
             _ if foreign_writer => Err(Code::UnknownWriter),
             Some(known) if known.user != ask.user => Err(Code::UnknownConnection),

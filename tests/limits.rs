@@ -1,0 +1,131 @@
+//! Limits that no other test is about, each against the running server: what is refused, with which
+//! code, and that it heals. Limits of connections are in `lifecycle.rs`, of frames and lists in
+//! `bad_input/`, of HTTP in `http/`, of the fold in `fold/`.
+
+mod support;
+
+use std::time::Instant;
+
+use highwater::wire::{ClientFrame, Code, Encoding, Outcome, ServerFrame, WriterAt};
+use support::{Client, Link, Next, Options, Server, WAIT, token_until, until};
+
+/// What the next answer of the client's socket says of the append it just sent.
+fn refused(client: &mut Client) -> Code {
+    let seq = client.append("docs/a", "more");
+    let end = Instant::now() + WAIT;
+    let link = client.link.as_mut().unwrap();
+    loop {
+        let Next::Frame(ServerFrame::Answers(answers), _) = link.next(end) else { continue };
+        for answer in answers.answers {
+            if answer.seq == seq {
+                let Outcome::Refused(refusal) = answer.outcome else { panic!("it was stored") };
+                return refusal.code;
+            }
+        }
+    }
+}
+
+fn start_of(server: &Server, log: &str) -> u64 {
+    server.http().get(&format!("/v1/logs/{log}?from=end&limit=0")).number("highwater-start")
+}
+
+/// Less of the disk is free than must be: appends are refused, nothing is lost, reads and newcomers
+/// go on, and the operator can make room.
+#[test]
+fn a_full_disk_refuses_appends_and_nothing_else() {
+    let mut server = Server::start(Options::default());
+    let mut writer = Client::new("wim").wanting("docs/a").join(&server);
+    writer.store("docs/a", "kept");
+    writer.reach("docs/a", 1);
+    writer.cut();
+    server.terminate();
+    server.restart_with(Options::default().limit("disk_reserve_bytes", 1 << 50));
+    until("the disk to be looked at", || server.http().get("/readyz").status == 503);
+    writer.connect(&server);
+    assert_eq!(refused(&mut writer), Code::StorageFull);
+    assert_eq!(server.http().post("/v1/logs/docs/a", "x").refusal(), (507, "storage_full".into()));
+    let mut reader = Client::new("rea").wanting("docs/a").join(&server);
+    reader.reach("docs/a", 1);
+    assert_eq!(reader.log("docs/a").texts(), ["kept"]);
+    server.http().delete("/v1/logs/docs/a").ok();
+    // With room again the client's own log of actions goes on where it was.
+    writer.cut();
+    server.terminate();
+    server.restart_with(Options::default());
+    writer.connect(&server);
+    writer.resend();
+    writer.settled();
+}
+
+#[test]
+fn a_log_keeps_its_bytes_and_its_age() {
+    let bytes = Server::start(Options::default().limit("log_bytes", 1_000));
+    let mut writer = Client::new("wim").join(&bytes);
+    writer.append_all("docs/a", (0..40).map(|n| format!("{n:0100}")));
+    writer.settled();
+    until("the oldest to go", || start_of(&bytes, "docs/a") >= 30);
+    assert!(start_of(&bytes, "docs/a") < 40, "what fits is kept");
+    let age = Server::start(Options::default().limit("log_age_seconds", 1));
+    let mut writer = Client::new("wim").join(&age);
+    writer.store("docs/a", "old");
+    until("it to grow old", || start_of(&age, "docs/a") == 1);
+}
+
+#[test]
+fn a_log_takes_only_so_many_appends_a_second() {
+    let server = Server::start(Options::default().limit("appends_per_log_second", 500));
+    let post = || {
+        let texts = (0..1_000).map(|n| n.to_string());
+        server.http().post_lines("/v1/logs/docs/b", texts).status
+    };
+    let codes: Vec<_> = (0..8).map(|_| post()).collect();
+    assert!(codes.contains(&200) && codes.contains(&429), "{codes:?}");
+    // Another log is not held back, and this one heals.
+    let mut writer = Client::new("wim").join(&server);
+    writer.store("docs/c", "x");
+    until("the rate to allow it", || post() == 200);
+}
+
+#[test]
+fn handshakes_are_bounded_by_rate_and_by_how_many_wait() {
+    let rate = Server::start(Options::default().limit("handshakes_per_second", 1));
+    let open = || Link::try_open(rate.address, Encoding::Bincode);
+    let tries: Vec<bool> = (0..20).map(|_| open().is_ok()).collect();
+    assert!(tries.contains(&false) && tries.contains(&true), "{tries:?}");
+    until("the rate to allow it", || open().is_ok());
+    let waiting = Server::start(Options::default().limit("handshakes_waiting", 2));
+    let silent: Vec<_> =
+        (0..2).map(|_| Link::try_open(waiting.address, Encoding::Bincode).unwrap()).collect();
+    assert!(Link::try_open(waiting.address, Encoding::Bincode).is_err(), "two wait already");
+    drop(silent);
+    until("their places to be free", || Link::try_open(waiting.address, Encoding::Bincode).is_ok());
+}
+
+#[test]
+fn a_token_that_ended_leaves_a_grace_and_no_more() {
+    let server = Server::start(Options::default().limit("refresh_grace_ms", 300));
+    let soon = support::now_ms() + 3_000;
+    let mut client = Client::with(Some(token_until("ann", &[("**", "read")], soon)));
+    client = client.wanting("docs/a").join(&server);
+    assert_eq!(client.until_closed(), 4000 + Code::TokenExpired.number());
+}
+
+#[test]
+fn a_client_speaks_for_only_so_many_writers() {
+    let server = Server::start(Options::default().limit("writers_per_hello", 1));
+    let mut hello = Client::new("ann").hello();
+    let writer = |_| WriterAt { writer: support::id(), oldest: 1 };
+    hello.writers = (0..2).map(writer).collect();
+    let mut link = Link::open(server.address, Encoding::Bincode);
+    link.send(&ClientFrame::Hello(hello));
+    let end = Instant::now() + WAIT;
+    loop {
+        match link.next(end) {
+            Next::Frame(ServerFrame::Bye(bye), _) => assert_eq!(bye.code, Code::BadFrame),
+            Next::Closed(number, _) => {
+                break assert_eq!(number, 4000 + Code::BadFrame.number());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
