@@ -231,7 +231,7 @@ fn a_latest_base_in_pages_while_writes_go_on() {
     let mut model: BTreeMap<String, String> = BTreeMap::new();
     let mut put = |writer: &mut Client, n: usize| {
         let key = format!("key-{}", n * 7 % 300);
-        let text = (n % 11 > 0).then(|| format!("{n}{}", "x".repeat(1_000)));
+        let text = (!n.is_multiple_of(11)).then(|| format!("{n}{}", "x".repeat(1_000)));
         writer.put("state/a", &key, text.as_deref());
         match text {
             Some(text) => drop(model.insert(key, text)),

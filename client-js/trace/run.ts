@@ -12,8 +12,8 @@ import { Server, token } from '../test/server.js';
 import { Author, Reader, USERS, type Stage } from './author.js';
 import { randomOf, type Session } from './session.js';
 
-/** A run that takes longer hangs, ms. */
-const PATIENCE = 300_000;
+/** A step that takes longer hangs, ms. */
+const PATIENCE = 120_000;
 /** A client that would wait longer than this before it comes back is told to come at once, ms. */
 const HURRY = 1000;
 

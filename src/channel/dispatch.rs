@@ -294,7 +294,7 @@ impl Dispatcher {
         let mut inner = socket.lock();
         inner.generation = generation;
         inner.active = inactive.is_none();
-        inner.activate_at = self.now + u64::from(self.activate_after);
+        inner.activate_at = self.hub.ticks() + u64::from(self.activate_after);
         for writer in attached.writers {
             welcome.writers.push(writer.mark);
             if !writer.answers.is_empty() {
@@ -309,9 +309,7 @@ impl Dispatcher {
         // Under the same lock: the socket's task goes on as soon as it sees the generation.
         socket.send_now(&mut inner, &[ServerFrame::Welcome(welcome)]);
         drop(inner);
-        for one in opened {
-            self.hub.subscribe(socket, one, 0);
-        }
+        self.take_in(socket, opened, 0);
         self.refuse(socket, 0, refused);
         if socket.closing() {
             // Its task may have left before it was admitted.
@@ -376,9 +374,7 @@ impl Dispatcher {
         if !self.hub.holds(socket) {
             return;
         }
-        for one in opened {
-            self.hub.subscribe(socket, one, request);
-        }
+        self.take_in(socket, opened, request);
         if socket.closing() {
             self.hub.leave(socket);
         }
@@ -440,7 +436,7 @@ impl Dispatcher {
             }
             inner.generation = generation;
             inner.active = false;
-            inner.activate_at = self.now + u64::from(self.activate_after);
+            inner.activate_at = self.hub.ticks() + u64::from(self.activate_after);
             inner.announced = inner.subs.keys().copied().collect();
         }
         self.hub.drop_subs(&socket);
@@ -450,25 +446,29 @@ impl Dispatcher {
     /// A subscription by the back end never gives more than the socket's own grants do.
     fn opened_by_back_end(&self, connection: Id, generation: u64, opened: Vec<Opened>) {
         let Some(socket) = self.hub.socket(connection) else { return };
-        let (current, grants) = {
-            let inner = socket.lock();
-            (inner.generation == generation, Arc::clone(&inner.grants))
-        };
-        if !current {
+        if socket.generation() == generation {
+            self.open(&socket, opened, 0);
+        }
+    }
+
+    /// Subscriptions come in as far as the socket's grants go at this moment; the others end.
+    fn take_in(&self, socket: &Arc<Socket>, opened: Vec<Opened>, request: u32) {
+        let mut denied = Vec::new();
+        for one in opened {
+            let log = one.log;
+            if !self.hub.subscribe(socket, one, request) {
+                denied.push(log);
+            }
+        }
+        if denied.is_empty() {
             return;
         }
-        let (may, may_not): (Vec<_>, Vec<_>) =
-            opened.into_iter().partition(|one| grants.may_read(&one.name));
-        self.open(&socket, may, 0);
-        if !may_not.is_empty() {
-            let logs: Vec<u64> = may_not.iter().map(|one| one.log).collect();
-            let asked = Asked::Unsubscribe(0, Ended::Denied, logs.clone());
-            let generation = Some(generation);
-            let command = Command::Unsubscribe { connection, generation, logs };
-            let ticket = Ticket::Socket(socket, asked);
-            if let Err(refusal) = self.inbox.submit(command, 64, Some(ticket)) {
-                tracing::warn!(%refusal, %connection, "a denied subscription stays in its row");
-            }
+        let (connection, generation) = (socket.connection, Some(socket.generation()));
+        let asked = Asked::Unsubscribe(request, Ended::Denied, denied.clone());
+        let command = Command::Unsubscribe { connection, generation, logs: denied };
+        let ticket = Ticket::Socket(Arc::clone(socket), asked);
+        if let Err(refusal) = self.inbox.submit(command, 64, Some(ticket)) {
+            tracing::warn!(%refusal, %connection, "a denied subscription stays in its row");
         }
     }
 

@@ -1,7 +1,7 @@
-//! What is due to a socket before any reset or base: kept answers, its state, long lists of refusals.
+//! What is due to a socket before any reset or base: kept answers, its state, long lists.
 //!
-//! It is told a piece at a time, and until it is, the socket's input is left unread: so it is bounded
-//! by what one frame can ask for.
+//! It is told a piece at a time, and until it is, the socket's input is left unread: so it is
+//! bounded by what one frame can ask for.
 
 use super::encode::control;
 use super::pump::{ANNOUNCE_MOST, finish};
@@ -11,8 +11,7 @@ use crate::wire::{Answer, Answers, Ended, Id, Refusal, Refused, ServerFrame, Uns
 /// Answers in one frame.
 const ANSWERS_MOST: usize = 256;
 
-/// Something to tell that is due before any reset or base (law 7), and that may be long: it is told
-/// a piece at a time, and until it is, the socket's input is left unread.
+/// Something to tell that is due before any reset or base (law 7), and that may be long.
 #[derive(Debug)]
 pub(super) enum Due {
     /// Answers of a writer, after which its mark stands there.

@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use tokio::sync::Notify;
@@ -73,6 +73,7 @@ pub struct Hub {
     watches: DashMap<u64, Arc<Watch>>,
     budget: Arc<TailBudget>,
     limits: HubLimits,
+    started: Instant,
     numbers: AtomicU64,
     queue: Mutex<VecDeque<Arc<Socket>>>,
     work: Condvar,
@@ -114,6 +115,7 @@ impl Hub {
             watches: DashMap::new(),
             budget: Arc::new(budget),
             limits,
+            started: Instant::now(),
             numbers: AtomicU64::new(1),
             queue: Mutex::default(),
             work: Condvar::new(),
@@ -137,6 +139,11 @@ impl Hub {
             frames: self.frames.load(Ordering::Relaxed),
             behind: self.queue.lock().unwrap_or_else(PoisonError::into_inner).len(),
         }
+    }
+
+    /// Milliseconds since this hub was made: they go on evenly, whatever happens to the clock.
+    pub fn ticks(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// A number for a new socket.
@@ -262,9 +269,14 @@ impl Hub {
 
     /// Takes a subscription in; it begins behind, by announcing itself. Only the dispatcher calls
     /// it, between two batches, so that a new watch's target is the head all of them agree on.
-    pub(super) fn subscribe(&self, socket: &Arc<Socket>, opened: Opened, request: u32) {
+    /// Its grants are looked at under its lock: those in force now are what counts. Returns whether
+    /// they cover the log.
+    pub(super) fn subscribe(&self, socket: &Arc<Socket>, opened: Opened, request: u32) -> bool {
+        if !socket.lock().grants.may_read(&opened.name) {
+            return false;
+        }
         if opened.again && tell_again(socket, &opened, request) {
-            return;
+            return true;
         }
         self.drop_sub(socket, opened.log);
         loop {
@@ -289,11 +301,19 @@ impl Hub {
             let epoch = inner.next_epoch();
             let (log, priority, cursor) = (opened.log, opened.priority, opened.cursor);
             let phase = Phase::Announce { opened: Box::new(opened), request };
+            let watch_name = watch.name.clone();
             let watch = Arc::clone(&watch);
             let sub = Sub { watch, slot, cursor, priority, phase, epoch, acked: None };
             inner.subs.insert(log, Box::new(sub));
             inner.announce.push_back(log);
-            return;
+            // New grants may have come between the first look and this lock.
+            if !inner.grants.may_read(&watch_name) {
+                drop(inner);
+                drop(watched);
+                self.drop_sub(socket, log);
+                return false;
+            }
+            return true;
         }
     }
 
@@ -380,8 +400,9 @@ impl Hub {
     /// ended, and closes who brought no other in time.
     pub fn sweep(&self, now: u64) {
         let HubLimits { ping_interval, refresh_grace, .. } = self.limits;
+        let ticks = self.ticks();
         self.each(|socket| {
-            let silent = now.saturating_sub(socket.heard.load(Ordering::Relaxed));
+            let silent = ticks.saturating_sub(socket.heard.load(Ordering::Relaxed));
             if silent > 2 * ping_interval {
                 socket.close(&Closing::new(Code::Silent));
             } else if silent > ping_interval && !socket.pinged.swap(true, Ordering::Relaxed) {
@@ -431,8 +452,8 @@ impl Drop for LogWait {
     }
 }
 
-/// Answers who is subscribed already: the cursor stays, the priority is the new one. False when this
-/// socket has no such subscription.
+/// Answers who is subscribed already: the cursor stays, the priority is the new one. False when
+/// this socket has no such subscription.
 fn tell_again(socket: &Socket, opened: &Opened, request: u32) -> bool {
     let (log, priority) = (opened.log, opened.priority);
     let mut inner = socket.lock();

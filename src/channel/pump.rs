@@ -144,8 +144,6 @@ fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
         return None;
     }
     if !inner.readable(now) {
-        // Until it is active again, or has a token in force: nobody need ask before that.
-        inner.held |= inner.active;
         return None;
     }
     if announce(socket, &mut inner) || !inner.open() {
@@ -343,7 +341,8 @@ fn put(hub: &Arc<Hub>, socket: &Arc<Socket>, job: &Job, slice: Slice, now: u64) 
     };
     match slice {
         Slice::Empty => again(&mut inner),
-        Slice::Reopen(opened) => {
+        Slice::Reopen(mut opened) => {
+            opened.priority = priority;
             sub.cursor = opened.cursor;
             sub.phase = Phase::Announce { opened, request: 0 };
             inner.announce.push_back(job.log);

@@ -76,6 +76,8 @@ pub(super) struct Inner {
     pub expires: u64,
     pub sent: u64,
     pub received: u64,
+    /// What was received when the keeper last looked.
+    pub looked_at: u64,
     pub window: u64,
     pub reply_share: usize,
     /// What was acknowledged when a frame last found no room in the window: until that moves,
@@ -181,6 +183,7 @@ impl Socket {
             grants,
             sent: 0,
             received: 0,
+            looked_at: 0,
             window,
             reply_share,
             no_room_at: None,
@@ -394,6 +397,23 @@ impl Socket {
         (generation, acked.collect())
     }
 
+    /// Cursors that could not be committed go back, to be taken again.
+    pub fn put_back(&self, cursors: &[Cursor]) {
+        let mut inner = self.lock();
+        for cursor in cursors {
+            if let Some(sub) = inner.subs.get_mut(&cursor.log) {
+                sub.acked = sub.acked.max(Some(cursor.next));
+            }
+        }
+    }
+
+    /// Whether its client has worked off more since this was last asked.
+    pub fn progressed(&self) -> bool {
+        let mut inner = self.lock();
+        let received = inner.received;
+        std::mem::replace(&mut inner.looked_at, received) < received
+    }
+
     /// Generation and cursors of a socket that is gone, for its last commit.
     pub fn take_last(&self) -> (u64, Vec<Cursor>) {
         let mut inner = self.lock();
@@ -462,8 +482,19 @@ impl Socket {
         inner.told_expired = false;
         inner.expires = grants.expires();
         inner.grants = grants;
-        let lost = |sub: &Sub| !inner.grants.may_read(&sub.watch.name);
-        inner.subs.iter().filter(|(_, sub)| lost(sub)).map(|(log, _)| *log).collect()
+        let grants = Arc::clone(&inner.grants);
+        let lost = |sub: &Sub| !grants.may_read(&sub.watch.name);
+        let lost: Vec<u64> =
+            inner.subs.iter().filter(|(_, sub)| lost(sub)).map(|(log, _)| *log).collect();
+        for log in &lost {
+            let epoch = inner.next_epoch();
+            if let Some(sub) = inner.subs.get_mut(log) {
+                // Past any offset: neither the dispatcher nor a pump sends it anything more.
+                (sub.epoch, sub.phase, sub.cursor) = (epoch, Phase::Live, u64::MAX);
+                sub.acked = None;
+            }
+        }
+        lost
     }
 
     /// Ends delivery until new grants are in force.

@@ -126,7 +126,7 @@ impl Connections {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let known = self.rows.get(&ask.connection, io)?.cloned();
-        if let Err(refusal) = self.admit(ask, known.as_ref(), io)? {
+        if let Err(refusal) = self.admit(ask, known.as_ref(), at.time, io, events)? {
             return Ok(Err(refusal));
         }
         let is_new = known.is_none();
@@ -188,7 +188,9 @@ impl Connections {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let ready = row.since.saturating_add(u64::from(self.budgets.activate_after_ms));
-        if at.time < ready {
+        // Where the clock was ahead once, the fold's time stands still until it is reached again;
+        // only the node's own clock can tell then, and it has.
+        if at.time < ready && !at.stands {
             let wait = u32::try_from(ready - at.time).unwrap_or(u32::MAX);
             return Ok(Err(Refusal::new(Code::Slots).after(wait)));
         }
@@ -219,14 +221,41 @@ impl Connections {
     }
 
     /// Refuses another user's connection, and one too many.
-    fn admit(&mut self, ask: &Attach, known: Option<&ConnectionRow>, io: &Io<'_>) -> Decided<()> {
+    fn admit(
+        &mut self,
+        ask: &Attach,
+        known: Option<&ConnectionRow>,
+        time: u64,
+        io: &mut Io<'_>,
+        events: &mut Vec<Event>,
+    ) -> Decided<()> {
         if let Some(known) = known {
             let own = known.user == ask.user;
             return Ok(if own { Ok(()) } else { Err(Code::UnknownConnection.into()) });
         }
         let user = self.users.get(&ask.user, io)?.cloned().unwrap_or_default();
-        let full = user.connections >= self.budgets.connections_per_user;
-        Ok(if full { Err(Code::Connections.into()) } else { Ok(()) })
+        if user.connections < self.budgets.connections_per_user {
+            return Ok(Ok(()));
+        }
+        let Some(unused) = self.longest_unused(&ask.user, io)? else {
+            return Ok(Err(Code::Connections.into()));
+        };
+        self.forget(unused, time, io, events)?;
+        Ok(Ok(()))
+    }
+
+    /// The user's inactive connection that has been without a socket for longest.
+    fn longest_unused(&mut self, user: &str, io: &Io<'_>) -> Result<Option<Id>, RowsError> {
+        let mut unused: Option<(u64, Id)> = None;
+        for id in self.of_user(user, io)? {
+            let look = |row: &ConnectionRow| (row.active(), row.attached, row.since);
+            let Some((active, socket, since)) = self.rows.peek(&id, io, look)? else { continue };
+            let (attached, since) = self.since(socket, since);
+            if !active && !attached {
+                unused = Some(unused.map_or((since, id), |known| known.min((since, id))));
+            }
+        }
+        Ok(unused.map(|(_, id)| id))
     }
 
     /// Marks, and answers the client may have missed; refused when a writer is another user's.

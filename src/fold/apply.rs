@@ -231,13 +231,15 @@ impl Fold {
         self.check(number, &header)?;
         let mut io = Io::new(rows);
         self.batch = number;
+        let stands = header.time < self.time;
         self.time = self.time.max(header.time);
         self.link(bytes);
         let from = Attachment { node: header.node, incarnation: header.incarnation };
         let repeat = !self.connections.heard(from, header.serial, self.time, &mut io);
         let mut effects = Vec::with_capacity(commands.len());
         if !repeat {
-            let mut at = Moment { batch: number, index: 0, time: self.time, level: self.level };
+            let (time, level) = (self.time, self.level);
+            let mut at = Moment { batch: number, index: 0, time, stands, level };
             for (index, command) in commands.into_iter().enumerate() {
                 let mut step = Step { events: Vec::new(), stored: Vec::new() };
                 let reply = self.decide(command, &header, &mut at, &mut io, &mut step)?;

@@ -181,7 +181,16 @@ async fn greet(
     };
     let rest: Result<Vec<_>, _> = frames.map(|frame| frame.map(|(frame, _)| frame)).collect();
     let rest = rest.map_err(|error| unreadable(&error))?;
-    gate.shed.check().map_err(Closing::from)?;
+    if gate.shed.draining() {
+        return Err(Refusal::new(Code::ShuttingDown).after(1_000).into());
+    }
+    // A full disk keeps appends out, not readers.
+    gate.shed.check().or_else(full_is_fine).map_err(Closing::from)?;
+    if hello.writers.len() > gate.limits.writers_per_hello as usize {
+        let most = gate.limits.writers_per_hello;
+        let message = format!("a client speaks for at most {most} writers at a time");
+        return Err(Closing { code: Code::BadFrame, message, after: 0 });
+    }
     let now = gate.now();
     let mut made = None;
     let token = match (&hello.token, gate.dev) {
@@ -208,10 +217,15 @@ async fn greet(
         window,
         gate.limits.reply_bytes as usize,
     );
-    socket.hear(now);
+    socket.hear(gate.hub.ticks());
     let (gate, rate) = (Arc::clone(gate), gate.rates.socket());
     let session = Session { gate, socket, grants, rate, names: append::Names::default() };
     Ok((session, Box::new((attach, welcome)), rest))
+}
+
+/// What needs no room on the disk goes on when it is full.
+pub(super) fn full_is_fine(refusal: Refusal) -> Result<(), Refusal> {
+    if refusal.code == Code::StorageFull { Ok(()) } else { Err(refusal) }
 }
 
 /// The command that attaches a client, and the welcome as far as the gateway knows it.
@@ -294,6 +308,11 @@ fn drive(
 ) -> impl Future<Output = ()> + Send {
     async move {
         attached(&session.socket).await;
+        // What was revoked while the fold decided is not among those that were closed then.
+        let (authority, now) = (&session.gate.authority, session.gate.now());
+        if let Err(error) = authority.recheck(&session.grants.0, now) {
+            session.socket.close(&Refusal::from(error).into());
+        }
         for frame in rest {
             session.frame(frame, 0);
         }
@@ -359,10 +378,12 @@ impl Session {
     /// Asks the fold to attach the client.
     fn attach(&self, attach: Attach, welcome: Welcome) {
         let writers: Vec<_> = attach.writers.iter().map(|at| at.writer).collect();
-        let names: Vec<_> = attach.open.iter().map(|open| open.name.as_str()).collect();
+        let most = self.gate.limits.subscriptions as usize;
+        let open = attach.open.iter().take(most);
+        let names: Vec<_> = open.map(|open| open.name.as_str()).collect();
         let (store, user) = (&self.gate.store, attach.user.as_str());
         self.gate.warmth.attach(store, user, attach.connection, &writers, &names);
-        let weight = 512 + attach.open.len() * 64;
+        let weight = 512 + attach.open.len() * 512;
         let ticket = Ticket::Socket(Arc::clone(&self.socket), Asked::Attach(Box::new(welcome)));
         let submitted = self.gate.inbox.submit(Command::Attach(attach), weight, Some(ticket));
         if let Err(refusal) = submitted {
@@ -371,7 +392,7 @@ impl Session {
     }
 
     fn message(&mut self, message: Message, encoding: Encoding) {
-        self.socket.hear(self.gate.now());
+        self.socket.hear(self.gate.hub.ticks());
         let bytes = match payload(message, encoding) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return,

@@ -58,6 +58,15 @@ impl Warmth {
         }
     }
 
+    /// Warms logs by name.
+    pub fn names<'a>(&self, store: &Store, names: impl Iterator<Item = &'a str>) {
+        let cold: Vec<&str> = names.filter(|name| self.is_cold(name)).collect();
+        if !cold.is_empty() {
+            let warm = Warm { names: &cold, ..Warm::default() };
+            tokio::task::block_in_place(|| store.warm(&warm));
+        }
+    }
+
     /// Warms what an attachment looks at: connection, siblings, writers and logs.
     pub fn attach(
         &self,

@@ -186,7 +186,7 @@ limits! {
             "writers that one Hello may speak for";
     }
     "per connection" {
-        subscriptions: u32 = 1_000, 1 => 100_000, Count, Subscriptions, shared,
+        subscriptions: u32 = 1_000, 1 => 50_000, Count, Subscriptions, shared,
             "subscriptions of a connection";
         window_bytes: u32 = MIB, 64 * KIB => 64 * MIB, Bytes, -, own,
             "delivered bytes that may be unacknowledged; a client that asks for more gets this";
@@ -216,8 +216,8 @@ limits! {
             "sockets open at once";
         active_total: u64 = 1_000_000, 1 => 1_000_000_000, Count, Slots, shared,
             "active connections, attached or not, of all users";
-        memory_bytes: u64 = 512 * MIB as u64, 64 * MIB => 4 * TIB, Bytes, Overloaded, own,
-            "memory for tails, buffers and queues together";
+        memory_bytes: u64 = 512 * MIB as u64, 64 * MIB => 4 * TIB, Bytes, -, own,
+            "memory for tails and what waits for sockets; beyond it, who holds most is downgraded";
         handshakes_per_second: u32 = 2_000, 1 => 1_000_000, PerSecond, Overloaded, own,
             "sockets that may say Hello";
         handshakes_waiting: u32 = 1_024, 1 => 1_000_000, Count, Overloaded, own,

@@ -73,6 +73,8 @@ pub struct Moment {
     pub index: u32,
     /// Its time, milliseconds since 1970.
     pub time: u64,
+    /// The time stands still: the proposer's clock is behind what the fold has seen.
+    pub stands: bool,
     /// How durable what it stores is.
     pub level: Level,
 }
@@ -102,6 +104,10 @@ impl Logs {
     ) -> Decided<Answers> {
         let Appends { user, writer: id, connection, oldest, entries } = appends;
         if writers.get(&id, io)?.is_none() {
+            // A writer begins with its first append; anything else leaves no row behind.
+            if !entries.iter().any(|entry| entry.prev == 0) {
+                return Ok(Ok(nothing_known(id, &entries)));
+            }
             writers.insert(id, Writer::new(&user));
         }
         let missing = || RowsError::Storage("a writer vanished from the cache".to_owned());
@@ -185,6 +191,15 @@ fn keep_latest(log: u64, offset: u64, kept: &Stored, bytes: &[u8], io: &mut Io<'
     let mut value = offset.to_be_bytes().to_vec();
     value.extend_from_slice(bytes);
     io.put_raw(Table::Latest, key, value);
+}
+
+/// Answers about a writer that has never appended.
+fn nothing_known(writer: Id, entries: &[Entry]) -> Answers {
+    let new = Writer::new("");
+    let answers = (entries.iter())
+        .filter_map(|entry| Some(Answer { seq: entry.seq, outcome: known(&new, entry)? }))
+        .collect();
+    Answers { writer, mark: 0, answers }
 }
 
 /// The outcome of an entry that is not to be looked at: a repeat, an old one, or one that comes

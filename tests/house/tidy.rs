@@ -22,7 +22,6 @@ const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[
     ("src/node/config/tests.rs", "what_is_wrong_in_a_file_is_told_with_its_line", 73),
     ("src/node/run.rs", "start", 72),
     ("tests/fold/oracle.rs", "simple", 94),
-    ("tests/promises/bounded.rs", "promise_10_every_queue_is_bounded", 71),
 ];
 
 /// Files that are longer than the rule; the same.

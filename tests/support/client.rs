@@ -1,6 +1,7 @@
 //! A client as a stranger would write it: tracks cursors, keeps pending actions, sends them again,
 //! resumes by what it holds. Each frame is held against the laws; a breach ends the test.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,14 @@ use super::server::{Server, token};
 
 /// How long anything may take before a test gives up.
 pub const WAIT: Duration = Duration::from_secs(30);
+
+/// Both encodings in turn: a test runs on a thread of its own, so it meets the same ones each time.
+fn next_encoding() -> Encoding {
+    thread_local! {
+        static MADE: Cell<usize> = const { Cell::new(0) };
+    }
+    Encoding::ALL[MADE.replace(MADE.get() + 1) % 2]
+}
 
 /// One client.
 pub struct Client {
@@ -77,7 +86,7 @@ impl Client {
             visible: true,
             cloning: Cloning::All,
             window: 0,
-            encoding: if rand::random() { Encoding::Bincode } else { Encoding::Json },
+            encoding: next_encoding(),
             wants: BTreeMap::new(),
             logs: BTreeMap::new(),
             seen: BTreeMap::new(),

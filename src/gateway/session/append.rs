@@ -43,6 +43,10 @@ impl Session {
 
     pub(super) fn append(&mut self, append: Append, size: usize) {
         let Append { writer, oldest, items } = append;
+        if items.is_empty() {
+            let message = "an append has at least one item";
+            return self.refuse(0, Refusal::because(Code::BadRequest, message));
+        }
         let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
         let bytes: usize = items.iter().map(|item| item.record.size()).sum();
         let admitted = self.admit(count, bytes as u64).and_then(|()| self.admit_logs(&items));
@@ -56,7 +60,8 @@ impl Session {
         let (user, connection) = (self.socket.user.clone(), self.socket.connection);
         let command = Command::Append(Appends { user, writer, connection, oldest, entries });
         let ticket = Ticket::Socket(Arc::clone(&self.socket), Asked::Append);
-        if let Err(refusal) = self.gate.inbox.submit(command, size, Some(ticket)) {
+        let weight = size.max(bytes + seqs.len() * 96);
+        if let Err(refusal) = self.gate.inbox.submit(command, weight, Some(ticket)) {
             self.put_off(writer, seqs, &refusal);
         }
     }

@@ -10,9 +10,13 @@ use crate::fold::Command;
 use crate::gateway::{TokenGrants, readable};
 use crate::log::Part;
 use crate::wire::{
-    Ack, Activate, Class, ClientFrame, Code, Cursor, Ended, Pong, PutSnapshot, Refresh, Refreshed,
-    Refusal, Refused, Seek, ServerFrame, State, Subscribe as SubscribeFrame, Unsubscribe,
+    Ack, Activate, Class, ClientFrame, Code, Cursor, Ended, Open, Pong, PutSnapshot, Refresh,
+    Refreshed, Refusal, Refused, Seek, ServerFrame, State, Subscribe as SubscribeFrame,
+    Unsubscribe,
 };
+
+/// About what a log that is asked for takes in memory, with its refusal.
+const OPEN_WEIGHT: usize = 256;
 
 impl Session {
     /// Takes one frame; `size` is that of its body.
@@ -25,7 +29,11 @@ impl Session {
             }
             return;
         }
-        let counts = !matches!(frame, ClientFrame::Append(_) | ClientFrame::Ack(_));
+        let counts = match &frame {
+            ClientFrame::Append(append) => append.items.is_empty(),
+            ClientFrame::Ack(_) => false,
+            _ => true,
+        };
         if counts && let Err(refusal) = self.rate.check() {
             return self.refuse(frame.request(), refusal);
         }
@@ -150,8 +158,16 @@ impl Session {
             return;
         }
         let (connection, generation) = self.named();
+        let weight = size + open.len() * OPEN_WEIGHT;
+        self.warm(&open);
         let ask = Subscribe { connection, generation, open, read: readable(&self.grants.0) };
-        self.submit(Command::Subscribe(ask), size, request, Asked::Subscribe(request));
+        self.submit(Command::Subscribe(ask), weight, request, Asked::Subscribe(request));
+    }
+
+    fn warm(&self, open: &[Open]) {
+        let most = self.gate.limits.subscriptions as usize;
+        let names = open.iter().take(most).map(|open| open.name.as_str());
+        self.gate.warmth.names(&self.gate.store, names);
     }
 
     fn unsubscribe(&self, request: u32, logs: Vec<u64>) {
@@ -177,15 +193,17 @@ impl Session {
                 source: None,
             })]);
         }
-        let wait = self.socket.activate_at().saturating_sub(self.gate.now());
+        let wait = self.socket.activate_at().saturating_sub(self.gate.hub.ticks());
         if wait > 0 {
             let wait = u32::try_from(wait).unwrap_or(u32::MAX);
             return self.refuse(request, Refusal::new(Code::Slots).after(wait));
         }
         let (connection, generation) = self.named();
+        let weight = size + open.len() * OPEN_WEIGHT;
+        self.warm(&open);
         let ask = Subscribe { connection, generation, open, read: readable(&self.grants.0) };
         let command = Command::Activate { ask, cloning };
-        self.submit(command, size, request, Asked::Activate(request));
+        self.submit(command, weight, request, Asked::Activate(request));
     }
 
     fn snapshot(&mut self, put: PutSnapshot, size: usize) {
@@ -205,6 +223,10 @@ impl Session {
 
     /// What can be known of a part of a snapshot before the fold.
     fn may_put(&mut self, log: u64, bytes: usize) -> Result<(), Refusal> {
+        let expires = self.grants.0.expires_ms;
+        if expires != 0 && self.gate.now() >= expires {
+            return Err(Code::TokenExpired.into());
+        }
         if !self.socket.active() {
             return Err(Code::Inactive.into());
         }

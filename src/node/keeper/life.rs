@@ -39,7 +39,10 @@ pub(super) fn connections(gate: &Gate, after: Option<Id>) -> Result<Option<Id>, 
             propose(gate, Command::Detach { connection, generation, cursors });
         }
         if row.active() {
+            // One that is catching up has a lag that falls; it is left to it.
+            let catching_up = gate.hub.socket(*id).is_some_and(|socket| socket.progressed());
             match outlived(&one, &bounds, now) {
+                Some(Reason::Lag | Reason::RetainedBytes) if catching_up => active.push(one),
                 Some(reason) => downgrade(gate, &one, reason),
                 None => active.push(one),
             }

@@ -148,10 +148,11 @@ fn commit(gate: &Gate) {
         }
         let weight = 64 + cursors.len() * 16;
         let connection = socket.connection;
-        let command = Command::Commit { connection, generation, cursors };
-        // One that is lost costs a repeat that the client drops, never a gap.
+        let command = Command::Commit { connection, generation, cursors: cursors.clone() };
         if let Err(refusal) = gate.inbox.submit(command, weight, None) {
             tracing::debug!(%refusal, %connection, "cursors wait for the next round");
+            socket.put_back(&cursors);
+            gate.hub.note_moved(&socket);
         }
     }
 }
