@@ -100,8 +100,9 @@ test('a cut socket is back at once, by delta', async () => {
   await Promise.all([a, b, c].map((window) => window.write()));
   for (let round = 0; round < 3; round++) {
     await a.written(10);
+    const { generation } = await a.info();
     await a.cut();
-    await a.state('active');
+    await a.page.waitForFunction((before) => demo.client.debug.info().generation > before, generation);
     await a.page.waitForFunction(() => demo.log.complete);
     assert.equal((await a.info()).met, 'resumed');
   }

@@ -98,10 +98,12 @@ export class Window {
   }
 
   /** Breaks the socket, and does not wait for its turn to come back. */
-  async cut() {
-    await this.page.click('#cut');
-    await this.state('waiting');
-    await this.page.click('#activate');
+  cut() {
+    return this.page.evaluate(async () => {
+      document.querySelector('#cut').click();
+      await Promise.resolve();
+      document.querySelector('#activate').click();
+    });
   }
 
   info() {
