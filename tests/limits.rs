@@ -6,6 +6,9 @@ mod support;
 
 use std::time::Instant;
 
+use highwater::fold::{CacheSizes, Command, Fold, Settings};
+use highwater::journal::{Committer, Journal as _, Local, QueueLimits};
+use highwater::store::Store;
 use highwater::wire::{ClientFrame, Code, Encoding, Outcome, ServerFrame, WriterAt};
 use support::{Client, Link, Next, Options, Server, WAIT, token_until, until};
 
@@ -128,4 +131,31 @@ fn a_client_speaks_for_only_so_many_writers() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// The inbox of the committing thread is bounded by commands and by bytes; whoever finds it full is
+/// told when to come again. The thread does not run here, so what waits stays.
+#[test]
+fn the_inbox_is_bounded_by_commands_and_by_bytes() {
+    let full = |commands, bytes, weight| {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), highwater::store::Options::default()).unwrap();
+        let journal = Local::new(store.clone(), Local::KEEP_BYTES);
+        let settings =
+            Settings { rules: Vec::new(), budgets: Default::default(), auto_create: true };
+        let (id, level) = (journal.identity(), journal.level());
+        let fold = Fold::open(&store, id, level, settings, CacheSizes::default()).unwrap();
+        let clock = std::sync::Arc::new(|| 0);
+        let limits = QueueLimits { commands, bytes, told: 1 };
+        let (_committer, inbox, _told) =
+            Committer::<()>::new(fold, Box::new(journal), store, clock, limits);
+        let submit = |_: &u32| inbox.submit(Command::NodeUp, weight, None).is_ok();
+        let taken = (0..10_u32).take_while(submit).count();
+        let refusal = inbox.submit(Command::NodeUp, weight, None).unwrap_err();
+        assert_eq!(refusal.code, Code::Overloaded);
+        assert!(refusal.retry_after > 0);
+        taken
+    };
+    assert_eq!(full(3, 1 << 20, 0), 3, "by commands");
+    assert_eq!(full(100, 3_000, 1_000), 2, "by bytes");
 }

@@ -41,7 +41,7 @@ fn a_hundred_thousand_subscriptions() {
     bystander.survives(server);
 }
 
-/// It sends and sends, and takes no answer: the server stops reading from it, and in the end gives
+/// It sends and sends, and takes no answer: at `reply_bytes` the server reads no more, and later gives
 /// it up as silent.
 #[test]
 fn a_client_that_never_reads() {

@@ -19,6 +19,16 @@ const DAY: u64 = 86_400_000;
 /// Days that the mark of a retired writer is kept: longer than any append is on its way.
 const RETIRED_DAYS: u64 = 7;
 
+/// Whether something has not been used for more than so many days.
+const fn unused(since: u64, now: u64, days: u64) -> bool {
+    now.saturating_sub(since) > days.saturating_mul(DAY)
+}
+
+/// Days that a writer's mark is kept after its last use.
+const fn writer_days(retired: bool, keep: u32) -> u64 {
+    if retired { RETIRED_DAYS } else { keep as u64 }
+}
+
 /// Looks at a page of connections; the last id of the page, or none at the end.
 pub(super) fn connections(gate: &Gate, after: Option<Id>) -> Result<Option<Id>, RowsError> {
     let page = gate.store.connections(after, PAGE)?;
@@ -29,7 +39,6 @@ pub(super) fn connections(gate: &Gate, after: Option<Id>) -> Result<Option<Id>, 
         lag: limits.lag_limit_records,
         retained: limits.retained_bytes_limit,
     };
-    let forget_after = u64::from(limits.forget_after_days) * DAY;
     let (mut active, mut seen) = (Vec::new(), Seen::default());
     for (id, row) in &page {
         let one = candidate(gate, *id, row, &mut seen)?;
@@ -46,7 +55,7 @@ pub(super) fn connections(gate: &Gate, after: Option<Id>) -> Result<Option<Id>, 
                 Some(reason) => downgrade(gate, &one, reason),
                 None => active.push(one),
             }
-        } else if !one.attached && now.saturating_sub(one.since) > forget_after {
+        } else if !one.attached && unused(one.since, now, u64::from(limits.forget_after_days)) {
             let generation = Some(row.generation);
             propose(gate, Command::Forget { connection: *id, generation });
         }
@@ -65,8 +74,8 @@ pub(super) fn writers(gate: &Gate, after: Option<Id>) -> Result<Option<Id>, Rows
     let page = gate.store.writers(after, PAGE)?;
     let now = gate.now();
     for (id, row) in &page {
-        let days = if row.retired { RETIRED_DAYS } else { u64::from(gate.limits.writer_keep_days) };
-        if now.saturating_sub(row.used) > days * DAY {
+        let days = writer_days(row.retired, gate.limits.writer_keep_days);
+        if unused(row.used, now, days) {
             propose(gate, Command::ForgetWriter { writer: *id, used: row.used });
         }
     }
@@ -224,5 +233,29 @@ const fn facts(id: Id, row: &ConnectionRow, attached: bool, since: u64) -> Candi
         device_slots: 1,
         // Not looked up here: the last connection of a user counts like any other.
         user_slots: 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limit::Limits;
+
+    /// `forget_after_days` and `writer_keep_days`: to the day, not a moment before, and a clock
+    /// that went back forgets nothing.
+    #[test]
+    fn what_is_unused_goes_after_its_days_and_not_before() {
+        let limits = Limits { forget_after_days: 3, writer_keep_days: 400, ..Limits::DEFAULT };
+        let cases = [
+            (u64::from(limits.forget_after_days), 3),
+            (writer_days(false, limits.writer_keep_days), 400),
+            (writer_days(true, limits.writer_keep_days), RETIRED_DAYS),
+        ];
+        for (days, wanted) in cases {
+            assert_eq!(days, wanted);
+            assert!(!unused(1_000, 1_000 + wanted * DAY, days));
+            assert!(unused(1_000, 1_001 + wanted * DAY, days));
+            assert!(!unused(1_000, 0, days));
+        }
     }
 }
