@@ -41,8 +41,8 @@ fn a_hundred_thousand_subscriptions() {
     bystander.survives(server);
 }
 
-/// It sends and sends, and takes no answer: at `reply_bytes` the server reads no more, and later gives
-/// it up as silent.
+/// It sends and sends, and takes no answer: at `reply_bytes` the server reads no more, and gives
+/// it up as silent in the end.
 #[test]
 fn a_client_that_never_reads() {
     let server = Server::start(Options::default().limit("ping_interval_ms", 1_000));
