@@ -62,7 +62,10 @@ export class Server {
     assert.ok(!this.#child, 'it runs already');
     const data = join(this.folder, 'data');
     const given = ['serve', '--config', this.#config, '--listen', this.#listen, '--data', data];
-    const child = spawn(PROGRAM, given, { stdio: ['ignore', 'pipe', 'pipe'] });
+    // The server takes HIGHWATER_* for its configuration; what is set for the tests is not that.
+    const own = Object.entries(process.env).filter(([name]) => !name.startsWith('HIGHWATER_'));
+    const env = Object.fromEntries(own);
+    const child = spawn(PROGRAM, given, { env, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child = child;
     createInterface(child.stderr!).on('line', (line) => {
       this.#said.push(line);
