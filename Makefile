@@ -70,7 +70,7 @@ deny: tools
 
 ## make crash    load, SIGKILL at random moments, restart: fifty rounds (ROUNDS=50)
 crash: tools
-	HIGHWATER_CRASHES=$(or $(ROUNDS),50) $(CARGO) crash
+	ROUNDS=$(or $(ROUNDS),50) $(CARGO) crash
 
 ## make bench    the benchmarks, one after the other (BENCH="append fanout idle")
 bench: tools
