@@ -58,8 +58,11 @@ impl<'de> Deserialize<'de> for Date {
                 if !(seconds >= 0.0 && seconds.is_finite()) {
                     return Err(E::custom("a date lies after 1970"));
                 }
-                // A cast from f64 saturates, and negative values are excluded above.
-                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+                #[allow(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "a cast from f64 saturates, and negative values are excluded above"
+                )]
                 Ok(Date::from_ms((seconds * 1_000.0) as u64))
             }
         }
