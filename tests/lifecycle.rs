@@ -18,18 +18,10 @@ fn quick() -> Options {
         .rule("state/**", "latest", "")
 }
 
-/// Connects again and again until it is met in another way than `resumed`: it was downgraded.
-fn back_inactive(client: &mut Client, server: &Server, seconds: u64) -> Met {
-    let end = Instant::now() + Duration::from_secs(seconds);
-    loop {
-        std::thread::sleep(Duration::from_millis(1_300));
-        let met = client.connect(server);
-        if met != Met::Resumed {
-            return met;
-        }
-        assert!(Instant::now() < end, "it was not downgraded");
-        client.close();
-    }
+/// Waits until a client without a socket has been made inactive, then connects it.
+fn back_inactive(client: &mut Client, server: &Server) -> Met {
+    server.until_shows("it is downgraded", client.id, |shown| shown["active"] == false);
+    client.connect(server)
 }
 
 fn inactive(client: &mut Client, reason: Reason) {
@@ -78,7 +70,7 @@ fn a_detached_one_is_downgraded_after_its_time_and_comes_back_as_a_clone() {
     source.settled();
     source.reach("docs/a", 2);
     source.reach("state/a", 2);
-    assert_eq!(back_inactive(&mut sleeper, &server, 20), Met::Cloned);
+    assert_eq!(back_inactive(&mut sleeper, &server), Met::Cloned);
     assert_eq!(sleeper.welcome.as_ref().unwrap().source, Some(source.id));
     sleeper.reach("docs/a", 2);
     sleeper.reach("state/a", 2);
@@ -88,7 +80,7 @@ fn a_detached_one_is_downgraded_after_its_time_and_comes_back_as_a_clone() {
     // With nobody to clone it is restored, from its own row.
     source.leave(true);
     sleeper.close();
-    assert_eq!(back_inactive(&mut sleeper, &server, 20), Met::Restored);
+    assert_eq!(back_inactive(&mut sleeper, &server), Met::Restored);
     sleeper.reach("docs/a", 2);
 }
 
@@ -585,8 +577,11 @@ fn a_service_goes_on_from_what_it_committed() {
     let mut service = service.join(&server);
     service.reach("jobs/a", 10);
     service.ack();
-    service.sync();
     service.close();
+    // Its last word counts once it is durable.
+    server.until_shows("its cursor is committed", service.id, |shown| {
+        shown["attached"] == false && shown["subscriptions"][0]["cursor"] == 10
+    });
     writer.append_all("jobs/a", (10..15).map(|n| n.to_string()));
     writer.settled();
     server.crash();

@@ -8,9 +8,12 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use highwater::auth::{Claims, Date, Signer};
+use highwater::wire::Id;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::http::Http;
+use super::until;
 
 /// The key that tests sign tokens with.
 pub const SECRET: &str = "a secret of the tests, 32 bytes or more";
@@ -106,6 +109,16 @@ impl Server {
     /// Requests with a token, or none.
     pub fn http_as(&self, token: Option<String>) -> Http {
         Http::new(&self.url(), token)
+    }
+
+    /// What it shows of a connection.
+    pub fn shows(&self, connection: Id) -> Value {
+        self.http().get(&format!("/v1/connections/{connection}")).ok().json()
+    }
+
+    /// Waits until what it shows of a connection fits: that is durable.
+    pub fn until_shows(&self, what: &str, connection: Id, fits: impl Fn(&Value) -> bool) {
+        until(what, || fits(&self.shows(connection)));
     }
 
     /// The id of its process.
