@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use highwater::connection::{Attach, Budgets, Subscribe};
+use highwater::connection::{Attach, Budgets, Progress, Reached, Subscribe};
 use highwater::fold::{
     Applied, Batch, CacheSizes, Command, Effect, FOLD_VERSION, Fold, FoldError, Header, Reply,
     Settings,
@@ -274,12 +274,12 @@ impl Commands {
                 open: (0..self.random.random_range(0..4)).map(|_| self.open()).collect(),
                 read: vec![Pattern::all()],
             }),
-            10 => Command::Detach { connection, generation, cursors: Vec::new() },
-            11 => Command::Commit {
-                connection,
-                generation,
-                cursors: vec![Cursor { log: self.log(), next: self.random.random_range(0..30) }],
-            },
+            10 => Command::Detach(Progress { connection, generation, reached: Vec::new() }),
+            11 => {
+                let (log, next) = (self.log(), self.random.random_range(0..30));
+                let reached = vec![Reached { log, next, opening: self.random.random_range(1..4) }];
+                Command::Commit(vec![Progress { connection, generation, reached }])
+            }
             12 => Command::Subscribe(Subscribe {
                 connection,
                 generation: None,

@@ -86,7 +86,7 @@ fn a_new_folder_keeps_its_identities() {
     let (journal, node) = (store.journal_id(), store.node_id());
     assert_ne!(journal, node);
     drop(store);
-    assert_eq!(fs::read_to_string(path.join("VERSION")).unwrap(), "highwater store 1\n");
+    assert_eq!(fs::read_to_string(path.join("VERSION")).unwrap(), "highwater store 2\n");
     let store = open(&path).unwrap();
     assert_eq!((store.journal_id(), store.node_id()), (journal, node));
     let other = tempfile::tempdir().unwrap();
@@ -102,7 +102,7 @@ fn another_format_is_refused() {
         let error = open(dir.path()).unwrap_err();
         let found = text.trim_end().to_owned();
         assert_eq!(error, OpenError::Version { dir: dir.path().to_owned(), found });
-        assert!(error.to_string().contains("highwater store 1\":"), "{error}");
+        assert!(error.to_string().contains("highwater store 2\":"), "{error}");
     }
 }
 

@@ -17,7 +17,7 @@ use super::due::Due;
 use super::encode::{self, DELIVERY_BYTES, Message};
 use super::hub::{Hub, Watch};
 use super::socket::{Offered, Phase, Socket};
-use crate::connection::{Attached, Event, Opened};
+use crate::connection::{Attached, Event, Opened, Progress};
 use crate::fold::{Command, Effect, Reply};
 use crate::journal::{Inbox, Told};
 use crate::log::{Rule, Stored};
@@ -321,7 +321,7 @@ impl Dispatcher {
 
     /// The socket went away before its attachment was told; the row must not stay attached.
     fn detach(&self, connection: Id, generation: u64) {
-        let command = Command::Detach { connection, generation, cursors: Vec::new() };
+        let command = Command::Detach(Progress { connection, generation, reached: Vec::new() });
         if let Err(refusal) = self.inbox.submit(command, 64, None) {
             tracing::warn!(%refusal, %connection, "a lost attachment stays until it is resumed");
         }

@@ -17,7 +17,7 @@ use super::socket::{Inner, Phase, Socket, Sub};
 use super::tail::{Tail, TailBudget};
 use crate::connection::Opened;
 use crate::store::Store;
-use crate::wire::{Code, Cursor, Ended, Id, Refused, ServerFrame, SnapshotRule};
+use crate::wire::{Code, Ended, Id, Refused, ServerFrame, SnapshotRule};
 
 /// Trimmed logs remembered until their files are let go.
 const MOST_TRIMMED: usize = 65_536;
@@ -217,8 +217,7 @@ impl Hub {
             inner.behind.clear();
             inner.announce.clear();
             let subs = std::mem::take(&mut inner.subs);
-            let acked = |(log, next): (&u64, Option<u64>)| Some(Cursor { log: *log, next: next? });
-            inner.last = subs.iter().map(|(log, sub)| (log, sub.acked)).filter_map(acked).collect();
+            inner.last = subs.iter().filter_map(|(log, sub)| sub.reached(*log)).collect();
             subs
         };
         for (_, sub) in subs {
@@ -299,11 +298,13 @@ impl Hub {
             }
             let mut inner = socket.lock();
             let epoch = inner.next_epoch();
-            let (log, priority, cursor) = (opened.log, opened.priority, opened.cursor);
+            let Opened { log, priority, cursor, opening, .. } = opened;
             let phase = Phase::Announce { opened: Box::new(opened), request };
             let watch_name = watch.name.clone();
             let watch = Arc::clone(&watch);
-            let sub = Sub { watch, slot, cursor, priority, phase, epoch, acked: None };
+            let since = u64::MAX;
+            let sub =
+                Sub { watch, slot, cursor, priority, phase, epoch, opening, since, acked: None };
             inner.subs.insert(log, Box::new(sub));
             inner.announce.push_back(log);
             // New grants may have come between the first look and this lock.

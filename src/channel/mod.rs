@@ -12,6 +12,7 @@
 
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+mod acks;
 mod closing;
 mod dispatch;
 mod due;

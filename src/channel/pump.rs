@@ -175,6 +175,7 @@ fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
 /// Tells how logs are opened, many to a message.
 pub(super) fn announce(socket: &Socket, inner: &mut Inner) -> bool {
     let mut frames = Vec::new();
+    let sent = inner.sent;
     for _ in 0..ANNOUNCE_MOST {
         let Some(log) = inner.announce.pop_front() else { break };
         let Some(sub) = inner.subs.get_mut(&log) else { continue };
@@ -182,6 +183,7 @@ pub(super) fn announce(socket: &Socket, inner: &mut Inner) -> bool {
         else {
             continue;
         };
+        sub.since = sent;
         sub.phase = match &opened.base {
             Some(BaseFrom::Latest(offset)) => Phase::Latest { offset: *offset, after: None },
             Some(BaseFrom::Client(snapshot)) => {

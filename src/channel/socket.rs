@@ -17,8 +17,8 @@ use super::encode::{Message, control, ws_close};
 use super::hub::Watch;
 use super::readable::Readable;
 use super::way::{Way, Wrote};
-use crate::connection::Opened;
-use crate::wire::{Bye, Class, Code, Cursor, Encoding, Id, Refusal, Refused, ServerFrame};
+use crate::connection::{Opened, Reached};
+use crate::wire::{Bye, Class, Cursor, Encoding, Id, Refusal, Refused, ServerFrame};
 
 /// How far a subscription has come.
 #[derive(Debug)]
@@ -47,6 +47,11 @@ pub(super) struct Sub {
     pub phase: Phase,
     /// Told apart from an earlier subscription to the same log.
     pub epoch: u64,
+    /// The fold's number for the opening that set its cursor; commits name it.
+    pub opening: u64,
+    /// Bytes of delivery that were sent when the opening was told. A client that has worked off
+    /// no more may not have heard of it, and then its word on this log is of the time before.
+    pub since: u64,
     /// What the client has acknowledged and no commit has carried yet.
     pub acked: Option<u64>,
 }
@@ -92,7 +97,7 @@ pub(super) struct Inner {
     /// Before this, on the node's clock, it may not ask to be activated.
     pub activate_at: u64,
     /// Cursors of subscriptions that ended with the socket, still to be committed.
-    pub last: Vec<Cursor>,
+    pub last: Vec<Reached>,
     epochs: u64,
 }
 
@@ -344,71 +349,6 @@ impl Socket {
     pub(super) fn wants_pump(&self) -> bool {
         let inner = self.lock();
         inner.wants_pump()
-    }
-
-    /// The client acknowledged delivery: gives window back, notes cursors to commit. Returns
-    /// whether cursors moved, and those that lie past what was sent. They are left aside: after a
-    /// move backwards the client may not have heard of it yet, so only who knows the head can tell
-    /// whether they are wrong.
-    ///
-    /// # Errors
-    /// `bad_offset` when more is acknowledged than was sent.
-    pub fn acknowledge(
-        &self,
-        received: u64,
-        cursors: &[Cursor],
-    ) -> Result<(bool, Vec<Cursor>), Refusal> {
-        let mut inner = self.lock();
-        if received > inner.sent {
-            let message = "more was acknowledged than was sent";
-            return Err(Refusal::because(Code::BadOffset, message));
-        }
-        inner.received = inner.received.max(received);
-        let (mut moved, mut beyond) = (false, Vec::new());
-        for cursor in cursors {
-            let Some(sub) = inner.subs.get_mut(&cursor.log) else { continue };
-            if cursor.next > sub.cursor {
-                beyond.push(*cursor);
-            } else if sub.acked.is_none_or(|known| cursor.next > known) {
-                sub.acked = Some(cursor.next);
-                moved = true;
-            }
-        }
-        Ok((moved, beyond))
-    }
-
-    /// Takes the cursors that wait for a commit.
-    pub fn take_acked(&self) -> (u64, Vec<Cursor>) {
-        let mut inner = self.lock();
-        let generation = inner.generation;
-        let acked = inner.subs.iter_mut().filter_map(|(log, sub)| {
-            let next = sub.acked.take()?;
-            Some(Cursor { log: *log, next })
-        });
-        (generation, acked.collect())
-    }
-
-    /// Cursors that could not be committed go back, to be taken again.
-    pub fn put_back(&self, cursors: &[Cursor]) {
-        let mut inner = self.lock();
-        for cursor in cursors {
-            if let Some(sub) = inner.subs.get_mut(&cursor.log) {
-                sub.acked = sub.acked.max(Some(cursor.next));
-            }
-        }
-    }
-
-    /// Whether its client has worked off more since this was last asked.
-    pub fn progressed(&self) -> bool {
-        let mut inner = self.lock();
-        let received = inner.received;
-        std::mem::replace(&mut inner.looked_at, received) < received
-    }
-
-    /// Generation and cursors of a socket that is gone, for its last commit.
-    pub fn take_last(&self) -> (u64, Vec<Cursor>) {
-        let mut inner = self.lock();
-        (inner.generation, std::mem::take(&mut inner.last))
     }
 
     /// A client-made snapshot begins anew.

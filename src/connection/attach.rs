@@ -315,6 +315,7 @@ impl Connections {
             created: time,
             committed: Place::default(),
             subs: Vec::new(),
+            openings: 0,
         });
         row.generation += 1;
         let generation = row.generation;
@@ -498,10 +499,13 @@ impl Connections {
             made.push(opened);
         }
         if let Some(row) = self.rows.change(&id, io)? {
+            row.openings += 1;
+            let opening = row.openings;
             let mut subs: BTreeMap<u64, Sub> = BTreeMap::new();
-            for opened in &made {
+            for opened in &mut made {
+                opened.opening = opening;
                 let Opened { log, cursor, priority, ref base, .. } = *opened;
-                subs.insert(log, Sub { log, cursor, priority, base: base.is_some() });
+                subs.insert(log, Sub { log, cursor, priority, base: base.is_some(), opening });
                 if row.sub(log).is_none() {
                     let key = Key::of(log).then_bytes(&id.0).build();
                     io.put_raw(Table::Subscribers, key, Vec::new());

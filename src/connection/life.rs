@@ -4,37 +4,36 @@
 
 use std::collections::BTreeSet;
 
-use super::{Connections, Decided, Event, Sub, user_prefix};
+use super::{Connections, Decided, Event, Progress, Reached, Sub, user_prefix};
 use crate::log::Logs;
 use crate::log::rows::{Io, Key, RowsError, Table};
-use crate::wire::{Code, Cursor, Id, Place, Reason};
+use crate::wire::{Code, Id, Place, Reason};
 
 impl Connections {
-    /// Commits cursors: they only rise, and never past the head.
+    /// Commits cursors: they only rise, and never past the head. What was reached from an opening
+    /// that another has followed does nothing.
     ///
     /// # Errors
     /// When storage fails.
     pub(crate) fn commit(
         &mut self,
-        id: Id,
-        generation: u64,
-        cursors: &[Cursor],
+        progress: &Progress,
         place: Place,
         logs: &mut Logs,
         io: &Io<'_>,
     ) -> Decided<()> {
-        let row = match self.current(id, generation, io)? {
+        let row = match self.current(progress.connection, progress.generation, io)? {
             Ok(row) if !row.active() => return Ok(Err(Code::Inactive.into())),
             Ok(row) => row,
             Err(refusal) => return Ok(Err(refusal)),
         };
         let mut moved = false;
-        for cursor in cursors {
+        for Reached { log, next, opening } in progress.reached.iter().copied() {
             // Logs it is not subscribed to are not looked up: a client may name any.
-            let Some(sub) = row.sub_mut(cursor.log) else { continue };
-            let rises = cursor.next > sub.cursor || (sub.base && cursor.next == sub.cursor);
-            if rises && logs.row(cursor.log, io)?.is_some_and(|log| cursor.next <= log.head) {
-                *sub = Sub { cursor: cursor.next, base: false, ..*sub };
+            let Some(sub) = row.sub_mut(log).filter(|sub| sub.opening == opening) else { continue };
+            let rises = next > sub.cursor || (sub.base && next == sub.cursor);
+            if rises && logs.row(log, io)?.is_some_and(|log| next <= log.head) {
+                *sub = Sub { cursor: next, base: false, ..*sub };
                 moved = true;
             }
         }

@@ -19,7 +19,7 @@ mod subscribe;
 
 pub use attach::{Attach, Attached, MAX_WRITERS, Subscribe, WriterAnswers};
 pub use open::{BaseFrom, CHEAP_DELTA, Opened, Wanted, open};
-pub use row::{ActiveOne, Attachment, ConnectionRow, NodeRow, Sub, UserRow};
+pub use row::{ActiveOne, Attachment, ConnectionRow, NodeRow, Progress, Reached, Sub, UserRow};
 
 use std::collections::BTreeMap;
 

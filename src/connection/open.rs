@@ -55,6 +55,8 @@ pub struct Opened {
     pub gap: Option<Gap>,
     /// It was subscribed already: the cursor stays where the socket has it.
     pub again: bool,
+    /// The subscription's opening; whoever makes the subscription gives the number.
+    pub opening: u64,
 }
 
 /// What a reader brings and wants.
@@ -87,6 +89,7 @@ pub fn open(log: u64, row: &LogRow, wanted: &Wanted) -> Opened {
         base: None,
         gap: None,
         again: false,
+        opening: 0,
     };
     match wanted.have {
         Some(have) if have.log != log => from_state(&mut opened, row, ResetReason::OtherLog),

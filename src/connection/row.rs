@@ -7,6 +7,36 @@ use serde::{Deserialize, Serialize};
 use crate::log::rows::{Hot, Io, RowsError, Table};
 use crate::wire::{Id, Place, Reason};
 
+/// A position that a client says it could restart from, and the opening of the log that it was
+/// reached from: what was reached before the cursor was moved by word counts no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    /// The log id.
+    pub log: u64,
+    /// The next offset it wants.
+    pub next: u64,
+    /// The opening, as [`Sub::opening`] has it.
+    pub opening: u64,
+}
+
+/// What one client has reached, as a commit carries it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The connection.
+    pub connection: Id,
+    /// Its generation.
+    pub generation: u64,
+    /// The cursors that moved.
+    pub reached: Vec<Reached>,
+}
+
+impl Progress {
+    /// About its size in a command, in bytes.
+    pub const fn weight(&self) -> usize {
+        64 + self.reached.len() * 24
+    }
+}
+
 /// A subscription: a log and the next offset that its client could restart from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sub {
@@ -19,6 +49,8 @@ pub struct Sub {
     /// The cursor stands behind a base that no commit has confirmed yet: who begins where it
     /// committed has to begin with the state.
     pub base: bool,
+    /// Number of the opening that set the cursor, among those of its connection.
+    pub opening: u64,
 }
 
 impl Sub {
@@ -65,6 +97,8 @@ pub struct ConnectionRow {
     pub committed: Place,
     /// Its subscriptions, by log id.
     pub subs: Vec<Sub>,
+    /// How often logs were opened for it: each time, those that were opened get the next number.
+    pub openings: u64,
 }
 
 impl ConnectionRow {

@@ -89,7 +89,7 @@ impl Connections {
             let row = self.rows.change(&id, io)?;
             let Some(sub) = row.and_then(|row| row.sub_mut(*log)) else { continue };
             sub.priority = *priority;
-            let next = sub.cursor;
+            let (next, opening) = (sub.cursor, sub.opening);
             let Some(row) = logs.row(*log, io)? else { continue };
             let want = Wanted {
                 have: None,
@@ -98,7 +98,8 @@ impl Connections {
                 priority: *priority,
                 because: ResetReason::New,
             };
-            kept.push(Opened { again: true, gap: None, ..open(*log, row, &want) });
+            let opened = open(*log, row, &want);
+            kept.push(Opened { again: true, gap: None, opening, ..opened });
         }
         Ok(kept)
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{Batch, Command, FOLD_VERSION, Header, Known, Settings};
 use crate::connection::{
-    Attached, Attachment, ConnectionRow, Connections, Event, Opened, Subscribe,
+    Attached, Attachment, ConnectionRow, Connections, Event, Opened, Progress, Subscribe,
 };
 use crate::log::rows::{Cache, Io, Rows, RowsError, Table, Writes};
 use crate::log::{Appended, Logs, MARK_KEPT, Moment, Trimmed, Writer};
@@ -343,15 +343,11 @@ impl Fold {
                 let done = connections.attach(&ask, node, at, logs, writers, io, events)?;
                 reply(done, |attached| Reply::Attached(Box::new(attached)))
             }
-            Command::Detach { connection, generation, cursors } => {
-                let place = at.place();
-                connections.commit(connection, generation, &cursors, place, logs, io)?.ok();
-                done(connections.detach(connection, generation, time, io)?)
+            Command::Detach(last) => {
+                connections.commit(&last, at.place(), logs, io)?.ok();
+                done(connections.detach(last.connection, last.generation, time, io)?)
             }
-            Command::Commit { connection, generation, cursors } => {
-                let place = at.place();
-                done(connections.commit(connection, generation, &cursors, place, logs, io)?)
-            }
+            Command::Commit(all) => commit(connections, logs, &all, at, io)?,
             Command::Subscribe(ask) => subscribe(connections, logs, &ask, time, io, events)?,
             Command::SubscribeUser { user, open } => {
                 subscribe_user(connections, logs, &user, &open, time, io, events)?
@@ -409,6 +405,21 @@ fn reply<T>(decided: Result<T, Refusal>, with: impl FnOnce(T) -> Reply) -> Reply
 
 fn done(decided: Result<(), Refusal>) -> Reply {
     reply(decided, |()| Reply::Done)
+}
+
+/// Each is for itself: one that is stale does nothing.
+fn commit(
+    connections: &mut Connections,
+    logs: &mut Logs,
+    all: &[Progress],
+    at: &mut Moment,
+    io: &Io<'_>,
+) -> Result<Reply, RowsError> {
+    let place = at.place();
+    for progress in all {
+        connections.commit(progress, place, logs, io)?.ok();
+    }
+    Ok(Reply::Done)
 }
 
 fn delete_log(

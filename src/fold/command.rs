@@ -5,12 +5,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::connection::{Attach, Budgets, Subscribe};
+use crate::connection::{Attach, Budgets, Progress, Subscribe};
 use crate::log::{Appends, Part, Rule};
-use crate::wire::{Cloning, Cursor, Id, Open, Reason, Start};
+use crate::wire::{Cloning, Id, Open, Reason, Start};
 
 /// Version of the fold: of what commands mean. A node that does not know a batch's stops.
-pub const FOLD_VERSION: u16 = 1;
+pub const FOLD_VERSION: u16 = 2;
 
 /// Rules and limits that all nodes must agree on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,24 +58,10 @@ pub enum Command {
     Append(Appends),
     /// A client comes.
     Attach(Attach),
-    /// A socket is gone.
-    Detach {
-        /// The connection.
-        connection: Id,
-        /// Its generation.
-        generation: u64,
-        /// Its last cursors.
-        cursors: Vec<Cursor>,
-    },
-    /// Cursors that clients could restart from.
-    Commit {
-        /// The connection.
-        connection: Id,
-        /// Its generation.
-        generation: u64,
-        /// The cursors that moved.
-        cursors: Vec<Cursor>,
-    },
+    /// A socket is gone; what its client had reached is committed.
+    Detach(Progress),
+    /// What clients could restart from, of many connections; a stale one among them does nothing.
+    Commit(Vec<Progress>),
     /// Subscriptions.
     Subscribe(Subscribe),
     /// The end of subscriptions.

@@ -412,15 +412,12 @@ impl Session {
 
     /// The socket is gone: its last cursors are committed, its row is detached.
     async fn detach(&self) {
-        let (generation, cursors) = self.socket.take_last();
-        if generation == 0 {
+        let last = self.socket.take_last();
+        if last.generation == 0 {
             return;
         }
-        let connection = self.socket.connection;
         loop {
-            let cursors = cursors.clone();
-            let weight = 64 + cursors.len() * 16;
-            let command = Command::Detach { connection, generation, cursors };
+            let (command, weight) = (Command::Detach(last.clone()), last.weight());
             match self.gate.inbox.submit(command, weight, None) {
                 Err(refusal) if refusal.code == Code::Overloaded => {
                     tokio::time::sleep(Duration::from_millis(100)).await;

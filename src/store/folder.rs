@@ -13,7 +13,7 @@ const LOCK: &str = "LOCK";
 const CREATING: &str = "CREATING";
 const STORE: &str = "store";
 /// What `VERSION` says in folders of this format.
-const FORMAT: &str = "highwater store 1\n";
+const FORMAT: &str = "highwater store 2\n";
 /// Marker that the engine keeps in its own folder from the end of its making on.
 const ENGINE_MARKER: &str = "version";
 /// Folder of the engine that has one folder per table.

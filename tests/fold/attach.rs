@@ -1,8 +1,8 @@
 //! How a client is met, and what a clone overwrites.
 
-use highwater::connection::{Attach, Attachment, BaseFrom, Event};
+use highwater::connection::{Attach, Attachment, BaseFrom, Event, Progress, Reached};
 use highwater::fold::{Command, Reply};
-use highwater::wire::{Cloning, Code, Cursor, Met, Pattern, Reason, ResetReason, Start};
+use highwater::wire::{Cloning, Code, Met, Pattern, Reason, ResetReason, Start};
 
 use crate::world::*;
 
@@ -245,9 +245,11 @@ fn promise_12_a_second_attachment_fences_the_first() {
     assert_eq!(met.unwrap().generation, 2);
     assert_eq!(events, [Event::Fenced { connection: id(1), was, generation: 2 }]);
     let (connection, generation) = (id(1), 1);
-    let cursors = vec![Cursor { log, next: 4 }];
-    world.stale(Command::Commit { connection, generation, cursors: cursors.clone() });
-    world.stale(Command::Detach { connection, generation, cursors });
+    let reached = vec![Reached { log, next: 4, opening: 2 }];
+    let progress = Progress { connection, generation, reached };
+    world.done(Command::Commit(vec![progress.clone()]));
+    assert_eq!(world.cursor(1, log), Some(0), "it names an old generation, so it does nothing");
+    world.stale(Command::Detach(progress));
     world.stale(Command::Visible { connection, generation, visible: false });
     world.stale(Command::Leave { connection, generation, forget: true });
     world.stale(Command::Unsubscribe { connection, generation: Some(1), logs: vec![log] });
@@ -330,9 +332,8 @@ fn promise_01_a_base_that_was_never_confirmed_is_sent_again() {
             assert_eq!(opened.base.as_ref().map(BaseFrom::offset), Some(at));
             world.restart();
         }
-        let generation = world.attach(ask.clone()).generation;
-        let cursors = vec![Cursor { log, next: at }];
-        world.done(Command::Commit { connection: id(1), generation, cursors });
+        world.attach(ask.clone());
+        world.commit(1, log, at);
         let met = world.attach(ask);
         assert_eq!((of(&met.opened, log).cursor, &of(&met.opened, log).base), (at, &None));
     }

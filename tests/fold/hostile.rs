@@ -3,10 +3,10 @@
 
 use std::cell::Cell;
 
-use highwater::connection::{Attach, Budgets, Subscribe};
+use highwater::connection::{Attach, Budgets, Progress, Reached, Subscribe};
 use highwater::fold::{Command, Effect, Reply, Settings};
 use highwater::log::rows::{MemoryRows, Pair, Rows, RowsError, Table};
-use highwater::wire::{Cloning, Code, Cursor, MAX_OFFSET, Pattern, Start, Target, codec};
+use highwater::wire::{Cloning, Code, MAX_OFFSET, Pattern, Start, Target, codec};
 
 use crate::world::*;
 
@@ -107,9 +107,9 @@ fn promise_10_a_commit_reads_its_own_subscriptions_only() {
     let log = world.grow("a", 3);
     let names: Vec<_> = (0..50).map(|n| world.create(&format!("other/{n}"))).collect();
     world.attach(Attach { open: vec![open("a", Start::Earliest)], ..client("ann", id(1)) });
-    let all = names.iter().chain([&log]).map(|log| Cursor { log: *log, next: 2 });
-    let (connection, cursors) = (id(1), all.collect());
-    let commit = Command::Commit { connection, generation: 1, cursors };
+    let all = names.iter().chain([&log]).map(|log| Reached { log: *log, next: 2, opening: 1 });
+    let (connection, reached) = (id(1), all.collect());
+    let commit = Command::Commit(vec![Progress { connection, generation: 1, reached }]);
     let (reads, reply) = reads(&mut world, commit);
     assert_eq!((reply, world.cursor(1, log)), (Reply::Done, Some(2)));
     assert!(reads <= 4, "{reads} reads");

@@ -1,9 +1,9 @@
 //! Between attachments: detaching, leaving, forgetting, nodes that end, and the back end's word.
 
-use highwater::connection::{Attach, Event};
+use highwater::connection::{Attach, Event, Progress};
 use highwater::fold::{Command, Reply};
 use highwater::log::rows::Table;
-use highwater::wire::{Code, Cursor, GapReason, Met, Pattern, Reason, ResetReason, Start};
+use highwater::wire::{Code, GapReason, Met, Pattern, Reason, ResetReason, Start};
 
 use crate::world::*;
 
@@ -18,8 +18,8 @@ fn a_detach_commits_the_last_cursors_and_keeps_the_slot() {
     let log = world.grow("a", 5);
     subscribed(&mut world, 1, &["a"]);
     world.time += 7;
-    let cursors = vec![Cursor { log, next: 4 }];
-    world.done(Command::Detach { connection: id(1), generation: 1, cursors });
+    let last = world.progress(1, log, 4);
+    world.done(Command::Detach(last));
     let row = world.connection(1).unwrap();
     assert_eq!((row.attached, row.since, row.active()), (None, world.time, true));
     assert_eq!(world.cursor(1, log), Some(4));
@@ -44,9 +44,35 @@ fn cursors_only_rise_and_never_past_the_head() {
     world.commit(1, 99, 1);
     assert_eq!(world.subs(1), [log]);
     world.downgrade(1, Reason::Asked);
-    let (connection, generation) = (id(1), world.generation(1));
-    let commit = Command::Commit { connection, generation, cursors: vec![] };
-    assert_eq!(world.refused(commit), Code::Inactive);
+    world.grow("a", 1);
+    world.commit(1, log, 6);
+    assert_eq!(world.cursor(1, log), Some(5), "inactive, it commits nothing");
+}
+
+/// A commit that is on its way while the cursor is moved says what was reached before that.
+#[test]
+fn a_rewind_is_not_undone_by_a_commit_on_its_way() {
+    let mut world = World::new();
+    let (log, other) = (world.grow("a", 5), world.grow("b", 5));
+    subscribed(&mut world, 1, &["a", "b"]);
+    let mut late = world.progress(1, log, 4);
+    late.reached.extend(world.progress(1, other, 3).reached);
+    let seek =
+        |generation| Command::Seek { connection: id(1), generation, log, to: Start::Offset(1) };
+    for by in [None, Some(world.generation(1))] {
+        assert!(matches!(world.reply(seek(by)), Reply::Moved(..)));
+        world.done(Command::Commit(vec![late.clone()]));
+        assert_eq!((world.cursor(1, log), world.cursor(1, other)), (Some(1), Some(3)));
+        world.commit(1, log, 2);
+        assert_eq!(world.cursor(1, log), Some(2));
+    }
+    // The same when the log is subscribed to anew.
+    let late = world.progress(1, log, 4);
+    let (connection, generation) = (id(1), None);
+    world.reply(Command::Unsubscribe { connection, generation, logs: vec![log] });
+    world.subscribe(1, vec![open("a", Start::Earliest)]);
+    world.done(Command::Commit(vec![late]));
+    assert_eq!(world.cursor(1, log), Some(0));
 }
 
 /// A socket that goes, or says it is hidden, while its connection is being downgraded: it could
@@ -60,7 +86,7 @@ fn what_a_socket_says_of_itself_may_cross_a_downgrade() {
     world.downgrade(1, Reason::Lag);
     assert_eq!(world.generation(1), 2);
     world.done(Command::Visible { connection, generation, visible: false });
-    world.done(Command::Detach { connection, generation, cursors: vec![] });
+    world.done(Command::Detach(Progress { connection, generation, reached: vec![] }));
     let row = world.connection(1).unwrap();
     assert_eq!((row.attached, row.visible), (None, false));
     world.done(Command::Forget { connection, generation: None });
@@ -274,8 +300,7 @@ fn nobody_is_known_before_coming() {
     let mut world = World::new();
     let (connection, generation) = (id(1), 1);
     for command in [
-        Command::Detach { connection, generation, cursors: vec![] },
-        Command::Commit { connection, generation, cursors: vec![] },
+        Command::Detach(Progress { connection, generation, reached: vec![] }),
         Command::Visible { connection, generation, visible: true },
         Command::Leave { connection, generation, forget: true },
         Command::Unsubscribe { connection, generation: None, logs: vec![] },

@@ -4,13 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use highwater::connection::{Budgets, Event, Opened, Subscribe};
+use highwater::connection::{Budgets, Event, Opened, Progress, Reached, Subscribe};
 use highwater::fold::{Command, Effect, Reply};
 use highwater::log::rows::{MemoryRows, Table, read_row};
 use highwater::log::{Appends, Entry, LogRow, Part};
-use highwater::wire::{
-    Answers, Code, Cursor, Id, Outcome, Pattern, Reason, SnapshotRule, Target, name,
-};
+use highwater::wire::{Answers, Code, Id, Outcome, Pattern, Reason, SnapshotRule, Target, name};
 
 mod meet;
 
@@ -50,7 +48,9 @@ struct Connection {
     visible: bool,
     since: u64,
     node: Option<(Id, u64)>,
-    subs: BTreeMap<u64, u64>,
+    /// Cursor and opening, by log.
+    subs: BTreeMap<u64, (u64, u64)>,
+    openings: u64,
 }
 
 /// The model. Log ids are indexes into `logs`, from 1.
@@ -247,11 +247,17 @@ impl Oracle {
 
     fn opened(&mut self, id: Id, opened: &[Opened]) {
         keeps_promise_8(opened);
+        let openings = self.connections[&id].openings;
         for one in opened {
             let log = self.make(&one.name);
             assert_eq!((log, self.head(log)), (one.log, one.head), "{one:?}");
             assert_eq!(self.log_mut(log).start, one.start);
-            self.connections.get_mut(&id).unwrap().subs.insert(log, one.cursor);
+            let connection = self.connections.get_mut(&id).unwrap();
+            let known = connection.subs.insert(log, (one.cursor, one.opening));
+            // What the back end brings about is told twice: in the reply and as an event.
+            let stands = known == Some((one.cursor, one.opening));
+            assert!(stands || (!one.again && one.opening > openings), "{one:?}");
+            connection.openings = connection.openings.max(one.opening);
         }
     }
 
@@ -276,17 +282,10 @@ impl Oracle {
                 let log = self.log_mut(*log);
                 (log.alive, log.start) = (false, log.head());
             }
-            Command::Commit { connection, generation, cursors } => {
-                self.exact(*connection, Some(*generation))?;
-                self.if_active(*connection)?;
-                self.commit(*connection, cursors);
-            }
-            Command::Detach { connection, generation, cursors } => {
-                if self.exact(*connection, Some(*generation)).is_ok()
-                    && self.connections[connection].active
-                {
-                    self.commit(*connection, cursors);
-                }
+            Command::Commit(all) => all.iter().for_each(|progress| self.commit(progress)),
+            Command::Detach(progress) => {
+                self.commit(progress);
+                let Progress { connection, generation, .. } = progress;
                 self.socket(*connection, *generation)?;
                 self.connections.get_mut(connection).unwrap().node = None;
             }
@@ -351,13 +350,24 @@ impl Oracle {
         Ok(())
     }
 
-    fn commit(&mut self, id: Id, cursors: &[Cursor]) {
-        for cursor in cursors {
-            let head = self.head(cursor.log);
-            if let Some(stands) = self.connections.get_mut(&id).unwrap().subs.get_mut(&cursor.log)
-                && cursor.next <= head
+    /// Number of the opening in force, or of none.
+    pub fn opening(&self, id: Id, log: u64) -> u64 {
+        let known = self.connections.get(&id).and_then(|known| known.subs.get(&log));
+        known.map_or(0, |(_, opening)| *opening)
+    }
+
+    fn commit(&mut self, progress: &Progress) {
+        let Progress { connection: id, generation, reached } = progress;
+        if self.exact(*id, Some(*generation)).is_err() || !self.connections[id].active {
+            return;
+        }
+        for Reached { log, next, opening } in reached {
+            let head = self.head(*log);
+            if let Some((stands, of)) = self.connections.get_mut(id).unwrap().subs.get_mut(log)
+                && of == opening
+                && *next <= head
             {
-                *stands = (*stands).max(cursor.next);
+                *stands = (*stands).max(*next);
             }
         }
     }
@@ -464,9 +474,9 @@ impl Oracle {
             }
             other => panic!("{other:?}"),
         }
-        let below = before
-            .iter()
-            .filter(|(_, one)| one.active && one.subs.get(&log).is_some_and(|cursor| *cursor < to));
+        let below = before.iter().filter(|(_, one)| {
+            one.active && one.subs.get(&log).is_some_and(|(cursor, _)| *cursor < to)
+        });
         if matches!(reply, Reply::Trimmed(Some(_))) {
             let lost: Vec<_> = below.map(|(id, _)| *id).collect();
             assert_eq!(events.len(), lost.len() + 1);
@@ -491,7 +501,8 @@ impl Oracle {
             let seen = one.subs.iter().filter(|(log, _)| self.alive(**log));
             let is = row.subs.iter().filter(|sub| self.alive(sub.log));
             assert!(
-                seen.map(|(log, at)| (*log, *at)).eq(is.map(|sub| (sub.log, sub.cursor))),
+                seen.map(|(log, at)| (*log, *at))
+                    .eq(is.map(|sub| (sub.log, (sub.cursor, sub.opening)))),
                 "{id}"
             );
         }

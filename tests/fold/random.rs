@@ -7,7 +7,7 @@
 //!
 //! `HIGHWATER_SEED=7 cargo test --test fold random` runs one seed; `HIGHWATER_RUNS=20000` more.
 
-use highwater::connection::Attach;
+use highwater::connection::{Attach, Progress, Reached};
 use highwater::fold::{Applied, Batch, CacheSizes, Command, Effect, Fold, Header, Reply, Settings};
 use highwater::log::rows::MemoryRows;
 use highwater::log::{Appends, Entry, Part, entry_hash};
@@ -160,12 +160,26 @@ impl Run {
         self.random.pick(&starts)
     }
 
-    fn cursors(&mut self) -> Vec<Cursor> {
-        let cursor = |run: &mut Self| {
+    /// What a client says it has reached: mostly from the openings in force.
+    fn progress(&mut self, connection: Id, generation: u64) -> Progress {
+        let one = |run: &mut Self| {
             let log = run.log();
-            Cursor { log, next: run.offset(log) }
+            let opening = run.oracle.opening(connection, log);
+            let opening = if run.random.one_in(5) { opening.saturating_sub(1) } else { opening };
+            Reached { log, next: run.offset(log), opening }
         };
-        (0..self.random.below(4)).map(|_| cursor(self)).collect()
+        let reached = (0..self.random.below(4)).map(|_| one(self)).collect();
+        Progress { connection, generation, reached }
+    }
+
+    /// Of one to three connections.
+    fn commit(&mut self) -> Command {
+        let one = |run: &mut Self| {
+            let connection = run.connection();
+            let generation = run.generation(connection);
+            run.progress(connection, generation)
+        };
+        Command::Commit((0..1 + self.random.below(3)).map(|_| one(self)).collect())
     }
 
     fn append(&mut self) -> Command {
@@ -236,8 +250,8 @@ impl Run {
         match self.random.below(40) {
             0..=10 => self.append(),
             11..=16 => self.attach(),
-            17..=18 => Command::Detach { connection, generation, cursors: self.cursors() },
-            19..=21 => Command::Commit { connection, generation, cursors: self.cursors() },
+            17..=18 => Command::Detach(self.progress(connection, generation)),
+            19..=21 => self.commit(),
             22..=23 => Command::Subscribe(ask(connection, by, self.opens_of_distinct_names())),
             24 => Command::Unsubscribe { connection, generation: by, logs: vec![log, log] },
             25 => {

@@ -1,7 +1,8 @@
 //! A fold over rows in memory, and short words for what is done to it.
 
 use highwater::connection::{
-    Attach, Attached, Budgets, ConnectionRow, Event, NodeRow, Opened, Subscribe, UserRow,
+    Attach, Attached, Budgets, ConnectionRow, Event, NodeRow, Opened, Progress, Reached, Subscribe,
+    UserRow,
 };
 use highwater::fold::{
     Applied, Batch, CacheSizes, Command, Effect, FOLD_VERSION, Fold, FoldError, Header, Reply,
@@ -317,7 +318,7 @@ impl World {
 
     pub fn detach(&mut self, number: u8) {
         let (connection, generation) = (id(number), self.generation(number));
-        self.done(Command::Detach { connection, generation, cursors: Vec::new() });
+        self.done(Command::Detach(Progress { connection, generation, reached: Vec::new() }));
     }
 
     pub fn subscribe(&mut self, number: u8, open: Vec<Open>) -> Vec<Opened> {
@@ -343,10 +344,17 @@ impl World {
         }
     }
 
+    /// What a client has reached of one log, from the opening in force.
+    pub fn progress(&mut self, number: u8, log: u64, next: u64) -> Progress {
+        let row = self.connection(number).unwrap();
+        let opening = row.sub(log).map_or(0, |sub| sub.opening);
+        let reached = vec![Reached { log, next, opening }];
+        Progress { connection: id(number), generation: row.generation, reached }
+    }
+
     pub fn commit(&mut self, number: u8, log: u64, next: u64) {
-        let (connection, generation) = (id(number), self.generation(number));
-        let cursors = vec![Cursor { log, next }];
-        self.done(Command::Commit { connection, generation, cursors });
+        let progress = self.progress(number, log, next);
+        self.done(Command::Commit(vec![progress]));
     }
 
     pub fn see(&mut self, number: u8, visible: bool) {

@@ -128,13 +128,12 @@ impl Session {
 
     /// The socket is closed when it is durable that the client has left: its last word counts.
     fn leave(&self, command: Command) {
-        let (generation, cursors) = self.socket.take_acked();
+        let progress = self.socket.take_acked();
         self.socket.set_leaving(true);
-        let connection = self.socket.connection;
-        let commit = Command::Commit { connection, generation, cursors };
+        let (weight, commit) = (progress.weight(), Command::Commit(vec![progress]));
         let ticket = Ticket::Socket(Arc::clone(&self.socket), Asked::Leave);
         let submitted = (self.gate.shed.check())
-            .and_then(|()| self.gate.inbox.submit(commit, 512, None))
+            .and_then(|()| self.gate.inbox.submit(commit, weight, None))
             .and_then(|()| self.gate.inbox.submit(command, 64, Some(ticket)));
         if let Err(refusal) = submitted {
             self.socket.set_leaving(false);

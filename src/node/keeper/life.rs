@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::connection::policy::{Bounds, Candidate, Need, choose, outlived};
-use crate::connection::{Attachment, ConnectionRow, NodeRow};
+use crate::connection::{Attachment, ConnectionRow, NodeRow, Progress};
 use crate::fold::Command;
 use crate::gateway::Gate;
 use crate::log::rows::{Rows, RowsError, Table, read_row};
@@ -44,8 +44,8 @@ pub(super) fn connections(gate: &Gate, after: Option<Id>) -> Result<Option<Id>, 
         let one = candidate(gate, *id, row, &mut seen)?;
         if one.attached && lost(gate, *id, row, now) {
             let (connection, generation) = (*id, row.generation);
-            let cursors = Vec::new();
-            propose(gate, Command::Detach { connection, generation, cursors });
+            let reached = Vec::new();
+            propose(gate, Command::Detach(Progress { connection, generation, reached }));
         }
         if row.active() {
             // One that is catching up has a lag that falls; it is left to it.

@@ -15,6 +15,8 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use crate::channel::Socket;
+use crate::connection::Progress;
 use crate::fold::Command;
 use crate::gateway::Gate;
 use crate::log::rows::RowsError;
@@ -30,6 +32,9 @@ const RATES: Duration = Duration::from_secs(10);
 const MEMORY: Duration = Duration::from_millis(500);
 /// How often the files of trimmed logs are let go.
 const RELEASE: Duration = Duration::from_secs(2);
+/// A commit of cursors is closed when it weighs this much: the committing thread works it off in
+/// one go.
+const COMMIT_BYTES: usize = 256 << 10;
 /// Between two pages of a scan.
 const PAGES: Duration = Duration::from_millis(50);
 
@@ -139,20 +144,34 @@ fn end_revoked() -> impl Fn(&Gate) {
     }
 }
 
-/// Commits cursors that clients have acknowledged since the last round.
+/// Commits what clients have reached since the last round: of all of them as one command, or as
+/// few as its bound allows.
 fn commit(gate: &Gate) {
+    let (mut sockets, mut all, mut weight) = (Vec::new(), Vec::new(), 0);
     for socket in gate.hub.take_moved() {
-        let (generation, cursors) = socket.take_acked();
-        if cursors.is_empty() {
+        let progress = socket.take_acked();
+        if progress.reached.is_empty() {
             continue;
         }
-        let weight = 64 + cursors.len() * 16;
-        let connection = socket.connection;
-        let command = Command::Commit { connection, generation, cursors: cursors.clone() };
-        if let Err(refusal) = gate.inbox.submit(command, weight, None) {
-            tracing::debug!(%refusal, %connection, "cursors wait for the next round");
-            socket.put_back(&cursors);
-            gate.hub.note_moved(&socket);
+        weight += progress.weight();
+        sockets.push(socket);
+        all.push(progress);
+        if weight >= COMMIT_BYTES {
+            let (sockets, all) = (std::mem::take(&mut sockets), std::mem::take(&mut all));
+            commit_of(gate, &sockets, all, std::mem::take(&mut weight));
+        }
+    }
+    if !all.is_empty() {
+        commit_of(gate, &sockets, all, weight);
+    }
+}
+
+fn commit_of(gate: &Gate, sockets: &[Arc<Socket>], all: Vec<Progress>, weight: usize) {
+    if let Err(refusal) = gate.inbox.submit(Command::Commit(all.clone()), weight, None) {
+        tracing::debug!(%refusal, sockets = sockets.len(), "cursors wait for the next round");
+        for (socket, progress) in sockets.iter().zip(&all) {
+            socket.put_back(progress);
+            gate.hub.note_moved(socket);
         }
     }
 }

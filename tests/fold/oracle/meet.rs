@@ -67,14 +67,13 @@ impl Oracle {
                 since: self.time,
                 node: Some(node),
                 subs: known.map(|known| known.subs.clone()).unwrap_or_default(),
+                openings: known.map_or(0, |known| known.openings),
             },
         );
         if told.met == Met::Waiting {
             assert!(told.opened.is_empty() && !self.has_room(&self.connections[&id], id));
-            let told =
-                |event: &Event| matches!(event, Event::Fenced { .. } | Event::Forgotten { .. });
-            assert!(events.iter().all(told));
-            return;
+            let told = |one: &Event| matches!(one, Event::Fenced { .. } | Event::Forgotten { .. });
+            return assert!(events.iter().all(told));
         }
         self.filled(told, ask.cloning, &ask.read, &ask.open, before);
         self.gave(told, events, before);

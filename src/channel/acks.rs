@@ -1,0 +1,89 @@
+//! What clients acknowledge: window given back, and cursors on their way to a commit.
+//!
+//! Promise: a cursor is handed on only for the opening of its log that the client had heard of
+//! when it named it; so no acknowledgement undoes a move backwards. What could not be committed
+//! goes back and is taken again.
+
+use super::socket::{Socket, Sub};
+use crate::connection::{Progress, Reached};
+use crate::wire::{Code, Cursor, Refusal};
+
+impl Sub {
+    /// What the client has reached and no commit has carried yet.
+    pub(super) fn reached(&self, log: u64) -> Option<Reached> {
+        Some(Reached { log, next: self.acked?, opening: self.opening })
+    }
+}
+
+impl Socket {
+    /// The client acknowledged delivery: gives window back, notes cursors to commit. Returns
+    /// whether cursors moved, and those that lie past what was sent. They are left aside: after a
+    /// move backwards the client may not have heard of it yet, so only who knows the head can tell
+    /// whether they are wrong.
+    ///
+    /// # Errors
+    /// `bad_offset` when more is acknowledged than was sent.
+    pub fn acknowledge(
+        &self,
+        received: u64,
+        cursors: &[Cursor],
+    ) -> Result<(bool, Vec<Cursor>), Refusal> {
+        let mut inner = self.lock();
+        if received > inner.sent {
+            let message = "more was acknowledged than was sent";
+            return Err(Refusal::because(Code::BadOffset, message));
+        }
+        inner.received = inner.received.max(received);
+        let (mut moved, mut beyond) = (false, Vec::new());
+        for cursor in cursors {
+            let Some(sub) = inner.subs.get_mut(&cursor.log) else { continue };
+            if received <= sub.since && cursor.next <= sub.cursor {
+                continue;
+            }
+            if cursor.next > sub.cursor {
+                beyond.push(*cursor);
+            } else if sub.acked.is_none_or(|known| cursor.next > known) {
+                sub.acked = Some(cursor.next);
+                moved = true;
+            }
+        }
+        Ok((moved, beyond))
+    }
+
+    /// Takes what waits for a commit.
+    pub fn take_acked(&self) -> Progress {
+        let mut inner = self.lock();
+        let generation = inner.generation;
+        let take = |(log, sub): (&u64, &mut Box<Sub>)| {
+            let reached = sub.reached(*log);
+            sub.acked = None;
+            reached
+        };
+        let reached = inner.subs.iter_mut().filter_map(take).collect();
+        Progress { connection: self.connection, generation, reached }
+    }
+
+    /// What could not be committed goes back, to be taken again.
+    pub fn put_back(&self, progress: &Progress) {
+        let mut inner = self.lock();
+        for Reached { log, next, opening } in progress.reached.iter().copied() {
+            if let Some(sub) = inner.subs.get_mut(&log).filter(|sub| sub.opening == opening) {
+                sub.acked = sub.acked.max(Some(next));
+            }
+        }
+    }
+
+    /// Whether its client has worked off more since this was last asked.
+    pub fn progressed(&self) -> bool {
+        let mut inner = self.lock();
+        let received = inner.received;
+        std::mem::replace(&mut inner.looked_at, received) < received
+    }
+
+    /// What the client of a socket that is gone had reached, for its last commit.
+    pub fn take_last(&self) -> Progress {
+        let mut inner = self.lock();
+        let (generation, reached) = (inner.generation, std::mem::take(&mut inner.last));
+        Progress { connection: self.connection, generation, reached }
+    }
+}
