@@ -457,48 +457,6 @@ fn reason_asked() {
 
 /// Buffers outgrow the node's memory: whoever holds them up loses its channel, the others stay.
 #[test]
-fn reason_memory() {
-    let options = [
-        ("memory_bytes", 64 << 20),
-        ("tail_bytes", 62 << 20),
-        ("tail_bytes_per_log", 62 << 20),
-        ("queue_bytes", 2 << 20),
-        ("http_body_bytes", 1 << 20),
-        ("window_bytes", 64 << 20),
-        ("append_bytes_per_user_second", 1 << 32),
-    ];
-    let options = options.into_iter().fold(quick(), |all, (name, value)| all.limit(name, value));
-    let server = Server::start(options);
-    let mut writer = Client::new("wim").wanting("docs/a").join(&server);
-    let still: Vec<Client> = (0..16)
-        .map(|n| {
-            let own = format!("own/{n}");
-            let mut client = Client::new(&own).wanting("docs/a").wanting(&own);
-            client.window = 64 << 20;
-            let client = client.join(&server);
-            // So that each blocks at another point of the same records, however much the kernel
-            // takes: on average half a record waits.
-            writer.store(&own, &"x".repeat(n * 31_250));
-            client
-        })
-        .collect();
-    for n in 1..=130 {
-        writer.store("docs/a", &"x".repeat(500_000));
-        writer.reach("docs/a", n);
-        writer.logs.values_mut().for_each(|held| held.records.clear());
-        writer.seen.clear();
-    }
-    let http = server.http();
-    let downgraded = |client: &Client| {
-        let told = http.get(&format!("/v1/connections/{}", client.id)).ok().json();
-        told["reason"] == "memory"
-    };
-    until("one of them to be downgraded", || still.iter().any(downgraded));
-    writer.sync();
-    assert!(writer.active && writer.states.is_empty(), "who reads is not to blame");
-}
-
-#[test]
 fn killed_in_the_middle_of_a_clone() {
     let mut server = Server::start(quick());
     let mut source = Client::new("ann").wanting("docs/a").wanting("state/a").join(&server);

@@ -9,7 +9,7 @@ use std::time::Instant;
 use highwater::fold::{CacheSizes, Command, Fold, Settings};
 use highwater::journal::{Committer, Journal as _, Local, QueueLimits};
 use highwater::store::Store;
-use highwater::wire::{ClientFrame, Code, Encoding, Outcome, ServerFrame, WriterAt};
+use highwater::wire::{ClientFrame, Code, Encoding, Outcome, Seek, ServerFrame, Start, WriterAt};
 use support::{Client, Link, Next, Options, Server, WAIT, token_until, until};
 
 /// What the next answer of the client's socket says of the append it just sent.
@@ -50,6 +50,20 @@ fn a_full_disk_refuses_appends_and_nothing_else() {
     let mut reader = Client::new("rea").wanting("docs/a").join(&server);
     reader.reach("docs/a", 1);
     assert_eq!(reader.log("docs/a").texts(), ["kept"]);
+    // On a socket that is open, too: it subscribes, seeks, is downgraded and becomes active again.
+    reader.subscribe("docs/b", Start::State, 0);
+    reader.reach("docs/b", 0);
+    let log = reader.log("docs/a").log;
+    reader.send(&ClientFrame::Seek(Seek { request: 3, log, to: Start::Earliest }));
+    reader.wait("to be moved", |reader| reader.log("docs/a").resets.len() > 1);
+    server.http().post(&format!("/v1/connections/{}/downgrade", reader.id), "").ok();
+    reader.wait("to be inactive", |reader| !reader.active);
+    until("its time", || {
+        reader.activate();
+        reader.sync();
+        reader.active
+    });
+    reader.leave(true);
     server.http().delete("/v1/logs/docs/a").ok();
     // With room again the client's own log of actions goes on where it was.
     writer.cut();
@@ -158,4 +172,24 @@ fn the_inbox_is_bounded_by_commands_and_by_bytes() {
     };
     assert_eq!(full(3, 1 << 20, 0), 3, "by commands");
     assert_eq!(full(100, 3_000, 1_000), 2, "by bytes");
+}
+
+/// Few open files: connections leave those that the store needs, and the node says so.
+#[test]
+fn connections_leave_the_store_its_files() {
+    let server = Server::start(Options { open_files: Some(300), ..Options::default() });
+    let mut writer = Client::new("wim").join(&server);
+    writer.store("docs/a", "0");
+    let idle: Vec<_> =
+        (0..400).filter_map(|_| std::net::TcpStream::connect(server.address).ok()).collect();
+    assert!(idle.len() > 150, "the kernel takes what the node does not");
+    // As much as makes the store write files.
+    for n in 0..60 {
+        writer.append_all("docs/a", (0..100).map(|_| "x".repeat(8_000)));
+        writer.settled();
+        assert!(writer.closed.is_none(), "round {n}");
+    }
+    assert!(server.log().contains("too few files"), "{}", server.log());
+    drop(idle);
+    until("there is room again", || Link::try_open(server.address, Encoding::Json).is_ok());
 }

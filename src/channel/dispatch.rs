@@ -112,7 +112,7 @@ impl Going {
         let message = if at == 0 { binary } else { json };
         message.get_or_insert_with(|| {
             hub.frames.fetch_add(1, Ordering::Relaxed);
-            encode::records(log, base, stored, encoding)
+            encode::records(log, base, stored, encoding, &hub.encoded)
         })
     }
 }
@@ -488,10 +488,14 @@ fn begin(hub: &Hub, watch: &Watch, watched: &mut super::hub::Watched) -> Option<
     let stored = match watched.tail.read(base, DELIVERY_BYTES) {
         Some(stored) => stored,
         None if watched.tail.end() > base => {
-            let read = hub.store.records(watch.log, base, SLICE, DELIVERY_BYTES);
-            let read =
-                read.inspect_err(|error| tracing::error!(%error, "a tail could not be read"));
-            let read = read.ok()?;
+            let read = match hub.store.records(watch.log, base, SLICE, DELIVERY_BYTES) {
+                Ok(read) => read,
+                Err(error) => {
+                    tracing::error!(%error, log = watch.log, "a tail could not be read");
+                    give_up(hub, watch, watched);
+                    return None;
+                }
+            };
             if read.first().is_none_or(|(first, _)| *first != base) {
                 // Trimmed meanwhile; whoever stood there reads on by itself and is told of a gap.
                 watched.target = read.first().map_or_else(|| watched.tail.end(), |(at, _)| *at);
@@ -506,6 +510,21 @@ fn begin(hub: &Hub, watch: &Watch, watched: &mut super::hub::Watched) -> Option<
     let base = watched.target;
     watched.target = base + stored.len() as u64;
     Some(Going { base, stored, messages: [None, None], next: 0 })
+}
+
+/// The newest records cannot be read: those that wait for them read for themselves. A pump that
+/// meets the same error closes its socket with it, so nobody is left waiting.
+fn give_up(hub: &Hub, watch: &Watch, watched: &mut super::hub::Watched) {
+    watched.target = watched.tail.end();
+    for socket in watched.sockets.iter().flatten() {
+        let mut inner = socket.lock();
+        let live = |sub: &super::socket::Sub| matches!(sub.phase, Phase::Live);
+        if inner.subs.get(&watch.log).is_some_and(|sub| live(sub)) {
+            inner.fall_behind(watch.log);
+            drop(inner);
+            hub.schedule(socket);
+        }
+    }
 }
 
 /// Asks one caught-up subscriber that may make a snapshot of the log.

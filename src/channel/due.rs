@@ -34,6 +34,7 @@ pub(super) fn tell_due(socket: &Socket, inner: &mut Inner) -> bool {
         // Its input is read again.
         socket.wake();
     }
+    socket.refusals.count_in(&frames);
     let message = control(&frames, socket.encoding);
     finish(socket, inner, |inner| inner.way.reply(message, &*socket.tcp));
     true

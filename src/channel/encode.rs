@@ -1,6 +1,7 @@
 //! Frames into WebSocket messages: header, frame, nothing per client in it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
@@ -67,8 +68,32 @@ pub fn ws_close(code: u16, reason: &str) -> Bytes {
     Bytes::from(out)
 }
 
-/// One delivery frame as a message, with what flow control counts.
-fn delivery(frame: &ServerFrame, encoding: Encoding) -> Message {
+/// An encoded delivery, counted for as long as anyone holds a part of it.
+struct Held {
+    bytes: Vec<u8>,
+    gauge: Arc<AtomicUsize>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.gauge.fetch_sub(self.bytes.capacity(), Ordering::Relaxed);
+    }
+}
+
+fn held(bytes: Vec<u8>, gauge: &Arc<AtomicUsize>) -> Bytes {
+    gauge.fetch_add(bytes.capacity(), Ordering::Relaxed);
+    Bytes::from_owner(Held { bytes, gauge: Arc::clone(gauge) })
+}
+
+/// One delivery frame as a message, with what flow control counts; `gauge` is what all of them
+/// that are held weigh.
+fn delivery(frame: &ServerFrame, encoding: Encoding, gauge: &Arc<AtomicUsize>) -> Message {
     let mut payload = Vec::with_capacity(256);
     codec::encode(frame, encoding, &mut payload);
     let counted = match encoding {
@@ -94,7 +119,7 @@ fn delivery(frame: &ServerFrame, encoding: Encoding) -> Message {
     debug_assert_eq!(frame.kind() & 0x40, 0x40, "deliveries are the server's kinds");
     let mut out = Vec::with_capacity(payload.len() + 10);
     wrap(opcode(encoding), &payload, &mut out);
-    Message { bytes: Bytes::from(out), counted: counted as u64 }
+    Message { bytes: held(out, gauge), counted: counted as u64 }
 }
 
 /// Origins of a frame, each once, in order of appearance.
@@ -113,11 +138,17 @@ impl Origins {
 }
 
 /// A `records` frame: `stored` are the log's records from offset `base` on.
-pub(super) fn records(log: u64, base: u64, stored: &[Arc<Stored>], encoding: Encoding) -> Message {
+pub(super) fn records(
+    log: u64,
+    base: u64,
+    stored: &[Arc<Stored>],
+    encoding: Encoding,
+    gauge: &Arc<AtomicUsize>,
+) -> Message {
     let mut origins = Origins::default();
     let records = stored.iter().map(|one| one.delivered(origins.index(&one.origin))).collect();
     let frame = ServerFrame::Records(Records { log, base, origins: origins.0, records });
-    delivery(&frame, encoding)
+    delivery(&frame, encoding, gauge)
 }
 
 /// A part of a `latest` base.
@@ -127,7 +158,7 @@ pub(super) fn base_records(
     entries: &[(u64, Stored)],
     last: bool,
     complete: u64,
-    encoding: Encoding,
+    (encoding, gauge): (Encoding, &Arc<AtomicUsize>),
 ) -> Message {
     let mut origins = Origins::default();
     let records = (entries.iter())
@@ -138,7 +169,7 @@ pub(super) fn base_records(
         .collect();
     let origins = origins.0;
     let frame = BaseRecords { log, offset, last, complete, origins, records };
-    delivery(&ServerFrame::BaseRecords(frame), encoding)
+    delivery(&ServerFrame::BaseRecords(frame), encoding, gauge)
 }
 
 /// A part of a client-made base.
@@ -148,8 +179,8 @@ pub(super) fn base(
     part: u32,
     last: bool,
     data: Bytes,
-    encoding: Encoding,
+    (encoding, gauge): (Encoding, &Arc<AtomicUsize>),
 ) -> Message {
     let data = Payload::binary(data);
-    delivery(&ServerFrame::Base(Base { log, offset, part, last, data }), encoding)
+    delivery(&ServerFrame::Base(Base { log, offset, part, last, data }), encoding, gauge)
 }

@@ -2,8 +2,8 @@
 //!
 //! A log is watched while a socket here is subscribed to it; an idle log costs no memory.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,12 @@ use tokio::sync::Notify;
 use super::closing::Closing;
 use super::due::{self, Due};
 use super::pump;
+use super::refusals::Refusals;
 use super::socket::{Inner, Phase, Socket, Sub};
 use super::tail::{Tail, TailBudget};
 use crate::connection::Opened;
 use crate::store::Store;
-use crate::wire::{Code, Ended, Id, Refused, ServerFrame, SnapshotRule};
+use crate::wire::{Code, Cursor, Ended, Id, Refused, ServerFrame, SnapshotRule};
 
 /// Trimmed logs remembered until their files are let go.
 const MOST_TRIMMED: usize = 65_536;
@@ -86,6 +87,9 @@ pub struct Hub {
     active: AtomicU64,
     pub(super) delivered: AtomicU64,
     pub(super) frames: AtomicU64,
+    /// Bytes of encoded deliveries that someone still holds.
+    pub(super) encoded: Arc<AtomicUsize>,
+    refusals: Arc<Refusals>,
 }
 
 /// Counts for metrics.
@@ -97,6 +101,8 @@ pub struct HubStats {
     pub watched: usize,
     /// Bytes of tails.
     pub tail_bytes: usize,
+    /// Bytes of deliveries that sockets have not taken whole; what many wait for counts once.
+    pub encoded_bytes: usize,
     /// Deliveries: frames written to sockets.
     pub delivered: u64,
     /// Frames encoded for delivery.
@@ -126,6 +132,8 @@ impl Hub {
             active: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             frames: AtomicU64::new(0),
+            encoded: Arc::default(),
+            refusals: Arc::default(),
         })
     }
 
@@ -135,6 +143,7 @@ impl Hub {
             sockets: self.sockets.len(),
             watched: self.watches.len(),
             tail_bytes: self.budget.used(),
+            encoded_bytes: self.encoded.load(Ordering::Relaxed),
             delivered: self.delivered.load(Ordering::Relaxed),
             frames: self.frames.load(Ordering::Relaxed),
             behind: self.queue.lock().unwrap_or_else(PoisonError::into_inner).len(),
@@ -144,6 +153,23 @@ impl Hub {
     /// Milliseconds since this hub was made: they go on evenly, whatever happens to the clock.
     pub fn ticks(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Refusals that went to clients.
+    pub const fn refusals(&self) -> &Arc<Refusals> {
+        &self.refusals
+    }
+
+    /// Lets go of the newest records of logs that had none since the last call, where tails fill
+    /// much of their budget: so that it serves the logs that are written to.
+    pub fn sweep_tails(&self) {
+        if !self.budget.tight() {
+            return;
+        }
+        let watches: Vec<_> = self.watches.iter().map(|watch| Arc::clone(&watch)).collect();
+        for watch in watches {
+            watch.lock().tail.rest();
+        }
     }
 
     /// A number for a new socket.
@@ -225,14 +251,21 @@ impl Hub {
         }
     }
 
-    /// Removes one subscription.
-    pub(super) fn drop_sub(&self, socket: &Socket, log: u64) -> bool {
-        let sub = {
+    /// Removes subscriptions; those that there are not are passed over.
+    fn drop_some(&self, socket: &Socket, logs: &[u64]) {
+        let subs: Vec<_> = {
             let mut inner = socket.lock();
-            remove_behind(&mut inner, log);
-            inner.subs.remove(&log)
+            let take = |log: &u64| Some((*log, inner.subs.remove(log)?));
+            let subs: BTreeMap<_, _> = logs.iter().filter_map(take).collect();
+            remove_behind(&mut inner, &subs);
+            subs.into_values().collect()
         };
-        sub.as_ref().map(|sub| self.unwatch(sub)).is_some()
+        subs.iter().for_each(|sub| self.unwatch(sub));
+    }
+
+    /// Whether a cursor lies past what is told of its log, as far as the log is watched here.
+    pub fn past_head(&self, cursor: Cursor) -> bool {
+        self.watch(cursor.log).is_some_and(|watch| cursor.next > watch.lock().tail.end())
     }
 
     /// Ends subscriptions of a socket at once, and tells it.
@@ -240,9 +273,7 @@ impl Hub {
         if logs.is_empty() {
             return;
         }
-        for log in &logs {
-            self.drop_sub(socket, *log);
-        }
+        self.drop_some(socket, &logs);
         socket.lock().due.push_back(Due::Unsubscribed(request, reason, logs.into_iter()));
         self.schedule(socket);
     }
@@ -277,7 +308,7 @@ impl Hub {
         if opened.again && tell_again(socket, &opened, request) {
             return true;
         }
-        self.drop_sub(socket, opened.log);
+        self.drop_some(socket, &[opened.log]);
         loop {
             let watch = self.open_watch(&opened);
             let mut watched = watch.lock();
@@ -311,7 +342,7 @@ impl Hub {
             if !inner.grants.may_read(&watch_name) {
                 drop(inner);
                 drop(watched);
-                self.drop_sub(socket, log);
+                self.drop_some(socket, &[log]);
                 return false;
             }
             return true;
@@ -469,7 +500,8 @@ fn tell_again(socket: &Socket, opened: &Opened, request: u32) -> bool {
     sub.priority = priority;
     let told = Opened { cursor: sub.cursor, ..opened.clone() };
     if queued {
-        remove_behind(&mut inner, log);
+        let moved = BTreeMap::from([(log, ())]);
+        remove_behind(&mut inner, &moved);
         inner.behind.entry(priority).or_default().push_back(log);
     }
     let mut frames = Vec::new();
@@ -478,9 +510,14 @@ fn tell_again(socket: &Socket, opened: &Opened, request: u32) -> bool {
     true
 }
 
-/// Takes a log off the list of those a pump has to serve.
-fn remove_behind(inner: &mut Inner, log: u64) {
-    inner.announce.retain(|known| *known != log);
-    inner.behind.values_mut().for_each(|logs| logs.retain(|known| *known != log));
+/// Takes logs off the lists of those a pump has to serve.
+fn remove_behind<T>(inner: &mut Inner, logs: &BTreeMap<u64, T>) {
+    if logs.is_empty() {
+        return;
+    }
+    inner.announce.retain(|known| !logs.contains_key(known));
+    for behind in inner.behind.values_mut() {
+        behind.retain(|known| !logs.contains_key(known));
+    }
     inner.tidy_behind();
 }

@@ -260,8 +260,8 @@ fn read(hub: &Hub, job: &Job, socket: &Socket) -> Result<Slice, RowsError> {
             let last = page.next.is_none();
             // Read after the page: whatever the page left out lies below this head.
             let head = hub.store.log_row(job.log)?.map_or(job.cursor, |row| row.head);
-            let message =
-                encode::base_records(job.log, *offset, &page.entries, last, head, socket.encoding);
+            let to = (socket.encoding, &hub.encoded);
+            let message = encode::base_records(job.log, *offset, &page.entries, last, head, to);
             let phase = match page.next {
                 Some(after) => Phase::Latest { offset: *offset, after: Some(after) },
                 None => Phase::Behind,
@@ -273,8 +273,8 @@ fn read(hub: &Hub, job: &Job, socket: &Socket) -> Result<Slice, RowsError> {
                 return reopen(hub, job);
             };
             let last = part + 1 >= snapshot.parts;
-            let message =
-                encode::base(job.log, snapshot.offset, *part, last, data, socket.encoding);
+            let to = (socket.encoding, &hub.encoded);
+            let message = encode::base(job.log, snapshot.offset, *part, last, data, to);
             let phase = if last {
                 Phase::Behind
             } else {
@@ -310,7 +310,7 @@ fn read_records(hub: &Hub, job: &Job, socket: &Socket) -> Result<Slice, RowsErro
     if first > job.cursor {
         return Ok(Slice::Gap { to: first });
     }
-    let message = encode::records(job.log, first, &stored, socket.encoding);
+    let message = encode::records(job.log, first, &stored, socket.encoding, &hub.encoded);
     let cursor = first + stored.len() as u64;
     Ok(Slice::Message { message, cursor, phase: Phase::Behind })
 }

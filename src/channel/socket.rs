@@ -16,6 +16,7 @@ use super::due::Due;
 use super::encode::{Message, control, ws_close};
 use super::hub::Watch;
 use super::readable::Readable;
+use super::refusals::Refusals;
 use super::way::{Way, Wrote};
 use crate::connection::{Opened, Reached};
 use crate::wire::{Bye, Class, Cursor, Encoding, Id, Refusal, Refused, ServerFrame};
@@ -113,6 +114,7 @@ pub struct Socket {
     /// How it is written.
     pub encoding: Encoding,
     pub(super) tcp: Arc<TcpStream>,
+    pub(super) refusals: Arc<Refusals>,
     inner: Mutex<Inner>,
     /// Wakes the task of the socket: something waits for it to be writable, or it is closing.
     wake: Notify,
@@ -168,6 +170,7 @@ impl Socket {
         grants: Arc<dyn Readable>,
         window: u64,
         reply_share: usize,
+        refusals: Arc<Refusals>,
     ) -> Arc<Self> {
         let inner = Inner {
             way: Way::default(),
@@ -202,6 +205,7 @@ impl Socket {
             user,
             encoding,
             tcp,
+            refusals,
             inner: Mutex::new(inner),
             wake: Notify::new(),
             queued: AtomicBool::new(false),
@@ -273,6 +277,7 @@ impl Socket {
     /// Like [`Socket::send`], for who holds the lock.
     pub(super) fn send_now(&self, inner: &mut Inner, frames: &[ServerFrame]) {
         if !inner.closing && !inner.leaving {
+            self.refusals.count_in(frames);
             let message = control(frames, self.encoding);
             let wrote = inner.way.reply(message, &*self.tcp);
             self.after(inner, wrote);
@@ -312,12 +317,21 @@ impl Socket {
         }
         inner.closing = true;
         let frame = ServerFrame::Bye(Bye { code, message, reconnect, after });
+        self.refusals.count(code);
         let bye = control(&[frame], self.encoding);
         if inner.way.reply(bye, &*self.tcp) != Wrote::Broken {
             inner.way.reply(ws_close(number, code.name()), &*self.tcp);
         }
         drop(inner);
         self.wake();
+    }
+
+    /// Closes without waiting for what is on its way out, which is given back: it never goes.
+    pub fn cut(&self, closing: &Closing) {
+        self.close(closing);
+        let mut inner = self.lock();
+        inner.way = Way::default();
+        socket2::SockRef::from(&*self.tcp).shutdown(std::net::Shutdown::Both).ok();
     }
 
     /// The socket is writable: writes what waits; true when the way is free again.
@@ -334,9 +348,10 @@ impl Socket {
         }
     }
 
-    /// Bytes that wait to be written.
-    pub fn waiting(&self) -> usize {
-        self.lock().way.waiting()
+    /// Bytes that wait to be written, and how many of them are replies.
+    pub fn waiting(&self) -> (usize, usize) {
+        let inner = self.lock();
+        (inner.way.waiting(), inner.way.replies())
     }
 
     /// Whether something waits for the socket to be writable.

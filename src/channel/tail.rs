@@ -20,6 +20,11 @@ impl TailBudget {
         Self { used: AtomicUsize::new(0), most, most_per_log }
     }
 
+    /// Whether so much is in use that logs which are written to may find no room.
+    pub(super) fn tight(&self) -> bool {
+        self.used() > self.most / 2
+    }
+
     /// Bytes in use.
     pub(super) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
@@ -33,6 +38,8 @@ pub(super) struct Tail {
     first: u64,
     records: VecDeque<Arc<Stored>>,
     bytes: usize,
+    /// Whether a record has come since the last [`Tail::rest`].
+    grew: bool,
 }
 
 /// About what a record costs in memory.
@@ -43,7 +50,7 @@ fn weight(stored: &Stored) -> usize {
 impl Tail {
     /// Empty; the next record is `head`.
     pub(super) const fn new(head: u64, budget: Arc<TailBudget>) -> Self {
-        Self { budget, first: head, records: VecDeque::new(), bytes: 0 }
+        Self { budget, first: head, records: VecDeque::new(), bytes: 0, grew: false }
     }
 
     /// Offset after the newest record.
@@ -64,6 +71,7 @@ impl Tail {
         let bytes = weight(&stored);
         self.records.push_back(stored);
         self.bytes += bytes;
+        self.grew = true;
         self.budget.used.fetch_add(bytes, Ordering::Relaxed);
         // Down to nothing, if others hold the budget: who needs a record reads it from the store.
         while !self.records.is_empty() && self.over() {
@@ -81,6 +89,14 @@ impl Tail {
             self.first += 1;
             self.bytes -= bytes;
             self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Lets go of all records, if none has come since this was last called.
+    pub(super) fn rest(&mut self) {
+        if !std::mem::take(&mut self.grew) {
+            self.clear();
+            self.records = VecDeque::new();
         }
     }
 

@@ -30,6 +30,8 @@ pub enum Wrote {
 pub struct Way {
     queue: VecDeque<Bytes>,
     bytes: usize,
+    /// Bytes of the first that are the rest of a delivery.
+    rest: usize,
 }
 
 /// Writes without blocking; `WouldBlock` where the kernel takes no more.
@@ -63,9 +65,14 @@ impl Way {
         self.bytes
     }
 
+    /// Bytes of replies that wait.
+    pub const fn replies(&self) -> usize {
+        self.bytes - self.rest
+    }
+
     /// Writes a reply, or lets it wait behind what waits.
     pub fn reply(&mut self, message: Bytes, sink: &impl Sink) -> Wrote {
-        if self.bytes + message.len() > REPLY_MOST {
+        if self.replies() + message.len() > REPLY_MOST {
             return Wrote::Broken;
         }
         if self.busy() {
@@ -73,7 +80,7 @@ impl Way {
             self.queue.push_back(message);
             return self.flush(sink);
         }
-        match self.deliver(&message, sink) {
+        match self.begin(&message, sink) {
             Wrote::Nothing => {
                 self.bytes += message.len();
                 self.queue.push_back(message);
@@ -88,6 +95,14 @@ impl Way {
         if self.busy() {
             return Wrote::Nothing;
         }
+        let wrote = self.begin(message, sink);
+        self.rest = self.bytes;
+        wrote
+    }
+
+    /// Writes what it can of a message that nothing waits before; the rest of one that was begun
+    /// waits.
+    fn begin(&mut self, message: &Bytes, sink: &impl Sink) -> Wrote {
         match sink.try_write(message) {
             Ok(0) => Wrote::Broken,
             Ok(written) if written == message.len() => Wrote::All,
@@ -107,7 +122,7 @@ impl Way {
         let wrote = self.write_on(sink);
         if wrote == Wrote::Broken {
             self.queue.clear();
-            self.bytes = 0;
+            (self.bytes, self.rest) = (0, 0);
         }
         wrote
     }
@@ -118,6 +133,7 @@ impl Way {
                 Ok(0) => return Wrote::Broken,
                 Ok(written) => {
                     self.bytes -= written;
+                    self.rest = self.rest.saturating_sub(written);
                     first.advance(written);
                     if first.is_empty() {
                         self.queue.pop_front();

@@ -4,6 +4,7 @@
 //! answers with a status and a time before anything is allocated for the socket.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,18 +12,27 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use axum::routing::get;
+use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch::Receiver;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::patient::Patient;
 use super::{Gate, http, session};
 use crate::wire::{Code, Encoding, Refusal};
 
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections besides sockets: requests under way and kept alive.
-const PLAIN_CONNECTIONS: usize = 2_048;
+pub const PLAIN_CONNECTIONS: usize = 2_048;
+
+/// Room for one connection; a socket takes it over from the request that it began as, so all of
+/// them together are bounded.
+type Room = Arc<OwnedSemaphorePermit>;
 
 /// A bound port.
 #[derive(Debug)]
@@ -57,8 +67,7 @@ pub async fn serve(accepting: Accepting, gate: Arc<Gate>, more: axum::Router) {
         .route("/v1/connect", connect)
         .merge(more)
         .merge(http::router(Arc::clone(&gate)));
-    let most = gate.limits.sockets as usize + PLAIN_CONNECTIONS;
-    let connections = Arc::new(tokio::sync::Semaphore::new(most));
+    let connections = Arc::new(Semaphore::new(gate.connections.min(Semaphore::MAX_PERMITS)));
     loop {
         // Room is taken before a connection is: what waits, waits in the kernel's bounded list.
         let Ok(room) = Arc::clone(&connections).acquire_owned().await else { return };
@@ -70,23 +79,39 @@ pub async fn serve(accepting: Accepting, gate: Arc<Gate>, more: axum::Router) {
                 continue;
             }
         };
-        let service = TowerToHyperService::new(router.clone());
-        tokio::spawn(async move {
-            let _room = room;
-            // An answer goes out in few pieces; none waits until the one before is received.
-            stream.set_nodelay(true).ok();
-            let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 << 10);
-            let served = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-            if let Err(error) = served.await {
-                tracing::debug!(%error, "a connection ended early");
-            }
-        });
+        // An answer goes out in few pieces; none waits until the one before is received.
+        stream.set_nodelay(true).ok();
+        tokio::spawn(talk(stream, router.clone(), Arc::new(room), gate.shed.end()));
+    }
+}
+
+/// Serves one connection: requests one after another, until its client goes, or the node drains
+/// and the one under way is answered.
+async fn talk(stream: TcpStream, router: axum::Router, room: Room, mut draining: Receiver<bool>) {
+    let service = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Arc::clone(&room));
+        service.call(request)
+    });
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 << 10);
+    let served = http.serve_connection(TokioIo::new(Patient::new(stream)), service);
+    let mut served = pin!(served.with_upgrades());
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        Ok(_) = draining.changed() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
     }
 }
 
 /// Answers the handshake of RFC 6455 §4.2, or refuses it.
 fn upgrade(gate: Arc<Gate>, mut request: Request<Body>) -> Response<Body> {
+    let room: Option<Room> = request.extensions_mut().remove();
     let (key, encoding) = match admit(&gate, request.headers()) {
         Ok(admitted) => admitted,
         Err(refusal) => return http::refuse(&gate, &refusal),
@@ -95,9 +120,9 @@ fn upgrade(gate: Arc<Gate>, mut request: Request<Body>) -> Response<Body> {
     gate.sockets.fetch_add(1, Ordering::Relaxed);
     gate.greeting.fetch_add(1, Ordering::Relaxed);
     tokio::spawn(async move {
-        let counted = session::Counted::new(Arc::clone(&gate));
+        let counted = session::Counted::new(Arc::clone(&gate), room);
         let upgraded = match upgraded.await {
-            Ok(upgraded) => upgraded.downcast::<TokioIo<TcpStream>>(),
+            Ok(upgraded) => upgraded.downcast::<TokioIo<Patient>>(),
             Err(error) => {
                 tracing::debug!(%error, "an upgrade was not carried through");
                 return;
@@ -105,7 +130,7 @@ fn upgrade(gate: Arc<Gate>, mut request: Request<Body>) -> Response<Body> {
         };
         // Taken apart here, so that the buffer that read the handshake goes before the socket does.
         let (tcp, read) = match upgraded {
-            Ok(parts) => (parts.io.into_inner(), parts.read_buf.to_vec()),
+            Ok(parts) => (parts.io.into_inner().into_inner(), parts.read_buf.to_vec()),
             Err(_) => {
                 tracing::error!("an upgraded connection is not the TCP socket it was");
                 return;

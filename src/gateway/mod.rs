@@ -7,17 +7,18 @@
 mod accept;
 pub mod demo;
 pub mod http;
+mod patient;
 mod session;
 mod socket_io;
 mod warm;
 
-pub use accept::{Accepting, serve};
+pub use accept::{Accepting, PLAIN_CONNECTIONS, serve};
 pub use warm::Warmth;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::auth::{Authority, Can, Grants};
 use crate::channel::{Hub, Readable, Ticket};
@@ -56,6 +57,8 @@ pub struct Gate {
     pub incarnation: u64,
     /// What keeps commands out at the moment.
     pub shed: Shed,
+    /// Most connections of the port at once, sockets and plain ones.
+    pub connections: usize,
     /// Sockets that are open, with or without a Hello.
     pub sockets: AtomicUsize,
     /// Sockets that have not said Hello.
@@ -80,7 +83,7 @@ pub struct Shed {
     /// Number of a [`Code`]; 0: nothing keeps them out.
     code: AtomicU32,
     retry_after: AtomicU32,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
 }
 
 impl Shed {
@@ -93,12 +96,28 @@ impl Shed {
 
     /// The node is going away: no new sockets.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.send_replace(true);
     }
 
     /// Whether the node is going away.
     pub fn draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        *self.draining.borrow()
+    }
+
+    /// Changes when the node is going away.
+    pub fn end(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
+    }
+
+    /// The refusal in force, for what goes on when the disk is full.
+    ///
+    /// # Errors
+    /// That refusal, unless it is `storage_full`.
+    pub fn unless_full(&self) -> Result<(), Refusal> {
+        self.check().or_else(|refusal| match refusal.code {
+            Code::StorageFull => Ok(()),
+            _ => Err(refusal),
+        })
     }
 
     /// The refusal in force.
@@ -120,6 +139,18 @@ impl Gate {
         (self.clock)()
     }
 
+    /// Whether a command may come in, the store's pressure and its disk as they are.
+    ///
+    /// # Errors
+    /// `overloaded`, `storage_full`.
+    pub fn admits(&self, command: &Command) -> Result<(), Refusal> {
+        match need(command) {
+            Need::Nothing => Ok(()),
+            Need::Little => self.shed.unless_full(),
+            Need::Room => self.shed.check(),
+        }
+    }
+
     /// Hands a command to the fold: its batch and reply come once they are durable; nothing comes
     /// from a node that goes down first, and the command may have been carried out all the same.
     ///
@@ -130,10 +161,7 @@ impl Gate {
         command: Command,
         weight: usize,
     ) -> Result<oneshot::Receiver<(u64, Reply)>, Refusal> {
-        match self.shed.check() {
-            Err(refusal) if refusal.code == Code::StorageFull && makes_room(&command) => {}
-            checked => checked?,
-        }
+        self.admits(&command)?;
         let (caller, reply) = oneshot::channel();
         self.inbox.submit(command, weight, Some(Ticket::Caller(caller)))?;
         Ok(reply)
@@ -172,16 +200,40 @@ impl Gate {
     }
 }
 
-/// Commands that an operator needs to get out of a full disk.
-const fn makes_room(command: &Command) -> bool {
-    matches!(
-        command,
+/// What a command needs of the store.
+enum Need {
+    /// It gives back, or is a word on a row that is there: it comes in whatever the pressure.
+    Nothing,
+    /// It changes rows of connections: it comes in when the disk is full, for readers go on.
+    Little,
+    /// It stores something.
+    Room,
+}
+
+const fn need(command: &Command) -> Need {
+    match command {
         Command::DeleteLog { .. }
-            | Command::Trim { .. }
-            | Command::Downgrade { .. }
-            | Command::Forget { .. }
-            | Command::NodeDown { .. }
-    )
+        | Command::Trim { .. }
+        | Command::Downgrade { .. }
+        | Command::Forget { .. }
+        | Command::ForgetWriter { .. }
+        | Command::Leave { .. }
+        | Command::Detach(_)
+        | Command::Unsubscribe { .. }
+        | Command::UnsubscribeUser { .. }
+        | Command::Visible { .. }
+        | Command::Retire { .. }
+        | Command::NodeDown { .. } => Need::Nothing,
+        Command::Attach(_)
+        | Command::Activate { .. }
+        | Command::Subscribe(_)
+        | Command::SubscribeUser { .. }
+        | Command::Seek { .. }
+        | Command::Commit(_)
+        | Command::NodeUp
+        | Command::Configure(_) => Need::Little,
+        Command::CreateLog { .. } | Command::Append(_) | Command::PutSnapshot(_) => Need::Room,
+    }
 }
 
 /// A token's grants as delivery checks them.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -41,12 +42,14 @@ const MESSAGE_SLACK: usize = 64;
 pub(super) struct Counted {
     gate: Arc<Gate>,
     greeting: bool,
+    /// Among the connections of the port.
+    _room: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl Counted {
     /// For a socket that was counted, as one that has not said Hello.
-    pub(super) const fn new(gate: Arc<Gate>) -> Self {
-        Self { gate, greeting: true }
+    pub(super) const fn new(gate: Arc<Gate>, room: Option<Arc<OwnedSemaphorePermit>>) -> Self {
+        Self { gate, greeting: true, _room: room }
     }
 
     fn greeted(&mut self) {
@@ -70,6 +73,8 @@ struct Session {
     grants: Arc<TokenGrants>,
     rate: SocketRate,
     names: append::Names,
+    /// It left, and whether it is to be forgotten, but that found no room.
+    leaves: Option<bool>,
 }
 
 type Ws = WebSocketStream<Lane>;
@@ -103,6 +108,7 @@ pub(super) async fn run(
     let (session, attach, rest) = match greeted {
         Ok(greeted) => greeted,
         Err(closing) => {
+            gate.hub.refusals().count(closing.code);
             turn_away(&tcp, &closing, encoding).await;
             return;
         }
@@ -156,7 +162,8 @@ async fn drain(tcp: &TcpStream) {
     }
 }
 
-type Greeted = (Session, Box<(Attach, Welcome)>, Vec<ClientFrame>);
+/// A session, what it asks the fold, and the frames that came behind its Hello with their sizes.
+type Greeted = (Session, Box<(Attach, Welcome)>, Vec<(ClientFrame, usize)>);
 
 /// Waits for Hello and checks it: all that can be known without the fold.
 async fn greet(
@@ -179,13 +186,13 @@ async fn greet(
     let ClientFrame::Hello(hello) = first else {
         return Err(Closing::new(Code::HelloExpected));
     };
-    let rest: Result<Vec<_>, _> = frames.map(|frame| frame.map(|(frame, _)| frame)).collect();
+    let rest: Result<Vec<_>, _> = frames.collect();
     let rest = rest.map_err(|error| unreadable(&error))?;
     if gate.shed.draining() {
         return Err(Refusal::new(Code::ShuttingDown).after(1_000).into());
     }
     // A full disk keeps appends out, not readers.
-    gate.shed.check().or_else(full_is_fine).map_err(Closing::from)?;
+    gate.shed.unless_full().map_err(Closing::from)?;
     if hello.writers.len() > gate.limits.writers_per_hello as usize {
         let most = gate.limits.writers_per_hello;
         let message = format!("a client speaks for at most {most} writers at a time");
@@ -216,16 +223,13 @@ async fn greet(
         Arc::clone(&grants) as _,
         window,
         gate.limits.reply_bytes as usize,
+        Arc::clone(gate.hub.refusals()),
     );
     socket.hear(gate.hub.ticks());
     let (gate, rate) = (Arc::clone(gate), gate.rates.socket());
-    let session = Session { gate, socket, grants, rate, names: append::Names::default() };
+    let names = append::Names::default();
+    let session = Session { gate, socket, grants, rate, names, leaves: None };
     Ok((session, Box::new((attach, welcome)), rest))
-}
-
-/// What needs no room on the disk goes on when it is full.
-pub(super) fn full_is_fine(refusal: Refusal) -> Result<(), Refusal> {
-    if refusal.code == Code::StorageFull { Ok(()) } else { Err(refusal) }
 }
 
 /// The command that attaches a client, and the welcome as far as the gateway knows it.
@@ -301,7 +305,7 @@ fn broken(error: &tungstenite::Error) -> Closing {
 fn drive(
     mut session: Session,
     counted: Counted,
-    rest: Vec<ClientFrame>,
+    rest: Vec<(ClientFrame, usize)>,
     mut ws: Ws,
     tcp: Arc<TcpStream>,
     encoding: Encoding,
@@ -313,9 +317,7 @@ fn drive(
         if let Err(error) = authority.recheck(&session.grants.0, now) {
             session.socket.close(&Refusal::from(error).into());
         }
-        for frame in rest {
-            session.frame(frame, 0);
-        }
+        session.frames(rest);
         talk(&mut session, &mut ws, &tcp, encoding).await;
         let socket = &session.socket;
         session.gate.hub.leave(socket);
@@ -401,23 +403,35 @@ impl Session {
         let most = self.gate.limits.frame_bytes as usize;
         for frame in codec::decode::<ClientFrame>(&bytes, encoding, most) {
             match frame {
-                Ok((frame, size)) => self.frame(frame, size),
+                Ok(frame) => self.frames([frame]),
                 Err(error) => return self.socket.close(&unreadable(&error)),
-            }
-            if self.socket.closing() {
-                return;
             }
         }
     }
 
-    /// The socket is gone: its last cursors are committed, its row is detached.
+    /// Takes frames with the sizes of their bodies; of a socket that is being closed, none.
+    fn frames(&mut self, frames: impl IntoIterator<Item = (ClientFrame, usize)>) {
+        for (frame, size) in frames {
+            if self.socket.closing() {
+                return;
+            }
+            self.frame(frame, size);
+        }
+    }
+
+    /// The socket is gone: its last cursors are committed, its row is detached; or it has left.
     async fn detach(&self) {
         let last = self.socket.take_last();
         if last.generation == 0 {
             return;
         }
         loop {
-            let (command, weight) = (Command::Detach(last.clone()), last.weight());
+            let (connection, generation) = (last.connection, last.generation);
+            let command = match self.leaves {
+                Some(forget) => Command::Leave { connection, generation, forget },
+                None => Command::Detach(last.clone()),
+            };
+            let weight = last.weight();
             match self.gate.inbox.submit(command, weight, None) {
                 Err(refusal) if refusal.code == Code::Overloaded => {
                     tokio::time::sleep(Duration::from_millis(100)).await;

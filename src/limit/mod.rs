@@ -13,4 +13,4 @@ mod table;
 
 pub use rate::{Rates, SocketRate};
 pub use rule::{Rule, Rules};
-pub use table::{BadLimit, Limits, Row, Unit};
+pub use table::{BadLimit, Limits, Row, SNAPSHOT_PARTS, Unit};

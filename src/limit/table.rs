@@ -182,7 +182,7 @@ limits! {
         append_bytes_per_user_second: u64 = 8 * MIB as u64, KIB => 64 * GIB,
             BytesPerSecond, Rate, own,
             "bytes of a user's appends, over all its connections";
-        writers_per_hello: u32 = 16, 1 => 1_024, Count, BadFrame, own,
+        writers_per_hello: u32 = 16, 1 => 16, Count, BadFrame, own,
             "writers that one Hello may speak for";
     }
     "per connection" {
@@ -206,7 +206,7 @@ limits! {
             "time that a log keeps a record; older ones are trimmed";
         appends_per_log_second: u32 = 0, 0 => 10_000_000, PerSecond, Rate, own,
             "appends to one log, by all users";
-        snapshot_bytes: u64 = 64 * MIB as u64, KIB => 4 * GIB, Bytes, TooLarge, shared,
+        snapshot_bytes: u64 = 64 * MIB as u64, KIB => GIB, Bytes, TooLarge, shared,
             "largest snapshot that a client may put, all parts together";
         snapshot_part_bytes: u32 = 256 * KIB, KIB => 640 * KIB, Bytes, TooLarge, own,
             "largest part of a snapshot";
@@ -263,6 +263,9 @@ limits! {
     }
 }
 
+/// Most parts of one snapshot that a client puts.
+pub const SNAPSHOT_PARTS: u32 = 4_096;
+
 /// Bytes that a frame needs besides the payload it carries: keys, headers and members' names.
 const FRAME_OVERHEAD: u64 = 16 << 10;
 
@@ -306,6 +309,9 @@ impl Limits {
         }
         if self.snapshot_part_bytes as u64 > self.snapshot_bytes {
             return Some("snapshot_part_bytes must not exceed snapshot_bytes");
+        }
+        if self.snapshot_bytes > self.snapshot_part_bytes as u64 * SNAPSHOT_PARTS as u64 {
+            return Some("snapshot_bytes must not exceed 4096 times snapshot_part_bytes");
         }
         if self.active_per_device > self.active_per_user {
             return Some("active_per_device must not exceed active_per_user");

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::row::SnapshotAt;
 use super::rows::{Io, Key, RowsError, Table, read_row};
 use super::{Decided, Logs};
+use crate::limit::SNAPSHOT_PARTS;
 use crate::wire::{Code, Id, Place, Refusal, SnapshotRule};
 
 /// Most parts of one snapshot.
-pub const MAX_UPLOAD_PARTS: u32 = 4096;
+pub const MAX_UPLOAD_PARTS: u32 = SNAPSHOT_PARTS;
 
 /// Most uploads of one log at a time; a further one takes the place of the oldest, so that what
 /// clients began and left takes bounded room.
@@ -105,8 +106,12 @@ impl Logs {
         let upload = known.clone().filter(|_| part.part > 0).unwrap_or_else(new);
         let bytes = upload.bytes + part.data.len() as u64;
         let fits = upload.parts == part.part && upload.offset == part.offset;
-        if !fits || upload.version != part.version || upload.parts >= MAX_UPLOAD_PARTS {
+        if !fits || upload.version != part.version {
             return Ok(Err(Code::SnapshotParts.into()));
+        }
+        if upload.parts >= MAX_UPLOAD_PARTS {
+            let message = format!("a snapshot has at most {MAX_UPLOAD_PARTS} parts: larger ones");
+            return Ok(Err(Refusal::because(Code::TooLarge, message)));
         }
         if bytes > most_bytes {
             let message = format!("a snapshot has at most {most_bytes} bytes");

@@ -1,6 +1,7 @@
 //! The node: what it is told (configuration), and all rooms wired together.
 
 pub mod config;
+mod files;
 mod keeper;
 mod run;
 pub mod secret;

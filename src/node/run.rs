@@ -7,6 +7,7 @@
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,8 +15,8 @@ use tokio::sync::oneshot;
 
 use super::config::{Config, Loaded, LogFormat};
 use super::keeper::Keeper;
-use super::secret;
-use crate::channel::{Closing, Dispatcher, Hub, HubLimits, Pumps, Ticket};
+use super::{files, secret};
+use crate::channel::{Closing, Dispatcher, Hub, HubLimits, Pumps, Socket, Ticket};
 use crate::connection::Budgets;
 use crate::fold::{CacheSizes, Command, Fold, Settings};
 use crate::gateway::{Accepting, Clock, Gate, Shed, demo, http, serve};
@@ -30,6 +31,8 @@ const PUMPS: usize = 2;
 const REVOCATIONS: &str = "revocations.json";
 /// Threads that may wait for a disk, beside the runtime's workers.
 const BLOCKING: usize = 32;
+/// Time that a drain has in any case: for last words to be taken.
+const AT_LEAST: Duration = Duration::from_millis(200);
 /// Batches that are durable and wait to be told.
 const TOLD: usize = 64;
 
@@ -194,6 +197,7 @@ impl Node {
             node,
             incarnation,
             shed: Shed::default(),
+            connections: files::connections(&limits),
             sockets: Default::default(),
             greeting: Default::default(),
             requests: Default::default(),
@@ -314,24 +318,38 @@ async fn told_to_stop() {
     }
 }
 
-/// Sends every client away, each told another time to come back within the configured span.
+/// Sends every client away, each told another time to come back within the configured span; lets
+/// requests under way be answered.
 async fn drain(gate: &Arc<Gate>) {
+    let span = Duration::from_millis(u64::from(gate.limits.drain_ms));
+    let sockets = gate.sockets.load(Ordering::Relaxed);
+    let requests = gate.requests.load(Ordering::Relaxed);
+    tracing::info!(sockets, requests, "draining");
     gate.shed.drain();
-    let span = gate.limits.drain_ms;
-    let mut sent = 0_u32;
-    gate.hub.each(|socket| {
-        let Id(random) = socket.connection;
-        let spread = u32::from_be_bytes([random[0], random[1], random[2], random[3]]);
-        let mut closing = Closing::new(Code::ShuttingDown);
-        closing.after = 500 + if span == 0 { 0 } else { spread % span };
-        socket.close(&closing);
-        sent += 1;
-    });
-    tracing::info!(sockets = sent, "draining");
     let empty = async {
-        while gate.sockets.load(std::sync::atomic::Ordering::Relaxed) > 0 {
+        loop {
+            // Again and again: one that was being met when this began comes in afterwards.
+            gate.hub.each(|socket| send_away(gate, socket));
+            let left = [&gate.sockets, &gate.requests];
+            if left.iter().all(|count| count.load(Ordering::Relaxed) == 0) {
+                return;
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_millis(u64::from(span)), empty).await.ok();
+    // At once, where there is no span, but not before all have been told.
+    tokio::time::timeout(span.max(AT_LEAST), empty).await.ok();
+}
+
+/// Closes a socket with a time to come back that is its own.
+fn send_away(gate: &Gate, socket: &Socket) {
+    if socket.closing() {
+        return;
+    }
+    let span = gate.limits.drain_ms;
+    let Id([a, b, c, d, ..]) = socket.connection;
+    let spread = u32::from_be_bytes([a, b, c, d]);
+    let mut closing = Closing::new(Code::ShuttingDown);
+    closing.after = 500 + if span == 0 { 0 } else { spread % span };
+    socket.close(&closing);
 }

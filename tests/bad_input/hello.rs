@@ -47,6 +47,39 @@ fn hello_missing_late_twice_or_wrong() {
     bystander.survives(server);
 }
 
+/// What stands behind a `hello` in its message is not looked at when the client is not met, or is
+/// sent away.
+#[test]
+fn frames_behind_a_refused_hello_are_not_carried_out() {
+    let server = Server::start(Options::default());
+    let mut bystander = Bystander::new(&server);
+    let append = |name: &str| {
+        let record = Record { payload: Some(Payload::text("x")), ..Record::default() };
+        let to = Target::Name(name.to_owned());
+        let item = Item { seq: 1, prev: 0, to, if_head: None, record };
+        ClientFrame::Append(Append { writer: support::id(), oldest: 1, items: vec![item] })
+    };
+    let foreign = Hello { connection: bystander.client.id, ..hello("bad") };
+    let frames = [ClientFrame::Hello(foreign), append("behind/foreign")];
+    first_is_answered(&server, &frames, Code::UnknownConnection, "another user's connection");
+    let hello_of_bad = || ClientFrame::Hello(hello("bad"));
+    let frames = [hello_of_bad(), hello_of_bad(), append("behind/twice")];
+    first_is_answered(&server, &frames, Code::HelloTwice, "hello twice");
+    let gone = Hello { token: Some(token("gone", &[("**", "append")])), ..hello("bad") };
+    server.http().post_json("/v1/revocations", &serde_json::json!({ "user": "gone" })).ok();
+    let frames = [ClientFrame::Hello(gone), append("behind/revoked")];
+    first_is_answered(&server, &frames, Code::Revoked, "a revoked token");
+    // What was handed in by now is decided before this is.
+    bystander.goes_on();
+    let logs = server.http().get("/v1/logs?prefix=behind/").ok().json();
+    assert_eq!(logs["logs"].as_array().unwrap().len(), 0, "{logs}");
+    // Behind one that is met, they are.
+    let mut link = Link::open(server.address, Encoding::Json);
+    link.send_all(&[hello_of_bad(), append("behind/met")]);
+    until("it is stored", || server.http().get("/v1/logs/behind/met").status == 200);
+    bystander.survives(server);
+}
+
 /// A token by hand: what no signer would make.
 fn forged(header: &str, claims: &str, signature: &str) -> String {
     let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);

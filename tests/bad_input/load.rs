@@ -33,11 +33,46 @@ fn a_hundred_thousand_subscriptions() {
     greedy.wait("an answer to each", |client| client.logs.len() + client.refused.len() == 10_000);
     assert_eq!(greedy.logs.len(), 1_000);
     // As many ends of subscriptions that never were: each is answered too.
-    let logs: Vec<u64> = (1_000_000..1_100_000).collect();
-    client.send(&ClientFrame::Unsubscribe(Unsubscribe { request: 6, logs }));
+    for from in (1_000_000..1_100_000).step_by(1_000) {
+        let logs = (from..from + 1_000).collect();
+        client.send(&ClientFrame::Unsubscribe(Unsubscribe { request: 6, logs }));
+    }
     client.wait("an answer to each", |client| client.ended.len() == total);
     let grown = server.rss().saturating_sub(before);
     assert!(grown < 200 << 20, "{grown} bytes more");
+    bystander.survives(server);
+}
+
+/// Frames that name more logs than anybody may be subscribed to cost one look at their length: the
+/// client that has all its logs behind could else hold up everybody with each of them.
+#[test]
+fn lists_of_too_many_logs() {
+    let server = Server::start(Options::default());
+    let mut bystander = Bystander::new(&server);
+    let mut client = Client::new("ann");
+    client.acks = false;
+    client.wants = (0..1_000).map(|n| (format!("s/{n}"), (Start::End, 0))).collect();
+    let mut client = client.join(&server);
+    client.wait("its logs", |client| client.logs.len() == 1_000);
+    let ids: Vec<u64> = client.logs.keys().copied().collect();
+    let many = |count: usize| ids.iter().copied().cycle().take(count);
+    for _ in 0..20 {
+        let logs = many(100_000).collect();
+        client.send(&ClientFrame::Unsubscribe(Unsubscribe { request: 7, logs }));
+        let cursors = many(40_000).map(|log| Cursor { log, next: 0 }).collect();
+        client.send(&ClientFrame::Ack(Ack { received: 0, cursors }));
+        bystander.goes_on();
+    }
+    client.sync();
+    let codes: Vec<_> =
+        client.refused.iter().map(|told| (told.request, told.refusal.code)).collect();
+    assert_eq!(codes, [(7, Code::BadRequest), (0, Code::BadRequest)].repeat(20));
+    assert!(client.ended.is_empty() && client.active, "nothing of them was carried out");
+    let metrics = server.http().get("/metrics").text();
+    assert!(metrics.contains("highwater_refusals_total{code=\"bad_request\"} 40\n"), "{metrics}");
+    // As many as there may be are taken.
+    client.send(&ClientFrame::Unsubscribe(Unsubscribe { request: 8, logs: ids }));
+    client.wait("their ends", |client| client.ended.len() == 1_000);
     bystander.survives(server);
 }
 

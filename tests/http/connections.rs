@@ -207,3 +207,38 @@ fn a_long_wait_ends_when_its_token_is_revoked() {
     root.post_json("/v1/revocations", &json!({ "user": "ana" })).ok();
     assert_eq!(waits.join().unwrap().refusal(), (401, "revoked".to_owned()));
 }
+
+/// What a token does not let its user read it does not tell either, whatever the user's other
+/// clients may.
+#[test]
+fn a_narrow_token_learns_nothing_of_what_a_wide_one_reads() {
+    let server = Server::start(Options::default());
+    let mut wide = Client::new("ana").wanting("open/a").wanting("secret/b").join(&server);
+    wide.store("open/a", "1");
+    wide.store("secret/b", "1");
+    wide.reach("secret/b", 1);
+    let narrow = server.http_as(Some(token("ana", &[("open/**", "read")])));
+    let shown = narrow.get(&format!("/v1/connections/{}", wide.id)).ok();
+    let subscriptions = shown.json()["subscriptions"].clone();
+    let of = |name: &str| {
+        let id = wide.log(name).log;
+        let all = subscriptions.as_array().unwrap();
+        all.iter().find(|one| one["log"] == id).unwrap().clone()
+    };
+    assert_eq!(of("open/a")["name"], "open/a");
+    assert_eq!(of("secret/b"), json!({ "log": wide.log("secret/b").log, "denied": true }));
+    assert!(!shown.text().contains("secret/b"));
+    // It can end nothing there, nor find out what is there.
+    let path = format!("/v1/connections/{}/unsubscribe", wide.id);
+    let names = json!({ "logs": ["secret/b", "secret/none"] });
+    let told = narrow.post_json(&path, &names).ok().json();
+    assert_eq!((&told["unsubscribed"], &told["unknown"]), (&json!([]), &names["logs"]));
+    let path = format!("/v1/connections/{}/seek", wide.id);
+    for log in ["secret/b", "secret/none"] {
+        let told = narrow.post_json(&path, &json!({ "log": log, "to": "earliest" }));
+        assert_eq!(told.refusal(), (403, "denied".to_owned()), "{log}");
+    }
+    // An operator sees all.
+    let shown = server.http().get(&format!("/v1/connections/{}", wide.id)).ok().text();
+    assert!(shown.contains("secret/b"));
+}

@@ -6,4 +6,5 @@ mod support;
 mod connections;
 mod logs;
 mod refused;
+mod slow;
 mod snapshots;

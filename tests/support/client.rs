@@ -303,7 +303,8 @@ impl Client {
             let Held { name, log, cursor, complete, whole, open, .. } = held;
             format!("{name} ({log}): cursor {cursor}, complete {complete}, {whole}, {open}")
         };
-        let logs: Vec<_> = self.logs.values().map(held).collect();
+        // A few of them tell enough.
+        let logs: Vec<_> = self.logs.values().take(10).map(held).collect();
         let (bye, closed, pending) = (&self.bye, &self.closed, self.writing.pending.len());
         let (active, refused) = (self.active, &self.refused);
         let put_off = &self.writing.put_off;

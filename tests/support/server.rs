@@ -29,6 +29,8 @@ pub struct Options {
     pub toml: String,
     /// Further arguments of `serve`.
     pub args: Vec<String>,
+    /// How many files it may open, where that is fewer than usual.
+    pub open_files: Option<u32>,
 }
 
 impl Options {
@@ -136,10 +138,11 @@ impl Server {
     pub fn terminate(&mut self) -> ExitStatus {
         let pid = self.pid().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        self.wait_for_end()
+        self.ended()
     }
 
-    fn wait_for_end(&mut self) -> ExitStatus {
+    /// How it ended by itself.
+    pub fn ended(&mut self) -> ExitStatus {
         let end = Instant::now() + Duration::from_secs(30);
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -204,8 +207,20 @@ impl Drop for Server {
     }
 }
 
+/// The program, by a shell that lets it open so many files.
+fn limited(files: u32) -> Command {
+    let mut shell = clean(Command::new("sh"));
+    let script = format!("ulimit -n {files}; exec \"$0\" \"$@\"");
+    shell.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_highwater"));
+    shell
+}
+
 fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    clean(Command::new(env!("CARGO_BIN_EXE_highwater")))
+}
+
+/// Without what is set for the tests themselves.
+fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("HIGHWATER_") {
             command.env_remove(name);
@@ -218,7 +233,10 @@ fn spawn(folder: &Path, options: &Options) -> (Child, SocketAddr) {
     let config = folder.join("highwater.toml");
     std::fs::write(&config, options.config()).unwrap();
     let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log"));
-    let mut command = program();
+    let mut command = match options.open_files {
+        None => program(),
+        Some(most) => limited(most),
+    };
     command.arg("serve").arg("--config").arg(config).arg("--data").arg(folder.join("data"));
     command.args(["--listen", "127.0.0.1:0"]);
     if options.dev {

@@ -81,7 +81,7 @@ pub(super) async fn post(
     if asked.create.0 || asked.trim.is_some() {
         name::check(&name).map_err(|_| Code::BadName)?;
         caller.must(Can::Admin, &name)?;
-        if !guard::arrive(&gate, &headers, body).await?.bytes.is_empty() {
+        if !guard::arrive(&gate, &caller, &headers, body).await?.bytes.is_empty() {
             return Err(Problem::bad_request("create and trim go without a body"));
         }
         return match asked.trim {
@@ -99,7 +99,7 @@ pub(super) async fn post(
         return Err(verdict.clone().into());
     }
     gate.shed.check()?;
-    let arrived = guard::arrive(&gate, &headers, body).await?;
+    let arrived = guard::arrive(&gate, &caller, &headers, body).await?;
     if arrived.bytes.is_empty() {
         let message = "an empty body: send a record, or ?create to make the log; an empty record \
                        is {\"payload\": \"\"} as application/json";
@@ -150,11 +150,14 @@ async fn append(
     bytes: usize,
 ) -> Answer {
     check_count(records.len(), writing, wish.if_head)?;
-    let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
-    let size: usize = records.iter().map(Record::size).sum();
-    gate.rates.check(&caller.0.user, count, size as u64)?;
+    let count = records.len();
+    // As many as a frame may have are paid for before any work, the others as they are sent.
+    let paid = count.min(MAX_ITEMS);
+    let size: usize = records.iter().take(paid).map(Record::size).sum();
+    let first = u32::try_from(paid).unwrap_or(u32::MAX);
+    gate.rates.check(&caller.0.user, first, size as u64)?;
     if wish.verdict.is_none() {
-        gate.rates.check_log(&wish.name, count)?;
+        gate.rates.check_log(&wish.name, first)?;
     }
     let Wish { name, if_head, verdict, results } = wish;
     let (limits, first, named) = (gate.limits, writing.first, writing.named);
@@ -167,8 +170,8 @@ async fn append(
         }
     };
     let loads = at_length(bytes, prepare).await??;
-    let sent = sending::send(gate, writing, loads).await;
-    told(&sent, count as usize, results)
+    let sent = sending::send(gate, caller, writing, loads, paid).await;
+    told(&sent, count, results)
 }
 
 fn wanted(

@@ -16,7 +16,7 @@ use super::answer::{Answer, Problem, json_answer, refusal_json, with};
 use super::caller::{Caller, PathId, PathUser};
 use super::query::{self, Asked};
 use super::{guard, logs, reading, sending};
-use crate::auth::Grants;
+use crate::auth::{Can, Grants};
 use crate::connection::{Attachment, ConnectionRow, NodeRow, Opened, Subscribe};
 use crate::fold::{Command, Reply};
 use crate::gateway::{Gate, readable};
@@ -168,7 +168,7 @@ pub(super) async fn show(
     let after = asked.after.map(|after| query::offset("after", &after)).transpose()?;
     let shown = reading::look(&gate, move |store| {
         let shown = summary(store, &mut Nodes::default(), id, &row)?;
-        let (subscriptions, next, lag) = subscriptions(store, &row, after.unwrap_or(0))?;
+        let (subscriptions, next, lag) = subscriptions(store, &row, after.unwrap_or(0), &grants)?;
         let shown = with(shown, "subscriptions", subscriptions);
         Ok(with(with(shown, "next", next), "lag", lag))
     });
@@ -178,17 +178,30 @@ pub(super) async fn show(
 
 type Subscriptions = (Vec<Value>, Option<u64>, u64);
 
-/// Subscriptions after a log id, the id to go on after, and the lag over those shown.
+/// Whether a caller may know of a log what a reader of it knows.
+fn may_see(grants: &Grants, name: &str) -> bool {
+    grants.administers_all() || grants.allows(name, Can::Read)
+}
+
+/// Subscriptions after a log id, the id to go on after, and the lag over those shown. Of a log
+/// that the caller may not read it learns that there is a subscription, and no more.
 fn subscriptions(
     store: &Store,
     row: &ConnectionRow,
     after: u64,
+    grants: &Grants,
 ) -> Result<Subscriptions, RowsError> {
     let mut shown = Vec::new();
     let mut total = 0;
     let subs = row.subs.iter().filter(|sub| sub.log > after);
     for sub in subs.clone().take(SUBSCRIPTIONS) {
         let log = store.log_row(sub.log)?.filter(|log| !log.deleted);
+        if let Some(log) = &log
+            && !may_see(grants, &log.name)
+        {
+            shown.push(json!({ "log": sub.log, "denied": true }));
+            continue;
+        }
         let lag = log.as_ref().map(|log| log.head.saturating_sub(sub.cursor));
         total += lag.unwrap_or_default();
         shown.push(json!({
@@ -308,15 +321,16 @@ fn check_start(start: Start) -> Result<(), Problem> {
 pub(super) async fn subscribe(
     State(gate): State<Arc<Gate>>,
     PathId(connection): PathId,
-    Caller(grants): Caller,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    mine(&gate, &grants, connection).await?;
-    let arrived = guard::arrive(&gate, &headers, body).await?;
+    mine(&gate, &caller.0, connection).await?;
+    let arrived = guard::arrive(&gate, &caller, &headers, body).await?;
     let open = opens(&arrived.bytes)?;
     // What the client may read is looked at again with each delivery, by its own token.
-    let read = if grants.administers_all() { vec![Pattern::all()] } else { readable(&grants) };
+    let grants = &caller.0;
+    let read = if grants.administers_all() { vec![Pattern::all()] } else { readable(grants) };
     let ask = Subscribe { connection, generation: None, open, read };
     let weight = arrived.bytes.len();
     match sending::ask(&gate, Command::Subscribe(ask), weight).await? {
@@ -355,15 +369,21 @@ struct NamesBody {
     logs: Vec<String>,
 }
 
-/// The ids of the logs that a body names, with their names; unknown ones apart.
-async fn named(gate: &Gate, bytes: &[u8]) -> Result<(HashMap<u64, String>, Vec<String>), Problem> {
+/// The ids of the logs that a body names, with their names; unknown ones apart, and among them
+/// those that the caller may not read.
+async fn named(
+    gate: &Gate,
+    caller: &Caller,
+    bytes: &[u8],
+) -> Result<(HashMap<u64, String>, Vec<String>), Problem> {
     let NamesBody { logs } = reading::json(bytes)?;
     check_count(logs.len())?;
     logs.iter().try_for_each(|name| check_name(name))?;
+    let grants = caller.0.clone();
     let found = reading::look(gate, move |store| {
         let (mut known, mut unknown) = (HashMap::new(), Vec::new());
         for name in logs {
-            match store.find_log(&name)? {
+            match store.find_log(&name)?.filter(|_| may_see(&grants, &name)) {
                 Some(id) => drop(known.insert(id, name)),
                 None => unknown.push(name),
             }
@@ -377,13 +397,13 @@ async fn named(gate: &Gate, bytes: &[u8]) -> Result<(HashMap<u64, String>, Vec<S
 pub(super) async fn unsubscribe(
     State(gate): State<Arc<Gate>>,
     PathId(connection): PathId,
-    Caller(grants): Caller,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    mine(&gate, &grants, connection).await?;
-    let arrived = guard::arrive(&gate, &headers, body).await?;
-    let (known, unknown) = named(&gate, &arrived.bytes).await?;
+    mine(&gate, &caller.0, connection).await?;
+    let arrived = guard::arrive(&gate, &caller, &headers, body).await?;
+    let (known, unknown) = named(&gate, &caller, &arrived.bytes).await?;
     let logs = known.keys().copied().collect();
     let command = Command::Unsubscribe { connection, generation: None, logs };
     match sending::ask(&gate, command, arrived.bytes.len()).await? {
@@ -407,15 +427,18 @@ struct SeekBody {
 pub(super) async fn seek(
     State(gate): State<Arc<Gate>>,
     PathId(connection): PathId,
-    Caller(grants): Caller,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    mine(&gate, &grants, connection).await?;
-    let arrived = guard::arrive(&gate, &headers, body).await?;
+    mine(&gate, &caller.0, connection).await?;
+    let arrived = guard::arrive(&gate, &caller, &headers, body).await?;
     let SeekBody { log, to } = reading::json(&arrived.bytes)?;
     check_name(&log)?;
     check_start(to)?;
+    if !may_see(&caller.0, &log) {
+        caller.must(Can::Read, &log)?;
+    }
     let (log, _) = reading::log_named(&gate, &log).await?;
     let command = Command::Seek { connection, generation: None, log, to };
     match sending::ask(&gate, command, 0).await? {
@@ -437,7 +460,7 @@ pub(super) async fn subscribe_user(
     body: Body,
 ) -> Answer {
     caller.must_administer()?;
-    let arrived = guard::arrive(&gate, &headers, body).await?;
+    let arrived = guard::arrive(&gate, &caller, &headers, body).await?;
     let open = opens(&arrived.bytes)?;
     let command = Command::SubscribeUser { user: user.clone(), open };
     match sending::ask(&gate, command, arrived.bytes.len()).await? {
@@ -457,8 +480,8 @@ pub(super) async fn unsubscribe_user(
     body: Body,
 ) -> Answer {
     caller.must_administer()?;
-    let arrived = guard::arrive(&gate, &headers, body).await?;
-    let (known, unknown) = named(&gate, &arrived.bytes).await?;
+    let arrived = guard::arrive(&gate, &caller, &headers, body).await?;
+    let (known, unknown) = named(&gate, &caller, &arrived.bytes).await?;
     let logs = known.into_keys().collect();
     let command = Command::UnsubscribeUser { user: user.clone(), logs };
     match sending::ask(&gate, command, arrived.bytes.len()).await? {

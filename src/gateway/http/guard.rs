@@ -19,6 +19,7 @@ use futures_util::stream::poll_fn;
 use tokio::sync::SemaphorePermit;
 
 use super::answer::Problem;
+use super::caller::Caller;
 use crate::gateway::Gate;
 use crate::wire::{Code, Refusal};
 
@@ -29,13 +30,18 @@ const LINGER_BYTES: usize = 16 << 20;
 const LINGER_TIME: Duration = Duration::from_secs(1);
 /// What whoever finds no room is told to wait, in milliseconds.
 const NO_ROOM_AFTER: u32 = 500;
+/// What whoever asks a node that is going away is told to wait, in milliseconds.
+const AWAY_AFTER: u32 = 1_000;
 /// What pages may read of an answer besides its body.
 const EXPOSED: &str = "Highwater-Start, Highwater-Head, Highwater-Next, Highwater-Log, \
                        Highwater-Gap, Highwater-Offset, Highwater-Version, Highwater-Rule, \
                        Retry-After";
 /// What pages may send.
 const ALLOWED: &str = "Authorization, Content-Type, Accept, Highwater-If-Head, Highwater-Writer, \
-                       Highwater-Seq, Highwater-Key, Highwater-Kind, Highwater-Event-Time";
+                       Highwater-Seq, Highwater-Oldest, Highwater-Key, Highwater-Kind, \
+                       Highwater-Event-Time";
+/// And with it any header of a record, whose name is the app's own.
+const OWN_HEADER: &str = "highwater-header-";
 
 /// A request under way; it counts until this is dropped, which a streamed answer does at its end.
 #[derive(Debug)]
@@ -63,6 +69,11 @@ pub(super) async fn admit(
     mut request: Request,
     next: Next,
 ) -> Response {
+    if gate.shed.draining() {
+        let message = "this node is going away: another one, or this one when it is back, answers";
+        let refusal = Refusal::because(Code::ShuttingDown, message).after(AWAY_AFTER);
+        return Problem::from(refusal).into_response();
+    }
     match take_slot(&gate) {
         Ok(slot) => {
             let slot = Arc::new(slot);
@@ -124,6 +135,7 @@ pub(super) async fn check_origin(
     if !allowed || (gate.dev && !is_local(headers)) {
         return Problem::from(Code::Origin).into_response();
     }
+    let asked = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let preflight = request.method() == Method::OPTIONS
         && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let mut response =
@@ -137,11 +149,19 @@ pub(super) async fn check_origin(
         if preflight {
             let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE");
             out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
-            let allowed = HeaderValue::from_static(ALLOWED);
-            out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+            out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed_headers(&asked));
         }
     }
     response
+}
+
+/// What a page may send: what there is, and of what it asks for the records' own headers.
+fn allowed_headers(asked: &Option<HeaderValue>) -> HeaderValue {
+    let asked = asked.as_ref().and_then(|asked| asked.to_str().ok()).unwrap_or_default();
+    let own = asked.split(',').map(str::trim);
+    let own = own.filter(|name| name.to_ascii_lowercase().starts_with(OWN_HEADER));
+    let all: Vec<_> = [ALLOWED].into_iter().chain(own).collect();
+    HeaderValue::from_str(&all.join(", ")).unwrap_or(HeaderValue::from_static(ALLOWED))
 }
 
 /// A page that this very node served may come back to it.
@@ -168,19 +188,24 @@ pub(super) struct Arrived<'a> {
     _room: SemaphorePermit<'a>,
 }
 
-/// Reads a body, as far as limits, room and time allow.
+/// Reads a body, as far as limits, room and time allow; then looks at the token again, for it may
+/// have ended while the body came. Room is taken as the bytes come: one that announces much and
+/// sends little keeps nobody else out.
 ///
 /// # Errors
 /// `too_large`, `overloaded` when too much is being read already, `silent` when it comes too
-/// slowly.
+/// slowly, `token_expired`, `revoked`.
 pub(super) async fn arrive<'a>(
     gate: &'a Gate,
+    caller: &Caller,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Arrived<'a>, Problem> {
     let most = gate.limits.http_body_bytes as usize;
-    let length = announced(headers).unwrap_or(most);
-    let room = gate.http.room_for(length.min(most)).ok_or_else(no_room)?;
+    let length = announced(headers).unwrap_or(0);
+    // What cannot come in is refused before anything of it is sent; this room is not kept.
+    drop(gate.http.room_for(length.min(most)).ok_or_else(no_room)?);
+    let mut room = gate.http.room_for(0).ok_or_else(no_room)?;
     let too_large = || {
         let message = format!("a body has at most {most} bytes: send less at once");
         Problem::from(Refusal::because(Code::TooLarge, message))
@@ -196,16 +221,18 @@ pub(super) async fn arrive<'a>(
             if bytes.len() + piece.len() > most {
                 return Err(too_large());
             }
+            gate.http.grow(&mut room, bytes.len() + piece.len()).ok_or_else(no_room)?;
             bytes.extend_from_slice(&piece);
         }
-        Ok(bytes.freeze())
+        Ok(Arrived { bytes: bytes.freeze(), _room: room })
     };
     let late = || {
         let message = format!("the body did not arrive within {} seconds", BODY_TIME.as_secs());
         Problem::from(Refusal::because(Code::Silent, message))
     };
-    let bytes = tokio::time::timeout(BODY_TIME, read).await.map_err(|_| late())??;
-    Ok(Arrived { bytes, _room: room })
+    let arrived = tokio::time::timeout(BODY_TIME, read).await.map_err(|_| late())??;
+    caller.recheck(gate)?;
+    Ok(arrived)
 }
 
 /// Too many bytes of bodies are on their way in.
@@ -235,6 +262,22 @@ mod tests {
         assert_eq!(announced(header::CONTENT_LENGTH, "17"), Some(17));
         assert_eq!(announced(header::TRANSFER_ENCODING, "chunked"), None);
         assert_eq!(announced(header::ACCEPT, "*/*"), Some(0));
+    }
+
+    #[test]
+    fn a_page_may_send_what_the_documents_name() {
+        let asked = |asked: &str| {
+            let allowed = allowed_headers(&Some(HeaderValue::from_str(asked).unwrap()));
+            allowed.to_str().unwrap().to_owned()
+        };
+        assert_eq!(asked("x-other"), ALLOWED);
+        assert!(asked("Highwater-Header-Trace, x-other").ends_with(", Highwater-Header-Trace"));
+        let documents = include_str!("../../../docs/http.md");
+        for word in documents.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')) {
+            let named = word.starts_with("Highwater-") && !EXPOSED.contains(word);
+            let known = ALLOWED.contains(word) || word.starts_with("Highwater-Header-");
+            assert!(!named || known, "{word} is in docs/http.md, and no page may send it");
+        }
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! Counts of requests and refusals, and `/metrics` in the text form of Prometheus.
+//! Counts of requests, and `/metrics` in the text form of Prometheus.
 //!
 //! Labels are words of the program's own: templates of addresses, names of methods and codes. So
 //! what is kept is bounded whatever is asked, and nothing of users or logs is told.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{MatchedPath, Request, State};
@@ -13,7 +13,7 @@ use axum::http::{HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::channel::HubStats;
+use crate::channel::{HubStats, Refusals};
 use crate::gateway::Gate;
 use crate::store::Pressure;
 use crate::wire::Code;
@@ -21,28 +21,12 @@ use crate::wire::Code;
 type Requests = BTreeMap<(&'static str, String, u16), u64>;
 
 /// Counts since the node started.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Counters {
     requests: Mutex<Requests>,
-    refusals: Vec<AtomicU64>,
-}
-
-impl Default for Counters {
-    fn default() -> Self {
-        let refusals = Code::ALL.iter().map(|_| AtomicU64::new(0)).collect();
-        Self { requests: Mutex::default(), refusals }
-    }
 }
 
 impl Counters {
-    /// Counts a refusal that went to a client, over HTTP or a socket.
-    pub fn refused(&self, code: Code) {
-        let at = Code::ALL.binary_search_by_key(&code.number(), |code| code.number());
-        if let Some(count) = at.ok().and_then(|at| self.refusals.get(at)) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
     fn answered(&self, method: &Method, route: &str, status: u16) {
         let method = match method.as_str() {
             "GET" => "GET",
@@ -67,7 +51,7 @@ pub(super) async fn count(State(gate): State<Arc<Gate>>, request: Request, next:
     let status = response.status().as_u16();
     counters.answered(&method, route.as_deref().unwrap_or("none"), status);
     if let Some(code) = response.extensions().get::<Code>() {
-        counters.refused(*code);
+        gate.hub.refusals().count(*code);
     }
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -79,7 +63,8 @@ pub(super) async fn count(State(gate): State<Arc<Gate>>, request: Request, next:
 pub(super) async fn show(State(gate): State<Arc<Gate>>) -> Response {
     let store = gate.store.clone();
     let pressure = tokio::task::spawn_blocking(move || store.pressure().ok()).await;
-    let text = Sample::take(&gate, pressure.ok().flatten()).render(&gate.http.counters);
+    let text = Sample::take(&gate, pressure.ok().flatten())
+        .render(&gate.http.counters, gate.hub.refusals());
     let form = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, form)], text).into_response()
 }
@@ -115,7 +100,7 @@ impl Sample {
         }
     }
 
-    fn render(&self, counters: &Counters) -> String {
+    fn render(&self, counters: &Counters, refusals: &Refusals) -> String {
         let mut text = Text::default();
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         text.family("build_info", "gauge", "The program that runs; always 1.");
@@ -129,6 +114,8 @@ impl Sample {
         text.gauge("logs_watched", "Logs that sockets here are subscribed to.", self.hub.watched);
         text.gauge("sockets_behind", "Sockets that wait to be caught up.", self.hub.behind);
         text.gauge("tail_bytes", "Newest records held in memory.", self.hub.tail_bytes);
+        let delivery = "Deliveries that sockets have not taken whole.";
+        text.gauge("delivery_bytes", delivery, self.hub.encoded_bytes);
         text.counter("deliveries_total", "Frames written to sockets.", self.hub.delivered);
         text.counter("frames_total", "Frames encoded for delivery.", self.hub.frames);
         text.counter("batches_total", "Number of the last batch told: reads see it.", self.batch);
@@ -144,9 +131,13 @@ impl Sample {
             let labels = [("method", method), ("route", &route), ("status", &status.to_string())];
             text.sample("http_requests_total", &labels, count);
         }
-        text.family("refusals_total", "counter", "Refusals, by code of docs/protocol.md.");
-        for (code, count) in Code::ALL.iter().zip(&counters.refusals) {
-            text.sample("refusals_total", &[("code", code.name())], count.load(Ordering::Relaxed));
+        text.family(
+            "refusals_total",
+            "counter",
+            "Refusals to clients, by code of docs/protocol.md.",
+        );
+        for (code, count) in refusals.each() {
+            text.sample("refusals_total", &[("code", code.name())], count);
         }
         text.0
     }
@@ -208,7 +199,7 @@ mod tests {
 
     use super::*;
 
-    fn rendered(counters: &Counters) -> String {
+    fn rendered(counters: &Counters, refusals: &Refusals) -> String {
         let pressure = Pressure {
             sealed_memtables_max: 1,
             runs_max: 2,
@@ -229,12 +220,12 @@ mod tests {
             hub: HubStats { delivered: 11, ..HubStats::default() },
             pressure: Some(pressure),
         };
-        sample.render(counters)
+        sample.render(counters, refusals)
     }
 
     #[test]
     fn each_family_has_help_and_type_once_and_before_its_samples() {
-        let text = rendered(&Counters::default());
+        let text = rendered(&Counters::default(), &Refusals::default());
         let (mut helped, mut typed) = (BTreeSet::new(), BTreeSet::new());
         for line in text.lines() {
             let words: Vec<_> = line.split(' ').collect();
@@ -255,13 +246,13 @@ mod tests {
 
     #[test]
     fn requests_and_refusals_are_counted_by_label() {
-        let counters = Counters::default();
+        let (counters, refusals) = (Counters::default(), Refusals::default());
         for _ in 0..2 {
             counters.answered(&Method::GET, "/v1/logs/{*name}", 404);
-            counters.refused(Code::Stale);
+            refusals.count(Code::Stale);
         }
         counters.answered(&Method::from_bytes(b"BREW").unwrap(), "none", 405);
-        let text = rendered(&counters);
+        let text = rendered(&counters, &refusals);
         let get = r#"{method="GET",route="/v1/logs/{*name}",status="404"} 2"#;
         assert!(text.contains(&format!("\nhighwater_http_requests_total{get}\n")), "{text}");
         assert!(text.contains(r#"{method="other",route="none",status="405"} 1"#));

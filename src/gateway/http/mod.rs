@@ -92,6 +92,6 @@ async fn wrong_method() -> Problem {
 
 /// A refusal as a response; it is counted.
 pub(super) fn refuse(gate: &Gate, refusal: &Refusal) -> Response<Body> {
-    gate.http.counters.refused(refusal.code);
+    gate.hub.refusals().count(refusal.code);
     Problem::from(refusal.clone()).into_response()
 }

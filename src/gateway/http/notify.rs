@@ -54,7 +54,7 @@ pub(super) async fn notify(
     body: Body,
 ) -> Answer {
     let writing = writing(asked, &caller, &headers)?;
-    let arrived = guard::arrive(&gate, &headers, body).await?;
+    let arrived = guard::arrive(&gate, &caller, &headers, body).await?;
     let NotifyBody { logs, user, record } = reading::json(&arrived.bytes)?;
     let names = match (logs, user) {
         (Some(logs), None) if (1..=MOST_LOGS).contains(&logs.len()) => logs,
@@ -84,7 +84,7 @@ pub(super) async fn notify_user(
 ) -> Answer {
     let writing = writing(asked, &caller, &headers)?;
     let inbox = inbox(&user)?;
-    let arrived = guard::arrive(&gate, &headers, body).await?;
+    let arrived = guard::arrive(&gate, &caller, &headers, body).await?;
     let UserBody { record } = reading::json(&arrived.bytes)?;
     tell(&gate, &caller, &writing, vec![inbox], record).await
 }
@@ -130,7 +130,8 @@ async fn tell(
         }
         wanted.push(want);
     }
-    let sent = sending::send(gate, writing, sending::loads(writing.first, wanted)).await;
+    let loads = sending::loads(writing.first, wanted);
+    let sent = sending::send(gate, caller, writing, loads, names.len()).await;
     told(gate, &names, &sent).await
 }
 

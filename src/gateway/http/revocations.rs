@@ -130,7 +130,7 @@ pub(super) async fn add(
     body: Body,
 ) -> Answer {
     caller.must_administer()?;
-    let arrived = guard::arrive(&gate, &headers, body).await?;
+    let arrived = guard::arrive(&gate, &caller, &headers, body).await?;
     let meant: Meant = reading::json(&arrived.bytes)?;
     // A token made in this very millisecond is meant too.
     let before_ms = meant.before.unwrap_or(gate.now() + 1);

@@ -7,8 +7,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::answer::{Problem, refusal_json, with};
+use super::caller::Caller;
 use crate::auth::Grants;
 use crate::fold::{Command, Reply};
 use crate::gateway::Gate;
@@ -20,6 +22,8 @@ use crate::wire::{Answer, Class, Code, Id, Outcome, Record, Refusal, Target};
 const COMMAND_BYTES: usize = 1 << 20;
 /// What an entry weighs besides its record and name.
 const ENTRY_BYTES: usize = 128;
+/// How long a request of many records waits for the rates, in all.
+const PAY_TIME: Duration = Duration::from_secs(20);
 /// How long the fold's reply is waited for.
 const REPLY_TIME: Duration = Duration::from_secs(30);
 
@@ -148,13 +152,27 @@ pub(super) struct Sent {
     pub mark: u64,
 }
 
-/// Sends the commands, each when the one before is answered.
-pub(super) async fn send(gate: &Gate, writing: &Writing, loads: Vec<Load>) -> Sent {
+/// Sends the commands, each when the one before is answered, the token still counts and the rates
+/// allow it. `paid` says for how many appends the caller has asked the rates already.
+pub(super) async fn send(
+    gate: &Gate,
+    caller: &Caller,
+    writing: &Writing,
+    loads: Vec<Load>,
+    mut paid: usize,
+) -> Sent {
     let mut sent = Sent::default();
     let mut left = loads.len();
+    let until = Instant::now() + PAY_TIME;
     let mut retired = writing.named;
     for (entries, weight) in loads {
         left -= 1;
+        let unpaid = entries.get(paid.min(entries.len())..).unwrap_or_default();
+        paid = paid.saturating_sub(entries.len());
+        if let Err(refusal) = pay(gate, caller, unpaid, until).await {
+            sent.stopped = Some(refusal);
+            break;
+        }
         let Writing { user, writer, mut oldest, .. } = writing.clone();
         if let (false, Some(first)) = (writing.named, entries.first()) {
             // What went before is answered, and nobody will ask for it again.
@@ -191,6 +209,32 @@ pub(super) async fn send(gate: &Gate, writing: &Writing, loads: Vec<Load>) -> Se
         retire(gate, writing);
     }
     sent
+}
+
+/// Takes appends from the budgets of user and log, waiting for them a bounded time: a request of
+/// many records is held to the rates like as many small ones. The token may end meanwhile.
+async fn pay(
+    gate: &Gate,
+    caller: &Caller,
+    entries: &[Entry],
+    until: Instant,
+) -> Result<(), Refusal> {
+    let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+    let bytes = entries.iter().map(|entry| entry.record.size() as u64).sum();
+    let log = entries.iter().find(|entry| entry.verdict.is_none()).map(|entry| &entry.to);
+    loop {
+        caller.recheck(gate).map_err(|problem| problem.refusal)?;
+        let asked = gate.rates.check(&caller.0.user, count, bytes).and_then(|()| match log {
+            Some(Target::Name(name)) => gate.rates.check_log(name, count),
+            _ => Ok(()),
+        });
+        let Err(refusal) = asked else { return Ok(()) };
+        let wait = Duration::from_millis(u64::from(refusal.retry_after));
+        if Instant::now() + wait > until {
+            return Err(refusal);
+        }
+        tokio::time::sleep(wait).await;
+    }
 }
 
 /// A writer of one request sends no more; whether that is noted is nobody's concern here.

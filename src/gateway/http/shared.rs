@@ -38,6 +38,13 @@ impl Shared {
         })
     }
 
+    /// More room for a body that has so many bytes by now, if there is.
+    pub(super) fn grow<'a>(&'a self, room: &mut SemaphorePermit<'a>, bytes: usize) -> Option<()> {
+        let held = room.num_permits() * PIECE;
+        room.merge(self.room_for(bytes.saturating_sub(held))?);
+        Some(())
+    }
+
     /// Room for so many bytes of a body, if there is.
     pub(super) fn room_for(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
         let pieces = u32::try_from(bytes.div_ceil(PIECE)).unwrap_or(u32::MAX);
@@ -62,5 +69,12 @@ mod tests {
         let _half = shared.room_for(1 << 19).unwrap();
         assert!(shared.room_for((1 << 19) + 1).is_none());
         assert!(shared.room_for(1 << 19).is_some());
+        // Small pieces take no more room than they are.
+        let mut grown = shared.room_for(0).unwrap();
+        for bytes in 1..=5_000 {
+            assert!(shared.grow(&mut grown, bytes).is_some());
+        }
+        assert_eq!(grown.num_permits(), 5_000_usize.div_ceil(PIECE));
+        assert!(shared.grow(&mut grown, 1 << 20).is_none());
     }
 }

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use super::Session;
 use crate::auth::Can;
 use crate::channel::{Asked, Closing, Ticket};
-use crate::connection::Subscribe;
+use crate::connection::{Progress, Subscribe};
 use crate::fold::Command;
 use crate::gateway::{TokenGrants, readable};
 use crate::log::Part;
 use crate::wire::{
-    Ack, Activate, Class, ClientFrame, Code, Cursor, Ended, Open, Pong, PutSnapshot, Refresh,
-    Refreshed, Refusal, Refused, Seek, ServerFrame, State, Subscribe as SubscribeFrame,
-    Unsubscribe,
+    Ack, Activate, Class, ClientFrame, Code, Ended, Open, Pong, PutSnapshot, Refresh, Refreshed,
+    Refusal, Refused, Seek, ServerFrame, State, Subscribe as SubscribeFrame, Unsubscribe,
 };
 
 /// About what a log that is asked for takes in memory, with its refusal.
@@ -28,6 +27,9 @@ impl Session {
                 self.refuse(frame.request(), refusal);
             }
             return;
+        }
+        if let Err(refusal) = self.few_logs(&frame) {
+            return self.refuse(frame.request(), refusal);
         }
         let counts = match &frame {
             ClientFrame::Append(append) => append.items.is_empty(),
@@ -66,11 +68,7 @@ impl Session {
                 }
                 self.submit(Command::Retire { user, writer }, 64, 0, Asked::Quiet);
             }
-            ClientFrame::Leave(leave) => {
-                let (connection, generation) = (self.socket.connection, self.socket.generation());
-                let forget = leave.forget;
-                self.leave(Command::Leave { connection, generation, forget });
-            }
+            ClientFrame::Leave(leave) => self.leave(leave.forget),
             ClientFrame::Ping(ping) => {
                 self.socket.send(&[ServerFrame::Pong(Pong { nonce: ping.nonce })]);
             }
@@ -87,6 +85,22 @@ impl Session {
         }
     }
 
+    /// Whether a frame names no more logs than a connection may be subscribed to: each that it
+    /// names is looked for, and all of them answered.
+    fn few_logs(&self, frame: &ClientFrame) -> Result<(), Refusal> {
+        let named = match frame {
+            ClientFrame::Unsubscribe(body) => body.logs.len(),
+            ClientFrame::Ack(body) => body.cursors.len(),
+            _ => 0,
+        };
+        let most = self.gate.limits.subscriptions as usize;
+        if named <= most {
+            return Ok(());
+        }
+        let message = format!("a frame names at most {most} logs: as many as may be subscribed to");
+        Err(Refusal::because(Code::BadRequest, message))
+    }
+
     fn named(&self) -> (crate::wire::Id, Option<u64>) {
         (self.socket.connection, Some(self.socket.generation()))
     }
@@ -98,7 +112,7 @@ impl Session {
     /// Hands a command in, or tells why not.
     pub(super) fn submit(&self, command: Command, weight: usize, request: u32, asked: Asked) {
         let ticket = Ticket::Socket(Arc::clone(&self.socket), asked);
-        let submitted = (self.gate.shed.check())
+        let submitted = (self.gate.admits(&command))
             .and_then(|()| self.gate.inbox.submit(command, weight, Some(ticket)));
         if let Err(refusal) = submitted {
             self.refuse(request, refusal);
@@ -112,7 +126,7 @@ impl Session {
                     self.gate.hub.note_moved(&self.socket);
                 }
                 self.gate.hub.schedule(&self.socket);
-                if beyond.iter().any(|cursor| self.past_head(*cursor)) {
+                if beyond.iter().any(|cursor| self.gate.hub.past_head(*cursor)) {
                     let message = "a cursor was acknowledged past the log's head";
                     self.refuse(0, Refusal::because(Code::BadOffset, message));
                 }
@@ -121,23 +135,21 @@ impl Session {
         }
     }
 
-    fn past_head(&self, cursor: Cursor) -> bool {
-        let row = self.gate.store.log_row(cursor.log).ok().flatten();
-        row.is_some_and(|row| cursor.next > row.head)
-    }
-
     /// The socket is closed when it is durable that the client has left: its last word counts.
-    fn leave(&self, command: Command) {
+    /// Where there is no room for that word at the moment, the socket goes first, and the word is
+    /// said in place of the detachment.
+    fn leave(&mut self, forget: bool) {
         let progress = self.socket.take_acked();
+        let Progress { connection, generation, .. } = progress;
         self.socket.set_leaving(true);
         let (weight, commit) = (progress.weight(), Command::Commit(vec![progress]));
+        let command = Command::Leave { connection, generation, forget };
         let ticket = Ticket::Socket(Arc::clone(&self.socket), Asked::Leave);
-        let submitted = (self.gate.shed.check())
-            .and_then(|()| self.gate.inbox.submit(commit, weight, None))
+        let submitted = (self.gate.inbox.submit(commit, weight, None))
             .and_then(|()| self.gate.inbox.submit(command, 64, Some(ticket)));
-        if let Err(refusal) = submitted {
-            self.socket.set_leaving(false);
-            self.socket.close(&refusal.into());
+        if submitted.is_err() {
+            self.leaves = Some(forget);
+            self.socket.close_quietly();
         }
     }
 

@@ -1,19 +1,23 @@
 //! Connections and writers that have outlived their bounds are found page by page and proposed to
 //! the fold, with the generation that was seen.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::connection::policy::{Bounds, Candidate, Need, choose, outlived};
 use crate::connection::{Attachment, ConnectionRow, NodeRow, Progress};
 use crate::fold::Command;
 use crate::gateway::Gate;
 use crate::log::rows::{Rows, RowsError, Table, read_row};
-use crate::wire::{Id, Reason};
+use crate::wire::{Code, Id, Reason, Refusal};
 
 /// Rows looked at in one page.
 pub(super) const PAGE: usize = 64;
 /// An attachment is told within milliseconds; one that has no socket after so many has lost it.
 const LOST_AFTER: u64 = 30_000;
+/// When one whose socket was cut for memory may come back, in milliseconds.
+const CUT_AFTER: u32 = 5_000;
 /// Milliseconds of a day.
 const DAY: u64 = 86_400_000;
 /// Days that the mark of a retired writer is kept: longer than any append is on its way.
@@ -82,34 +86,47 @@ pub(super) fn writers(gate: &Gate, after: Option<Id>) -> Result<Option<Id>, Rows
     Ok(page.last().filter(|_| page.len() == PAGE).map(|(id, _)| *id))
 }
 
-/// When buffers outgrow the node's memory, those who hold most of it lose their channel.
+/// When buffers outgrow the node's memory, those who hold most of it lose their channel; and one
+/// that holds it still when this is looked at again loses its socket, for only that gives it back.
 pub(super) fn memory(gate: &Gate) {
     let most = usize::try_from(gate.limits.memory_bytes).unwrap_or(usize::MAX);
-    let mut held = gate.hub.stats().tail_bytes;
+    let stats = gate.hub.stats();
+    let mut held = stats.tail_bytes + stats.encoded_bytes;
     let mut waiting = Vec::new();
     gate.hub.each(|socket| {
-        let bytes = socket.waiting();
-        held += bytes;
+        let (bytes, replies) = socket.waiting();
+        held += replies;
         if bytes > 0 {
-            waiting.push((socket.connection, bytes));
+            waiting.push((bytes, Arc::clone(socket)));
         }
     });
     if held <= most {
         return;
     }
+    let mut over = held - most;
+    let (active, mut idle): (Vec<_>, Vec<_>) =
+        waiting.into_iter().partition(|(_, socket)| socket.active());
+    idle.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));
+    for (bytes, socket) in idle {
+        if over == 0 {
+            return;
+        }
+        socket.cut(&Refusal::new(Code::Overloaded).after(CUT_AFTER).into());
+        over = over.saturating_sub(bytes);
+    }
     let row = |id| gate.store.connection(id).ok().flatten();
-    let mut candidates: Vec<Candidate> = (waiting.iter())
-        .filter_map(|(id, bytes)| {
-            let row = row(*id).filter(ConnectionRow::active)?;
+    let mut candidates: Vec<Candidate> = (active.iter())
+        .filter_map(|(bytes, socket)| {
+            let row = row(socket.connection).filter(ConnectionRow::active)?;
             let retained = *bytes as u64;
-            Some(Candidate { retained, ..facts(*id, &row, true, 0) })
+            Some(Candidate { retained, ..facts(socket.connection, &row, true, 0) })
         })
         .collect();
-    while held > most
+    while over > 0
         && let Some(victim) = choose(&candidates, Need::Memory)
     {
         downgrade(gate, &victim, Reason::Memory);
-        held = held.saturating_sub(usize::try_from(victim.retained).unwrap_or(usize::MAX));
+        over = over.saturating_sub(usize::try_from(victim.retained).unwrap_or(usize::MAX));
         candidates.retain(|one| one.connection != victim.connection);
     }
 }

@@ -28,6 +28,8 @@ const SWEEP: Duration = Duration::from_millis(500);
 /// How often rates forget who has been quiet.
 const RATES: Duration = Duration::from_secs(10);
 
+/// How often tails of quiet logs give their room to others.
+const TAILS: Duration = Duration::from_secs(2);
 /// How often buffers are held against the node's memory.
 const MEMORY: Duration = Duration::from_millis(500);
 /// How often the files of trimmed logs are let go.
@@ -57,6 +59,7 @@ impl Keeper {
             every(SWEEP, gate, |gate| gate.hub.sweep(gate.now())),
             every(SWEEP, gate, end_revoked()),
             every(RATES, gate, |gate| gate.rates.sweep()),
+            every(TAILS, gate, |gate| gate.hub.sweep_tails()),
             every(commits, gate, commit),
             every(MEMORY, gate, life::memory),
             scan(round, gate, |gate, after| life::connections(gate, *after)),
