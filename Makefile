@@ -72,7 +72,7 @@ deny: tools
 crash: tools
 	ROUNDS=$(or $(ROUNDS),50) $(CARGO) crash
 
-## make bench    the benchmarks, one after the other (BENCH="append fanout idle")
+## make bench    the benchmarks, one after the other (BENCH="append fanout idle"; clone is one too)
 bench: tools
 	$(CARGO) build --release --workspace
 	@set -e; for one in $(BENCH); do $(CARGO) run --release -p highwater-bench -- $$one; done

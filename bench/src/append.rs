@@ -88,7 +88,7 @@ fn load(
     let mut all: Vec<Client> = (0..clients)
         .map(|at| {
             let log = if one { "bench/one".to_owned() } else { format!("bench/{at}") };
-            let writer = Writer::new(id(at, 2), log, common.payload);
+            let writer = Writer::new(id(at, 2), log, common.payload());
             Client { writer, sent: vec![started; in_flight], free: in_flight }
         })
         .collect();

@@ -97,7 +97,7 @@ fn highwater(common: &Common, machine: &Machine, sockets: usize) -> Outcome<([Fi
     let mut net = Net::new()?;
     meet(&mut net, &server, 1, None)?;
     meet(&mut net, &server, sockets, Some(LOG))?;
-    let writer = Writer::new(id(0, 2), LOG.to_owned(), common.payload);
+    let writer = Writer::new(id(0, 2), LOG.to_owned(), common.payload());
     let mut ours = Ours {
         writer,
         last: Vec::new(),

@@ -1,4 +1,4 @@
-//! Benchmarks of one node: `append`, `fanout` and `idle`.
+//! Benchmarks of one node: `append`, `fanout`, `idle` and `clone`.
 //!
 //! Promise: one client process (this one, one thread, one epoll) against one server process on a
 //! core of its own; every run is bounded in count and time, ends only the processes it started, and
@@ -6,6 +6,7 @@
 //! `docs/performance.md`.
 
 mod append;
+mod clone;
 mod fanout;
 mod floor;
 mod idle;
@@ -38,7 +39,9 @@ enum Bench {
     Fanout(Common),
     /// Memory of the server per subscribed connection that does nothing
     Idle(Common),
-    /// All of them, one after the other
+    /// A clone's cost beside the length of the logs; fills millions of records first
+    Clone(clone::CloneArgs),
+    /// All of them but `clone`, one after the other
     All(Common),
     /// The bare epoll loop that `fanout` compares with; started by it
     #[command(hide = true)]
@@ -57,9 +60,9 @@ struct Common {
     /// Sockets, instead of a benchmark's own counts; for `append`, clients
     #[arg(long)]
     sockets: Option<usize>,
-    /// Bytes of a record's payload
-    #[arg(long, default_value_t = 128)]
-    payload: usize,
+    /// Bytes of a record's payload [default: 128, of `clone` 16]
+    #[arg(long)]
+    payload: Option<usize>,
     /// Appends that a client of `append` keeps unanswered
     #[arg(long, default_value_t = 64)]
     in_flight: usize,
@@ -92,6 +95,13 @@ struct Common {
     save: Option<String>,
 }
 
+impl Common {
+    /// Bytes of a record's payload.
+    fn payload(&self) -> usize {
+        self.payload.unwrap_or(128)
+    }
+}
+
 /// When a reader acknowledges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Acks {
@@ -120,6 +130,7 @@ fn main() -> ExitCode {
         Bench::Append(common) => (Some(common.clone()), run(&common, "append")),
         Bench::Fanout(common) => (Some(common.clone()), run(&common, "fanout")),
         Bench::Idle(common) => (Some(common.clone()), run(&common, "idle")),
+        Bench::Clone(args) => (Some(args.common.clone()), clone(args)),
         Bench::All(common) => (Some(common.clone()), run(&common, "all")),
     };
     match done {
@@ -144,5 +155,14 @@ fn run(common: &Common, name: &str) -> Outcome<()> {
     if name == "idle" || name == "all" {
         idle::run(common, &machine, &mut report)?;
     }
+    report.end(common.save.as_deref())
+}
+
+/// `clone` sets rules of its own, so it has a server and a report of its own.
+fn clone(args: clone::CloneArgs) -> Outcome<()> {
+    let (common, plan) = args.plan();
+    let machine = server::Machine::prepare(&common)?;
+    let mut report = Report::begin("clone", &common, &machine);
+    clone::run(&plan, &machine, &mut report)?;
     report.end(common.save.as_deref())
 }

@@ -17,6 +17,8 @@ use crate::Outcome;
 const SCRATCH: usize = 256 << 10;
 /// Most bytes that may wait to be written, or for the end of a message.
 const MOST_WAITING: usize = 16 << 20;
+/// How the body of a close begins that answers `leave`: 1000.
+const LEFT: [u8; 2] = 1000_u16.to_be_bytes();
 
 /// What was heard of a socket.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub enum Heard<'a> {
     Message(&'a [u8]),
     /// Bytes of a socket that is no WebSocket.
     Raw(&'a [u8]),
+    /// The server closed the WebSocket as it was asked to; nothing follows.
+    Closed,
 }
 
 /// A socket of the load.
@@ -44,6 +48,8 @@ enum Kind {
     Opening,
     WebSocket,
     Raw,
+    /// Ended in order, on the client's word.
+    Closed,
 }
 
 impl Conn {
@@ -128,6 +134,10 @@ impl Conn {
             match opcode {
                 2 => hear(at, self, Heard::Message(payload))?,
                 9 => self.frame(10, payload)?,
+                8 if payload.starts_with(&LEFT) => {
+                    self.kind = Kind::Closed;
+                    hear(at, self, Heard::Closed)?;
+                }
                 8 => {
                     let why = String::from_utf8_lossy(payload.get(2..).unwrap_or_default());
                     return Err(format!("the server closed socket {at}: {why}").into());
@@ -245,6 +255,7 @@ fn read(
 ) -> Outcome<()> {
     loop {
         let read = match conn.tcp.read(scratch) {
+            Ok(0) if conn.kind == Kind::Closed => return Ok(()),
             Ok(0) => return Err(format!("the server ended socket {at}").into()),
             Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),

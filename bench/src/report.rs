@@ -46,7 +46,7 @@ impl Report {
         say(&mut report, "disk", &format!("{kind}, fsync on"));
         say(&mut report, "busy", &format!("load average before the run {}", read("/proc/loadavg")));
         say(&mut report, "server", &format!("--dev --set {}", machine.settings().join(" --set ")));
-        let Common { payload, quick, acks, .. } = common;
+        let (payload, Common { quick, acks, .. }) = (common.payload(), common);
         let settings = format!("payload {payload} B, quick {quick}, acks {acks:?}").to_lowercase();
         say(&mut report, "load", &settings);
         report

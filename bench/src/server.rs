@@ -78,11 +78,31 @@ impl Machine {
 
     /// A Highwater of its own, on an empty folder.
     pub fn highwater(&self) -> Outcome<Server> {
-        let scratch = Scratch::new(&self.data)?;
+        self.serve(Scratch::new(&self.data)?)
+    }
+
+    /// The same one again, killed and started on the folder that it leaves.
+    pub fn restart(&self, server: Server) -> Outcome<Server> {
+        let Server { child, scratch, .. } = server;
+        drop(child);
+        self.serve(scratch)
+    }
+
+    /// A token of a user that may do everything with all logs.
+    pub fn token(&self, server: &Server, user: &str) -> Outcome<String> {
+        let (program, data) = (self.server.display().to_string(), server.scratch.data());
+        let data = data.display().to_string();
+        let grant = ["--grant", "**=read,append,snapshot", "--expires-in", "24h"];
+        let make = ["token", "make", "--dev", "--data", &data, "--user", user];
+        said(&program, &[&make[..], &grant[..]].concat())
+            .ok_or_else(|| format!("no token could be made for {user}").into())
+    }
+
+    fn serve(&self, scratch: Scratch) -> Outcome<Server> {
         let mut command = Command::new("taskset");
         command.args(["-c", &self.core.to_string()]).arg(&self.server);
         command.args(["serve", "--listen", "127.0.0.1:0", "--dev", "--data"]);
-        command.arg(scratch.0.join("data"));
+        command.arg(scratch.data());
         for setting in self.settings() {
             command.args(["--set", &setting]);
         }
@@ -115,7 +135,7 @@ impl Machine {
             return Err(format!("the server did not start: {}", complaints.trim()).into());
         };
         let address = address.trim().parse()?;
-        Ok(Server { address, ticks: self.ticks, child, _scratch: scratch })
+        Ok(Server { address, ticks: self.ticks, child, scratch })
     }
 }
 
@@ -140,6 +160,11 @@ impl Scratch {
             }
         }
         Err("too many folders of this benchmark".into())
+    }
+
+    /// The server's own folder in it.
+    fn data(&self) -> PathBuf {
+        self.0.join("data")
     }
 }
 
@@ -170,7 +195,7 @@ pub struct Server {
     pub address: SocketAddr,
     ticks: f64,
     child: Ended,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl Server {

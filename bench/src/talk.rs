@@ -150,7 +150,7 @@ pub fn meet(net: &mut Net, server: &Server, count: usize, log: Option<&str>) -> 
                     }
                 }
                 Heard::Message(message) => drop(frames(conn, message)?),
-                Heard::Raw(_) => {}
+                Heard::Raw(_) | Heard::Closed => {}
             }
             Ok(())
         })?;
