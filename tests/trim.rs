@@ -226,3 +226,34 @@ fn long_row(round: u64) -> Vec<u8> {
     };
     codec::to_bytes(&row)
 }
+
+/// Rows that others have taken the place of do not stay in the way of who reads the newest ones: a
+/// clone would cost what was overwritten, though none of it is sent.
+#[test]
+fn what_was_overwritten_leaves_memory_when_the_newest_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Options::default()).unwrap();
+    let gathered = || store.pressure().unwrap().write_buffer_bytes;
+    for round in 0..100_u64 {
+        let mut writes = Writes::default();
+        for key in 0..100_u64 {
+            let key = Key::of(1).then_bytes(key.to_string().as_bytes()).build();
+            let row = [&round.to_be_bytes()[..], &record(round)].concat();
+            writes.rows.insert((Table::Latest, key), Some(row));
+        }
+        store.commit(writes, None, false).unwrap();
+    }
+    let newest = || {
+        let page = store.latest_page(1, None, 100, usize::MAX).unwrap();
+        assert!(page.next.is_none() && page.entries.len() == 100);
+        assert!(page.entries.iter().all(|(offset, _)| *offset == 99));
+    };
+    assert!(gathered() > 4 << 20, "{}", gathered());
+    newest();
+    let end = Instant::now() + Duration::from_secs(30);
+    while gathered() > 1 << 20 {
+        assert!(Instant::now() < end, "they are still in memory");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    newest();
+}

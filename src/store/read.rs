@@ -7,6 +7,7 @@
 use std::ops::Bound;
 
 use bytes::Bytes;
+use fjall::{AbstractTree, Keyspace};
 use serde::de::DeserializeOwned;
 
 use super::write::after_prefix;
@@ -15,6 +16,21 @@ use crate::connection::{ConnectionRow, UserRow, user_prefix};
 use crate::log::rows::{Key, Pair, Rows, RowsError, Table, read_row};
 use crate::log::{LogRow, MAX_IN_FLIGHT, Stored, WriterRow};
 use crate::wire::Id;
+
+/// What the newest records by key may gather in memory once somebody reads them all.
+const GATHERED_MOST: u64 = 2 << 20;
+
+/// Has a table that is about to be read through written to a file, where much of it is in memory:
+/// there a reader steps over every row that another has taken the place of, so without this a
+/// clone would cost what was overwritten lately. The file follows in the background; this reader
+/// may still come before it.
+fn settle(rows: &Keyspace) -> Result<(), RowsError> {
+    let gathered = rows.tree.active_memtable().size();
+    if gathered > GATHERED_MOST && rows.tree.sealed_memtable_count() == 0 {
+        rows.rotate_memtable().map_err(storage)?;
+    }
+    Ok(())
+}
 
 /// Connections of one user, and subscriptions of one connection, that warming looks at.
 const WARM_AT_MOST: usize = 1024;
@@ -120,6 +136,9 @@ impl Store {
         let mut page = LatestPage::default();
         let mut bytes = 0;
         let rows = self.table(Table::Latest)?;
+        if after.is_none() {
+            settle(rows)?;
+        }
         for row in rows.range::<Vec<u8>, _>((from, after_prefix(&prefix))) {
             let (key, value) = row.into_inner().map_err(storage)?;
             if bytes > 0 && bytes + value.len() > most_bytes {
