@@ -91,8 +91,8 @@ pub fn main() -> ExitCode {
 }
 
 /// Writes what a command returns.
-fn told<E: std::error::Error>(text: Result<String, E>) -> Result<(), CliError> {
-    let text = text.map_err(CliError::failed)?;
+fn told(text: Result<String, impl Into<CliError>>) -> Result<(), CliError> {
+    let text = text.map_err(Into::into)?;
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CliError::output)
 }
