@@ -36,7 +36,8 @@ Try it:
   highwater consume words
 
 Commands that talk to a server take --server and --token, or HIGHWATER_URL and HIGHWATER_TOKEN.
-Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no server there or contact lost.";
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no server there, or contact lost or no
+work taken for a minute.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -140,7 +140,10 @@ impl Run<'_> {
             let Appended { count } =
                 read_json(client.post(&path, "application/x-ndjson", body)?)?;
             // Anybody can answer 200; that a line is stored is said by its own server alone.
-            if count == lines { Ok(()) } else { Err(Failure::foreign(count)) }
+            if count == lines {
+                return Ok(());
+            }
+            Err(Failure::foreign(format_args!("{count} stored of {lines}")))
         };
         let sent = client.insist(*stored > 0, post);
         match sent {
