@@ -1,5 +1,5 @@
 # `make run` starts Highwater, `make test` tests all of it; both do all set-up themselves.
-# Needed: Rust 1.90 or later, Node.js 20 or later, a C compiler, make.
+# Needed: Rust 1.90 or later, Node.js 20.11 or later, a C compiler, make.
 
 CARGO ?= cargo
 NPM ?= npm

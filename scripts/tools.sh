@@ -23,11 +23,12 @@ command -v cargo >/dev/null 2>&1 && command -v rustc >/dev/null 2>&1 ||
 rust=$(rustc --version | cut -d' ' -f2)
 at_least "$rust" 1.90 || fail "Rust is $rust: install Rust 1.90 or later (rustup update)."
 
-command -v node >/dev/null 2>&1 || fail "Node.js is missing: install Node.js 20 or later (nodejs.org)."
-command -v npm >/dev/null 2>&1 || fail "npm is missing: install npm, which comes with Node.js 20 or later."
+command -v node >/dev/null 2>&1 || fail "Node.js is missing: install Node.js 20.11 or later (nodejs.org)."
+command -v npm >/dev/null 2>&1 || fail "npm is missing: install npm, which comes with Node.js 20.11 or later."
 node=$(node --version)
 node=${node#v}
-at_least "$node" 20.0 || fail "Node.js is $node: install Node.js 20 or later (nodejs.org)."
+# The first with --test-timeout.
+at_least "$node" 20.11 || fail "Node.js is $node: install Node.js 20.11 or later (nodejs.org)."
 
 command -v cc >/dev/null 2>&1 || command -v gcc >/dev/null 2>&1 || command -v clang >/dev/null 2>&1 ||
     fail "A C compiler is missing: install gcc or clang (Debian: apt-get install build-essential)."

@@ -1,5 +1,6 @@
 // Bundles <folder>/*.test.ts to build/<folder>/ and runs them with Node's own test runner.
 // The folder is `test` or what follows `--in`; other words pick files by a part of their name.
+// A file that has not ended after ten minutes fails: what waits for a lost record waits for ever.
 import { spawnSync } from 'node:child_process';
 import { readdirSync, rmSync } from 'node:fs';
 import { build } from 'esbuild';
@@ -16,5 +17,6 @@ await build({
   sourcemap: 'inline', logLevel: 'error',
 });
 const files = tests.map((name) => `${out}/${name.replace(/\.ts$/, '.mjs')}`);
-const { status } = spawnSync(process.execPath, ['--enable-source-maps', '--test', ...files], { stdio: 'inherit' });
+const options = ['--enable-source-maps', '--test', '--test-timeout=600000'];
+const { status } = spawnSync(process.execPath, [...options, ...files], { stdio: 'inherit' });
 process.exit(status ?? 1);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use ureq::http::Response;
+use ureq::http::{Response, Uri};
 use ureq::{Agent, Body};
 
 use super::error::CliError;
@@ -22,6 +22,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const SILENCE: Duration = Duration::from_secs(90);
 /// Longest answer that is read at once, in bytes.
 const MOST_JSON: u64 = 64 << 20;
+/// How the system's word for a name that leads nowhere begins; it has no kind of its own.
+const NO_NAME: &str = "failed to lookup address information";
 
 /// Which server, and as whom.
 #[derive(Clone, Debug, Args)]
@@ -79,8 +81,15 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// An answer that no Highwater server gives; how that showed.
+    pub(super) fn foreign(problem: impl std::fmt::Display) -> Self {
+        Self::Foreign(format!(
+            "answered, and not as a Highwater server does ({problem}): check the address"
+        ))
+    }
+
     /// Whether the same may be asked again, by the protocol's classes.
-    fn may_pass(&self) -> bool {
+    pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Lost(_) | Self::Nobody(_) => true,
             Self::Foreign(_) => false,
@@ -92,6 +101,16 @@ impl Failure {
             },
         }
     }
+
+    /// Whether what was asked may have been carried out all the same.
+    pub(super) fn leaves_open(&self) -> bool {
+        match self {
+            Self::Lost(_) => true,
+            Self::Nobody(_) | Self::Foreign(_) => false,
+            Self::Refused(refused) => Code::from_name(&refused.code)
+                .is_some_and(|code| code == Code::Unknown || code.class() == Class::Reconnect),
+        }
+    }
 }
 
 /// The server that commands talk to.
@@ -100,22 +119,18 @@ pub(super) struct Client {
     agent: Agent,
     base: String,
     token: Option<String>,
+    /// How long it keeps trying without getting anywhere.
+    pub(super) patience: Duration,
 }
 
 impl Client {
     /// A client for that server; nothing is asked yet.
     ///
     /// # Errors
-    /// When the address is none.
+    /// When the address or the token is none.
     pub(super) fn new(args: &ServerArgs) -> Result<Self, CliError> {
-        let base = args.server.trim_end_matches('/').to_owned();
-        let wrong = || {
-            let server = &args.server;
-            CliError::Usage(format!("--server {server}: write http://HOST:PORT or https://HOST"))
-        };
-        let uri: ureq::http::Uri = base.parse().map_err(|_| wrong())?;
-        let plain = matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none();
-        let Some(host) = uri.host().filter(|_| plain) else { return Err(wrong()) };
+        let (base, here) = address(&args.server)?;
+        let token = token(args.token.as_deref())?;
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(10)))
@@ -125,10 +140,10 @@ impl Client {
             .max_idle_age(Duration::from_secs(5))
             .max_redirects(0)
             .user_agent(concat!("highwater/", env!("CARGO_PKG_VERSION")));
-        if matches!(host, "localhost" | "127.0.0.1" | "[::1]") {
+        if here {
             config = config.proxy(None);
         }
-        Ok(Self { agent: config.build().new_agent(), base, token: args.token.clone() })
+        Ok(Self { agent: config.build().new_agent(), base, token, patience: PATIENCE })
     }
 
     fn url(&self, path: &str) -> String {
@@ -187,7 +202,7 @@ impl Client {
             };
             // A rate passes by itself, so that waiting it out is getting somewhere.
             let rate = matches!(&failure, Failure::Refused(refused) if refused.code == "rate");
-            if !rate && began.elapsed() > PATIENCE {
+            if !rate && began.elapsed() > self.patience {
                 return Err(failure);
             }
             let jitter = rand::random_range(0.5..1.0);
@@ -212,16 +227,35 @@ impl Client {
             }
             Failure::Foreign(problem) => CliError::Failed(format!("{base}: {problem}")),
             Failure::Refused(refused) => {
-                let Refused { code, message, .. } = *refused;
-                let help = match (code.as_str(), &self.token) {
-                    ("unauthorized", None) => "; give one with --token or HIGHWATER_TOKEN",
-                    ("token_expired" | "revoked" | "unauthorized", Some(_)) => {
-                        "; give another with --token or HIGHWATER_TOKEN"
-                    }
-                    _ => "",
-                };
-                CliError::Failed(format!("{code}: {message}{help}"))
+                let Refused { code, message, .. } = &*refused;
+                let text = format!("{code}: {message}{}", self.help(code));
+                if Failure::Refused(refused).may_pass() {
+                    // It was asked again until patience was at its end.
+                    return CliError::Unreachable(format!("{text}; it has stayed so for a minute"));
+                }
+                CliError::Failed(text)
             }
+        }
+    }
+
+    /// What to do about a refusal, where the server cannot know it.
+    fn help(&self, code: &str) -> &'static str {
+        match (code, &self.token) {
+            ("unauthorized", None) => "; give one with --token or HIGHWATER_TOKEN",
+            ("token_expired" | "revoked" | "unauthorized", Some(_)) => {
+                "; give another with --token or HIGHWATER_TOKEN"
+            }
+            ("not_found", _) => "; check --server or HIGHWATER_URL",
+            ("unknown_log", _) => "; `highwater logs` lists logs, `highwater create` makes one",
+            ("unknown_connection", _) => "; `highwater connections list` lists those there are",
+            ("bad_offset", _) => {
+                "; --from start begins with the first record that is kept, --from end waits at the \
+                 head"
+            }
+            ("origin", _) => {
+                "; a server with --dev is reached as 127.0.0.1 or localhost, and by no other name"
+            }
+            _ => "",
         }
     }
 
@@ -235,24 +269,77 @@ impl Client {
     }
 }
 
-/// Sorts what came back: an answer, a refusal, or nothing to go by.
-fn answered(result: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, Failure> {
-    let response = result.map_err(|error| match error {
-        ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            Failure::Nobody(None)
-        }
-        ureq::Error::HostNotFound => {
-            Failure::Nobody(Some("there is no host of that name".to_owned()))
-        }
+/// Reads the address of a server: without a slash at its end, and whether it is on this machine.
+fn address(text: &str) -> Result<(String, bool), CliError> {
+    let wrong = |problem: &str| {
+        CliError::Usage(format!(
+            "{problem}: write http://HOST:PORT or https://HOST in --server or HIGHWATER_URL"
+        ))
+    };
+    let base = text.trim_end_matches('/');
+    let uri = base.parse::<Uri>().ok().filter(|uri| uri.query().is_none());
+    let uri = uri.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
+    let authority = uri.as_ref().and_then(Uri::authority);
+    let Some(authority) = authority.filter(|authority| !authority.host().is_empty()) else {
+        return Err(wrong(&format!("{text:?} is not the address of a server")));
+    };
+    if authority.as_str().contains('@') {
+        return Err(wrong("a server is asked with a token, not with a name and a password"));
+    }
+    let host = authority.host();
+    if authority.as_str() != host && authority.port_u16().is_none() {
+        return Err(wrong(&format!("{text:?} has a port that is none")));
+    }
+    Ok((base.to_owned(), matches!(host, "localhost" | "127.0.0.1" | "[::1]")))
+}
+
+/// Reads a token; a blank one is none, since that is how variables are often left.
+fn token(text: Option<&str>) -> Result<Option<String>, CliError> {
+    let token = text.map(str::trim).filter(|token| !token.is_empty());
+    if token.is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
+        let message = "--token or HIGHWATER_TOKEN: a token is one word: give it alone, without \
+                       \"Bearer\" and without line breaks";
+        return Err(CliError::Usage(message.to_owned()));
+    }
+    Ok(token.map(str::to_owned))
+}
+
+/// Why there is no answer.
+fn unanswered(error: ureq::Error) -> Failure {
+    let nobody = |problem: &str| Failure::Nobody(Some(problem.to_owned()));
+    match error {
+        ureq::Error::Io(error) => match error.kind() {
+            io::ErrorKind::ConnectionRefused => Failure::Nobody(None),
+            io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown => {
+                nobody(&format!("no way leads there ({error}); check the address and the network"))
+            }
+            // So TLS says that the other side speaks something else, or who it is.
+            io::ErrorKind::InvalidData => Failure::Foreign(format!(
+                "no TLS with what is there ({error}): check the address, and http or https"
+            )),
+            _ if error.to_string().starts_with(NO_NAME) => {
+                nobody(&format!("{error}; check the host's name"))
+            }
+            _ => Failure::Lost(error.to_string()),
+        },
+        ureq::Error::HostNotFound => nobody("there is no host of that name"),
         ureq::Error::Timeout(ureq::Timeout::Connect) => {
-            Failure::Nobody(Some("nothing answers there".to_owned()))
+            nobody("nothing answers there; check the address")
         }
+        ureq::Error::Protocol(problem) => Failure::foreign(problem),
         ureq::Error::Tls(problem) => Failure::Foreign(problem.to_owned()),
         ureq::Error::Rustls(problem) => Failure::Foreign(problem.to_string()),
         ureq::Error::BadUri(problem) => Failure::Foreign(problem),
         ureq::Error::Http(problem) => Failure::Foreign(problem.to_string()),
         other => Failure::Lost(other.to_string()),
-    })?;
+    }
+}
+
+/// Sorts what came back: an answer, a refusal, or nothing to go by.
+fn answered(result: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, Failure> {
+    let response = result.map_err(unanswered)?;
     if response.status().is_success() {
         return Ok(response);
     }
@@ -261,9 +348,7 @@ fn answered(result: Result<Response<Body>, ureq::Error>) -> Result<Response<Body
     let body = body.map_err(|error| Failure::Lost(error.to_string()))?;
     Err(match serde_json::from_slice(&body) {
         Ok(refused) => Failure::Refused(Box::new(refused)),
-        Err(_) => Failure::Foreign(format!(
-            "answered {status}, and not as a Highwater server does: check the address"
-        )),
+        Err(_) => Failure::foreign(status),
     })
 }
 
@@ -271,8 +356,7 @@ fn answered(result: Result<Response<Body>, ureq::Error>) -> Result<Response<Body
 pub(super) fn read_json<T: DeserializeOwned>(response: Response<Body>) -> Result<T, Failure> {
     let body = response.into_body().into_with_config().limit(MOST_JSON).read_to_vec();
     let body = body.map_err(|error| Failure::Lost(error.to_string()))?;
-    serde_json::from_slice(&body)
-        .map_err(|error| Failure::Foreign(format!("the answer cannot be understood: {error}")))
+    serde_json::from_slice(&body).map_err(Failure::foreign)
 }
 
 /// A number that an answer tells in a header.
@@ -280,7 +364,7 @@ pub(super) fn number(response: &Response<Body>, name: &str) -> Result<u64, Failu
     let value = response.headers().get(name).and_then(|value| value.to_str().ok());
     value
         .and_then(|value| value.parse().ok())
-        .ok_or_else(|| Failure::Foreign(format!("the answer lacks {name}: check the address")))
+        .ok_or_else(|| Failure::foreign(format_args!("{name} is missing")))
 }
 
 /// Text as a part of a query.
@@ -320,9 +404,64 @@ mod tests {
     fn an_address_is_checked() {
         assert_eq!(client("http://127.0.0.1:80/").unwrap().url("/v1"), "http://127.0.0.1:80/v1");
         assert_eq!(client("https://a.example/x").unwrap().url("/v1"), "https://a.example/x/v1");
-        for bad in ["", "127.0.0.1:80", "ftp://a", "http://", "a b", "http://a?b"] {
+        let bad = ["", "127.0.0.1:80", "localhost:80", "ftp://a", "http://", "a b", "http://a?b"];
+        let worse = ["http://a:", "http://a:99999", "http://[::1]:x", "http://ana:secret@a"];
+        for bad in bad.into_iter().chain(worse) {
             assert!(matches!(client(bad), Err(CliError::Usage(_))), "{bad}");
         }
+        assert!(client("http://[::1]:80").is_ok());
+    }
+
+    #[test]
+    fn a_token_is_one_word_or_none() {
+        assert_eq!(token(None).unwrap(), None);
+        assert_eq!(token(Some(" \n")).unwrap(), None);
+        assert_eq!(token(Some("a.b-c_d\r\n")).unwrap().as_deref(), Some("a.b-c_d"));
+        for bad in ["Bearer a.b.c", "a\nb", "ä"] {
+            assert!(matches!(token(Some(bad)), Err(CliError::Usage(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_takes_no_work_counts_as_none_in_the_end() {
+        let mut client = client("http://127.0.0.1:1").unwrap();
+        client.patience = Duration::ZERO;
+        for code in ["overloaded", "storage_full", "shutting_down", "unknown_outcome"] {
+            let failure = client.insist::<()>(false, |_| Err(refused(code))).unwrap_err();
+            let error = client.explain(failure);
+            assert!(matches!(error, CliError::Unreachable(_)), "{code}: {error:?}");
+            assert!(error.to_string().starts_with(code), "{error}");
+        }
+        for code in ["denied", "token_expired", "made_up"] {
+            let error = client.explain(refused(code));
+            assert!(matches!(error, CliError::Failed(_)), "{code}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn where_no_way_leads_is_nobody() {
+        for kind in [
+            io::ErrorKind::ConnectionRefused,
+            io::ErrorKind::HostUnreachable,
+            io::ErrorKind::NetworkUnreachable,
+        ] {
+            let failure = unanswered(ureq::Error::Io(kind.into()));
+            assert!(matches!(failure, Failure::Nobody(_)), "{kind:?}: {failure:?}");
+        }
+        let cut = unanswered(ureq::Error::Io(io::ErrorKind::ConnectionReset.into()));
+        assert!(matches!(cut, Failure::Lost(_)), "{cut:?}");
+    }
+
+    #[test]
+    fn only_what_was_on_its_way_may_have_been_done() {
+        for code in ["unknown_outcome", "shutting_down", "failed"] {
+            assert!(refused(code).leaves_open(), "{code}");
+        }
+        for code in ["rate", "overloaded", "denied", "made_up"] {
+            assert!(!refused(code).leaves_open(), "{code}");
+        }
+        assert!(Failure::Lost(String::new()).leaves_open());
+        assert!(!Failure::Nobody(None).leaves_open());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use clap::{Args, Subcommand};
 
+use super::error::CliError;
 use crate::node::config::{ConfigError, Loaded, ServeFlags};
 
 /// Arguments of `config`.
@@ -20,6 +21,12 @@ enum ConfigCommand {
     Check(ServeFlags),
     /// Show the configuration in force, with the source of each value; secrets are hidden
     Show(ServeFlags),
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        Self::failed(error)
+    }
 }
 
 /// Carries out `config`; what it returns is for standard output.

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::{Client, ServerArgs, quoted, read_json};
+use super::client::{Client, Failure, ServerArgs, quoted, read_json};
 use super::error::CliError;
 use super::logs::{Table, cell};
 use crate::wire::Id;
@@ -67,12 +67,20 @@ pub(super) fn run(args: &ConnectionsArgs, out: &mut dyn Write) -> Result<(), Cli
         ConnectionsCommand::Downgrade(DowngradeArgs { id }) => {
             let path = format!("/v1/connections/{id}/downgrade");
             let ask = |client: &Client| {
-                read_json::<Value>(client.post(&path, "application/json", &[])?)
+                let Downgraded { active } =
+                    read_json(client.post(&path, "application/json", &[])?)?;
+                if active { Err(Failure::foreign("still active")) } else { Ok(()) }
             };
             client.insist(false, ask).map_err(|failure| client.explain(failure))?;
             writeln!(out, "downgraded {id}").map_err(CliError::output)
         }
     }
+}
+
+/// The member of an answer that matters here.
+#[derive(Deserialize)]
+struct Downgraded {
+    active: bool,
 }
 
 #[derive(Deserialize)]

@@ -33,11 +33,18 @@ pub(super) struct ConsumeArgs {
         long,
         value_name = "N",
         default_value_t = 1_000,
-        value_parser = clap::value_parser!(u64).range(1..=1_000_000)
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
-    fetch_size: u64,
+    fetch_size: u32,
     /// Where to begin: start, end or an offset
-    #[arg(long, value_name = "WHERE", default_value = "start", value_parser = from)]
+    #[arg(
+        long,
+        value_name = "WHERE",
+        default_value = "start",
+        allow_negative_numbers = true,
+        value_parser = from
+    )]
     from: String,
     /// Go on with records as they come, until interrupted
     #[arg(long, short)]
@@ -76,34 +83,38 @@ fn from(text: &str) -> Result<String, String> {
 /// # Errors
 /// When it was refused, the server is gone, or the output cannot be written.
 pub(super) fn run(args: &ConsumeArgs, out: impl Write) -> Result<(), CliError> {
-    let client = Client::new(&args.server)?;
+    from_client(args, &Client::new(&args.server)?, out)
+}
+
+fn from_client(args: &ConsumeArgs, client: &Client, out: impl Write) -> Result<(), CliError> {
     let mut lines = Lines {
         next: args.from.clone(),
+        until: None,
         json: args.json,
         out: BufWriter::with_capacity(64 << 10, out),
         failed: None,
     };
     let wait = if args.follow { format!("&wait={WAIT}") } else { String::new() };
-    let mut until = None;
     loop {
-        let mut ask = |client: &Client| {
+        let met = lines.until.is_some();
+        let ask = |client: &Client| {
             let ConsumeArgs { name, fetch_size, .. } = args;
-            let from = &lines.next;
-            let answer =
-                client.get(&format!("/v1/logs/{name}?from={from}&limit={fetch_size}{wait}"))?;
-            lines.take(answer)
+            let from = lines.next.clone();
+            let path = format!("/v1/logs/{name}?from={from}&limit={fetch_size}{wait}");
+            match client.get(&path).and_then(|answer| lines.take(answer)) {
+                // It broke off, but further on than it began: that is getting somewhere, so the
+                // patience with this server begins anew.
+                Err(failure) if failure.may_pass() && lines.next != from => Ok(()),
+                taken => taken,
+            }
         };
-        let fetched = client.insist(until.is_some(), &mut ask);
+        let fetched = client.insist(met, ask);
         if let Some(error) = lines.failed {
             return Err(error);
         }
         match fetched {
-            Ok((next, head)) => {
-                let until = *until.get_or_insert(head);
-                if !args.follow && next >= until {
-                    return Ok(());
-                }
-            }
+            Ok(()) if !args.follow && lines.ended() => return Ok(()),
+            Ok(()) => {}
             Err(Failure::Refused(refused)) if args.follow && refused.gap.is_some() => {
                 lines.pass_over(refused.start.unwrap_or_default());
             }
@@ -133,6 +144,8 @@ struct Line {
 struct Lines<W: Write> {
     /// Where the next request begins: a word, until an answer says which offset that is.
     next: String,
+    /// The head, as the first answer told it.
+    until: Option<u64>,
     json: bool,
     out: BufWriter<W>,
     /// Why the output cannot be written; it ends the command, whatever the server does.
@@ -140,10 +153,16 @@ struct Lines<W: Write> {
 }
 
 impl<W: Write> Lines<W> {
-    /// Writes an answer's records: where to go on, and the head.
-    fn take(&mut self, answer: Response<Body>) -> Result<(u64, u64), Failure> {
+    /// Whether everything below that head is written.
+    fn ended(&self) -> bool {
+        self.until.is_some_and(|until| self.next.parse().is_ok_and(|next: u64| next >= until))
+    }
+
+    /// Writes an answer's records.
+    fn take(&mut self, answer: Response<Body>) -> Result<(), Failure> {
         let next = number(&answer, "highwater-next")?;
         let head = number(&answer, "highwater-head")?;
+        self.until.get_or_insert(head);
         let mut input = BufReader::with_capacity(64 << 10, answer.into_body().into_reader());
         let mut line = Vec::new();
         loop {
@@ -153,16 +172,15 @@ impl<W: Write> Lines<W> {
             if read.map_err(|error| Failure::Lost(error.to_string()))? == 0 {
                 break;
             }
-            let understood = |error| Failure::Foreign(format!("a line is no record: {error}"));
-            let Line { offset, payload } = serde_json::from_slice(&line).map_err(understood)?;
+            let Line { offset, payload } =
+                serde_json::from_slice(&line).map_err(Failure::foreign)?;
             self.write(&line, payload.as_ref())?;
             // Only now: should the answer break off here, it goes on behind this record.
             self.next = (offset + 1).to_string();
         }
         self.next = next.to_string();
         let flushed = self.out.flush();
-        self.written(flushed)?;
-        Ok((next, head))
+        self.written(flushed)
     }
 
     fn write(&mut self, line: &[u8], payload: Option<&Payload>) -> Result<(), Failure> {
@@ -206,7 +224,7 @@ mod tests {
 
     fn lines(json: bool) -> Lines<Vec<u8>> {
         let (next, out) = ("start".to_owned(), BufWriter::new(Vec::new()));
-        Lines { next, json, out, failed: None }
+        Lines { next, until: None, json, out, failed: None }
     }
 
     #[test]
@@ -214,8 +232,8 @@ mod tests {
         let body = "{\"offset\":4,\"payload\":\"a\"}\n{\"offset\":5,\"payload\":{\"b64\":\"_w\"}}\n\
                     {\"offset\":6,\"key\":\"k\"}\n";
         let mut plain = lines(false);
-        assert_eq!(plain.take(answer("7", body)).unwrap(), (7, 9));
-        assert_eq!(plain.next, "7");
+        plain.take(answer("7", body)).unwrap();
+        assert_eq!((plain.next.as_str(), plain.until), ("7", Some(9)));
         assert_eq!(plain.out.into_inner().unwrap(), b"a\n\xff\n\n");
         let mut json = lines(true);
         json.take(answer("7", body)).unwrap();
@@ -231,6 +249,40 @@ mod tests {
         assert_eq!(broken.out.into_inner().unwrap(), b"a\n");
     }
 
+    /// A server of three records whose link carries one at a time.
+    fn flaky() -> String {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for mut socket in listener.incoming().flatten() {
+                let mut request = String::new();
+                let mut input = BufReader::new(&socket);
+                while input.read_line(&mut request).is_ok_and(|read| read > 2) {}
+                let from = request.split_once("from=").unwrap().1.split('&').next().unwrap();
+                let from = from.parse::<u64>().unwrap_or_default();
+                let record = format!("{{\"offset\":{from},\"payload\":\"r{from}\"}}\n");
+                let length = if from == 2 { record.len() } else { 1_000 };
+                let head = "Highwater-Next: 3\r\nHighwater-Head: 3";
+                let start = format!("HTTP/1.1 200 OK\r\n{head}\r\nContent-Length: {length}");
+                socket.write_all(format!("{start}\r\n\r\n{record}").as_bytes()).unwrap();
+            }
+        });
+        url
+    }
+
+    #[test]
+    fn patience_begins_anew_with_each_record() {
+        let server = ServerArgs { server: flaky(), token: None };
+        let mut client = Client::new(&server).unwrap();
+        // So that a second break without a record between would end it.
+        client.patience = std::time::Duration::ZERO;
+        let (name, from) = ("a".to_owned(), "start".to_owned());
+        let args = ConsumeArgs { name, fetch_size: 10, from, follow: false, json: false, server };
+        let mut out = Vec::new();
+        from_client(&args, &client, &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "r0\nr1\nr2\n");
+    }
+
     #[test]
     fn an_output_that_is_gone_ends_it() {
         struct Gone;
@@ -243,7 +295,8 @@ mod tests {
             }
         }
         let out = BufWriter::new(Gone);
-        let mut lines = Lines { next: "start".to_owned(), json: false, out, failed: None };
+        let next = "start".to_owned();
+        let mut lines = Lines { next, until: None, json: false, out, failed: None };
         let body = "{\"offset\":4,\"payload\":\"a\"}\n";
         assert!(lines.take(answer("5", body)).is_err());
         assert!(matches!(lines.failed, Some(CliError::Unread)));

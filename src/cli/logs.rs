@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::{Client, ServerArgs, log_name, quoted, read_json};
+use super::client::{Client, Failure, ServerArgs, log_name, quoted, read_json};
 use super::error::CliError;
 
 /// Arguments of `create`.
@@ -16,7 +16,12 @@ pub(super) struct CreateArgs {
     #[arg(value_name = "NAME", value_parser = log_name)]
     name: String,
     /// Accepted for scripts, and without effect yet: pages come with retention by pages
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     page_size: Option<u32>,
     /// Do nothing where the log is there already
     #[arg(long)]
@@ -38,11 +43,17 @@ struct Created {
 pub(super) fn create(args: &CreateArgs, out: &mut dyn Write) -> Result<(), CliError> {
     let client = Client::new(&args.server)?;
     let path = format!("/v1/logs/{}?create", args.name);
-    let ask = |client: &Client| read_json(client.post(&path, "application/json", &[])?);
+    // Whether an earlier try may have made it, so that the log of this name is this command's own.
+    let mut open = false;
+    let ask = |client: &Client| {
+        let answer = client.post(&path, "application/json", &[]).and_then(read_json);
+        open |= answer.as_ref().is_err_and(Failure::leaves_open);
+        answer
+    };
     let made = client.insist(false, ask).map_err(|failure| client.explain(failure))?;
     let Created { log, created } = made;
     let name = &args.name;
-    if !created && !args.if_not_exists {
+    if !created && !args.if_not_exists && !open {
         let message = format!("the log {name} is there already: --if-not-exists lets that pass");
         return Err(CliError::Failed(message));
     }

@@ -36,7 +36,8 @@ Try it:
   highwater consume words
 
 Commands that talk to a server take --server and --token, or HIGHWATER_URL and HIGHWATER_TOKEN.
-Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no server there or contact lost.";
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no server there, or contact lost or no
+work taken for a minute.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -91,8 +92,8 @@ pub fn main() -> ExitCode {
 }
 
 /// Writes what a command returns.
-fn told<E: std::error::Error>(text: Result<String, E>) -> Result<(), CliError> {
-    let text = text.map_err(CliError::failed)?;
+fn told(text: Result<String, impl Into<CliError>>) -> Result<(), CliError> {
+    let text = text.map_err(Into::into)?;
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CliError::output)
 }

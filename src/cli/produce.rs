@@ -7,9 +7,9 @@
 use std::io::{BufRead, Write};
 
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::client::{Client, Failure, ServerArgs, log_name};
+use super::client::{Client, Failure, ServerArgs, log_name, read_json};
 use super::error::CliError;
 use crate::wire::{Id, MAX_ITEMS, Payload};
 
@@ -20,6 +20,7 @@ const MOST_LINE: usize = 4 << 20;
 
 /// Arguments of `produce`.
 #[derive(Clone, Debug, Args)]
+#[command(override_usage = "highwater produce [OPTIONS] <NAME> < FILE")]
 #[command(after_help = "\
 Each line without its newline is a record: text where it is UTF-8, bytes otherwise. A run is one
 writer, so a line that had to be sent again is stored once; two runs are two writers.")]
@@ -32,6 +33,7 @@ pub(super) struct ProduceArgs {
         long,
         value_name = "N",
         default_value_t = 256,
+        allow_negative_numbers = true,
         value_parser = clap::value_parser!(u16).range(1..=MAX_ITEMS as i64)
     )]
     batch_size: u16,
@@ -95,6 +97,12 @@ impl Batch {
     }
 }
 
+/// The member of an answer that matters here.
+#[derive(Deserialize)]
+struct Appended {
+    count: u64,
+}
+
 struct Run<'a> {
     client: &'a Client,
     name: &'a str,
@@ -127,15 +135,20 @@ impl Run<'_> {
         let Self { client, name, writer, stored, batch } = self;
         let first = *stored + 1;
         let path = format!("/v1/logs/{name}?writer={writer}&seq={first}");
-        let body = &batch.body;
+        let (lines, body) = (batch.lines as u64, &batch.body);
         let post = |client: &Client| {
-            client.post(&path, "application/x-ndjson", body)?;
-            Ok(())
+            let Appended { count } =
+                read_json(client.post(&path, "application/x-ndjson", body)?)?;
+            // Anybody can answer 200; that a line is stored is said by its own server alone.
+            if count == lines {
+                return Ok(());
+            }
+            Err(Failure::foreign(format_args!("{count} stored of {lines}")))
         };
         let sent = client.insist(*stored > 0, post);
         match sent {
             Ok(()) => {
-                *stored += batch.lines as u64;
+                *stored += lines;
                 batch.lines = 0;
                 batch.body.clear();
                 Ok(())

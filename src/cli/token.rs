@@ -2,13 +2,14 @@
 //!
 //! Promise: a token is made with the keys that the configuration names, or with a key file given
 //! by flag, and checked exactly as the node would check it at that moment. Revocations are not
-//! known here. The text to print is returned; an error means exit code 1.
+//! known here. No file is written. The text to print is returned.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
+use super::error::CliError;
 use crate::auth::{
     Algorithm, Audience, AuthError, Can, Claims, Date, Grant, Grants, Key, KeyError, MAX_GRANTS,
     MAX_TOKEN_BYTES, MAX_USER_BYTES, Rights, Signer, is_user,
@@ -61,7 +62,7 @@ struct MakeArgs {
     #[arg(long = "grant", value_name = "PATTERN=RIGHTS", required = true)]
     grants: Vec<String>,
     /// How long it lives: seconds, or a number with s, m, h or d
-    #[arg(long, value_name = "TIME", default_value = "1h")]
+    #[arg(long, value_name = "TIME", default_value = "1h", allow_negative_numbers = true)]
     expires_in: String,
     /// Whom it is for [default: the first audience of the configuration]
     #[arg(long)]
@@ -79,7 +80,12 @@ struct MakeArgs {
     #[arg(long, value_name = "FILE", requires = "algorithm")]
     private_key_file: Option<PathBuf>,
     /// The private key's algorithm
-    #[arg(long, value_name = "ALG", value_parser = ["RS256", "ES256", "EdDSA"])]
+    #[arg(
+        long,
+        value_name = "ALG",
+        requires = "private_key_file",
+        value_parser = ["RS256", "ES256", "EdDSA"]
+    )]
     algorithm: Option<String>,
     #[command(flatten)]
     from: KeySource,
@@ -126,6 +132,15 @@ pub enum TokenError {
     NotBelieved(#[from] AuthError),
 }
 
+impl From<TokenError> for CliError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Flag(_) => Self::Usage(error.to_string()),
+            _ => Self::failed(error),
+        }
+    }
+}
+
 /// Carries out `token` at `now_ms` milliseconds since 1970; what it returns is for standard output.
 ///
 /// # Errors
@@ -155,11 +170,13 @@ impl KeySource {
 }
 
 fn dev_secret(config: &Config) -> Result<Option<Vec<u8>>, SecretError> {
-    config.server.dev.then(|| secret::of_data_folder(&config.server.data)).transpose()
+    config.server.dev.then(|| secret::found_in(&config.server.data)).transpose()
 }
 
 impl MakeArgs {
     fn run(&self, environment: &[(String, String)], now_ms: u64) -> Result<String, TokenError> {
+        // What was typed is looked at before any file.
+        let mut claims = self.claims(now_ms)?;
         let (signer, audience) = match self.signer_by_flag()? {
             Some(signer) => (signer, None),
             None => {
@@ -167,7 +184,7 @@ impl MakeArgs {
                 (self.signer_of(&config)?, config.auth.audience.into_iter().next())
             }
         };
-        let claims = self.claims(audience, now_ms)?;
+        claims.aud = self.audience.clone().or(audience).map(Audience::One);
         let token = signer.sign(&claims)?;
         if token.len() > MAX_TOKEN_BYTES {
             return Err(AuthError::TooLong.into());
@@ -196,17 +213,16 @@ impl MakeArgs {
     /// data folder's where no other is named.
     fn signer_of(&self, config: &Config) -> Result<Signer, TokenError> {
         let wanted = |key: &&Key| self.key_id.is_none() || key.id() == self.key_id.as_deref();
-        let configured = config.auth.keys.iter().filter(wanted).find_map(Key::signer);
-        match (configured, dev_secret(config)?) {
-            (Some(signer), _) => Ok(signer),
-            (None, Some(secret)) if self.key_id.is_none() => {
-                Ok(Signer::from_secret(None, &secret)?)
-            }
-            (None, _) => Err(TokenError::NoSigner),
+        if let Some(signer) = config.auth.keys.iter().filter(wanted).find_map(Key::signer) {
+            return Ok(signer);
         }
+        // The folder's secret has no id.
+        let secret = if self.key_id.is_none() { dev_secret(config)? } else { None };
+        Ok(Signer::from_secret(None, &secret.ok_or(TokenError::NoSigner)?)?)
     }
 
-    fn claims(&self, audience: Option<String>, now_ms: u64) -> Result<Claims, TokenError> {
+    /// The claims, but for whom they are meant.
+    fn claims(&self, now_ms: u64) -> Result<Claims, TokenError> {
         let life = seconds_of(&self.expires_in).map_err(TokenError::Flag)?;
         if !is_user(&self.user) {
             let rule = format!("--user: 1 to {MAX_USER_BYTES} bytes, no control characters");
@@ -221,7 +237,7 @@ impl MakeArgs {
             exp: Date::from_ms(now_ms.saturating_add(life * 1_000)),
             nbf: None,
             iat: Some(Date::from_ms(now_ms)),
-            aud: self.audience.clone().or(audience).map(Audience::One),
+            aud: None,
             jti: self.id.clone(),
             grants: grants.map_err(TokenError::Flag)?,
         })
@@ -248,6 +264,10 @@ impl CheckArgs {
                 token
             }
         };
+        if token.trim().is_empty() {
+            let message = "there is no token: give it as an argument or on standard input";
+            return Err(TokenError::Flag(message.to_owned()));
+        }
         let grants = authority.authenticate(Some(token.trim()), now_ms)?;
         Ok(describe(&grants, now_ms))
     }
@@ -373,6 +393,13 @@ mod tests {
         let data = folder.path().join("data").display().to_string();
         let from = ["--dev", "--data", &data];
         let make = ["make", "--user", "ana", "--grant", "**=read", "--expires-in", "2d"];
+        for words in [[&make[..], &from].concat(), [&["check", "x"], &from[..]].concat()] {
+            let error = told_with(&words, "", "").unwrap_err().to_string();
+            assert!(error.contains("start `highwater serve --dev`"), "{error}");
+            assert!(!folder.path().join("data").exists(), "nothing is made");
+        }
+        // As a node does it.
+        secret::of_data_folder(&folder.path().join("data")).unwrap();
         let token = told_with(&[&make[..], &from].concat(), "", "").unwrap();
         let check = [&["check", token.trim()], &from[..]].concat();
         assert!(told_with(&check, "", "").unwrap().contains("ends:     in 172805 s\n"));
@@ -413,6 +440,8 @@ mod tests {
         }
         let error = told_with(&["check", "x"], "", "").unwrap_err();
         assert!(matches!(error, TokenError::Config(_)), "{error}");
+        let error = told_with(&["check"], &keys(), "\n").unwrap_err();
+        assert!(matches!(error, TokenError::Flag(_)), "{error}");
         let long = "x".repeat(MAX_TOKEN_BYTES + 10);
         let error = told_with(&["check"], &keys(), &long).unwrap_err();
         assert!(matches!(error, TokenError::NotBelieved(AuthError::TooLong)), "{error}");

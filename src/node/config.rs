@@ -184,6 +184,7 @@ impl Loaded {
         let mut problems = Vec::new();
         let file = layers::file_of(flags, environment);
         let settings = layers::collect(file.as_deref(), flags, environment, &mut problems);
+        let Some(settings) = settings else { return Err(ConfigError(problems)) };
         let config = check::config(&settings, &mut problems);
         if problems.is_empty() {
             Ok(Self { config, file, settings })

@@ -4,7 +4,7 @@
 //! Promise: on SIGTERM it drains: no new sockets, clients sent away at spread times, everything
 //! acknowledged kept. A failed sync, a damaged row or a broken journal stops it with an error.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -52,7 +52,7 @@ pub enum StartError {
     #[error("the data folder cannot be read on: {0}")]
     Fold(#[from] crate::fold::FoldError),
     /// The port.
-    #[error("cannot listen on {0}: {1}; is another server there?")]
+    #[error("cannot listen on {at}: {error}; {cure}", at = .0, error = .1, cure = cure(.1.kind()))]
     Listen(std::net::SocketAddr, std::io::Error),
     /// The system.
     #[error("the system refused: {0}")]
@@ -60,6 +60,22 @@ pub enum StartError {
     /// The first commands.
     #[error("the node could not be announced: {0}")]
     Announce(#[from] crate::wire::Refusal),
+}
+
+/// What to do where a port cannot be had.
+const fn cure(kind: std::io::ErrorKind) -> &'static str {
+    match kind {
+        std::io::ErrorKind::AddrInUse => {
+            "another server is there: stop that one, or name another port with --listen"
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need rights: name another with --listen"
+        }
+        std::io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address: name another with --listen"
+        }
+        _ => "name another address and port with --listen",
+    }
 }
 
 /// A node that has started: it is bound and announced, and serves once it is told to.
@@ -121,7 +137,9 @@ fn log_to_stderr(format: LogFormat) {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // Who read the log may go; to say so there would be the end of the node.
+        .log_internal_errors(false);
     // Fails only where a subscriber is set already, as in tests of this process.
     match format {
         LogFormat::Human => subscriber.try_init().ok(),
@@ -296,10 +314,14 @@ impl Node {
     }
 }
 
-/// One line on standard output, for people and for scripts that wait for it.
-#[allow(clippy::print_stdout, reason = "this line is the command's output")]
+/// One line on standard output, for people and for scripts that wait for it; where they have gone
+/// the node serves all the same.
 fn tell_ready(address: std::net::SocketAddr) {
-    println!("listening on http://{address}");
+    let mut out = std::io::stdout().lock();
+    let told = writeln!(out, "listening on http://{address}").and_then(|()| out.flush());
+    if let Err(error) = told {
+        tracing::warn!(%error, "nobody could be told: listening on http://{address}");
+    }
 }
 
 /// Resolves at SIGTERM or SIGINT.

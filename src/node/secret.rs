@@ -14,13 +14,20 @@ pub enum SecretError {
     /// The file system refused.
     #[error("{path}: {problem}", path = .0.display(), problem = .1)]
     Io(PathBuf, io::Error),
+    /// Nobody has made one.
+    #[error(
+        "no {FILE} in {}: start `highwater serve --dev` with this data folder once, or name \
+         another with --data",
+        .0.display()
+    )]
+    Missing(PathBuf),
     /// The file holds something else; it may have been cut short by a crash.
     #[error("{}: not 64 hexadecimal digits; delete the file and a new one is made", .0.display())]
     Form(PathBuf),
 }
 
 /// The development secret of a data folder, as the bytes that sign; made on first use, readable
-/// by its owner only.
+/// by its owner only. For the node that has the folder open.
 ///
 /// # Errors
 /// [`SecretError`].
@@ -36,6 +43,20 @@ pub fn of_data_folder(data: &Path) -> Result<Vec<u8>, SecretError> {
         }
         outcome => outcome,
     }
+}
+
+/// The development secret that a node has made in a data folder. Nothing is made here: a folder
+/// with nothing but a secret in it would be taken for somebody else's by the next node.
+///
+/// # Errors
+/// [`SecretError`].
+pub fn found_in(data: &Path) -> Result<Vec<u8>, SecretError> {
+    read(&data.join(FILE)).map_err(|error| match error {
+        SecretError::Io(_, error) if error.kind() == ErrorKind::NotFound => {
+            SecretError::Missing(data.to_owned())
+        }
+        error => error,
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, SecretError> {
@@ -82,6 +103,19 @@ mod tests {
             let mode = fs::metadata(data.join(FILE)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
+    }
+
+    #[test]
+    fn looking_for_it_makes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        for _ in 0..2 {
+            let error = found_in(&data).unwrap_err();
+            assert!(matches!(error, SecretError::Missing(_)), "{error}");
+        }
+        assert!(!data.exists());
+        let secret = of_data_folder(&data).unwrap();
+        assert_eq!(found_in(&data).unwrap(), secret);
     }
 
     #[test]

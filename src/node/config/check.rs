@@ -27,9 +27,9 @@ const RULE_MEMBERS: [&str; 6] =
 /// The logs that development makes snapshots of.
 pub(super) const DEV_PATTERN: &str = "demo/**";
 
-const NO_KEYS: &str = "no key is configured, so no token could be believed: add [[auth.keys]] \
-    with alg = \"HS256\" and secret_file (make one with `openssl rand -hex 32`), or with alg and \
-    public_key_file; or run with --dev to try things out on this machine";
+const NO_KEYS: &str = "no key is configured, so no token could be believed: name with --config a \
+    file that has [[auth.keys]] with alg = \"HS256\" and secret_file (make one with `openssl rand \
+    -hex 32`), or with alg and public_key_file; or give --dev to try things out on this machine";
 
 /// Checks everything; the result counts only where no problem was noted.
 pub(super) fn config(settings: &Settings, problems: &mut Vec<Problem>) -> Config {
@@ -78,8 +78,11 @@ impl<'a> Check<'a> {
     /// Notes a problem with the value of a key, in the place that the value comes from.
     fn wrong(&mut self, path: &str, message: &str) {
         let place = self.settings.get(path).map(|setting| setting.source.to_string());
-        let place = place.filter(|place| place != "default").unwrap_or_else(|| path.to_owned());
-        self.problems.push(Problem { place, message: format!("{path}: {message}") });
+        let problem = match place.filter(|place| place != "default") {
+            Some(place) => Problem { place, message: format!("{path}: {message}") },
+            None => Problem { place: path.to_owned(), message: message.to_owned() },
+        };
+        self.problems.push(problem);
     }
 
     /// Notes a problem with an item of a list.

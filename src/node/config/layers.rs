@@ -72,20 +72,19 @@ pub(super) fn file_of(flags: &ServeFlags, environment: &[(String, String)]) -> O
     flags.config.clone().or_else(|| variable.map(|(_, path)| PathBuf::from(path)))
 }
 
-/// Puts the layers on one another. What is wrong is left out and noted.
+/// Puts the layers on one another. What is wrong is left out and noted; without a file that could
+/// not be read nobody knows what is missing, so then there is nothing.
 pub(super) fn collect(
     file: Option<&Path>,
     flags: &ServeFlags,
     environment: &[(String, String)],
     problems: &mut Vec<Problem>,
-) -> Settings {
+) -> Option<Settings> {
     let mut layers = Layers { settings: defaults(), problems };
-    if let Some(file) = file {
-        layers.file(file);
-    }
+    let whole = file.is_none_or(|file| layers.file(file));
     layers.variables(environment);
     layers.flags(flags);
-    layers.settings
+    whole.then_some(layers.settings)
 }
 
 fn defaults() -> Settings {
@@ -122,27 +121,36 @@ impl Layers<'_> {
         self.problem(place, format!("unknown key {path}; did you mean {meant}?"));
     }
 
-    fn file(&mut self, path: &Path) {
+    /// Takes a file in; whether it could be read at all.
+    fn file(&mut self, path: &Path) -> bool {
         let text = match read_bounded(path, MAX_FILE_BYTES) {
             Ok(text) => text,
-            Err(problem) => return self.problem(path.display(), problem),
-        };
-        let table = match DeTable::parse(&text) {
-            Ok(table) => table.into_inner(),
-            Err(error) => {
-                let line = line_of(&text, error.span().map_or(0, |span| span.start));
-                return self.problem(Source::File(path.to_owned(), line), error.message());
+            Err(problem) => {
+                self.problem(path.display(), problem);
+                return false;
             }
         };
+        match DeTable::parse(&text) {
+            Ok(table) => self.table(path, table.into_inner(), &text),
+            Err(error) => {
+                let line = line_of(&text, error.span().map_or(0, |span| span.start));
+                self.problem(Source::File(path.to_owned(), line), error.message());
+                return false;
+            }
+        }
+        true
+    }
+
+    fn table(&mut self, path: &Path, table: DeTable<'_>, text: &str) {
         for (key, value) in table {
             let at = key.span().start;
             let name = key.into_inner();
-            let source = |at| Source::File(path.to_owned(), line_of(&text, at));
+            let source = |at| Source::File(path.to_owned(), line_of(text, at));
             match value.into_inner() {
                 DeValue::Table(section) if SECTIONS.contains(&name.as_ref()) => {
                     for (key, value) in section {
                         let source = source(key.span().start);
-                        self.value(&format!("{name}.{}", key.get_ref()), value, source, &text);
+                        self.value(&format!("{name}.{}", key.get_ref()), value, source, text);
                     }
                 }
                 _ if SECTIONS.contains(&name.as_ref()) => {
@@ -153,7 +161,7 @@ impl Layers<'_> {
                     let message = format!("unknown section {name}; did you mean {meant}?");
                     self.problem(source(at), message);
                 }
-                other => self.value(&name, toml::Spanned::new(0..0, other), source(at), &text),
+                other => self.value(&name, toml::Spanned::new(0..0, other), source(at), text),
             }
         }
     }

@@ -94,7 +94,7 @@ fn development_needs_nothing_else() {
 #[test]
 fn without_keys_and_dev_it_says_what_to_do() {
     let problem = Told::default().problem();
-    assert!(problem.starts_with("auth.keys: auth.keys: no key is configured"), "{problem}");
+    assert!(problem.starts_with("auth.keys: no key is configured"), "{problem}");
     assert!(problem.contains("--dev") && problem.contains("[[auth.keys]]"), "{problem}");
 }
 
@@ -394,6 +394,12 @@ fn the_file_is_named_by_flag_or_variable_and_must_be_there() {
     assert_eq!(loaded.config.limits.sockets, 7);
     let problem = Told::with_key().variable("HIGHWATER_CONFIG", "/no/such").problem();
     assert!(problem.starts_with("/no/such: cannot be read"), "{problem}");
+    let mut told = Told::default();
+    told.flags.config = Some(folder.path().to_owned());
+    let problem = told.problem();
+    assert!(problem.contains("cannot be read"), "that no key was found there says nothing");
+    let problem = Told::default().file("[server\nlisten = 1").problem();
+    assert!(problem.starts_with("c.toml:1: "), "{problem}");
     let mut told = Told::with_key().variable("HIGHWATER_CONFIG", "/no/such");
     told.flags.config = Some(path.clone());
     assert_eq!(told.load().unwrap().config.limits.sockets, 7, "the flag beats the variable");
