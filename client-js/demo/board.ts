@@ -130,6 +130,7 @@ export class Board {
       card.note = read(entry.record.payload);
       this.#draw(card);
     }
+    this.#room(notes.size);
     this.idle('');
     const fresh = this.#fresh && this.#cards.get(this.#fresh);
     if (fresh) {
@@ -137,6 +138,16 @@ export class Board {
       fresh.area.focus();
     }
     document.dispatchEvent(new CustomEvent('shown'));
+  }
+
+  /** Says when the board is full, and how many notes of others it cannot show. */
+  #room(notes: number): void {
+    const full = notes >= MOST_NOTES;
+    byId<HTMLButtonElement>('add').disabled = full;
+    const word = byId('full');
+    word.hidden = !full;
+    const more = notes - this.#cards.size;
+    write(word, `The board is full${more ? `: ${more} more not shown` : ''}`);
   }
 
   /** Answers came: says so on the notes. */

@@ -15,7 +15,7 @@ const fail = (wanted: string): never => {
   throw new CodecError(`this is not ${wanted}`);
 };
 
-const text = new TextEncoder();
+export const text = new TextEncoder();
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** Bytes that a string takes in UTF-8. */

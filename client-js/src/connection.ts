@@ -17,7 +17,7 @@ import type {
   Answers, Bye, ClientFrame, LogRecord, Refused, ServerFrame, State as StateFrame, Welcome,
 } from './frames.js';
 import type { Config, ConnectionState, Output } from './states.js';
-import { Subscriptions } from './subscriptions.js';
+import { Subscriptions, type DeliveryFrame } from './subscriptions.js';
 import {
   ACK, BACKOFF, FROZEN, PONG, REFRESH, STEADY, WELCOME, type Timer,
 } from './timers.js';
@@ -47,6 +47,8 @@ export class Connection {
   #asking = false;
   #refreshes = 0;
   #welcomedAt = 0;
+  /** What the server was last told of `visible`. */
+  #told: boolean | undefined;
 
   constructor(readonly config: Config) {
     this.writer = new Writer(config.writer, config.random);
@@ -69,9 +71,9 @@ export class Connection {
   append(name: string, given: LogRecord, { if_head }: AppendOptions = {}): Promise<Stored> {
     return new Promise((resolve, reject) => {
       const log = this.logs.open.get(name);
-      const { most, connection, encoding } = this.config;
+      const { most, encoding } = this.config;
       if (this.state.state === 'stopped') throw this.state.error;
-      if (this.writer.pending.length >= most || (log && log.own.length >= most)) {
+      if (this.writer.pending.length >= most) {
         throw new HighwaterError('queue_full', `${most} actions wait for answers`);
       }
       let weighed;
@@ -86,9 +88,8 @@ export class Connection {
       const to = known === undefined ? { name } : { log: known };
       const done = (result: Stored | HighwaterError): void =>
         result instanceof HighwaterError ? reject(result) : resolve(result);
-      const seq = this.writer.add({ log: name, to, if_head, ...weighed, done });
-      const origin = { user: this.welcome?.user ?? '', writer: this.writer.id, connection };
-      log?.act({ record: weighed.record, origin, seq, pending: true });
+      const action = this.writer.add({ log: name, to, if_head, ...weighed, done });
+      log?.act(action);
       this.config.wake();
     });
   }
@@ -118,15 +119,13 @@ export class Connection {
   opened(_now: number): void {
     if (this.#phase !== 'opening') return;
     this.#phase = 'hello';
-    const { connection, device, token, visible, cloning, window } = this.config;
-    const writers = [{ writer: this.writer.id, oldest: this.writer.oldest }];
-    this.send({
-      name: 'hello',
-      body: {
-        version: 1, capabilities: [], token, connection, device, client: VERSION,
-        visible, cloning, writers, open: this.logs.all(0), window,
-      },
-    });
+    const { config, writer } = this;
+    const writers = [{ writer: writer.id, oldest: writer.oldest }];
+    const open = this.logs.ask(0);
+    // Of `config` goes out what the frame has.
+    const body = { ...config, version: 1, capabilities: [], client: VERSION, writers, open };
+    this.send({ name: 'hello', body });
+    this.#told = config.visible;
   }
 
   /** The socket ended, with its close code if there was one. */
@@ -147,9 +146,7 @@ export class Connection {
       if (this.config.kept) this.out('keep');
       this.config.kept = false;
     } else if (code === 'unknown_connection' && !this.welcome && !this.config.fixed) {
-      // Another user of this browser left it. The next one is there long before the socket.
-      this.out('rename');
-      after = Math.max(after, BACKOFF.from);
+      this.out('rename'); // Another user of this browser left it.
     } else if (!reconnect) {
       return this.stop(now, error);
     }
@@ -238,7 +235,7 @@ export class Connection {
       case 'refresh':
         return this.#askToken();
       case 'subscribe':
-        return; // `flush` looks at every log that waits.
+        return; // `flush` sends what was refused.
     }
   }
 
@@ -269,7 +266,6 @@ export class Connection {
     const { config } = this;
     if (config.visible === visible) return;
     config.visible = visible;
-    if (this.#phase === 'open') this.send({ name: 'visible', body: { visible } });
     if (!visible) return this.#ack();
     this.probe(now);
     this.activate(now);
@@ -351,16 +347,13 @@ export class Connection {
       case 'refreshed':
         this.#refreshes = 0;
         return this.#expires(now, body.expires);
-      case 'pong':
-      case 'done':
-        return;
       case 'records':
       case 'base':
       case 'base_records':
         this.received += size;
     }
     // Law 5: it never guesses. What is held is stated again on a new socket.
-    const astray = this.logs.deliver(frame);
+    const astray = this.logs.deliver(frame as DeliveryFrame);
     if (astray) this.#lost(now, astray);
   }
 
@@ -430,7 +423,7 @@ export class Connection {
     if (this.#active || this.#activating) return;
     const request = (this.#activating = this.logs.request());
     const { cloning } = this.config;
-    this.send({ name: 'activate', body: { request, cloning, open: this.logs.all(request) } });
+    this.send({ name: 'activate', body: { request, cloning, open: this.logs.ask(request) } });
   }
 
   #refused(now: number, { request, name, refusal }: Refused): void {
@@ -444,7 +437,9 @@ export class Connection {
         return this.activate(now);
       }
     } else if (!request && name === undefined) {
+      // Of what has no number: the token ended, or `visible` came too soon.
       if (wantsToken(code)) this.#refreshSoon(now);
+      else if (this.logs.passes(now, error)) this.#told = undefined;
       return;
     }
     this.logs.refused(now, request, name, error);
@@ -455,13 +450,19 @@ export class Connection {
   flush(now: number): void {
     if (this.#phase !== 'open') return;
     const again = this.logs.flush(now, this.#active);
-    if (again) this.#at.subscribe = again;
+    const { visible } = this.config;
+    if (again) {
+      this.#at.subscribe = again;
+    } else if (this.#told !== visible) {
+      this.send({ name: 'visible', body: { visible } });
+      this.#told = visible;
+    }
     const refuse = (action: Action): void =>
       this.#decided(action, new HighwaterError('too_large', 'it is larger than the limit'));
     for (const frame of this.writer.frames(now, this.welcome!.limits, refuse)) this.send(frame);
     const unacked = this.received - this.acked;
     if (unacked && unacked * 4 >= this.welcome!.limits.window) this.#ack();
-    else if ((unacked || this.logs.moved) && !this.#at.ack) this.#at.ack = now + ACK;
+    else if ((unacked || this.logs.moved.size) && !this.#at.ack) this.#at.ack = now + ACK;
   }
 
   #ack(): void {

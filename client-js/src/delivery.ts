@@ -6,15 +6,16 @@
  * false, and the connection closes the socket and resumes with what is held.
  */
 
-import type {
-  Base, BaseAt, BaseRecords, Delivered, Ended, Gap, GapReason, LogRecord, Open, Origin, Place,
-  Records, Reset, ResetReason, SnapshotRule, Start, Subscribed,
+import {
+  Start as Where, type Base, type BaseAt, type BaseRecords, type Delivered, type Ended, type Gap,
+  type GapReason, type LogRecord, type Open, type Origin, type Place, type Records, type Reset,
+  type ResetReason, type SnapshotRule, type Start, type Subscribed,
 } from './frames.js';
-import { Out } from './codec.js';
+import { Out, text, u64 } from './codec.js';
 import type { Connection } from './connection.js';
 import { Emitter } from './emitter.js';
-import type { HighwaterError } from './errors.js';
-import type { Stored } from './writer.js';
+import { HighwaterError } from './errors.js';
+import type { Action, Stored } from './writer.js';
 
 /** A record as readers get it; the client's own that the log does not show yet are pending. */
 export interface Entry {
@@ -55,7 +56,10 @@ export interface LogEvents {
   behind: { readonly cursor: number };
   /** The client's own actions on top have changed. */
   pending: { readonly pending: readonly Entry[] };
-  /** The subscription was refused and is over. */
+  /**
+   * Refused for good: the subscription, which is over (`phase`), or where the app sought to; then
+   * all goes on as it was. Also where a base is larger than this client takes.
+   */
   refused: HighwaterError;
   /** The server ended the subscription. */
   ended: { readonly reason: Ended };
@@ -94,7 +98,7 @@ export interface Log extends Emitter<LogEvents> {
   readonly pending: readonly Entry[];
   /** As `Client.append` to this log. */
   append(record: LogRecord, options?: AppendOptions): Promise<Stored>;
-  /** Has it delivered anew from there; a `reset` comes first. */
+  /** Has it delivered anew from there; a `reset` comes first, or `refused`, and all stays. */
   seek(to: Start): void;
   /** With `commit: 'manual'`: all below `next` is worked off, this client could restart there. */
   commit(next: number): void;
@@ -112,7 +116,7 @@ export interface Own {
 }
 
 export interface Options {
-  readonly start: Start;
+  start: Start;
   readonly priority: number;
   /** The app itself says from where it could restart, instead of what was delivered. */
   readonly manual: boolean;
@@ -120,7 +124,8 @@ export interface Options {
 
 /** Of a record whose frame does not name its origin. */
 const NOBODY: Origin = { user: '', writer: '', connection: '' };
-const MAX_BASE_BYTES = 64 << 20;
+/** Most bytes of a base that a client made; a longer one ends the log. */
+const MAX_BASE = 64 << 20;
 
 export class Delivery extends Emitter<LogEvents> implements Log {
   /** The log id, once announced. */
@@ -141,18 +146,20 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   rule: SnapshotRule = 'none';
   /** Something of it was handed to the app, so that going back needs a reset. */
   touched = false;
-  /** After a transient refusal: not asked for before this time. */
-  after = 0;
   /**
    * Where the app could restart, where it says so itself: at first where delivery began; -1: it
    * was given a base, and has not said that it worked it off.
    */
   committed = 0;
-  /** The app wants all of it once more: what is held does not count when it is next asked for. */
-  anew = false;
-  readonly own: Own[] = [];
+  /** Where the app wants it delivered anew from: what is held does not count any more. */
+  to: Start | undefined;
+  /** The request that seeks there, until it is answered; -1: it is still to be sent. */
+  sought = 0;
+  own: Own[];
 
   #target = 0;
+  /** From here on all below `cursor` was delivered; what lies below is a gap that is not told yet. */
+  #from = 0;
   #base: BaseAt | undefined;
   #part = 0;
   #whole = new Out();
@@ -163,6 +170,8 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     readonly core: Connection,
   ) {
     super();
+    const mine = core.writer.pending.filter(({ log }) => log === name);
+    this.own = mine.map((action) => this.#own(action));
   }
 
   get lag(): number {
@@ -174,11 +183,17 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   }
 
   seek(to: Start): void {
-    this.core.logs.seek(this, to);
+    Where.put(new Out(), to); // Throws where it cannot be carried.
+    this.to = to;
+    this.sought = -1;
+    this.core.config.wake();
   }
 
   commit(next: number): void {
-    this.core.logs.commit(this, next);
+    u64.put(new Out(), next); // Throws where it cannot be carried.
+    this.committed = Math.min(next, this.cursor);
+    this.core.logs.moved.add(this);
+    this.core.config.wake();
   }
 
   unsubscribe(): void {
@@ -197,11 +212,16 @@ export class Delivery extends Emitter<LogEvents> implements Log {
 
   /** What the client has and wants of it, for `Hello`, `Subscribe` and `Activate`. */
   ask(request: number): Open {
-    const { start, priority } = this.options;
     const { name, id } = this;
     this.phase = 'asked';
     this.request = request;
-    if (this.anew) this.held = this.anew = false;
+    if (this.to) {
+      this.held = false;
+      this.#clear();
+    }
+    this.#arrive();
+    this.sought = 0;
+    const { start, priority } = this.options;
     // The server takes this word for what was worked off: what comes twice is dropped by offset.
     const next = this.safe;
     if (next >= 0) return { name, start, priority, have: { log: id!, next } };
@@ -209,32 +229,40 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     return { name, start: this.held || this.#base ? 'state' : start, priority };
   }
 
+  /** Where the app sought to is where it begins. */
+  #arrive(): void {
+    this.options.start = this.to ?? this.options.start;
+    this.to = undefined;
+  }
+
   /** Whether it is announced on this socket. */
   get announced(): boolean {
-    return this.phase === 'reset' || this.phase === 'base' || this.phase === 'live';
+    return ['reset', 'base', 'live'].includes(this.phase);
   }
 
   // Methods by the names of frames; one that answers false was given something out of order.
 
   subscribed(frame: Subscribed): void {
-    const again = this.announced && this.id === frame.log;
-    const same = this.held && this.id === frame.log;
-    const { head, start, rule, cursor, complete } = frame;
-    Object.assign(this, { id: frame.log, head, start, rule });
-    // Already subscribed: the answer tells nothing new, and an unfinished base goes on.
-    if (again && !frame.reset) return;
-    // What was seen stays seen: a log that was to be complete at 9 is not complete at 7.
-    this.#target = same ? Math.max(this.#target, complete) : complete;
-    if (frame.reset) {
+    const { log: id, request, head, start, rule, cursor, complete, reset } = frame;
+    const same = this.id === id;
+    Object.assign(this, { id, head, start, rule });
+    if (request === this.sought) this.sought = 0;
+    if (reset) {
       this.phase = 'reset';
       return;
     }
+    // Already subscribed: the answer tells nothing new, and an unfinished base goes on.
+    if (this.announced && same) return;
     this.phase = 'live';
-    if (!same) {
+    if (same && this.held) {
+      // What was seen stays seen: a log that was to be complete at 9 is not complete at 7.
+      this.#target = Math.max(this.#target, complete);
+    } else {
+      this.#target = complete;
       this.complete = false;
       this.held = true;
-      this.#base = undefined;
-      this.cursor = this.committed = cursor;
+      this.#clear();
+      this.cursor = this.committed = this.#from = cursor;
       if (this.touched) this.#tell('reset', { reason: 'other_log', cursor });
     }
     this.#check();
@@ -244,14 +272,13 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     const { base, cursor, complete } = frame;
     this.phase = base ? 'base' : 'live';
     this.held = !base;
-    this.complete = this.anew = false;
+    this.complete = false;
+    if (!this.sought) this.#arrive();
     this.#target = complete;
     this.cursor = cursor;
+    this.#from = base ? 0 : cursor;
     this.committed = base ? -1 : cursor;
-    this.head = Math.max(this.head, cursor);
-    this.#base = base;
-    this.#part = 0;
-    this.#whole = new Out();
+    this.#clear(base);
     this.#tell('reset', frame);
     this.#check();
   }
@@ -260,9 +287,13 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   base({ offset, part, last, data }: Base): boolean {
     const base = this.#base;
     if (this.phase !== 'base' || base?.offset !== offset || part !== this.#part++) return false;
-    this.#whole.raw(typeof data === 'string' ? new TextEncoder().encode(data) : data);
-    if (this.#whole.size > MAX_BASE_BYTES) return false;
-    if (last) {
+    this.#whole.raw(typeof data === 'string' ? text.encode(data) : data);
+    if (this.#whole.size > MAX_BASE) {
+      // Coming back would only bring it once more.
+      this.#clear();
+      this.core.logs.drop(this);
+      this.end(new HighwaterError('too_large', `the base is larger than ${MAX_BASE} bytes`));
+    } else if (last) {
       this.#tell('base', { offset, version: base.version, last, data: this.#whole.done() });
       this.#based();
     }
@@ -284,9 +315,15 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   #based(): void {
     this.phase = 'live';
     this.held = true;
-    this.#base = undefined;
-    this.#whole = new Out();
+    this.#clear();
     this.#check();
+  }
+
+  /** What has come of a base is of no more use; perhaps another follows. */
+  #clear(base?: BaseAt): void {
+    this.#base = base;
+    this.#part = 0;
+    this.#whole = new Out();
   }
 
   records({ base, origins, records }: Records): boolean {
@@ -307,31 +344,49 @@ export class Delivery extends Emitter<LogEvents> implements Log {
 
   gap(frame: Gap): boolean {
     if (this.phase !== 'live' || frame.from > this.cursor) return false;
-    if (frame.to <= this.cursor) return true;
-    this.cursor = frame.to;
+    // The cursor of an opening or a reset is the end of the gap that follows it.
+    if (frame.to <= this.cursor && frame.from >= this.#from) return true;
+    this.cursor = Math.max(this.cursor, frame.to);
     this.#tell('gap', frame);
     this.#check();
     return true;
   }
 
+  #own({ record, seq }: Action): Own {
+    const { config, welcome, writer } = this.core;
+    const origin = { user: welcome?.user ?? '', writer: writer.id, connection: config.connection };
+    return { entry: { record, origin, seq, pending: true }, landed: false };
+  }
+
   /** Puts an own action on top. */
-  act(entry: Entry): void {
-    this.own.push({ entry, landed: false });
+  act(action: Action): void {
+    this.own.push(this.#own(action));
     this.#showOwn();
   }
 
   /** An own action was stored there, or not at all. */
   answered(seq: number, stored?: { log: number; offset: number }): void {
-    const at = this.own.findIndex((own) => own.entry.seq === seq);
-    const own = this.own[at];
+    const own = this.own.find(({ entry }) => entry.seq === seq);
     if (!own) return;
-    if (stored) {
-      own.stored = stored;
-      this.#check();
-    } else {
-      this.own.splice(at, 1);
-      this.#showOwn();
-    }
+    own.stored = stored;
+    // Answers come in order, so the answered ones stand first; of too many (an inactive client may
+    // append for long) the oldest goes, and is seen again when the log is live.
+    const many = stored && this.own[this.core.config.most]?.stored && this.own[0];
+    this.#lift(stored ? many : own);
+  }
+
+  /** Lets go this one, and all that the log shows or, where it shows no more, that are answered. */
+  #lift(gone?: Own): void {
+    const { complete, cursor, id, phase } = this;
+    const over = phase === 'over';
+    const left = this.own.filter((own) => {
+      const { landed, stored } = own;
+      const shown = landed || (stored && (over || stored.log !== id || stored.offset < cursor));
+      return own !== gone && !(shown && (complete || over));
+    });
+    if (left.length === this.own.length) return;
+    this.own = left;
+    this.#showOwn();
   }
 
   /** Own actions in their order, as they lie on top of what is shown. */
@@ -352,16 +407,8 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     this.head = Math.max(this.head, this.cursor);
     const was = this.complete;
     this.complete = this.phase === 'live' && this.cursor >= this.#target;
-    if (was && !this.complete) this.#tell('behind', { cursor: this.cursor });
-    if (!this.complete) return;
-    if (!was) this.#tell('complete', { cursor: this.cursor });
-    const shown = ({ landed, stored }: Own): boolean =>
-      landed || (!!stored && (stored.log !== this.id || stored.offset < this.cursor));
-    const left = this.own.filter((own) => !shown(own));
-    if (left.length < this.own.length) {
-      this.own.splice(0, Infinity, ...left);
-      this.#showOwn();
-    }
+    if (was !== this.complete) this.#tell(was ? 'behind' : 'complete', { cursor: this.cursor });
+    this.#lift();
   }
 
   /** The server ended it, or would not begin. */
@@ -369,6 +416,14 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     this.phase = 'over';
     if (typeof reason === 'string') this.#tell('ended', { reason });
     else this.#tell('refused', reason);
+    this.#lift();
+  }
+
+  /** The server will not go where the app sought to. */
+  stay(error: HighwaterError): void {
+    this.sought = 0;
+    this.to = undefined;
+    this.#tell('refused', error);
   }
 
   snapshot_wanted(frame: { at_least: number }): void {

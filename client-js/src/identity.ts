@@ -2,13 +2,14 @@
  * Who this client is: a connection id that no other living tab holds, a device id, a kept token.
  *
  * Where there are Web Locks and a storage, a page load takes up one of the connections that earlier
- * ones left, so that a reload resumes where it was. Elsewhere the ids live in memory. A lock is
- * held as long as the page lives, and the browser frees it with the page.
+ * ones left: its own, as its tab remembers it, else the newest. So a reload resumes where it was.
+ * Elsewhere the ids live in memory. A lock is held as long as the page lives, and the browser frees
+ * it with the page; a duplicated tab remembers the same id, and finds its lock taken.
  */
 
 import { fromBase64, hex, isId } from './codec.js';
 
-/** The part of `localStorage` that is used. */
+/** The part of `localStorage` and `sessionStorage` that is used. */
 export interface Storage {
   getItem(key: string): string | null;
   setItem(key: string, value: string): void;
@@ -19,13 +20,15 @@ export interface Storage {
 export interface Locks {
   request(
     name: string,
-    options: { ifAvailable?: boolean },
-    work: (lock: unknown) => Promise<void> | undefined,
+    options: { ifAvailable?: boolean; signal?: AbortSignal },
+    work: (lock: unknown) => Promise<unknown> | undefined,
   ): Promise<unknown>;
 }
 
 /** Most connection ids kept for one user and server. */
 const MOST = 32;
+/** The longest wait for other pages that take up a connection; one of them may be frozen, ms. */
+const PATIENCE = 2_000;
 
 /** 128 random bits. */
 export const newId = (): string => hex(crypto.getRandomValues(new Uint8Array(16)));
@@ -39,12 +42,12 @@ export const userOf = (token: string): string => {
   }
 };
 
-/** `localStorage`, where it may be used. */
-export const browserStorage = (): Storage | undefined => {
+/** A storage of the page, where it may be used. */
+export const browserStorage = (name: 'localStorage' | 'sessionStorage'): Storage | undefined => {
   // Node has a global of that name that warns; a page's is there together with its document.
   if (typeof document === 'undefined') return undefined;
   try {
-    return globalThis.localStorage ?? undefined;
+    return globalThis[name] ?? undefined;
   } catch {
     return undefined; // Forbidden by the user's settings.
   }
@@ -52,28 +55,30 @@ export const browserStorage = (): Storage | undefined => {
 
 export class Identity {
   #release: (() => void) | undefined;
-  readonly #scope: string;
+  #scope: string;
   readonly #storage: Storage | undefined;
   readonly #locks: Locks | undefined;
+  readonly #tab: Storage | undefined;
 
-  constructor(scope: string, storage: Storage | undefined, locks: Locks | undefined) {
+  constructor(scope: string, storage?: Storage, locks?: Locks, tab?: Storage) {
     this.#scope = scope;
     this.#storage = storage;
     this.#locks = locks;
+    this.#tab = tab;
   }
 
-  #read(key: string): string | undefined {
+  #read(key: string, storage = this.#storage): string | undefined {
     try {
-      return this.#storage?.getItem(`${this.#scope}:${key}`) ?? undefined;
+      return storage?.getItem(`${this.#scope}:${key}`) ?? undefined;
     } catch {
       return undefined;
     }
   }
 
-  #write(key: string, value: string | undefined): void {
+  #write(key: string, value: string | undefined, storage = this.#storage): void {
     try {
-      if (value === undefined) this.#storage?.removeItem(`${this.#scope}:${key}`);
-      else this.#storage?.setItem(`${this.#scope}:${key}`, value);
+      if (value === undefined) storage?.removeItem(`${this.#scope}:${key}`);
+      else storage?.setItem(`${this.#scope}:${key}`, value);
     } catch {
       // A full or forbidden storage: the next page load makes new ids.
     }
@@ -97,21 +102,37 @@ export class Identity {
     return device;
   }
 
-  /** Takes up a connection that no living page holds, else makes one. */
-  async claim(): Promise<string> {
-    if (!this.#storage || !this.#locks) return newId();
-    let claimed = newId();
+  /** Takes up a connection of that user that no living page holds, else makes one. */
+  async claim(user = ''): Promise<string> {
+    this.#scope += user;
+    const made = newId();
+    let claimed: string | undefined;
     await this.#alone(async () => {
       const ids = this.#ids();
-      for (const id of [...ids, claimed]) {
-        this.#release = await this.#hold(id);
-        if (!this.#release) continue;
-        claimed = id;
-        break;
-      }
-      this.#keep([...ids.filter((id) => id !== claimed), claimed]);
+      const last = this.#read('connection', this.#tab);
+      claimed = await this.#take([...ids.filter((id) => id === last), ...ids, made], ids);
     });
-    return claimed;
+    return claimed ?? made;
+  }
+
+  /** Another connection, at once: those that were kept are of another user. */
+  renew(): string {
+    this.leave();
+    const made = newId();
+    void this.#alone(() => this.#take([made], []));
+    return made;
+  }
+
+  /** Takes up the first that no living page holds, and keeps it beside the others. */
+  async #take(wanted: string[], others: string[]): Promise<string | undefined> {
+    for (const id of wanted) {
+      this.#release = await this.#hold(id);
+      if (!this.#release) continue;
+      this.#keep([id, ...others.filter((other) => other !== id)]);
+      this.#write('connection', id, this.#tab);
+      return id;
+    }
+    return undefined;
   }
 
   /** Lets others take the connection up. */
@@ -122,28 +143,33 @@ export class Identity {
 
   /** Nobody shall take it up. */
   async forget(connection: string): Promise<void> {
-    if (this.#storage && this.#locks) {
-      await this.#alone(async () => this.#keep(this.#ids().filter((id) => id !== connection)));
-    }
+    await this.#alone(async () => this.#keep(this.#ids().filter((id) => id !== connection)));
     this.leave();
   }
 
+  /** The newest first. */
   #ids(): string[] {
     try {
       const kept: unknown = JSON.parse(this.#read('connections') ?? '[]');
-      return Array.isArray(kept) ? kept.filter(isId).slice(-MOST) : [];
+      return Array.isArray(kept) ? kept.filter(isId) : [];
     } catch {
       return [];
     }
   }
 
   #keep(ids: string[]): void {
-    this.#write('connections', JSON.stringify(ids.slice(-MOST)));
+    this.#write('connections', JSON.stringify(ids.slice(0, MOST)));
   }
 
-  /** Does something while no other page does the same. */
-  async #alone(work: () => Promise<void>): Promise<void> {
-    await this.#locks!.request(`${this.#scope}:claim`, {}, work);
+  /** Does something while no other page does the same; not at all where that takes too long. */
+  async #alone(work: () => Promise<unknown>): Promise<void> {
+    if (!this.#storage || !this.#locks) return;
+    try {
+      const signal = AbortSignal.timeout(PATIENCE);
+      await this.#locks.request(`${this.#scope}:claim`, { signal }, work);
+    } catch {
+      // Its turn did not come: the id is a new one, which nobody will take up.
+    }
   }
 
   /** Holds a connection's lock, if nobody does; answers how to let it go. */

@@ -43,7 +43,10 @@ export interface ClientOptions {
   activate?: boolean;
   /** Whether someone looks; pages find out by themselves. */
   visible?: boolean;
-  /** Most actions without an answer; more are rejected with `queue_full`. Default 10,000. */
+  /**
+   * Most actions without an answer; more are rejected with `queue_full`. And the most answered ones
+   * of a log that stay on top of what is shown while it is not live. Default 10,000.
+   */
   most?: number;
   WebSocket?: WebSocketConstructor;
   /** Where ids are kept, instead of `localStorage`. */
@@ -77,6 +80,7 @@ export class Client extends Emitter<ClientEvents> {
   #make: WebSocketConstructor | undefined;
   #socket: Socket | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #closed = false;
   #queued = false;
   #draining = false;
 
@@ -87,9 +91,14 @@ export class Client extends Emitter<ClientEvents> {
     const { token, encoding, storage, user } = options;
     const name = user ?? (typeof token === 'string' ? userOf(token) : '');
     const locks = (globalThis as { navigator?: { locks?: Locks } }).navigator?.locks;
-    this.#identity = new Identity(`highwater:${url}:${name}`, storage ?? browserStorage(), locks);
+    this.#identity = new Identity(
+      `highwater:${url}:${name}`,
+      storage ?? browserStorage('localStorage'),
+      locks,
+      browserStorage('sessionStorage'),
+    );
     this.#core = new Connection({
-      connection: '',
+      connection: options.connection ?? '',
       fixed: options.connection !== undefined,
       writer: newId(),
       device: options.device ?? this.#identity.device(),
@@ -111,9 +120,9 @@ export class Client extends Emitter<ClientEvents> {
 
   async #begin(): Promise<void> {
     const { config } = this.#core;
-    const { connection, token, WebSocket } = this.#options;
+    const { token, WebSocket } = this.#options;
     try {
-      config.connection = connection ?? (await this.#identity.claim());
+      if (!config.tokens) await this.#claim();
       if (token === undefined) {
         config.token = this.#identity.token;
         config.kept = config.token !== undefined;
@@ -124,7 +133,27 @@ export class Client extends Emitter<ClientEvents> {
     }
     // Closed before it began: it stays so.
     if (this.state.state === 'connecting') this.reconnect();
-    else this.#identity.leave();
+  }
+
+  /** Takes up a connection, unless there is one. */
+  async #claim(user?: string): Promise<void> {
+    const { config } = this.#core;
+    config.connection ||= await this.#identity.claim(user);
+    if (this.#closed) this.#identity.leave();
+  }
+
+  /**
+   * The browser kept the page and shows it again. Its lock may be gone, and the connection with
+   * another page, so that it would be fenced or fence.
+   */
+  async #restored(): Promise<void> {
+    if (this.#options.connection === undefined) {
+      this.#identity.leave();
+      this.#core.config.connection = await this.#identity.claim();
+    }
+    if (this.#closed) return this.#identity.leave();
+    this.#turn('cut');
+    this.#turn('start');
   }
 
   /** What the connection is doing, and why. */
@@ -181,6 +210,7 @@ export class Client extends Emitter<ClientEvents> {
    * rejected.
    */
   close({ forget = false, leave = true }: { forget?: boolean; leave?: boolean } = {}): void {
+    this.#closed = true;
     this.#turn('close', leave, forget);
     for (const cleanup of this.#cleanups.splice(0)) cleanup();
     if (forget) void this.#identity.forget(this.connection);
@@ -268,7 +298,9 @@ export class Client extends Emitter<ClientEvents> {
     keep: (token) => {
       this.#identity.token = token;
     },
-    rename: () => void this.#rename(),
+    rename: () => {
+      this.#core.config.connection = this.#identity.renew();
+    },
     state: (state) => this.emit('state', state),
     adopted: (log) => {
       this.emit('log', log);
@@ -290,15 +322,11 @@ export class Client extends Emitter<ClientEvents> {
     }
   }
 
-  async #rename(): Promise<void> {
-    await this.#identity.forget(this.connection);
-    this.#core.config.connection = await this.#identity.claim();
-  }
-
   async #fetchToken(): Promise<void> {
-    const { token } = this.#options;
+    const { token, user } = this.#options;
     try {
-      const got = typeof token === 'function' ? await token() : token;
+      const got = await (token as () => string | Promise<string>)();
+      await this.#claim(user === undefined ? userOf(got) : '');
       this.#turn('gotToken', got);
     } catch (error) {
       this.#turn('gotToken', undefined, asError('unauthorized', error));
@@ -308,13 +336,16 @@ export class Client extends Emitter<ClientEvents> {
   /** In a page: its network, and whether it is looked at. */
   #watch(): void {
     if (typeof document === 'undefined') return;
-    const listen = (to: EventTarget, name: string, listener: () => void): void => {
+    const listen = (to: EventTarget, name: string, listener: (event: Event) => void): void => {
       to.addEventListener(name, listener);
       this.#cleanups.push(() => to.removeEventListener(name, listener));
     };
     listen(window, 'online', () => this.#turn('network', true));
     listen(window, 'offline', () => this.#turn('network', false));
-    listen(window, 'pageshow', () => this.#turn('probe'));
+    listen(window, 'pageshow', (event) => {
+      if ((event as PageTransitionEvent).persisted) void this.#restored();
+      else this.#turn('probe');
+    });
     if (this.#options.visible === undefined) {
       listen(document, 'visibilitychange', () => this.#turn('look', !document.hidden));
     }

@@ -68,7 +68,7 @@ export interface Config {
   window: number;
   /** Ask to be active again when the time told is over and the client is visible. */
   activate: boolean;
-  /** Most actions without an answer. */
+  /** Most actions without an answer, and most answered ones of a log that it does not show yet. */
   most: number;
   /** From 0 to 1. */
   random: () => number;

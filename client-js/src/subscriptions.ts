@@ -5,19 +5,25 @@
  * let go; every log id is known by the socket that announced it and by no other.
  */
 
-import { Out, u64 } from './codec.js';
+import { Out, toJson, utf8Length } from './codec.js';
 import type { Connection } from './connection.js';
 import { Delivery, type Options } from './delivery.js';
 import { isTransient, type HighwaterError } from './errors.js';
 import {
-  Open, Start as Where, type Cursor, type Ended, type ServerFrame, type Start, type Subscribed,
+  Open, type Cursor, type Ended, type ServerFrame, type Subscribed,
 } from './frames.js';
 import { checkName } from './writer.js';
 
-/** Names in one `Subscribe`: 200 of 255 bytes fit into the smallest frame limit. */
-const NAMES = 200;
+/** The smallest limit that a server may set, for the time before it has told its own. */
+const FRAME_BYTES = 65_536;
+/** Bytes that a frame has around its list, without a token; and a log around its name, in JSON. */
+const AROUND = 512;
+const AROUND_NAME = 128;
+/** Ids or cursors in one frame. */
+const MANY = 1000;
 
-type DeliveryFrame = Extract<
+/** Frames of one log; others name none. */
+export type DeliveryFrame = Extract<
   ServerFrame,
   { name: 'records' | 'base' | 'base_records' | 'gap' | 'reset' | 'snapshot_wanted' }
 >;
@@ -25,8 +31,13 @@ type DeliveryFrame = Extract<
 export class Subscriptions {
   readonly open = new Map<string, Delivery>();
   readonly #ids = new Map<number, Delivery>();
-  readonly #moved = new Set<Delivery>();
+  /** Those whose cursor has moved since it was last told. */
+  readonly moved = new Set<Delivery>();
   #dropped: number[] = [];
+  /** Requests that let logs go, until they are answered. */
+  readonly #dropping = new Map<number, number[]>();
+  /** After a refusal that passes: nothing is asked for before this time. */
+  #after = 0;
   #requests = 0;
   readonly #core: Connection;
 
@@ -60,65 +71,56 @@ export class Subscriptions {
   unsubscribe(log: Delivery): void {
     if (this.open.get(log.name) !== log) return;
     this.open.delete(log.name);
-    this.#moved.delete(log);
+    this.drop(log);
+    this.#core.config.wake();
+  }
+
+  /** Takes no more of it, and says so to the server. */
+  drop(log: Delivery): void {
+    this.moved.delete(log);
     if (log.announced) {
       this.#ids.delete(log.id!);
       this.#dropped.push(log.id!);
     }
     log.phase = 'over';
-    this.#core.config.wake();
-  }
-
-  /** Moves a log's cursor where the app wants it; a reset follows. */
-  seek(log: Delivery, to: Start): void {
-    Where.put(new Out(), to); // Throws where it cannot be carried.
-    log.options = { ...log.options, start: to };
-    log.anew = true;
-    if (log.announced) this.#seek(log);
-    this.#core.config.wake();
-  }
-
-  #seek(log: Delivery): void {
-    const body = { request: this.request(), log: log.id!, to: log.options.start };
-    this.#core.send({ name: 'seek', body });
-  }
-
-  /** For a log with `manual`: the app could restart from here. */
-  commit(log: Delivery, next: number): void {
-    u64.put(new Out(), next); // Throws where it cannot be carried.
-    log.committed = Math.min(next, log.cursor);
-    this.#moved.add(log);
-    this.#core.config.wake();
   }
 
   // What the socket tells.
 
-  /** All that is open, with what is held of it; asked for from now on. */
-  all(request: number): Open[] {
-    const wanted = [...this.open.values()].filter((log) => log.phase === 'wanted');
-    return wanted.map((log) => log.ask(request));
+  /**
+   * What is wanted, with what is held of it, asked for from now on. What does not fit into a frame
+   * waits for the next; first comes what is held, which the server would else send from its start.
+   */
+  ask(request: number): Open[] {
+    const { config, welcome } = this.#core;
+    const open: Open[] = [];
+    let room = (welcome?.limits.frame_bytes ?? FRAME_BYTES) - AROUND - (config.token ?? '').length;
+    for (const log of [...this.open.values()].sort((a, b) => +b.held - +a.held)) {
+      if (log.phase !== 'wanted') continue;
+      room -= utf8Length(toJson(log.name)) + AROUND_NAME;
+      if (room < 0) break;
+      open.push(log.ask(request));
+    }
+    return open;
   }
 
   subscribed(body: Subscribed): void {
     let log = this.open.get(body.name);
+    if (log ? log.phase === 'over' : body.request) {
+      this.#dropped.push(body.log); // It was let go while it was asked for, or is over.
+      return;
+    }
     if (!log) {
-      if (body.request) {
-        this.#dropped.push(body.log); // The app let it go while it was asked for.
-        return;
-      }
       log = this.#delivery(body.name, { start: 'state', priority: body.priority, manual: false });
       this.#core.out('adopted', log);
     }
-    if (log.phase === 'over') return;
     if (log.id !== undefined) this.#ids.delete(log.id);
     this.#ids.set(body.log, log);
-    // The app may have sought while it was asked for as before.
-    const late = log.anew && log.phase === 'asked';
     log.subscribed(body);
-    if (late) this.#seek(log);
   }
 
-  unsubscribed({ log, reason }: { log: number; reason: Ended }): void {
+  unsubscribed({ request, log, reason }: { request: number; log: number; reason: Ended }): void {
+    this.#dropping.delete(request);
     this.#ids.get(log)?.end(reason);
     this.#ids.delete(log);
   }
@@ -127,68 +129,72 @@ export class Subscriptions {
   deliver({ name, body }: DeliveryFrame): string | undefined {
     const log = this.#ids.get(body.log);
     if (!log) return;
-    this.#moved.add(log);
+    this.moved.add(log);
     if (log[name](body as never) === false) return `${log.name} was not sent from ${log.cursor} on`;
     return;
   }
 
+  /** Whether a refusal passes; then the same is asked for again, not before the time it tells. */
+  passes(now: number, { code, retryAfter }: HighwaterError): boolean {
+    const passes = isTransient(code) || code === 'inactive' || code === 'stale';
+    if (passes) this.#after = now + retryAfter + this.#core.config.random() * 1000;
+    return passes;
+  }
+
   /** A request was refused: as a whole, or the log of that name. */
   refused(now: number, request: number, name: string | undefined, error: HighwaterError): void {
+    const passes = this.passes(now, error);
+    if (passes) this.#dropped.push(...(this.#dropping.get(request) ?? []));
     for (const log of this.open.values()) {
+      if (request && log.sought === request) {
+        if (passes) log.sought = -1;
+        else log.stay(error);
+      }
       const meant = name === undefined ? log.request === request : log.name === name;
       if (log.phase !== 'asked' || !meant) continue;
-      if (isTransient(error.code) || error.code === 'inactive') {
-        log.phase = 'wanted';
-        log.after = now + error.retryAfter + this.#core.config.random() * 1000;
-      } else {
-        log.end(error);
-      }
+      if (passes) log.phase = 'wanted';
+      else log.end(error);
     }
   }
 
   /** Nothing comes from here on, until the logs are announced again. */
   pause(): void {
     this.#ids.clear();
-    this.#moved.clear();
+    this.moved.clear();
+    this.#dropping.clear();
     this.#dropped = [];
     for (const log of this.open.values()) if (log.phase !== 'over') log.phase = 'wanted';
   }
 
   // What goes out when nothing else is to be done.
 
-  /** Lets go and asks for logs; answers when to look again, if it has to be. */
+  /** Lets go of logs, seeks and asks for them; where it may not yet, answers when. */
   flush(now: number, active: boolean): number | undefined {
+    if (this.#after > now) return this.#after;
     const core = this.#core;
-    if (this.#dropped.length) {
-      const body = { request: this.request(), logs: this.#dropped.splice(0) };
+    while (this.#dropped.length) {
+      const body = { request: this.request(), logs: this.#dropped.splice(0, MANY) };
+      this.#dropping.set(body.request, body.logs);
       core.send({ name: 'unsubscribe', body });
     }
-    let open: Open[] = [];
-    let again: number | undefined;
-    for (const log of active ? this.open.values() : []) {
-      if (log.phase !== 'wanted') continue;
-      if (log.after > now) {
-        again = Math.min(log.after, again ?? Infinity);
-        continue;
-      }
-      if (open.length % NAMES === 0) {
-        open = [];
-        core.send({ name: 'subscribe', body: { request: this.request(), open } });
-      }
-      open.push(log.ask(this.#requests));
+    if (!active) return;
+    for (const log of this.open.values()) {
+      if (log.sought >= 0 || !log.announced) continue;
+      log.sought = this.request();
+      core.send({ name: 'seek', body: { request: log.sought, log: log.id!, to: log.to! } });
     }
-    return again;
-  }
-
-  /** Whether a cursor has moved since it was last told. */
-  get moved(): boolean {
-    return this.#moved.size > 0;
+    for (;;) {
+      const body = { request: this.request(), open: this.ask(this.#requests) };
+      if (!body.open.length) return;
+      core.send({ name: 'subscribe', body });
+    }
   }
 
   /** Cursors to tell: from there the client could restart. */
   cursors(): Cursor[] {
-    const told = [...this.#moved].filter((log) => log.announced && log.safe >= 0);
-    this.#moved.clear();
+    const moved = [...this.moved].slice(0, MANY);
+    for (const log of moved) this.moved.delete(log);
+    const told = moved.filter((log) => log.announced && log.safe >= 0);
     return told.map((log) => ({ log: log.id!, next: log.safe }));
   }
 

@@ -18,7 +18,7 @@ export const REFRESH = 1_000;
 /**
  * `retry`: time to come back. `welcome`: the token or the socket took too long. `ping`: too quiet,
  * ask. `pong`: no sign of life. `ack`: acknowledge. `activate`: ask to be active. `refresh`: get a
- * new token. `subscribe`: ask again for refused logs.
+ * new token. `subscribe`: send again what was refused.
  */
 export type Timer =
   | 'retry' | 'welcome' | 'ping' | 'pong' | 'ack' | 'activate' | 'refresh' | 'subscribe';

@@ -6,7 +6,7 @@
  * back.
  */
 
-import type { Entry, Log } from './delivery.js';
+import type { Entry, Log, LogEvents } from './delivery.js';
 import { Emitter } from './emitter.js';
 
 /** How a view is made. */
@@ -40,29 +40,32 @@ export class View<S, V> {
   ) {
     this.#rules = rules;
     this.#work = rules.initial();
+    // What went by before this view came is asked for once more; until then all is half of it.
+    let deaf = log.touched;
+    const on = <K extends keyof LogEvents>(name: K, work: (event: LogEvents[K]) => void) =>
+      log.on(name, (event) => deaf || work(event));
     this.#offs = [
       log.on('reset', () => {
-        this.#live = false;
+        deaf = this.#live = false;
         this.#work = rules.initial();
       }),
-      log.on('base', ({ records, data, version }) => {
+      on('base', ({ records, data, version }) => {
         if (records) return this.#take(records);
         if (!rules.base) throw new Error(`${log.name} has bases of clients: give a "base" rule`);
         this.#work = rules.base(data!, version);
       }),
-      log.on('records', ({ records }) => this.#take(records)),
-      log.on('behind', () => {
+      on('records', ({ records }) => this.#take(records)),
+      on('behind', () => {
         this.#live = false;
         if (rules.fork) this.#work = rules.fork(this.#work);
       }),
-      log.on('complete', () => {
+      on('complete', () => {
         this.#live = true;
         this.#show();
       }),
       log.on('pending', () => this.#change()),
     ];
-    // What went by before this view came is asked for once more.
-    if (log.touched) log.seek('state');
+    if (deaf) log.seek('state');
   }
 
   /** What is to be shown; undefined until the log was complete for the first time. */

@@ -108,10 +108,10 @@ export class Writer {
     return this.pending.some((action) => action.sent);
   }
 
-  add(action: Omit<Action, 'seq' | 'sent' | 'tried'>): number {
-    const seq = this.#next++;
-    this.pending.push({ ...action, seq, sent: false, tried: false });
-    return seq;
+  add(given: Omit<Action, 'seq' | 'sent' | 'tried'>): Action {
+    const action = { ...given, seq: this.#next++, sent: false, tried: false };
+    this.pending.push(action);
+    return action;
   }
 
   /** A new socket is there: goes on above the mark; answers up to the mark are on their way. */

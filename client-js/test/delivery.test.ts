@@ -3,8 +3,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { latestView, view } from '../src/view.js';
-import type { Entry } from '../src/delivery.js';
-import { collect, delivered, MINE, OTHER, text, World } from './world.js';
+import type { Delivery, Entry } from '../src/delivery.js';
+import type { Start } from '../src/frames.js';
+import { collect, delivered, MINE, OTHER, outcome, text, World } from './world.js';
 
 const payloads = (records: readonly Entry[]): unknown[] => records.map(({ record }) => record.payload);
 
@@ -38,15 +39,57 @@ test('a jump is never let through: the client closes and resumes with what it ho
   assert.deepEqual(records.flatMap(({ records }) => payloads(records)), ['0', '1', '2']);
 });
 
-test('a gap moves the cursor and is told before what comes after it', () => {
+// Promise 7. `cursor` of what goes before is the end of the gap that follows at once.
+test('a gap that comes with an opening is told, before what comes after it', () => {
+  const cases: [string, Start, number, (world: World) => void][] = [
+    ['an offset below start', { offset: 2 }, 2, (world) => world.announce('a', 7, { start: 10, cursor: 10, head: 11 })],
+    ['committed below start', 'committed', 4, (world) => world.announce('a', 7, { start: 10, cursor: 10, head: 11 })],
+    ['a trimmed log without a snapshot', 'state', 0, (world) => world.begin('a', 7, 10, 11)],
+  ];
+  for (const [what, start, from, opens] of cases) {
+    const world = new World().attach();
+    const log = world.subscribe('a', { start });
+    const gaps = collect(log, 'gap');
+    opens(world);
+    world.tell('gap', { log: 7, from, to: 10, reason: 'trimmed' });
+    world.records(7, 10, [text('10')]);
+    assert.deepEqual(gaps.map(({ from, to, reason }) => [from, to, reason]), [[from, 10, 'trimmed']], what);
+    assert.deepEqual(world.events.slice(-3), ['a gap', 'a records', 'a complete'], what);
+    assert.equal(log.cursor, 11);
+  }
+});
+
+test('a gap that comes with a seek is told; one over what was delivered since is not', () => {
   const world = new World().attach();
-  const log = world.subscribe('a', { start: { offset: 2 } });
+  const log = world.subscribe('a');
   const gaps = collect(log, 'gap');
-  world.begin('a', 7, 2, 11);
-  world.tell('gap', { log: 7, from: 2, to: 10, reason: 'trimmed' });
+  world.begin('a', 7, 0, 12);
+  world.records(7, 0, Array.from({ length: 12 }, () => text('x')));
+  log.seek({ offset: 1 });
+  world.settle();
+  const { request } = world.last('seek');
+  world.announce('a', 7, { request, start: 10, cursor: 10, head: 12, reset: true });
+  world.tell('reset', { log: 7, reason: 'asked', base: undefined, cursor: 10, complete: 12 });
+  world.tell('gap', { log: 7, from: 1, to: 10, reason: 'trimmed' });
+  world.records(7, 10, [text('10'), text('11')]);
+  world.tell('gap', { log: 7, from: 10, to: 11, reason: 'trimmed' });
+  assert.deepEqual(gaps.map(({ from, to }) => [from, to]), [[1, 10]]);
+  assert.equal(log.cursor, 12);
+});
+
+test('a gap after what was held is told from there on', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  const gaps = collect(log, 'gap');
+  world.begin('a', 7, 0, 3);
+  world.records(7, 0, [text('0'), text('1'), text('2')]);
+  world.core.cut(world.now);
+  world.settle();
+  world.again();
+  world.announce('a', 7, { start: 10, cursor: 10, head: 11 });
+  world.tell('gap', { log: 7, from: 3, to: 10, reason: 'trimmed' });
   world.records(7, 10, [text('10')]);
-  assert.deepEqual(gaps.map(({ from, to, reason }) => [from, to, reason]), [[2, 10, 'trimmed']]);
-  assert.deepEqual(world.events, ['a reset', 'a gap', 'a records', 'a complete']);
+  assert.deepEqual(gaps.map(({ from, to }) => [from, to]), [[3, 10]]);
   assert.equal(log.cursor, 11);
 });
 
@@ -97,6 +140,34 @@ test('a base of a client comes whole', () => {
   world.tell('base', { log: 7, offset: 5, part: 1, last: true, data: 'c' });
   assert.deepEqual(bases, [{ offset: 5, version: 3, last: true, data: new Uint8Array([1, 2, 99]) }]);
   assert.equal(log.complete, true);
+});
+
+test('a base of a client that is too large ends the log with a reason; nothing is fetched again', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  const refused = collect(log, 'refused');
+  world.announce('a', 7, { cursor: 5, head: 5, rule: 'client', reset: true });
+  world.tell('reset', { log: 7, reason: 'new', base: { rule: 'client', offset: 5, version: 3 }, cursor: 5, complete: 5 });
+  const data = new Uint8Array(16 << 20);
+  const part = (part: number): void => {
+    const frame = { name: 'base', body: { log: 7, offset: 5, part, last: false, data } } as const;
+    world.core.frames(world.now, [{ frame, size: data.length }]);
+    world.settle();
+  };
+  for (let at = 0; at < 4; at++) part(at);
+  assert.deepEqual(refused, []);
+  part(4);
+  part(5);
+  assert.deepEqual(refused.map(({ code }) => code), ['too_large']);
+  assert.deepEqual([log.phase, world.state.state], ['over', 'active']);
+  assert.deepEqual(world.last('unsubscribe').logs, [7]);
+  world.core.cut(world.now);
+  world.settle();
+  assert.deepEqual(world.again().open, []);
+  world.announce('a', 7, { cursor: 5, head: 5, rule: 'client', reset: true });
+  assert.deepEqual(world.last('unsubscribe').logs, [7], 'let go where the server has it still');
+  assert.equal(world.subscribe('a'), log, 'the app may ask for it again');
+  assert.equal(log.phase, 'asked');
 });
 
 test('parts out of order, or records before the base is whole, are a jump', () => {
@@ -285,6 +356,90 @@ test('a view that comes later asks for the state once more', () => {
   world.tell('reset', { log: 7, reason: 'asked', base: undefined, cursor: 0, complete: 1 });
   world.records(7, 0, [text('1', 'x')]);
   assert.equal(board.value!.size, 1);
+});
+
+test('a view that comes while the log catches up shows nothing of that', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  world.begin('a', 7, 0, 3);
+  world.records(7, 0, [text('1', 'x')]);
+  const board = latestView(log);
+  world.settle();
+  const { request } = world.last('seek');
+  world.records(7, 1, [text('1', 'y'), text('1', 'z')]);
+  assert.ok(world.events.includes('a complete'));
+  assert.equal(board.value, undefined, 'x went by before it came');
+  world.append('a', text('mine', 'k'));
+  world.announce('a', 7, { request, cursor: 0, head: 3, reset: true });
+  world.tell('reset', { log: 7, reason: 'asked', base: undefined, cursor: 0, complete: 3 });
+  world.records(7, 0, [text('1', 'x'), text('1', 'y'), text('1', 'z')]);
+  assert.deepEqual([...board.value!.keys()], ['x', 'y', 'z', 'k']);
+});
+
+test('own actions lie on top also where they were made before the log was opened, or opened again', () => {
+  const world = new World().attach();
+  world.append('a', text('1', 'x'));
+  world.append('b', text('other', 'x'));
+  world.append('a', text('2', 'y'));
+  const seqs = (log: Delivery): number[] => log.pending.map(({ seq }) => seq);
+  const first = world.subscribe('a');
+  assert.deepEqual(seqs(first), [1, 3]);
+  world.begin('a', 7);
+  assert.deepEqual([...latestView(first).value ?? []], [], 'a view asks for all once more');
+  first.unsubscribe();
+  world.settle();
+  const again = world.subscribe('a');
+  const board = latestView(again);
+  world.begin('a', 7);
+  assert.deepEqual([...board.value!].map(([key, { pending }]) => [key, pending]), [['x', true], ['y', true]]);
+  world.stored(1, 7, 0);
+  world.refuse([2], 'conflict', 2);
+  world.refuse([3], 'conflict', 3);
+  assert.deepEqual(seqs(again), [1]);
+  world.records(7, 0, [text('1', 'x')], MINE, 1);
+  assert.deepEqual([seqs(again), board.value!.get('x')!.pending], [[], false]);
+});
+
+test('where the log shows no more, an own action goes when it is answered', () => {
+  for (const ends of [
+    (world: World) => world.tell('unsubscribed', { request: 0, log: 7, reason: 'denied' }),
+    (world: World) => {
+      world.core.cut(world.now);
+      world.settle();
+      world.again();
+      world.tell('refused', { request: 0, name: 'a', refusal: { code: 'denied', message: '', retry_after: 0 } });
+    },
+  ]) {
+    const world = new World().attach();
+    const log = world.subscribe('a');
+    world.begin('a', 7);
+    for (const key of ['x', 'y', 'z']) world.append('a', text('mine', key));
+    world.stored(1, 7, 5);
+    assert.equal(log.pending.length, 3, 'the log stands below it');
+    ends(world);
+    assert.deepEqual(log.pending.map(({ seq }) => seq), [2, 3]);
+    world.stored(2, 7, 6);
+    assert.deepEqual(log.pending.map(({ seq }) => seq), [3]);
+    world.refuse([3], 'conflict', 3);
+    for (let n = 4; n < 300; n++) {
+      world.append('a', text('more'));
+      world.stored(n, 7, n);
+    }
+    assert.equal(log.pending.length, 0);
+  }
+});
+
+test('an inactive client appends as long as it is answered; of what is answered the newest stay on top', async () => {
+  const world = new World({ most: 10, visible: false }).attach();
+  const log = world.subscribe('a');
+  world.begin('a', 7);
+  world.tell('state', { active: false, met: undefined, reason: 'slots', activate_after: 0, generation: 2, source: undefined });
+  for (let seq = 1; seq <= 50; seq++) {
+    const result = world.append('a', text(`${seq}`));
+    world.stored(seq, 7, seq - 1);
+    assert.equal((await outcome(result)).offset, seq - 1);
+  }
+  assert.deepEqual(log.pending.map(({ seq }) => seq), Array.from({ length: 10 }, (_, at) => 41 + at));
 });
 
 test('watchers are told once for many changes of a turn', async () => {

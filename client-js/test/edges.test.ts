@@ -128,7 +128,8 @@ test('what was committed of another state is not told of the new one', () => {
   assert.deepEqual(world.last('ack').cursors, [{ log: 7, next: 2 }]);
   log.seek({ offset: 0 });
   world.settle();
-  world.announce('a', 7, { cursor: 0, head: 2, reset: true });
+  const { request } = world.last('seek');
+  world.announce('a', 7, { request, cursor: 0, head: 2, reset: true });
   world.tell('reset', { log: 7, reason: 'asked', base: undefined, cursor: 0, complete: 2 });
   world.clear();
   world.records(7, 0, [text('0')]);
@@ -147,13 +148,124 @@ test('a log sought while it is asked for is sought when it comes', () => {
   assert.deepEqual(world.got('seek'), []);
   world.announce('a', 7, { request, cursor: 0, head: 5 });
   assert.deepEqual(world.got('seek').map(({ log, to }) => [log, to]), [[7, 'end']]);
-  world.announce('a', 7, { cursor: 5, reset: true });
+  world.announce('a', 7, { request: world.last('seek').request, cursor: 5, reset: true });
   world.tell('reset', { log: 7, reason: 'asked', base: undefined, cursor: 5, complete: 5 });
   world.clear();
   lose(world);
   assert.deepEqual(world.again().open[0]!.have, { log: 7, next: 5 });
   world.announce('a', 7, { cursor: 5 });
   assert.deepEqual(world.got('seek'), [], 'once is enough');
+});
+
+test('a log sought while its first reset is on the way, or sought twice, ends up where it was last', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  const { request } = world.last('subscribe');
+  const answer = (request: number, cursor: number): void => {
+    world.announce('a', 7, { request, cursor, head: 5, reset: true });
+    world.tell('reset', { log: 7, reason: 'asked', base: undefined, cursor, complete: 5 });
+  };
+  log.seek({ offset: 1 });
+  answer(request, 0); // to the subscription
+  const first = world.last('seek').request;
+  log.seek({ offset: 2 });
+  world.settle();
+  answer(first, 1);
+  lose(world);
+  const [open] = world.again().open;
+  assert.deepEqual([open!.start, open!.have], [{ offset: 2 }, undefined], 'the second was not answered');
+});
+
+test('a refused seek: sent again where it passes, else told, and all goes on as it was', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a', { start: 'earliest' });
+  const refused = collect(log, 'refused');
+  const refuse = (code: string, retry_after = 0): void =>
+    world.tell('refused', { request: world.last('seek').request, name: undefined, refusal: { code, message: 'no', retry_after } });
+  world.announce('a', 7, { cursor: 0, head: 2 });
+  world.records(7, 0, [text('0')]);
+  log.seek({ offset: 9 });
+  world.settle();
+  for (const [code, after] of [['rate', 3000], ['storage_full', 0], ['inactive', 0], ['stale', 0]] as const) {
+    const from = world.got('seek').length;
+    refuse(code, after);
+    if (after) world.pass(after - 1);
+    assert.equal(world.got('seek').length, from, code);
+    world.pass(1001);
+    assert.equal(world.got('seek').length, from + 1, code);
+    assert.deepEqual(world.last('seek').to, { offset: 9 });
+  }
+  refuse('bad_offset');
+  assert.deepEqual(refused.map(({ code }) => code), ['bad_offset']);
+  assert.equal(log.phase, 'live');
+  world.records(7, 1, [text('1')]);
+  assert.equal(log.cursor, 2);
+  const sent = world.got('seek').length;
+  world.pass(10_000);
+  assert.equal(world.got('seek').length, sent);
+  lose(world);
+  const [open] = world.again().open;
+  assert.deepEqual([open!.have, open!.start], [{ log: 7, next: 2 }, 'earliest'], 'nothing is forgotten');
+});
+
+test('a subscription that things moved under is asked for again', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  const { request } = world.last('subscribe');
+  world.tell('refused', { request, name: undefined, refusal: { code: 'stale', message: '', retry_after: 0 } });
+  world.pass(1001);
+  assert.equal(world.got('subscribe').length, 2);
+  assert.equal(log.phase, 'asked');
+});
+
+test('a refused unsubscribe is sent again, and only that', () => {
+  const world = new World().attach();
+  for (const [name, id] of [['a', 7], ['b', 8]] as const) {
+    world.subscribe(name);
+    world.begin(name, id);
+  }
+  world.core.logs.open.get('a')!.unsubscribe();
+  world.settle();
+  const { request } = world.last('unsubscribe');
+  world.tell('refused', { request, name: undefined, refusal: { code: 'overloaded', message: '', retry_after: 2000 } });
+  world.core.logs.open.get('b')!.unsubscribe();
+  world.pass(1999);
+  assert.equal(world.got('unsubscribe').length, 1);
+  world.pass(1002);
+  assert.deepEqual(world.got('unsubscribe').flatMap(({ logs }) => logs).sort(), [7, 7, 8]);
+  world.tell('unsubscribed', { request: world.last('unsubscribe').request, log: 7, reason: 'asked' });
+  world.pass(10_000);
+  assert.equal(world.got('unsubscribe').flatMap(({ logs }) => logs).length, 3);
+});
+
+test('a refused word on being looked at is said again, as it is by then', () => {
+  const world = new World().attach();
+  const refuse = (): void =>
+    world.tell('refused', { request: 0, name: undefined, refusal: { code: 'rate', message: '', retry_after: 2000 } });
+  world.core.look(world.now, false);
+  world.settle();
+  refuse();
+  world.pass(1999);
+  assert.equal(world.got('visible').length, 1);
+  world.pass(1002);
+  assert.deepEqual(world.got('visible'), [{ visible: false }, { visible: false }]);
+  world.pass(10_000);
+  refuse();
+  world.core.look(world.now, true);
+  world.pass(3001);
+  assert.deepEqual(world.got('visible').slice(2), [{ visible: true }]);
+});
+
+test('a log sought while its base is on the way is asked for from there, not with its state', () => {
+  const world = new World().attach();
+  const log = world.subscribe('a');
+  world.announce('a', 7, { cursor: 5, head: 5, rule: 'client', reset: true });
+  world.tell('reset', { log: 7, reason: 'new', base: { rule: 'client', offset: 5, version: 1 }, cursor: 5, complete: 5 });
+  world.tell('base', { log: 7, offset: 5, part: 0, last: false, data: 'x' });
+  lose(world);
+  log.seek('end');
+  const [open] = world.again().open;
+  assert.deepEqual([open!.start, open!.have], ['end', undefined]);
 });
 
 test('a log sought without a socket is asked for anew, and not sought besides', () => {

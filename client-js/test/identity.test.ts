@@ -3,36 +3,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Identity, newId, userOf, type Locks, type Storage } from '../src/identity.js';
+import { locksOf, memory, moment } from './page.js';
 
-const memory = (): Storage & { kept: Map<string, string> } => {
-  const kept = new Map<string, string>();
-  return {
-    kept,
-    getItem: (key) => kept.get(key) ?? null,
-    setItem: (key, value) => void kept.set(key, value),
-    removeItem: (key) => void kept.delete(key),
-  };
-};
-
-/** Web Locks in memory: exclusive ones, in the order of the requests. */
-const locksOf = (): Locks => {
-  const held = new Map<string, Promise<unknown>>();
-  const request: Locks['request'] = async (name, { ifAvailable }, work) => {
-    if (ifAvailable && held.has(name)) return work(null);
-    while (held.has(name)) await held.get(name);
-    const done = Promise.resolve().then(() => work({ name }));
-    held.set(name, done);
-    try {
-      return await done;
-    } finally {
-      held.delete(name);
-    }
-  };
-  return { request };
-};
-
-const page = (storage?: Storage, locks?: Locks, scope = 'highwater:u'): Identity =>
-  new Identity(scope, storage, locks);
+const page = (storage?: Storage, locks?: Locks, scope = 'highwater:u', tab?: Storage): Identity =>
+  new Identity(scope, storage, locks, tab);
 
 test('a reload takes up the connection that its page left; living tabs keep theirs', async () => {
   const [storage, locks] = [memory(), locksOf()];
@@ -40,10 +14,98 @@ test('a reload takes up the connection that its page left; living tabs keep thei
   const [a, b] = await Promise.all([first.claim(), second.claim()]);
   assert.notEqual(a, b, 'two tabs that open at once');
   first.leave();
-  await new Promise((done) => setImmediate(done)); // A lock is let go a moment later.
+  await moment();
   assert.equal(await page(storage, locks).claim(), a);
   const third = await page(storage, locks).claim();
   assert.ok(third !== a && third !== b);
+});
+
+test('a tab comes back to its own connection, whichever others were left and when', async () => {
+  const [storage, locks] = [memory(), locksOf()];
+  const tabs = Array.from({ length: 4 }, () => ({ tab: memory(), page: undefined as Identity | undefined, id: '' }));
+  const load = async (at: number): Promise<string> => {
+    const it = tabs[at]!;
+    it.page?.leave();
+    await moment();
+    it.page = page(storage, locks, undefined, it.tab);
+    return it.page.claim();
+  };
+  for (const [at, it] of tabs.entries()) it.id = await load(at);
+  assert.equal(new Set(tabs.map(({ id }) => id)).size, 4);
+  tabs[3]!.page!.leave(); // closed, the newest
+  for (const at of [0, 2, 1, 0]) assert.equal(await load(at), tabs[at]!.id, `tab ${at}`);
+});
+
+test('a duplicated tab remembers the id of the first, and does not get it', async () => {
+  const [storage, locks] = [memory(), locksOf()];
+  const tab = memory();
+  const first = await page(storage, locks, undefined, tab).claim();
+  const copy = memory();
+  for (const [key, value] of tab.kept) copy.kept.set(key, value);
+  const second = await page(storage, locks, undefined, copy).claim();
+  assert.notEqual(second, first);
+  assert.deepEqual([...tab.kept.values(), ...copy.kept.values()], [first, second]);
+});
+
+test('without a word of its tab a page takes up the newest that was left', async () => {
+  const [storage, locks] = [memory(), locksOf()];
+  const pages = [page(storage, locks), page(storage, locks), page(storage, locks)];
+  const ids: string[] = [];
+  for (const one of pages) ids.push(await one.claim());
+  for (const one of pages) one.leave();
+  await moment();
+  assert.equal(await page(storage, locks).claim(), ids[2]);
+});
+
+test('a page that is frozen while it claims keeps nobody waiting for ever', async (context) => {
+  const [storage, locks] = [memory(), locksOf()];
+  await page(storage, locks).claim();
+  const late = new AbortController();
+  context.mock.method(AbortSignal, 'timeout', () => late.signal);
+  void locks.request('highwater:u:claim', {}, () => new Promise(() => {}));
+  await moment();
+  const kept = storage.kept.get('highwater:u:connections')!;
+  const next = page(storage, locks);
+  const claimed = next.claim();
+  const forgot = page(storage, locks).forget('x');
+  await moment();
+  late.abort();
+  assert.match(await claimed, /^[0-9a-f]{32}$/);
+  await forgot;
+  assert.ok(!kept.includes(await claimed), 'a new one');
+});
+
+test("the ids of another user are dropped at once, and the tab's word with them", async () => {
+  const [storage, locks, tab] = [memory(), locksOf(), memory()];
+  const old: string[] = [];
+  for (let at = 0; at < 5; at++) {
+    const one = page(storage, locks);
+    old.push(await one.claim());
+  }
+  const mine = page(storage, locks, undefined, tab);
+  old.push(await mine.claim());
+  const renewed = mine.renew();
+  assert.ok(!old.includes(renewed));
+  await moment();
+  mine.leave();
+  await moment();
+  assert.equal(await page(storage, locks, undefined, tab).claim(), renewed);
+  assert.deepEqual(JSON.parse(storage.kept.get('highwater:u:connections')!), [renewed]);
+});
+
+test('a user whom only the token names has ids of their own', async () => {
+  const [storage, locks] = [memory(), locksOf()];
+  const claim = async (user: string): Promise<string> => {
+    const one = page(storage, locks, 'highwater:');
+    const id = await one.claim(user);
+    one.leave();
+    await moment();
+    return id;
+  };
+  const ada = await claim('ada');
+  const bob = await claim('bob');
+  assert.notEqual(bob, ada);
+  assert.deepEqual([await claim('ada'), await claim('bob')], [ada, bob]);
 });
 
 test('a forgotten connection is not taken up again; another user has their own', async () => {

@@ -10,6 +10,7 @@ import {
   type Encoding, type Log, type LogEvents,
 } from '../src/index.js';
 import { newId } from '../src/identity.js';
+import { locksOf, memory, moment } from './page.js';
 import { Server, token } from './server.js';
 
 const CONFIG = `
@@ -312,6 +313,121 @@ test('seek: back to the start and to the end, after what was on its way', async 
   await log.append({ payload: '10' });
   await reached(log, 11);
   assert.equal(seen.offsets.length, 21);
+});
+
+// Promise 7, with a client that holds nothing: what retention took is told before anything else.
+test('what is no longer kept is told as a gap: to a service, to newcomers, after a seek', async (context) => {
+  const rule = '[[rules]]\npattern = "short/**"\nretain_records = 10\n';
+  const short = new Server(`${rule}\n[limits]\ndetached_limit_seconds = 1\ncommit_interval_ms = 50\n`);
+  context.after(() => short.remove());
+  await short.start();
+  const join = (name: string, options: ClientOptions = {}): Client => {
+    const client = connect(short.url, { token: token(name), ...options });
+    context.after(() => client.close());
+    return client;
+  };
+  const options: ClientOptions = { connection: newId(), cloning: 'none' };
+  const committed = { start: 'committed', commit: 'manual' } as const;
+  const writer = join('writer');
+  const append = (count: number): Promise<unknown> =>
+    Promise.all(upTo(count).map((at) => writer.append('short/log', { payload: `${at}` })));
+
+  const service = join('service', options);
+  const worked = service.subscribe('short/log', committed);
+  await append(5);
+  await reached(worked, 5);
+  worked.commit(5);
+  service.close({ leave: false });
+  await append(195);
+  const start = async (): Promise<number> =>
+    Number((await short.ask('HEAD', '/v1/logs/short/log')).headers.get('highwater-start'));
+  let kept = 0;
+  while ((kept = await start()) < 100) await moment();
+
+  const state = join('reader').subscribe('short/log');
+  const opened = [
+    { from: 5, log: join('service', options).subscribe('short/log', committed) },
+    { from: 0, log: state },
+    { from: 3, log: join('other').subscribe('short/log', { start: { offset: 3 } }) },
+  ].map(({ from, log }) => {
+    const told: string[] = [];
+    log.on('gap', ({ from, to, reason }) => told.push(`${from} to ${to}: ${reason}`));
+    log.on('records', ({ records }) => told.push(...records.map(({ offset }) => `${offset}`)));
+    return { from, log, told };
+  });
+  for (const { from, log, told } of opened) {
+    await reached(log, 200);
+    const records = upTo(200).slice(kept).map((offset) => `${offset}`);
+    assert.deepEqual(told, [`${from} to ${kept}: trimmed`, ...records]);
+  }
+  state.seek({ offset: 7 });
+  const [reset, gap] = await Promise.all([event(state, 'reset'), event(state, 'gap')]);
+  assert.deepEqual([reset.reason, gap.from, gap.to], ['asked', 7, kept]);
+  await reached(state, 200);
+});
+
+test('a refused seek is told, and nothing is lost by it', async (context) => {
+  const name = user();
+  const client = open(context, name);
+  const log = client.subscribe(`logs/${name}`);
+  const seen = follow(log);
+  await log.append({ payload: '0' });
+  await reached(log, 1);
+  log.seek({ offset: 5 });
+  assert.equal((await event(log, 'refused')).code, 'bad_offset');
+  await log.append({ payload: '1' });
+  await reached(log, 2);
+  client.debug.cut();
+  await until(client, 'waiting');
+  await log.append({ payload: '2' });
+  await reached(log, 3);
+  assert.deepEqual(seen.offsets, upTo(3));
+});
+
+/** Pages of one browser. */
+const browser = (context: TestContext): ((options: ClientOptions) => Client) => {
+  const locks = locksOf();
+  const had = Object.getOwnPropertyDescriptor(globalThis, 'navigator');
+  Object.defineProperty(globalThis, 'navigator', { value: { locks }, configurable: true });
+  context.after(() => {
+    if (had) Object.defineProperty(globalThis, 'navigator', had);
+    else Reflect.deleteProperty(globalThis, 'navigator');
+  });
+  const storage = memory();
+  return (options) => {
+    const client = connect(server.url, { storage, ...options });
+    context.after(() => client.close());
+    return client;
+  };
+};
+
+test('another user of the browser begins at once; who comes back finds their connection', async (context) => {
+  const page = browser(context);
+  const [ada, bob] = [user(), user()];
+  const visit = async (options: ClientOptions, tabs: number): Promise<{ ids: string[]; waits: string[] }> => {
+    const [ids, waits]: [string[], string[]] = [[], []];
+    const clients = upTo(tabs).map(() => page(options));
+    for (const client of clients) {
+      client.on('state', (state) => state.state === 'waiting' && waits.push(state.error.code));
+      await until(client, 'active');
+      ids.push(client.connection);
+    }
+    for (const client of clients) client.close();
+    await moment();
+    return { ids: ids.sort(), waits };
+  };
+  const by = (name: string): ClientOptions => ({ token: async () => token(name) });
+  const first = await visit(by(ada), 3);
+  const second = await visit(by(bob), 3);
+  assert.deepEqual([first.waits, second.waits], [[], []], 'the token says whose ids they are');
+  assert.deepEqual((await visit(by(ada), 3)).ids, first.ids);
+
+  // Where the app names one user for two, the ids of the first are found out, all at once.
+  const same = (name: string): ClientOptions => ({ ...by(name), user: 'somebody' });
+  await visit(same(ada), 3);
+  const third = await visit(same(bob), 1);
+  assert.deepEqual(third.waits, ['unknown_connection']);
+  assert.deepEqual((await visit(same(bob), 1)), { ids: third.ids, waits: [] });
 });
 
 test('a window of the least size lets a long log through', async (context) => {
