@@ -282,19 +282,22 @@ fn torn(synced: Pages, now: Pages, random: &mut StdRng) -> Pages {
     let numbers: BTreeSet<u64> = synced.pages.keys().chain(now.pages.keys()).copied().collect();
     let differ = |page: &u64| synced.pages.get(page) != now.pages.get(page);
     let differ: Vec<u64> = numbers.into_iter().filter(differ).collect();
-    // Everything, the first pages, any pages, any sectors. Nothing is what the other way does.
-    let how = random.random_range(0..4);
+    // Everything, the first pages, any pages, any sectors, all but one sector. Nothing is what the
+    // other way does.
+    let how = random.random_range(0..6);
+    let but = (random.random_range(0..=differ.len()), random.random_range(0..PAGE / 512));
     let first = random.random_range(0..=differ.len());
-    let sector = if how == 3 { 512 } else { PAGE };
+    let sector = if how >= 3 { 512 } else { PAGE };
     let mut left = Pages { length: synced.length, pages: synced.pages };
     for (at, page) in differ.into_iter().enumerate() {
         let zeros = vec![0; PAGE];
         let new = now.pages.get(&page).unwrap_or(&zeros);
         let old = left.pages.entry(page).or_insert_with(|| zeros.clone());
-        for (old, new) in old.chunks_mut(sector).zip(new.chunks(sector)) {
+        for (part, (old, new)) in old.chunks_mut(sector).zip(new.chunks(sector)).enumerate() {
             let reached = match how {
                 0 => true,
                 1 => at < first,
+                4.. => (at, part) != but,
                 _ => random.random(),
             };
             if reached {

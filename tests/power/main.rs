@@ -287,7 +287,7 @@ fn lose_power(rounds: u32, test: &str) {
         let mut world = World::new();
         for _ in 0..LIFE.min(rounds - life * LIFE) {
             let large = random.random_bool(0.5);
-            world.load(large, if large { 3_000 } else { 400 }, &mut random);
+            world.load(large, if large { 2_000 } else { 400 }, &mut random);
             world.lose_power(&mut random);
             world.holds();
             world.resume();
@@ -305,7 +305,7 @@ fn lose_power(rounds: u32, test: &str) {
 #[test]
 fn power_is_lost_while_a_folder_is_made() {
     let mut random = StdRng::seed_from_u64(support::seed("--test power"));
-    for _ in 0..4 {
+    for _ in 0..3 {
         let folder = TempDir::new().unwrap();
         let disk = Disk::new(folder.path());
         for _ in 0..3 {
