@@ -111,7 +111,7 @@ impl Folder {
     /// Makes or finds the folder, and locks it.
     pub(super) fn open(dir: &Path) -> Result<Self, OpenError> {
         let system = |error: io::Error| OpenError::system(dir, &error);
-        fs::create_dir_all(dir).map_err(system)?;
+        make(dir).map_err(system)?;
         // Looked at before the lock is made, so that a folder of others gets no file of ours.
         check(dir)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join(LOCK));
@@ -184,6 +184,11 @@ impl Folder {
     /// It is made: from here on it is opened, never made anew.
     pub(super) fn finish(&mut self) -> Result<(), OpenError> {
         let write = || {
+            // The engine syncs each table's folder, but not the folder that lists these. `VERSION`
+            // must not be there without them.
+            sync_folder(&self.store().join(ENGINE_TABLES))?;
+            sync_folder(&self.store())?;
+            sync_folder(&self.dir)?;
             let beside = self.dir.join("VERSION.new");
             let mut file = File::create(&beside)?;
             file.write_all(FORMAT.as_bytes())?;
@@ -196,6 +201,19 @@ impl Folder {
         self.fresh = false;
         Ok(())
     }
+}
+
+/// Makes a folder, and has those that now list a new one know it after a loss of power.
+fn make(dir: &Path) -> io::Result<()> {
+    let known = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let new: Vec<&Path> = dir.ancestors().take_while(known).collect();
+    fs::create_dir_all(dir)?;
+    for parent in new.into_iter().filter_map(Path::parent) {
+        // A path of one name lies in the current folder.
+        let here = parent.as_os_str().is_empty();
+        sync_folder(if here { Path::new(".") } else { parent })?;
+    }
+    Ok(())
 }
 
 fn sync_folder(dir: &Path) -> io::Result<()> {

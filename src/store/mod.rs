@@ -11,6 +11,7 @@
 mod folder;
 mod pressure;
 mod read;
+mod torn;
 mod trim;
 mod write;
 
@@ -109,6 +110,9 @@ impl Store {
         let mut folder = Folder::open(dir)?;
         let watermarks = Arc::new(Watermarks::default());
         let failed = |error: fjall::Error| engine_error(dir, error);
+        if !folder.fresh() {
+            mend(&folder)?;
+        }
         let db = open_engine(&folder, &options, &watermarks)?;
         let open = |name: &str, share: u64| {
             let memtable = (options.memtable_bytes / share).max(1 << 20);
@@ -156,6 +160,15 @@ impl Store {
         let missing = || RowsError::Storage(format!("the table {} is not open", table.name()));
         self.0.tables.get(table as usize).ok_or_else(missing)
     }
+}
+
+/// Leaves out a last commit that a loss of power left in part.
+fn mend(folder: &Folder) -> Result<(), OpenError> {
+    let cut = torn::mend(&folder.store());
+    if let Some(bytes) = cut.map_err(|error| OpenError::system(folder.dir(), &error))? {
+        tracing::info!(bytes, "the last commit was not written whole, and answered to nobody");
+    }
+    Ok(())
 }
 
 fn open_engine(

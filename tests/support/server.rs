@@ -31,6 +31,8 @@ pub struct Options {
     pub args: Vec<String>,
     /// How many files it may open, where that is fewer than usual.
     pub open_files: Option<u32>,
+    /// Variables of the process.
+    pub env: Vec<(&'static str, PathBuf)>,
 }
 
 impl Options {
@@ -82,9 +84,25 @@ pub struct Server {
 impl Server {
     /// Starts one on a new folder.
     pub fn start(options: Options) -> Self {
-        let folder = TempDir::new().unwrap();
+        Self::start_in(TempDir::new().unwrap(), options)
+    }
+
+    /// Starts one on the folder `data` in a folder.
+    pub fn start_in(folder: TempDir, options: Options) -> Self {
         let (child, address) = spawn(folder.path(), &options);
         Self { child, address, folder, options }
+    }
+
+    /// Begins to start one on the folder `data` in a folder, and kills it after a while, wherever
+    /// it then is, unless it has ended.
+    pub fn begin_and_kill(folder: &Path, options: &Options, after: Duration) {
+        let mut child = begin(folder, options);
+        let end = Instant::now() + after;
+        while Instant::now() < end && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     /// The data folder.
@@ -229,7 +247,8 @@ fn clean(mut command: Command) -> Command {
     command
 }
 
-fn spawn(folder: &Path, options: &Options) -> (Child, SocketAddr) {
+/// A process that has begun to start.
+fn begin(folder: &Path, options: &Options) -> Child {
     let config = folder.join("highwater.toml");
     std::fs::write(&config, options.config()).unwrap();
     let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log"));
@@ -243,7 +262,12 @@ fn spawn(folder: &Path, options: &Options) -> (Child, SocketAddr) {
         command.arg("--dev");
     }
     command.args(&options.args).stdout(Stdio::piped()).stderr(log.unwrap());
-    let mut child = command.spawn().unwrap();
+    command.envs(options.env.iter().map(|(name, value)| (name, value)));
+    command.spawn().unwrap()
+}
+
+fn spawn(folder: &Path, options: &Options) -> (Child, SocketAddr) {
+    let mut child = begin(folder, options);
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let Some(address) = line.trim().strip_prefix("listening on http://") else {
