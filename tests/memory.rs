@@ -5,6 +5,7 @@ mod support;
 
 use support::{Client, Options, Server, until};
 
+/// Buffers outgrow the node's memory: whoever holds them up loses its channel, the others stay.
 #[test]
 fn reason_memory() {
     let options = [

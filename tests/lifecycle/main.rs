@@ -1,12 +1,16 @@
 //! The life of a connection: each row of the table of states, each way into and out of it, against
 //! the running server.
 
+mod slots;
+mod stop;
+
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::time::{Duration, Instant};
 
 use highwater::wire::{
-    ClientFrame, Cloning, Code, Ended, Met, Reason, ResetReason, Start, Subscribe, Visible,
+    ClientFrame, Cloning, Code, Ended, Met, Reason, Refusal, ResetReason, Start, Subscribe, Visible,
 };
 use support::{Client, Held, Options, Server, until};
 
@@ -26,6 +30,14 @@ fn back_inactive(client: &mut Client, server: &Server) -> Met {
 
 fn inactive(client: &mut Client, reason: Reason) {
     client.wait(&format!("{reason:?}"), |client| !client.active && client.reason == Some(reason));
+}
+
+/// Waits as long as it was told to, then asks to be activated: the refusal.
+fn refused_in_time(client: &mut Client) -> Refusal {
+    let wait = client.states.last().expect("it was told when to ask").activate_after;
+    std::thread::sleep(Duration::from_millis(u64::from(wait)));
+    client.activate();
+    client.refusal(9)
 }
 
 #[test]
@@ -174,59 +186,6 @@ fn a_clone_by_delta_equals_a_full_overwrite() {
     same(&source, &near, &["docs/a", "state/a"]);
 }
 
-/// What it had and the source has not is gone after a clone, and told where it was announced.
-#[test]
-fn a_clone_on_activation_overwrites() {
-    let server = Server::start(quick().limit("active_per_user", 1).limit("active_per_device", 1));
-    let mut first = Client::new("ann").wanting("docs/mine").join(&server);
-    first.store("docs/mine", "0");
-    first.reach("docs/mine", 1);
-    first.send(&ClientFrame::Visible(Visible { visible: false }));
-    first.sync();
-    // A visible newcomer takes the slot of a hidden one, and is cloned from it.
-    let mut second = Client::new("ann").wanting("docs/theirs").join(&server);
-    assert_eq!(second.met(), Met::Cloned);
-    second.reach("docs/mine", 1);
-    inactive(&mut first, Reason::Slots);
-    second.store("docs/mine", "1");
-    first.sync();
-    assert_eq!(first.log("docs/mine").cursor, 1, "an inactive one gets nothing");
-    // It may append, and gets its answers; other requests are refused.
-    first.store("docs/mine", "2");
-    let subscribe = Subscribe { request: 5, open: vec![first.open_list().remove(0)] };
-    first.send(&ClientFrame::Subscribe(subscribe));
-    assert_eq!(first.refusal(5).code, Code::Inactive);
-    // No slot: the one that holds it is attached and visible.
-    until("its time", || {
-        first.activate();
-        let refusal = first.refusal(9);
-        assert_eq!(refusal.code, Code::Slots);
-        assert!(refusal.retry_after > 0);
-        refusal.message != "too early"
-    });
-    assert!(!first.active);
-    // The other goes to sleep without that log: its slot is free, it is the one to be cloned.
-    let mine = second.log("docs/mine").log;
-    let ask = highwater::wire::Unsubscribe { request: 6, logs: vec![mine] };
-    second.send(&ClientFrame::Unsubscribe(ask));
-    second.wait("unsubscribed", |second| second.ended.len() == 1);
-    assert_eq!(second.ended[0].reason, Ended::Asked);
-    second.store("docs/theirs", "0");
-    second.reach("docs/theirs", 1);
-    second.close();
-    first.wants.clear();
-    activated(&mut first, Met::Cloned);
-    first.wait("overwritten", |first| !first.ended.is_empty());
-    assert_eq!((first.ended[0].log, first.ended[0].reason), (mine, Ended::Overwritten));
-    first.reach("docs/theirs", 1);
-    // It is active: asked again, it says so and changes nothing.
-    let states = first.states.len();
-    first.activate();
-    first.wait("state", |first| first.states.len() > states);
-    let state = first.states.last().unwrap();
-    assert!(state.active && state.met.is_none() && state.reason.is_none());
-}
-
 /// Asks until it is activated; each refusal names a time, and nothing changes.
 fn activated(client: &mut Client, met: Met) {
     let generation = client.states.last().map_or(0, |state| state.generation);
@@ -242,94 +201,6 @@ fn activated(client: &mut Client, met: Met) {
     let state = client.states.last().unwrap();
     assert_eq!(state.met, Some(met));
     assert!(state.generation > generation);
-}
-
-#[test]
-fn six_visible_tabs_on_five_slots_come_to_rest() {
-    let server = Server::start(quick().limit("active_per_user", 5).limit("active_per_device", 5));
-    let mut tabs: Vec<Client> =
-        (0..6).map(|_| Client::new("ann").wanting("docs/a").join(&server)).collect();
-    let waiting: Vec<usize> = (0..6).filter(|at| tabs[*at].met() == Met::Waiting).collect();
-    assert_eq!(waiting, [5], "the newcomer waits; nobody visible gives way to it");
-    inactive(&mut tabs[5], Reason::NoSlot);
-    // It keeps asking; each time it is told when to come back, and nothing changes for the others.
-    for _ in 0..8 {
-        let wait = tabs[5].states.last().unwrap().activate_after;
-        std::thread::sleep(Duration::from_millis(u64::from(wait)));
-        tabs[5].activate();
-        let refusal = tabs[5].refusal(9);
-        assert_eq!(refusal.code, Code::Slots);
-        assert!(refusal.retry_after > 0);
-    }
-    for tab in &mut tabs {
-        tab.sync();
-    }
-    let changes: usize = tabs.iter().map(|tab| tab.states.len()).sum();
-    assert_eq!(changes, 1, "one state in all: that of the one that waits");
-    // A tab goes: the one that waits gets its slot, and then all is quiet again.
-    tabs[2].leave(false);
-    let mut waiter = tabs.remove(5);
-    activated(&mut waiter, Met::Cloned);
-    waiter.reach("docs/a", 0);
-    tabs.remove(2);
-    for tab in &mut tabs {
-        tab.sync();
-        assert!(tab.active && tab.states.is_empty());
-    }
-    // A hidden newcomer takes nobody's slot either; a hidden one that holds a slot gives way.
-    let mut hidden = Client::new("ann");
-    hidden.visible = false;
-    assert_eq!(hidden.connect(&server), Met::Waiting);
-    tabs[0].send(&ClientFrame::Visible(Visible { visible: false }));
-    tabs[0].sync();
-    std::thread::sleep(Duration::from_millis(150));
-    hidden.activate();
-    assert_eq!(hidden.refusal(9).code, Code::Slots, "two hidden tabs never chase each other");
-    let mut visible = Client::new("ann");
-    assert_eq!(visible.connect(&server), Met::Cloned);
-    inactive(&mut tabs[0], Reason::Slots);
-}
-
-#[test]
-fn slots_are_counted_per_device_too() {
-    let server = Server::start(quick().limit("active_per_user", 4).limit("active_per_device", 2));
-    let (phone, laptop) = (Some(support::id()), Some(support::id()));
-    let on = |device, n: usize| -> Vec<Client> {
-        (0..n)
-            .map(|_| {
-                let mut client = Client::new("ann");
-                client.device = device;
-                client.join(&server)
-            })
-            .collect()
-    };
-    let phones = on(phone, 3);
-    assert_eq!(phones[2].met(), Met::Waiting, "two on a device");
-    let laptops = on(laptop, 2);
-    assert!(laptops.iter().all(|client| client.met() == Met::Cloned));
-    let more = on(None, 1);
-    assert_eq!(more[0].met(), Met::Waiting, "four in all");
-}
-
-#[test]
-fn leave_frees_the_slot_at_once() {
-    let server = Server::start(quick().limit("active_per_user", 1).limit("active_per_device", 1));
-    let mut first = Client::new("ann").wanting("docs/a").join(&server);
-    first.store("docs/a", "0");
-    first.reach("docs/a", 1);
-    first.leave(false);
-    let mut second = Client::new("ann").join(&server);
-    assert_eq!(second.met(), Met::Fresh, "nobody is active to be cloned");
-    second.leave(true);
-    // It is known, and its row has what it had open.
-    assert_eq!(first.connect(&server), Met::Restored);
-    first.reach("docs/a", 1);
-    first.leave(true);
-    let logs = std::mem::take(&mut first.logs);
-    first.wants.clear();
-    assert_eq!(first.connect(&server), Met::Fresh, "forgotten altogether");
-    first.sync();
-    assert!(first.logs.is_empty() && !logs.is_empty());
 }
 
 /// A connection whose client holds nothing any more gets what its row had open.
@@ -411,16 +282,32 @@ fn reason_retention() {
 /// One that keeps up stays active however short the retention is.
 #[test]
 fn who_keeps_up_is_not_downgraded_by_retention() {
-    let server = Server::start(quick().rule("short/**", "none", "retain_records = 40"));
+    // A bound of a second has logs looked at four times in one.
+    let options = quick().limit("detached_limit_seconds", 1);
+    let server = Server::start(options.rule("short/**", "none", "retain_records = 40"));
     let mut writer = Client::new("wim").join(&server);
     let mut reader = Client::new("ann").wanting("short/a").join(&server);
-    for n in 0..300 {
-        writer.store("short/a", &n.to_string());
-        reader.reach("short/a", n + 1);
-        reader.ack();
+    let http = server.http();
+    let start = || http.ask("HEAD", "/v1/logs/short/a", &[], None).number("highwater-start");
+    let mut starts = Vec::new();
+    let (mut n, end) = (0, Instant::now() + support::WAIT);
+    while starts.len() < 3 {
+        assert!(Instant::now() < end, "the log is not trimmed: {starts:?}");
+        for _ in 0..10 {
+            writer.store("short/a", &n.to_string());
+            n += 1;
+            reader.reach("short/a", n);
+            reader.ack();
+        }
+        // What it has told is heard: it is never further behind than what retention leaves.
+        reader.sync();
+        starts.push(start());
+        starts.dedup();
     }
-    assert!(reader.states.is_empty(), "{:?}", reader.states);
+    assert!(starts[2] > 40, "trimmed twice and more: {starts:?}");
+    assert!(reader.active && reader.states.is_empty(), "{:?}", reader.states);
     assert!(reader.log("short/a").gaps.is_empty());
+    assert_eq!(reader.seen.len() as u64, n);
 }
 
 #[test]
@@ -455,7 +342,6 @@ fn reason_asked() {
     client.reach("docs/a", 1);
 }
 
-/// Buffers outgrow the node's memory: whoever holds them up loses its channel, the others stay.
 #[test]
 fn killed_in_the_middle_of_a_clone() {
     let mut server = Server::start(quick());
@@ -487,39 +373,6 @@ fn killed_in_the_middle_of_a_clone() {
     clone.reach("state/a", 60);
     same(&source, &clone, &["state/a"]);
     assert_eq!(clone.log("docs/a").texts(), source.log("docs/a").texts());
-}
-
-/// A node's end detaches what it held: the slots can be taken, and nobody stays attached for ever.
-#[test]
-fn a_restart_detaches() {
-    let options = quick()
-        .limit("active_per_user", 2)
-        .limit("active_per_device", 2)
-        .limit("detached_limit_seconds", 60);
-    for graceful in [false, true] {
-        let mut server = Server::start(options.clone());
-        let mut tabs: Vec<Client> =
-            (0..2).map(|_| Client::new("ann").wanting("docs/a").join(&server)).collect();
-        tabs[0].store("docs/a", "0");
-        if graceful {
-            assert!(server.terminate().success());
-            for tab in &mut tabs {
-                assert_eq!(tab.until_closed(), 4000 + Code::ShuttingDown.number());
-                let bye = tab.bye.clone().unwrap();
-                assert!(bye.reconnect && bye.after > 0);
-            }
-            server.restart();
-        } else {
-            server.crash();
-        }
-        tabs.iter_mut().for_each(Client::cut);
-        let newcomer = Client::new("ann").join(&server);
-        assert_eq!(newcomer.met(), Met::Cloned, "a detached one gives way to it");
-        let mets: Vec<Met> = tabs.iter_mut().map(|tab| tab.connect(&server)).collect();
-        // Three on two slots: one of the two takes what is left, the other waits.
-        assert!(mets.contains(&Met::Waiting), "{mets:?}");
-        assert!(mets.contains(&Met::Resumed) || mets.contains(&Met::Cloned), "{mets:?}");
-    }
 }
 
 /// A service keeps its own position over anything.
