@@ -5,16 +5,10 @@ mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::Command;
 use std::time::Duration;
 
 use highwater::wire::{Code, Encoding};
 use support::{Client, Link, Options, Server, until};
-
-fn tell_to_stop(server: &Server) {
-    let pid = server.pid().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-}
 
 /// A request whose body is half there.
 fn half_a_request(server: &Server) -> TcpStream {
@@ -41,7 +35,7 @@ fn requests_under_way_are_answered_and_new_ones_are_not_taken() {
     };
     let mut half = half_a_request(&server);
     requests_under_way(&server, 2);
-    tell_to_stop(&server);
+    server.ask_to_stop();
     // Who waits for records is told that there are none; it asks again, elsewhere.
     assert_eq!(waits.join().unwrap().ok().body, b"");
     // The one whose body is on its way may finish, and is stored.
@@ -54,7 +48,7 @@ fn requests_under_way_are_answered_and_new_ones_are_not_taken() {
     let mut answer = String::new();
     half.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(server.ended().success(), "and then it ends by itself");
+    assert!(server.wait_for_end().success(), "and then it ends by itself");
     server.restart();
     let kept = server.http().get("/v1/logs/a?format=raw").ok().text();
     assert_eq!(kept, "x\nhalfdone\n");
@@ -73,7 +67,7 @@ fn every_client_is_told_to_come_back_at_its_own_time() {
             std::thread::spawn(move || come_and_come_again(address, &hello))
         })
         .collect();
-    tell_to_stop(&server);
+    server.ask_to_stop();
     let mut times: Vec<u32> = (there.iter_mut())
         .map(|client| {
             assert_eq!(client.until_closed(), 4000 + Code::ShuttingDown.number());
@@ -85,7 +79,7 @@ fn every_client_is_told_to_come_back_at_its_own_time() {
     times.sort_unstable();
     times.dedup();
     assert!(times.len() > 10, "spread: {times:?}");
-    assert!(server.ended().success());
+    assert!(server.wait_for_end().success());
     for one in come {
         one.join().unwrap();
     }

@@ -154,13 +154,18 @@ impl Server {
 
     /// SIGTERM, and how it ended.
     pub fn terminate(&mut self) -> ExitStatus {
-        let pid = self.pid().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        self.ended()
+        self.ask_to_stop();
+        self.wait_for_end()
     }
 
-    /// How it ended by itself.
-    pub fn ended(&mut self) -> ExitStatus {
+    /// SIGTERM.
+    pub fn ask_to_stop(&self) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+
+    /// How it ended, once it has.
+    pub fn wait_for_end(&mut self) -> ExitStatus {
         let end = Instant::now() + Duration::from_secs(30);
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

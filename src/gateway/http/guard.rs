@@ -256,12 +256,12 @@ mod tests {
 
     #[test]
     fn a_body_without_a_length_may_be_as_long_as_any() {
-        let announced = |name: header::HeaderName, value: &str| {
-            super::announced(&HeaderMap::from_iter([(name, value.parse().unwrap())]))
+        let length = |name: header::HeaderName, value: &str| {
+            announced(&HeaderMap::from_iter([(name, value.parse().unwrap())]))
         };
-        assert_eq!(announced(header::CONTENT_LENGTH, "17"), Some(17));
-        assert_eq!(announced(header::TRANSFER_ENCODING, "chunked"), None);
-        assert_eq!(announced(header::ACCEPT, "*/*"), Some(0));
+        assert_eq!(length(header::CONTENT_LENGTH, "17"), Some(17));
+        assert_eq!(length(header::TRANSFER_ENCODING, "chunked"), None);
+        assert_eq!(length(header::ACCEPT, "*/*"), Some(0));
     }
 
     #[test]
