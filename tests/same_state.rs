@@ -250,6 +250,7 @@ impl Commands {
             writer,
             connection,
             oldest,
+            once: false,
             entries,
         })
     }

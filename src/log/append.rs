@@ -57,6 +57,9 @@ pub struct Appends {
     pub connection: Id,
     /// The writer's oldest sequence without an answer.
     pub oldest: u64,
+    /// The node made the writer for this command alone: nobody can ask for its answers or go on
+    /// from its mark, so nothing is kept of it.
+    pub once: bool,
     /// The items.
     pub entries: Vec<Entry>,
 }
@@ -102,7 +105,12 @@ impl Logs {
         io: &mut Io<'_>,
         stored: &mut Vec<Appended>,
     ) -> Decided<Answers> {
-        let Appends { user, writer: id, connection, oldest, entries } = appends;
+        let Appends { user, writer: id, connection, oldest, once, entries } = appends;
+        if once {
+            let mut writer = Writer::new(&user);
+            let origin = Origin { user, writer: id, connection };
+            return self.take(&mut writer, entries, &origin, at, io, stored).map(Ok);
+        }
         if writers.get(&id, io)?.is_none() {
             // A writer begins with its first append; anything else leaves no row behind.
             if !entries.iter().any(|entry| entry.prev == 0) {
@@ -119,6 +127,19 @@ impl Logs {
         writer.row.used = at.time;
         writer.row.retired = false;
         let origin = Origin { user, writer: id, connection };
+        self.take(writer, entries, &origin, at, io, stored).map(Ok)
+    }
+
+    /// Takes a writer's entries, one after another; it keeps what becomes of them.
+    fn take(
+        &mut self,
+        writer: &mut Writer,
+        entries: Vec<Entry>,
+        origin: &Origin,
+        at: &mut Moment,
+        io: &mut Io<'_>,
+        stored: &mut Vec<Appended>,
+    ) -> Result<Answers, RowsError> {
         let mut answers = Vec::with_capacity(entries.len());
         for entry in entries {
             let seq = entry.seq;
@@ -126,7 +147,7 @@ impl Logs {
                 Some(outcome) => outcome,
                 None => {
                     let hash = entry.hash;
-                    let outcome = match self.store(entry, &origin, at, io, stored)? {
+                    let outcome = match self.store(entry, origin, at, io, stored)? {
                         Ok(outcome) => outcome,
                         Err(refusal) => Outcome::Refused(refusal),
                     };
@@ -136,7 +157,7 @@ impl Logs {
             };
             answers.push(Answer { seq, outcome });
         }
-        Ok(Ok(Answers { writer: id, mark: writer.row.mark, answers }))
+        Ok(Answers { writer: origin.writer, mark: writer.row.mark, answers })
     }
 
     /// Stores one entry, or refuses it for good.

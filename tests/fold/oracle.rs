@@ -373,7 +373,15 @@ impl Oracle {
     }
 
     fn append(&mut self, appends: &Appends, reply: &Reply) {
-        let Appends { user, writer: id, oldest, entries, .. } = appends;
+        let Appends { user, writer: id, oldest, once, entries, .. } = appends;
+        if *once {
+            // It is met as one that was never seen, and what was known of it stays as it was.
+            let known = self.writers.remove(id);
+            self.append(&Appends { once: false, ..appends.clone() }, reply);
+            self.writers.remove(id);
+            self.writers.extend(known.map(|known| (*id, known)));
+            return;
+        }
         // A writer begins with an append that says it is its first; before, nothing is kept of it.
         let begins = self.writers.contains_key(id) || entries.iter().any(|entry| entry.prev == 0);
         let mut writer = self.writers.remove(id).unwrap_or_else(|| Writer {

@@ -183,7 +183,12 @@ impl Run {
     }
 
     fn append(&mut self) -> Command {
-        let writer = self.writer();
+        // The node's own writer for one request is never heard of again.
+        let once = self.random.one_in(9);
+        let writer = match once {
+            true => Id(u128::from(self.random.next()).to_be_bytes()),
+            false => self.writer(),
+        };
         let mut mark = self.oracle.mark(writer);
         if self.random.one_in(3) {
             mark = mark.saturating_sub(self.random.below(4));
@@ -210,7 +215,7 @@ impl Run {
         }
         let oldest = (mark + 1).saturating_sub(self.random.below(6));
         let (user, connection) = (self.owner(writer).to_owned(), Id::NONE);
-        Command::Append(Appends { user, writer, connection, oldest, entries })
+        Command::Append(Appends { user, writer, connection, oldest, once, entries })
     }
 
     fn attach(&mut self) -> Command {

@@ -91,7 +91,7 @@ pub fn item(seq: u64, name: &str, payload: &str) -> Entry {
 
 pub fn appends(user: &str, writer: Id, entries: Vec<Entry>) -> Appends {
     let connection = Id::NONE;
-    Appends { user: user.to_owned(), writer, connection, oldest: 0, entries }
+    Appends { user: user.to_owned(), writer, connection, oldest: 0, once: false, entries }
 }
 
 /// A visible client without a device that clones what it can and may read everything.
