@@ -42,7 +42,7 @@ pub(super) fn connections(gate: &Gate, after: Option<Id>) -> Result<Option<Id>, 
     let (mut active, mut seen) = (Vec::new(), Seen::default());
     for (id, row) in &page {
         let one = candidate(gate, *id, row, &mut seen)?;
-        if one.attached && lost(gate, *id, row, now) {
+        if (one.attached && lost(gate, *id, row, now)) || ended(gate, row, &mut seen)? {
             let (connection, generation) = (*id, row.generation);
             let reached = Vec::new();
             propose(gate, Command::Detach(Progress { connection, generation, reached }));
@@ -119,6 +119,13 @@ fn lost(gate: &Gate, id: Id, row: &ConnectionRow, now: u64) -> bool {
     let here = Attachment { node: gate.node, incarnation: gate.incarnation };
     let long = now.saturating_sub(row.since) > LOST_AFTER;
     long && row.attached == Some(here) && gate.hub.socket(id).is_none()
+}
+
+/// Whether a row is attached to a run that a later one has followed. It is detached since then;
+/// written into the row, so that the next start does not make that a later moment again.
+fn ended(gate: &Gate, row: &ConnectionRow, seen: &mut Seen) -> Result<bool, RowsError> {
+    let Some(Attachment { node, incarnation }) = row.attached else { return Ok(false) };
+    Ok(seen.node(gate, node)?.is_some_and(|node| node.incarnation > incarnation))
 }
 
 fn downgrade(gate: &Gate, one: &Candidate, reason: Reason) {
@@ -207,7 +214,7 @@ fn candidate(
         _ => false,
     };
     let since = match (row.attached, node) {
-        (Some(_), Some(node)) if !runs => node.since,
+        (Some(_), Some(node)) if !runs => node.since.max(row.since),
         _ => row.since,
     };
     let mut one = facts(id, row, runs, since);
