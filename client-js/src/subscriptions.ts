@@ -137,7 +137,9 @@ export class Subscriptions {
     for (const log of this.open.values()) {
       const meant = name === undefined ? log.request === request : log.name === name;
       if (log.phase !== 'asked' || !meant) continue;
-      if (isTransient(error.code) || error.code === 'inactive') {
+      // A log that others have to make may be there later: the server says when to look again.
+      const missing = error.code === 'unknown_log' && error.retryAfter > 0;
+      if (isTransient(error.code) || error.code === 'inactive' || missing) {
         log.phase = 'wanted';
         log.after = now + error.retryAfter + this.#core.config.random() * 1000;
       } else {

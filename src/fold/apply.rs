@@ -463,8 +463,9 @@ fn subscribe_user(
 ) -> Result<Reply, RowsError> {
     let mut reached = Vec::new();
     for connection in connections.of_user(user, io)? {
-        let (open, read) = (open.to_vec(), vec![Pattern::all()]);
-        let ask = Subscribe { connection, generation: None, open, read };
+        let (open, all) = (open.to_vec(), vec![Pattern::all()]);
+        let (read, make) = (all.clone(), all);
+        let ask = Subscribe { connection, generation: None, open, read, make };
         let reply = subscribe(connections, logs, &ask, time, io, events)?;
         if matches!(reply, Reply::Subscribed(..)) {
             reached.push(connection);

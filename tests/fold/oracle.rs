@@ -179,7 +179,7 @@ impl Oracle {
                 assert_eq!((Some(one.generation), one.node), (ask.generation, Some(node)));
                 let ready = one.since + u64::from(self.budgets.activate_after_ms);
                 assert!(self.time >= ready || self.stands);
-                self.filled(told, *cloning, &ask.read, &ask.open, &before);
+                self.filled(told, *cloning, (&ask.read, &ask.make), &ask.open, &before);
                 self.gave(told, events, &before);
             }
             (Command::Activate { .. }, Reply::Refused(why)) => {
@@ -548,5 +548,11 @@ fn lost(events: &[Event], id: &Id, why: Reason) -> bool {
 
 /// A subscription that may or may not be refused by what it names.
 pub fn ask(connection: Id, generation: Option<u64>, open: Vec<highwater::wire::Open>) -> Subscribe {
-    Subscribe { connection, generation, open, read: vec![Pattern::all()] }
+    Subscribe {
+        connection,
+        generation,
+        open,
+        read: vec![Pattern::all()],
+        make: vec![Pattern::all()],
+    }
 }

@@ -235,7 +235,8 @@ impl Run {
             cloning: self.random.pick(&[Cloning::All, Cloning::All, Cloning::Own, Cloning::None]),
             writers,
             open: self.opens(),
-            read: vec![if self.random.one_in(5) { narrow } else { Pattern::all() }],
+            read: vec![if self.random.one_in(5) { narrow.clone() } else { Pattern::all() }],
+            make: vec![if self.random.one_in(5) { narrow } else { Pattern::all() }],
         })
     }
 

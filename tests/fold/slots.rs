@@ -251,8 +251,13 @@ fn activating_waits_for_the_time_told_and_needs_a_socket() {
     assert_eq!(refused(world.activate(1).0).0, Code::Stale);
     // Nor may the back end, which has no socket either.
     let (connection, generation) = (id(1), None);
-    let ask =
-        highwater::connection::Subscribe { connection, generation, open: vec![], read: vec![] };
+    let ask = highwater::connection::Subscribe {
+        connection,
+        generation,
+        open: vec![],
+        read: vec![],
+        make: vec![],
+    };
     world.stale(Command::Activate { ask, cloning: Cloning::All });
 }
 

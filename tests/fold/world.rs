@@ -106,6 +106,7 @@ pub fn client(user: &str, connection: Id) -> Attach {
         writers: Vec::new(),
         open: Vec::new(),
         read: vec![Pattern::all()],
+        make: vec![Pattern::all()],
     }
 }
 
@@ -334,7 +335,13 @@ impl World {
         read: Vec<Pattern>,
     ) -> (Vec<Opened>, Vec<(String, Code)>) {
         let generation = Some(self.generation(number));
-        let ask = Subscribe { connection: id(number), generation, open, read };
+        let ask = Subscribe {
+            connection: id(number),
+            generation,
+            open,
+            read,
+            make: vec![Pattern::all()],
+        };
         match self.reply(Command::Subscribe(ask)) {
             Reply::Subscribed(_, opened, refused) => {
                 keeps_promise_8(&opened);
@@ -374,7 +381,7 @@ impl World {
     ) -> (Reply, Vec<Event>) {
         let (connection, generation) = (id(number), Some(self.generation(number)));
         let read = vec![Pattern::all()];
-        let ask = Subscribe { connection, generation, open, read };
+        let ask = Subscribe { connection, generation, open, make: read.clone(), read };
         self.run(Command::Activate { ask, cloning })
     }
 
