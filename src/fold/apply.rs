@@ -122,6 +122,14 @@ struct Head {
 const HEAD: &[u8] = b"head";
 const SETTINGS: &[u8] = b"settings";
 
+/// The time of what was folded into a store, milliseconds since 1970; none for a new one.
+///
+/// # Errors
+/// When storage fails or the row is damaged.
+pub fn folded_time(rows: &dyn Rows) -> Result<Option<u64>, RowsError> {
+    Ok(Io::new(rows).get::<Head>(Table::Meta, HEAD)?.map(|head| head.time))
+}
+
 /// How many hot rows each cache may keep between batches.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheSizes {

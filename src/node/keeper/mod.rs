@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use super::clock;
 use crate::channel::Socket;
 use crate::connection::Progress;
 use crate::fold::Command;
@@ -59,6 +60,7 @@ impl Keeper {
             every(RATES, gate, |gate| gate.rates.sweep()),
             every(commits, gate, commit),
             every(MEMORY, gate, life::memory),
+            every(clock::LOOK, gate, clock::watch),
             scan(round, gate, |gate, after| life::connections(gate, *after)),
             scan(RELEASE, gate, release),
             scan(Duration::from_secs(60), gate, |gate, after| life::writers(gate, *after)),
