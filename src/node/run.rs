@@ -20,7 +20,7 @@ use crate::channel::{Closing, Dispatcher, Hub, HubLimits, Pumps, Ticket};
 use crate::connection::Budgets;
 use crate::fold::{CacheSizes, Command, Fold, FoldError, Settings, folded_time};
 use crate::gateway::{Accepting, Gate, Shed, demo, http, serve};
-use crate::journal::{Committer, Inbox, Journal, Local, QueueLimits, Stopped};
+use crate::journal::{Committer, Inbox, Journal, Local, QueueLimits, Stopped, catch_up};
 use crate::limit::{Limits, Rates};
 use crate::store::{Options, Store};
 use crate::wire::{Code, Id};
@@ -49,6 +49,9 @@ pub enum StartError {
     /// The state.
     #[error("the data folder cannot be read on: {0}")]
     Fold(#[from] FoldError),
+    /// The journal.
+    #[error("the journal cannot be caught up with: {0}")]
+    Journal(#[from] Stopped),
     /// The port.
     #[error("cannot listen on {0}: {1}; is another server there?")]
     Listen(std::net::SocketAddr, std::io::Error),
@@ -141,14 +144,15 @@ impl Node {
         clock::check(clock(), folded_time(&store).map_err(FoldError::from)?);
         let revoked = Some(config.server.data.join(REVOCATIONS));
         let http = http::Shared::open(&limits, revoked, &authority)?;
-        let (settings, journal) = (settings(&config), journal(&store));
-        let fold = Fold::open(
+        let (settings, mut journal) = (settings(&config), journal(&store));
+        let mut fold = Fold::open(
             &store,
             journal.identity(),
             journal.level(),
             settings.clone(),
             CacheSizes::default(),
         )?;
+        catch_up(&mut fold, &mut *journal, &store)?;
         let configure =
             (*fold.settings() != settings).then(|| Command::Configure(settings.clone()));
         let (committer, inbox, told) =

@@ -48,8 +48,12 @@ pub(super) fn connections(gate: &Gate, after: Option<Id>) -> Result<Option<Id>, 
             propose(gate, Command::Detach(Progress { connection, generation, reached }));
         }
         if row.active() {
-            // One that is catching up has a lag that falls; it is left to it.
-            let catching_up = gate.hub.socket(*id).is_some_and(|socket| socket.progressed());
+            // One that is catching up has a lag that falls; it is left to it. Whether one does that
+            // is attached elsewhere, only its own node can see.
+            let here = Attachment { node: gate.node, incarnation: gate.incarnation };
+            let elsewhere = one.attached && row.attached != Some(here);
+            let moves = || gate.hub.socket(*id).is_some_and(|socket| socket.progressed());
+            let catching_up = elsewhere || moves();
             match outlived(&one, &bounds, now) {
                 Some(Reason::Lag | Reason::RetainedBytes) if catching_up => active.push(one),
                 Some(reason) => downgrade(gate, &one, reason),
