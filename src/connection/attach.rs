@@ -431,6 +431,12 @@ impl Connections {
         }
         let refused = self.name_logs(&ask, known, &mut wants, logs, io)?;
         attached.refused = refused;
+        if attached.met != Met::Resumed
+            && let Some(row) = self.rows.change(&id, io)?
+        {
+            // While it was inactive a trim may have taken it out of the index: it is new there.
+            row.subs.clear();
+        }
         attached.opened = self.set_subs(id, &wants, logs, io)?;
         attached.ended =
             own.iter().map(|sub| sub.log).filter(|log| !wants.contains_key(log)).collect();
