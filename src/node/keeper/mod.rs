@@ -8,8 +8,8 @@
 mod life;
 mod retention;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -18,6 +18,7 @@ use tokio::time::MissedTickBehavior;
 use super::clock;
 use crate::channel::Socket;
 use crate::connection::Progress;
+use crate::connection::policy::Rounds;
 use crate::fold::Command;
 use crate::gateway::Gate;
 use crate::log::rows::RowsError;
@@ -53,6 +54,7 @@ impl Keeper {
         let age = Some(gate.limits.log_age_seconds).filter(|age| *age > 0).unwrap_or(u64::MAX);
         let bound = gate.limits.detached_limit_seconds.min(age);
         let round = Duration::from_millis((bound.saturating_mul(250)).clamp(250, 5_000));
+        let rounds = Mutex::<Rounds>::default();
         let mut tasks = vec![
             every(PRESSURE, gate, press),
             every(SWEEP, gate, |gate| gate.hub.sweep(gate.now())),
@@ -61,7 +63,7 @@ impl Keeper {
             every(commits, gate, commit),
             every(MEMORY, gate, life::memory),
             every(clock::LOOK, gate, clock::watch),
-            scan(round, gate, |gate, after| life::connections(gate, *after)),
+            scan(round, gate, move |gate, after| life::connections(gate, *after, &rounds)),
             scan(RELEASE, gate, release),
             scan(Duration::from_secs(60), gate, |gate, after| life::writers(gate, *after)),
         ];
