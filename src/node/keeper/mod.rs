@@ -10,7 +10,7 @@ mod retention;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -32,13 +32,18 @@ const RATES: Duration = Duration::from_secs(10);
 
 /// How often buffers are held against the node's memory.
 const MEMORY: Duration = Duration::from_millis(500);
+/// Between two scans of writers.
+const WRITERS: Duration = Duration::from_secs(60);
 /// How often the files of trimmed logs are let go.
 const RELEASE: Duration = Duration::from_secs(2);
 /// A commit of cursors is closed when it weighs this much: the committing thread works it off in
 /// one go.
 const COMMIT_BYTES: usize = 256 << 10;
-/// Between two pages of a scan.
-const PAGES: Duration = Duration::from_millis(50);
+/// Between two pages of a scan, at least; and at least as long as the page took, so that a scan
+/// takes half a core at most.
+const PAGES: Duration = Duration::from_millis(2);
+/// Between two scans of all logs where none has a bound by age: what has grown is looked at anyway.
+const ALL_LOGS: Duration = Duration::from_secs(60);
 
 /// The running tasks.
 #[derive(Debug)]
@@ -63,14 +68,18 @@ impl Keeper {
             every(commits, gate, commit),
             every(MEMORY, gate, life::memory),
             every(clock::LOOK, gate, clock::watch),
-            scan(round, gate, move |gate, after| life::connections(gate, *after, &rounds)),
-            scan(RELEASE, gate, release),
-            scan(Duration::from_secs(60), gate, |gate, after| life::writers(gate, *after)),
+            scan("connections", round, gate, move |gate, after| {
+                life::connections(gate, *after, &rounds)
+            }),
+            scan("files", RELEASE, gate, release),
+            scan("writers", WRITERS, gate, |gate, after| life::writers(gate, *after)),
         ];
         if retention::any(gate) {
-            tasks.push(scan(round, gate, |gate, after: &Option<String>| {
+            let all = if retention::by_age(gate) { round } else { ALL_LOGS };
+            tasks.push(scan("logs", all, gate, |gate, after: &Option<String>| {
                 retention::logs(gate, after.as_deref())
             }));
+            tasks.push(scan("logs that have grown", round, gate, |gate, _| retention::grown(gate)));
         }
         Self { tasks }
     }
@@ -99,6 +108,7 @@ fn every(
 
 /// Scans page by page, then rests for `round`. Pages are read on threads that may wait for a disk.
 fn scan<T: Clone + Send + Sync + 'static>(
+    what: &'static str,
     round: Duration,
     gate: &Arc<Gate>,
     page: impl Fn(&Gate, &Option<T>) -> Result<Option<T>, RowsError> + Send + Sync + 'static,
@@ -106,7 +116,9 @@ fn scan<T: Clone + Send + Sync + 'static>(
     let (gate, page) = (Arc::clone(gate), Arc::new(page));
     tokio::spawn(async move {
         let mut after = None;
+        let (mut begun, mut pages) = (Instant::now(), 0_u32);
         loop {
+            let turn = Instant::now();
             let (shared, work, from) = (Arc::clone(&gate), Arc::clone(&page), after.clone());
             let read = tokio::task::spawn_blocking(move || work(&shared, &from)).await;
             after = match read {
@@ -118,7 +130,14 @@ fn scan<T: Clone + Send + Sync + 'static>(
                 // The runtime is going down, or the page panicked and said so.
                 Err(_) => return,
             };
-            tokio::time::sleep(if after.is_some() { PAGES } else { round }).await;
+            pages += 1;
+            if after.is_some() {
+                tokio::time::sleep(turn.elapsed().max(PAGES)).await;
+            } else {
+                tracing::trace!(what, pages, took = ?begun.elapsed(), "a scan has ended");
+                tokio::time::sleep(round).await;
+                (begun, pages) = (Instant::now(), 0);
+            }
         }
     })
 }
