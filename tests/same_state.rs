@@ -109,7 +109,7 @@ struct Node {
 
 fn open_fold(rows: &dyn Rows, journal: &dyn Journal) -> Fold {
     // Caches so small that rows come and go.
-    let sizes = CacheSizes { logs: 2, writers: 2, connections: 2 };
+    let sizes = CacheSizes { logs: 2, writers: 2, connections: 2, bytes: 4_096 };
     Fold::open(rows, journal.identity(), journal.level(), settings(), sizes).unwrap()
 }
 

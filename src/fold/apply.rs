@@ -139,11 +139,13 @@ pub struct CacheSizes {
     pub writers: usize,
     /// Connections.
     pub connections: usize,
+    /// Bytes of each kind: logs, their names, writers, connections, users.
+    pub bytes: usize,
 }
 
 impl Default for CacheSizes {
     fn default() -> Self {
-        Self { logs: 65_536, writers: 4_096, connections: 16_384 }
+        Self { logs: 65_536, writers: 4_096, connections: 16_384, bytes: 24 << 20 }
     }
 }
 
@@ -183,9 +185,9 @@ impl Fold {
             return Err(FoldError::OtherJournal { batch: head.batch });
         }
         let settings = io.get(Table::Meta, SETTINGS)?.unwrap_or(settings);
-        let mut logs = Logs::new(sizes.logs);
+        let mut logs = Logs::new(sizes.logs, sizes.bytes);
         logs.next = head.next_log;
-        let mut connections = Connections::new(sizes.connections, settings.budgets);
+        let mut connections = Connections::new(sizes.connections, sizes.bytes, settings.budgets);
         connections.active = head.active;
         connections.load_nodes(&io)?;
         let mut fold = Self {
@@ -196,7 +198,7 @@ impl Fold {
             time: head.time,
             level,
             logs,
-            writers: Cache::new(sizes.writers),
+            writers: Cache::new(sizes.writers, sizes.bytes),
             connections,
             settings: settings.clone(),
         };

@@ -19,7 +19,7 @@ use highwater::wire::{
 
 pub const JOURNAL: Id = Id([0xAA; 16]);
 pub const FOLD: u16 = FOLD_VERSION;
-pub const TINY: CacheSizes = CacheSizes { logs: 2, writers: 2, connections: 2 };
+pub const TINY: CacheSizes = CacheSizes { logs: 2, writers: 2, connections: 2, bytes: 4_096 };
 
 /// An id that is easily told from others.
 pub fn id(number: u8) -> Id {
