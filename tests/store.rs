@@ -130,6 +130,21 @@ fn a_folder_whose_making_was_cut_short_is_made_anew() {
 }
 
 #[test]
+fn a_mark_of_making_does_not_outlive_it() {
+    let dir = tempfile::tempdir().unwrap();
+    append(&open(dir.path()).unwrap(), 1, 0..3, 10);
+    // As a crash between the last two steps leaves it.
+    fs::write(dir.path().join("CREATING"), "").unwrap();
+    assert_eq!(offsets(&open(dir.path()).unwrap(), 1, 0), [0, 1, 2]);
+    // Years later somebody loses the other file: that is no reason to make everything anew.
+    let version = fs::read(dir.path().join("VERSION")).unwrap();
+    fs::remove_file(dir.path().join("VERSION")).unwrap();
+    assert_eq!(open(dir.path()).unwrap_err(), OpenError::NotOurs(dir.path().to_owned()));
+    fs::write(dir.path().join("VERSION"), version).unwrap();
+    assert_eq!(offsets(&open(dir.path()).unwrap(), 1, 0), [0, 1, 2]);
+}
+
+#[test]
 fn one_process_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
