@@ -97,7 +97,7 @@ fn a_new_folder_keeps_its_identities() {
 fn another_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()).unwrap());
-    for text in ["highwater store 2\n", "", "something else"] {
+    for text in ["highwater store 1\n", "highwater store 3\n", "", "something else"] {
         fs::write(dir.path().join("VERSION"), text).unwrap();
         let error = open(dir.path()).unwrap_err();
         let found = text.trim_end().to_owned();

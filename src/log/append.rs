@@ -13,7 +13,7 @@ use super::rows::{Cache, Io, Key, RowsError, Table};
 use super::{Decided, Logs};
 use crate::wire::{
     Answer, Answers, Code, Id, Level, MAX_OFFSET, Origin, Outcome, Place, Record, Refusal,
-    SnapshotRule, Target, codec,
+    SnapshotRule, Target, codec, name,
 };
 
 /// The head at which a log is full: its last offset is one below.
@@ -172,14 +172,13 @@ impl Logs {
         if let Some(verdict) = entry.verdict {
             return Ok(Err(verdict));
         }
-        let log = match self.resolve(&entry.to, at.time, io)? {
+        let log = match self.find_or_make(&entry, at.time, io)? {
             Ok(log) => log,
             Err(refusal) => return Ok(Err(refusal)),
         };
         let Some(row) = self.rows.change(&log, io)? else { return Ok(Err(Code::Epoch.into())) };
         if entry.if_head.is_some_and(|head| head != row.head) {
-            let message = format!("the head is at {}, not where the condition says", row.head);
-            return Ok(Err(Refusal::because(Code::Conflict, message)));
+            return Ok(Err(conflict(row.head)));
         }
         if row.head >= MAX_HEAD {
             return Ok(Err(Code::LogFull.into()));
@@ -199,6 +198,26 @@ impl Logs {
         stored.push((log, offset, Arc::new(kept)));
         Ok(Ok(Outcome::Stored { log, offset, place, level: at.level }))
     }
+}
+
+impl Logs {
+    /// The log of an append. One that is missing has its head at 0: a condition that says otherwise
+    /// is refused before anything is made.
+    fn find_or_make(&mut self, entry: &Entry, time: u64, io: &Io<'_>) -> Decided<u64> {
+        if let (Target::Name(name), Some(1..)) = (&entry.to, entry.if_head)
+            && self.auto_create
+            && name::check(name).is_ok()
+            && self.find(name, io)?.is_none()
+        {
+            return Ok(Err(conflict(0)));
+        }
+        self.resolve(&entry.to, time, io)
+    }
+}
+
+fn conflict(head: u64) -> Refusal {
+    let message = format!("the head is at {head}, not where the condition says");
+    Refusal::because(Code::Conflict, message)
 }
 
 /// The newest record of a key: its offset, then the record's row. A tombstone takes the row away.

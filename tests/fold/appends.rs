@@ -237,6 +237,15 @@ fn more_than_1024_unanswered_appends_wait() {
 }
 
 #[test]
+fn a_refused_condition_makes_no_log() {
+    let mut world = World::new();
+    let with = |seq, name: &str, at| Entry { if_head: Some(at), ..item(seq, name, "x") };
+    let told = world.write(1, vec![with(1, "a", 1), with(2, "bad//name", 1), with(3, "b", 0)]);
+    assert_eq!((refusal(&told[0]), refusal(&told[1])), (Code::Conflict, Code::BadName));
+    assert_eq!((offset(&told[2]), world.count(Table::Logs)), (0, 1));
+}
+
+#[test]
 fn another_users_writer_is_unknown_and_unharmed() {
     let mut world = World::new();
     world.write(1, vec![item(1, "a", "x")]);

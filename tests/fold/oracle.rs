@@ -443,6 +443,9 @@ impl Oracle {
             Target::Log(log) if self.alive(*log) => *log,
             Target::Log(_) => return Err(Code::Epoch),
             Target::Name(name) if name::check(name).is_err() => return Err(Code::BadName),
+            Target::Name(name) if self.named(name).is_none() && entry.if_head.unwrap_or(0) > 0 => {
+                return Err(Code::Conflict);
+            }
             Target::Name(name) => self.make(name),
         };
         let head = self.head(log);
