@@ -318,6 +318,15 @@ impl Oracle {
                 if generation.is_some_and(|generation| generation != one.generation) {
                     return Err(Code::Stale);
                 }
+                let socket = self.attached(one);
+                let spared = match reason {
+                    Reason::Detached => socket,
+                    Reason::NodeSlots => socket && one.visible,
+                    _ => false,
+                };
+                if generation.is_some() && spared {
+                    return Err(Code::Stale);
+                }
                 return lost(events, connection, *reason).then_some(()).ok_or(Code::Inactive);
             }
             Command::Leave { connection, generation, forget } => {

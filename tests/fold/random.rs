@@ -278,7 +278,7 @@ impl Run {
                 Command::Activate { ask: ask(connection, Some(generation), self.opens()), cloning }
             }
             31 => {
-                let reason = self.random.pick(&[Reason::Lag, Reason::Detached, Reason::Memory]);
+                let reason = self.random.pick(&[Reason::Lag, Reason::Detached, Reason::NodeSlots]);
                 Command::Downgrade { connection, generation: by, reason }
             }
             32 => Command::Leave { connection, generation, forget: self.random.one_in(2) },
