@@ -10,7 +10,7 @@ use highwater::fold::{CacheSizes, Command, Fold, Settings};
 use highwater::journal::{Committer, Journal as _, Local, QueueLimits};
 use highwater::store::Store;
 use highwater::wire::{ClientFrame, Code, Encoding, Outcome, Seek, ServerFrame, Start, WriterAt};
-use support::{Client, Link, Next, Options, Server, WAIT, token_until, until};
+use support::{Client, Link, Next, Options, Server, WAIT, token, token_until, until};
 
 /// What the next answer of the client's socket says of the append it just sent.
 fn refused(client: &mut Client) -> Code {
@@ -125,6 +125,36 @@ fn a_token_that_ended_leaves_a_grace_and_no_more() {
     let mut client = Client::with(Some(token_until("ann", &[("**", "read")], soon)));
     client = client.wanting("docs/a").join(&server);
     assert_eq!(client.until_closed(), 4000 + Code::TokenExpired.number());
+}
+
+/// Opening a log that is missing makes it, for one who may write to it, at the rate of appends.
+#[test]
+fn logs_are_made_by_opening_at_a_rate_and_by_those_who_may_write() {
+    let server = Server::start(Options::default().limit("appends_per_user_second", 1));
+    let open = |name: &str, can: &str, count: usize| {
+        let mut client = Client::with(Some(token("ann", &[("**", can)])));
+        client.cloning = highwater::wire::Cloning::None;
+        for at in 0..count {
+            client = client.wanting(&format!("{name}/{at}"));
+        }
+        let mut client = client.join(&server);
+        client
+            .wait("an answer for each", |client| client.logs.len() + client.refused.len() == count);
+        let later = |one: &&highwater::wire::Refused| {
+            one.refusal.code == Code::UnknownLog && one.refusal.retry_after > 0
+        };
+        (client.logs.len(), client.refused.iter().filter(later).count())
+    };
+    assert_eq!(open("reader", "read", 3), (0, 3));
+    assert_eq!(open("writer", "read append", 900), (900, 0));
+    assert_eq!(
+        open("owner", "read admin", 900),
+        (0, 900),
+        "a budget is a frame's worth of appends"
+    );
+    // What is there takes nothing of it.
+    assert_eq!(open("writer", "read", 900), (900, 0));
+    assert_eq!(open("writer", "read append", 900), (900, 0));
 }
 
 #[test]

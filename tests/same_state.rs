@@ -109,7 +109,7 @@ struct Node {
 
 fn open_fold(rows: &dyn Rows, journal: &dyn Journal) -> Fold {
     // Caches so small that rows come and go.
-    let sizes = CacheSizes { logs: 2, writers: 2, connections: 2 };
+    let sizes = CacheSizes { logs: 2, writers: 2, connections: 2, bytes: 4_096 };
     Fold::open(rows, journal.identity(), journal.level(), settings(), sizes).unwrap()
 }
 
@@ -250,6 +250,7 @@ impl Commands {
             writer,
             connection,
             oldest,
+            once: false,
             entries,
         })
     }
@@ -273,6 +274,7 @@ impl Commands {
                 writers: vec![WriterAt { writer: self.id(5, 12), oldest: 1 }],
                 open: (0..self.random.random_range(0..4)).map(|_| self.open()).collect(),
                 read: vec![Pattern::all()],
+                make: vec![Pattern::all()],
             }),
             10 => Command::Detach(Progress { connection, generation, reached: Vec::new() }),
             11 => {
@@ -285,6 +287,7 @@ impl Commands {
                 generation: None,
                 open: vec![self.open()],
                 read: vec![Pattern::all()],
+                make: vec![Pattern::all()],
             }),
             13 => Command::SubscribeUser { user: name, open: vec![self.open()] },
             14 => Command::UnsubscribeUser { user: name, logs: vec![self.log()] },

@@ -97,7 +97,7 @@ fn a_new_folder_keeps_its_identities() {
 fn another_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()).unwrap());
-    for text in ["highwater store 3\n", "", "something else"] {
+    for text in ["highwater store 1\n", "highwater store 3\n", "", "something else"] {
         fs::write(dir.path().join("VERSION"), text).unwrap();
         let error = open(dir.path()).unwrap_err();
         let found = text.trim_end().to_owned();
@@ -126,6 +126,21 @@ fn a_folder_whose_making_was_cut_short_is_made_anew() {
     fs::remove_file(dir.path().join("store/version")).unwrap();
     append(&open(dir.path()).unwrap(), 1, 0..3, 10);
     assert!(!dir.path().join("CREATING").exists());
+    assert_eq!(offsets(&open(dir.path()).unwrap(), 1, 0), [0, 1, 2]);
+}
+
+#[test]
+fn a_mark_of_making_does_not_outlive_it() {
+    let dir = tempfile::tempdir().unwrap();
+    append(&open(dir.path()).unwrap(), 1, 0..3, 10);
+    // As a crash between the last two steps leaves it.
+    fs::write(dir.path().join("CREATING"), "").unwrap();
+    assert_eq!(offsets(&open(dir.path()).unwrap(), 1, 0), [0, 1, 2]);
+    // Years later somebody loses the other file: that is no reason to make everything anew.
+    let version = fs::read(dir.path().join("VERSION")).unwrap();
+    fs::remove_file(dir.path().join("VERSION")).unwrap();
+    assert_eq!(open(dir.path()).unwrap_err(), OpenError::NotOurs(dir.path().to_owned()));
+    fs::write(dir.path().join("VERSION"), version).unwrap();
     assert_eq!(offsets(&open(dir.path()).unwrap(), 1, 0), [0, 1, 2]);
 }
 

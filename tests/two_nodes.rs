@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use highwater::auth::{Claims, Date, Grant, Signer};
+use highwater::connection::NodeRow;
 use highwater::journal::{Faults, MemoryCluster};
-use highwater::log::rows::{Rows, Table};
+use highwater::log::rows::{Rows, Table, read_row};
 use highwater::node::Node;
 use highwater::node::config::{Loaded, ServeFlags};
 use highwater::store::{OpenError, Options, Store};
@@ -50,7 +51,10 @@ fn token(user: &str) -> String {
 }
 
 async fn node(cluster: &MemoryCluster) -> Running {
-    let data = tempfile::tempdir().unwrap();
+    node_on(cluster, tempfile::tempdir().unwrap()).await
+}
+
+async fn node_on(cluster: &MemoryCluster, data: tempfile::TempDir) -> Running {
     let config = data.path().join("highwater.toml");
     let key = format!("[[auth.keys]]\nalg = \"HS256\"\nsecret = \"{SECRET}\"\n");
     std::fs::write(&config, key).unwrap();
@@ -63,7 +67,8 @@ async fn node(cluster: &MemoryCluster) -> Running {
     };
     let loaded = Loaded::load(&flags, &[]).unwrap();
     let journal = cluster.node();
-    let node = Node::start(loaded.config, |_| Box::new(journal)).await.unwrap();
+    let started = Node::start(loaded.config, |_| Box::new(journal));
+    let node = tokio::time::timeout(PATIENCE, started).await.expect("it starts").unwrap();
     let address = node.address();
     let (stop, stopped) = oneshot::channel::<()>();
     let ended = tokio::spawn(node.serve(async {
@@ -180,23 +185,82 @@ fn hex(number: u8) -> String {
     Id([number; 16]).to_string()
 }
 
-fn all_rows(data: &std::path::Path) -> Vec<(Table, Vec<u8>, Vec<u8>)> {
-    // Sockets say their last words for a moment after their node has stopped, and hold its store.
+/// Sockets say their last words for a moment after their node has stopped, and hold its store.
+fn free_store(data: &std::path::Path) -> Store {
     let deadline = std::time::Instant::now() + PATIENCE;
-    let store = loop {
+    loop {
         match Store::open(&data.join("store"), Options::default()) {
-            Ok(store) => break store,
+            Ok(store) => return store,
             Err(OpenError::InUse(_)) if std::time::Instant::now() < deadline => {
                 std::thread::yield_now();
             }
             Err(error) => panic!("{error}"),
         }
-    };
+    }
+}
+
+fn all_rows(data: &std::path::Path) -> Vec<(Table, Vec<u8>, Vec<u8>)> {
+    let store = free_store(data);
     let rows = |table| {
         let pairs = store.scan(table, &[], &[], 1_000_000).unwrap();
         pairs.into_iter().map(move |(key, value)| (table, key, value))
     };
     Table::ALL.into_iter().flat_map(rows).collect()
+}
+
+async fn stop(running: Running) -> tempfile::TempDir {
+    let Running { stop, ended, data, .. } = running;
+    stop.send(()).unwrap();
+    let code = tokio::time::timeout(PATIENCE, ended).await.unwrap().unwrap();
+    assert_eq!(format!("{code:?}"), format!("{:?}", std::process::ExitCode::SUCCESS));
+    drop(free_store(data.path()));
+    data
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// What a node folded and lost, the journal still has: its next run gets a number that none had.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_starts_on_an_older_copy_of_its_store_catches_up_first() {
+    let cluster = MemoryCluster::new(Id([8; 16]), Faults::default());
+    let data = stop(node(&cluster).await).await;
+    let older = tempfile::tempdir().unwrap();
+    copy(&data.path().join("store"), older.path());
+    let token = token("ann");
+    let hello = json!({ "version": 1, "connection": hex(1), "visible": true, "token": token,
+        "open": [{ "name": "docs/1" }] });
+    // Two runs that the copy knows nothing of.
+    let mut data = data;
+    for run in 1..=2 {
+        let running = node_on(&cluster, data).await;
+        let (mut client, _) = Client::hello(running.address, hello.clone()).await;
+        client.append_all(&hex(10 + run), "docs/1", 20).await;
+        drop(client);
+        data = stop(running).await;
+    }
+    std::fs::remove_dir_all(data.path().join("store")).unwrap();
+    copy(older.path(), &data.path().join("store"));
+    let running = node_on(&cluster, data).await;
+    let (mut client, welcome) = Client::hello(running.address, hello).await;
+    assert_eq!(welcome["met"], "resumed", "the connection is known");
+    client.append_all(&hex(13), "docs/1", 5).await;
+    client.until_cursor("docs/1", 45).await;
+    let data = stop(running).await;
+    let nodes = all_rows(data.path()).into_iter().filter(|row| row.0 == Table::Nodes);
+    let nodes: Vec<NodeRow> =
+        nodes.map(|(table, _, value)| read_row(table, &value).unwrap()).collect();
+    assert_eq!(nodes.iter().map(|row| row.incarnation).collect::<Vec<_>>(), [4]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -136,7 +136,9 @@ export class Subscriptions {
 
   /** Whether a refusal passes; then the same is asked for again, not before the time it tells. */
   passes(now: number, { code, retryAfter }: HighwaterError): boolean {
-    const passes = isTransient(code) || code === 'inactive' || code === 'stale';
+    // A log that others have to make may be there later: the server says when to look again.
+    const missing = code === 'unknown_log' && retryAfter > 0;
+    const passes = isTransient(code) || code === 'inactive' || code === 'stale' || missing;
     if (passes) this.#after = now + retryAfter + this.#core.config.random() * 1000;
     return passes;
   }

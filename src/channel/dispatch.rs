@@ -77,6 +77,8 @@ pub struct Dispatcher {
     rules: Vec<Rule>,
     turns: VecDeque<Turn>,
     now: u64,
+    /// The log of this batch that was told last to have grown.
+    grown: u64,
 }
 
 /// A log whose subscribers are being written to.
@@ -127,7 +129,7 @@ impl Dispatcher {
         rules: Vec<Rule>,
     ) -> Self {
         let turns = VecDeque::new();
-        Self { hub, inbox, node, incarnation, activate_after, rules, turns, now: 0 }
+        Self { hub, inbox, node, incarnation, activate_after, rules, turns, now: 0, grown: 0 }
     }
 
     /// Works until the committing thread is gone.
@@ -150,6 +152,7 @@ impl Dispatcher {
 
     /// Tells one batch.
     fn take(&mut self, told: Told<Ticket>) {
+        self.grown = 0;
         let Told { applied, mut tickets } = told;
         for effect in applied.effects {
             match effect {
@@ -172,6 +175,10 @@ impl Dispatcher {
 
     fn appended(&mut self, log: u64, offset: u64, stored: Arc<Stored>) {
         self.hub.wake_waiters(log);
+        if self.grown != log {
+            self.grown = log;
+            self.hub.note_grown(log);
+        }
         let Some(watch) = self.hub.watch(log) else { return };
         let mut watched = watch.lock();
         watched.tail.push(offset, stored);
@@ -410,6 +417,7 @@ impl Dispatcher {
                 self.hub.note_trimmed(log);
             }
             Event::Snapshot { log, offset } => {
+                self.hub.note_grown(log);
                 if let Some(watch) = self.hub.watch(log) {
                     watch.lock().snapshot = offset;
                 }

@@ -23,6 +23,9 @@ use crate::wire::{Code, Cursor, Ended, Id, Refused, ServerFrame, SnapshotRule};
 /// Trimmed logs remembered until their files are let go.
 const MOST_TRIMMED: usize = 65_536;
 
+/// Logs with appends remembered until somebody looks whether they keep too much.
+const MOST_GROWN: usize = 65_536;
+
 /// Bounds of a hub.
 #[derive(Debug, Clone, Copy)]
 pub struct HubLimits {
@@ -82,6 +85,8 @@ pub struct Hub {
     waiters: DashMap<u64, Arc<Notify>>,
     /// Logs that keep less than before: their files may be let go.
     trimmed: Mutex<BTreeSet<u64>>,
+    /// Logs that keep more than before: they may keep more than they should.
+    grown: Mutex<BTreeSet<u64>>,
     /// Highest batch told; what a read may wait for.
     told: tokio::sync::watch::Sender<u64>,
     active: AtomicU64,
@@ -128,6 +133,7 @@ impl Hub {
             moved: Mutex::default(),
             waiters: DashMap::new(),
             trimmed: Mutex::default(),
+            grown: Mutex::default(),
             told: tokio::sync::watch::channel(0).0,
             active: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
@@ -411,6 +417,22 @@ impl Hub {
     /// Logs that were trimmed or deleted since the last call.
     pub fn take_trimmed(&self) -> BTreeSet<u64> {
         std::mem::take(&mut *self.trimmed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The log has more records than before, or may let go of more. Of those beyond the bound a
+    /// scan of all logs finds out.
+    pub fn note_grown(&self, log: u64) {
+        let mut grown = self.grown.lock().unwrap_or_else(PoisonError::into_inner);
+        if grown.len() < MOST_GROWN {
+            grown.insert(log);
+        }
+    }
+
+    /// Some of the logs that have grown since they were taken last: at most so many.
+    pub fn take_grown(&self, most: usize) -> BTreeSet<u64> {
+        let mut grown = self.grown.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = grown.iter().nth(most).copied().map(|at| grown.split_off(&at));
+        std::mem::replace(&mut *grown, rest.unwrap_or_default())
     }
 
     /// The client moved cursors: they will be committed with the next round.

@@ -44,6 +44,8 @@ pub struct Attach {
     pub open: Vec<Open>,
     /// Names that its token lets it read.
     pub read: Vec<Pattern>,
+    /// Names under which it may make a log by opening it.
+    pub make: Vec<Pattern>,
 }
 
 /// Logs to subscribe a connection to, as a command carries it.
@@ -57,6 +59,8 @@ pub struct Subscribe {
     pub open: Vec<Open>,
     /// Names that the token lets it read.
     pub read: Vec<Pattern>,
+    /// Names under which it may make a log by opening it.
+    pub make: Vec<Pattern>,
 }
 
 /// A writer's mark and the answers that its client may have missed.
@@ -93,10 +97,20 @@ pub struct Attached {
     pub writers: Vec<WriterAnswers>,
 }
 
+/// What a token lets its client do with logs that it opens.
+#[derive(Clone, Copy)]
+pub(super) struct May<'a> {
+    pub(super) read: &'a [Pattern],
+    pub(super) make: &'a [Pattern],
+}
+
+/// After so many milliseconds a reader may look again for a log that others have to make.
+const LOOK_AGAIN: u32 = 5_000;
+
 /// Who asks for subscriptions, and on what ground.
 pub(super) struct Ask<'a> {
     pub(super) open: &'a [Open],
-    pub(super) read: &'a [Pattern],
+    pub(super) may: May<'a>,
     pub(super) because: ResetReason,
     pub(super) time: u64,
     /// Subscriptions that stay as they are; they count against the budget.
@@ -156,7 +170,8 @@ impl Connections {
         if let Some((met, source)) = became {
             attached.met = if is_new && met == Met::Restored { Met::Fresh } else { met };
             (attached.source, attached.inactive) = (source, None);
-            self.fill(&mut attached, ask.cloning, &ask.open, &ask.read, at.time, logs, io)?;
+            let may = May { read: &ask.read, make: &ask.make };
+            self.fill(&mut attached, ask.cloning, &ask.open, may, at.time, logs, io)?;
         }
         Ok(Ok(attached))
     }
@@ -216,7 +231,8 @@ impl Connections {
             ended: Vec::new(),
             writers: Vec::new(),
         };
-        self.fill(&mut attached, cloning, &ask.open, &ask.read, at.time, logs, io)?;
+        let may = May { read: &ask.read, make: &ask.make };
+        self.fill(&mut attached, cloning, &ask.open, may, at.time, logs, io)?;
         Ok(Ok(attached))
     }
 
@@ -378,7 +394,7 @@ impl Connections {
         attached: &mut Attached,
         cloning: Cloning,
         asked: &[Open],
-        read: &[Pattern],
+        may: May<'_>,
         time: u64,
         logs: &mut Logs,
         io: &mut Io<'_>,
@@ -400,11 +416,11 @@ impl Connections {
             Met::Fresh | Met::Resumed | Met::Waiting => ResetReason::New,
         };
         let known = source.as_ref().unwrap_or(&own);
-        let ask = Ask { open: asked, read, because, time, held: &[] };
+        let ask = Ask { open: asked, may, because, time, held: &[] };
         let mut wants = BTreeMap::new();
         for sub in &taken {
             let visible = logs.row(sub.log, io)?.is_some_and(|row| {
-                !row.deleted && read.iter().any(|pattern| pattern.matches(&row.name))
+                !row.deleted && may.read.iter().any(|pattern| pattern.matches(&row.name))
             });
             if visible {
                 wants.insert(
@@ -415,6 +431,12 @@ impl Connections {
         }
         let refused = self.name_logs(&ask, known, &mut wants, logs, io)?;
         attached.refused = refused;
+        if attached.met != Met::Resumed
+            && let Some(row) = self.rows.change(&id, io)?
+        {
+            // While it was inactive a trim may have taken it out of the index: it is new there.
+            row.subs.clear();
+        }
         attached.opened = self.set_subs(id, &wants, logs, io)?;
         attached.ended =
             own.iter().map(|sub| sub.log).filter(|log| !wants.contains_key(log)).collect();
@@ -444,19 +466,25 @@ impl Connections {
             let why = if name::check(&open.name).is_err() {
                 Some(Code::BadName)
             } else {
-                let granted = ask.read.iter().any(|pattern| pattern.matches(&open.name));
+                let granted = ask.may.read.iter().any(|pattern| pattern.matches(&open.name));
                 (!granted).then_some(Code::Denied)
             };
             if let Some(code) = why {
                 refused.push((open.name.clone(), code.into()));
                 continue;
             }
-            let held = match logs.find(&open.name, io)? {
-                Some(log) => wants.contains_key(&log) || sub_of(ask.held, log).is_some(),
-                None => false,
-            };
+            let found = logs.find(&open.name, io)?;
+            let held = found
+                .is_some_and(|log| wants.contains_key(&log) || sub_of(ask.held, log).is_some());
             if !held && wants.len() + ask.held.len() >= most {
                 refused.push((open.name.clone(), Code::Subscriptions.into()));
+                continue;
+            }
+            let makes = || ask.may.make.iter().any(|pattern| pattern.matches(&open.name));
+            if found.is_none() && logs.auto_create && !makes() {
+                let message = "there is no log of that name yet, and this token may not make it";
+                let refusal = Refusal::because(Code::UnknownLog, message).after(LOOK_AGAIN);
+                refused.push((open.name.clone(), refusal));
                 continue;
             }
             match logs.resolve(&Target::Name(open.name.clone()), ask.time, io)? {

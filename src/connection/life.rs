@@ -167,6 +167,17 @@ impl Connections {
         if generation.is_some_and(|generation| generation != row.generation) {
             return Ok(Err(Code::Stale.into()));
         }
+        let (socket, visible, since) = (row.attached, row.visible, row.since);
+        let attached = self.since(socket, since).0;
+        // Neither a run that is heard again nor a look raises the generation.
+        let spared = match reason {
+            Reason::Detached => attached,
+            Reason::NodeSlots => attached && visible,
+            _ => false,
+        };
+        if generation.is_some() && spared {
+            return Ok(Err(Code::Stale.into()));
+        }
         let done = self.downgrade(id, reason, time, io, events)?;
         Ok(if done { Ok(()) } else { Err(Code::Inactive.into()) })
     }

@@ -165,11 +165,11 @@ pub struct Connections {
 pub type Decided<T> = Result<Result<T, Refusal>, RowsError>;
 
 impl Connections {
-    /// No rows loaded; at most about `most` are kept between batches.
-    pub fn new(most: usize, budgets: Budgets) -> Self {
+    /// No rows loaded; at most about `most` are kept between batches, of about `bytes`.
+    pub fn new(most: usize, bytes: usize, budgets: Budgets) -> Self {
         Self {
-            rows: Cache::new(most),
-            users: Cache::new(most),
+            rows: Cache::new(most, bytes),
+            users: Cache::new(most, bytes),
             nodes: BTreeMap::new(),
             active: 0,
             budgets,

@@ -96,7 +96,16 @@ fn rank(one: &Candidate) -> impl Ord + use<> {
 }
 
 /// The part of the rank that costs nothing to know.
-fn class(one: &Candidate) -> (bool, u8, Reverse<u32>) {
+fn class(one: &Candidate) -> (Standing, Reverse<u32>) {
+    (standing(one), Reverse(one.device_slots))
+}
+
+/// The part of the rank that counts most, smaller goes first: whether it is the last of its user;
+/// then detached, hidden, visible.
+pub type Standing = (bool, u8);
+
+/// How an active connection stands.
+pub const fn standing(one: &Candidate) -> Standing {
     let seen = if !one.attached {
         0
     } else if !one.visible {
@@ -104,5 +113,38 @@ fn class(one: &Candidate) -> (bool, u8, Reverse<u32>) {
     } else {
         2
     };
-    (one.user_slots <= 1, seen, Reverse(one.device_slots))
+    (one.user_slots <= 1, seen)
+}
+
+/// Takes victims from all of a node's connections though only a page of them is known at a time:
+/// whoever stands better than one that was seen in the last round, or in this one so far, is left
+/// alone.
+#[derive(Debug)]
+pub struct Rounds {
+    last: Standing,
+    seen: Option<Standing>,
+}
+
+/// Nobody goes before these.
+const FIRST: Standing = (false, 0);
+
+impl Default for Rounds {
+    fn default() -> Self {
+        Self { last: FIRST, seen: None }
+    }
+}
+
+impl Rounds {
+    /// A new round begins. After one that saw nobody, only those go who go first of all.
+    pub fn begin(&mut self) {
+        self.last = self.seen.take().unwrap_or(FIRST);
+    }
+
+    /// The one of a page that goes, if one does.
+    pub fn choose(&mut self, page: &[Candidate], need: Need) -> Option<Candidate> {
+        let first = page.iter().filter(|one| allowed(one, need)).map(standing).min();
+        self.seen = self.seen.into_iter().chain(first).min();
+        let due = self.seen.map_or(self.last, |seen| seen.min(self.last));
+        choose(page, need).filter(|one| standing(one) <= due)
+    }
 }

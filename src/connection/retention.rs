@@ -4,6 +4,9 @@
 //! too high, so an append and an acknowledgement cost nothing for subscribers that are away. Only
 //! when a trim would pass the floor are the subscribers looked at; those that stand below lose
 //! their channel in the same batch, before the trim.
+//!
+//! The index of a log's subscribers holds all that are active, and others only until a trim meets
+//! them: who becomes active puts its rows back. So an inactive one is looked at once.
 
 use super::{ConnectionRow, Connections, Decided, Event};
 use crate::log::rows::{Io, Key, RowsError, Table};
@@ -12,6 +15,8 @@ use crate::wire::{Id, Reason};
 
 /// Subscribers looked at in one read.
 const PAGE: usize = 1024;
+/// Rows of the index that one trim takes away, at most: they are in one commit.
+const MOST_GONE: usize = 65_536;
 
 impl Connections {
     /// Trims a log up to `to`, downgrading who stands below.
@@ -24,7 +29,7 @@ impl Connections {
         to: u64,
         time: u64,
         logs: &mut Logs,
-        io: &Io<'_>,
+        io: &mut Io<'_>,
         events: &mut Vec<Event>,
     ) -> Decided<Option<Trimmed>> {
         let trimmed = match logs.trim(log, to, io)? {
@@ -48,12 +53,13 @@ impl Connections {
         log: u64,
         to: u64,
         time: u64,
-        io: &Io<'_>,
+        io: &mut Io<'_>,
         events: &mut Vec<Event>,
     ) -> Result<u64, RowsError> {
         let prefix = Key::of(log).build();
         let mut from = prefix.clone();
         let mut floor = u64::MAX;
+        let mut gone = 0;
         loop {
             let page = io.scan(Table::Subscribers, &prefix, &from, PAGE)?;
             for (key, _) in &page {
@@ -64,11 +70,16 @@ impl Connections {
                     row.sub(log).filter(|_| row.active()).map(|sub| sub.cursor)
                 };
                 match self.rows.peek(&id, io, cursor)?.flatten() {
-                    Some(cursor) if cursor < to => {
-                        self.downgrade(id, Reason::Retention, time, io, events)?;
+                    Some(cursor) if cursor >= to => {
+                        floor = floor.min(cursor);
+                        continue;
                     }
-                    Some(cursor) => floor = floor.min(cursor),
+                    Some(_) => drop(self.downgrade(id, Reason::Retention, time, io, events)?),
                     None => {}
+                }
+                gone += 1;
+                if gone <= MOST_GONE {
+                    io.remove(Table::Subscribers, key.clone());
                 }
             }
             match page.last() {

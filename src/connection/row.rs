@@ -130,6 +130,10 @@ impl Hot for ConnectionRow {
     fn save(&mut self, id: &Id, io: &mut Io<'_>) {
         io.put(Table::Connections, id.0.to_vec(), self);
     }
+
+    fn weight(&self) -> usize {
+        self.user.len() + self.client.len() + self.subs.capacity() * size_of::<Sub>()
+    }
 }
 
 /// An active connection, as its user's row counts it.
@@ -170,6 +174,10 @@ impl Hot for UserRow {
         } else {
             io.put(Table::Users, user.as_bytes().to_vec(), self);
         }
+    }
+
+    fn weight(&self) -> usize {
+        self.active.capacity() * size_of::<ActiveOne>()
     }
 }
 

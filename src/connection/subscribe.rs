@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::attach::{Ask, Made};
+use super::attach::{Ask, Made, May};
 use super::open::{Opened, Wanted, open};
 use super::row::{ConnectionRow, Sub};
 use super::{Connections, Decided, Subscribe};
@@ -47,7 +47,8 @@ impl Connections {
                 None => new.push(open.clone()),
             }
         }
-        let asks = Ask { open: &new, read: &ask.read, because, time, held: &row.subs };
+        let may = May { read: &ask.read, make: &ask.make };
+        let asks = Ask { open: &new, may, because, time, held: &row.subs };
         let mut wants = BTreeMap::new();
         let refused = self.name_logs(&asks, &row.subs, &mut wants, logs, io)?;
         let mut opened = self.add_subs(id, &wants, logs, io)?;

@@ -122,6 +122,14 @@ struct Head {
 const HEAD: &[u8] = b"head";
 const SETTINGS: &[u8] = b"settings";
 
+/// The time of what was folded into a store, milliseconds since 1970; none for a new one.
+///
+/// # Errors
+/// When storage fails or the row is damaged.
+pub fn folded_time(rows: &dyn Rows) -> Result<Option<u64>, RowsError> {
+    Ok(Io::new(rows).get::<Head>(Table::Meta, HEAD)?.map(|head| head.time))
+}
+
 /// How many hot rows each cache may keep between batches.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheSizes {
@@ -131,11 +139,13 @@ pub struct CacheSizes {
     pub writers: usize,
     /// Connections.
     pub connections: usize,
+    /// Bytes of each kind: logs, their names, writers, connections, users.
+    pub bytes: usize,
 }
 
 impl Default for CacheSizes {
     fn default() -> Self {
-        Self { logs: 65_536, writers: 4_096, connections: 16_384 }
+        Self { logs: 65_536, writers: 4_096, connections: 16_384, bytes: 24 << 20 }
     }
 }
 
@@ -175,9 +185,9 @@ impl Fold {
             return Err(FoldError::OtherJournal { batch: head.batch });
         }
         let settings = io.get(Table::Meta, SETTINGS)?.unwrap_or(settings);
-        let mut logs = Logs::new(sizes.logs);
+        let mut logs = Logs::new(sizes.logs, sizes.bytes);
         logs.next = head.next_log;
-        let mut connections = Connections::new(sizes.connections, settings.budgets);
+        let mut connections = Connections::new(sizes.connections, sizes.bytes, settings.budgets);
         connections.active = head.active;
         connections.load_nodes(&io)?;
         let mut fold = Self {
@@ -188,7 +198,7 @@ impl Fold {
             time: head.time,
             level,
             logs,
-            writers: Cache::new(sizes.writers),
+            writers: Cache::new(sizes.writers, sizes.bytes),
             connections,
             settings: settings.clone(),
         };
@@ -463,8 +473,9 @@ fn subscribe_user(
 ) -> Result<Reply, RowsError> {
     let mut reached = Vec::new();
     for connection in connections.of_user(user, io)? {
-        let (open, read) = (open.to_vec(), vec![Pattern::all()]);
-        let ask = Subscribe { connection, generation: None, open, read };
+        let (open, all) = (open.to_vec(), vec![Pattern::all()]);
+        let (read, make) = (all.clone(), all);
+        let ask = Subscribe { connection, generation: None, open, read, make };
         let reply = subscribe(connections, logs, &ask, time, io, events)?;
         if matches!(reply, Reply::Subscribed(..)) {
             reached.push(connection);

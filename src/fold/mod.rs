@@ -10,5 +10,5 @@
 mod apply;
 mod command;
 
-pub use apply::{Applied, CacheSizes, Effect, Fold, FoldError, Reply};
+pub use apply::{Applied, CacheSizes, Effect, Fold, FoldError, Reply, folded_time};
 pub use command::{Batch, Command, FOLD_VERSION, Header, Known, Settings};

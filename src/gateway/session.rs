@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::socket_io::Lane;
-use super::{Gate, TokenGrants, readable};
+use super::{Gate, TokenGrants, makeable, readable};
 use crate::auth::Grants;
 use crate::channel::{Asked, Closing, Socket, Ticket, control, ws_close};
 use crate::connection::Attach;
@@ -266,7 +266,9 @@ fn prepare(
         writers: Vec::new(),
     };
     let (user, read) = (grants.user.clone(), readable(grants));
-    let attach = Attach { connection, user, device, client, visible, cloning, writers, open, read };
+    let make = makeable(gate, grants, &open);
+    let attach =
+        Attach { connection, user, device, client, visible, cloning, writers, open, read, make };
     (attach, welcome)
 }
 

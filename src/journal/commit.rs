@@ -44,6 +44,12 @@ pub enum Stopped {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A batch of this run counts as a repeat, though it was never folded.
+    #[error(
+        "another run of this node calls itself number {0}: two nodes on copies of one folder, or \
+         a batch of an earlier run that came late; see to it that only one runs, and start again"
+    )]
+    Twin(u64),
     /// A batch in the journal could not be read.
     #[error("batch {0} of the journal cannot be read: {1}")]
     Unreadable(u64, String),
@@ -171,14 +177,47 @@ pub struct QueueLimits {
 
 /// A batch of this node that is not folded yet.
 struct Proposal<T> {
-    serial: u64,
     bytes: Vec<u8>,
     tickets: Vec<Option<T>>,
     sent: Option<Instant>,
 }
 
+/// Folds what the journal holds already. Before a node calls its run by a number, and before it
+/// looks whether settings have to change: an earlier run of it may have gone further than this
+/// store. Where order is decided here, the store is never behind.
+///
+/// # Errors
+/// When the journal or the store fails, or a batch cannot be folded.
+pub fn catch_up(fold: &mut Fold, journal: &mut dyn Journal, store: &Store) -> Result<(), Stopped> {
+    if journal.order() == Order::Here {
+        return Ok(());
+    }
+    let head = journal.head()?;
+    while fold.known().batch < head {
+        for (number, bytes) in journal.read(fold.known().batch + 1, READ_BYTES, POLL)? {
+            fold_read(fold, store, number, &bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// Folds and commits a batch that the journal holds.
+fn fold_read(
+    fold: &mut Fold,
+    store: &Store,
+    number: u64,
+    bytes: &[u8],
+) -> Result<Applied, Stopped> {
+    let batch: Batch = codec::from_bytes("batch", bytes)
+        .map_err(|error| Stopped::Unreadable(number, error.to_string()))?;
+    let mut applied = fold.apply(number, bytes, batch, store)?;
+    store.commit(std::mem::take(&mut applied.writes), None, false)?;
+    Ok(applied)
+}
+
 impl<T: Send + 'static> Committer<T> {
-    /// Sets it up: the inbox to submit to, and where durable batches come out, in order.
+    /// Sets it up: the inbox to submit to, and where durable batches come out, in order. The fold
+    /// has caught up with the journal ([`catch_up`]), so that the run gets a number of its own.
     pub fn new(
         fold: Fold,
         journal: Box<dyn Journal>,
@@ -254,7 +293,7 @@ impl<T: Send + 'static> Committer<T> {
                 && let Some((commands, tickets)) = self.gather(POLL)?
             {
                 let (_, bytes) = self.propose(commands);
-                proposal = Some(Proposal { serial: self.serial, bytes, tickets, sent: None });
+                proposal = Some(Proposal { bytes, tickets, sent: None });
             }
             if let Some(mine) = &mut proposal
                 && mine.sent.is_none_or(|sent| sent.elapsed() > PROPOSE_AGAIN)
@@ -281,19 +320,11 @@ impl<T: Send + 'static> Committer<T> {
         bytes: &[u8],
         proposal: &mut Option<Proposal<T>>,
     ) -> Result<(), Stopped> {
-        let batch: Batch = codec::from_bytes("batch", bytes)
-            .map_err(|error| Stopped::Unreadable(number, error.to_string()))?;
-        let header = batch.header;
-        let mut applied = self.fold.apply(number, bytes, batch, &self.store)?;
-        self.store.commit(std::mem::take(&mut applied.writes), None, false)?;
-        let mine = header.node == self.node && header.incarnation == self.incarnation;
-        let own = |mine: &&mut Proposal<T>| mine.serial == header.serial;
-        let tickets = match proposal.as_mut().filter(|_| mine && !applied.repeat).filter(own) {
-            Some(own) => {
-                let tickets = std::mem::take(&mut own.tickets);
-                *proposal = None;
-                tickets
-            }
+        let applied = fold_read(&mut self.fold, &self.store, number, bytes)?;
+        // By its bytes: a number may be another run's too.
+        let tickets = match proposal.take_if(|own| own.bytes == bytes) {
+            Some(_) if applied.repeat => return Err(Stopped::Twin(self.incarnation)),
+            Some(own) => own.tickets,
             None => Vec::new(),
         };
         self.tell(applied, tickets)

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use commit::{Committer, Inbox, QueueLimits, Stopped, Told};
+pub use commit::{Committer, Inbox, QueueLimits, Stopped, Told, catch_up};
 pub use local::Local;
 pub use memory::{Faults, MemoryCluster, MemoryJournal};
 

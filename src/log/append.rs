@@ -13,7 +13,7 @@ use super::rows::{Cache, Io, Key, RowsError, Table};
 use super::{Decided, Logs};
 use crate::wire::{
     Answer, Answers, Code, Id, Level, MAX_OFFSET, Origin, Outcome, Place, Record, Refusal,
-    SnapshotRule, Target, codec,
+    SnapshotRule, Target, codec, name,
 };
 
 /// The head at which a log is full: its last offset is one below.
@@ -57,6 +57,9 @@ pub struct Appends {
     pub connection: Id,
     /// The writer's oldest sequence without an answer.
     pub oldest: u64,
+    /// The node made the writer for this command alone: nobody can ask for its answers or go on
+    /// from its mark, so nothing is kept of it.
+    pub once: bool,
     /// The items.
     pub entries: Vec<Entry>,
 }
@@ -102,7 +105,12 @@ impl Logs {
         io: &mut Io<'_>,
         stored: &mut Vec<Appended>,
     ) -> Decided<Answers> {
-        let Appends { user, writer: id, connection, oldest, entries } = appends;
+        let Appends { user, writer: id, connection, oldest, once, entries } = appends;
+        if once {
+            let mut writer = Writer::new(&user);
+            let origin = Origin { user, writer: id, connection };
+            return self.take(&mut writer, entries, &origin, at, io, stored).map(Ok);
+        }
         if writers.get(&id, io)?.is_none() {
             // A writer begins with its first append; anything else leaves no row behind.
             if !entries.iter().any(|entry| entry.prev == 0) {
@@ -119,6 +127,19 @@ impl Logs {
         writer.row.used = at.time;
         writer.row.retired = false;
         let origin = Origin { user, writer: id, connection };
+        self.take(writer, entries, &origin, at, io, stored).map(Ok)
+    }
+
+    /// Takes a writer's entries, one after another; it keeps what becomes of them.
+    fn take(
+        &mut self,
+        writer: &mut Writer,
+        entries: Vec<Entry>,
+        origin: &Origin,
+        at: &mut Moment,
+        io: &mut Io<'_>,
+        stored: &mut Vec<Appended>,
+    ) -> Result<Answers, RowsError> {
         let mut answers = Vec::with_capacity(entries.len());
         for entry in entries {
             let seq = entry.seq;
@@ -126,7 +147,7 @@ impl Logs {
                 Some(outcome) => outcome,
                 None => {
                     let hash = entry.hash;
-                    let outcome = match self.store(entry, &origin, at, io, stored)? {
+                    let outcome = match self.store(entry, origin, at, io, stored)? {
                         Ok(outcome) => outcome,
                         Err(refusal) => Outcome::Refused(refusal),
                     };
@@ -136,7 +157,7 @@ impl Logs {
             };
             answers.push(Answer { seq, outcome });
         }
-        Ok(Ok(Answers { writer: id, mark: writer.row.mark, answers }))
+        Ok(Answers { writer: origin.writer, mark: writer.row.mark, answers })
     }
 
     /// Stores one entry, or refuses it for good.
@@ -151,14 +172,13 @@ impl Logs {
         if let Some(verdict) = entry.verdict {
             return Ok(Err(verdict));
         }
-        let log = match self.resolve(&entry.to, at.time, io)? {
+        let log = match self.find_or_make(&entry, at.time, io)? {
             Ok(log) => log,
             Err(refusal) => return Ok(Err(refusal)),
         };
         let Some(row) = self.rows.change(&log, io)? else { return Ok(Err(Code::Epoch.into())) };
         if entry.if_head.is_some_and(|head| head != row.head) {
-            let message = format!("the head is at {}, not where the condition says", row.head);
-            return Ok(Err(Refusal::because(Code::Conflict, message)));
+            return Ok(Err(conflict(row.head)));
         }
         if row.head >= MAX_HEAD {
             return Ok(Err(Code::LogFull.into()));
@@ -178,6 +198,26 @@ impl Logs {
         stored.push((log, offset, Arc::new(kept)));
         Ok(Ok(Outcome::Stored { log, offset, place, level: at.level }))
     }
+}
+
+impl Logs {
+    /// The log of an append. One that is missing has its head at 0: a condition that says otherwise
+    /// is refused before anything is made.
+    fn find_or_make(&mut self, entry: &Entry, time: u64, io: &Io<'_>) -> Decided<u64> {
+        if let (Target::Name(name), Some(1..)) = (&entry.to, entry.if_head)
+            && self.auto_create
+            && name::check(name).is_ok()
+            && self.find(name, io)?.is_none()
+        {
+            return Ok(Err(conflict(0)));
+        }
+        self.resolve(&entry.to, time, io)
+    }
+}
+
+fn conflict(head: u64) -> Refusal {
+    let message = format!("the head is at {head}, not where the condition says");
+    Refusal::because(Code::Conflict, message)
 }
 
 /// The newest record of a key: its offset, then the record's row. A tombstone takes the row away.

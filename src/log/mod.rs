@@ -35,6 +35,11 @@ impl Hot for Named {
     fn save(&mut self, name: &String, io: &mut Io<'_>) {
         io.put(Table::Names, name.as_bytes().to_vec(), &self.0);
     }
+
+    fn weight(&self) -> usize {
+        // The key is the name: as long as most are.
+        name::MAX_NAME_BYTES / 2
+    }
 }
 
 /// All logs, hot and cold.
@@ -54,10 +59,10 @@ pub struct Logs {
 pub type Decided<T> = Result<Result<T, Refusal>, RowsError>;
 
 impl Logs {
-    /// No rows loaded; at most about `most` are kept between batches.
-    pub fn new(most: usize) -> Self {
-        let names = Cache::new(most);
-        Self { rows: Cache::new(most), names, next: 1, rules: Vec::new(), auto_create: true }
+    /// No rows loaded; at most about `most` are kept between batches, of about `bytes`.
+    pub fn new(most: usize, bytes: usize) -> Self {
+        let names = Cache::new(most, bytes);
+        Self { rows: Cache::new(most, bytes), names, next: 1, rules: Vec::new(), auto_create: true }
     }
 
     /// The row of a log id, also of a deleted one.

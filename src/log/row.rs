@@ -96,6 +96,10 @@ impl Hot for LogRow {
     fn save(&mut self, id: &u64, io: &mut Io<'_>) {
         io.put(Table::Logs, Key::of(*id).build(), self);
     }
+
+    fn weight(&self) -> usize {
+        self.name.len() + self.snapshots.len() * size_of::<SnapshotAt>()
+    }
 }
 
 /// Outcomes that a writer may still ask for.
@@ -207,5 +211,15 @@ impl Hot for Writer {
             self.chunks.push_back(self.row.mark);
             self.unsaved = 0;
         }
+    }
+
+    fn weight(&self) -> usize {
+        let told = |row: &OutcomeRow| match &row.outcome {
+            Outcome::Stored { .. } => 0,
+            Outcome::Refused(refusal) => refusal.message.len(),
+        };
+        let outcomes: usize = self.outcomes.iter().map(told).sum();
+        let rows = self.outcomes.capacity() * size_of::<OutcomeRow>();
+        self.row.user.len() + outcomes + rows + self.chunks.capacity() * size_of::<u64>()
     }
 }

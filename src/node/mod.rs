@@ -1,5 +1,6 @@
 //! The node: what it is told (configuration), and all rooms wired together.
 
+mod clock;
 pub mod config;
 mod files;
 mod keeper;

@@ -9,18 +9,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::clock;
 use super::config::{Config, Loaded, LogFormat};
 use super::keeper::Keeper;
 use super::{files, secret};
 use crate::channel::{Closing, Dispatcher, Hub, HubLimits, Pumps, Socket, Ticket};
 use crate::connection::Budgets;
-use crate::fold::{CacheSizes, Command, Fold, Settings};
-use crate::gateway::{Accepting, Clock, Gate, Shed, demo, http, serve};
-use crate::journal::{Committer, Inbox, Journal, Local, QueueLimits, Stopped};
+use crate::fold::{CacheSizes, Command, Fold, FoldError, Settings, folded_time};
+use crate::gateway::{Accepting, Gate, Shed, demo, http, serve};
+use crate::journal::{Committer, Inbox, Journal, Local, QueueLimits, Stopped, catch_up};
 use crate::limit::{Limits, Rates};
 use crate::store::{Options, Store};
 use crate::wire::{Code, Id};
@@ -50,7 +51,10 @@ pub enum StartError {
     Authority(#[from] super::config::AuthorityError),
     /// The state.
     #[error("the data folder cannot be read on: {0}")]
-    Fold(#[from] crate::fold::FoldError),
+    Fold(#[from] FoldError),
+    /// The journal.
+    #[error("the journal cannot be caught up with: {0}")]
+    Journal(#[from] Stopped),
     /// The port.
     #[error("cannot listen on {at}: {error}; {cure}", at = .0, error = .1, cure = cure(.1.kind()))]
     Listen(std::net::SocketAddr, std::io::Error),
@@ -88,15 +92,6 @@ pub struct Node {
     dispatcher: JoinHandle<()>,
     pumps: Pumps,
     stopped: oneshot::Receiver<Stopped>,
-}
-
-/// The one place where a node asks what time it is.
-#[allow(clippy::disallowed_methods, reason = "this is the node's clock")]
-fn clock() -> Clock {
-    Arc::new(|| {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
 }
 
 /// Runs a node until it is told to stop; the exit code tells how it ended.
@@ -166,17 +161,19 @@ impl Node {
         let dev_secret =
             config.server.dev.then(|| secret::of_data_folder(&config.server.data)).transpose()?;
         let authority = Arc::new(config.authority(dev_secret.as_deref())?);
-        let (clock, limits) = (clock(), config.limits);
+        let (clock, limits) = (clock::clock(), config.limits);
+        clock::check(clock(), folded_time(&store).map_err(FoldError::from)?);
         let revoked = Some(config.server.data.join(REVOCATIONS));
         let http = http::Shared::open(&limits, revoked, &authority)?;
-        let (settings, journal) = (settings(&config), journal(&store));
-        let fold = Fold::open(
+        let (settings, mut journal) = (settings(&config), journal(&store));
+        let mut fold = Fold::open(
             &store,
             journal.identity(),
             journal.level(),
             settings.clone(),
             CacheSizes::default(),
         )?;
+        catch_up(&mut fold, &mut *journal, &store)?;
         let configure =
             (*fold.settings() != settings).then(|| Command::Configure(settings.clone()));
         let (committer, inbox, told) =

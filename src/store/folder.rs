@@ -126,6 +126,7 @@ impl Folder {
         if fresh {
             folder.begin().map_err(system)?;
         } else {
+            folder.made().map_err(system)?;
             folder.look_over()?;
         }
         Ok(folder)
@@ -181,6 +182,16 @@ impl Folder {
         }
     }
 
+    /// It is made, and `VERSION` says so. The mark of its making must not outlive that, also where
+    /// a crash came in between: with it the folder would be made anew, were `VERSION` ever lost.
+    fn made(&self) -> io::Result<()> {
+        match fs::remove_file(self.dir.join(CREATING)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => sync_folder(&self.dir),
+        }
+    }
+
     /// It is made: from here on it is opened, never made anew.
     pub(super) fn finish(&mut self) -> Result<(), OpenError> {
         let write = || {
@@ -195,7 +206,7 @@ impl Folder {
             file.sync_all()?;
             fs::rename(&beside, self.dir.join(VERSION))?;
             sync_folder(&self.dir)?;
-            fs::remove_file(self.dir.join(CREATING))
+            self.made()
         };
         write().map_err(|error| OpenError::system(&self.dir, &error))?;
         self.fresh = false;

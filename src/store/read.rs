@@ -3,6 +3,7 @@
 //! Every call is bounded by its arguments. A row becomes visible when its commit is durable (see
 //! `write`); rows of one commit become visible one after another, records before heads, so a call
 //! that reads several rows may see a newer one beside an older one, never a head without records.
+//! Who needs all of a commit of which it has seen a row asks [`Store::settled`] in between.
 
 use std::ops::Bound;
 
@@ -117,7 +118,9 @@ impl Store {
     }
 
     /// The newest records by key, after a key, whose offset is below `below`: about `most_bytes` of
-    /// rows are looked at, at least one. Rows at or past `below` come to the reader as records.
+    /// rows are looked at, at least one. Rows at or past `below` come to the reader as records. For
+    /// the state as of a head that was read a moment ago, [`Store::settled`] comes first: else the
+    /// row of a key that was overwritten just below that head may still be the one before.
     ///
     /// # Errors
     /// When storage fails or a row is damaged.

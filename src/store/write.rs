@@ -127,6 +127,12 @@ impl Store {
         self.checkpoint(&mut writing)
     }
 
+    /// Waits for the commit that is being made, if one is. The rows of a commit become visible one
+    /// after another: who has seen one of them, and asks this, sees all of them afterwards.
+    pub fn settled(&self) {
+        drop(self.0.writing.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// What the local journal keeps.
     pub fn kept(&self) -> Kept {
         let writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);

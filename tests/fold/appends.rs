@@ -2,7 +2,7 @@
 
 use highwater::fold::{Command, Reply};
 use highwater::log::rows::Table;
-use highwater::log::{Entry, MARK_KEPT, MAX_HEAD, MAX_IN_FLIGHT};
+use highwater::log::{Appends, Entry, MARK_KEPT, MAX_HEAD, MAX_IN_FLIGHT};
 use highwater::wire::{Class, Code, MAX_OFFSET, Outcome, Refusal, Target, WriterAt};
 
 use crate::world::*;
@@ -237,6 +237,15 @@ fn more_than_1024_unanswered_appends_wait() {
 }
 
 #[test]
+fn a_refused_condition_makes_no_log() {
+    let mut world = World::new();
+    let with = |seq, name: &str, at| Entry { if_head: Some(at), ..item(seq, name, "x") };
+    let told = world.write(1, vec![with(1, "a", 1), with(2, "bad//name", 1), with(3, "b", 0)]);
+    assert_eq!((refusal(&told[0]), refusal(&told[1])), (Code::Conflict, Code::BadName));
+    assert_eq!((offset(&told[2]), world.count(Table::Logs)), (0, 1));
+}
+
+#[test]
 fn another_users_writer_is_unknown_and_unharmed() {
     let mut world = World::new();
     world.write(1, vec![item(1, "a", "x")]);
@@ -267,6 +276,26 @@ fn a_retired_writer_has_no_outcomes_and_may_be_forgotten_at_once() {
         world.refused(Command::Retire { user: "ann".into(), writer: id(1) }),
         Code::UnknownWriter
     );
+}
+
+#[test]
+fn of_a_writer_that_is_made_for_one_command_nothing_is_kept() {
+    let mut world = World::new();
+    let once = |entries| Appends { once: true, ..appends("ann", id(1), entries) };
+    let told = world.append(once(vec![item(1, "a", "x"), item(2, "no//name", "y")]));
+    assert_eq!((told.mark, offset(&told.answers[0].outcome)), (2, 0));
+    assert_eq!(refusal(&told.answers[1].outcome), Code::BadName);
+    // The next command of the same request begins anew, at its own sequence.
+    let mut next = item(3, "a", "z");
+    next.prev = 0;
+    assert_eq!(offset(&world.append(once(vec![next.clone()])).answers[0].outcome), 1);
+    assert_eq!(world.count(Table::Writers) + world.count(Table::Outcomes), 0);
+    // Nor does it matter whether somebody else has taken its name meanwhile.
+    next.seq = 4;
+    world.append(appends("bob", id(1), vec![next.clone()]));
+    next.seq = 5;
+    assert_eq!(offset(&world.append(once(vec![next])).answers[0].outcome), 3);
+    assert_eq!(world.writer(id(1)).unwrap().user, "bob");
 }
 
 #[test]

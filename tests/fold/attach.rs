@@ -255,7 +255,13 @@ fn promise_12_a_second_attachment_fences_the_first() {
     world.stale(Command::Unsubscribe { connection, generation: Some(1), logs: vec![log] });
     world.stale(Command::Seek { connection, generation: Some(1), log, to: Start::End });
     let (open, read) = (vec![open("b", Start::End)], vec![Pattern::all()]);
-    let ask = highwater::connection::Subscribe { connection, generation: Some(1), open, read };
+    let ask = highwater::connection::Subscribe {
+        connection,
+        generation: Some(1),
+        open,
+        make: read.clone(),
+        read,
+    };
     world.stale(Command::Subscribe(ask.clone()));
     world.stale(Command::Activate { ask, cloning: Cloning::All });
     let reason = Reason::Lag;
@@ -312,6 +318,36 @@ fn subscriptions_that_cannot_be_made_are_told_by_name() {
         world.attach(with("ann", 1, vec![open("a", Start::State), open("b//", Start::State)]));
     let refused: Vec<_> = met.refused.iter().map(|(name, why)| (name.as_str(), why.code)).collect();
     assert_eq!(refused, [("a", Code::UnknownLog), ("b//", Code::BadName)]);
+}
+
+#[test]
+fn who_may_only_read_makes_no_log() {
+    let mut world = World::new();
+    let opens = || vec![open("a", Start::State), open("b", Start::State)];
+    let reader = |number| Attach { make: vec![], ..with("ann", number, opens()) };
+    world.write(1, vec![item(1, "a", "x")]);
+    let met = world.attach(reader(1));
+    assert_eq!(met.opened.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["a"]);
+    let [(name, why)] = &met.refused[..] else { panic!("{:?}", met.refused) };
+    // Not for good: the log may be there when it asks again.
+    assert_eq!((name.as_str(), why.code), ("b", Code::UnknownLog));
+    assert!(why.retry_after > 0);
+    let ask = |open| highwater::connection::Subscribe {
+        connection: id(1),
+        generation: Some(1),
+        open,
+        read: vec![Pattern::all()],
+        make: vec![Pattern::parse("c").unwrap()],
+    };
+    let opened = |reply| match reply {
+        Reply::Subscribed(_, opened, refused) => (opened.len(), refused.len()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(opened(world.reply(Command::Subscribe(ask(opens())))), (1, 1));
+    assert_eq!(world.count(highwater::log::rows::Table::Logs), 1);
+    world.write(1, vec![item(2, "b", "x")]);
+    let more = vec![open("b", Start::State), open("c", Start::State)];
+    assert_eq!(opened(world.reply(Command::Subscribe(ask(more)))), (2, 0));
 }
 
 /// A service whose base was sent but never confirmed begins with the state again, not behind it.

@@ -22,6 +22,11 @@ impl Hot for Row {
     fn save(&mut self, of: &u64, io: &mut Io<'_>) {
         io.put(Table::Meta, key(*of), &self.0);
     }
+
+    /// A row that was changed often is a heavy one.
+    fn weight(&self) -> usize {
+        100 * usize::try_from(self.0).unwrap()
+    }
 }
 
 struct Tried {
@@ -32,7 +37,7 @@ struct Tried {
 
 impl Tried {
     fn new(most: usize) -> Self {
-        let (rows, cache, map) = (MemoryRows::default(), Cache::new(most), BTreeMap::new());
+        let (rows, cache, map) = (MemoryRows::default(), Cache::new(most, 10_000), BTreeMap::new());
         Self { rows, cache, map }
     }
 
@@ -142,6 +147,24 @@ fn rows_in_memory_are_bounded() {
     assert!(tried.cache.len() <= 16);
     tried.cache.save(&mut io);
     assert_eq!(io.writes.rows.len(), 0);
+}
+
+/// And so are their bytes, however few they are and whenever they have grown.
+#[test]
+fn bytes_in_memory_are_bounded() {
+    let mut tried = Tried::new(1_000);
+    tried.batch(&(0..60).map(|of| (of, 'i')).collect::<Vec<_>>());
+    assert!(tried.cache.bytes() <= 15_000 && tried.cache.len() > 20, "{:?}", tried.cache.len());
+    for _ in 0..50 {
+        for of in 0..60 {
+            tried.batch(&[(of, 'c')]);
+            assert!(tried.cache.bytes() <= 15_100, "{}", tried.cache.bytes());
+        }
+    }
+    // Each alone weighs 5,000 now: two are half of what may be held.
+    assert!((1..=3).contains(&tried.cache.len()), "{}", tried.cache.len());
+    tried.batch(&(0..60).map(|of| (of, 'f')).collect::<Vec<_>>());
+    assert_eq!((tried.cache.len(), tried.cache.bytes()), (0, 0));
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn promise_10_asking_for_a_slot_in_vain_is_cheap() {
     world.attach(client("ann", id(6)));
     world.time += 2_000;
     let (connection, generation, read) = (id(6), Some(1), vec![Pattern::all()]);
-    let ask = Subscribe { connection, generation, open: vec![], read };
+    let ask = Subscribe { connection, generation, open: vec![], read, make: vec![] };
     let (reads, reply) = reads(&mut world, Command::Activate { ask, cloning: Cloning::All });
     assert!(matches!(reply, Reply::Refused(why) if why.code == Code::Slots));
     assert!(reads <= 10, "{reads} reads");
@@ -143,7 +143,13 @@ fn promise_10_a_long_list_of_logs_is_cut() {
     let names: Vec<String> = (0..2_000).map(|n| format!("log/{n}")).collect();
     let all: Vec<_> = names.iter().map(|name| open(name, Start::State)).collect();
     let (connection, generation, read) = (id(1), Some(1), vec![Pattern::all()]);
-    let ask = Command::Subscribe(Subscribe { connection, generation, open: all, read });
+    let ask = Command::Subscribe(Subscribe {
+        connection,
+        generation,
+        open: all,
+        make: read.clone(),
+        read,
+    });
     let (reads, reply) = reads(&mut world, ask);
     let Reply::Subscribed(_, opened, refused) = reply else { panic!("{reply:?}") };
     assert_eq!((opened.len(), refused.len()), (8, 1_992));

@@ -179,7 +179,7 @@ impl Oracle {
                 assert_eq!((Some(one.generation), one.node), (ask.generation, Some(node)));
                 let ready = one.since + u64::from(self.budgets.activate_after_ms);
                 assert!(self.time >= ready || self.stands);
-                self.filled(told, *cloning, &ask.read, &ask.open, &before);
+                self.filled(told, *cloning, (&ask.read, &ask.make), &ask.open, &before);
                 self.gave(told, events, &before);
             }
             (Command::Activate { .. }, Reply::Refused(why)) => {
@@ -318,6 +318,15 @@ impl Oracle {
                 if generation.is_some_and(|generation| generation != one.generation) {
                     return Err(Code::Stale);
                 }
+                let socket = self.attached(one);
+                let spared = match reason {
+                    Reason::Detached => socket,
+                    Reason::NodeSlots => socket && one.visible,
+                    _ => false,
+                };
+                if generation.is_some() && spared {
+                    return Err(Code::Stale);
+                }
                 return lost(events, connection, *reason).then_some(()).ok_or(Code::Inactive);
             }
             Command::Leave { connection, generation, forget } => {
@@ -373,7 +382,15 @@ impl Oracle {
     }
 
     fn append(&mut self, appends: &Appends, reply: &Reply) {
-        let Appends { user, writer: id, oldest, entries, .. } = appends;
+        let Appends { user, writer: id, oldest, once, entries, .. } = appends;
+        if *once {
+            // It is met as one that was never seen, and what was known of it stays as it was.
+            let known = self.writers.remove(id);
+            self.append(&Appends { once: false, ..appends.clone() }, reply);
+            self.writers.remove(id);
+            self.writers.extend(known.map(|known| (*id, known)));
+            return;
+        }
         // A writer begins with an append that says it is its first; before, nothing is kept of it.
         let begins = self.writers.contains_key(id) || entries.iter().any(|entry| entry.prev == 0);
         let mut writer = self.writers.remove(id).unwrap_or_else(|| Writer {
@@ -435,6 +452,9 @@ impl Oracle {
             Target::Log(log) if self.alive(*log) => *log,
             Target::Log(_) => return Err(Code::Epoch),
             Target::Name(name) if name::check(name).is_err() => return Err(Code::BadName),
+            Target::Name(name) if self.named(name).is_none() && entry.if_head.unwrap_or(0) > 0 => {
+                return Err(Code::Conflict);
+            }
             Target::Name(name) => self.make(name),
         };
         let head = self.head(log);
@@ -540,5 +560,11 @@ fn lost(events: &[Event], id: &Id, why: Reason) -> bool {
 
 /// A subscription that may or may not be refused by what it names.
 pub fn ask(connection: Id, generation: Option<u64>, open: Vec<highwater::wire::Open>) -> Subscribe {
-    Subscribe { connection, generation, open, read: vec![Pattern::all()] }
+    Subscribe {
+        connection,
+        generation,
+        open,
+        read: vec![Pattern::all()],
+        make: vec![Pattern::all()],
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use highwater::connection::policy::{Bounds, Candidate, Need, choose, outlived, shortlist};
+use highwater::connection::policy::{Bounds, Candidate, Need, Rounds, choose, outlived, shortlist};
 use highwater::wire::Reason;
 
 use crate::world::id;
@@ -98,4 +98,34 @@ fn bounds_that_are_outlived() {
     // The first of them that holds is the one that is told.
     let all = Candidate { lag: 51, retained: 501, ..detached };
     assert_eq!(at(all, 5_000), Some(Reason::Detached));
+}
+
+/// The order holds over all pages: a page without detached ones gives up nobody while there are
+/// detached ones on others, and a user's last connection stays while any other has siblings.
+#[test]
+fn a_page_gives_up_nobody_who_stands_better_than_one_on_another_page() {
+    let hidden = |number| Candidate { visible: false, ..one(number) };
+    let gone = |number| Candidate { attached: false, ..one(number) };
+    let last = |number| Candidate { user_slots: 1, ..gone(number) };
+    let mut rounds = Rounds::default();
+    let mut round = |pages: &[&[Candidate]]| {
+        rounds.begin();
+        let choose = |page: &&[Candidate]| rounds.choose(page, Need::NodeSlots);
+        pages.iter().map(choose).map(|one| one.map(|one| one.connection.0[0])).collect::<Vec<_>>()
+    };
+    let nobody = [one(1)];
+    let (few, more) = ([hidden(2), one(1)], [hidden(4), gone(3)]);
+    assert_eq!(round(&[&few, &more]), [None, Some(3)], "what lies ahead is not known yet");
+    assert_eq!(round(&[&few, &more]), [None, Some(3)]);
+    // With none detached any more, a round finds that out, and the next one acts on it.
+    let more = [hidden(4), last(3)];
+    assert_eq!(round(&[&few, &more]), [None, None]);
+    assert_eq!(round(&[&few, &more]), [Some(2), Some(4)]);
+    // The last ones of their users, when there is nobody else.
+    for expect in [[None, None], [None, Some(3)]] {
+        assert_eq!(round(&[&nobody, &[last(3)]]), expect);
+    }
+    // After a round that saw nobody at all, it begins carefully again.
+    assert_eq!(round(&[&nobody, &nobody]), [None, None]);
+    assert_eq!(round(&[&few, &[gone(3)]]), [None, Some(3)]);
 }

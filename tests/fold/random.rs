@@ -183,7 +183,12 @@ impl Run {
     }
 
     fn append(&mut self) -> Command {
-        let writer = self.writer();
+        // The node's own writer for one request is never heard of again.
+        let once = self.random.one_in(9);
+        let writer = match once {
+            true => Id(u128::from(self.random.next()).to_be_bytes()),
+            false => self.writer(),
+        };
         let mut mark = self.oracle.mark(writer);
         if self.random.one_in(3) {
             mark = mark.saturating_sub(self.random.below(4));
@@ -210,7 +215,7 @@ impl Run {
         }
         let oldest = (mark + 1).saturating_sub(self.random.below(6));
         let (user, connection) = (self.owner(writer).to_owned(), Id::NONE);
-        Command::Append(Appends { user, writer, connection, oldest, entries })
+        Command::Append(Appends { user, writer, connection, oldest, once, entries })
     }
 
     fn attach(&mut self) -> Command {
@@ -230,7 +235,8 @@ impl Run {
             cloning: self.random.pick(&[Cloning::All, Cloning::All, Cloning::Own, Cloning::None]),
             writers,
             open: self.opens(),
-            read: vec![if self.random.one_in(5) { narrow } else { Pattern::all() }],
+            read: vec![if self.random.one_in(5) { narrow.clone() } else { Pattern::all() }],
+            make: vec![if self.random.one_in(5) { narrow } else { Pattern::all() }],
         })
     }
 
@@ -272,7 +278,7 @@ impl Run {
                 Command::Activate { ask: ask(connection, Some(generation), self.opens()), cloning }
             }
             31 => {
-                let reason = self.random.pick(&[Reason::Lag, Reason::Detached, Reason::Memory]);
+                let reason = self.random.pick(&[Reason::Lag, Reason::Detached, Reason::NodeSlots]);
                 Command::Downgrade { connection, generation: by, reason }
             }
             32 => Command::Leave { connection, generation, forget: self.random.one_in(2) },

@@ -3,7 +3,7 @@
 use highwater::connection::{Attach, Event};
 use highwater::fold::{Command, Reply};
 use highwater::log::Trimmed;
-use highwater::wire::{Code, GapReason, Reason, Start};
+use highwater::wire::{Cloning, Code, GapReason, Reason, Start};
 
 use crate::world::*;
 
@@ -127,6 +127,31 @@ fn promise_09_inactive_costs_nothing() {
     let opened = world.attach(ask).opened.remove(0);
     let gap = opened.gap.unwrap();
     assert_eq!((gap.from, gap.to, opened.cursor), (1, 8, 8));
+}
+
+#[test]
+fn an_inactive_subscriber_is_looked_at_once() {
+    let mut world = World::new();
+    let log = world.grow("a", 9);
+    let indexed = |world: &World| world.count(highwater::log::rows::Table::Subscribers);
+    for number in 1..=3 {
+        reader(&mut world, number, Start::Offset(u64::from(number)));
+    }
+    world.downgrade(1, Reason::Detached);
+    assert_eq!(indexed(&world), 3, "a downgrade costs nothing per subscription");
+    // The inactive one is met; the one that goes now will not be looked at again either.
+    world.trim(log, 3);
+    assert_eq!((indexed(&world), world.active(2), world.active(3)), (1, false, true));
+    // Who comes back is found again, whatever it comes back by.
+    world.detach(1);
+    let again = Attach { open: vec![open("a", Start::Offset(4))], ..client("ann", id(1)) };
+    world.attach(Attach { cloning: Cloning::Own, ..again });
+    world.time += 60_000;
+    world.activate_with(2, Cloning::None, vec![open("a", Start::Offset(5))]);
+    assert_eq!(indexed(&world), 3);
+    let (_, events) = world.trim(log, 6);
+    let lost = events.iter().filter(|event| matches!(event, Event::Downgraded { .. })).count();
+    assert_eq!((lost, indexed(&world), world.log(log).floor), (3, 0, 9));
 }
 
 #[test]

@@ -185,9 +185,15 @@ fn the_nodes_budget_is_shared_and_taken_from_the_users_own_only() {
     world.detach(1);
     let (attached, lost) = comes(&mut world, client("ann", id(5)));
     assert_eq!((attached.met, lost), (Met::Cloned, vec![(1, Reason::NodeSlots)]));
-    // The keeper of the node makes room for others.
-    let (connection, generation) = (id(3), Some(world.generation(3)));
-    world.done(Command::Downgrade { connection, generation, reason: Reason::NodeSlots });
+    // The keeper of the node makes room for others. It saw this one hidden, and now somebody looks
+    // at it, which moves no generation.
+    let propose = |connection, generation| Command::Downgrade {
+        connection,
+        generation: Some(generation),
+        reason: Reason::NodeSlots,
+    };
+    world.stale(propose(id(2), world.generation(2)));
+    world.done(propose(id(3), world.generation(3)));
     world.time += 2_000;
     assert!(matches!(world.activate(4).0, Reply::Attached(_)));
     assert_eq!(world.fold.active(), 3);
@@ -251,8 +257,13 @@ fn activating_waits_for_the_time_told_and_needs_a_socket() {
     assert_eq!(refused(world.activate(1).0).0, Code::Stale);
     // Nor may the back end, which has no socket either.
     let (connection, generation) = (id(1), None);
-    let ask =
-        highwater::connection::Subscribe { connection, generation, open: vec![], read: vec![] };
+    let ask = highwater::connection::Subscribe {
+        connection,
+        generation,
+        open: vec![],
+        read: vec![],
+        make: vec![],
+    };
     world.stale(Command::Activate { ask, cloning: Cloning::All });
 }
 

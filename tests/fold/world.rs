@@ -19,7 +19,7 @@ use highwater::wire::{
 
 pub const JOURNAL: Id = Id([0xAA; 16]);
 pub const FOLD: u16 = FOLD_VERSION;
-pub const TINY: CacheSizes = CacheSizes { logs: 2, writers: 2, connections: 2 };
+pub const TINY: CacheSizes = CacheSizes { logs: 2, writers: 2, connections: 2, bytes: 4_096 };
 
 /// An id that is easily told from others.
 pub fn id(number: u8) -> Id {
@@ -91,7 +91,7 @@ pub fn item(seq: u64, name: &str, payload: &str) -> Entry {
 
 pub fn appends(user: &str, writer: Id, entries: Vec<Entry>) -> Appends {
     let connection = Id::NONE;
-    Appends { user: user.to_owned(), writer, connection, oldest: 0, entries }
+    Appends { user: user.to_owned(), writer, connection, oldest: 0, once: false, entries }
 }
 
 /// A visible client without a device that clones what it can and may read everything.
@@ -106,6 +106,7 @@ pub fn client(user: &str, connection: Id) -> Attach {
         writers: Vec::new(),
         open: Vec::new(),
         read: vec![Pattern::all()],
+        make: vec![Pattern::all()],
     }
 }
 
@@ -334,7 +335,13 @@ impl World {
         read: Vec<Pattern>,
     ) -> (Vec<Opened>, Vec<(String, Code)>) {
         let generation = Some(self.generation(number));
-        let ask = Subscribe { connection: id(number), generation, open, read };
+        let ask = Subscribe {
+            connection: id(number),
+            generation,
+            open,
+            read,
+            make: vec![Pattern::all()],
+        };
         match self.reply(Command::Subscribe(ask)) {
             Reply::Subscribed(_, opened, refused) => {
                 keeps_promise_8(&opened);
@@ -374,7 +381,7 @@ impl World {
     ) -> (Reply, Vec<Event>) {
         let (connection, generation) = (id(number), Some(self.generation(number)));
         let read = vec![Pattern::all()];
-        let ask = Subscribe { connection, generation, open, read };
+        let ask = Subscribe { connection, generation, open, make: read.clone(), read };
         self.run(Command::Activate { ask, cloning })
     }
 

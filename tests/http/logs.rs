@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use highwater::log::rows::{Rows as _, Table};
+use highwater::store::{Options as StoreOptions, Store};
 use serde_json::json;
 
 use super::support::{Http, Options, Server, id, until};
@@ -53,6 +55,29 @@ fn a_line_that_was_read_can_be_posted() {
     http.ask("POST", "/v1/logs/b", &form, Some(&line)).ok();
     let copied = &http.get("/v1/logs/b").lines()[0];
     assert_eq!((&copied["key"], &copied["event_time"]), (&json!("k"), &json!(5)));
+}
+
+#[test]
+fn requests_without_a_writer_leave_nothing_but_their_records() {
+    let (mut server, http) = dev();
+    for at in 0..40 {
+        http.post("/v1/logs/a", &format!("{at}")).ok();
+        let conflict = http.post("/v1/logs/a?if_head=0", "no");
+        assert_eq!(conflict.status, 412);
+    }
+    // More than one command carries, so that each goes on where nothing is known of the last one.
+    http.post_lines("/v1/logs/b", (0..2_500).map(|at| at.to_string())).ok();
+    let notice = json!({ "logs": ["a", "c"], "record": { "payload": "x" } });
+    http.post_json("/v1/notify", &notice).ok();
+    let head = |name: &str| http.get(&format!("/v1/logs/{name}?limit=1")).number("highwater-head");
+    assert_eq!((head("a"), head("b"), head("c")), (41, 2_500, 1));
+    http.post("/v1/logs/a?writer=000000000000000000000000000000aa&seq=1", "named").ok();
+    assert!(server.terminate().success());
+    let store = Store::open(&server.data(), StoreOptions::default()).unwrap();
+    for table in [Table::Writers, Table::Outcomes] {
+        let rows = store.scan(table, &[], &[], 100).unwrap();
+        assert_eq!(rows.len(), 1, "the named writer's row in {}", table.name());
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::{guard, logs, reading, sending};
 use crate::auth::{Can, Grants};
 use crate::connection::{Attachment, ConnectionRow, NodeRow, Opened, Subscribe};
 use crate::fold::{Command, Reply};
-use crate::gateway::{Gate, readable};
+use crate::gateway::{Gate, makeable, readable};
 use crate::log::rows::{Rows as _, RowsError, Table, read_row};
 use crate::store::Store;
 use crate::wire::{Code, Id, MAX_OFFSET, Open, Pattern, Reason, Refusal, Start, name};
@@ -331,7 +331,8 @@ pub(super) async fn subscribe(
     // What the client may read is looked at again with each delivery, by its own token.
     let grants = &caller.0;
     let read = if grants.administers_all() { vec![Pattern::all()] } else { readable(grants) };
-    let ask = Subscribe { connection, generation: None, open, read };
+    let make = makeable(&gate, grants, &open);
+    let ask = Subscribe { connection, generation: None, open, read, make };
     let weight = arrived.bytes.len();
     match sending::ask(&gate, Command::Subscribe(ask), weight).await? {
         Reply::Subscribed(generation, opened, refused) => {

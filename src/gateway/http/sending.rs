@@ -1,8 +1,8 @@
 //! Appends on their way into the fold: bounded commands, one after another, of one writer.
 //!
-//! A request without a writer of its own gets one for itself, which is retired with the last
-//! command: so such a request is stored at least once by whoever sends it again, while one with
-//! writer and sequence is stored exactly once however often it comes.
+//! A request without a writer of its own gets one for itself, of which the fold keeps nothing: so
+//! such a request is stored at least once by whoever sends it again, while one with writer and
+//! sequence is stored exactly once however often it comes.
 
 use std::time::Duration;
 
@@ -162,25 +162,23 @@ pub(super) async fn send(
     mut paid: usize,
 ) -> Sent {
     let mut sent = Sent::default();
-    let mut left = loads.len();
     let until = Instant::now() + PAY_TIME;
-    let mut retired = writing.named;
-    for (entries, weight) in loads {
-        left -= 1;
+    let once = !writing.named;
+    for (mut entries, weight) in loads {
         let unpaid = entries.get(paid.min(entries.len())..).unwrap_or_default();
         paid = paid.saturating_sub(entries.len());
         if let Err(refusal) = pay(gate, caller, unpaid, until).await {
             sent.stopped = Some(refusal);
             break;
         }
-        let Writing { user, writer, mut oldest, .. } = writing.clone();
-        if let (false, Some(first)) = (writing.named, entries.first()) {
-            // What went before is answered, and nobody will ask for it again.
-            oldest = first.seq;
+        if let Some(first) = entries.first_mut().filter(|_| once) {
+            // Nothing is kept of the writer, so each command is its first.
+            first.prev = 0;
         }
+        let Writing { user, writer, oldest, .. } = writing.clone();
         let targets = entries.iter().filter(|entry| entry.verdict.is_none()).map(|entry| &entry.to);
         gate.warmth.append(&gate.store, writing.named.then_some(writer), targets);
-        let appends = Appends { user, writer, connection: Id::NONE, oldest, entries };
+        let appends = Appends { user, writer, connection: Id::NONE, oldest, once, entries };
         let reply = match gate.hand(Command::Append(appends), weight) {
             Ok(reply) => reply,
             Err(refusal) => {
@@ -188,11 +186,6 @@ pub(super) async fn send(
                 break;
             }
         };
-        if left == 0 && !retired {
-            // Right behind the last command, so that both are in one batch.
-            retire(gate, writing);
-            retired = true;
-        }
         match tokio::time::timeout(REPLY_TIME, reply).await {
             Ok(Ok((_, Reply::Answers(answers)))) => {
                 sent.mark = answers.mark;
@@ -204,9 +197,6 @@ pub(super) async fn send(
         if sent.stopped.is_some() || sent.ends(writing.named) {
             break;
         }
-    }
-    if !retired && !sent.answers.is_empty() {
-        retire(gate, writing);
     }
     sent
 }
@@ -235,12 +225,6 @@ async fn pay(
         }
         tokio::time::sleep(wait).await;
     }
-}
-
-/// A writer of one request sends no more; whether that is noted is nobody's concern here.
-fn retire(gate: &Gate, writing: &Writing) {
-    let (user, writer) = (writing.user.clone(), writing.writer);
-    let _ = gate.inbox.submit(Command::Retire { user, writer }, 0, None);
 }
 
 fn unknown(named: bool) -> Refusal {

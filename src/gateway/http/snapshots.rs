@@ -45,6 +45,13 @@ pub(super) async fn get(
 ) -> Answer {
     caller.must(Can::Read, &name)?;
     let (log, row) = reading::log_named(&gate, &name).await?;
+    // The head, or the snapshot, may be of a commit whose other rows are not visible yet. What a
+    // reader is given as the state at an offset, nothing puts right later.
+    reading::look(&gate, |store| {
+        store.settled();
+        Ok(())
+    })
+    .await?;
     let headers = logs::stand(log, &row);
     let reading = Reading { gate, caller, log, _slot: slot };
     match row.rule {

@@ -58,7 +58,8 @@ impl Session {
         self.gate.warmth.append(&self.gate.store, Some(writer), targets);
         let entries = items.into_iter().map(|item| self.entry(item)).collect();
         let (user, connection) = (self.socket.user.clone(), self.socket.connection);
-        let command = Command::Append(Appends { user, writer, connection, oldest, entries });
+        let once = false;
+        let command = Command::Append(Appends { user, writer, connection, oldest, once, entries });
         let ticket = Ticket::Socket(Arc::clone(&self.socket), Asked::Append);
         let weight = size.max(bytes + seqs.len() * 96);
         if let Err(refusal) = self.gate.inbox.submit(command, weight, Some(ticket)) {

@@ -7,7 +7,7 @@ use crate::auth::Can;
 use crate::channel::{Asked, Closing, Ticket};
 use crate::connection::{Progress, Subscribe};
 use crate::fold::Command;
-use crate::gateway::{TokenGrants, readable};
+use crate::gateway::{TokenGrants, makeable, readable};
 use crate::log::Part;
 use crate::wire::{
     Ack, Activate, Class, ClientFrame, Code, Ended, Open, Pong, PutSnapshot, Refresh, Refreshed,
@@ -171,7 +171,9 @@ impl Session {
         let (connection, generation) = self.named();
         let weight = size + open.len() * OPEN_WEIGHT;
         self.warm(&open);
-        let ask = Subscribe { connection, generation, open, read: readable(&self.grants.0) };
+        let make = makeable(&self.gate, &self.grants.0, &open);
+        let read = readable(&self.grants.0);
+        let ask = Subscribe { connection, generation, open, read, make };
         self.submit(Command::Subscribe(ask), weight, request, Asked::Subscribe(request));
     }
 
@@ -212,7 +214,9 @@ impl Session {
         let (connection, generation) = self.named();
         let weight = size + open.len() * OPEN_WEIGHT;
         self.warm(&open);
-        let ask = Subscribe { connection, generation, open, read: readable(&self.grants.0) };
+        let make = makeable(&self.gate, &self.grants.0, &open);
+        let read = readable(&self.grants.0);
+        let ask = Subscribe { connection, generation, open, read, make };
         let command = Command::Activate { ask, cloning };
         self.submit(command, weight, request, Asked::Activate(request));
     }

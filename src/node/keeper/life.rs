@@ -3,10 +3,11 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::connection::policy::{Bounds, Candidate, Need, choose, outlived};
-use crate::connection::{Attachment, ConnectionRow, NodeRow, Progress};
+use crate::connection::policy::{Bounds, Candidate, Need, Rounds, choose, outlived};
+use crate::connection::{Attachment, ConnectionRow, NodeRow, Progress, UserRow};
 use crate::fold::Command;
 use crate::gateway::Gate;
 use crate::log::rows::{Rows, RowsError, Table, read_row};
@@ -33,8 +34,17 @@ const fn writer_days(retired: bool, keep: u32) -> u64 {
     if retired { RETIRED_DAYS } else { keep as u64 }
 }
 
-/// Looks at a page of connections; the last id of the page, or none at the end.
-pub(super) fn connections(gate: &Gate, after: Option<Id>) -> Result<Option<Id>, RowsError> {
+/// Looks at a page of connections; the last id of the page, or none at the end. `rounds` is for
+/// this scan alone.
+pub(super) fn connections(
+    gate: &Gate,
+    after: Option<Id>,
+    rounds: &Mutex<Rounds>,
+) -> Result<Option<Id>, RowsError> {
+    let mut rounds = rounds.lock().unwrap_or_else(PoisonError::into_inner);
+    if after.is_none() {
+        rounds.begin();
+    }
     let page = gate.store.connections(after, PAGE)?;
     let now = gate.now();
     let limits = &gate.limits;
@@ -46,18 +56,22 @@ pub(super) fn connections(gate: &Gate, after: Option<Id>) -> Result<Option<Id>, 
     let (mut active, mut seen) = (Vec::new(), Seen::default());
     for (id, row) in &page {
         let one = candidate(gate, *id, row, &mut seen)?;
-        if one.attached && lost(gate, *id, row, now) {
+        if (one.attached && lost(gate, *id, row, now)) || ended(gate, row, &mut seen)? {
             let (connection, generation) = (*id, row.generation);
             let reached = Vec::new();
             propose(gate, Command::Detach(Progress { connection, generation, reached }));
         }
         if row.active() {
-            // One that is catching up has a lag that falls; it is left to it.
-            let catching_up = gate.hub.socket(*id).is_some_and(|socket| socket.progressed());
+            // One that is catching up has a lag that falls; it is left to it. Whether one does that
+            // is attached elsewhere, only its own node can see.
+            let here = Attachment { node: gate.node, incarnation: gate.incarnation };
+            let elsewhere = one.attached && row.attached != Some(here);
+            let moves = || gate.hub.socket(*id).is_some_and(|socket| socket.progressed());
+            let catching_up = elsewhere || moves();
             match outlived(&one, &bounds, now) {
-                Some(Reason::Lag | Reason::RetainedBytes) if catching_up => active.push(one),
+                Some(Reason::Lag | Reason::RetainedBytes) if catching_up => active.push((one, row)),
                 Some(reason) => downgrade(gate, &one, reason),
-                None => active.push(one),
+                None => active.push((one, row)),
             }
         } else if !one.attached && unused(one.since, now, u64::from(limits.forget_after_days)) {
             let generation = Some(row.generation);
@@ -65,10 +79,14 @@ pub(super) fn connections(gate: &Gate, after: Option<Id>) -> Result<Option<Id>, 
         }
     }
     // A reserve of slots is kept free, so that newcomers of other users find one.
-    if gate.hub.active() * 10 > limits.active_total * 9
-        && let Some(victim) = choose(&active, Need::NodeSlots)
-    {
-        downgrade(gate, &victim, Reason::NodeSlots);
+    if gate.hub.active() * 10 > limits.active_total * 9 {
+        for (one, row) in &mut active {
+            seen.slots(gate, row, one)?;
+        }
+        let active: Vec<Candidate> = active.into_iter().map(|(one, _)| one).collect();
+        if let Some(victim) = rounds.choose(&active, Need::NodeSlots) {
+            downgrade(gate, &victim, Reason::NodeSlots);
+        }
     }
     Ok(page.last().filter(|_| page.len() == PAGE).map(|(id, _)| *id))
 }
@@ -138,6 +156,13 @@ fn lost(gate: &Gate, id: Id, row: &ConnectionRow, now: u64) -> bool {
     long && row.attached == Some(here) && gate.hub.socket(id).is_none()
 }
 
+/// Whether a row is attached to a run that a later one has followed. It is detached since then;
+/// written into the row, so that the next start does not make that a later moment again.
+fn ended(gate: &Gate, row: &ConnectionRow, seen: &mut Seen) -> Result<bool, RowsError> {
+    let Some(Attachment { node, incarnation }) = row.attached else { return Ok(false) };
+    Ok(seen.node(gate, node)?.is_some_and(|node| node.incarnation > incarnation))
+}
+
 fn downgrade(gate: &Gate, one: &Candidate, reason: Reason) {
     let (connection, generation) = (one.connection, Some(one.generation));
     tracing::debug!(%connection, ?reason, "proposing to downgrade");
@@ -156,6 +181,8 @@ pub(super) fn propose(gate: &Gate, command: Command) {
 #[derive(Debug, Default)]
 struct Seen {
     nodes: HashMap<Id, Option<NodeRow>>,
+    /// Where slots are short.
+    users: HashMap<String, UserRow>,
     /// Of a log: start, head, and bytes ever appended; none where it is gone.
     logs: HashMap<u64, Option<(u64, u64, u64)>>,
     /// Bytes that a log keeps from an offset on.
@@ -174,6 +201,22 @@ impl Seen {
         let row = row.map(|bytes| read_row(Table::Nodes, &bytes)).transpose()?;
         self.nodes.insert(id, row);
         Ok(row)
+    }
+
+    /// How many slots its user and its device hold.
+    fn slots(
+        &mut self,
+        gate: &Gate,
+        row: &ConnectionRow,
+        one: &mut Candidate,
+    ) -> Result<(), RowsError> {
+        let user = match self.users.entry(row.user.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(gate.store.user(&row.user)?.unwrap_or_default()),
+        };
+        one.user_slots = u32::try_from(user.active.len()).unwrap_or(u32::MAX);
+        one.device_slots = u32::try_from(user.on_device(row.device)).unwrap_or(u32::MAX);
+        Ok(())
     }
 
     /// How far a cursor is behind: records, and the bytes that its log keeps from there on.
@@ -224,7 +267,7 @@ fn candidate(
         _ => false,
     };
     let since = match (row.attached, node) {
-        (Some(_), Some(node)) if !runs => node.since,
+        (Some(_), Some(node)) if !runs => node.since.max(row.since),
         _ => row.since,
     };
     let mut one = facts(id, row, runs, since);
@@ -247,8 +290,8 @@ const fn facts(id: Id, row: &ConnectionRow, attached: bool, since: u64) -> Candi
         since,
         lag: 0,
         retained: 0,
+        // Looked up where slots are short; otherwise one counts like any other.
         device_slots: 1,
-        // Not looked up here: the last connection of a user counts like any other.
         user_slots: 2,
     }
 }

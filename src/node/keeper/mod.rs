@@ -8,15 +8,17 @@
 mod life;
 mod retention;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use super::clock;
 use crate::channel::Socket;
 use crate::connection::Progress;
+use crate::connection::policy::Rounds;
 use crate::fold::Command;
 use crate::gateway::Gate;
 use crate::log::rows::RowsError;
@@ -32,13 +34,18 @@ const RATES: Duration = Duration::from_secs(10);
 const TAILS: Duration = Duration::from_secs(2);
 /// How often buffers are held against the node's memory.
 const MEMORY: Duration = Duration::from_millis(500);
+/// Between two scans of writers.
+const WRITERS: Duration = Duration::from_secs(60);
 /// How often the files of trimmed logs are let go.
 const RELEASE: Duration = Duration::from_secs(2);
 /// A commit of cursors is closed when it weighs this much: the committing thread works it off in
 /// one go.
 const COMMIT_BYTES: usize = 256 << 10;
-/// Between two pages of a scan.
-const PAGES: Duration = Duration::from_millis(50);
+/// Between two pages of a scan, at least; and at least as long as the page took, so that a scan
+/// takes half a core at most.
+const PAGES: Duration = Duration::from_millis(2);
+/// Between two scans of all logs where none has a bound by age: what has grown is looked at anyway.
+const ALL_LOGS: Duration = Duration::from_secs(60);
 
 /// The running tasks.
 #[derive(Debug)]
@@ -54,6 +61,7 @@ impl Keeper {
         let age = Some(gate.limits.log_age_seconds).filter(|age| *age > 0).unwrap_or(u64::MAX);
         let bound = gate.limits.detached_limit_seconds.min(age);
         let round = Duration::from_millis((bound.saturating_mul(250)).clamp(250, 5_000));
+        let rounds = Mutex::<Rounds>::default();
         let mut tasks = vec![
             every(PRESSURE, gate, press),
             every(SWEEP, gate, |gate| gate.hub.sweep(gate.now())),
@@ -62,14 +70,19 @@ impl Keeper {
             every(TAILS, gate, |gate| gate.hub.sweep_tails()),
             every(commits, gate, commit),
             every(MEMORY, gate, life::memory),
-            scan(round, gate, |gate, after| life::connections(gate, *after)),
-            scan(RELEASE, gate, release),
-            scan(Duration::from_secs(60), gate, |gate, after| life::writers(gate, *after)),
+            every(clock::LOOK, gate, clock::watch),
+            scan("connections", round, gate, move |gate, after| {
+                life::connections(gate, *after, &rounds)
+            }),
+            scan("files", RELEASE, gate, release),
+            scan("writers", WRITERS, gate, |gate, after| life::writers(gate, *after)),
         ];
         if retention::any(gate) {
-            tasks.push(scan(round, gate, |gate, after: &Option<String>| {
+            let all = if retention::by_age(gate) { round } else { ALL_LOGS };
+            tasks.push(scan("logs", all, gate, |gate, after: &Option<String>| {
                 retention::logs(gate, after.as_deref())
             }));
+            tasks.push(scan("logs that have grown", round, gate, |gate, _| retention::grown(gate)));
         }
         Self { tasks }
     }
@@ -98,6 +111,7 @@ fn every(
 
 /// Scans page by page, then rests for `round`. Pages are read on threads that may wait for a disk.
 fn scan<T: Clone + Send + Sync + 'static>(
+    what: &'static str,
     round: Duration,
     gate: &Arc<Gate>,
     page: impl Fn(&Gate, &Option<T>) -> Result<Option<T>, RowsError> + Send + Sync + 'static,
@@ -105,7 +119,9 @@ fn scan<T: Clone + Send + Sync + 'static>(
     let (gate, page) = (Arc::clone(gate), Arc::new(page));
     tokio::spawn(async move {
         let mut after = None;
+        let (mut begun, mut pages) = (Instant::now(), 0_u32);
         loop {
+            let turn = Instant::now();
             let (shared, work, from) = (Arc::clone(&gate), Arc::clone(&page), after.clone());
             let read = tokio::task::spawn_blocking(move || work(&shared, &from)).await;
             after = match read {
@@ -117,7 +133,14 @@ fn scan<T: Clone + Send + Sync + 'static>(
                 // The runtime is going down, or the page panicked and said so.
                 Err(_) => return,
             };
-            tokio::time::sleep(if after.is_some() { PAGES } else { round }).await;
+            pages += 1;
+            if after.is_some() {
+                tokio::time::sleep(turn.elapsed().max(PAGES)).await;
+            } else {
+                tracing::trace!(what, pages, took = ?begun.elapsed(), "a scan has ended");
+                tokio::time::sleep(round).await;
+                (begun, pages) = (Instant::now(), 0);
+            }
         }
     })
 }

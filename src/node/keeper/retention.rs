@@ -27,25 +27,46 @@ pub(super) fn any(gate: &Gate) -> bool {
     global || gate.rules.as_slice().iter().any(|rule| !rule.retains_all())
 }
 
+/// Whether any log has a bound by age.
+pub(super) fn by_age(gate: &Gate) -> bool {
+    let rules = gate.rules.as_slice();
+    gate.limits.log_age_seconds > 0 || rules.iter().any(|rule| rule.retain_seconds > 0)
+}
+
 /// Looks at a page of logs; the last name of the page, or none at the end.
 pub(super) fn logs(gate: &Gate, after: Option<&str>) -> Result<Option<String>, RowsError> {
     let page = gate.store.logs("", after, PAGE)?;
-    for (name, log) in &page {
-        let Some(row) = gate.store.log_row(*log)?.filter(|row| !row.deleted) else { continue };
-        let none = Rule::keep_all(Pattern::all());
-        let rule = gate.rules.find(name).unwrap_or(&none);
-        let kept = Kept {
-            records: rule.retain_records,
-            bytes: smaller(rule.retain_bytes, gate.limits.log_bytes),
-            seconds: smaller(rule.retain_seconds, gate.limits.log_age_seconds),
-        };
-        if let Some(to) = target(gate, *log, &row, kept)? {
-            // Readers that have kept up stand past it, also where they said so a moment ago.
-            super::commit(gate);
-            propose(gate, Command::Trim { log: *log, to });
-        }
+    for (_, log) in &page {
+        look(gate, *log)?;
     }
     Ok(page.last().filter(|_| page.len() == PAGE).map(|(name, _)| name.clone()))
+}
+
+/// Looks at logs that have grown since it last did; something, while there are more.
+pub(super) fn grown(gate: &Gate) -> Result<Option<()>, RowsError> {
+    let page = gate.hub.take_grown(PAGE);
+    page.iter().try_for_each(|log| look(gate, *log))?;
+    Ok((page.len() == PAGE).then_some(()))
+}
+
+/// Looks at one log.
+fn look(gate: &Gate, log: u64) -> Result<(), RowsError> {
+    let Some(row) = gate.store.log_row(log)?.filter(|row| !row.deleted) else { return Ok(()) };
+    let none = Rule::keep_all(Pattern::all());
+    let rule = gate.rules.find(&row.name).unwrap_or(&none);
+    let kept = Kept {
+        records: rule.retain_records,
+        bytes: smaller(rule.retain_bytes, gate.limits.log_bytes),
+        seconds: smaller(rule.retain_seconds, gate.limits.log_age_seconds),
+    };
+    if let Some(to) = target(gate, log, &row, kept)? {
+        // Readers that have kept up stand past it, also where they said so a moment ago.
+        super::commit(gate);
+        propose(gate, Command::Trim { log, to });
+        // Looked at again, in case the proposal found no room.
+        gate.hub.note_grown(log);
+    }
+    Ok(())
 }
 
 const fn smaller(one: u64, other: u64) -> u64 {
@@ -76,9 +97,13 @@ fn target(gate: &Gate, log: u64, row: &LogRow, kept: Kept) -> Result<Option<u64>
         let from = row.bytes - after_trim(kept.bytes);
         to = to.max(first(gate, log, row, |before, _| before >= from)?);
     }
-    if kept.seconds > 0 {
+    if kept.seconds > 0 && row.start < row.head {
         let oldest = gate.now().saturating_sub(kept.seconds.saturating_mul(1_000));
-        to = to.max(first(gate, log, row, |_, time| time >= oldest)?);
+        let read = gate.store.records(log, row.start, 1, 1)?;
+        // In most logs nothing is too old, which the first record tells.
+        if read.first().is_none_or(|(_, stored)| stored.time < oldest) {
+            to = to.max(first(gate, log, row, |_, time| time >= oldest)?);
+        }
     }
     let most = match row.rule {
         SnapshotRule::None => row.head,

@@ -75,7 +75,7 @@ impl Oracle {
             let told = |one: &Event| matches!(one, Event::Fenced { .. } | Event::Forgotten { .. });
             return assert!(events.iter().all(told));
         }
-        self.filled(told, ask.cloning, &ask.read, &ask.open, before);
+        self.filled(told, ask.cloning, (&ask.read, &ask.make), &ask.open, before);
         self.gave(told, events, before);
     }
 
@@ -114,7 +114,7 @@ impl Oracle {
         &mut self,
         told: &Attached,
         cloning: Cloning,
-        read: &[Pattern],
+        (read, make): (&[Pattern], &[Pattern]),
         open: &[Open],
         before: &Before,
     ) {
@@ -145,6 +145,8 @@ impl Oracle {
         // Logs are made in the order in which they are asked for.
         for name in open.iter().map(|open| &open.name) {
             if told.opened.iter().any(|one| one.name == *name) {
+                let makes = make.iter().any(|pattern| pattern.matches(name));
+                assert!(makes || self.named(name).is_some(), "{name} was made without a right to");
                 self.make(name);
             }
         }
