@@ -73,11 +73,12 @@ impl Socket {
         }
     }
 
-    /// Whether its client has worked off more since this was last asked.
+    /// Whether its client has worked off more since this was last asked. The first time it may
+    /// only just have come, and counts as one that does.
     pub fn progressed(&self) -> bool {
         let mut inner = self.lock();
         let received = inner.received;
-        std::mem::replace(&mut inner.looked_at, received) < received
+        inner.looked_at.replace(received).is_none_or(|before| before < received)
     }
 
     /// What the client of a socket that is gone had reached, for its last commit.
@@ -85,5 +86,57 @@ impl Socket {
         let mut inner = self.lock();
         let (generation, reached) = (inner.generation, std::mem::take(&mut inner.last));
         Progress { connection: self.connection, generation, reached }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::channel::{Readable, Refusals};
+    use crate::wire::{Encoding, Id};
+
+    #[derive(Debug)]
+    struct All;
+
+    impl Readable for All {
+        fn may_read(&self, _: &str) -> bool {
+            true
+        }
+
+        fn expires(&self) -> u64 {
+            0
+        }
+
+        fn may_snapshot(&self, _: &str) -> bool {
+            true
+        }
+    }
+
+    /// The keeper may look at the very moment at which a client with a long way before it comes.
+    #[tokio::test]
+    async fn one_that_has_just_come_counts_as_moving() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (user, refusals) = ("ann".to_owned(), Arc::new(Refusals::default()));
+        let socket = Socket::new(
+            1,
+            Id([1; 16]),
+            user,
+            Encoding::Json,
+            Arc::new(tcp),
+            Arc::new(All),
+            1 << 20,
+            1 << 16,
+            refusals,
+        );
+        assert!(socket.progressed());
+        assert!(!socket.progressed(), "it has stood still since");
+        socket.lock().sent = 10;
+        socket.acknowledge(4, &[]).unwrap();
+        assert!(socket.progressed());
+        assert!(!socket.progressed());
+        assert!(socket.acknowledge(11, &[]).is_err());
     }
 }

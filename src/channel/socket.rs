@@ -73,8 +73,8 @@ pub(super) struct Inner {
     pub expires: u64,
     pub sent: u64,
     pub received: u64,
-    /// What was received when the keeper last looked.
-    pub looked_at: u64,
+    /// What was received when the keeper last looked; none: it has not.
+    pub looked_at: Option<u64>,
     pub window: u64,
     pub reply_share: usize,
     /// What was acknowledged when a frame last found no room in the window: until that moves,
@@ -182,7 +182,7 @@ impl Socket {
             grants,
             sent: 0,
             received: 0,
-            looked_at: 0,
+            looked_at: None,
             window,
             reply_share,
             no_room_at: None,
