@@ -166,14 +166,7 @@ impl Node {
         let revoked = Some(config.server.data.join(REVOCATIONS));
         let http = http::Shared::open(&limits, revoked, &authority)?;
         let (settings, mut journal) = (settings(&config), journal(&store));
-        let mut fold = Fold::open(
-            &store,
-            journal.identity(),
-            journal.level(),
-            settings.clone(),
-            CacheSizes::default(),
-        )?;
-        catch_up(&mut fold, &mut *journal, &store)?;
+        let fold = folded(&store, &mut *journal, &settings)?;
         let configure =
             (*fold.settings() != settings).then(|| Command::Configure(settings.clone()));
         let (committer, inbox, told) =
@@ -222,6 +215,19 @@ impl Node {
         let keeper = Keeper::start(&gate);
         Ok(Self { gate, accepting, keeper, committer, dispatcher, pumps, stopped })
     }
+}
+
+/// The fold as the store has it, caught up with the journal.
+fn folded(
+    store: &Store,
+    journal: &mut dyn Journal,
+    settings: &Settings,
+) -> Result<Fold, StartError> {
+    let (identity, level) = (journal.identity(), journal.level());
+    let sizes = CacheSizes::default();
+    let mut fold = Fold::open(store, identity, level, settings.clone(), sizes)?;
+    catch_up(&mut fold, journal, store)?;
+    Ok(fold)
 }
 
 /// What the fold must agree on.

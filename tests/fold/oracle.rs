@@ -318,13 +318,7 @@ impl Oracle {
                 if generation.is_some_and(|generation| generation != one.generation) {
                     return Err(Code::Stale);
                 }
-                let socket = self.attached(one);
-                let spared = match reason {
-                    Reason::Detached => socket,
-                    Reason::NodeSlots => socket && one.visible,
-                    _ => false,
-                };
-                if generation.is_some() && spared {
+                if generation.is_some() && spared(*reason, self.attached(one), one.visible) {
                     return Err(Code::Stale);
                 }
                 return lost(events, connection, *reason).then_some(()).ok_or(Code::Inactive);
@@ -549,6 +543,15 @@ impl Oracle {
 }
 
 type Before = BTreeMap<Id, Connection>;
+
+/// Whether what a policy saw of a connection holds no more.
+fn spared(reason: Reason, attached: bool, visible: bool) -> bool {
+    match reason {
+        Reason::Detached => attached,
+        Reason::NodeSlots => attached && visible,
+        _ => false,
+    }
+}
 
 /// Whether events say that a connection lost its channel for a reason.
 fn lost(events: &[Event], id: &Id, why: Reason) -> bool {
