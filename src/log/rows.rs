@@ -351,7 +351,8 @@ impl<V: Hot> Generation<V> {
 
 /// Hot rows of one kind: two generations, so that it is bounded without a list of uses. A row that
 /// is asked for moves to the young generation; when that is full, by rows or by bytes, it becomes
-/// the old one, and the old one is dropped. Rows are dropped between batches only, when all of them are saved.
+/// the old one, and the old one is dropped. Rows are dropped between batches only, when all of them
+/// are saved.
 #[derive(Debug)]
 pub struct Cache<V: Hot> {
     young: Generation<V>,

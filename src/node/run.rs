@@ -145,13 +145,8 @@ impl Node {
         let revoked = Some(config.server.data.join(REVOCATIONS));
         let http = http::Shared::open(&limits, revoked, &authority)?;
         let (settings, mut journal) = (settings(&config), journal(&store));
-        let mut fold = Fold::open(
-            &store,
-            journal.identity(),
-            journal.level(),
-            settings.clone(),
-            CacheSizes::default(),
-        )?;
+        let ((of, level), sizes) = ((journal.identity(), journal.level()), CacheSizes::default());
+        let mut fold = Fold::open(&store, of, level, settings.clone(), sizes)?;
         catch_up(&mut fold, &mut *journal, &store)?;
         let configure =
             (*fold.settings() != settings).then(|| Command::Configure(settings.clone()));

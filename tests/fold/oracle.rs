@@ -315,16 +315,7 @@ impl Oracle {
             }
             Command::Downgrade { connection, generation, reason } => {
                 let one = before.get(connection).ok_or(Code::UnknownConnection)?;
-                if generation.is_some_and(|generation| generation != one.generation) {
-                    return Err(Code::Stale);
-                }
-                let socket = self.attached(one);
-                let spared = match reason {
-                    Reason::Detached => socket,
-                    Reason::NodeSlots => socket && one.visible,
-                    _ => false,
-                };
-                if generation.is_some() && spared {
+                if generation.is_some_and(|at| at != one.generation || self.spared(one, *reason)) {
                     return Err(Code::Stale);
                 }
                 return lost(events, connection, *reason).then_some(()).ok_or(Code::Inactive);
@@ -379,6 +370,12 @@ impl Oracle {
                 *stands = (*stands).max(*next);
             }
         }
+    }
+
+    /// Whether a proposal has lost its ground though the generation is the one it saw.
+    fn spared(&self, one: &Connection, reason: Reason) -> bool {
+        let looked_at = reason == Reason::NodeSlots && one.visible;
+        self.attached(one) && (reason == Reason::Detached || looked_at)
     }
 
     fn append(&mut self, appends: &Appends, reply: &Reply) {

@@ -20,7 +20,6 @@ const WIDE: &[(&str, &str)] = &[
 const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[
     ("src/fold/apply.rs", "decide", 88),
     ("src/node/config/tests.rs", "what_is_wrong_in_a_file_is_told_with_its_line", 73),
-    ("src/node/run.rs", "start", 72),
     ("tests/fold/oracle.rs", "simple", 94),
 ];
 
