@@ -315,10 +315,7 @@ impl Oracle {
             }
             Command::Downgrade { connection, generation, reason } => {
                 let one = before.get(connection).ok_or(Code::UnknownConnection)?;
-                if generation.is_some_and(|generation| generation != one.generation) {
-                    return Err(Code::Stale);
-                }
-                if generation.is_some() && spared(*reason, self.attached(one), one.visible) {
+                if generation.is_some_and(|at| at != one.generation || self.spared(one, *reason)) {
                     return Err(Code::Stale);
                 }
                 return lost(events, connection, *reason).then_some(()).ok_or(Code::Inactive);
@@ -373,6 +370,12 @@ impl Oracle {
                 *stands = (*stands).max(*next);
             }
         }
+    }
+
+    /// Whether a proposal has lost its ground though the generation is the one it saw.
+    fn spared(&self, one: &Connection, reason: Reason) -> bool {
+        let looked_at = reason == Reason::NodeSlots && one.visible;
+        self.attached(one) && (reason == Reason::Detached || looked_at)
     }
 
     fn append(&mut self, appends: &Appends, reply: &Reply) {
@@ -543,15 +546,6 @@ impl Oracle {
 }
 
 type Before = BTreeMap<Id, Connection>;
-
-/// Whether what a policy saw of a connection holds no more.
-fn spared(reason: Reason, attached: bool, visible: bool) -> bool {
-    match reason {
-        Reason::Detached => attached,
-        Reason::NodeSlots => attached && visible,
-        _ => false,
-    }
-}
 
 /// Whether events say that a connection lost its channel for a reason.
 fn lost(events: &[Event], id: &Id, why: Reason) -> bool {
