@@ -8,6 +8,8 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use highwater::auth::{Claims, Date, Signer};
+use highwater::log::rows::Writes;
+use highwater::store::Store;
 use highwater::wire::Id;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -29,6 +31,8 @@ pub struct Options {
     pub toml: String,
     /// Further arguments of `serve`.
     pub args: Vec<String>,
+    /// Blocks of 512 bytes that a file of it may have; more fails as on a full disk.
+    pub file_blocks: Option<u64>,
 }
 
 impl Options {
@@ -121,6 +125,24 @@ impl Server {
         until(what, || fits(&self.shows(connection)));
     }
 
+    /// A sample of `/metrics`, named with its labels and without the prefix; 0 where it is not.
+    pub fn metric(&self, sample: &str) -> u64 {
+        let text = self.http_as(None).get("/metrics").ok().text();
+        let line = text.lines().find_map(|line| {
+            let value = line.strip_prefix("highwater_")?.strip_prefix(sample)?;
+            value.strip_prefix(' ')?.parse().ok()
+        });
+        line.unwrap_or_default()
+    }
+
+    /// Changes its rows behind its back: it has to have ended.
+    pub fn edit(&self, change: impl FnOnce(&Store, &mut Writes)) {
+        let store = Store::open(&self.data(), highwater::store::Options::default()).unwrap();
+        let mut writes = Writes::default();
+        change(&store, &mut writes);
+        store.commit(writes, None, true).unwrap();
+    }
+
     /// The id of its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -134,12 +156,18 @@ impl Server {
 
     /// SIGTERM, and how it ended.
     pub fn terminate(&mut self) -> ExitStatus {
-        let pid = self.pid().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.ask_to_stop();
         self.wait_for_end()
     }
 
-    fn wait_for_end(&mut self) -> ExitStatus {
+    /// SIGTERM.
+    pub fn ask_to_stop(&self) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+
+    /// How it ended, once it has.
+    pub fn wait_for_end(&mut self) -> ExitStatus {
         let end = Instant::now() + Duration::from_secs(30);
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -204,8 +232,22 @@ impl Drop for Server {
     }
 }
 
+/// The program, which may write no file beyond so many blocks. It is not ended by the signal that
+/// comes with that, so writes fail.
+fn limited(blocks: u64) -> Command {
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+    let mut command = clean("sh");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_highwater")]);
+    command
+}
+
 fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    clean(env!("CARGO_BIN_EXE_highwater"))
+}
+
+/// A command that hears nothing of this process's own settings.
+fn clean(program: &str) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("HIGHWATER_") {
             command.env_remove(name);
@@ -218,7 +260,10 @@ fn spawn(folder: &Path, options: &Options) -> (Child, SocketAddr) {
     let config = folder.join("highwater.toml");
     std::fs::write(&config, options.config()).unwrap();
     let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log"));
-    let mut command = program();
+    let mut command = match options.file_blocks {
+        Some(blocks) => limited(blocks),
+        None => program(),
+    };
     command.arg("serve").arg("--config").arg(config).arg("--data").arg(folder.join("data"));
     command.args(["--listen", "127.0.0.1:0"]);
     if options.dev {
