@@ -5,9 +5,12 @@ mod support;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use support::{Client, Options, Proxy, Server, seed, token, until};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use support::{Client, Options, Proxy, Server, WAIT, seed, token, until};
 
 /// The program, told of the server by its environment.
 fn command(url: &str, arguments: &str) -> Command {
@@ -87,28 +90,48 @@ fn lines_of_any_bytes_are_kept() {
     assert_eq!(server.http().get("/v1/logs/empty").status, 404, "nothing to store, no log");
 }
 
+/// How often a server has answered one of a log's addresses well.
+fn answered(server: &Server, method: &str) -> u64 {
+    let route = r#"route="/v1/logs/{*name}",status="200""#;
+    server.metric(&format!(r#"http_requests_total{{method="{method}",{route}}}"#))
+}
+
+/// Each round has a part of the input, and ends once the server has answered to some of it what the
+/// client will never hear: so each cut and each crash strikes a transfer.
 #[test]
 fn produce_stores_each_line_once_though_answers_are_lost() {
-    let seed = seed("produce_stores_each_line_once");
+    const ROUNDS: usize = 12;
+    let mut random = StdRng::seed_from_u64(seed("produce_stores_each_line_once"));
     let mut server = Server::start(Options::dev());
     let proxy = Proxy::to(server.address);
     let url = format!("http://{}", proxy.address);
     let list = words(20_000);
-    let mut child = command(&url, "produce --batch-size 50 a").spawn().unwrap();
-    feed(&mut child, list.clone());
-    let mut random = seed;
-    for round in 0..12 {
-        random =
-            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        std::thread::sleep(Duration::from_millis(random >> 33 & 0x7f));
+    let lines: Vec<&[u8]> = list.split_inclusive(|byte| *byte == b'\n').collect();
+    let mut child = Running(command(&url, "produce --batch-size 50 a").spawn().unwrap());
+    let mut stdin = child.0.stdin.take().unwrap();
+    let mut fed = 0;
+    for (round, part) in lines.chunks(lines.len().div_ceil(ROUNDS)).enumerate() {
+        // The answer that is lost may be the first of this part or a later one, whole or in half.
+        proxy.pass(random.random_range(0..4_000));
+        assert!(stdin.write_all(&part.concat()).is_ok(), "{}", child.told());
+        fed += part.len() as u64;
+        until("an answer that does not arrive", || proxy.holds());
         if round % 4 == 3 {
             server.crash();
             proxy.lead_to(server.address);
         }
         proxy.cut();
+        proxy.pass(u64::MAX);
+        // The pipe takes the next part only once this one is through.
+        let http = server.http();
+        until("the rest of this part", || {
+            http.get("/v1/logs/a?from=end&limit=0").number("highwater-head") == fed
+        });
     }
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", errors(&output));
+    drop(stdin);
+    let said = child.told();
+    assert!(child.0.wait().unwrap().success(), "{said}");
+    assert!(answered(&server, "POST") > 0, "it went on after the last crash");
     assert!(run(&server.url(), "consume a", "").stdout == list, "each once, in order");
 }
 
@@ -119,16 +142,21 @@ fn consume_goes_on_where_an_answer_broke_off() {
     let url = format!("http://{}", proxy.address);
     let list = words(30_000);
     told(&server.url(), "produce --batch-size 1024 a", list.clone());
-    let mut child = command(&url, "consume --fetch-size 100000 a").spawn().unwrap();
-    let mut out = child.stdout.take().unwrap();
+    // The answer does not come to its end: that much of it arrives, then it breaks off.
+    proxy.pass(2_000_000);
+    let mut child = Running(command(&url, "consume --fetch-size 100000 a").spawn().unwrap());
+    let mut out = child.0.stdout.take().unwrap();
     let mut got = vec![0; 10_000];
     out.read_exact(&mut got).unwrap();
-    // The rest waits in pipes and sockets, so the answer is not over.
-    proxy.cut();
+    until("the rest to be held", || proxy.holds());
     server.crash();
     proxy.lead_to(server.address);
+    proxy.cut();
+    proxy.pass(u64::MAX);
     out.read_to_end(&mut got).unwrap();
-    assert!(child.wait().unwrap().success());
+    let said = child.told();
+    assert!(child.0.wait().unwrap().success(), "{said}");
+    assert!(answered(&server, "GET") > 0, "the rest came from the server after the crash");
     assert!(got == list, "nothing twice, nothing left out");
 }
 
@@ -161,6 +189,25 @@ fn consume_begins_where_it_is_told() {
 /// A command that runs on; ended with the test.
 struct Running(Child);
 
+impl Running {
+    /// All that it writes for people, to its end.
+    fn told(&mut self) -> String {
+        let mut said = String::new();
+        self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        said
+    }
+
+    /// The lines it writes, read on a thread of its own: one that is lost ends the wait for it.
+    fn lines(&mut self) -> Receiver<String> {
+        let lines = BufReader::new(self.0.stdout.take().unwrap()).lines();
+        let (tell, told) = sync_channel(64);
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).try_for_each(|line| tell.send(line)).ok();
+        });
+        told
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         self.0.kill().ok();
@@ -175,22 +222,22 @@ fn tail_writes_what_comes() {
     let url = format!("http://{}", proxy.address);
     told(&server.url(), "produce -q a", "old\n");
     let mut tail = Running(command(&url, "tail a").spawn().unwrap());
-    let mut lines = BufReader::new(tail.0.stdout.take().unwrap()).lines();
+    let lines = tail.lines();
     let http = server.http();
     until("it waits", || {
         http.get("/metrics").text().contains("highwater_http_requests_waiting 1\n")
     });
     told(&server.url(), "produce -q a", "new\n");
-    assert_eq!(lines.next().unwrap().unwrap(), "new");
+    assert_eq!(lines.recv_timeout(WAIT).unwrap(), "new");
     server.crash();
     proxy.lead_to(server.address);
     proxy.cut();
     told(&server.url(), "produce -q a", "after a crash\n");
-    assert_eq!(lines.next().unwrap().unwrap(), "after a crash");
+    assert_eq!(lines.recv_timeout(WAIT).unwrap(), "after a crash");
     let mut follow = Running(command(&url, "consume a --from 1 --follow").spawn().unwrap());
-    let mut lines = BufReader::new(follow.0.stdout.take().unwrap()).lines();
+    let lines = follow.lines();
     for want in ["new", "after a crash"] {
-        assert_eq!(lines.next().unwrap().unwrap(), want);
+        assert_eq!(lines.recv_timeout(WAIT).unwrap(), want);
     }
 }
 
@@ -276,8 +323,11 @@ fn a_rate_is_waited_out() {
     let options = Options::dev().limit("appends_per_user_second", 1_000);
     let server = Server::start(options);
     let list = words(3_000);
+    let began = Instant::now();
     let output = run(&server.url(), "produce a", list.clone());
     assert!(output.status.success(), "{}", errors(&output));
+    // A full frame's worth passes at once, the rest at a thousand a second.
+    assert!(began.elapsed() >= Duration::from_millis(1_500), "{:?}", began.elapsed());
     assert!(run(&server.url(), "consume a", "").stdout == list);
 }
 

@@ -1,16 +1,18 @@
 //! Limits that no other test is about, each against the running server: what is refused, with which
-//! code, and that it heals. Limits of connections are in `lifecycle.rs`, of frames and lists in
+//! code, and that it heals. Limits of connections are in `lifecycle/`, of frames and lists in
 //! `bad_input/`, of HTTP in `http/`, of the fold in `fold/`.
 
 mod support;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use highwater::fold::{CacheSizes, Command, Fold, Settings};
 use highwater::journal::{Committer, Journal as _, Local, QueueLimits};
 use highwater::store::Store;
-use highwater::wire::{ClientFrame, Code, Encoding, Outcome, Seek, ServerFrame, Start, WriterAt};
-use support::{Client, Link, Next, Options, Server, WAIT, token, token_until, until};
+use highwater::wire::{
+    ClientFrame, Code, Encoding, Open, Outcome, Ping, Seek, ServerFrame, Start, Subscribe, WriterAt,
+};
+use support::{Client, Link, Next, Options, Server, WAIT, token, until};
 
 /// What the next answer of the client's socket says of the append it just sent.
 fn refused(client: &mut Client) -> Code {
@@ -121,10 +123,128 @@ fn handshakes_are_bounded_by_rate_and_by_how_many_wait() {
 #[test]
 fn a_token_that_ended_leaves_a_grace_and_no_more() {
     let server = Server::start(Options::default().limit("refresh_grace_ms", 300));
-    let soon = support::now_ms() + 3_000;
-    let mut client = Client::with(Some(token_until("ann", &[("**", "read")], soon)));
-    client = client.wanting("docs/a").join(&server);
+    let mut client = Client::new("ann").wanting("docs/a").join(&server);
+    client.reach("docs/a", 0);
+    let end = support::end_soon(&mut client, "ann", &[("**", "read")]);
+    client.wait("the end of the token", |client| {
+        client.refused.iter().any(|refused| refused.refusal.code == Code::TokenExpired)
+    });
+    assert!(client.closed.is_none() && client.bye.is_none(), "it is told, and stays");
     assert_eq!(client.until_closed(), 4000 + Code::TokenExpired.number());
+    let stayed = support::now_ms() - end;
+    assert!(stayed >= 300, "closed {stayed} ms after the end, before the grace was over");
+}
+
+/// Requests other than appends and acknowledgements: each beyond the rate is refused by its number
+/// and with a time. The socket stays, appends go on, another socket has a rate of its own.
+#[test]
+fn a_socket_asks_only_so_often() {
+    let server = Server::start(Options::default().limit("frames_per_socket_second", 10));
+    let mut client = Client::new("ann").join(&server);
+    let ask = |n: u32| {
+        let name = format!("docs/{n}");
+        let open = vec![Open { name, have: None, start: Start::End, priority: 0 }];
+        ClientFrame::Subscribe(Subscribe { request: n, open })
+    };
+    let asks: Vec<ClientFrame> = (1..=200).map(ask).collect();
+    assert!(client.link.as_mut().unwrap().send_all(&asks));
+    client.wait("an answer to each", |client| client.logs.len() + client.refused.len() == 200);
+    assert!(client.logs.len() >= 10, "as many as it may: {}", client.logs.len());
+    assert!(!client.refused.is_empty(), "two hundred at once are too many");
+    for refused in &client.refused {
+        assert_eq!(refused.refusal.code, Code::Rate);
+        assert!((1..=200).contains(&refused.request) && refused.refusal.retry_after > 0);
+    }
+    // Appends have a rate of their own.
+    for n in 0..50 {
+        client.append("docs/1", &n.to_string());
+    }
+    client.settled();
+    assert!(client.writing.put_off.is_empty());
+    let mut other = Client::new("ann").join(&server);
+    other.subscribe("docs/1", Start::Earliest, 0);
+    other.reach("docs/1", 50);
+    until("the rate to allow it", || {
+        let (refused, logs) = (client.refused.len(), client.logs.len());
+        client.send(&ask(201 + refused as u32));
+        client.wait("an answer", |c| c.refused.len() > refused || c.logs.len() > logs);
+        client.logs.len() > logs
+    });
+}
+
+#[test]
+fn a_user_appends_only_so_many_bytes_a_second() {
+    let options = Options::default()
+        .limit("record_bytes", 16 << 10)
+        .limit("frame_bytes", 64 << 10)
+        .limit("http_body_bytes", 64 << 10)
+        .limit("snapshot_part_bytes", 16 << 10)
+        .limit("append_bytes_per_user_second", 32 << 10);
+    let server = Server::start(options);
+    let mut client = Client::new("ann").join(&server);
+    client.resends = false;
+    let began = Instant::now();
+    for _ in 0..16 {
+        client.append("docs/a", &"x".repeat(15 << 10));
+    }
+    client.sync();
+    let rate = client.writing.put_off.iter().filter(|(_, refusal)| refusal.code == Code::Rate);
+    let rate: Vec<_> = rate.map(|(_, refusal)| refusal.retry_after).collect();
+    assert!(!rate.is_empty() && rate.iter().all(|after| *after > 0), "{rate:?}");
+    // The same budget over HTTP, for the same user; another user has one of its own.
+    let own = server.http_as(client.token.clone());
+    let body = "x".repeat(15 << 10);
+    until("the budget to be spent", || own.post("/v1/logs/docs/a", &body).status == 429);
+    Client::new("bob").join(&server).store("docs/b", &body);
+    // All of it is stored in the end, in its order, no sooner than the rate allows.
+    client.resends = true;
+    client.settled();
+    let spared = 16 * (15 << 10) - (64 << 10);
+    let least = Duration::from_millis(spared * 1_000 / (32 << 10));
+    assert!(began.elapsed() >= least, "{:?} for what takes {least:?}", began.elapsed());
+}
+
+#[test]
+fn a_window_is_what_is_asked_for_up_to_the_limit() {
+    let server = Server::start(Options::default().limit("window_bytes", 128 << 10));
+    let mut writer = Client::new("wim").join(&server);
+    for _ in 0..20 {
+        writer.store("docs/a", &"x".repeat(20 << 10));
+    }
+    for (asks, gets) in
+        [(64 << 20, 128 << 10), (0, 128 << 10), (100 << 10, 100 << 10), (1, 64 << 10)]
+    {
+        let mut client = Client::new(&format!("asks-{asks}")).wanting("docs/a");
+        client.window = asks;
+        client.acks = false;
+        let mut client = client.join(&server);
+        assert_eq!(client.welcome.as_ref().unwrap().limits.window, gets, "asked for {asks}");
+        // The client asserts at each frame that this window is kept to.
+        client.wait("half of it", |client| client.received > u64::from(gets / 2));
+        client.acks = true;
+        client.ack();
+        client.reach("docs/a", 20);
+    }
+}
+
+/// Replies that nobody takes wait up to the limit and what one more message asks for; then the
+/// server reads no more.
+#[test]
+fn replies_wait_up_to_the_limit() {
+    for limit in [4 << 10, 512 << 10] {
+        let options = Options::default().limit("frames_per_socket_second", 1_000_000);
+        let server = Server::start(options.limit("reply_bytes", limit));
+        let client = Client::new("ann").join(&server);
+        let waiting = || server.shows(client.id)["socket"]["waiting"].as_u64().unwrap();
+        let mut link = client.link.unwrap();
+        link.tcp().set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+        let pings: Vec<_> = (0..2_000).map(|nonce| ClientFrame::Ping(Ping { nonce })).collect();
+        while link.send_all(&pings) {}
+        until("replies to fill their share", || waiting() >= limit);
+        let most = (0..50).map(|_| waiting()).max().unwrap();
+        let message = 2_000 * 32;
+        assert!((limit..limit + message).contains(&most), "{most} bytes wait, of {limit}");
+    }
 }
 
 /// Opening a log that is missing makes it, for one who may write to it, at the rate of appends.

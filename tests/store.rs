@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use highwater::log::rows::{Key, Rows, Table, Writes};
 use highwater::log::{LogRow, Stored};
-use highwater::store::{OpenError, Options, Store, StoreError, Warm};
+use highwater::store::{OpenError, Options, Store, StoreError};
 use highwater::wire::{Code, Id, Origin, Payload, Place, Record, SnapshotRule, codec};
 use rand::RngCore as _;
 
@@ -557,8 +557,6 @@ fn names_are_listed_by_prefix_in_pages() {
     assert_eq!(list("docs/", Some("a"), 1), ["docs/1"]);
     assert_eq!(store.find_log("docs/2").unwrap(), Some(5));
     assert_eq!(store.find_log("docs/3").unwrap(), None);
-    let warm = Warm { names: &["docs/2", "none"], logs: &[5, 9], ..Warm::default() };
-    store.warm(&warm);
 }
 
 #[test]

@@ -4,12 +4,10 @@ use super::*;
 
 #[test]
 fn hello_missing_late_twice_or_wrong() {
-    let server = Server::start(Options::default().limit("hello_timeout_ms", 400));
+    let server = Server::start(Options::default());
     let mut bystander = Bystander::new(&server);
     let ping = ClientFrame::Ping(Ping { nonce: 1 });
     first_is_answered(&server, &[ping], Code::HelloExpected, "another frame first");
-    let mut link = Link::open(server.address, Encoding::Json);
-    closed_with(&mut link, Code::HelloLate, "no hello");
     let mut link = met(&server, Encoding::Bincode);
     link.send(&ClientFrame::Hello(hello("bad")));
     closed_with(&mut link, Code::HelloTwice, "hello twice");
@@ -78,6 +76,18 @@ fn frames_behind_a_refused_hello_are_not_carried_out() {
     link.send_all(&[hello_of_bad(), append("behind/met")]);
     until("it is stored", || server.http().get("/v1/logs/behind/met").status == 200);
     bystander.survives(server);
+}
+
+/// On a server of its own, whose short time is for nobody who is in time.
+#[test]
+fn hello_that_never_comes() {
+    let server = Server::start(Options::default().limit("hello_timeout_ms", 400));
+    for encoding in Encoding::ALL {
+        let opened = Instant::now();
+        let mut link = Link::open(server.address, encoding);
+        closed_with(&mut link, Code::HelloLate, "no hello");
+        assert!(opened.elapsed() >= Duration::from_millis(400), "it is given the whole time");
+    }
 }
 
 /// A token by hand: what no signer would make.

@@ -1,13 +1,12 @@
 //! Everything bad that can come over a socket, or lie in the data folder: each gets the code that
 //! `docs/protocol.md` §10 and §9 name, nothing that was stored is lost, nobody else is disturbed.
-//!
-//! A log at its last offset cannot be made over a socket: it is held in `tests/fold`. A full disk
-//! is held in `tests/store.rs`, as is a folder that cannot be written.
 
+mod disk;
 mod folder;
 mod frames;
 mod hello;
 mod items;
+mod last;
 mod load;
 
 #[path = "../support/mod.rs"]

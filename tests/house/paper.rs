@@ -110,17 +110,12 @@ fn every_document_is_reached_from_the_readme() {
     assert!(wrong.is_empty(), "no link leads to {}", wrong.join(", "));
 }
 
-/// Documents that are still being written.
-const AWAITED: &[&str] = &["docs/http.md", "docs/cli.md", "docs/performance.md"];
-
 #[test]
 fn documents_that_sources_name_are_there() {
     let mut wrong = BTreeSet::new();
     for from in ["src", "bench/src", "client-js/src"] {
         for File { path, text } in files(from, &[".rs", ".ts"]) {
-            let gone = mentioned(&text)
-                .into_iter()
-                .filter(|name| !root().join(name).exists() && !AWAITED.contains(&name.as_str()));
+            let gone = mentioned(&text).into_iter().filter(|name| !root().join(name).exists());
             wrong.extend(gone.map(|name| format!("{path} names {name}, which is not there")));
         }
     }

@@ -1,5 +1,6 @@
 //! Connections, notify and revocations: the back end beside sockets.
 
+use highwater::wire::Code;
 use serde_json::json;
 
 use super::support::{Client, Options, Server, id, token, until};
@@ -192,6 +193,54 @@ fn who_is_revoked_is_out_at_once_and_stays_out() {
     for body in [json!({}), json!({ "user": "a", "token": "b" }), json!({ "users": "a" })] {
         assert_eq!(root.post_json("/v1/revocations", &body).refusal().1, "bad_request", "{body}");
     }
+}
+
+/// A token is named by its jti, or by the id that `highwater token check` prints; the user's other
+/// tokens stay good, and so do their sockets.
+#[test]
+fn a_revoked_token_is_out_and_the_users_others_stay() {
+    let server = Server::start(Options::default());
+    let root = server.http();
+    let config = server.data().parent().unwrap().join("highwater.toml");
+    let command = |words: &[&str]| {
+        let from = ["--config", config.to_str().unwrap()];
+        let output = Server::command(&[words, &from].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let make = |more: &[&str]| {
+        let words = ["token", "make", "--user", "ana", "--grant", "**=read,append"];
+        command(&[&words, more].concat()).trim().to_owned()
+    };
+    // Lives of their own, so that no two are the same token.
+    let named = make(&["--id", "phone-1", "--expires-in", "2h"]);
+    let (unnamed, other) = (make(&["--expires-in", "3h"]), make(&["--expires-in", "4h"]));
+    let id_of = |token: &str| {
+        let told = command(&["token", "check", token]);
+        let line = told.lines().find_map(|line| line.strip_prefix("id:"));
+        line.unwrap_or_else(|| panic!("no id: {told}")).trim().to_owned()
+    };
+    assert_eq!(id_of(&named), "phone-1");
+    assert_ne!(id_of(&unnamed), id_of(&other));
+    let join = |token: &str| Client::with(Some(token.to_owned())).wanting("a").join(&server);
+    let mut stays = join(&other);
+    for (token, id) in [(&named, "phone-1".to_owned()), (&unnamed, id_of(&unnamed))] {
+        let mut goes = join(token);
+        goes.reach("a", 0);
+        let told = root.post_json("/v1/revocations", &json!({ "token": id })).ok();
+        assert_eq!((told.status, told.json()["closed"].as_u64()), (201, Some(1)));
+        assert_eq!(goes.until_closed(), 4077);
+        assert_eq!(goes.bye.as_ref().unwrap().code, Code::Revoked);
+        let http = server.http_as(Some(token.clone()));
+        assert_eq!(http.get("/v1/logs").refusal(), (401, "revoked".to_owned()));
+        goes.say_hello(&server);
+        assert_eq!(goes.until_closed(), 4077, "and it does not come in again");
+        let before = stays.log("a").cursor;
+        stays.store("a", "still here");
+        stays.reach("a", before + 1);
+    }
+    assert!(stays.active && stays.closed.is_none());
+    server.http_as(Some(other)).get("/v1/logs").ok();
 }
 
 #[test]

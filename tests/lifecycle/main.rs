@@ -3,6 +3,7 @@
 
 mod slots;
 mod stop;
+mod unused;
 
 #[path = "../support/mod.rs"]
 mod support;

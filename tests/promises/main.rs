@@ -17,7 +17,7 @@ use highwater::wire::{
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::time::{Duration, Instant};
-use support::{Client, Options, Server, WAIT, token, token_until, until};
+use support::{Client, Options, Server, token, until};
 
 /// A reader that takes a log from its first record on, whatever it has missed.
 fn replay(server: &Server, user: &str, logs: &[&str]) -> Client {

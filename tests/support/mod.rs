@@ -20,7 +20,7 @@ pub use server::{Options, SECRET, Server, now_ms, token, token_until};
 
 use std::time::{Duration, Instant};
 
-use highwater::wire::Id;
+use highwater::wire::{ClientFrame, Code, Id, Refresh};
 
 /// A random identity.
 pub fn id() -> Id {
@@ -33,6 +33,26 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(Instant::now() < end, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Has a client refresh its token with one that ends at once: when that is, milliseconds since 1970.
+pub fn end_soon(client: &mut Client, user: &str, grants: &[(&str, &str)]) -> u64 {
+    let expired = |client: &Client| {
+        client.refused.iter().any(|refused| refused.refusal.code == Code::TokenExpired)
+    };
+    loop {
+        client.refused.clear();
+        client.refreshed.clear();
+        let end = now_ms() + 300;
+        let token = token_until(user, grants, end);
+        client.send(&ClientFrame::Refresh(Refresh { token }));
+        client.wait("an answer", |client| !client.refreshed.is_empty() || expired(client));
+        // On a busy machine it may have ended on the way.
+        if !client.refreshed.is_empty() {
+            client.refreshed.clear();
+            return end;
+        }
     }
 }
 

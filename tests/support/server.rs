@@ -8,6 +8,8 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use highwater::auth::{Claims, Date, Signer};
+use highwater::log::rows::Writes;
+use highwater::store::Store;
 use highwater::wire::Id;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -33,6 +35,8 @@ pub struct Options {
     pub open_files: Option<u32>,
     /// Variables of the process.
     pub env: Vec<(&'static str, PathBuf)>,
+    /// Blocks of 512 bytes that a file of it may have; more fails as on a full disk.
+    pub file_blocks: Option<u64>,
 }
 
 impl Options {
@@ -141,6 +145,24 @@ impl Server {
         until(what, || fits(&self.shows(connection)));
     }
 
+    /// A sample of `/metrics`, named with its labels and without the prefix; 0 where it is not.
+    pub fn metric(&self, sample: &str) -> u64 {
+        let text = self.http_as(None).get("/metrics").ok().text();
+        let line = text.lines().find_map(|line| {
+            let value = line.strip_prefix("highwater_")?.strip_prefix(sample)?;
+            value.strip_prefix(' ')?.parse().ok()
+        });
+        line.unwrap_or_default()
+    }
+
+    /// Changes its rows behind its back: it has to have ended.
+    pub fn edit(&self, change: impl FnOnce(&Store, &mut Writes)) {
+        let store = Store::open(&self.data(), highwater::store::Options::default()).unwrap();
+        let mut writes = Writes::default();
+        change(&store, &mut writes);
+        store.commit(writes, None, true).unwrap();
+    }
+
     /// The id of its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -230,20 +252,21 @@ impl Drop for Server {
     }
 }
 
-/// The program, by a shell that lets it open so many files.
-fn limited(files: u32) -> Command {
-    let mut shell = clean(Command::new("sh"));
-    let script = format!("ulimit -n {files}; exec \"$0\" \"$@\"");
-    shell.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_highwater"));
-    shell
+/// The program, by a shell that first takes something away from it.
+fn after(script: &str) -> Command {
+    let script = format!("{script}; exec \"$0\" \"$@\"");
+    let mut command = clean("sh");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_highwater")]);
+    command
 }
 
 fn program() -> Command {
-    clean(Command::new(env!("CARGO_BIN_EXE_highwater")))
+    clean(env!("CARGO_BIN_EXE_highwater"))
 }
 
-/// Without what is set for the tests themselves.
-fn clean(mut command: Command) -> Command {
+/// A command that hears nothing of this process's own settings.
+fn clean(program: &str) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("HIGHWATER_") {
             command.env_remove(name);
@@ -257,9 +280,11 @@ fn begin(folder: &Path, options: &Options) -> Child {
     let config = folder.join("highwater.toml");
     std::fs::write(&config, options.config()).unwrap();
     let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log"));
-    let mut command = match options.open_files {
-        None => program(),
-        Some(most) => limited(most),
+    let mut command = match (options.open_files, options.file_blocks) {
+        (Some(files), _) => after(&format!("ulimit -n {files}")),
+        // It is not ended by the signal that comes with that, so writes fail.
+        (None, Some(blocks)) => after(&format!("trap '' XFSZ; ulimit -f {blocks}")),
+        (None, None) => program(),
     };
     command.arg("serve").arg("--config").arg(config).arg("--data").arg(folder.join("data"));
     command.args(["--listen", "127.0.0.1:0"]);

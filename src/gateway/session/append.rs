@@ -62,7 +62,10 @@ impl Session {
         let command = Command::Append(Appends { user, writer, connection, oldest, once, entries });
         let ticket = Ticket::Socket(Arc::clone(&self.socket), Asked::Append);
         let weight = size.max(bytes + seqs.len() * 96);
-        if let Err(refusal) = self.gate.inbox.submit(command, weight, Some(ticket)) {
+        // In an answer it would count as decided, and the client would give the append up.
+        if let Err(refusal) = self.gate.inbox.submit(command, weight, Some(ticket))
+            && !self.ends(&refusal)
+        {
             self.put_off(writer, seqs, &refusal);
         }
     }

@@ -114,9 +114,20 @@ impl Session {
         let ticket = Ticket::Socket(Arc::clone(&self.socket), asked);
         let submitted = (self.gate.admits(&command))
             .and_then(|()| self.gate.inbox.submit(command, weight, Some(ticket)));
-        if let Err(refusal) = submitted {
+        if let Err(refusal) = submitted
+            && !self.ends(&refusal)
+        {
             self.refuse(request, refusal);
         }
+    }
+
+    /// Closes the socket where a refusal is the node's end: no answer would be true.
+    pub(super) fn ends(&self, refusal: &Refusal) -> bool {
+        let ends = matches!(refusal.code.class(), Class::Reconnect | Class::Stop);
+        if ends {
+            self.socket.close(&refusal.clone().into());
+        }
+        ends
     }
 
     fn ack(&self, ack: &Ack) {
