@@ -1,5 +1,5 @@
-//! Cold rows are read before the committing thread needs them, and not by it: shown by counting, per
-//! thread, the calls that read files.
+//! Cold rows are read before the committing thread needs them, and not by it: shown by counting,
+//! per thread, the calls that read files.
 
 #![cfg(target_os = "linux")]
 

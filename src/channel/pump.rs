@@ -341,6 +341,12 @@ fn put(hub: &Arc<Hub>, socket: &Arc<Socket>, job: &Job, slice: Slice, now: u64) 
         inner.behind.entry(priority).or_default().push_back(job.log);
         false
     };
+    // One that could send nothing has not had its turn: where the window takes a few frames each
+    // time, the same log would else find it full again and again.
+    let keeps_its_turn = |inner: &mut Inner| {
+        inner.behind.entry(priority).or_default().push_front(job.log);
+        false
+    };
     match slice {
         Slice::Empty => again(&mut inner),
         Slice::Reopen(mut opened) => {
@@ -360,11 +366,11 @@ fn put(hub: &Arc<Hub>, socket: &Arc<Socket>, job: &Job, slice: Slice, now: u64) 
         }
         Slice::Message { message, cursor, phase } => {
             if !readable {
-                return again(&mut inner);
+                return keeps_its_turn(&mut inner);
             }
             if !inner.fits(message.counted) {
                 inner.no_room_at = Some(inner.received);
-                return again(&mut inner);
+                return keeps_its_turn(&mut inner);
             }
             let deliver = |inner: &mut Inner| inner.way.deliver(&message.bytes, &*socket.tcp);
             match finish(socket, &mut inner, deliver) {
@@ -384,7 +390,7 @@ fn put(hub: &Arc<Hub>, socket: &Arc<Socket>, job: &Job, slice: Slice, now: u64) 
                 }
                 Wrote::Nothing => {
                     inner.blocked = true;
-                    again(&mut inner)
+                    keeps_its_turn(&mut inner)
                 }
                 Wrote::Broken => false,
             }

@@ -1,11 +1,13 @@
 //! What time it is: the one place where a node asks.
 //!
 //! Promise: one wrong reading of the system's clock does no lasting harm. The fold's time is the
-//! latest of any batch and never goes back, so a node reads the system's clock once, at its start,
-//! and counts on from there by a clock that nobody can set. What looks wrong is said loudly; it
-//! takes a person to know which of two clocks is right.
+//! latest of any batch and never goes back, so a node reads the system's clock at its start, and
+//! counts on from there by a clock that nobody can set. It follows the system's clock forward by up
+//! to a day, as after a machine slept or was paused, and never back. What looks wrong is said
+//! loudly; it takes a person to know which of two clocks is right.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::fold;
@@ -19,6 +21,8 @@ const LONG_AFTER: u64 = 30 * 86_400_000;
 const BEHIND: u64 = 60_000;
 /// Milliseconds that the fold's time may be ahead while a node runs.
 const AHEAD: u64 = 5_000;
+/// Milliseconds that the system's clock may be ahead before it is followed, and up to which it is.
+const FOLLOWED: std::ops::RangeInclusive<u64> = 100..=86_400_000;
 /// Milliseconds by which the system's clock may have been set while a node runs.
 const SET: u64 = 60_000;
 
@@ -30,11 +34,18 @@ fn system() -> u64 {
 
 /// The system's time now, and from then on by what has passed.
 pub(super) fn clock() -> Clock {
-    let (begun, started) = (system(), Instant::now());
+    let (begun, started) = (AtomicU64::new(system()), Instant::now());
     Arc::new(move || {
         let passed = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        begun.saturating_add(passed)
+        let ahead = followed(begun.load(Ordering::Relaxed).saturating_add(passed), system());
+        begun.fetch_max(ahead.saturating_sub(passed), Ordering::Relaxed);
+        ahead
     })
+}
+
+/// The time: what was counted, or the system's where that is ahead by no more than a day.
+fn followed(counted: u64, system: u64) -> u64 {
+    if FOLLOWED.contains(&system.saturating_sub(counted)) { system } else { counted }
 }
 
 /// What is to be said of a start at `now`, where the last batch was folded at `folded`.
@@ -79,8 +90,8 @@ fn apart(now: u64, system: u64, folded: Option<u64>) -> Option<String> {
     (set > SET).then(|| {
         let seconds = set / 1_000;
         format!(
-            "the system's clock and this node's are {seconds} s apart: one was set, or the \
-             machine slept. The node goes on by its own until it is started again"
+            "the system's clock and this node's are {seconds} s apart: one was set. The node goes \
+             on by its own until it is started again"
         )
     })
 }
@@ -112,6 +123,26 @@ mod tests {
         assert!(at_start(now, Some(now - 31 * DAY)).unwrap().contains("31 DAYS PAST"));
         assert!(at_start(now, Some(now + 3_600_000)).unwrap().contains("3600 SECONDS BEFORE"));
         assert!(at_start(now, Some(u64::MAX)).is_some());
+    }
+
+    #[test]
+    fn a_clock_is_followed_forward_by_a_day_and_never_back() {
+        let now = 100 * DAY;
+        for (system, time) in [
+            (now, now),
+            (now + 99, now),
+            (now + 100, now + 100),
+            (now + DAY, now + DAY),
+            (now + DAY + 1, now),
+            (now + 3_650 * DAY, now),
+            (now - 1, now),
+            (0, now),
+        ] {
+            assert_eq!(followed(now, system), time, "{system}");
+        }
+        let clock = clock();
+        let first = clock();
+        assert!(clock() >= first && first >= system() - 1_000);
     }
 
     #[test]

@@ -113,8 +113,16 @@ pub fn run(loaded: Loaded) -> ExitCode {
         let local = |store: &Store| Box::new(Local::new(store.clone(), keep)) as Box<dyn Journal>;
         match Node::start(loaded.config, local).await {
             Ok(node) => {
+                // Before anyone is told that it is there: who is told may stop it at once.
+                let stop = match told_to_stop() {
+                    Ok(stop) => stop,
+                    Err(error) => {
+                        tracing::error!(%error, "signals cannot be waited for");
+                        return ExitCode::FAILURE;
+                    }
+                };
                 tell_ready(node.address());
-                node.serve(told_to_stop()).await
+                node.serve(stop).await
             }
             Err(error) => {
                 tracing::error!("{error}");
@@ -327,20 +335,18 @@ fn tell_ready(address: std::net::SocketAddr) {
     }
 }
 
-/// Resolves at SIGTERM or SIGINT.
-async fn told_to_stop() {
+/// Resolves at SIGTERM or SIGINT, also where they come before it is waited for: they are listened
+/// to from this call on.
+fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
-    let interrupted = tokio::signal::ctrl_c();
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminated) => tokio::select! {
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
             _ = terminated.recv() => {}
-            _ = interrupted => {}
-        },
-        Err(error) => {
-            tracing::error!(%error, "SIGTERM cannot be waited for");
-            interrupted.await.ok();
+            _ = interrupted.recv() => {}
         }
-    }
+    })
 }
 
 /// Sends every client away, each told another time to come back within the configured span; lets

@@ -224,6 +224,7 @@ fn a_revoked_token_is_out_and_the_users_others_stay() {
     assert_ne!(id_of(&unnamed), id_of(&other));
     let join = |token: &str| Client::with(Some(token.to_owned())).wanting("a").join(&server);
     let mut stays = join(&other);
+    stays.reach("a", 0);
     for (token, id) in [(&named, "phone-1".to_owned()), (&unnamed, id_of(&unnamed))] {
         let mut goes = join(token);
         goes.reach("a", 0);
