@@ -210,6 +210,13 @@ export class Window {
     return this.page.evaluate(() => seen.states);
   }
 
+  /** Waits until it has been in that state since its `before`th, however short that was. */
+  async was(state, before) {
+    const there = ([state, before]) => seen.states.slice(before).some((one) => one.state === state);
+    await this.page.waitForFunction(there, [state, before]);
+    return this;
+  }
+
   /** Nothing that it showed went backwards; nothing that it was given came twice or was left out. */
   async check() {
     const { shown, delivered } = await this.page.evaluate(() => seen);
