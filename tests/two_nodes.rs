@@ -157,8 +157,8 @@ impl Client {
         }
     }
 
-    /// Appends, and takes the answers: each is stored, none is refused or put off, though the journal
-    /// leaves batches without an answer.
+    /// Appends, and takes the answers: each is stored, none is refused or put off, though the
+    /// journal leaves batches without an answer.
     async fn append_all(&mut self, writer: &str, log: &str, count: u64) {
         let item = |seq: u64| {
             let record = json!({ "payload": format!("{writer} {seq}") });

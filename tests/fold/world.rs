@@ -345,7 +345,7 @@ impl World {
     }
 
     /// What a client has reached of one log, from the opening in force.
-    pub fn progress(&mut self, number: u8, log: u64, next: u64) -> Progress {
+    pub fn progress(&self, number: u8, log: u64, next: u64) -> Progress {
         let row = self.connection(number).unwrap();
         let opening = row.sub(log).map_or(0, |sub| sub.opening);
         let reached = vec![Reached { log, next, opening }];

@@ -61,7 +61,9 @@ fn an_unused_writer_is_forgotten_after_its_days() {
     let mut server = Server::start(quick().limit("writer_keep_days", 400));
     let mut clients: Vec<Client> =
         (0..4).map(|n| Client::new(&format!("u{n}")).join(&server)).collect();
-    clients.iter_mut().for_each(|client| drop(client.store("docs/a", "x")));
+    for client in &mut clients {
+        client.store("docs/a", "x");
+    }
     for client in &mut clients[2..] {
         let writer = client.writing.id;
         client.send(&ClientFrame::Retire(highwater::wire::Retire { writer }));

@@ -36,7 +36,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Has a client refresh its token with one that ends at once: when that is, milliseconds since 1970.
+/// Has a client refresh its token with one that ends at once: when, milliseconds since 1970.
 pub fn end_soon(client: &mut Client, user: &str, grants: &[(&str, &str)]) -> u64 {
     let expired = |client: &Client| {
         client.refused.iter().any(|refused| refused.refusal.code == Code::TokenExpired)
