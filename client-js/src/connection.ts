@@ -74,7 +74,7 @@ export class Connection {
       const { most, encoding } = this.config;
       if (this.state.state === 'stopped') throw this.state.error;
       if (this.writer.pending.length >= most) {
-        throw new HighwaterError('queue_full', `${most} actions wait for answers`);
+        throw new HighwaterError('queue_full', `${most} actions wait`);
       }
       let weighed;
       try {
@@ -131,7 +131,7 @@ export class Connection {
   /** The socket ended, with its close code if there was one. */
   closed(now: number, number = 0, reason = ''): void {
     if (number < 4000) {
-      return this.#lost(now, reason || `the socket closed (${number})`);
+      return this.#lost(now, reason || `socket closed (${number})`);
     }
     // The last frame was lost, and with it the word on coming back: come back.
     const code = codeName(number - 4000);
@@ -202,7 +202,7 @@ export class Connection {
       this.#ack();
       if (leave) this.send({ name: 'leave', body: { forget } });
     }
-    this.stop(now, new HighwaterError('closed', 'the app closed it'));
+    this.stop(now, new HighwaterError('closed', 'closed'));
   }
 
   // Time.
@@ -222,12 +222,12 @@ export class Connection {
       case 'retry':
         return this.#connect(now);
       case 'welcome':
-        return this.#lost(now, 'no welcome in time');
+        return this.#lost(now, 'no welcome');
       case 'ping':
         return this.probe(now);
       case 'pong':
         if (late > FROZEN) return this.probe(now);
-        return this.#lost(now, 'nothing was heard');
+        return this.#lost(now, 'silence');
       case 'ack':
         return this.#ack();
       case 'activate':
@@ -248,7 +248,7 @@ export class Connection {
 
   /** The socket breaks, as by a network. */
   cut(now: number): void {
-    this.#lost(now, 'the socket was cut');
+    this.#lost(now, 'cut');
   }
 
   /** Is the other side there? With a socket it is asked, without one it is tried at once. */
@@ -282,7 +282,7 @@ export class Connection {
   /** The answer to the output `token`. */
   gotToken(now: number, token: string | undefined, error?: HighwaterError): void {
     this.#asking = false;
-    if (!token) error ??= new HighwaterError('unauthorized', 'the token function gave none');
+    if (!token) error ??= new HighwaterError('unauthorized', 'no token');
     if (error) {
       if (this.#phase === 'token') this.#lost(now, error);
       else if (this.#phase === 'open') this.#refreshSoon(now);
@@ -458,7 +458,7 @@ export class Connection {
       this.#told = visible;
     }
     const refuse = (action: Action): void =>
-      this.#decided(action, new HighwaterError('too_large', 'it is larger than the limit'));
+      this.#decided(action, new HighwaterError('too_large', 'over the limit'));
     for (const frame of this.writer.frames(now, this.welcome!.limits, refuse)) this.send(frame);
     const unacked = this.received - this.acked;
     if (unacked && unacked * 4 >= this.welcome!.limits.window) this.#ack();

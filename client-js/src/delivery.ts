@@ -155,6 +155,8 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   to: Start | undefined;
   /** The request that seeks there, until it is answered; -1: it is still to be sent. */
   sought = 0;
+  /** Missing on the server: not to be asked for before this time. */
+  after = 0;
   own: Own[];
 
   #target = 0;
@@ -292,7 +294,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
       // Coming back would only bring it once more.
       this.#clear();
       this.core.logs.drop(this);
-      this.end(new HighwaterError('too_large', `the base is larger than ${MAX_BASE} bytes`));
+      this.end(new HighwaterError('too_large', `a base over ${MAX_BASE} bytes`));
     } else if (last) {
       this.#tell('base', { offset, version: base.version, last, data: this.#whole.done() });
       this.#based();

@@ -91,12 +91,12 @@ export class Subscriptions {
    * What is wanted, with what is held of it, asked for from now on. What does not fit into a frame
    * waits for the next; first comes what is held, which the server would else send from its start.
    */
-  ask(request: number): Open[] {
+  ask(request: number, now = Infinity): Open[] {
     const { config, welcome } = this.#core;
     const open: Open[] = [];
     let room = (welcome?.limits.frame_bytes ?? FRAME_BYTES) - AROUND - (config.token ?? '').length;
     for (const log of [...this.open.values()].sort((a, b) => +b.held - +a.held)) {
-      if (log.phase !== 'wanted') continue;
+      if (log.phase !== 'wanted' || log.after > now) continue;
       room -= utf8Length(toJson(log.name)) + AROUND_NAME;
       if (room < 0) break;
       open.push(log.ask(request));
@@ -136,9 +136,7 @@ export class Subscriptions {
 
   /** Whether a refusal passes; then the same is asked for again, not before the time it tells. */
   passes(now: number, { code, retryAfter }: HighwaterError): boolean {
-    // A log that others have to make may be there later: the server says when to look again.
-    const missing = code === 'unknown_log' && retryAfter > 0;
-    const passes = isTransient(code) || code === 'inactive' || code === 'stale' || missing;
+    const passes = isTransient(code) || code === 'inactive' || code === 'stale';
     if (passes) this.#after = now + retryAfter + this.#core.config.random() * 1000;
     return passes;
   }
@@ -154,7 +152,10 @@ export class Subscriptions {
       }
       const meant = name === undefined ? log.request === request : log.name === name;
       if (log.phase !== 'asked' || !meant) continue;
-      if (passes) log.phase = 'wanted';
+      // A log that others have to make may be there later; that holds nothing else up.
+      const missing = error.code === 'unknown_log' ? error.retryAfter : 0;
+      log.after = now + missing;
+      if (passes || missing) log.phase = 'wanted';
       else log.end(error);
     }
   }
@@ -186,10 +187,12 @@ export class Subscriptions {
       core.send({ name: 'seek', body: { request: log.sought, log: log.id!, to: log.to! } });
     }
     for (;;) {
-      const body = { request: this.request(), open: this.ask(this.#requests) };
-      if (!body.open.length) return;
+      const body = { request: this.request(), open: this.ask(this.#requests, now) };
+      if (!body.open.length) break;
       core.send({ name: 'subscribe', body });
     }
+    // Those that are missing are looked for about when the server said.
+    return [...this.open.values()].some(({ phase }) => phase === 'wanted') ? now + 1000 : undefined;
   }
 
   /** Cursors to tell: from there the client could restart. */

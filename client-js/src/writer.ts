@@ -62,7 +62,7 @@ export const weigh = (
 
 /** A longer name would cost the socket; all other bad ones the server refuses by themselves. */
 export const checkName = (name: string): void => {
-  if (utf8Length(name) > 255) throw new HighwaterError('bad_name', 'a name has at most 255 bytes');
+  if (utf8Length(name) > 255) throw new HighwaterError('bad_name', 'at most 255 bytes');
 };
 
 /** Bytes that an item has around its record: numbers, a name of 255 bytes, JSON's own. */

@@ -326,3 +326,23 @@ test('a listener or watcher that throws is reported, and harms no other', (conte
   run();
   assert.deepEqual([told, board.value?.get('x')?.record.payload], [1, '1'], 'it follows no longer');
 });
+
+test('a log that is missing is looked for again, and holds nothing else up', () => {
+  const world = new World().attach();
+  const log = world.core.logs.subscribe('a', { start: 'state', priority: 0, manual: false });
+  const over = collect(log, 'refused');
+  world.settle();
+  const { request } = world.last('subscribe');
+  const refusal = { code: 'unknown_log', message: '', retry_after: 5000 };
+  world.tell('refused', { request, name: 'a', refusal });
+  world.clear();
+  world.core.logs.subscribe('b', { start: 'state', priority: 0, manual: false });
+  world.settle();
+  assert.deepEqual(world.got('subscribe').map(({ open }) => open.map(({ name }) => name)), [['b']]);
+  world.clear();
+  world.pass(4000);
+  assert.deepEqual(world.got('subscribe'), [], 'not before the time told');
+  world.pass(2000);
+  assert.deepEqual(world.got('subscribe').map(({ open }) => open.map(({ name }) => name)), [['a']]);
+  assert.deepEqual(over, []);
+});

@@ -47,6 +47,8 @@ pub struct Gate {
     pub limits: Limits,
     /// Rules in force.
     pub rules: Rules,
+    /// Whether opening a log may make it.
+    pub auto_create: bool,
     /// Whether tokens may be missing.
     pub dev: bool,
     /// The time.
@@ -227,12 +229,14 @@ const fn need(command: &Command) -> Need {
         Command::Attach(_)
         | Command::Activate { .. }
         | Command::Subscribe(_)
-        | Command::SubscribeUser { .. }
         | Command::Seek { .. }
         | Command::Commit(_)
         | Command::NodeUp
         | Command::Configure(_) => Need::Little,
-        Command::CreateLog { .. } | Command::Append(_) | Command::PutSnapshot(_) => Need::Room,
+        Command::CreateLog { .. }
+        | Command::SubscribeUser { .. }
+        | Command::Append(_)
+        | Command::PutSnapshot(_) => Need::Room,
     }
 }
 
@@ -261,8 +265,9 @@ pub fn makeable(gate: &Gate, grants: &Grants, open: &[Open]) -> Vec<Pattern> {
     let may = |grant: &&Grant| grant.can.has(Can::Append) || grant.can.has(Can::Admin);
     let patterns: Vec<Pattern> =
         grants.grants.iter().filter(may).map(|grant| grant.logs.clone()).collect();
-    if patterns.is_empty() {
-        return patterns;
+    // Where the disk is nearly full nothing new is made; nor where logs are made by operators alone.
+    if patterns.is_empty() || !gate.auto_create || gate.shed.check().is_err() {
+        return Vec::new();
     }
     let most = gate.limits.subscriptions as usize;
     let names = open.iter().take(most).map(|open| open.name.as_str());

@@ -427,18 +427,20 @@ impl Session {
         if last.generation == 0 {
             return;
         }
-        loop {
-            let (connection, generation) = (last.connection, last.generation);
-            let command = match self.leaves {
-                Some(forget) => Command::Leave { connection, generation, forget },
-                None => Command::Detach(last.clone()),
-            };
-            let weight = last.weight();
-            match self.gate.inbox.submit(command, weight, None) {
-                Err(refusal) if refusal.code == Code::Overloaded => {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+        let (connection, generation, weight) = (last.connection, last.generation, last.weight());
+        let commands = match self.leaves {
+            Some(forget) => {
+                let leave = Command::Leave { connection, generation, forget };
+                vec![Command::Commit(vec![last]), leave]
+            }
+            None => vec![Command::Detach(last)],
+        };
+        for command in commands {
+            while let Err(refusal) = self.gate.inbox.submit(command.clone(), weight, None) {
+                if refusal.code != Code::Overloaded {
+                    return;
                 }
-                _ => return,
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }

@@ -208,6 +208,7 @@ impl Node {
             rates: Rates::new(&limits),
             limits,
             rules: config.rules,
+            auto_create: config.server.auto_create,
             dev: config.server.dev,
             clock,
             node,

@@ -84,6 +84,8 @@ struct Inner {
     identity: Identity,
     options: Options,
     writing: Mutex<Writing>,
+    /// Held by a reader that has a table written to a file.
+    settling: Mutex<()>,
     db: Database,
     folder: Folder,
 }
@@ -135,8 +137,18 @@ impl Store {
             watermarks.durable(logs, db.snapshot());
         }
         let writing = Mutex::new(writing);
-        let inner =
-            Inner { tables, journal, local, watermarks, identity, options, writing, db, folder };
+        let inner = Inner {
+            tables,
+            journal,
+            local,
+            watermarks,
+            identity,
+            options,
+            writing,
+            settling: Mutex::default(),
+            db,
+            folder,
+        };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -165,7 +177,11 @@ impl Store {
 /// Leaves out a last commit that a loss of power left in part.
 fn mend(folder: &Folder) -> Result<(), OpenError> {
     let cut = torn::mend(&folder.store());
-    if let Some(bytes) = cut.map_err(|error| OpenError::system(folder.dir(), &error))? {
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::InvalidData => damaged(folder.dir(), &error),
+        _ => OpenError::system(folder.dir(), &error),
+    };
+    if let Some(bytes) = cut.map_err(failed)? {
         tracing::info!(bytes, "the last commit was not written whole, and answered to nobody");
     }
     Ok(())

@@ -33,6 +33,17 @@ fn settle(rows: &Keyspace) -> Result<(), RowsError> {
     Ok(())
 }
 
+impl Store {
+    /// One reader at a time does it: several that find much in memory would else each have a table
+    /// written, and what waits to be written keeps writers out.
+    fn gather_less(&self, rows: &Keyspace) -> Result<(), RowsError> {
+        match self.0.settling.try_lock() {
+            Ok(_one) => settle(rows),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
 /// Connections of one user, and subscriptions of one connection, that warming looks at.
 const WARM_AT_MOST: usize = 1024;
 
@@ -140,7 +151,7 @@ impl Store {
         let mut bytes = 0;
         let rows = self.table(Table::Latest)?;
         if after.is_none() {
-            settle(rows)?;
+            self.gather_less(rows)?;
         }
         for row in rows.range::<Vec<u8>, _>((from, after_prefix(&prefix))) {
             let (key, value) = row.into_inner().map_err(storage)?;

@@ -48,7 +48,11 @@ pub(super) fn mend(store: &Path) -> io::Result<Option<u64>> {
         let torn = match commit {
             Some(true) => continue,
             Some(false) => torn(&path, from, log.at())?,
-            // As the engine would.
+            // The engine would leave out all from here on, also what was synced.
+            None if whole_behind(&path, from)? => {
+                let problem = format!("{} is broken at {from}: commits lie behind", path.display());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+            }
             None => true,
         };
         if !torn {
@@ -75,6 +79,25 @@ fn newest(store: &Path) -> io::Result<Option<PathBuf>> {
         }
     }
     Ok(newest.map(|(_, path)| path))
+}
+
+/// Whether a whole commit begins somewhere behind: then the one before it was synced, and is not
+/// torn but damaged.
+fn whole_behind(path: &Path, from: u64) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(from))?;
+    let mut rest = Vec::new();
+    file.read_to_end(&mut rest)?;
+    let ends = rest.windows(MAGIC.len()).enumerate().filter(|(_, bytes)| *bytes == MAGIC);
+    for (at, _) in ends {
+        let next = rest.get(at + MAGIC.len()..).unwrap_or_default();
+        let length = next.len() as u64;
+        let mut log = Log { reader: next, length, left: length, failed: None };
+        if log.tag() == Some(START) && log.commit() == Some(true) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether a commit that is not what it was when it was written may be one that was written in
@@ -224,6 +247,24 @@ mod tests {
             assert_eq!(Store::open(dir.path(), Options::default()).unwrap().kept().head, 2);
         }
         assert_eq!(head(dir.path(), &log), Ok(2));
+    }
+
+    /// One that cannot be told from its neighbours any more, with a whole one behind it, was synced.
+    #[test]
+    fn a_commit_that_lost_its_end_with_another_behind_it_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = commit(dir.path(), 100).len();
+        let second = commit(dir.path(), 3_000).len();
+        let log = commit(dir.path(), 100);
+        let mut broken = log.clone();
+        // The tag of its first entry: nothing behind it is in step.
+        *broken.get_mut(first + 13).unwrap() ^= 0x40;
+        assert!(matches!(head(dir.path(), &broken), Err(OpenError::Damaged { .. })));
+        // The last one alone may be what was never synced.
+        let last = second + 13;
+        let mut torn = log;
+        *torn.get_mut(last).unwrap() ^= 0x40;
+        assert_eq!(head(dir.path(), &torn), Ok(2));
     }
 
     /// A commit without a hole, or with another behind it, was written whole.

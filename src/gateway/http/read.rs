@@ -40,7 +40,7 @@ const LONGEST_WAIT: u64 = 60_000;
 /// How long a place is waited for where it is not said, in milliseconds.
 const PLACE_WAIT: u64 = 5_000;
 /// How often one who waits looks whether the token still counts and the node still stays.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(100);
 
 const NEXT: HeaderName = HeaderName::from_static("highwater-next");
 const GAP: HeaderName = HeaderName::from_static("highwater-gap");

@@ -212,9 +212,15 @@ async fn pay(
     let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
     let bytes = entries.iter().map(|entry| entry.record.size() as u64).sum();
     let log = entries.iter().find(|entry| entry.verdict.is_none()).map(|entry| &entry.to);
+    // The user's budget is that of all its connections: what was taken from it is not taken again
+    // while the log's is waited for.
+    let mut of_user = false;
     loop {
         caller.recheck(gate).map_err(|problem| problem.refusal)?;
-        let asked = gate.rates.check(&caller.0.user, count, bytes).and_then(|()| match log {
+        let user = || gate.rates.check(&caller.0.user, count, bytes);
+        let asked = if of_user { Ok(()) } else { user() };
+        of_user |= asked.is_ok();
+        let asked = asked.and_then(|()| match log {
             Some(Target::Name(name)) => gate.rates.check_log(name, count),
             _ => Ok(()),
         });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Session;
 use crate::auth::Can;
 use crate::channel::{Asked, Closing, Ticket};
-use crate::connection::{Progress, Subscribe};
+use crate::connection::Subscribe;
 use crate::fold::Command;
 use crate::gateway::{TokenGrants, makeable, readable};
 use crate::log::Part;
@@ -151,14 +151,15 @@ impl Session {
     /// said in place of the detachment.
     fn leave(&mut self, forget: bool) {
         let progress = self.socket.take_acked();
-        let Progress { connection, generation, .. } = progress;
+        let (connection, generation) = (progress.connection, progress.generation);
         self.socket.set_leaving(true);
-        let (weight, commit) = (progress.weight(), Command::Commit(vec![progress]));
+        let (weight, commit) = (progress.weight(), Command::Commit(vec![progress.clone()]));
         let command = Command::Leave { connection, generation, forget };
         let ticket = Ticket::Socket(Arc::clone(&self.socket), Asked::Leave);
         let submitted = (self.gate.inbox.submit(commit, weight, None))
             .and_then(|()| self.gate.inbox.submit(command, 64, Some(ticket)));
         if submitted.is_err() {
+            self.socket.put_back(&progress);
             self.leaves = Some(forget);
             self.socket.close_quietly();
         }
