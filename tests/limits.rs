@@ -41,6 +41,7 @@ fn a_full_disk_refuses_appends_and_nothing_else() {
     let mut server = Server::start(Options::default());
     let mut writer = Client::new("wim").wanting("docs/a").join(&server);
     writer.store("docs/a", "kept");
+    writer.store("docs/b", "kept too");
     writer.reach("docs/a", 1);
     writer.cut();
     server.terminate();
@@ -54,7 +55,12 @@ fn a_full_disk_refuses_appends_and_nothing_else() {
     assert_eq!(reader.log("docs/a").texts(), ["kept"]);
     // On a socket that is open, too: it subscribes, seeks, is downgraded and becomes active again.
     reader.subscribe("docs/b", Start::State, 0);
-    reader.reach("docs/b", 0);
+    reader.reach("docs/b", 1);
+    // But opening makes none: the client is told when to look again.
+    reader.subscribe("docs/new", Start::State, 0);
+    let refusal = reader.refusal(77);
+    assert!(refusal.code == Code::UnknownLog && refusal.retry_after > 0, "{refusal:?}");
+    reader.wants.remove("docs/new");
     let log = reader.log("docs/a").log;
     reader.send(&ClientFrame::Seek(Seek { request: 3, log, to: Start::Earliest }));
     reader.wait("to be moved", |reader| reader.log("docs/a").resets.len() > 1);

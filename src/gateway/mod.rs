@@ -265,7 +265,7 @@ pub fn makeable(gate: &Gate, grants: &Grants, open: &[Open]) -> Vec<Pattern> {
     let may = |grant: &&Grant| grant.can.has(Can::Append) || grant.can.has(Can::Admin);
     let patterns: Vec<Pattern> =
         grants.grants.iter().filter(may).map(|grant| grant.logs.clone()).collect();
-    // Where the disk is nearly full nothing new is made; nor where logs are made by operators alone.
+    // Where the disk is nearly full nothing is made; nor where operators alone make logs.
     if patterns.is_empty() || !gate.auto_create || gate.shed.check().is_err() {
         return Vec::new();
     }

@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(head(dir.path(), &log), Ok(2));
     }
 
-    /// One that cannot be told from its neighbours any more, with a whole one behind it, was synced.
+    /// One that lost step with its neighbours, with a whole one behind it, was synced.
     #[test]
     fn a_commit_that_lost_its_end_with_another_behind_it_is_damage() {
         let dir = tempfile::tempdir().unwrap();
