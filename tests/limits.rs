@@ -244,7 +244,8 @@ fn replies_wait_up_to_the_limit() {
         let waiting = || server.shows(client.id)["socket"]["waiting"].as_u64().unwrap();
         let mut link = client.link.unwrap();
         link.tcp().set_write_timeout(Some(Duration::from_millis(200))).unwrap();
-        let pings: Vec<_> = (0..2_000).map(|nonce| ClientFrame::Ping(Ping { nonce })).collect();
+        let pings: Vec<_> =
+            (0..2_000).map(|nonce| ClientFrame::Ping(Ping { nonce, positions: vec![] })).collect();
         while link.send_all(&pings) {}
         until("replies to fill their share", || waiting() >= limit);
         let most = (0..50).map(|_| waiting()).max().unwrap();

@@ -8,7 +8,7 @@ use highwater::wire::{ClientFrame, Code, Encoding, Frame, MAX_FRAME_BYTES, Serve
 
 /// The files that are the definition.
 const DEFINITION: &[&str] =
-    &["frame.rs", "client.rs", "server.rs", "record.rs", "id.rs", "code.rs"];
+    &["frame.rs", "client.rs", "server.rs", "record.rs", "id.rs", "position.rs", "code.rs"];
 
 fn read(path: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);

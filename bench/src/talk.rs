@@ -41,6 +41,7 @@ pub fn hello(connection: Id, open: Option<&str>) -> ClientFrame {
         writers: Vec::new(),
         open: open.into_iter().collect(),
         window: 0,
+        positions: Vec::new(),
     })
 }
 
@@ -106,7 +107,16 @@ impl Writer {
             })
             .collect();
         let oldest = self.answered + 1;
-        say(conn, &ClientFrame::Append(Append { writer: self.id, oldest, items }))
+        say(
+            conn,
+            &ClientFrame::Append(Append {
+                writer: self.id,
+                oldest,
+                items,
+                positions: vec![],
+                made: vec![],
+            }),
+        )
     }
 
     /// Takes answers; any but "stored", in order, is a failure. How many there were.

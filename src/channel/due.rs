@@ -45,7 +45,8 @@ fn piece(due: &mut Due) -> (Vec<ServerFrame>, bool) {
     match due {
         Due::Answers(writer, mark, rest) => {
             let answers = rest.by_ref().take(ANSWERS_MOST).collect();
-            let frame = Answers { writer: *writer, mark: *mark, answers };
+            let positions = Vec::new();
+            let frame = Answers { writer: *writer, mark: *mark, answers, positions };
             (vec![ServerFrame::Answers(frame)], rest.len() > 0)
         }
         Due::Frame(frame) => (vec![(**frame).clone()], false),

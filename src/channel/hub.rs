@@ -460,7 +460,10 @@ impl Hub {
             if silent > 2 * ping_interval {
                 socket.close(&Closing::new(Code::Silent));
             } else if silent > ping_interval && !socket.pinged.swap(true, Ordering::Relaxed) {
-                socket.send(&[ServerFrame::Ping(crate::wire::Ping { nonce: now })]);
+                socket.send(&[ServerFrame::Ping(crate::wire::Ping {
+                    nonce: now,
+                    positions: Vec::new(),
+                })]);
             }
             let (expires, told) = {
                 let mut inner = socket.lock();

@@ -218,6 +218,7 @@ pub(super) fn tell_opened(opened: &Opened, request: u32, frames: &mut Vec<Server
         cursor,
         complete,
         reset,
+        made: None,
     }));
     if let Some(reason) = opened.reset {
         let base = opened.base.as_ref().map(|base| match base {

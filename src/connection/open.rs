@@ -131,6 +131,11 @@ fn from_start(opened: &mut Opened, row: &LogRow, wanted: &Wanted) {
             from_state(opened, row, ResetReason::PastHead);
         }
         (Start::Offset(offset), _) => from_offset(opened, row, offset),
+        (Start::Last(records), _) => {
+            opened.cursor = row.start.max(row.head.saturating_sub(records))
+        }
+        // Times are looked up where records can be read, and come here as offsets.
+        (Start::Time(_), _) => opened.cursor = row.start,
     }
 }
 

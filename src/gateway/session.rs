@@ -264,6 +264,8 @@ fn prepare(
         },
         token,
         writers: Vec::new(),
+        positions: Vec::new(),
+        other_history: false,
     };
     let (user, read) = (grants.user.clone(), readable(grants));
     let make = makeable(gate, grants, &open);

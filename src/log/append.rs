@@ -157,7 +157,8 @@ impl Logs {
             };
             answers.push(Answer { seq, outcome });
         }
-        Ok(Answers { writer: origin.writer, mark: writer.row.mark, answers })
+        let (writer, mark, positions) = (origin.writer, writer.row.mark, Vec::new());
+        Ok(Answers { writer, mark, answers, positions })
     }
 
     /// Stores one entry, or refuses it for good.
@@ -239,7 +240,7 @@ fn nothing_known(writer: Id, entries: &[Entry]) -> Answers {
     let answers = (entries.iter())
         .filter_map(|entry| Some(Answer { seq: entry.seq, outcome: known(&new, entry)? }))
         .collect();
-    Answers { writer, mark: 0, answers }
+    Answers { writer, mark: 0, answers, positions: Vec::new() }
 }
 
 /// The outcome of an entry that is not to be looked at: a repeat, an old one, or one that comes

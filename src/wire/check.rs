@@ -9,6 +9,7 @@ use super::code::{Code, Refusal};
 use super::frame::{Cursor, Open, Start};
 use super::id::{Id, MAX_OFFSET};
 use super::name::MAX_NAME_BYTES;
+use super::position::{MAX_POSITIONS, Position};
 use super::version::PROTOCOL;
 
 /// Most writers in one `hello`.
@@ -146,6 +147,8 @@ fn identity(id: Id) -> Result<(), Fault> {
 fn start(start: Start) -> Result<(), Fault> {
     match start {
         Start::Offset(offset) => within("an offset", [offset]),
+        Start::Last(records) => within("a number of records", [records]),
+        Start::Time(time) => within("a time", [time]),
         Start::State | Start::Earliest | Start::End | Start::Committed => Ok(()),
     }
 }
@@ -190,13 +193,22 @@ fn hello_rules(hello: &Hello) -> Result<(), Fault> {
         identity(at.writer)?;
         within("a sequence", [at.oldest])?;
     }
+    positions(&hello.positions)?;
     opens(&hello.open)
+}
+
+fn positions(positions: &[Position]) -> Result<(), Fault> {
+    rule(positions.len() <= MAX_POSITIONS, "at most 256 positions: one for each shard")?;
+    within("a position's batch", positions.iter().map(|position| position.batch))
 }
 
 fn check_append(append: &Append) -> Result<(), Fault> {
     identity(append.writer)?;
     within("a sequence", [append.oldest])?;
     rule(append.items.len() <= MAX_ITEMS, "at most 1024 items in one append")?;
+    rule(append.made.len() <= MAX_ITEMS, "at most 1024 logs in made")?;
+    positions(&append.positions)?;
+    within("made", append.made.iter().flat_map(|made| [made.log, made.position.batch]))?;
     let mut last = 0;
     for item in &append.items {
         let log = match item.to {

@@ -4,8 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::frame::{Cloning, Cursor, Open, Ping, Pong, Start};
+use super::frame::{Cloning, Cursor, Open, Ping, Pong, Start, grown};
 use super::id::Id;
+use super::position::{Made, Position};
 use super::record::{Payload, Record};
 
 /// A writer that the client speaks for, and how far it knows its answers.
@@ -50,6 +51,9 @@ pub struct Hello {
     /// Bytes of delivery it lets be unacknowledged; 0: as the server likes.
     #[serde(default)]
     pub window: u32,
+    /// The highest position that it has seen of each shard.
+    #[serde(default, deserialize_with = "grown")]
+    pub positions: Vec<Position>,
 }
 
 /// Asks for subscriptions, many at once.
@@ -105,6 +109,12 @@ pub struct Append {
     pub oldest: u64,
     /// The actions; at most 1,024.
     pub items: Vec<Item>,
+    /// The highest position that the client has seen of each shard.
+    #[serde(default, deserialize_with = "grown")]
+    pub positions: Vec<Position>,
+    /// Where the log ids that items name were made, as `subscribed` told it.
+    #[serde(default, deserialize_with = "grown")]
+    pub made: Vec<Made>,
 }
 
 /// What the client could restart from, and how much delivery it has worked off.

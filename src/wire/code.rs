@@ -73,6 +73,7 @@ codes! {
     8 SequenceGap "sequence_gap" Transient 409 "an earlier append of this writer has not arrived: send from the writer's mark on";
     9 StorageFull "storage_full" Transient 507 "the disk is nearly full: the operator must make room";
     10 Unknown "unknown_outcome" Transient 504 "nobody can say yet whether it was stored: send the same again, it is stored once";
+    11 OtherHistory "other_history" Transient 409 "this server's history lacks what you have seen, as after a restored backup: connect again, drop what you hold, number what is unanswered anew under a new writer";
     32 Conflict "conflict" Permanent 412 "the head is not where the condition says: read on, decide again";
     33 Denied "denied" Permanent 403 "no grant of the token covers this: ask for another token";
     34 TooLarge "too_large" Permanent 413 "the record is larger than the limit: make it smaller";

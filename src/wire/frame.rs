@@ -7,8 +7,52 @@
 //!
 //! [`Record`]: super::Record
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::position::Position;
+
+/// Abilities that this version defines; each side names those that it has.
+pub mod capability {
+    /// Positions are told and stated, and `other_history` is understood.
+    pub const HISTORY: &str = "history";
+    /// `start` may be `last` or `time`.
+    pub const STARTS: &str = "starts";
+    /// All of them.
+    pub const ALL: [&str; 2] = [HISTORY, STARTS];
+}
+
+/// Name by which the binary reader knows a field that may be missing at a body's end.
+pub(super) const GROWN: &str = "grown";
+
+/// Reads a field that a body has grown by: who was made before that does not send it.
+pub(super) fn grown<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    struct Grown<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for Grown<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a field, or the body's end")
+        }
+
+        fn visit_unit<E>(self) -> Result<T, E> {
+            Ok(T::default())
+        }
+
+        fn visit_newtype_struct<D: Deserializer<'de>>(self, from: D) -> Result<T, D::Error> {
+            T::deserialize(from)
+        }
+    }
+    deserializer.deserialize_newtype_struct(GROWN, Grown(PhantomData))
+}
 
 /// The next offset that a reader wants of one log id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -34,6 +78,11 @@ pub enum Start {
     Offset(u64),
     /// Where this connection last committed; as `State` where it never did.
     Committed,
+    /// With the last so many records that are kept. Needs the capability `starts`.
+    Last(u64),
+    /// At the first record that the server took at this time or later, in milliseconds since 1970.
+    /// Needs the capability `starts`.
+    Time(u64),
 }
 
 /// What a clone takes from its source.
@@ -70,6 +119,9 @@ pub struct Open {
 pub struct Ping {
     /// Comes back in [`Pong`].
     pub nonce: u64,
+    /// Where the server stands, by shard; a client sends none.
+    #[serde(default, deserialize_with = "grown")]
+    pub positions: Vec<Position>,
 }
 
 /// Answers a [`Ping`].

@@ -13,6 +13,7 @@ pub mod codec;
 mod frame;
 mod id;
 pub mod name;
+mod position;
 mod record;
 mod server;
 pub mod version;
@@ -24,6 +25,9 @@ pub use codec::{Encoding, Frame, FrameError, MAX_FRAME_BYTES};
 pub use frame::*;
 pub use id::{BadId, BadPlace, Id, MAX_OFFSET, Place};
 pub use name::Pattern;
+pub use position::{
+    BadPosition, ChainTag, MAX_IN_SHARD, MAX_POSITIONS, Made, Position, SHARD_SHIFT,
+};
 pub use record::{
     BadRecord, Extension, MAX_HEADER_BYTES, MAX_HEADERS, MAX_KEY_BYTES, MAX_KIND_BYTES, Payload,
     Record,

@@ -5,8 +5,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::code::{Code, Refusal};
-use super::frame::{Ping, Pong, SnapshotRule};
+use super::frame::{Ping, Pong, SnapshotRule, grown};
 use super::id::{Id, Place};
+use super::position::Position;
 use super::record::{Payload, Record};
 
 /// How a client was met.
@@ -97,6 +98,13 @@ pub struct Welcome {
     pub token: Option<String>,
     /// Marks of the writers named in Hello: the last sequence that was stored or refused.
     pub writers: Vec<WriterMark>,
+    /// Where the server stands, by shard; what the client has seen from here on.
+    #[serde(default, deserialize_with = "grown")]
+    pub positions: Vec<Position>,
+    /// What the client stated in Hello is not in this server's history: every log that it holds is
+    /// reset, and its writers are over once their answers have come.
+    #[serde(default, deserialize_with = "grown")]
+    pub other_history: bool,
 }
 
 /// The last sequence of a writer that has an outcome.
@@ -148,6 +156,9 @@ pub struct Subscribed {
     pub complete: u64,
     /// Whether a [`Reset`] of this log follows before anything else of it.
     pub reset: bool,
+    /// The position at which this log id was made; an append to it states it.
+    #[serde(default, deserialize_with = "grown")]
+    pub made: Option<Position>,
 }
 
 /// Something asked for was not done.
@@ -275,6 +286,8 @@ pub enum ResetReason {
     Trimmed,
     /// It asked to be elsewhere.
     Asked,
+    /// What it holds is of another history than the server's. Needs the capability `history`.
+    OtherHistory,
 }
 
 /// The base that follows a reset.
@@ -393,6 +406,9 @@ pub struct Answers {
     pub mark: u64,
     /// The answers.
     pub answers: Vec<Answer>,
+    /// Where the server stood when it decided, by shard; empty with transient refusals.
+    #[serde(default, deserialize_with = "grown")]
+    pub positions: Vec<Position>,
 }
 
 /// The log's tail has grown long: a client that may is asked for a snapshot.

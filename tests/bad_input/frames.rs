@@ -6,7 +6,7 @@ use super::*;
 fn frames_that_cannot_be_read() {
     let server = Server::start(Options::default());
     let mut bystander = Bystander::new(&server);
-    let whole = binary(&ClientFrame::Ping(Ping { nonce: 300 }));
+    let whole = binary(&ClientFrame::Ping(Ping { nonce: 300, positions: vec![] }));
     let subscribe = |rest: &[u8]| raw(2, &[&[1, 1, 1, b'a'], rest].concat());
     let cases: Vec<(&str, Vec<u8>)> = vec![
         ("a frame cut short", whole[..whole.len() - 1].to_vec()),
@@ -71,7 +71,10 @@ fn sizes_and_kinds_of_messages() {
     bystander.goes_on();
     for (encoding, message) in [
         (Encoding::Bincode, Message::text("{\"ping\":{\"nonce\":1}}")),
-        (Encoding::Json, Message::binary(binary(&ClientFrame::Ping(Ping { nonce: 1 })))),
+        (
+            Encoding::Json,
+            Message::binary(binary(&ClientFrame::Ping(Ping { nonce: 1, positions: vec![] }))),
+        ),
     ] {
         let mut link = met(&server, encoding);
         link.send_message(message.clone());
@@ -100,8 +103,11 @@ fn what_is_not_known_yet() {
     link.send_bytes(raw(64, b"a welcome from a client"));
     link.send_bytes(raw(200, b""));
     link.send_bytes(Vec::new());
-    let longer =
-        [&binary(&ClientFrame::Ping(Ping { nonce: 7 }))[2..], b"a field of later"].concat();
+    let longer = [
+        &binary(&ClientFrame::Ping(Ping { nonce: 7, positions: vec![] }))[2..],
+        b"a field of later",
+    ]
+    .concat();
     link.send_bytes(raw(9, &longer));
     client.wait("pong", |client| client.pongs.contains(&7));
     for (n, frame) in [

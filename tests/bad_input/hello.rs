@@ -6,7 +6,7 @@ use super::*;
 fn hello_missing_late_twice_or_wrong() {
     let server = Server::start(Options::default());
     let mut bystander = Bystander::new(&server);
-    let ping = ClientFrame::Ping(Ping { nonce: 1 });
+    let ping = ClientFrame::Ping(Ping { nonce: 1, positions: vec![] });
     first_is_answered(&server, &[ping], Code::HelloExpected, "another frame first");
     let mut link = met(&server, Encoding::Bincode);
     link.send(&ClientFrame::Hello(hello("bad")));
@@ -55,7 +55,13 @@ fn frames_behind_a_refused_hello_are_not_carried_out() {
         let record = Record { payload: Some(Payload::text("x")), ..Record::default() };
         let to = Target::Name(name.to_owned());
         let item = Item { seq: 1, prev: 0, to, if_head: None, record };
-        ClientFrame::Append(Append { writer: support::id(), oldest: 1, items: vec![item] })
+        ClientFrame::Append(Append {
+            writer: support::id(),
+            oldest: 1,
+            items: vec![item],
+            positions: vec![],
+            made: vec![],
+        })
     };
     let foreign = Hello { connection: bystander.client.id, ..hello("bad") };
     let frames = [ClientFrame::Hello(foreign), append("behind/foreign")];
@@ -189,7 +195,13 @@ fn what_is_another_users() {
     };
     let writer = owner.writing.id;
     for frame in [
-        ClientFrame::Append(Append { writer, oldest: 1, items: vec![item] }),
+        ClientFrame::Append(Append {
+            writer,
+            oldest: 1,
+            items: vec![item],
+            positions: vec![],
+            made: vec![],
+        }),
         ClientFrame::Retire(Retire { writer }),
     ] {
         let mut link = met(&server, Encoding::Json);

@@ -184,7 +184,13 @@ fn appends_that_are_broken_frames() {
     ] {
         let mut link = met(&server, Encoding::Bincode);
         let writer = support::id();
-        link.send(&ClientFrame::Append(Append { writer, oldest: 1, items }));
+        link.send(&ClientFrame::Append(Append {
+            writer,
+            oldest: 1,
+            items,
+            positions: vec![],
+            made: vec![],
+        }));
         closed_with(&mut link, Code::BadFrame, what);
         bystander.goes_on();
     }
@@ -202,7 +208,13 @@ fn item(seq: u64, prev: u64, record: Record) -> Item {
 /// Sends one item of a writer that the client keeps no account of: the mark and the outcome.
 fn answer(client: &mut Client, oldest: u64, item: Item) -> (u64, Outcome) {
     let (writer, seq) = (client.id, item.seq);
-    client.send(&ClientFrame::Append(Append { writer, oldest, items: vec![item] }));
+    client.send(&ClientFrame::Append(Append {
+        writer,
+        oldest,
+        items: vec![item],
+        positions: vec![],
+        made: vec![],
+    }));
     let link = client.link.as_mut().unwrap();
     loop {
         match link.next(Instant::now() + WAIT) {

@@ -87,7 +87,7 @@ fn a_client_that_never_reads() {
     link.tcp().set_write_timeout(Some(Duration::from_millis(200))).unwrap();
     let mut frames = Vec::new();
     for nonce in 0..2_000 {
-        frames.push(ClientFrame::Ping(Ping { nonce }));
+        frames.push(ClientFrame::Ping(Ping { nonce, positions: vec![] }));
     }
     // As much as it takes; then writes block, since nobody reads them.
     let mut sent = 0;

@@ -172,7 +172,13 @@ fn promise_10_a_writer_in_flight_is_bounded() {
     let record = Record { payload: Some(Payload::text("one more")), ..Record::default() };
     let item = writer.writing.number(Target::Name("ten/held".to_owned()), record);
     let id = writer.writing.id;
-    writer.send(&ClientFrame::Append(Append { writer: id, oldest: 1, items: vec![item] }));
+    writer.send(&ClientFrame::Append(Append {
+        writer: id,
+        oldest: 1,
+        items: vec![item],
+        positions: vec![],
+        made: vec![],
+    }));
     writer.wait("in_flight", |writer| !writer.writing.put_off.is_empty());
     assert_eq!(writer.writing.put_off[0].1.code, Code::InFlight);
     writer.resend();

@@ -86,6 +86,7 @@ impl Client {
             visible: true,
             cloning: Cloning::All,
             window: 0,
+            positions: Vec::new(),
             encoding: next_encoding(),
             wants: BTreeMap::new(),
             logs: BTreeMap::new(),
@@ -153,6 +154,7 @@ impl Client {
             writers: vec![WriterAt { writer: self.writing.id, oldest: self.writing.oldest() }],
             open: self.open_list(),
             window: self.window,
+            positions: Vec::new(),
         }
     }
 
@@ -209,7 +211,13 @@ impl Client {
                 bytes += item.record.size() + 512;
                 items.extend(pending.next());
             }
-            frames.push(ClientFrame::Append(Append { writer, oldest, items }));
+            frames.push(ClientFrame::Append(Append {
+                writer,
+                oldest,
+                items,
+                positions: vec![],
+                made: vec![],
+            }));
         }
         frames.iter().for_each(|frame| self.send(frame));
     }
@@ -247,7 +255,13 @@ impl Client {
     pub fn send_items(&mut self, items: Vec<highwater::wire::Item>) -> u64 {
         let (writer, oldest) = (self.writing.id, self.writing.oldest());
         let last = items.last().map_or(0, |item| item.seq);
-        self.send(&ClientFrame::Append(Append { writer, oldest, items }));
+        self.send(&ClientFrame::Append(Append {
+            writer,
+            oldest,
+            items,
+            positions: vec![],
+            made: vec![],
+        }));
         last
     }
 
@@ -322,7 +336,7 @@ impl Client {
     /// Takes frames until a `ping` sent now is answered: all that was sent before it is then taken.
     pub fn sync(&mut self) {
         let nonce = u64::from(rand::random::<u32>());
-        self.send(&ClientFrame::Ping(Ping { nonce }));
+        self.send(&ClientFrame::Ping(Ping { nonce, positions: vec![] }));
         self.wait("pong", |client| client.pongs.contains(&nonce));
     }
 

@@ -20,7 +20,13 @@ fn item(seq: u64, prev: u64) -> Item {
 }
 
 fn append(items: Vec<Item>) -> ClientFrame {
-    ClientFrame::Append(Append { writer: samples::id(1), oldest: 1, items })
+    ClientFrame::Append(Append {
+        writer: samples::id(1),
+        oldest: 1,
+        items,
+        positions: vec![],
+        made: vec![],
+    })
 }
 
 #[track_caller]
@@ -93,9 +99,16 @@ fn an_append_out_of_bounds_closes() {
     closes(append(vec![Item { to: Target::Log(PAST), ..item(1, 0) }]), Code::BadFrame);
     closes(append(vec![Item { if_head: Some(PAST), ..item(1, 0) }]), Code::BadFrame);
     closes(append((1..=1025).map(|seq| item(seq, seq - 1)).collect()), Code::BadFrame);
-    let nobody = Append { writer: Id::NONE, oldest: 1, items: vec![] };
+    let nobody =
+        Append { writer: Id::NONE, oldest: 1, items: vec![], positions: vec![], made: vec![] };
     closes(ClientFrame::Append(nobody), Code::BadFrame);
-    let oldest = Append { writer: samples::id(1), oldest: PAST, items: vec![] };
+    let oldest = Append {
+        writer: samples::id(1),
+        oldest: PAST,
+        items: vec![],
+        positions: vec![],
+        made: vec![],
+    };
     closes(ClientFrame::Append(oldest), Code::BadFrame);
     closes(ClientFrame::Retire(Retire { writer: Id::NONE }), Code::BadFrame);
     let full = append((1..=1024).map(|seq| item(seq, seq - 1)).collect());

@@ -138,10 +138,14 @@ shape! {
         writers: vec(writer_at(), 0..3),
         open: vec(open(), 0..4),
         window: small(),
+        positions: positions(),
     }
+    position -> Position { era: id(), batch: number(), chain: of(any::<[u8; 8]>()) }
+    made -> Made { log: number(), position: position() }
     subscribe -> Subscribe { request: small(), open: vec(open(), 0..4) }
     unsubscribe -> Unsubscribe { request: small(), logs: vec(number(), 0..300) }
-    append -> Append { writer: id(), oldest: number(), items: vec(item(), 0..4) }
+    append -> Append { writer: id(), oldest: number(), items: vec(item(), 0..4), positions: positions(),
+        made: vec(made(), 0..3) }
     ack -> Ack { received: number(), cursors: vec(cursor(), 0..100) }
     activate -> Activate { request: small(), cloning: cloning(), open: vec(open(), 0..3) }
     seek -> Seek { request: small(), log: number(), to: start() }
@@ -156,7 +160,7 @@ shape! {
     subscribed -> Subscribed {
         request: small(), name: text(), log: number(), priority: any::<u8>(), rule: rule(),
         start: number(), head: number(), cursor: number(), complete: number(),
-        reset: any::<bool>(),
+        reset: any::<bool>(), made: of(position()),
     }
     refused -> Refused { request: small(), name: of(text()), refusal: refusal() }
     unsubscribed -> Unsubscribed { request: small(), log: number(), reason: ended() }
@@ -176,9 +180,13 @@ shape! {
         log: number(), offset: number(), last: any::<bool>(), complete: number(),
         origins: vec(origin(), 0..3), records: vec(kept(), 0..4),
     }
-    answers -> Answers { writer: id(), mark: number(), answers: vec(answer(), 0..5) }
+    answers -> Answers { writer: id(), mark: number(), answers: vec(answer(), 0..5), positions: positions() }
     snapshot_wanted -> SnapshotWanted { log: number(), at_least: number() }
     bye -> Bye { code: code(), message: text(), reconnect: any::<bool>(), after: small() }
+}
+
+fn positions() -> impl Strategy<Value = Vec<Position>> + Clone {
+    vec(position(), 0..3)
 }
 
 prop_compose! {
@@ -190,10 +198,11 @@ prop_compose! {
         (met, place) in (met(), place()),
         (generation, time, expires) in (number(), number(), number()),
         writers in vec(writer_mark(), 0..3),
+        (positions, other_history) in (positions(), any::<bool>()),
     ) -> Welcome {
         Welcome {
             version, capabilities, connection, user, met, source, place, generation, time,
-            expires, ping_interval, limits, token, writers,
+            expires, ping_interval, limits, token, writers, positions, other_history,
         }
     }
 }
@@ -225,7 +234,7 @@ fn client() -> impl Strategy<Value = ClientFrame> {
         any::<bool>().prop_map(|visible| F::Visible(Visible { visible })),
         activate().prop_map(F::Activate),
         text().prop_map(|token| F::Refresh(Refresh { token })),
-        any::<u64>().prop_map(|nonce| F::Ping(Ping { nonce })),
+        any::<u64>().prop_map(|nonce| F::Ping(Ping { nonce, positions: vec![] })),
         any::<u64>().prop_map(|nonce| F::Pong(Pong { nonce })),
         seek().prop_map(F::Seek),
         put_snapshot().prop_map(F::PutSnapshot),
@@ -292,6 +301,12 @@ where
             assert_eq!(from_bytes::<T>("it", &to_bytes(&ours)).unwrap(), ours);
         }
         (Err(_), Err(_)) => {}
+        // A body that ends where one has grown: bincode wants the empty fields written out.
+        (Ok(ours), Err(_)) => {
+            let whole = [bytes, &[0; 3]].concat();
+            let (theirs, _) = bincode::serde::decode_from_slice::<T, _>(&whole, settings).unwrap();
+            assert_eq!(ours, theirs);
+        }
         (ours, theirs) => panic!("ours: {ours:?}, bincode's: {theirs:?}"),
     }
 }

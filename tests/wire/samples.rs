@@ -94,7 +94,16 @@ fn hello() -> Hello {
         writers: vec![],
         open: vec![],
         window: 0,
+        positions: vec![],
     }
+}
+
+/// Positions of two shards, with and without the chain.
+fn positions() -> Vec<Position> {
+    vec![
+        Position { era: id(5), batch: 1042, chain: Some([0, 1, 2, 3, 4, 5, 254, 255]) },
+        Position { era: id(6), batch: (1 << SHARD_SHIFT) + 251, chain: None },
+    ]
 }
 
 fn hellos(out: &mut Vec<(String, ClientFrame)>) {
@@ -117,15 +126,20 @@ fn hellos(out: &mut Vec<(String, ClientFrame)>) {
             ],
             open: opens(),
             window: 1 << 20,
+            positions: vec![],
         },
     );
+    let capabilities = capability::ALL.map(str::to_owned).to_vec();
+    add("hello_history", Hello { capabilities, positions: positions(), ..hello() });
     add("hello_own", Hello { cloning: Cloning::Own, window: u32::MAX, ..hello() });
     add("hello_service", Hello { cloning: Cloning::None, version: 65_535, ..hello() });
 }
 
 fn appends(out: &mut Vec<(String, ClientFrame)>) {
     let mut add = |name: String, oldest, items| {
-        out.push((name, ClientFrame::Append(Append { writer: id(3), oldest, items })));
+        let (positions, made) = (vec![], vec![]);
+        let body = Append { writer: id(3), oldest, items, positions, made };
+        out.push((name, ClientFrame::Append(body)));
     };
     add("append_nothing".into(), 1, vec![]);
     for (name, record) in records() {
@@ -137,7 +151,11 @@ fn appends(out: &mut Vec<(String, ClientFrame)>) {
         add(format!("append_at_{step}"), *step, vec![item]);
     }
     let name = Target::Name("todo/inbox".into());
-    add("append_many".into(), 2, vec![item(2, name, record()), item(3, Target::Log(8), record())]);
+    let items = vec![item(2, name, record()), item(3, Target::Log(8), record())];
+    add("append_many".into(), 2, items.clone());
+    let made = (8..).zip(positions()).map(|(log, position)| Made { log, position }).collect();
+    let body = Append { writer: id(3), oldest: 2, items, positions: positions(), made };
+    out.push(("append_history".into(), ClientFrame::Append(body)));
 }
 
 /// Every form of every frame of a client, under a name of its own.
@@ -161,13 +179,15 @@ pub fn client() -> Vec<(String, ClientFrame)> {
         add(&format!("activate_{name}"), F::Activate(body));
     }
     add("refresh", F::Refresh(Refresh { token: "a.b.c".into() }));
-    add("ping", F::Ping(Ping { nonce: MAX_OFFSET }));
+    add("ping", F::Ping(Ping { nonce: MAX_OFFSET, positions: vec![] }));
     add("pong", F::Pong(Pong { nonce: 0 }));
     for (name, to) in [
         ("state", Start::State),
         ("earliest", Start::Earliest),
         ("end", Start::End),
         ("offset", Start::Offset(65_536)),
+        ("last", Start::Last(50)),
+        ("time", Start::Time(1_767_225_600_000)),
         ("committed", Start::Committed),
     ] {
         add(&format!("seek_{name}"), F::Seek(Seek { request: 4, log: 7, to }));
@@ -221,6 +241,8 @@ fn welcome() -> Welcome {
         },
         token: None,
         writers: vec![],
+        positions: vec![],
+        other_history: false,
     }
 }
 
@@ -249,6 +271,8 @@ fn greetings(out: &mut Vec<(String, ServerFrame)>) {
         ..welcome()
     };
     out.push(("welcome_cloned".into(), F::Welcome(cloned)));
+    let other = Welcome { positions: positions(), other_history: true, ..welcome() };
+    out.push(("welcome_other_history".into(), F::Welcome(other)));
     for (name, reason) in [
         ("detached", Reason::Detached),
         ("lag", Reason::Lag),
@@ -300,7 +324,13 @@ fn subscriptions(out: &mut Vec<(String, ServerFrame)>) {
             cursor: 65_536,
             complete: 4_294_967_296,
             reset: name != "none",
+            made: None,
         };
+        if name == "none" {
+            let made = positions().pop();
+            let body = Subscribed { made, ..body.clone() };
+            out.push(("subscribed_made".into(), F::Subscribed(body)));
+        }
         out.push((format!("subscribed_{name}"), F::Subscribed(body)));
     }
     for (name, reason) in [
@@ -391,6 +421,7 @@ fn resets(out: &mut Vec<(String, ServerFrame)>) {
         ("other_log", ResetReason::OtherLog, base(SnapshotRule::None, 0)),
         ("trimmed", ResetReason::Trimmed, base(SnapshotRule::Latest, 0)),
         ("asked", ResetReason::Asked, None),
+        ("other_history", ResetReason::OtherHistory, base(SnapshotRule::Latest, 0)),
     ] {
         let body = Reset { log: 7, reason, base, cursor: 300, complete: 4_294_967_295 };
         out.push((format!("reset_{name}"), ServerFrame::Reset(body)));
@@ -412,12 +443,13 @@ fn outcomes(out: &mut Vec<(String, ServerFrame)>) {
             outcome: Outcome::Refused(Refusal::because(Code::Rate, "wait").after(1000)),
         },
     ];
-    let mut add = |name: &str, mark, answers| {
-        let body = Answers { writer: id(3), mark, answers };
+    let mut add = |name: &str, mark, answers, positions| {
+        let body = Answers { writer: id(3), mark, answers, positions };
         out.push((name.to_owned(), ServerFrame::Answers(body)));
     };
-    add("answers", 252, answers);
-    add("answers_nothing", 0, vec![]);
+    add("answers", 252, answers.clone(), vec![]);
+    add("answers_history", 252, answers, positions());
+    add("answers_nothing", 0, vec![], vec![]);
 }
 
 /// Every form of every frame of a server, under a name of its own.
@@ -430,7 +462,8 @@ pub fn server() -> Vec<(String, ServerFrame)> {
     resets(&mut out);
     outcomes(&mut out);
     let mut add = |name: &str, frame| out.push((name.to_owned(), frame));
-    add("ping", F::Ping(Ping { nonce: 251 }));
+    add("ping", F::Ping(Ping { nonce: 251, positions: vec![] }));
+    add("ping_history", F::Ping(Ping { nonce: 1, positions: positions() }));
     add("pong", F::Pong(Pong { nonce: MAX_OFFSET }));
     add("snapshot_wanted", F::SnapshotWanted(SnapshotWanted { log: 7, at_least: 1300 }));
     add("refreshed", F::Refreshed(Refreshed { expires: 1_767_229_200_000 }));

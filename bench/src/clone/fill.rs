@@ -179,7 +179,16 @@ impl Pipe {
             }
             let items = (self.sent + 1..=last).map(|seq| self.item(seq, work)).collect();
             let (writer, oldest) = (self.writer, self.stored + 1);
-            say(conn, &ClientFrame::Append(Append { writer, oldest, items }))?;
+            say(
+                conn,
+                &ClientFrame::Append(Append {
+                    writer,
+                    oldest,
+                    items,
+                    positions: vec![],
+                    made: vec![],
+                }),
+            )?;
             self.out += last - self.sent;
             self.sent = last;
         }

@@ -77,6 +77,7 @@ impl<'a> Guest<'a> {
             welcome: None,
             complete: None,
             window: 0,
+            positions: Vec::new(),
             logs: HashMap::new(),
             whole: 0,
             received: 0,
@@ -147,6 +148,7 @@ impl<'a> Guest<'a> {
             writers: Vec::new(),
             open: if clone { Vec::new() } else { open.collect() },
             window: 0,
+            positions: Vec::new(),
         });
         self.hello = Some(Instant::now());
         say(conn, &hello)

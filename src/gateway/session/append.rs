@@ -42,7 +42,7 @@ impl Session {
     }
 
     pub(super) fn append(&mut self, append: Append, size: usize) {
-        let Append { writer, oldest, items } = append;
+        let Append { writer, oldest, items, .. } = append;
         if items.is_empty() {
             let message = "an append has at least one item";
             return self.refuse(0, Refusal::because(Code::BadRequest, message));
@@ -103,7 +103,8 @@ impl Session {
             .into_iter()
             .map(|seq| Answer { seq, outcome: Outcome::Refused(refusal.clone()) })
             .collect();
-        self.socket.send(&[ServerFrame::Answers(Answers { writer, mark: 0, answers })]);
+        let positions = Vec::new();
+        self.socket.send(&[ServerFrame::Answers(Answers { writer, mark: 0, answers, positions })]);
     }
 
     fn entry(&mut self, item: Item) -> Entry {
