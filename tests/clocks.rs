@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::Arc;
 
-use highwater::fold::{CacheSizes, Command, Fold, Settings, folded_time};
+use highwater::fold::{CacheSizes, Command, FOLD_VERSION, Fold, Settings, folded_time};
 use highwater::journal::{Committer, Journal as _, Local, QueueLimits};
 use highwater::store::{Options as StoreOptions, Store};
 use support::{Options, Server, now_ms, until};
@@ -12,7 +12,7 @@ use support::{Options, Server, now_ms, until};
 /// One batch by a clock that shows that time.
 fn fold_at(server: &Server, time: u64) {
     let store = Store::open(&server.data(), StoreOptions::default()).unwrap();
-    let journal = Local::new(store.clone(), Local::KEEP_BYTES);
+    let journal = Local::new(store.clone(), 64 << 20);
     let settings = Settings { rules: Vec::new(), budgets: Default::default(), auto_create: true };
     let (id, level) = (journal.identity(), journal.level());
     let fold = Fold::open(&store, id, level, settings, CacheSizes::default()).unwrap();
@@ -20,7 +20,7 @@ fn fold_at(server: &Server, time: u64) {
     let clock = Arc::new(move || time);
     let (committer, inbox, told) =
         Committer::<()>::new(fold, Box::new(journal), store.clone(), clock, limits);
-    inbox.submit(Command::NodeUp, 0, None).unwrap();
+    inbox.submit(Command::NodeUp { oldest: FOLD_VERSION, newest: FOLD_VERSION }, 0, None).unwrap();
     inbox.close();
     let ended = std::thread::spawn(|| committer.run());
     assert_eq!(told.recv().unwrap().applied.time, time);

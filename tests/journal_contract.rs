@@ -87,7 +87,7 @@ impl Engine for MemoryEngine {
 
 /// Runs a check on a fresh one of every engine.
 fn on_each(check: impl Fn(&str, &mut dyn Engine)) {
-    check("local", &mut LocalEngine::new(Local::KEEP_BYTES));
+    check("local", &mut LocalEngine::new(64 << 20));
     check("memory", &mut MemoryEngine::new(Faults::default()));
 }
 
@@ -268,7 +268,7 @@ fn two_local_journals_are_two() {
 
 #[test]
 fn a_local_batch_and_its_effects_are_one() {
-    let mut engine = LocalEngine::new(Local::KEEP_BYTES);
+    let mut engine = LocalEngine::new(64 << 20);
     assert_eq!(engine.node(0).level(), Level::Synced);
     for number in 1..=20_u64 {
         let mut effects = Writes::default();

@@ -6,7 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use highwater::fold::{CacheSizes, Command, Fold, Settings};
+use highwater::fold::{CacheSizes, Command, FOLD_VERSION, Fold, Settings};
 use highwater::journal::{Committer, Journal as _, Local, QueueLimits};
 use highwater::store::Store;
 use highwater::wire::{
@@ -311,7 +311,7 @@ fn the_inbox_is_bounded_by_commands_and_by_bytes() {
     let full = |commands, bytes, weight| {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), highwater::store::Options::default()).unwrap();
-        let journal = Local::new(store.clone(), Local::KEEP_BYTES);
+        let journal = Local::new(store.clone(), 64 << 20);
         let settings =
             Settings { rules: Vec::new(), budgets: Default::default(), auto_create: true };
         let (id, level) = (journal.identity(), journal.level());
@@ -320,9 +320,19 @@ fn the_inbox_is_bounded_by_commands_and_by_bytes() {
         let limits = QueueLimits { commands, bytes, told: 1 };
         let (_committer, inbox, _told) =
             Committer::<()>::new(fold, Box::new(journal), store, clock, limits);
-        let submit = |_: &u32| inbox.submit(Command::NodeUp, weight, None).is_ok();
+        let submit = |_: &u32| {
+            inbox
+                .submit(
+                    Command::NodeUp { oldest: FOLD_VERSION, newest: FOLD_VERSION },
+                    weight,
+                    None,
+                )
+                .is_ok()
+        };
         let taken = (0..10_u32).take_while(submit).count();
-        let refusal = inbox.submit(Command::NodeUp, weight, None).unwrap_err();
+        let refusal = inbox
+            .submit(Command::NodeUp { oldest: FOLD_VERSION, newest: FOLD_VERSION }, weight, None)
+            .unwrap_err();
         assert_eq!(refusal.code, Code::Overloaded);
         assert!(refusal.retry_after > 0);
         taken

@@ -240,7 +240,7 @@ impl Commands {
             let if_head = self.random.random_bool(0.1).then(|| self.random.random_range(0..9));
             let hash = entry_hash(&to, if_head, &record);
             let seq = prev + 1;
-            entries.push(Entry { seq, prev, to, if_head, hash, verdict: None, record });
+            entries.push(Entry { seq, prev, to, made: None, if_head, hash, verdict: None, record });
             prev = seq;
         }
         *next = (*next).max(prev);
@@ -251,6 +251,7 @@ impl Commands {
             connection,
             oldest,
             once: false,
+            positions: Vec::new(),
             entries,
         })
     }
@@ -275,6 +276,7 @@ impl Commands {
                 open: (0..self.random.random_range(0..4)).map(|_| self.open()).collect(),
                 read: vec![Pattern::all()],
                 make: vec![Pattern::all()],
+                positions: Vec::new(),
             }),
             10 => Command::Detach(Progress { connection, generation, reached: Vec::new() }),
             11 => {
@@ -293,6 +295,7 @@ impl Commands {
             14 => Command::UnsubscribeUser { user: name, logs: vec![self.log()] },
             15 => Command::Trim { log: self.log(), to: self.random.random_range(0..30) },
             16 => Command::PutSnapshot(Part {
+                user: name,
                 connection,
                 log: self.log(),
                 offset: self.random.random_range(0..30),

@@ -13,33 +13,27 @@ const LOG: u64 = 1;
 const OTHERS: u64 = 400;
 
 fn row(head: u64) -> LogRow {
-    LogRow {
-        name: "state/a".to_owned(),
-        head,
-        start: 0,
-        bytes: 0,
-        start_bytes: 0,
-        rule: SnapshotRule::Latest,
-        floor: 0,
-        snapshots: Vec::new(),
-        created: 0,
-        appended: 0,
-        deleted: false,
-    }
+    LogRow { head, deleted: false, ..LogRow::new("state/a", SnapshotRule::Latest, 1, 0) }
 }
 
 /// A record that is the newest of the one key of its log.
 fn record(offset: u64) -> Vec<u8> {
     let payload = Some(Payload::binary(vec![b'x'; 100].into()));
     let key = Some("k".to_owned());
-    codec::to_bytes(&Stored {
+    let stored = Stored {
         place: Place { batch: offset + 1, index: 0 },
         time: offset,
-        origin: Origin { user: "ann".to_owned(), writer: Id([1; 16]), connection: Id([2; 16]) },
+        origin: std::sync::Arc::new(Origin {
+            user: "ann".to_owned(),
+            writer: Id([1; 16]),
+            connection: Id([2; 16]),
+        }),
         seq: offset + 1,
         before: 0,
+        derived: None,
         record: Record { key, payload, ..Record::default() },
-    })
+    };
+    stored.row(None)
 }
 
 /// One commit in which each log gets the record at `offset`.

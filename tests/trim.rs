@@ -19,12 +19,17 @@ fn record(offset: u64) -> Vec<u8> {
     let stored = Stored {
         place: Place { batch: offset + 1, index: 0 },
         time: offset,
-        origin: Origin { user: "ann".to_owned(), writer: Id([1; 16]), connection: Id([2; 16]) },
+        origin: std::sync::Arc::new(Origin {
+            user: "ann".to_owned(),
+            writer: Id([1; 16]),
+            connection: Id([2; 16]),
+        }),
         seq: offset + 1,
         before: 0,
+        derived: None,
         record: Record { payload: Some(Payload::binary(noise.into())), ..Record::default() },
     };
-    codec::to_bytes(&stored)
+    stored.row(None)
 }
 
 fn write(store: &Store, log: u64, offsets: Range<u64>) {
@@ -40,17 +45,10 @@ fn write(store: &Store, log: u64, offsets: Range<u64>) {
 /// Sets what a log's row says of start and deletion.
 fn mark(store: &Store, log: u64, start: u64, deleted: bool, sync: bool) {
     let row = LogRow {
-        name: format!("log/{log}"),
         head: 1_000_000,
         start,
-        bytes: 0,
-        start_bytes: 0,
-        rule: SnapshotRule::None,
-        floor: 0,
-        snapshots: Vec::new(),
-        created: 0,
-        appended: 0,
         deleted,
+        ..LogRow::new(&format!("log/{log}"), SnapshotRule::None, 1, 0)
     };
     let mut writes = Writes::default();
     writes.rows.insert((Table::Logs, Key::of(log).build()), Some(codec::to_bytes(&row)));
@@ -212,17 +210,10 @@ fn merges_look_logs_up_while_their_rows_move_on() {
 /// A row of a log, large so that its table is flushed often.
 fn long_row(round: u64) -> Vec<u8> {
     let row = LogRow {
-        name: "log/".repeat(60),
         head: round + 1,
         start: round.saturating_sub(50),
-        bytes: 0,
-        start_bytes: 0,
-        rule: SnapshotRule::None,
-        floor: 0,
-        snapshots: Vec::new(),
-        created: 0,
-        appended: 0,
         deleted: false,
+        ..LogRow::new(&"log/".repeat(60), SnapshotRule::None, 1, 0)
     };
     codec::to_bytes(&row)
 }

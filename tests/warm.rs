@@ -8,7 +8,7 @@ mod support;
 use std::path::Path;
 
 use highwater::log::rows::{Key, Table, Writes};
-use highwater::log::{LogRow, WriterRow};
+use highwater::log::{LogRow, NameRow, Writer, WriterRow};
 use highwater::store::{Options, Store, Warm};
 use highwater::wire::{Id, SnapshotRule, codec};
 use support::{Client, Server};
@@ -37,23 +37,16 @@ fn fill(data: &Path) {
         let mut put = |table, key, value| drop(writes.rows.insert((table, key), Some(value)));
         for at in from..from + 1_000 {
             let log = FIRST + at;
-            put(Table::Names, name(at).into_bytes(), codec::to_bytes(&log));
-            let row = LogRow {
-                name: name(at),
-                head: 0,
-                start: 0,
-                bytes: 0,
-                start_bytes: 0,
-                rule: SnapshotRule::None,
-                floor: 0,
-                snapshots: Vec::new(),
-                created: 0,
-                appended: 0,
-                deleted: false,
-            };
+            put(
+                Table::Names,
+                name(at).into_bytes(),
+                codec::to_bytes(&NameRow { log, more: Default::default() }),
+            );
+            let row = LogRow { deleted: false, ..LogRow::new(&name(at), SnapshotRule::None, 1, 0) };
             put(Table::Logs, Key::of(log).build(), codec::to_bytes(&row));
             let user = format!("user-{at:0>40}");
-            let row = WriterRow { user, mark: 1, oldest: 2, used: u64::MAX >> 12, retired: false };
+            let writing = Writer::new(&user);
+            let row = WriterRow { mark: 1, oldest: 2, used: u64::MAX >> 12, ..writing.row };
             put(Table::Writers, writer(at).0.to_vec(), codec::to_bytes(&row));
         }
         store.commit(writes, None, true).unwrap();

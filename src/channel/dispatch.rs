@@ -22,8 +22,8 @@ use crate::fold::{Command, Effect, Reply};
 use crate::journal::{Inbox, Told};
 use crate::log::{Rule, Stored};
 use crate::wire::{
-    Code, Done, Encoding, Ended, Id, Met, Reason, Refusal, Refused, ServerFrame, SnapshotRule,
-    SnapshotWanted, State, Welcome, WriterMark,
+    Code, Done, Encoding, Ended, Id, Met, Position, Reason, Refusal, Refused, ServerFrame,
+    SnapshotRule, SnapshotWanted, State, Welcome, WriterMark,
 };
 
 /// Subscribers written to in one slice.
@@ -79,6 +79,8 @@ pub struct Dispatcher {
     now: u64,
     /// The log of this batch that was told last to have grown.
     grown: u64,
+    /// Where the batch that is being told stands.
+    position: Option<Position>,
 }
 
 /// A log whose subscribers are being written to.
@@ -128,8 +130,18 @@ impl Dispatcher {
         activate_after: u32,
         rules: Vec<Rule>,
     ) -> Self {
-        let turns = VecDeque::new();
-        Self { hub, inbox, node, incarnation, activate_after, rules, turns, now: 0, grown: 0 }
+        Self {
+            hub,
+            inbox,
+            node,
+            incarnation,
+            activate_after,
+            rules,
+            turns: VecDeque::new(),
+            now: 0,
+            grown: 0,
+            position: None,
+        }
     }
 
     /// Works until the committing thread is gone.
@@ -154,6 +166,7 @@ impl Dispatcher {
     fn take(&mut self, told: Told<Ticket>) {
         self.grown = 0;
         let Told { applied, mut tickets } = told;
+        self.position = applied.position;
         for effect in applied.effects {
             match effect {
                 Effect::Reply(index, reply) => {
@@ -170,7 +183,7 @@ impl Dispatcher {
                 Effect::Appended((log, offset, stored)) => self.appended(log, offset, stored),
             }
         }
-        self.hub.tell(applied.batch, applied.active);
+        self.hub.tell(applied.batch, applied.position, applied.active);
     }
 
     fn appended(&mut self, log: u64, offset: u64, stored: Arc<Stored>) {
@@ -252,7 +265,10 @@ impl Dispatcher {
             }
             (Asked::Attach(_), Reply::Refused(refusal)) => socket.close(&refusal.into()),
             (Asked::Activate(_), Reply::Attached(attached)) => self.activated(socket, *attached),
-            (Asked::Append, Reply::Answers(answers)) => {
+            (Asked::Append, Reply::Answers(mut answers)) => {
+                if answers.mark > 0 {
+                    answers.positions = self.position.into_iter().collect();
+                }
                 socket.send_in_turn(ServerFrame::Answers(answers));
                 self.hub.schedule(socket);
             }
@@ -313,6 +329,8 @@ impl Dispatcher {
         inner.due.extend(state.map(|frame| Due::Frame(Box::new(frame))));
         (welcome.met, welcome.source) = (met, source);
         (welcome.place, welcome.generation) = (place, generation);
+        welcome.positions = self.position.into_iter().collect();
+        welcome.other_history = attached.other_history;
         // Under the same lock: the socket's task goes on as soon as it sees the generation.
         socket.send_now(&mut inner, &[ServerFrame::Welcome(welcome)]);
         drop(inner);
@@ -422,9 +440,21 @@ impl Dispatcher {
                     watch.lock().snapshot = offset;
                 }
             }
+            Event::Era => self.era_began(),
             // Readers below it were downgraded in the same batch.
             Event::Trimmed(trimmed) => self.hub.note_trimmed(trimmed.log),
         }
+    }
+
+    /// What sockets were told is of the era before: each comes again, and is judged.
+    fn era_began(&self) {
+        if let Err(error) = self.hub.load_eras() {
+            tracing::error!(%error, "the eras cannot be read");
+        }
+        self.hub.each(|socket| {
+            socket.close(&Closing::new(Code::OtherHistory));
+            self.hub.leave(socket);
+        });
     }
 
     fn fence(&self, connection: Id, generation: u64) {

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
@@ -17,8 +17,10 @@ use super::refusals::Refusals;
 use super::socket::{Inner, Phase, Socket, Sub};
 use super::tail::{Tail, TailBudget};
 use crate::connection::Opened;
+use crate::log::Eras;
+use crate::log::rows::RowsError;
 use crate::store::Store;
-use crate::wire::{Code, Cursor, Ended, Id, Refused, ServerFrame, SnapshotRule};
+use crate::wire::{Code, Cursor, Ended, Id, Position, Refused, ServerFrame, SnapshotRule};
 
 /// Trimmed logs remembered until their files are let go.
 const MOST_TRIMMED: usize = 65_536;
@@ -90,6 +92,9 @@ pub struct Hub {
     /// Highest batch told; what a read may wait for.
     told: tokio::sync::watch::Sender<u64>,
     active: AtomicU64,
+    /// Where the last batch told stands, and the eras of this history.
+    position: RwLock<Option<Position>>,
+    eras: RwLock<Arc<Eras>>,
     pub(super) delivered: AtomicU64,
     pub(super) frames: AtomicU64,
     /// Bytes of encoded deliveries that someone still holds.
@@ -136,6 +141,8 @@ impl Hub {
             grown: Mutex::default(),
             told: tokio::sync::watch::channel(0).0,
             active: AtomicU64::new(0),
+            position: RwLock::default(),
+            eras: RwLock::default(),
             delivered: AtomicU64::new(0),
             frames: AtomicU64::new(0),
             encoded: Arc::default(),
@@ -204,7 +211,28 @@ impl Hub {
         self.active.load(Ordering::Relaxed)
     }
 
-    pub(super) fn tell(&self, batch: u64, active: u64) {
+    /// Where the last batch told stands; none before the first era.
+    pub fn position(&self) -> Option<Position> {
+        *self.position.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The eras of this history, as of the last batch told.
+    pub fn eras(&self) -> Arc<Eras> {
+        Arc::clone(&self.eras.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the eras: at the start, and when one has begun.
+    ///
+    /// # Errors
+    /// When storage fails or a row is damaged.
+    pub fn load_eras(&self) -> Result<(), RowsError> {
+        let eras = Arc::new(Eras::of_rows(self.store.eras()?));
+        *self.eras.write().unwrap_or_else(PoisonError::into_inner) = eras;
+        Ok(())
+    }
+
+    pub(super) fn tell(&self, batch: u64, position: Option<Position>, active: u64) {
+        *self.position.write().unwrap_or_else(PoisonError::into_inner) = position;
         self.active.store(active, Ordering::Relaxed);
         self.told.send_replace(batch);
     }
@@ -462,7 +490,7 @@ impl Hub {
             } else if silent > ping_interval && !socket.pinged.swap(true, Ordering::Relaxed) {
                 socket.send(&[ServerFrame::Ping(crate::wire::Ping {
                     nonce: now,
-                    positions: Vec::new(),
+                    positions: self.position().into_iter().collect(),
                 })]);
             }
             let (expires, told) = {

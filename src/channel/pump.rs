@@ -218,7 +218,7 @@ pub(super) fn tell_opened(opened: &Opened, request: u32, frames: &mut Vec<Server
         cursor,
         complete,
         reset,
-        made: None,
+        made: opened.made,
     }));
     if let Some(reason) = opened.reset {
         let base = opened.base.as_ref().map(|base| match base {
@@ -320,13 +320,16 @@ fn read_records(hub: &Hub, job: &Job, socket: &Socket) -> Result<Slice, RowsErro
 fn reopen(hub: &Hub, job: &Job) -> Result<Slice, RowsError> {
     let Some(row) = hub.store.log_row(job.log)? else { return Ok(Slice::Empty) };
     let wanted = Wanted {
+        history: Default::default(),
         have: None,
         start: Start::State,
         committed: None,
         priority: 0,
         because: ResetReason::Trimmed,
     };
-    Ok(Slice::Reopen(Box::new(open(job.log, &row, &wanted))))
+    let mut opened = open(job.log, &row, &wanted);
+    opened.made = hub.eras().position(row.made);
+    Ok(Slice::Reopen(Box::new(opened)))
 }
 
 /// Writes what was read, if the subscription still stands where it was read for. Returns whether

@@ -9,15 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::open::{Opened, Wanted, open};
+use super::open::{History, Opened, Wanted, open};
 use super::row::{ActiveOne, Attachment, ConnectionRow, Sub};
 use super::slots::Newcomer;
 use super::{Connections, Decided, Event, user_key};
 use crate::log::rows::{Cache, Io, Key, RowsError, Table};
 use crate::log::{Logs, Moment, Writer};
 use crate::wire::{
-    Answer, Cloning, Code, Cursor, Id, Met, Open, Pattern, Place, Reason, Refusal, ResetReason,
-    Start, Target, WriterAt, WriterMark, name,
+    Answer, Cloning, Code, Cursor, Id, Met, Open, Pattern, Place, Position, Reason, Refusal,
+    ResetReason, Start, Target, WriterAt, WriterMark, name,
 };
 
 /// Most writers that a client may ask after when it comes.
@@ -46,6 +46,8 @@ pub struct Attach {
     pub read: Vec<Pattern>,
     /// Names under which it may make a log by opening it.
     pub make: Vec<Pattern>,
+    /// The highest positions that it has seen.
+    pub positions: Vec<Position>,
 }
 
 /// Logs to subscribe a connection to, as a command carries it.
@@ -95,6 +97,8 @@ pub struct Attached {
     pub ended: Vec<u64>,
     /// What became of appends.
     pub writers: Vec<WriterAnswers>,
+    /// What the client holds is of another history.
+    pub other_history: bool,
 }
 
 /// What a token lets its client do with logs that it opens.
@@ -115,6 +119,7 @@ pub(super) struct Ask<'a> {
     pub(super) time: u64,
     /// Subscriptions that stay as they are; they count against the budget.
     pub(super) held: &'a [Sub],
+    pub(super) history: History,
 }
 
 pub(super) type Made = (Vec<Opened>, Vec<(String, Refusal)>);
@@ -139,6 +144,7 @@ impl Connections {
             Ok(writers) => writers,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        let other_history = !logs.judge(&ask.positions, io)?;
         let known = self.rows.get(&ask.connection, io)?.cloned();
         if let Err(refusal) = self.admit(ask, known.as_ref(), at.time, io, events)? {
             return Ok(Err(refusal));
@@ -166,6 +172,7 @@ impl Connections {
             refused: Vec::new(),
             ended: Vec::new(),
             writers,
+            other_history,
         };
         if let Some((met, source)) = became {
             attached.met = if is_new && met == Met::Restored { Met::Fresh } else { met };
@@ -230,6 +237,7 @@ impl Connections {
             refused: Vec::new(),
             ended: Vec::new(),
             writers: Vec::new(),
+            other_history: false,
         };
         let may = May { read: &ask.read, make: &ask.make };
         self.fill(&mut attached, cloning, &ask.open, may, at.time, logs, io)?;
@@ -318,21 +326,7 @@ impl Connections {
     ) -> Result<u64, RowsError> {
         let id = ask.connection;
         let is_new = known.is_none();
-        let mut row = known.unwrap_or_else(|| ConnectionRow {
-            user: ask.user.clone(),
-            device: ask.device,
-            client: String::new(),
-            inactive: Some(Reason::NoSlot),
-            generation: 0,
-            joined: 0,
-            attached: None,
-            visible: ask.visible,
-            since: time,
-            created: time,
-            committed: Place::default(),
-            subs: Vec::new(),
-            openings: 0,
-        });
+        let mut row = known.unwrap_or_else(|| ConnectionRow::new(&ask.user, ask.device, time));
         row.generation += 1;
         let generation = row.generation;
         if let Some(was) = row.attached.filter(|was| self.may_hold(*was)) {
@@ -416,7 +410,8 @@ impl Connections {
             Met::Fresh | Met::Resumed | Met::Waiting => ResetReason::New,
         };
         let known = source.as_ref().unwrap_or(&own);
-        let ask = Ask { open: asked, may, because, time, held: &[] };
+        let history = if attached.other_history { History::Other } else { History::This };
+        let ask = Ask { open: asked, may, because, time, held: &[], history };
         let mut wants = BTreeMap::new();
         for sub in &taken {
             let visible = logs.row(sub.log, io)?.is_some_and(|row| {
@@ -489,7 +484,8 @@ impl Connections {
             }
             match logs.resolve(&Target::Name(open.name.clone()), ask.time, io)? {
                 Ok(log) => {
-                    let mut want = wanted(open.have, open.start, open.priority, known, ask, log);
+                    let start = logs.located(log, open.start, io)?;
+                    let mut want = wanted(open.have, start, open.priority, known, ask, log);
                     if !named.insert(log)
                         && let Some(first) = wants.get(&log)
                     {
@@ -518,8 +514,10 @@ impl Connections {
         let mut made = Vec::with_capacity(wants.len());
         for (log, want) in wants {
             let Some(row) = logs.row(*log, io)? else { continue };
-            let opened = open(*log, row, want);
-            if opened.cursor < row.floor
+            let mut opened = open(*log, row, want);
+            let (floor, batch) = (row.floor, row.made);
+            opened.made = logs.eras.position(batch);
+            if opened.cursor < floor
                 && let Some(row) = logs.change(*log, io)?
             {
                 row.floor = opened.cursor;
@@ -554,7 +552,7 @@ fn wanted(
     log: u64,
 ) -> Wanted {
     let committed = sub_of(known, log).and_then(Sub::confirmed);
-    Wanted { have, start, committed, priority, because: ask.because }
+    Wanted { have, start, committed, priority, because: ask.because, history: ask.history }
 }
 
 fn sub_of(subs: &[Sub], log: u64) -> Option<&Sub> {

@@ -8,6 +8,7 @@
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 mod attach;
+mod cursors;
 mod life;
 mod node;
 mod open;
@@ -18,7 +19,8 @@ mod slots;
 mod subscribe;
 
 pub use attach::{Attach, Attached, MAX_WRITERS, Subscribe, WriterAnswers};
-pub use open::{BaseFrom, CHEAP_DELTA, Opened, Wanted, open};
+pub(crate) use node::Heard;
+pub use open::{BaseFrom, CHEAP_DELTA, History, Opened, Wanted, open};
 pub use row::{ActiveOne, Attachment, ConnectionRow, NodeRow, Progress, Reached, Sub, UserRow};
 
 use std::collections::BTreeMap;
@@ -70,8 +72,8 @@ impl Default for Budgets {
 }
 
 impl Budgets {
-    /// Most subscriptions of a connection, whatever the configuration says: they are one row, and
-    /// a row has to stay well below what can be read back.
+    /// Most subscriptions of a connection, whatever the configuration says: a batch that opens them
+    /// all is one commit.
     pub const MOST_SUBSCRIPTIONS: u32 = 50_000;
     /// Most active connections of a user, for the same reason.
     pub const MOST_ACTIVE: u32 = 10_000;
@@ -139,6 +141,8 @@ pub enum Event {
         /// Its name.
         name: String,
     },
+    /// Another era has begun: what sockets were told is of the one before.
+    Era,
     /// A client-made snapshot counts from now on.
     Snapshot {
         /// The log.
@@ -223,6 +227,7 @@ impl Connections {
         for sub in &row.subs {
             io.remove(Table::Subscribers, Key::of(sub.log).then_bytes(&id.0).build());
         }
+        row.remove_cursors(id, io);
         self.rows.forget(&id);
         io.remove(Table::Connections, id.0.to_vec());
         io.remove(Table::UserConnections, user_key(&row.user, id));

@@ -6,8 +6,22 @@
 use std::collections::BTreeMap;
 
 use super::{Attachment, Connections, NodeRow};
-use crate::log::rows::{Io, RowsError, Table, read_row};
+use crate::log::rows::{Io, More, RowsError, Table, read_row};
 use crate::wire::{Code, Id, Refusal};
+
+/// What a batch is among those of its node's run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// The next one.
+    Next,
+    /// One that was folded before, or of an earlier run.
+    Again,
+    /// One that does not follow: batches of this run are missing.
+    Hole {
+        /// The serial that was due.
+        due: u64,
+    },
+}
 
 impl Connections {
     /// Reads all nodes; they are few.
@@ -25,28 +39,49 @@ impl Connections {
         Ok(())
     }
 
-    /// Counts a batch of a node's run. False where it was folded before, or is of an earlier run:
-    /// nothing of it counts.
+    /// Counts a batch of a node's run. Nothing of a repeat counts, nor of one of an earlier run.
     pub(crate) fn heard(
         &mut self,
         from: Attachment,
         serial: u64,
         time: u64,
         io: &mut Io<'_>,
-    ) -> bool {
+    ) -> Heard {
         let Attachment { node, incarnation } = from;
-        let known = self.nodes.get(&node).copied();
+        let known = self.nodes.get(&node);
         if known.is_some_and(|row| (incarnation, serial) <= (row.incarnation, row.serial)) {
-            return false;
+            return Heard::Again;
         }
-        let row = match known {
+        let of_run = known.filter(|row| row.incarnation == incarnation);
+        let due = of_run.map_or(1, |row| row.serial + 1);
+        if serial != due {
+            return Heard::Hole { due };
+        }
+        let row = match of_run {
             // Also one that was given up for silent: it speaks, so it holds its sockets.
-            Some(row) if row.incarnation == incarnation => NodeRow { serial, up: true, ..row },
-            _ => NodeRow { incarnation, up: true, since: time, serial },
+            Some(row) => NodeRow { serial, up: true, ..row.clone() },
+            None => {
+                let (knows, more) = ((0, 0), More::default());
+                NodeRow { incarnation, up: true, since: time, serial, knows, more }
+            }
         };
-        self.nodes.insert(node, row);
         io.put(Table::Nodes, node.0.to_vec(), &row);
-        true
+        self.nodes.insert(node, row);
+        Heard::Next
+    }
+
+    /// The versions that a node's run knows.
+    pub(crate) fn node_knows(&mut self, node: Id, knows: (u16, u16), io: &mut Io<'_>) {
+        if let Some(row) = self.nodes.get_mut(&node) {
+            row.knows = knows;
+            io.put(Table::Nodes, node.0.to_vec(), row);
+        }
+    }
+
+    /// Whether all nodes that run know a version.
+    pub(crate) fn all_know(&self, version: u16) -> bool {
+        let running = self.nodes.values().filter(|row| row.up);
+        running.clone().all(|row| (row.knows.0..=row.knows.1).contains(&version))
     }
 
     /// A run is over.

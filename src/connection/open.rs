@@ -4,7 +4,7 @@
 //! client means the same everywhere. Rules: `docs/protocol.md` on opening a log.
 
 use crate::log::{LogRow, SnapshotAt};
-use crate::wire::{Cursor, Gap, GapReason, ResetReason, SnapshotRule, Start};
+use crate::wire::{Cursor, Gap, GapReason, Position, ResetReason, SnapshotRule, Start};
 
 /// A delta is sent, though a snapshot is newer, while it is at most this many records.
 pub const CHEAP_DELTA: u64 = 1_000;
@@ -57,6 +57,8 @@ pub struct Opened {
     pub again: bool,
     /// The subscription's opening; whoever makes the subscription gives the number.
     pub opening: u64,
+    /// Where the log was made; whoever knows the eras says it.
+    pub made: Option<Position>,
 }
 
 /// What a reader brings and wants.
@@ -72,6 +74,18 @@ pub struct Wanted {
     pub priority: u8,
     /// Why a base is sent to one that holds nothing: new, cloned or restored.
     pub because: ResetReason,
+    /// Of which history what it holds is.
+    pub history: History,
+}
+
+/// Of which history a client speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum History {
+    /// This one.
+    #[default]
+    This,
+    /// Another one: log ids and offsets that it states mean nothing here.
+    Other,
 }
 
 /// Decides it.
@@ -90,8 +104,12 @@ pub fn open(log: u64, row: &LogRow, wanted: &Wanted) -> Opened {
         gap: None,
         again: false,
         opening: 0,
+        made: None,
     };
     match wanted.have {
+        Some(_) if wanted.history == History::Other => {
+            from_state(&mut opened, row, ResetReason::OtherHistory);
+        }
         Some(have) if have.log != log => from_state(&mut opened, row, ResetReason::OtherLog),
         Some(have) if have.next > row.head => from_state(&mut opened, row, ResetReason::PastHead),
         Some(have) => from_held(&mut opened, row, have.next, wanted.because),

@@ -4,8 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::log::rows::{Hot, Io, RowsError, Table};
-use crate::wire::{Id, Place, Reason};
+use super::cursors::{self, Chunks};
+use crate::log::rows::{Hot, Io, More, Pair, RowsError, Table, read_row};
+use crate::wire::{Id, Place, Reason, codec};
 
 /// A position that a client says it could restart from, and the opening of the log that it was
 /// reached from: what was reached before the cursor was moved by word counts no more.
@@ -71,7 +72,7 @@ pub struct Attachment {
 }
 
 /// A connection: what is left of a client when its socket is gone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionRow {
     /// Whose it is.
     pub user: String,
@@ -99,9 +100,119 @@ pub struct ConnectionRow {
     pub subs: Vec<Sub>,
     /// How often logs were opened for it: each time, those that were opened get the next number.
     pub openings: u64,
+    /// What is to come.
+    pub more: More,
+    /// What is on disk.
+    kept: Kept,
+}
+
+/// What is on disk of a connection, so that only what differs is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Kept {
+    /// Its row, with no place of a commit in it.
+    row: Vec<u8>,
+    /// Its cursors.
+    chunks: Chunks,
+}
+
+/// The row in [`Table::Connections`]; subscriptions are kept beside it.
+#[derive(Clone, Serialize, Deserialize)]
+struct Main {
+    user: String,
+    device: Option<Id>,
+    client: String,
+    inactive: Option<Reason>,
+    generation: u64,
+    joined: u64,
+    attached: Option<Attachment>,
+    visible: bool,
+    since: u64,
+    created: u64,
+    /// At least the newest commit that no chunk of cursors knows.
+    committed: Place,
+    openings: u64,
+    more: More,
 }
 
 impl ConnectionRow {
+    /// A connection that has not been attached yet: inactive, without a slot.
+    pub fn new(user: &str, device: Option<Id>, time: u64) -> Self {
+        Self {
+            user: user.to_owned(),
+            device,
+            client: String::new(),
+            inactive: Some(Reason::NoSlot),
+            generation: 0,
+            joined: 0,
+            attached: None,
+            visible: false,
+            since: time,
+            created: time,
+            committed: Place::default(),
+            subs: Vec::new(),
+            openings: 0,
+            more: More::default(),
+            kept: Kept::default(),
+        }
+    }
+
+    /// Puts a connection together from its row and the rows of its cursors.
+    ///
+    /// # Errors
+    /// When one of them is damaged.
+    pub fn read(row: &[u8], chunks: &[Pair]) -> Result<Self, RowsError> {
+        Ok(Self::from_rows(read_row(Table::Connections, row)?, cursors::read(chunks)?))
+    }
+
+    fn from_rows(main: Main, (subs, newest, chunks): cursors::Loaded) -> Self {
+        let row = codec::to_bytes(&Main { committed: Place::default(), ..main.clone() });
+        Self {
+            user: main.user,
+            device: main.device,
+            client: main.client,
+            inactive: main.inactive,
+            generation: main.generation,
+            joined: main.joined,
+            attached: main.attached,
+            visible: main.visible,
+            since: main.since,
+            created: main.created,
+            committed: main.committed.max(newest),
+            subs,
+            openings: main.openings,
+            more: main.more,
+            kept: Kept { row, chunks },
+        }
+    }
+
+    fn main(&self, committed: Place) -> Main {
+        Main {
+            user: self.user.clone(),
+            device: self.device,
+            client: self.client.clone(),
+            inactive: self.inactive,
+            generation: self.generation,
+            joined: self.joined,
+            attached: self.attached,
+            visible: self.visible,
+            since: self.since,
+            created: self.created,
+            committed,
+            openings: self.openings,
+            more: self.more.clone(),
+        }
+    }
+
+    /// Its row, without its cursors.
+    pub fn row(&self) -> Vec<u8> {
+        codec::to_bytes(&self.main(self.committed))
+    }
+
+    /// Takes the rows of its cursors away; its own row is the caller's.
+    pub(super) fn remove_cursors(&self, id: Id, io: &mut Io<'_>) {
+        cursors::remove(id, &self.kept.chunks, io);
+    }
+
     /// Whether it holds a channel.
     pub const fn active(&self) -> bool {
         self.inactive.is_none()
@@ -124,15 +235,24 @@ impl Hot for ConnectionRow {
     type Key = Id;
 
     fn load(id: &Id, io: &Io<'_>) -> Result<Option<Self>, RowsError> {
-        io.get(Table::Connections, &id.0)
+        let Some(main) = io.get(Table::Connections, &id.0)? else { return Ok(None) };
+        Ok(Some(Self::from_rows(main, cursors::load(*id, io)?)))
     }
 
     fn save(&mut self, id: &Id, io: &mut Io<'_>) {
-        io.put(Table::Connections, id.0.to_vec(), self);
+        let row = codec::to_bytes(&self.main(Place::default()));
+        let committed = self.committed;
+        let gone = cursors::save(*id, &self.subs, committed, &mut self.kept.chunks, io);
+        // Where a chunk goes, the row keeps what that chunk knew of the newest commit.
+        if gone || row != self.kept.row {
+            io.put(Table::Connections, id.0.to_vec(), &self.main(committed));
+            self.kept.row = row;
+        }
     }
 
     fn weight(&self) -> usize {
-        self.user.len() + self.client.len() + self.subs.capacity() * size_of::<Sub>()
+        let kept = self.kept.row.len() + self.kept.chunks.weight() + self.more.weight();
+        self.user.len() + self.client.len() + self.subs.capacity() * size_of::<Sub>() + kept
     }
 }
 
@@ -152,6 +272,8 @@ pub struct UserRow {
     pub connections: u32,
     /// Those that hold a slot, by id.
     pub active: Vec<ActiveOne>,
+    /// What is to come.
+    pub more: More,
 }
 
 impl UserRow {
@@ -177,12 +299,12 @@ impl Hot for UserRow {
     }
 
     fn weight(&self) -> usize {
-        self.active.capacity() * size_of::<ActiveOne>()
+        self.active.capacity() * size_of::<ActiveOne>() + self.more.weight()
     }
 }
 
 /// A node that takes commands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRow {
     /// Its run; larger with each start.
     pub incarnation: u64,
@@ -192,4 +314,8 @@ pub struct NodeRow {
     pub since: u64,
     /// Serial of its last batch in this run.
     pub serial: u64,
+    /// The oldest and the newest fold version that it knows.
+    pub knows: (u16, u16),
+    /// What is to come.
+    pub more: More,
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::attach::{Ask, Made, May};
-use super::open::{Opened, Wanted, open};
+use super::open::{History, Opened, Wanted, open};
 use super::row::{ConnectionRow, Sub};
 use super::{Connections, Decided, Subscribe};
 use crate::log::Logs;
@@ -48,7 +48,8 @@ impl Connections {
             }
         }
         let may = May { read: &ask.read, make: &ask.make };
-        let asks = Ask { open: &new, may, because, time, held: &row.subs };
+        let history = History::This;
+        let asks = Ask { open: &new, may, because, time, held: &row.subs, history };
         let mut wants = BTreeMap::new();
         let refused = self.name_logs(&asks, &row.subs, &mut wants, logs, io)?;
         let mut opened = self.add_subs(id, &wants, logs, io)?;
@@ -98,9 +99,11 @@ impl Connections {
                 committed: None,
                 priority: *priority,
                 because: ResetReason::New,
+                history: History::This,
             };
-            let opened = open(*log, row, &want);
-            kept.push(Opened { again: true, gap: None, opening, ..opened });
+            let (opened, made) = (open(*log, row, &want), row.made);
+            let made = logs.eras.position(made);
+            kept.push(Opened { again: true, gap: None, opening, made, ..opened });
         }
         Ok(kept)
     }
@@ -147,12 +150,14 @@ impl Connections {
             return Ok(Err(Code::Inactive.into()));
         }
         let Some(sub) = row.sub(log) else { return Ok(Err(Code::UnknownLog.into())) };
+        let to = logs.located(log, to, io)?;
         let want = Wanted {
             have: None,
             start: to,
             committed: sub.confirmed(),
             priority: sub.priority,
             because: ResetReason::Asked,
+            history: History::This,
         };
         let head = logs.row(log, io)?.filter(|log| !log.deleted).map(|log| log.head);
         match (head, to) {

@@ -2,15 +2,17 @@
 
 use std::collections::VecDeque;
 
-use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
 
-use super::command::{Batch, Command, FOLD_VERSION, Header, Known, Settings};
+use super::command::{Batch, Command, Header, Known, Settings, Versions};
+use super::head::{HEAD, Head, SETTINGS, SettingsRow, head_of};
 use crate::connection::{
-    Attached, Attachment, ConnectionRow, Connections, Event, Opened, Progress, Subscribe,
+    Attached, Attachment, ConnectionRow, Connections, Event, Heard, Opened, Progress, Subscribe,
 };
-use crate::log::rows::{Cache, Io, Rows, RowsError, Table, Writes};
-use crate::log::{Appended, Logs, MARK_KEPT, Moment, Trimmed, Writer};
-use crate::wire::{Answers, Code, Id, Level, Pattern, Refusal};
+use crate::log::place::{PlaceRow, tag};
+use crate::log::rows::{Cache, Io, Key, More, Rows, RowsError, Table, Writes};
+use crate::log::{Appended, Eras, Logs, MARK_KEPT, Moment, Trimmed, Writer};
+use crate::wire::{Answers, ChainTag, Code, Id, Level, MAX_IN_SHARD, Pattern, Position, Refusal};
 
 /// Chain hashes kept to check what others had folded: batches that may be on their way.
 const KNOWN_CHAINS: usize = 4096;
@@ -43,14 +45,46 @@ pub enum FoldError {
     },
     /// The batch speaks a later version.
     #[error(
-        "batch {batch} needs fold version {version}; this node knows {FOLD_VERSION}: upgrade it"
+        "batch {batch} is of fold version {version}, the journal is in {due}, and this node knows \
+         {} to {}: run a program that knows it", known.oldest, known.newest
     )]
     Version {
         /// Its number.
         batch: u64,
         /// Its version.
         version: u16,
+        /// The version that the journal is in.
+        due: u16,
+        /// Those that this node knows.
+        known: Versions,
     },
+    /// Another node has written other rows for the same batches.
+    #[error(
+        "batch {batch} comes from a node that folded batch {known} to other rows: two programs fold \
+         differently, or a disk lies. Stop one of them, and rebuild its store"
+    )]
+    Drift {
+        /// Its number.
+        batch: u64,
+        /// The batch after which the rows differ.
+        known: u64,
+    },
+    /// Batches of a run are missing.
+    #[error(
+        "batch {batch} has serial {serial} of its node's run where {due} was due: the journal lost \
+         batches in its midst"
+    )]
+    Hole {
+        /// Its number.
+        batch: u64,
+        /// What came.
+        serial: u64,
+        /// What was due.
+        due: u64,
+    },
+    /// This shard has given its last batch number.
+    #[error("batch {MAX_IN_SHARD} was the last one of this shard: go on in another")]
+    Full,
 }
 
 /// The answer to one command.
@@ -98,6 +132,8 @@ pub struct Applied {
     pub header: Header,
     /// Its time, as the fold counts it.
     pub time: u64,
+    /// Where the fold stands after it; none before the first era.
+    pub position: Option<Position>,
     /// A repeat: nothing was decided.
     pub repeat: bool,
     /// Slots given out after it.
@@ -108,26 +144,12 @@ pub struct Applied {
     pub effects: Vec<Effect>,
 }
 
-/// The fold's own row.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Head {
-    journal: Id,
-    batch: u64,
-    chain: [u8; 32],
-    time: u64,
-    next_log: u64,
-    active: u64,
-}
-
-const HEAD: &[u8] = b"head";
-const SETTINGS: &[u8] = b"settings";
-
 /// The time of what was folded into a store, milliseconds since 1970; none for a new one.
 ///
 /// # Errors
 /// When storage fails or the row is damaged.
 pub fn folded_time(rows: &dyn Rows) -> Result<Option<u64>, RowsError> {
-    Ok(Io::new(rows).get::<Head>(Table::Meta, HEAD)?.map(|head| head.time))
+    Ok(head_of(rows)?.map(|head| head.time))
 }
 
 /// How many hot rows each cache may keep between batches.
@@ -152,11 +174,10 @@ impl Default for CacheSizes {
 /// The state that batches are folded into: hot rows in memory, all of it in the store.
 #[derive(Debug)]
 pub struct Fold {
-    journal: Id,
-    batch: u64,
-    chain: [u8; 32],
-    chains: VecDeque<(u64, [u8; 32])>,
-    time: u64,
+    head: Head,
+    /// Chain and rows after the newest batches, by number.
+    known: VecDeque<Known>,
+    versions: Versions,
     level: Level,
     logs: Logs,
     writers: Cache<Writer>,
@@ -178,24 +199,23 @@ impl Fold {
         sizes: CacheSizes,
     ) -> Result<Self, FoldError> {
         let io = Io::new(rows);
-        let head = io.get::<Head>(Table::Meta, HEAD)?;
-        let (batch, chain, time, next_log, active) = (0, [0; 32], 0, 1, 0);
-        let head = head.unwrap_or(Head { journal, batch, chain, time, next_log, active });
+        let head = head_of(rows)?.unwrap_or_else(|| Head::new(journal));
         if head.journal != journal {
             return Err(FoldError::OtherJournal { batch: head.batch });
         }
-        let settings = io.get(Table::Meta, SETTINGS)?.unwrap_or(settings);
+        let row: Option<SettingsRow> = io.get(Table::Meta, SETTINGS)?;
+        let settings = row.map_or(settings, |row| row.settings);
         let mut logs = Logs::new(sizes.logs, sizes.bytes);
-        logs.next = head.next_log;
+        (logs.next, logs.next_origin, logs.batch) = (head.next_log, head.next_origin, head.batch);
+        logs.eras = Eras::load(&io)?;
         let mut connections = Connections::new(sizes.connections, sizes.bytes, settings.budgets);
         connections.active = head.active;
         connections.load_nodes(&io)?;
+        let known = Known { batch: head.batch, chain: head.chain, rows: head.rows };
         let mut fold = Self {
-            journal,
-            batch: head.batch,
-            chain: head.chain,
-            chains: VecDeque::from([(head.batch, head.chain)]),
-            time: head.time,
+            head,
+            known: VecDeque::from([known]),
+            versions: Versions::KNOWN,
             level,
             logs,
             writers: Cache::new(sizes.writers, sizes.bytes),
@@ -206,9 +226,42 @@ impl Fold {
         Ok(fold)
     }
 
+    /// The same, of a program that knows other versions of the fold.
+    #[must_use]
+    pub const fn knowing(mut self, versions: Versions) -> Self {
+        self.versions = versions;
+        self
+    }
+
     /// The last batch folded, as the next proposal names it.
     pub const fn known(&self) -> Known {
-        Known { batch: self.batch, chain: self.chain }
+        Known { batch: self.head.batch, chain: self.head.chain, rows: self.head.rows }
+    }
+
+    /// How far it has come.
+    pub const fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The version of the fold that the journal is in: that of the next proposal.
+    pub const fn version(&self) -> u16 {
+        self.head.version
+    }
+
+    /// The versions that this program knows.
+    pub const fn versions(&self) -> Versions {
+        self.versions
+    }
+
+    /// The eras of this history.
+    pub const fn eras(&self) -> &Eras {
+        &self.logs.eras
+    }
+
+    /// Where it stands; none before the first era.
+    pub fn position(&self) -> Option<Position> {
+        let chain = Some(tag(&self.head.chain));
+        Some(Position { chain, ..self.logs.eras.position(self.head.batch)? })
     }
 
     /// Slots given out, of the budget in force.
@@ -240,55 +293,73 @@ impl Fold {
         let Batch { header, commands } = batch;
         self.check(number, &header)?;
         let mut io = Io::new(rows);
-        self.batch = number;
-        let stands = header.time < self.time;
-        self.time = self.time.max(header.time);
-        self.link(bytes);
         let from = Attachment { node: header.node, incarnation: header.incarnation };
-        let repeat = !self.connections.heard(from, header.serial, self.time, &mut io);
+        let stands = header.time < self.head.time;
+        let time = self.head.time.max(header.time);
+        let repeat = match self.connections.heard(from, header.serial, time, &mut io) {
+            Heard::Next => false,
+            Heard::Again => true,
+            Heard::Hole { due } => {
+                return Err(FoldError::Hole { batch: number, serial: header.serial, due });
+            }
+        };
+        (self.head.batch, self.head.time) = (number, time);
+        self.logs.batch = number;
+        self.link(bytes);
         let mut effects = Vec::with_capacity(commands.len());
+        let mut places = PlaceRow { before: self.head.records, ..PlaceRow::default() };
         if !repeat {
-            let (time, level) = (self.time, self.level);
-            let mut at = Moment { batch: number, index: 0, time, stands, level };
+            let mut at = Moment { batch: number, index: 0, time, stands, level: self.level };
             for (index, command) in commands.into_iter().enumerate() {
                 let mut step = Step { events: Vec::new(), stored: Vec::new() };
                 let reply = self.decide(command, &header, &mut at, &mut io, &mut step)?;
                 effects.extend(step.events.into_iter().map(Effect::Event));
                 effects.push(Effect::Reply(index, reply));
+                for (log, offset, stored) in &step.stored {
+                    places.note(stored.place, *log, *offset);
+                }
                 effects.extend(step.stored.into_iter().map(Effect::Appended));
             }
         }
-        self.save(&mut io);
-        let (time, active) = (self.time, self.active());
-        Ok(Applied { batch: number, header, time, repeat, active, writes: io.writes, effects })
+        self.save(places, repeat, &mut io);
+        let (position, active, writes) = (self.position(), self.active(), io.writes);
+        Ok(Applied { batch: number, header, time, position, repeat, active, writes, effects })
     }
 
-    fn check(&self, batch: u64, header: &Header) -> Result<(), FoldError> {
-        if header.fold != FOLD_VERSION {
-            return Err(FoldError::Version { batch, version: header.fold });
+    /// Whether a batch is one to fold next, by what stands before its commands.
+    ///
+    /// # Errors
+    /// When it is not: the node stops.
+    pub fn check(&self, batch: u64, header: &Header) -> Result<(), FoldError> {
+        let (version, due) = (header.fold, self.head.version);
+        if version != due || !self.versions.has(version) {
+            return Err(FoldError::Version { batch, version, due, known: self.versions });
         }
-        if header.journal != self.journal {
+        if header.journal != self.head.journal {
             return Err(FoldError::OtherJournal { batch });
         }
-        if batch != self.batch + 1 {
-            return Err(FoldError::Order { batch, expected: self.batch + 1 });
+        if batch != self.head.batch + 1 {
+            return Err(FoldError::Order { batch, expected: self.head.batch + 1 });
         }
-        let known = self.chains.binary_search_by_key(&header.known.batch, |(number, _)| *number);
-        match known.ok().and_then(|at| self.chains.get(at)) {
-            Some((_, chain)) if *chain != header.known.chain => Err(FoldError::Chain { batch }),
-            _ if header.known.batch >= batch => Err(FoldError::Chain { batch }),
+        if batch > MAX_IN_SHARD {
+            return Err(FoldError::Full);
+        }
+        let theirs = &header.known;
+        let ours = self.known.binary_search_by_key(&theirs.batch, |known| known.batch);
+        match ours.ok().and_then(|at| self.known.get(at)) {
+            Some(ours) if ours.chain != theirs.chain => Err(FoldError::Chain { batch }),
+            Some(ours) if ours.rows != theirs.rows => {
+                Err(FoldError::Drift { batch, known: theirs.batch })
+            }
+            _ if theirs.batch >= batch => Err(FoldError::Chain { batch }),
             _ => Ok(()),
         }
     }
 
     fn link(&mut self, bytes: &[u8]) {
         let mut hash = blake3::Hasher::new();
-        hash.update(&self.chain).update(bytes);
-        self.chain = *hash.finalize().as_bytes();
-        self.chains.push_back((self.batch, self.chain));
-        if self.chains.len() > KNOWN_CHAINS {
-            self.chains.pop_front();
-        }
+        hash.update(&self.head.chain).update(bytes);
+        self.head.chain = *hash.finalize().as_bytes();
     }
 
     fn configure(&mut self, settings: Settings) {
@@ -298,19 +369,25 @@ impl Fold {
         self.settings = settings;
     }
 
-    fn save(&mut self, io: &mut Io<'_>) {
+    /// Saves all that the batch has changed; a repeat has no places.
+    fn save(&mut self, mut places: PlaceRow, repeat: bool, io: &mut Io<'_>) {
         self.logs.save(io);
         self.writers.save(io);
         self.connections.save(io);
-        let head = Head {
-            journal: self.journal,
-            batch: self.batch,
-            chain: self.chain,
-            time: self.time,
-            next_log: self.logs.next,
-            active: self.connections.active,
-        };
-        io.put(Table::Meta, HEAD.to_vec(), &head);
+        self.head.next_log = self.logs.next;
+        self.head.next_origin = self.logs.next_origin;
+        self.head.active = self.connections.active;
+        self.head.rows = hashed(self.head.rows, &io.writes);
+        if !repeat {
+            (places.chain, places.rows) = (tag(&self.head.chain), self.head.rows);
+            self.head.records = places.after();
+            io.put(Table::Places, Key::of(self.head.batch).build(), &places);
+        }
+        io.put(Table::Meta, HEAD.to_vec(), &self.head);
+        self.known.push_back(self.known());
+        if self.known.len() > KNOWN_CHAINS {
+            self.known.pop_front();
+        }
         self.logs.shrink();
         self.writers.shrink();
         self.connections.shrink();
@@ -330,9 +407,16 @@ impl Fold {
         let time = at.time;
         let node = Attachment { node: header.node, incarnation: header.incarnation };
         Ok(match command {
-            Command::NodeUp => Reply::Done,
+            Command::Look => Reply::Done,
+            Command::NodeUp { oldest, newest } => {
+                connections.node_knows(node.node, (oldest, newest), io);
+                Reply::Done
+            }
+            Command::BeginEra { after, era } => begin_era(logs, after, era, at, io, events),
+            Command::Upgrade { to } => self.upgrade(to),
             Command::Configure(settings) => {
-                io.put(Table::Meta, SETTINGS.to_vec(), &settings);
+                let row = SettingsRow { settings: settings.clone(), more: More::default() };
+                io.put(Table::Meta, SETTINGS.to_vec(), &row);
                 self.configure(settings);
                 Reply::Done
             }
@@ -415,6 +499,56 @@ fn reply<T>(decided: Result<T, Refusal>, with: impl FnOnce(T) -> Reply) -> Reply
 
 fn done(decided: Result<(), Refusal>) -> Reply {
     reply(decided, |()| Reply::Done)
+}
+
+impl Fold {
+    /// The next batch is of the next version, where every node that runs knows it.
+    fn upgrade(&mut self, to: u16) -> Reply {
+        let due = self.head.version + 1;
+        if to != due || !self.connections.all_know(to) {
+            let message = format!("version {due} is next, and every node that runs has to know it");
+            return Reply::Refused(Refusal::because(Code::Stale, message));
+        }
+        self.head.version = to;
+        Reply::Done
+    }
+}
+
+/// Another era begins, unless one has begun that who asks has not seen.
+fn begin_era(
+    logs: &mut Logs,
+    after: Option<Id>,
+    era: Id,
+    at: &Moment,
+    io: &mut Io<'_>,
+    events: &mut Vec<Event>,
+) -> Reply {
+    if logs.eras.present() != after {
+        return Reply::Refused(Code::Stale.into());
+    }
+    logs.eras.begin(era, at.batch, at.time, io);
+    events.push(Event::Era);
+    Reply::Done
+}
+
+/// The running hash of rows with those of one batch: keys and values in their order, and which go.
+fn hashed(before: ChainTag, writes: &Writes) -> ChainTag {
+    let mut hash = Xxh3::new();
+    hash.update(&before);
+    let mut sized = |bytes: &[u8]| {
+        hash.update(&(bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    for ((table, key), value) in &writes.rows {
+        sized(&[*table as u8, u8::from(value.is_some())]);
+        sized(key);
+        sized(value.as_deref().unwrap_or_default());
+    }
+    for (log, offset, value) in &writes.records {
+        sized(&Key::of(*log).then(*offset).build());
+        sized(value);
+    }
+    hash.digest().to_be_bytes()
 }
 
 /// Each is for itself: one that is stale does nothing.

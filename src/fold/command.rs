@@ -7,10 +7,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::connection::{Attach, Budgets, Progress, Subscribe};
 use crate::log::{Appends, Part, Rule};
-use crate::wire::{Cloning, Id, Open, Reason, Start};
+use crate::wire::{ChainTag, Cloning, Id, Open, Reason, Start, codec};
 
 /// Version of the fold: of what commands mean. A node that does not know a batch's stops.
-pub const FOLD_VERSION: u16 = 2;
+pub const FOLD_VERSION: u16 = 3;
+
+/// The versions of the fold that a program knows. A journal goes on in the version that it is in
+/// until an operator moves it on; older programs cannot come back then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Versions {
+    /// The oldest.
+    pub oldest: u16,
+    /// The newest.
+    pub newest: u16,
+}
+
+impl Versions {
+    /// Those of this program.
+    pub const KNOWN: Self = Self { oldest: FOLD_VERSION, newest: FOLD_VERSION };
+
+    /// Whether a version is among them.
+    pub const fn has(self, version: u16) -> bool {
+        self.oldest <= version && version <= self.newest
+    }
+}
 
 /// Rules and limits that all nodes must agree on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +47,12 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// The node of this batch has started.
-    NodeUp,
+    NodeUp {
+        /// The oldest fold version that it knows.
+        oldest: u16,
+        /// The newest.
+        newest: u16,
+    },
     /// A node's run is over: it has drained, or has been silent.
     NodeDown {
         /// Which.
@@ -155,6 +180,20 @@ pub enum Command {
         /// When it was last used, as it was seen.
         used: u64,
     },
+    /// Another era begins with this batch.
+    BeginEra {
+        /// The present one, as it was seen; none: there is none yet.
+        after: Option<Id>,
+        /// The name of the new one: random bits.
+        era: Id,
+    },
+    /// The journal goes on in a later version of the fold.
+    Upgrade {
+        /// The next one.
+        to: u16,
+    },
+    /// Nothing: its answer says that the journal was read up to where it ended when this was asked.
+    Look,
 }
 
 /// The batch that a proposer had folded when it made its own.
@@ -164,6 +203,8 @@ pub struct Known {
     pub batch: u64,
     /// The chain's hash after it.
     pub chain: [u8; 32],
+    /// The running hash of the rows written up to it: nodes that fold differently find out.
+    pub rows: ChainTag,
 }
 
 /// What stands before a batch's commands.
@@ -192,4 +233,15 @@ pub struct Batch {
     pub header: Header,
     /// The commands.
     pub commands: Vec<Command>,
+}
+
+impl Batch {
+    /// Reads what stands before the commands of a batch: its layout is the same in all versions of
+    /// the fold, those of commands are not.
+    ///
+    /// # Errors
+    /// [`codec::FrameError::Body`] when the bytes are no batch.
+    pub fn header_of(bytes: &[u8]) -> Result<Header, codec::FrameError> {
+        codec::from_bytes("batch", bytes)
+    }
 }

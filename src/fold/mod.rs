@@ -9,6 +9,8 @@
 
 mod apply;
 mod command;
+mod head;
 
 pub use apply::{Applied, CacheSizes, Effect, Fold, FoldError, Reply, folded_time};
-pub use command::{Batch, Command, FOLD_VERSION, Header, Known, Settings};
+pub use command::{Batch, Command, FOLD_VERSION, Header, Known, Settings, Versions};
+pub use head::{Head, head_of};

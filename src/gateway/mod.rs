@@ -231,7 +231,10 @@ const fn need(command: &Command) -> Need {
         | Command::Subscribe(_)
         | Command::Seek { .. }
         | Command::Commit(_)
-        | Command::NodeUp
+        | Command::NodeUp { .. }
+        | Command::BeginEra { .. }
+        | Command::Upgrade { .. }
+        | Command::Look
         | Command::Configure(_) => Need::Little,
         Command::CreateLog { .. }
         | Command::SubscribeUser { .. }

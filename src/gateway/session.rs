@@ -24,7 +24,7 @@ use crate::fold::Command;
 use crate::limit::SocketRate;
 use crate::wire::{
     Bye, Class, ClientFrame, Code, Encoding, Hello, Limits, Met, Place, Refusal, ServerFrame,
-    Welcome, codec, version,
+    Welcome, capability, codec, version,
 };
 
 mod append;
@@ -73,6 +73,8 @@ struct Session {
     grants: Arc<TokenGrants>,
     rate: SocketRate,
     names: append::Names,
+    /// The client states positions, and understands that it is of another history.
+    history: bool,
     /// It left, and whether it is to be forgotten, but that found no room.
     leaves: Option<bool>,
 }
@@ -198,6 +200,8 @@ async fn greet(
         let message = format!("a client speaks for at most {most} writers at a time");
         return Err(Closing { code: Code::BadFrame, message, after: 0 });
     }
+    let knows = |name: &str| hello.capabilities.iter().any(|known| known == name);
+    let history = knows(capability::HISTORY);
     let now = gate.now();
     let mut made = None;
     let token = match (&hello.token, gate.dev) {
@@ -228,7 +232,7 @@ async fn greet(
     socket.hear(gate.hub.ticks());
     let (gate, rate) = (Arc::clone(gate), gate.rates.socket());
     let names = append::Names::default();
-    let session = Session { gate, socket, grants, rate, names, leaves: None };
+    let session = Session { gate, socket, grants, rate, names, history, leaves: None };
     Ok((session, Box::new((attach, welcome)), rest))
 }
 
@@ -241,11 +245,17 @@ fn prepare(
     now: u64,
 ) -> (Attach, Welcome) {
     let Hello { connection, device, client, visible, cloning, writers, open, window, .. } = hello;
+    let (capabilities, mut positions) = (hello.capabilities, hello.positions);
+    let ours = |name: &String| capability::ALL.contains(&name.as_str());
+    let capabilities: Vec<_> = capabilities.into_iter().filter(ours).collect();
+    if !capabilities.iter().any(|name| name == capability::HISTORY) {
+        positions.clear();
+    }
     let most = gate.limits.window_bytes;
     let window = if window == 0 { most } else { window.clamp(64 << 10, most) };
     let welcome = Welcome {
         version: version::PROTOCOL,
-        capabilities: Vec::new(),
+        capabilities,
         connection,
         user: grants.user.clone(),
         met: Met::Fresh,
@@ -269,8 +279,19 @@ fn prepare(
     };
     let (user, read) = (grants.user.clone(), readable(grants));
     let make = makeable(gate, grants, &open);
-    let attach =
-        Attach { connection, user, device, client, visible, cloning, writers, open, read, make };
+    let attach = Attach {
+        connection,
+        user,
+        device,
+        client,
+        visible,
+        cloning,
+        writers,
+        open,
+        read,
+        make,
+        positions,
+    };
     (attach, welcome)
 }
 

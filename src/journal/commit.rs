@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::time::{Duration, Instant};
 
 use super::{AppendError, Journal, JournalError, Order};
-use crate::fold::{Applied, Batch, Command, FOLD_VERSION, Fold, FoldError, Header};
+use crate::fold::{Applied, Batch, Command, Fold, FoldError, Header};
 use crate::store::{Store, StoreError};
 use crate::wire::{Code, Id, Refusal, codec};
 
@@ -208,8 +208,10 @@ fn fold_read(
     number: u64,
     bytes: &[u8],
 ) -> Result<Applied, Stopped> {
-    let batch: Batch = codec::from_bytes("batch", bytes)
-        .map_err(|error| Stopped::Unreadable(number, error.to_string()))?;
+    let unreadable = |error: codec::FrameError| Stopped::Unreadable(number, error.to_string());
+    // First of what version it is: commands of another cannot be read.
+    fold.check(number, &Batch::header_of(bytes).map_err(unreadable)?)?;
+    let batch: Batch = codec::from_bytes("batch", bytes).map_err(unreadable)?;
     let mut applied = fold.apply(number, bytes, batch, store)?;
     store.commit(std::mem::take(&mut applied.writes), None, false)?;
     Ok(applied)
@@ -358,7 +360,7 @@ impl<T: Send + 'static> Committer<T> {
     fn propose(&mut self, commands: Vec<Command>) -> (Batch, Vec<u8>) {
         self.serial += 1;
         let header = Header {
-            fold: FOLD_VERSION,
+            fold: self.fold.version(),
             journal: self.journal.identity(),
             known: self.fold.known(),
             node: self.node,

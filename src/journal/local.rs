@@ -1,8 +1,9 @@
 //! The local journal: batches live in the store, beside what they bring about.
 //!
 //! Promise: a batch and its effects are one synced commit, so neither is ever there without the
-//! other, and no batch needs to be folded twice. Batches are kept to a bound, for diagnosis and
-//! for readers that follow; dropping what is over happens while appending, within bounds.
+//! other, and no batch needs to be folded twice. So batches are not kept, unless a bound is set:
+//! then the last ones are, for diagnosis and for readers that follow; dropping what is over happens
+//! while appending, within bounds.
 
 use std::time::Duration;
 
@@ -21,10 +22,7 @@ pub struct Local {
 }
 
 impl Local {
-    /// How many bytes of batches are kept unless told otherwise: 64 MiB.
-    pub const KEEP_BYTES: u64 = 64 << 20;
-
-    /// The journal of a store, keeping about the last `keep_bytes` of batches.
+    /// The journal of a store, keeping about the last `keep_bytes` of batches; 0: none.
     pub const fn new(store: Store, keep_bytes: u64) -> Self {
         Self { store, keep_bytes }
     }

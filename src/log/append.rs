@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::row::{MAX_IN_FLIGHT, OutcomeRow, Stored, Writer};
-use super::rows::{Cache, Io, Key, RowsError, Table};
+use super::record::{Stored, chained};
+use super::row::{MAX_IN_FLIGHT, Numbered, OriginRow, OutcomeRow, Writer};
+use super::rows::{Cache, Io, Key, More, RowsError, Table};
 use super::{Decided, Logs};
 use crate::wire::{
-    Answer, Answers, Code, Id, Level, MAX_OFFSET, Origin, Outcome, Place, Record, Refusal,
-    SnapshotRule, Target, codec, name,
+    Answer, Answers, Code, Id, Level, MAX_OFFSET, Origin, Outcome, Place, Position, Record,
+    Refusal, SnapshotRule, Target, codec, name,
 };
 
 /// The head at which a log is full: its last offset is one below.
@@ -28,6 +29,8 @@ pub struct Entry {
     pub prev: u64,
     /// The log.
     pub to: Target,
+    /// Where the log id was made, by the client's word, where that is still to be looked at.
+    pub made: Option<Position>,
     /// Only if the head stands here.
     pub if_head: Option<u64>,
     /// Hash of what is asked, by [`entry_hash`].
@@ -60,6 +63,8 @@ pub struct Appends {
     /// The node made the writer for this command alone: nobody can ask for its answers or go on
     /// from its mark, so nothing is kept of it.
     pub once: bool,
+    /// What the client has seen, where that is still to be judged.
+    pub positions: Vec<Position>,
     /// The items.
     pub entries: Vec<Entry>,
 }
@@ -105,11 +110,15 @@ impl Logs {
         io: &mut Io<'_>,
         stored: &mut Vec<Appended>,
     ) -> Decided<Answers> {
-        let Appends { user, writer: id, connection, oldest, once, entries } = appends;
+        let Appends { user, writer: id, connection, oldest, once, positions, entries } = appends;
+        if !self.judge(&positions, io)? {
+            return Ok(Ok(refused_alike(id, &entries, &Code::OtherHistory.into())));
+        }
         if once {
             let mut writer = Writer::new(&user);
-            let origin = Origin { user, writer: id, connection };
-            return self.take(&mut writer, entries, &origin, at, io, stored).map(Ok);
+            let mut author =
+                Author::of(Origin { user, writer: id, connection }, Naming::WrittenOut);
+            return self.take(&mut writer, entries, &mut author, at, io, stored).map(Ok);
         }
         if writers.get(&id, io)?.is_none() {
             // A writer begins with its first append; anything else leaves no row behind.
@@ -126,8 +135,14 @@ impl Logs {
         writer.confirm(oldest);
         writer.row.used = at.time;
         writer.row.retired = false;
-        let origin = Origin { user, writer: id, connection };
-        self.take(writer, entries, &origin, at, io, stored).map(Ok)
+        let known = writer.row.origin.filter(|known| known.connection == connection);
+        let naming = known.map_or(Naming::Unnumbered, |known| Naming::Number(known.number));
+        let mut author = Author::of(Origin { user, writer: id, connection }, naming);
+        let answers = self.take(writer, entries, &mut author, at, io, stored)?;
+        if let Naming::Number(number) = author.naming {
+            writer.row.origin = Some(Numbered { number, connection });
+        }
+        Ok(Ok(answers))
     }
 
     /// Takes a writer's entries, one after another; it keeps what becomes of them.
@@ -135,7 +150,7 @@ impl Logs {
         &mut self,
         writer: &mut Writer,
         entries: Vec<Entry>,
-        origin: &Origin,
+        author: &mut Author,
         at: &mut Moment,
         io: &mut Io<'_>,
         stored: &mut Vec<Appended>,
@@ -147,17 +162,19 @@ impl Logs {
                 Some(outcome) => outcome,
                 None => {
                     let hash = entry.hash;
-                    let outcome = match self.store(entry, origin, at, io, stored)? {
+                    let outcome = match self.store(entry, author, at, io, stored)? {
                         Ok(outcome) => outcome,
                         Err(refusal) => Outcome::Refused(refusal),
                     };
-                    writer.keep(OutcomeRow { seq, hash, outcome: outcome.clone() });
+                    let (depends, transaction) = (false, None);
+                    let kept = outcome.clone();
+                    writer.keep(OutcomeRow { seq, hash, outcome: kept, depends, transaction });
                     outcome
                 }
             };
             answers.push(Answer { seq, outcome });
         }
-        let (writer, mark, positions) = (origin.writer, writer.row.mark, Vec::new());
+        let (writer, mark, positions) = (author.origin.writer, writer.row.mark, Vec::new());
         Ok(Answers { writer, mark, answers, positions })
     }
 
@@ -165,7 +182,7 @@ impl Logs {
     fn store(
         &mut self,
         entry: Entry,
-        origin: &Origin,
+        author: &mut Author,
         at: &mut Moment,
         io: &mut Io<'_>,
         stored: &mut Vec<Appended>,
@@ -177,28 +194,105 @@ impl Logs {
             Ok(log) => log,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let Some(row) = self.rows.change(&log, io)? else { return Ok(Err(Code::Epoch.into())) };
+        let Some(row) = self.rows.get(&log, io)? else { return Ok(Err(Code::Epoch.into())) };
+        if entry.made.is_some_and(|made| !self.eras.same_log(row.made, &made)) {
+            return Ok(Err(Code::Epoch.into()));
+        }
         if entry.if_head.is_some_and(|head| head != row.head) {
             return Ok(Err(conflict(row.head)));
         }
         if row.head >= MAX_HEAD {
             return Ok(Err(Code::LogFull.into()));
         }
-        let (offset, place) = (row.head, at.place());
         let Entry { seq, record, .. } = entry;
-        let before = row.bytes;
-        let kept = Stored { place, time: at.time, origin: origin.clone(), seq, before, record };
+        let (offset, place) = self.keep(log, seq, record, None, author, at, io, stored)?;
+        Ok(Ok(Outcome::Stored { log, offset, place, level: at.level }))
+    }
+
+    /// Keeps a record at the head of a log that takes it: its offset and place.
+    #[allow(clippy::too_many_arguments, reason = "the parts of the fold are handed in one by one")]
+    fn keep(
+        &mut self,
+        log: u64,
+        seq: u64,
+        record: Record,
+        derived: Option<Place>,
+        author: &mut Author,
+        at: &mut Moment,
+        io: &mut Io<'_>,
+        stored: &mut Vec<Appended>,
+    ) -> Result<(u64, Place), RowsError> {
+        let number = author.number(&mut self.next_origin, io);
+        let missing = || RowsError::Storage("a log vanished from the cache".to_owned());
+        let row = self.rows.change(&log, io)?.ok_or_else(missing)?;
+        let (offset, place) = (row.head, at.place());
+        let (before, origin) = (row.bytes, Arc::clone(&author.origin));
+        let kept = Stored { place, time: at.time, origin, seq, before, derived, record };
+        let bytes = kept.row(number);
         row.head += 1;
         row.bytes += kept.record.size() as u64;
         row.appended = at.time;
-        let bytes = codec::to_bytes(&kept);
+        row.hash = chained(&row.hash, &bytes, number.map(|_| author.bytes.as_slice()));
         if row.rule == SnapshotRule::Latest {
             keep_latest(log, offset, &kept, &bytes, io);
         }
         io.writes.records.push((log, offset, bytes));
         stored.push((log, offset, Arc::new(kept)));
-        Ok(Ok(Outcome::Stored { log, offset, place, level: at.level }))
+        Ok((offset, place))
     }
+}
+
+/// Who appends, and how records name it.
+struct Author {
+    origin: Arc<Origin>,
+    /// The origin as it is hashed where records name it by number.
+    bytes: Vec<u8>,
+    naming: Naming,
+}
+
+/// How records name who appended them.
+#[derive(Clone, Copy)]
+enum Naming {
+    /// In full: nobody of that name appends again.
+    WrittenOut,
+    /// By a number that is given with the first record.
+    Unnumbered,
+    /// By this number.
+    Number(u64),
+}
+
+impl Author {
+    fn of(origin: Origin, naming: Naming) -> Self {
+        Self { bytes: codec::to_bytes(&origin), origin: Arc::new(origin), naming }
+    }
+
+    /// The number, given now if it has to be.
+    fn number(&mut self, next: &mut u64, io: &mut Io<'_>) -> Option<u64> {
+        if matches!(self.naming, Naming::Unnumbered) {
+            let origin = (*self.origin).clone();
+            io.put(
+                Table::Origins,
+                Key::of(*next).build(),
+                &OriginRow { origin, more: More::default() },
+            );
+            self.naming = Naming::Number(*next);
+            *next += 1;
+        }
+        match self.naming {
+            Naming::Number(number) => Some(number),
+            Naming::WrittenOut | Naming::Unnumbered => None,
+        }
+    }
+}
+
+/// All items answered with one refusal that spends nothing; no mark is told.
+fn refused_alike(writer: Id, entries: &[Entry], refusal: &Refusal) -> Answers {
+    let refused = |entry: &Entry| {
+        let outcome = Outcome::Refused(refusal.clone());
+        Answer { seq: entry.seq, outcome }
+    };
+    let answers = entries.iter().map(refused).collect();
+    Answers { writer, mark: 0, answers, positions: Vec::new() }
 }
 
 impl Logs {

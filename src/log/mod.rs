@@ -7,33 +7,53 @@
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 mod append;
+pub mod era;
+pub mod place;
+pub mod record;
 mod row;
 pub mod rows;
 mod snapshot;
 
 pub use crate::limit::Rule;
 pub use append::{Appended, Appends, Entry, MAX_HEAD, Moment, entry_hash};
+pub use era::Eras;
+pub use record::Stored;
 pub use row::{
-    LogRow, MARK_KEPT, MAX_IN_FLIGHT, OutcomeRow, SnapshotAt, Stored, Writer, WriterRow,
+    Deriving, LogKind, LogRow, MARK_KEPT, MAX_IN_FLIGHT, Numbered, OriginRow, OutcomeRow,
+    OutcomesRow, Paging, SnapshotAt, Writer, WriterRow,
 };
 pub use snapshot::{MAX_UPLOAD_PARTS, MAX_UPLOADS, Part};
 
-use crate::wire::{Code, GapReason, Refusal, SnapshotRule, Target, name};
-use rows::{Cache, Hot, Io, Key, RowsError, Table};
+use crate::wire::{
+    Code, GapReason, MAX_IN_SHARD, Position, Refusal, SnapshotRule, Start, Target, name,
+};
+use era::Judged;
+use record::RecordRow;
+use rows::{Cache, Hot, Io, Key, More, RowsError, Table};
 
 /// A name's present log id.
 #[derive(Debug, Clone, Copy)]
 struct Named(u64);
 
+/// The row of a name.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct NameRow {
+    /// The log id.
+    pub log: u64,
+    /// What is to come.
+    pub more: More,
+}
+
 impl Hot for Named {
     type Key = String;
 
     fn load(name: &String, io: &Io<'_>) -> Result<Option<Self>, RowsError> {
-        Ok(io.get(Table::Names, name.as_bytes())?.map(Named))
+        Ok(io.get::<NameRow>(Table::Names, name.as_bytes())?.map(|row| Named(row.log)))
     }
 
     fn save(&mut self, name: &String, io: &mut Io<'_>) {
-        io.put(Table::Names, name.as_bytes().to_vec(), &self.0);
+        let row = NameRow { log: self.0, more: More::default() };
+        io.put(Table::Names, name.as_bytes().to_vec(), &row);
     }
 
     fn weight(&self) -> usize {
@@ -53,6 +73,12 @@ pub struct Logs {
     pub rules: Vec<Rule>,
     /// Whether a log is made by its first append or subscription.
     pub auto_create: bool,
+    /// The eras of this history.
+    pub eras: Eras,
+    /// The batch that is being folded.
+    pub batch: u64,
+    /// The next number of an origin; numbers begin at 1.
+    pub next_origin: u64,
 }
 
 /// What an operation on logs came to: done, or refused with the state as it was.
@@ -61,8 +87,16 @@ pub type Decided<T> = Result<Result<T, Refusal>, RowsError>;
 impl Logs {
     /// No rows loaded; at most about `most` are kept between batches, of about `bytes`.
     pub fn new(most: usize, bytes: usize) -> Self {
-        let names = Cache::new(most, bytes);
-        Self { rows: Cache::new(most, bytes), names, next: 1, rules: Vec::new(), auto_create: true }
+        Self {
+            rows: Cache::new(most, bytes),
+            names: Cache::new(most, bytes),
+            next: 1,
+            rules: Vec::new(),
+            auto_create: true,
+            eras: Eras::default(),
+            batch: 0,
+            next_origin: 1,
+        }
     }
 
     /// The row of a log id, also of a deleted one.
@@ -105,21 +139,14 @@ impl Logs {
         if let Some(id) = self.find(name, io)? {
             return Ok(Ok((id, false)));
         }
+        if self.next > MAX_IN_SHARD {
+            let message = "this shard has given its last log id (2^45-1)";
+            return Ok(Err(Refusal::because(Code::LogFull, message)));
+        }
         let id = self.next;
         self.next += 1;
-        let row = LogRow {
-            name: name.to_owned(),
-            head: 0,
-            start: 0,
-            bytes: 0,
-            start_bytes: 0,
-            rule: self.rule(name).map_or(SnapshotRule::None, |rule| rule.snapshot),
-            floor: 0,
-            snapshots: Vec::new(),
-            created: time,
-            appended: time,
-            deleted: false,
-        };
+        let rule = self.rule(name).map_or(SnapshotRule::None, |rule| rule.snapshot);
+        let row = LogRow::new(name, rule, self.batch, time);
         self.rows.insert(id, row);
         self.names.insert(name.to_owned(), Named(id));
         Ok(Ok((id, true)))
@@ -168,7 +195,7 @@ impl Logs {
     /// # Errors
     /// When storage fails.
     pub fn trim(&mut self, id: u64, to: u64, io: &Io<'_>) -> Decided<Option<Trimmed>> {
-        let Some(row) = self.rows.get(&id, io)?.filter(|row| !row.deleted) else {
+        let Some(row) = self.rows.get(&id, io)?.filter(|row| !row.deleted).cloned() else {
             return Ok(Err(Code::UnknownLog.into()));
         };
         if to > row.head {
@@ -181,12 +208,80 @@ impl Logs {
         if to <= from {
             return Ok(Ok(None));
         }
-        let before = if to == row.head { row.bytes } else { bytes_before(id, to, io)? };
+        let before = match self.record(id, to, io)? {
+            Some(first) => first.before(),
+            None if to == row.head => row.bytes,
+            None => return Err(missing(id, to)),
+        };
+        let last = self.record(id, to - 1, io)?.ok_or_else(|| missing(id, to - 1))?.place();
         if let Some(row) = self.rows.change(&id, io)? {
             row.start = to;
             row.start_bytes = before;
+            row.trimmed = last;
         }
         Ok(Ok(Some(Trimmed { log: id, from, to, reason: GapReason::Trimmed })))
+    }
+
+    /// A record that is kept, or is made in this very batch.
+    ///
+    /// # Errors
+    /// When storage fails or the row is damaged.
+    pub fn record(
+        &self,
+        log: u64,
+        offset: u64,
+        io: &Io<'_>,
+    ) -> Result<Option<RecordRow>, RowsError> {
+        // The store first: a record is pending only within the batch that makes it.
+        let stored = io.stored().get(Table::Records, &Key::of(log).then(offset).build())?;
+        let pending = || io.writes.records.iter().find(|(of, at, _)| (*of, *at) == (log, offset));
+        let bytes = stored.or_else(|| pending().map(|(_, _, value)| value.clone()));
+        bytes.map(|bytes| RecordRow::read(Table::Records, &bytes)).transpose()
+    }
+
+    /// Whether all that a client states of this shard is in this history.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn judge(&mut self, positions: &[Position], io: &Io<'_>) -> Result<bool, RowsError> {
+        for position in positions.iter().filter(|position| position.shard() == 0) {
+            let ours = match self.eras.judge(position, self.batch) {
+                Judged::Ours => true,
+                Judged::Other => false,
+                Judged::If(tag) => {
+                    let known = place::chain_after(position.batch, self.batch, self, io)?;
+                    known.is_none_or(|known| known == tag)
+                }
+            };
+            if !ours {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Where a reader begins that names a time: at the first kept record that was taken then or
+    /// later, which costs a read for each halving of what is kept. Any other word stays as it is.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub(crate) fn located(
+        &mut self,
+        log: u64,
+        start: Start,
+        io: &Io<'_>,
+    ) -> Result<Start, RowsError> {
+        let Start::Time(time) = start else { return Ok(start) };
+        let (mut low, mut high) = self.row(log, io)?.map_or((0, 0), |row| (row.start, row.head));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            // Times never fall along a log.
+            match self.record(log, middle, io)? {
+                Some(record) if record.time() < time => low = middle + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(Start::Offset(low))
     }
 
     /// Saves what has changed.
@@ -202,17 +297,9 @@ impl Logs {
     }
 }
 
-/// Bytes of the log's records below an offset that is kept.
-fn bytes_before(id: u64, offset: u64, io: &Io<'_>) -> Result<u64, RowsError> {
-    // The store first: a record is pending only within the batch that makes it.
-    let stored = io.stored().get(Table::Records, &Key::of(id).then(offset).build())?;
-    let pending = || io.writes.records.iter().find(|(log, at, _)| (*log, *at) == (id, offset));
-    let bytes = stored.or_else(|| pending().map(|(_, _, value)| value.clone()));
-    let bytes = bytes.ok_or_else(|| RowsError::Damaged {
-        table: Table::Records.name(),
-        problem: format!("no record {offset} in log {id}"),
-    })?;
-    Ok(rows::read_row::<Stored>(Table::Records, &bytes)?.before)
+fn missing(log: u64, offset: u64) -> RowsError {
+    let problem = format!("no record {offset} in log {log}");
+    RowsError::Damaged { table: Table::Records.name(), problem }
 }
 
 /// A range that a log no longer keeps.

@@ -1,37 +1,12 @@
-//! Rows that logs and writers keep: what a record looks like on disk, a log's row, a writer's.
+//! Rows that logs and writers keep: a log's row, a writer's, and what became of its appends.
 //!
-//! Layouts are those of `docs/storage.md` §3; the order of fields is the layout.
+//! Layouts are those of `docs/storage.md` §3; the order of fields is the layout. Each row ends with
+//! what it has grown by ([`More`]).
 
 use serde::{Deserialize, Serialize};
 
-use super::rows::{Hot, Io, Key, RowsError, Table, read_row};
-use crate::wire::{Delivered, Id, Origin, Outcome, Place, Record, SnapshotRule};
-
-/// A record as it is kept: everything that readers get, in one row.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stored {
-    /// Its place in the journal's order.
-    pub place: Place,
-    /// Ingest time, milliseconds since 1970.
-    pub time: u64,
-    /// Who appended it.
-    pub origin: Origin,
-    /// The writer's sequence.
-    pub seq: u64,
-    /// Bytes of all records of the log before it, by [`Record::size`]; sizes of ranges are
-    /// differences.
-    pub before: u64,
-    /// What was appended.
-    pub record: Record,
-}
-
-impl Stored {
-    /// As readers get it, `origin` being the index of [`Stored::origin`] in its frame.
-    pub fn delivered(&self, origin: u32) -> Delivered {
-        let Self { place, time, seq, record, .. } = self;
-        Delivered { place: *place, time: *time, origin, seq: *seq, record: record.clone() }
-    }
-}
+use super::rows::{Hot, Io, Key, More, RowsError, Table, read_row};
+use crate::wire::{Id, Origin, Outcome, Place, SnapshotRule};
 
 /// A complete client-made snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +21,46 @@ pub struct SnapshotAt {
     pub bytes: u64,
     /// The app's version of the format.
     pub version: u32,
+    /// Who made it; not known of those of the first format.
+    pub origin: Option<Origin>,
+    /// The views that it holds, by name, with their versions; empty: opaque bytes.
+    pub views: Vec<(String, u32)>,
+    /// Another maker came to the same.
+    pub confirmed: bool,
+    /// What is to come.
+    pub more: More,
+}
+
+/// What a log is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogKind {
+    /// Records that clients and back ends append.
+    #[default]
+    Plain,
+}
+
+/// A rule that a log is being brought under, in bounded steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deriving {
+    /// The rule.
+    pub rule: SnapshotRule,
+    /// What the old rule left behind is removed.
+    pub cleared: bool,
+    /// Records below this are worked off.
+    pub next: u64,
+}
+
+/// How a log is divided into pages; 0 records: not at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paging {
+    /// Records of a page, from the next one on.
+    pub records: u64,
+    /// First offset of the page that is open.
+    pub first: u64,
+    /// Records that the page that is open takes.
+    pub takes: u64,
+    /// When its first record came; 0 while it is empty.
+    pub opened: u64,
 }
 
 /// One incarnation of a log.
@@ -73,9 +88,50 @@ pub struct LogRow {
     pub appended: u64,
     /// It is deleted; the row stays so that its id is known as gone.
     pub deleted: bool,
+    /// The batch that made it; 0: one before eras were counted.
+    pub made: u64,
+    /// What it is for.
+    pub kind: LogKind,
+    /// Place of the last record that was trimmed.
+    pub trimmed: Place,
+    /// Running hash of its records ([`super::record::chained`]), from `hashed_from` on.
+    pub hash: [u8; 32],
+    /// First offset that the hash covers.
+    pub hashed_from: u64,
+    /// Its pages.
+    pub paging: Paging,
+    /// The rule that it is being brought under.
+    pub deriving: Option<Deriving>,
+    /// What is to come.
+    pub more: More,
 }
 
 impl LogRow {
+    /// An empty log, made in a batch.
+    pub fn new(name: &str, rule: SnapshotRule, batch: u64, time: u64) -> Self {
+        Self {
+            name: name.to_owned(),
+            head: 0,
+            start: 0,
+            bytes: 0,
+            start_bytes: 0,
+            rule,
+            floor: 0,
+            snapshots: Vec::new(),
+            created: time,
+            appended: time,
+            deleted: false,
+            made: batch,
+            kind: LogKind::Plain,
+            trimmed: Place::default(),
+            hash: [0; 32],
+            hashed_from: 0,
+            paging: Paging::default(),
+            deriving: None,
+            more: More::default(),
+        }
+    }
+
     /// The offset of the newest snapshot: what `start` may never pass, if there is a rule.
     pub fn newest_snapshot(&self) -> Option<u64> {
         match self.rule {
@@ -98,7 +154,8 @@ impl Hot for LogRow {
     }
 
     fn weight(&self) -> usize {
-        self.name.len() + self.snapshots.len() * size_of::<SnapshotAt>()
+        let snapshots = self.snapshots.len() * (size_of::<SnapshotAt>() + 64);
+        self.name.len() + snapshots + self.more.weight()
     }
 }
 
@@ -118,6 +175,28 @@ pub struct OutcomeRow {
     pub hash: [u8; 16],
     /// The answer, given alike to every repeat.
     pub outcome: Outcome,
+    /// It was to be taken only if the writer's one before was stored.
+    pub depends: bool,
+    /// The transaction that it was a part of.
+    pub transaction: Option<Id>,
+}
+
+/// Who a writer appends as, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Numbered {
+    /// The number, see [`Table::Origins`].
+    pub number: u64,
+    /// The connection that it stands for, with the writer and its user.
+    pub connection: Id,
+}
+
+/// The row of a number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginRow {
+    /// Who appends.
+    pub origin: Origin,
+    /// What is to come.
+    pub more: More,
 }
 
 /// The part of a writer that is one row.
@@ -133,6 +212,19 @@ pub struct WriterRow {
     pub used: u64,
     /// Its client has all answers and will send no more.
     pub retired: bool,
+    /// The number under which its records name it, once it has any.
+    pub origin: Option<Numbered>,
+    /// What is to come.
+    pub more: More,
+}
+
+/// A chunk of outcomes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomesRow {
+    /// By sequence.
+    pub outcomes: Vec<OutcomeRow>,
+    /// What is to come.
+    pub more: More,
 }
 
 /// A writer with its unconfirmed outcomes. Outcomes go to disk in chunks, one per writer and batch,
@@ -152,7 +244,15 @@ pub struct Writer {
 impl Writer {
     /// A writer that has not appended yet.
     pub fn new(user: &str) -> Self {
-        let row = WriterRow { user: user.to_owned(), mark: 0, oldest: 1, used: 0, retired: false };
+        let row = WriterRow {
+            user: user.to_owned(),
+            mark: 0,
+            oldest: 1,
+            used: 0,
+            retired: false,
+            origin: None,
+            more: More::default(),
+        };
         Self { row, outcomes: Default::default(), chunks: Default::default(), unsaved: 0 }
     }
 
@@ -191,7 +291,7 @@ impl Hot for Writer {
         let mut writer = Self { row, ..Self::new("") };
         for (key, value) in io.scan(Table::Outcomes, &id.0, &id.0, MAX_IN_FLIGHT)? {
             let last = key.get(16..).and_then(|seq| seq.try_into().ok()).map(u64::from_be_bytes);
-            let outcomes: Vec<OutcomeRow> = read_row(Table::Outcomes, &value)?;
+            let OutcomesRow { outcomes, .. } = read_row(Table::Outcomes, &value)?;
             writer.chunks.extend(last);
             let oldest = writer.row.oldest;
             writer.outcomes.extend(outcomes.into_iter().filter(|outcome| outcome.seq >= oldest));
@@ -206,7 +306,9 @@ impl Hot for Writer {
             self.chunks.pop_front();
         }
         if self.unsaved > 0 {
-            let chunk: Vec<_> = self.outcomes.range(self.outcomes.len() - self.unsaved..).collect();
+            let unsaved = self.outcomes.range(self.outcomes.len() - self.unsaved..);
+            let outcomes = unsaved.cloned().collect();
+            let chunk = OutcomesRow { outcomes, more: More::default() };
             io.put(Table::Outcomes, Key::bytes(&id.0).then(self.row.mark).build(), &chunk);
             self.chunks.push_back(self.row.mark);
             self.unsaved = 0;

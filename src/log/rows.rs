@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
-use serde::Serialize;
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::wire::codec;
 
@@ -44,11 +45,28 @@ pub enum Table {
     Subscribers = 12,
     /// Node → its incarnation.
     Nodes = 13,
+    /// Batch → where its records are, by place: the lane over everything.
+    Places = 14,
+    /// Connection, first log id of a chunk → cursors of up to 64 subscriptions.
+    Cursors = 15,
+    /// Number → who appends.
+    Origins = 16,
+    /// First batch → era.
+    Eras = 17,
+    /// Kind and name → a user or a token that no longer counts.
+    Revocations = 18,
+    /// Log id, first offset → a page that is closed.
+    Pages = 19,
 }
+
+/// Numbers of tables that are to come, so that none is given twice: groups and their members,
+/// cursors of groups, lanes and their rows.
+pub const RESERVED: [(u8, &str); 5] =
+    [(20, "groups"), (21, "members"), (22, "group_cursors"), (23, "lanes"), (24, "lane_rows")];
 
 impl Table {
     /// All tables, by number.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 20] = [
         Self::Meta,
         Self::Names,
         Self::Logs,
@@ -63,6 +81,12 @@ impl Table {
         Self::UserConnections,
         Self::Subscribers,
         Self::Nodes,
+        Self::Places,
+        Self::Cursors,
+        Self::Origins,
+        Self::Eras,
+        Self::Revocations,
+        Self::Pages,
     ];
 
     /// Its name on disk.
@@ -82,6 +106,12 @@ impl Table {
             Self::UserConnections => "user_connections",
             Self::Subscribers => "subscribers",
             Self::Nodes => "nodes",
+            Self::Places => "places",
+            Self::Cursors => "cursors",
+            Self::Origins => "origins",
+            Self::Eras => "eras",
+            Self::Revocations => "revocations",
+            Self::Pages => "pages",
         }
     }
 }
@@ -100,6 +130,32 @@ pub enum RowsError {
         /// What is wrong.
         problem: String,
     },
+}
+
+/// What a row has grown by since its layout was fixed: tags and their content, at its end. A program
+/// that does not know a tag keeps it when it writes the row anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct More(Vec<(u32, Bytes)>);
+
+impl More {
+    /// The content of a tag.
+    pub fn get(&self, tag: u32) -> Option<&Bytes> {
+        self.0.iter().find(|(known, _)| *known == tag).map(|(_, content)| content)
+    }
+
+    /// Sets the content of a tag; tags stand in their order, so that equal rows have equal bytes.
+    pub fn set(&mut self, tag: u32, content: Bytes) {
+        let at = self.0.partition_point(|(known, _)| *known < tag);
+        match self.0.get_mut(at).filter(|(known, _)| *known == tag) {
+            Some((_, known)) => *known = content,
+            None => self.0.insert(at, (tag, content)),
+        }
+    }
+
+    /// Bytes that it holds.
+    pub fn weight(&self) -> usize {
+        self.0.iter().map(|(_, content)| content.len() + size_of::<(u32, Bytes)>()).sum()
+    }
 }
 
 /// A key and its value.

@@ -6,10 +6,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::row::SnapshotAt;
-use super::rows::{Io, Key, RowsError, Table, read_row};
+use super::rows::{Io, Key, More, RowsError, Table, read_row};
 use super::{Decided, Logs};
 use crate::limit::SNAPSHOT_PARTS;
-use crate::wire::{Code, Id, Place, Refusal, SnapshotRule};
+use crate::wire::{Code, Id, Origin, Place, Refusal, SnapshotRule};
 
 /// Most parts of one snapshot.
 pub const MAX_UPLOAD_PARTS: u32 = SNAPSHOT_PARTS;
@@ -21,7 +21,9 @@ pub const MAX_UPLOADS: usize = 4;
 /// One part, as a command carries it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// Who makes it; [`Id::NONE`] plus the user's own place for HTTP.
+    /// Whose client makes it.
+    pub user: String,
+    /// Where it is kept: the connection, or over HTTP the user's own place.
     pub connection: Id,
     /// The log.
     pub log: u64,
@@ -45,6 +47,10 @@ struct Upload {
     version: u32,
     parts: u32,
     bytes: u64,
+    /// The views that it is to hold, by name, with their versions.
+    views: Vec<(String, u32)>,
+    /// What is to come.
+    more: More,
 }
 
 impl Logs {
@@ -77,8 +83,12 @@ impl Logs {
             return Ok(Ok(None));
         }
         io.remove(Table::Uploads, row_key);
-        let Upload { upload, offset, version, parts, bytes } = upload;
-        let done = SnapshotAt { offset, upload, parts, bytes, version };
+        let Upload { upload, offset, version, parts, bytes, views, .. } = upload;
+        let (user, connection) = (part.user, part.connection);
+        let origin = Some(Origin { user, writer: Id::NONE, connection });
+        let (confirmed, more) = (false, More::default());
+        let done =
+            SnapshotAt { offset, upload, parts, bytes, version, origin, views, confirmed, more };
         let Some(row) = self.change(part.log, io)? else { return Ok(Ok(None)) };
         row.snapshots.push(done.clone());
         let old = (row.snapshots.len() > 2).then(|| row.snapshots.remove(0));
@@ -102,7 +112,15 @@ impl Logs {
         // A place names one command of all time, so no two uploads share a number.
         let number = place.batch << 20 | u64::from(place.index);
         let (offset, version) = (part.offset, part.version);
-        let new = || Upload { upload: number, offset, version, parts: 0, bytes: 0 };
+        let new = || Upload {
+            upload: number,
+            offset,
+            version,
+            parts: 0,
+            bytes: 0,
+            views: Vec::new(),
+            more: More::default(),
+        };
         let upload = known.clone().filter(|_| part.part > 0).unwrap_or_else(new);
         let bytes = upload.bytes + part.data.len() as u64;
         let fits = upload.parts == part.part && upload.offset == part.offset;

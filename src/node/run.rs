@@ -19,9 +19,9 @@ use super::keeper::Keeper;
 use super::{files, secret};
 use crate::channel::{Closing, Dispatcher, Hub, HubLimits, Pumps, Socket, Ticket};
 use crate::connection::Budgets;
-use crate::fold::{CacheSizes, Command, Fold, FoldError, Settings, folded_time};
+use crate::fold::{CacheSizes, Command, Fold, FoldError, Settings, Versions, folded_time};
 use crate::gateway::{Accepting, Gate, Shed, demo, http, serve};
-use crate::journal::{Committer, Inbox, Journal, Local, QueueLimits, Stopped, catch_up};
+use crate::journal::{Committer, Inbox, Journal, Local, Order, QueueLimits, Stopped, catch_up};
 use crate::limit::{Limits, Rates};
 use crate::store::{Options, Store};
 use crate::wire::{Code, Id};
@@ -175,6 +175,8 @@ impl Node {
         let http = http::Shared::open(&limits, revoked, &authority)?;
         let (settings, mut journal) = (settings(&config), journal(&store));
         let fold = folded(&store, &mut *journal, &settings)?;
+        let (present_era, versions, order) =
+            (fold.eras().present(), fold.versions(), journal.order());
         let configure =
             (*fold.settings() != settings).then(|| Command::Configure(settings.clone()));
         let (committer, inbox, told) =
@@ -199,7 +201,10 @@ impl Node {
             .name("dispatch".to_owned())
             .spawn(move || dispatcher.run(&told, &*time))?;
         let pumps = Pumps::start(&hub, &clock, PUMPS)?;
-        announce(&inbox, configure).await?;
+        let era = (order == Order::Here || present_era.is_none())
+            .then(|| Command::BeginEra { after: present_era, era: Id(rand::random()) });
+        hub.load_eras().map_err(FoldError::from)?;
+        announce(&inbox, versions, era.into_iter().chain(configure)).await?;
         let gate = Arc::new(Gate {
             hub,
             store,
@@ -266,8 +271,12 @@ fn hub_limits(limits: &Limits) -> HubLimits {
 }
 
 /// The node's first commands; from then on what an earlier run had attached counts as detached.
-async fn announce(inbox: &Inbox<Ticket>, configure: Option<Command>) -> Result<(), StartError> {
-    for command in std::iter::once(Command::NodeUp).chain(configure) {
+async fn announce(
+    inbox: &Inbox<Ticket>,
+    Versions { oldest, newest }: Versions,
+    others: impl Iterator<Item = Command>,
+) -> Result<(), StartError> {
+    for command in std::iter::once(Command::NodeUp { oldest, newest }).chain(others) {
         let (caller, reply) = oneshot::channel();
         inbox.submit(command, 256, Some(Ticket::Caller(caller)))?;
         reply.await.map_err(|_| crate::wire::Refusal::new(Code::Failed))?;

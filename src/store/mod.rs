@@ -9,6 +9,7 @@
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 mod folder;
+mod origins;
 mod pressure;
 mod read;
 mod torn;
@@ -86,6 +87,7 @@ struct Inner {
     writing: Mutex<Writing>,
     /// Held by a reader that has a table written to a file.
     settling: Mutex<()>,
+    origins: origins::Origins,
     db: Database,
     folder: Folder,
 }
@@ -146,6 +148,7 @@ impl Store {
             options,
             writing,
             settling: Mutex::default(),
+            origins: Default::default(),
             db,
             folder,
         };

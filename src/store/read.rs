@@ -11,11 +11,14 @@ use bytes::Bytes;
 use fjall::{AbstractTree, Keyspace};
 use serde::de::DeserializeOwned;
 
+use super::origins::Reader;
 use super::write::after_prefix;
 use super::{Store, storage};
 use crate::connection::{ConnectionRow, UserRow, user_prefix};
+use crate::log::era::Era;
+use crate::log::place::PlaceRow;
 use crate::log::rows::{Key, Pair, Rows, RowsError, Table, read_row};
-use crate::log::{LogRow, MAX_IN_FLIGHT, Stored, WriterRow};
+use crate::log::{LogRow, MAX_IN_FLIGHT, NameRow, Stored, WriterRow};
 use crate::wire::Id;
 
 /// What the newest records by key may gather in memory once somebody reads them all.
@@ -66,11 +69,7 @@ impl Rows for Store {
         }
         let range = (Bound::Included(from.to_vec()), after_prefix(prefix));
         let rows = self.table(table)?.range::<Vec<u8>, _>(range).take(most);
-        rows.map(|row| {
-            let (key, value) = row.into_inner().map_err(storage)?;
-            Ok((key.to_vec(), value.to_vec()))
-        })
-        .collect()
+        rows.map(pair).collect()
     }
 }
 
@@ -114,7 +113,7 @@ impl Store {
     ) -> Result<Vec<(u64, Stored)>, RowsError> {
         let range = Key::of(log).then(from).build()..=Key::of(log).then(u64::MAX).build();
         let mut found = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut reader) = (0, Reader::default());
         for row in self.table(Table::Records)?.range(range).take(most_records) {
             let (key, value) = row.into_inner().map_err(storage)?;
             let due = from + found.len() as u64;
@@ -123,7 +122,7 @@ impl Store {
                 break;
             }
             bytes += value.len();
-            found.push((due, read_row(Table::Records, &value)?));
+            found.push((due, reader.read(self, Table::Records, &value)?));
         }
         Ok(found)
     }
@@ -148,7 +147,7 @@ impl Store {
             None => Bound::Included(prefix.clone()),
         };
         let mut page = LatestPage::default();
-        let mut bytes = 0;
+        let (mut bytes, mut reader) = (0, Reader::default());
         let rows = self.table(Table::Latest)?;
         if after.is_none() {
             self.gather_less(rows)?;
@@ -167,7 +166,7 @@ impl Store {
             let offset = number(&value, 0).ok_or_else(short)?;
             if offset < below {
                 let record = value.get(8..).ok_or_else(short)?;
-                page.entries.push((offset, read_row(Table::Latest, record)?));
+                page.entries.push((offset, reader.read(self, Table::Latest, record)?));
             }
         }
         page.next = None;
@@ -201,7 +200,8 @@ impl Store {
     /// # Errors
     /// When storage fails or the row is damaged.
     pub fn find_log(&self, name: &str) -> Result<Option<u64>, RowsError> {
-        self.row(Table::Names, name.as_bytes())
+        let row: Option<NameRow> = self.row(Table::Names, name.as_bytes())?;
+        Ok(row.map(|row| row.log))
     }
 
     /// Logs whose names begin with `prefix`, by name, after a name: name and id.
@@ -220,7 +220,7 @@ impl Store {
                 table: Table::Names.name(),
                 problem: "a name that is no UTF-8".to_owned(),
             })?;
-            Ok((name, read_row(Table::Names, &id)?))
+            Ok((name, read_row::<NameRow>(Table::Names, &id)?.log))
         });
         named.collect()
     }
@@ -230,7 +230,9 @@ impl Store {
     /// # Errors
     /// When storage fails or the row is damaged.
     pub fn connection(&self, id: Id) -> Result<Option<ConnectionRow>, RowsError> {
-        self.row(Table::Connections, &id.0)
+        let Some(row) = self.get(Table::Connections, &id.0)? else { return Ok(None) };
+        let chunks = self.scan(Table::Cursors, &id.0, &id.0, usize::MAX)?;
+        ConnectionRow::read(&row, &chunks).map(Some)
     }
 
     /// What a user holds; none where it holds nothing.
@@ -263,7 +265,28 @@ impl Store {
         after: Option<Id>,
         most: usize,
     ) -> Result<Vec<(Id, ConnectionRow)>, RowsError> {
-        self.rows_by_id(Table::Connections, after, most)
+        let after = after.map(|id| id.0);
+        let rows =
+            self.page(Table::Connections, &[], after.as_ref().map(<[u8; 16]>::as_slice), most)?;
+        let (Some((first, _)), Some((last, _))) = (rows.first(), rows.last()) else {
+            return Ok(Vec::new());
+        };
+        // The cursors of all of them in one go; both tables are in the order of ids.
+        let range = (Bound::Included(first.clone()), after_prefix(last));
+        let mut chunks =
+            (self.table(Table::Cursors)?.range::<Vec<u8>, _>(range)).map(pair).peekable();
+        let mut found = Vec::with_capacity(rows.len());
+        for (key, row) in rows {
+            let mut own = Vec::new();
+            while let Some(chunk) = chunks.next_if(|chunk| of_or_before(chunk, &key)) {
+                let chunk = chunk?;
+                if chunk.0.starts_with(&key) {
+                    own.push(chunk);
+                }
+            }
+            found.push((id_at(Table::Connections, &key, 0)?, ConnectionRow::read(&row, &own)?));
+        }
+        Ok(found)
     }
 
     /// All writers, by id, after one.
@@ -284,6 +307,30 @@ impl Store {
     /// When storage fails or the row is damaged.
     pub fn writer(&self, id: Id) -> Result<Option<WriterRow>, RowsError> {
         self.row(Table::Writers, &id.0)
+    }
+
+    /// The row of a batch in the order of places, while it is kept.
+    ///
+    /// # Errors
+    /// When storage fails or the row is damaged.
+    pub fn places(&self, batch: u64) -> Result<Option<PlaceRow>, RowsError> {
+        self.row(Table::Places, &batch.to_be_bytes())
+    }
+
+    /// The eras of this history, by their first batches.
+    ///
+    /// # Errors
+    /// When storage fails or a row is damaged.
+    pub fn eras(&self) -> Result<Vec<(u64, Era)>, RowsError> {
+        let rows = self.scan(Table::Eras, &[], &[], usize::MAX)?;
+        let read = |(key, value): Pair| {
+            let damaged = || RowsError::Damaged {
+                table: Table::Eras.name(),
+                problem: format!("a key of {} bytes", key.len()),
+            };
+            Ok((number(&key, 0).ok_or_else(damaged)?, read_row(Table::Eras, &value)?))
+        };
+        rows.into_iter().map(read).collect()
     }
 
     /// Connections subscribed to a log, by id, after one.
@@ -332,7 +379,11 @@ impl Store {
         }
     }
 
-    fn row<T: DeserializeOwned>(&self, table: Table, key: &[u8]) -> Result<Option<T>, RowsError> {
+    pub(super) fn row<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<T>, RowsError> {
         let value = self.table(table)?.get(key).map_err(storage)?;
         value.map(|value| read_row(table, &value)).transpose()
     }
@@ -373,6 +424,16 @@ impl Store {
         let rows = self.page(table, prefix, after.as_deref(), most)?;
         rows.into_iter().map(|(key, _)| id_at(table, &key, prefix.len())).collect()
     }
+}
+
+fn pair(row: fjall::Guard) -> Result<Pair, RowsError> {
+    let (key, value) = row.into_inner().map_err(storage)?;
+    Ok((key.to_vec(), value.to_vec()))
+}
+
+/// Whether a chunk is of that connection or of one before it, or cannot be read.
+fn of_or_before(chunk: &Result<Pair, RowsError>, id: &[u8]) -> bool {
+    chunk.as_ref().map_or(true, |(key, _)| key.get(..16).is_none_or(|of| of <= id))
 }
 
 /// The big-endian number at a position.

@@ -209,11 +209,19 @@ impl Store {
             if number != head.head + 1 {
                 return Err(StoreError::Order { batch: number, head: head.head });
             }
-            batch.insert(&self.0.journal, number.to_be_bytes(), bytes);
             head.head = number;
-            head.bytes += bytes.len() as u64;
-            size += bytes.len();
-            if keep.is_some_and(|keep| head.bytes > keep) {
+            if keep == Some(0) {
+                // Nobody reads it again: what it brings about is in this very commit.
+                head.start = number + 1;
+                if head.bytes > 0 {
+                    self.drop_leftover(&mut batch, &mut head)?;
+                }
+            } else {
+                batch.insert(&self.0.journal, number.to_be_bytes(), bytes);
+                head.bytes += bytes.len() as u64;
+                size += bytes.len();
+            }
+            if keep.is_some_and(|keep| keep > 0 && head.bytes > keep) {
                 self.drop_oldest(&mut batch, &mut head, number, keep)?;
             }
         }
@@ -234,14 +242,25 @@ impl Store {
         Ok(())
     }
 
-    /// Puts rows into a batch of the engine: records first, see the module's word on order.
+    /// Puts rows into a batch of the engine: who appended before records that name it by number,
+    /// records before heads, see the module's word on order.
     fn fill(&self, batch: &mut OwnedWriteBatch, writes: Writes) -> Result<(), StoreError> {
         let failed = |error: RowsError| StoreError::Failed(error.to_string());
+        let origins = self.table(Table::Origins).map_err(failed)?;
+        let mut rows = writes.rows;
+        let mut others = rows.split_off(&(Table::Origins, Vec::new()));
+        let mut after = others.split_off(&(Table::Eras, Vec::new()));
+        for ((_, key), value) in others {
+            if let Some(value) = value {
+                batch.insert(origins, key, value);
+            }
+        }
+        rows.append(&mut after);
         let records = self.table(Table::Records).map_err(failed)?;
         for (log, offset, value) in writes.records {
             batch.insert(records, Key::of(log).then(offset).build(), value);
         }
-        for ((table, key), value) in writes.rows {
+        for ((table, key), value) in rows {
             let table = self.table(table).map_err(failed)?;
             match value {
                 Some(value) => batch.insert(table, key, value),
@@ -270,6 +289,26 @@ impl Store {
             head.bytes = head.bytes.saturating_sub(value.len() as u64);
             head.start = oldest + 1;
             batch.remove(&self.0.journal, key);
+        }
+        Ok(())
+    }
+
+    /// Drops batches that were kept before none were.
+    fn drop_leftover(
+        &self,
+        batch: &mut OwnedWriteBatch,
+        head: &mut LocalHead,
+    ) -> Result<(), StoreError> {
+        let mut dropped = 0;
+        for guard in self.0.journal.iter().take(DROP_AT_ONCE) {
+            let failed = |error: fjall::Error| StoreError::Failed(error.to_string());
+            let (key, value) = guard.into_inner().map_err(failed)?;
+            head.bytes = head.bytes.saturating_sub(value.len() as u64);
+            batch.remove(&self.0.journal, key);
+            dropped += 1;
+        }
+        if dropped < DROP_AT_ONCE {
+            head.bytes = 0;
         }
         Ok(())
     }

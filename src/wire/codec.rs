@@ -184,6 +184,11 @@ pub fn to_bytes<T: Serialize>(value: &T) -> Vec<u8> {
     out
 }
 
+/// The binary form of a value, behind what `out` holds.
+pub fn append<T: Serialize>(value: &T, out: &mut Vec<u8>) {
+    write_body(value, Encoding::Bincode, out);
+}
+
 /// A value from its binary form.
 ///
 /// # Errors

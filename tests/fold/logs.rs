@@ -1,7 +1,7 @@
 //! Logs: made, found, deleted, made anew; and the batches that all of it comes in.
 
 use highwater::connection::Event;
-use highwater::fold::{Command, FOLD_VERSION, Fold, FoldError, Known, Reply};
+use highwater::fold::{Command, FOLD_VERSION, Fold, FoldError, Known, Reply, Versions};
 use highwater::log::rows::Table;
 use highwater::wire::{Code, Id, Level, SnapshotRule, Start};
 
@@ -118,19 +118,21 @@ fn batches_of_an_earlier_run_do_nothing() {
 }
 
 #[test]
-fn an_unknown_nodes_batch_that_counts_nothing_leaves_nothing_in_memory() {
-    // Serial 0 of run 0 is what nobody sends; the fold and its reopened twin agree on it.
+fn a_run_that_does_not_begin_with_its_first_batch_leaves_nothing_in_memory() {
     let mut one = World::new();
     (one.node, one.serial) = ((node(7), 0), 0);
-    let mut batch = one.next_batch(vec![Command::NodeUp]);
-    batch.header.serial = 0;
-    one.apply(&batch);
-    let before = one.node_row(node(7));
-    one.reopen();
-    one.time += 50;
+    let mut batch = one.next_batch(vec![Command::Look]);
+    for serial in [0, 2] {
+        batch.header.serial = serial;
+        let error = FoldError::Hole { batch: 1, serial, due: 1 };
+        assert_eq!(one.try_apply(&batch).unwrap_err(), error);
+        assert_eq!(one.node_row(node(7)), None);
+    }
     batch.header.serial = 1;
     one.apply(&batch);
-    assert_eq!(before.map(|row| row.since), one.node_row(node(7)).map(|row| row.since));
+    let known = one.fold.known();
+    one.reopen();
+    assert_eq!(one.fold.known(), known);
 }
 
 #[test]
@@ -150,17 +152,26 @@ fn time_never_goes_back() {
 fn what_does_not_chain_stops_the_node_and_changes_nothing() {
     let mut world = World::new();
     world.create("a");
-    let good = world.next_batch(vec![Command::NodeUp]);
+    let good =
+        world.next_batch(vec![Command::NodeUp { oldest: FOLD_VERSION, newest: FOLD_VERSION }]);
     type Spoil = fn(&mut highwater::fold::Batch);
-    let tries: [(Spoil, FoldError); 4] = [
+    let tries: [(Spoil, FoldError); 6] = [
         (|bad| bad.header.journal = Id([1; 16]), FoldError::OtherJournal { batch: 2 }),
         (
             |bad| bad.header.fold = FOLD_VERSION + 1,
-            FoldError::Version { batch: 2, version: FOLD_VERSION + 1 },
+            FoldError::Version {
+                batch: 2,
+                version: FOLD_VERSION + 1,
+                due: FOLD_VERSION,
+                known: Versions::KNOWN,
+            },
         ),
         (|bad| bad.header.known.chain = [9; 32], FoldError::Chain { batch: 2 }),
+        // Another program folded the same batch to other rows.
+        (|bad| bad.header.known.rows = [9; 8], FoldError::Drift { batch: 2, known: 1 }),
+        (|bad| bad.header.serial += 1, FoldError::Hole { batch: 2, serial: 3, due: 2 }),
         (
-            |bad| bad.header.known = Known { batch: 2, chain: [0; 32] },
+            |bad| bad.header.known = Known { batch: 2, chain: [0; 32], rows: [0; 8] },
             FoldError::Chain { batch: 2 },
         ),
     ];

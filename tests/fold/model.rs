@@ -4,9 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use highwater::connection::{ActiveOne, ConnectionRow, UserRow};
 use highwater::fold::Fold;
-use highwater::log::rows::{MemoryRows, Table, read_row};
-use highwater::log::{LogRow, MAX_IN_FLIGHT, MAX_UPLOADS, OutcomeRow, Stored, WriterRow};
-use highwater::wire::{Id, Place, SnapshotRule};
+use highwater::log::rows::{Key, MemoryRows, Rows, Table, read_row};
+use std::sync::Arc;
+
+use highwater::log::place::PlaceRow;
+use highwater::log::record::{RecordRow, Whose, chained};
+use highwater::log::{
+    LogRow, MAX_IN_FLIGHT, MAX_UPLOADS, NameRow, OriginRow, OutcomesRow, Stored, WriterRow,
+};
+use highwater::wire::{Id, Place, SnapshotRule, codec};
 use serde::de::DeserializeOwned;
 
 type Bytes = Vec<u8>;
@@ -24,6 +30,26 @@ fn number(key: &[u8], at: usize) -> u64 {
     u64::from_be_bytes(key[at..at + 8].try_into().unwrap())
 }
 
+/// A record, with who appended it.
+pub fn stored(rows: &MemoryRows, row: &[u8]) -> Stored {
+    let row = RecordRow::read(Table::Records, row).unwrap();
+    let origin = match row.whose.clone() {
+        Whose::Written(origin) => origin,
+        Whose::Numbered(number) => {
+            let row = rows.get(Table::Origins, &Key::of(number).build()).unwrap().unwrap();
+            Arc::new(read_row::<OriginRow>(Table::Origins, &row).unwrap().origin)
+        }
+    };
+    row.with(origin)
+}
+
+/// A connection, with its cursors.
+pub fn connection(rows: &MemoryRows, id: Id) -> Option<ConnectionRow> {
+    let row = rows.get(Table::Connections, &id.0).unwrap()?;
+    let chunks = rows.scan(Table::Cursors, &id.0, &id.0, usize::MAX).unwrap();
+    Some(ConnectionRow::read(&row, &chunks).unwrap())
+}
+
 fn to_id(bytes: &[u8]) -> Id {
     Id(bytes.try_into().unwrap())
 }
@@ -32,11 +58,12 @@ fn to_id(bytes: &[u8]) -> Id {
 pub fn check(rows: &MemoryRows, fold: &Fold) {
     let logs: BTreeMap<u64, LogRow> =
         (rows_of(rows, Table::Logs).into_iter()).map(|(key, row)| (number(&key, 0), row)).collect();
-    let connections: BTreeMap<Id, ConnectionRow> = (rows_of(rows, Table::Connections).into_iter())
-        .map(|(key, row)| (to_id(&key), row))
+    let connections: BTreeMap<Id, ConnectionRow> = table(rows, Table::Connections)
+        .map(|(key, _)| (to_id(key), connection(rows, to_id(key)).unwrap()))
         .collect();
     check_names(rows, &logs);
     check_records(rows, &logs);
+    check_places(rows, &logs, fold);
     check_snapshots(rows, &logs);
     check_writers(rows);
     check_indexes(rows, &connections);
@@ -46,7 +73,8 @@ pub fn check(rows: &MemoryRows, fold: &Fold) {
 
 /// Each living log has its name, and each name a living log.
 fn check_names(rows: &MemoryRows, logs: &BTreeMap<u64, LogRow>) {
-    let names: BTreeMap<Bytes, u64> = rows_of(rows, Table::Names);
+    let names = rows_of::<NameRow>(rows, Table::Names);
+    let names: BTreeMap<Bytes, u64> = names.into_iter().map(|(key, row)| (key, row.log)).collect();
     let alive: BTreeMap<Bytes, u64> = (logs.iter().filter(|(_, row)| !row.deleted))
         .map(|(id, row)| (row.name.clone().into_bytes(), *id))
         .collect();
@@ -57,11 +85,17 @@ fn check_names(rows: &MemoryRows, logs: &BTreeMap<u64, LogRow>) {
 /// writer's order, and the latest table holds the newest record per key.
 fn check_records(rows: &MemoryRows, logs: &BTreeMap<u64, LogRow>) {
     let mut next: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    let mut hashes: BTreeMap<u64, [u8; 32]> = BTreeMap::new();
     let mut sent: BTreeMap<Place, (Id, u64)> = BTreeMap::new();
     let mut latest: BTreeMap<Bytes, Bytes> = BTreeMap::new();
     for (key, value) in table(rows, Table::Records) {
         let (log, offset) = (number(key, 0), number(key, 8));
-        let record: Stored = read_row(Table::Records, value).unwrap();
+        let record = stored(rows, value);
+        let numbered = RecordRow::read(Table::Records, value).unwrap().whose;
+        let numbered = matches!(numbered, Whose::Numbered(_));
+        let hash = hashes.entry(log).or_default();
+        let origin = numbered.then(|| codec::to_bytes(&*record.origin));
+        *hash = chained(hash, value, origin.as_deref());
         let (head, bytes) = next.entry(log).or_default();
         assert_eq!((offset, record.before), (*head, *bytes), "log {log}");
         if offset == logs[&log].start {
@@ -81,6 +115,7 @@ fn check_records(rows: &MemoryRows, logs: &BTreeMap<u64, LogRow>) {
     }
     for (id, row) in logs.iter().filter(|(id, row)| row.head > 0 && next.contains_key(id)) {
         assert_eq!((row.head, row.bytes), next[id], "log {id}");
+        assert_eq!(row.hash, hashes[id], "log {id} vouches for its records");
     }
     let mut marks: BTreeMap<Id, u64> = BTreeMap::new();
     for (writer, seq) in sent.into_values() {
@@ -90,6 +125,30 @@ fn check_records(rows: &MemoryRows, logs: &BTreeMap<u64, LogRow>) {
     let kept: BTreeMap<Bytes, Bytes> =
         table(rows, Table::Latest).map(|(key, value)| (key.clone(), value.clone())).collect();
     assert_eq!(kept, latest);
+}
+
+/// Each record stands in the row of its batch, by its place, and the rows count them all.
+fn check_places(rows: &MemoryRows, logs: &BTreeMap<u64, LogRow>, fold: &Fold) {
+    let (mut before, mut placed) = (0, BTreeMap::new());
+    for (key, row) in rows_of::<PlaceRow>(rows, Table::Places) {
+        let batch = number(&key, 0);
+        assert_eq!(row.before, before, "batch {batch}");
+        before = row.after();
+        for run in &row.runs {
+            for at in 0..run.many {
+                let place = Place { batch, index: run.index + at };
+                placed.insert((run.log, run.offset + u64::from(at)), place);
+            }
+        }
+    }
+    assert_eq!(before, fold.head().records);
+    let stands: BTreeMap<(u64, u64), Place> = table(rows, Table::Records)
+        .map(|(key, value)| ((number(key, 0), number(key, 8)), stored(rows, value).place))
+        .collect();
+    // Tests set heads by hand; what a log holds is placed, and nothing else but that.
+    let held = |(log, _): &(u64, u64)| logs.contains_key(log);
+    assert!(stands.iter().all(|(at, place)| placed.get(at) == Some(place)));
+    assert!(placed.keys().filter(|at| held(at)).all(|at| stands.contains_key(at)));
 }
 
 /// Snapshots are whole, at most two, rising; nothing else lies in their table for living logs.
@@ -130,9 +189,9 @@ fn check_snapshots(rows: &MemoryRows, logs: &BTreeMap<u64, LogRow>) {
 fn check_writers(rows: &MemoryRows) {
     let writers: BTreeMap<Bytes, WriterRow> = rows_of(rows, Table::Writers);
     let mut kept: BTreeMap<Bytes, Vec<u64>> = BTreeMap::new();
-    for (key, chunk) in rows_of::<Vec<OutcomeRow>>(rows, Table::Outcomes) {
+    for (key, chunk) in rows_of::<OutcomesRow>(rows, Table::Outcomes) {
         let row = &writers[&key[..16]];
-        let seqs: Vec<u64> = chunk.iter().map(|outcome| outcome.seq).collect();
+        let seqs: Vec<u64> = chunk.outcomes.iter().map(|outcome| outcome.seq).collect();
         assert_eq!(seqs.last(), Some(&number(&key, 16)));
         assert!(number(&key, 16) >= row.oldest, "a chunk of confirmed outcomes only");
         let seqs = seqs.into_iter().filter(|seq| *seq >= row.oldest);
@@ -144,8 +203,11 @@ fn check_writers(rows: &MemoryRows) {
     }
 }
 
-/// The indexes say what the rows say.
+/// The indexes say what the rows say, and no cursors are left of who is gone.
 fn check_indexes(rows: &MemoryRows, connections: &BTreeMap<Id, ConnectionRow>) {
+    for (key, _) in table(rows, Table::Cursors) {
+        assert!(connections.contains_key(&to_id(&key[..16])), "cursors of nobody");
+    }
     let (mut subscribers, mut active) = (BTreeSet::new(), BTreeSet::new());
     let mut owned = BTreeSet::new();
     for (id, row) in connections {

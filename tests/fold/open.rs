@@ -1,7 +1,7 @@
 //! Where a reader begins in one log, as a table: what the log keeps, what the reader brings and
 //! wants, where it begins, and what it is told first.
 
-use highwater::connection::{CHEAP_DELTA, Opened, Wanted, open};
+use highwater::connection::{CHEAP_DELTA, History, Opened, Wanted, open};
 use highwater::log::{LogRow, SnapshotAt};
 use highwater::wire::{Cursor, ResetReason, SnapshotRule, Start};
 
@@ -11,20 +11,25 @@ const LOG: u64 = 7;
 
 /// A log `start..head` with snapshots at these offsets.
 fn log(rule: SnapshotRule, start: u64, head: u64, snapshots: &[u64]) -> LogRow {
-    let at =
-        |offset: &u64| SnapshotAt { offset: *offset, upload: 1, parts: 1, bytes: 1, version: 1 };
+    let at = |offset: &u64| SnapshotAt {
+        offset: *offset,
+        upload: 1,
+        parts: 1,
+        bytes: 1,
+        version: 1,
+        origin: None,
+        views: vec![],
+        confirmed: false,
+        more: Default::default(),
+    };
     LogRow {
-        name: "a".to_owned(),
         head,
         start,
         bytes: head,
         start_bytes: start,
-        rule,
-        floor: 0,
         snapshots: snapshots.iter().map(at).collect(),
-        created: 0,
-        appended: 0,
         deleted: false,
+        ..LogRow::new("a", rule, 1, 0)
     }
 }
 
@@ -50,7 +55,8 @@ fn check(
     expect: &str,
 ) {
     let have = have.map(|(log, next)| Cursor { log, next });
-    let wanted = Wanted { have, start, committed, priority: 3, because: ResetReason::New };
+    let (because, history) = (ResetReason::New, History::This);
+    let wanted = Wanted { have, start, committed, priority: 3, because, history };
     let opened = open(LOG, row, &wanted);
     assert_eq!((opened.log, opened.priority, opened.head), (LOG, 3, row.head));
     assert_eq!(show(&opened), expect, "{row:?} {wanted:?}");

@@ -239,7 +239,7 @@ impl Oracle {
                     let one = self.connections.get_mut(connection).unwrap();
                     logs.iter().for_each(|log| assert!(one.subs.remove(log).is_some()));
                 }
-                Event::Fenced { .. } | Event::Trimmed(_) => {}
+                Event::Fenced { .. } | Event::Trimmed(_) | Event::Era => {}
                 Event::Deleted { .. } | Event::Snapshot { .. } => {}
             }
         }
@@ -264,7 +264,7 @@ impl Oracle {
     /// Commands that are done or refused, and what they mean.
     fn simple(&mut self, command: &Command, events: &[Event], before: &Before) -> Said {
         match command {
-            Command::NodeUp | Command::Configure(_) => {}
+            Command::NodeUp { .. } | Command::Configure(_) => {}
             Command::NodeDown { node, incarnation } => {
                 let up = self.nodes.get(node) == Some(&(*incarnation, true));
                 if !up {
@@ -507,10 +507,9 @@ impl Oracle {
     pub fn check(&self, rows: &MemoryRows) {
         let of = |table| rows.iter().filter(move |((of, _), _)| *of == table);
         assert_eq!(of(Table::Connections).count(), self.connections.len());
-        for ((_, key), value) in of(Table::Connections) {
+        for ((_, key), _) in of(Table::Connections) {
             let id = Id(key.as_slice().try_into().unwrap());
-            let row: highwater::connection::ConnectionRow =
-                read_row(Table::Connections, value).unwrap();
+            let row = crate::model::connection(rows, id).unwrap();
             let one = &self.connections[&id];
             let seen = (one.active, one.generation, one.joined, one.visible, one.device);
             let is = (row.active(), row.generation, row.joined, row.visible, row.device);
@@ -533,7 +532,7 @@ impl Oracle {
         let mut records = BTreeMap::new();
         for ((_, key), value) in of(Table::Records) {
             let log = u64::from_be_bytes(key[..8].try_into().unwrap());
-            let row: highwater::log::Stored = read_row(Table::Records, value).unwrap();
+            let row = crate::model::stored(rows, value);
             let all: &mut Vec<_> = records.entry(log).or_default();
             all.push((row.origin.writer, row.seq, format!("{:?}", row.record)));
         }

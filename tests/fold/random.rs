@@ -207,7 +207,7 @@ impl Run {
             let if_head = (turn % 11 == 0).then_some(turn % 4);
             let record = keyed(&format!("k{}", turn % 3), (turn % 4 > 0).then_some("payload"));
             let hash = entry_hash(&to, if_head, &record);
-            Entry { seq, prev: seq - 1, to, if_head, hash, verdict: None, record }
+            Entry { seq, prev: seq - 1, to, made: None, if_head, hash, verdict: None, record }
         });
         let mut entries: Vec<Entry> = entries.collect();
         if let Some(first) = entries.first_mut().filter(|_| self.random.one_in(15)) {
@@ -215,7 +215,15 @@ impl Run {
         }
         let oldest = (mark + 1).saturating_sub(self.random.below(6));
         let (user, connection) = (self.owner(writer).to_owned(), Id::NONE);
-        Command::Append(Appends { user, writer, connection, oldest, once, entries })
+        Command::Append(Appends {
+            user,
+            writer,
+            connection,
+            oldest,
+            once,
+            positions: vec![],
+            entries,
+        })
     }
 
     fn attach(&mut self) -> Command {
@@ -237,6 +245,7 @@ impl Run {
             open: self.opens(),
             read: vec![if self.random.one_in(5) { narrow.clone() } else { Pattern::all() }],
             make: vec![if self.random.one_in(5) { narrow } else { Pattern::all() }],
+            positions: vec![],
         })
     }
 
@@ -245,7 +254,16 @@ impl Run {
         let (part, last) = (self.random.below(3) as u32, self.random.one_in(2));
         let offset = self.offset(log);
         let data = bytes(&"x".repeat(if self.random.one_in(9) { 600 } else { 10 }));
-        Command::PutSnapshot(Part { connection, log, offset, version: 1, part, last, data })
+        Command::PutSnapshot(Part {
+            user: "ann".to_owned(),
+            connection,
+            log,
+            offset,
+            version: 1,
+            part,
+            last,
+            data,
+        })
     }
 
     fn command(&mut self) -> Command {
@@ -313,7 +331,7 @@ impl Run {
         if self.random.one_in(25) {
             self.nodes[at] = (self.nodes[at].0, self.nodes[at].1 + 1, 0);
         }
-        self.nodes[at].2 += 1 + u64::from(self.random.one_in(9));
+        self.nodes[at].2 += 1;
         let (node, incarnation, serial) = self.nodes[at];
         self.time += self.random.below(30);
         let time = self.time.saturating_sub(self.random.below(20));

@@ -17,7 +17,16 @@ fn code(reply: Reply) -> Code {
 
 fn part(connection: u8, log: u64, offset: u64, part: u32, last: bool, size: usize) -> Command {
     let (connection, data) = (id(connection), bytes(&"x".repeat(size)));
-    Command::PutSnapshot(Part { connection, log, offset, version: 1, part, last, data })
+    Command::PutSnapshot(Part {
+        user: "ann".to_owned(),
+        connection,
+        log,
+        offset,
+        version: 1,
+        part,
+        last,
+        data,
+    })
 }
 
 #[test]

@@ -10,7 +10,7 @@ use highwater::fold::{
 };
 use highwater::log::rows::{Key, MemoryRows, Rows, Table, read_row};
 use highwater::log::{
-    Appends, Entry, LogRow, OutcomeRow, Part, Rule, Stored, WriterRow, entry_hash,
+    Appends, Entry, LogRow, OutcomeRow, OutcomesRow, Part, Rule, Stored, WriterRow, entry_hash,
 };
 use highwater::wire::{
     Answers, Cloning, Code, Cursor, Id, Level, Met, Open, Outcome, Pattern, Payload, Record,
@@ -81,7 +81,7 @@ pub fn held(name: &str, log: u64, next: u64) -> Open {
 
 pub fn entry(seq: u64, prev: u64, to: Target, record: Record) -> Entry {
     let hash = entry_hash(&to, None, &record);
-    Entry { seq, prev, to, if_head: None, hash, verdict: None, record }
+    Entry { seq, prev, to, made: None, if_head: None, hash, verdict: None, record }
 }
 
 /// An append to a log by name, one after the other.
@@ -91,7 +91,15 @@ pub fn item(seq: u64, name: &str, payload: &str) -> Entry {
 
 pub fn appends(user: &str, writer: Id, entries: Vec<Entry>) -> Appends {
     let connection = Id::NONE;
-    Appends { user: user.to_owned(), writer, connection, oldest: 0, once: false, entries }
+    Appends {
+        user: user.to_owned(),
+        writer,
+        connection,
+        oldest: 0,
+        once: false,
+        positions: vec![],
+        entries,
+    }
 }
 
 /// A visible client without a device that clones what it can and may read everything.
@@ -107,6 +115,7 @@ pub fn client(user: &str, connection: Id) -> Attach {
         open: Vec::new(),
         read: vec![Pattern::all()],
         make: vec![Pattern::all()],
+        positions: Vec::new(),
     }
 }
 
@@ -149,7 +158,7 @@ impl World {
     pub fn restart(&mut self) {
         self.node.1 += 1;
         self.serial = 0;
-        self.run(Command::NodeUp);
+        self.run(Command::NodeUp { oldest: FOLD_VERSION, newest: FOLD_VERSION });
     }
 
     pub fn next_batch(&mut self, commands: Vec<Command>) -> Batch {
@@ -224,7 +233,7 @@ impl World {
 
     /// All rows but those that each batch changes.
     pub fn state(&self) -> Vec<Row> {
-        let counted = |table| matches!(table, Table::Meta | Table::Nodes);
+        let counted = |table| matches!(table, Table::Meta | Table::Nodes | Table::Places);
         let rows = self.rows.iter().filter(|((table, _), _)| !counted(*table));
         rows.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
@@ -277,6 +286,7 @@ impl World {
     pub fn part(&mut self, log: u64, offset: u64, part: u32, last: bool, data: &str) -> Reply {
         let (connection, version, data) = (id(1), 1, bytes(data));
         self.reply(Command::PutSnapshot(Part {
+            user: "ann".to_owned(),
             connection,
             log,
             offset,
@@ -422,11 +432,11 @@ impl World {
     pub fn records(&self, log: u64) -> Vec<Stored> {
         let prefix = Key::of(log).build();
         let rows = self.rows.scan(Table::Records, &prefix, &prefix, usize::MAX).unwrap();
-        rows.iter().map(|(_, row)| read_row(Table::Records, row).unwrap()).collect()
+        rows.iter().map(|(_, row)| crate::model::stored(&self.rows, row)).collect()
     }
 
     pub fn connection(&self, number: u8) -> Option<ConnectionRow> {
-        self.read(Table::Connections, &id(number).0)
+        crate::model::connection(&self.rows, id(number))
     }
 
     pub fn cursor(&self, number: u8, log: u64) -> Option<u64> {
@@ -451,8 +461,8 @@ impl World {
 
     pub fn outcomes(&self, writer: Id) -> Vec<OutcomeRow> {
         let rows = self.rows.scan(Table::Outcomes, &writer.0, &writer.0, usize::MAX).unwrap();
-        let chunks = rows.iter().map(|(_, row)| read_row::<Vec<_>>(Table::Outcomes, row).unwrap());
-        chunks.flatten().collect()
+        let read = |row: &[u8]| read_row::<OutcomesRow>(Table::Outcomes, row).unwrap().outcomes;
+        rows.iter().flat_map(|(_, row)| read(row)).collect()
     }
 
     pub fn count(&self, table: Table) -> usize {

@@ -14,8 +14,9 @@ fn age_connection(server: &Server, id: Id, days: u64) {
     server.edit(|store, writes: &mut Writes| {
         let row = store.connection(id).unwrap().unwrap();
         assert!(!row.active() && row.attached.is_none());
-        let row = ConnectionRow { since: support::now_ms() - days * DAY, ..row };
-        writes.rows.insert((Table::Connections, id.0.to_vec()), Some(codec::to_bytes(&row)));
+        let mut row = row;
+        row.since = support::now_ms() - days * DAY;
+        writes.rows.insert((Table::Connections, id.0.to_vec()), Some(row.row()));
     });
 }
 

@@ -91,7 +91,15 @@ fn promise_04_exactly_once_in() {
             },
         })
         .collect();
-    let frame = |id| ClientFrame::Append(Append { writer: id, oldest: 1, items: again.clone() });
+    let frame = |id| {
+        ClientFrame::Append(Append {
+            writer: id,
+            oldest: 1,
+            items: again.clone(),
+            positions: vec![],
+            made: vec![],
+        })
+    };
     let same = writer.writing.id;
     writer.send(&frame(same));
     writer.wait("all answers again", |writer| writer.writing.repeated >= 50);

@@ -86,7 +86,6 @@ impl Client {
             visible: true,
             cloning: Cloning::All,
             window: 0,
-            positions: Vec::new(),
             encoding: next_encoding(),
             wants: BTreeMap::new(),
             logs: BTreeMap::new(),

@@ -59,7 +59,7 @@ fn a_body_cut_anywhere_is_an_error_of_its_kind() {
 /// Whether a body that was read though it is short lacks nothing but fields that bodies have grown
 /// by: what is written for it is the same, and their defaults.
 fn ends_where_it_grew(frame: &[u8], body: &[u8]) -> bool {
-    let read = crate::vectors::all::<ClientFrame>(frame, Encoding::Bincode).unwrap();
+    let read = all::<ClientFrame>(frame, Encoding::Bincode).unwrap();
     let mut whole = vec![];
     read[0].encode_body(Encoding::Bincode, &mut whole);
     let rest = whole.strip_prefix(body).unwrap_or(&[1]);
@@ -200,7 +200,7 @@ fn same<F: Frame + PartialEq + std::fmt::Debug>(line: &str, plain: &str, name: &
 fn add_members(value: &mut serde_json::Value, is_body: bool) -> usize {
     match value {
         serde_json::Value::Object(members) => {
-            let variants = ["log", "name", "offset", "stored", "refused"];
+            let variants = ["log", "name", "offset", "last", "time", "stored", "refused"];
             let is_variant = !is_body
                 && members.len() == 1
                 && members.keys().all(|name| variants.contains(&name.as_str()));

@@ -47,12 +47,12 @@ impl Nodes {
             return Ok((false, row.since));
         };
         let known = match self.0.get(&node) {
-            Some(known) => *known,
+            Some(known) => known.clone(),
             None => {
                 let bytes = store.get(Table::Nodes, &node.0)?;
                 let read = |bytes: Vec<u8>| read_row(Table::Nodes, &bytes);
                 let known: Option<NodeRow> = bytes.map(read).transpose()?;
-                self.0.insert(node, known);
+                self.0.insert(node, known.clone());
                 known
             }
         };

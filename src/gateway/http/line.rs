@@ -66,7 +66,8 @@ mod tests {
     fn stored(record: Record) -> Stored {
         let origin = Origin { user: "ana".to_owned(), writer: Id([1; 16]), connection: Id::NONE };
         let place = Place { batch: 4, index: 2 };
-        Stored { place, time: 5, origin, seq: 6, before: 0, record }
+        let origin = std::sync::Arc::new(origin);
+        Stored { place, time: 5, origin, seq: 6, before: 0, derived: None, record }
     }
 
     fn line(form: Form, record: Record) -> String {

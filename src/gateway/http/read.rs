@@ -314,19 +314,7 @@ mod tests {
     }
 
     fn row(start: u64, head: u64) -> LogRow {
-        LogRow {
-            name: "a".to_owned(),
-            head,
-            start,
-            bytes: 0,
-            start_bytes: 0,
-            rule: SnapshotRule::None,
-            floor: 0,
-            snapshots: vec![],
-            created: 0,
-            appended: 0,
-            deleted: false,
-        }
+        LogRow { start, head, ..LogRow::new("a", SnapshotRule::None, 1, 0) }
     }
 
     fn begun(query: &str, row: &LogRow) -> Result<(u64, Option<String>), Problem> {

@@ -138,7 +138,7 @@ fn entry(seq: u64, want: Wanted) -> Entry {
         (Some(_), Target::Log(log)) => (Target::Log(log), Record::default()),
         (Some(_), Target::Name(_)) => (Target::Name(String::new()), Record::default()),
     };
-    Entry { seq, prev: seq - 1, to, if_head, hash, verdict, record }
+    Entry { seq, prev: seq - 1, to, made: None, if_head, hash, verdict, record }
 }
 
 /// What became of a request's appends.
@@ -178,7 +178,15 @@ pub(super) async fn send(
         let Writing { user, writer, oldest, .. } = writing.clone();
         let targets = entries.iter().filter(|entry| entry.verdict.is_none()).map(|entry| &entry.to);
         gate.warmth.append(&gate.store, writing.named.then_some(writer), targets);
-        let appends = Appends { user, writer, connection: Id::NONE, oldest, once, entries };
+        let appends = Appends {
+            user,
+            writer,
+            connection: Id::NONE,
+            oldest,
+            once,
+            positions: Vec::new(),
+            entries,
+        };
         let reply = match gate.hand(Command::Append(appends), weight) {
             Ok(reply) => reply,
             Err(refusal) => {

@@ -113,7 +113,7 @@ impl Reading {
 
     /// The bytes that a client put.
     async fn client(self, mut headers: HeaderMap, snapshot: SnapshotAt) -> Answer {
-        let SnapshotAt { offset, upload, parts, bytes, version } = snapshot;
+        let SnapshotAt { offset, upload, parts, bytes, version, .. } = snapshot;
         headers.insert(OFFSET, offset.into());
         headers.insert(VERSION, version.into());
         headers.insert(header::CONTENT_LENGTH, bytes.into());
@@ -162,7 +162,9 @@ pub(super) async fn put(
     let (log, row) = reading::log_named(&gate, &name).await?;
     foresee(&gate, &row, offset, &headers)?;
     let connection = place_of(&caller.0.user);
-    let part = Part { connection, log, offset, version, part: 0, last: false, data: Bytes::new() };
+    let user = caller.0.user.clone();
+    let part =
+        Part { user, connection, log, offset, version, part: 0, last: false, data: Bytes::new() };
     let bytes = upload(&gate, &caller, part, body).await?;
     let body = json!({ "log": log, "offset": offset, "version": version, "bytes": bytes });
     Ok(json_answer(StatusCode::CREATED, body))

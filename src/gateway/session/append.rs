@@ -13,12 +13,20 @@ use crate::channel::{Asked, Ticket};
 use crate::fold::Command;
 use crate::log::{Appends, Entry, entry_hash};
 use crate::wire::{
-    Answer, Answers, Append, Code, Item, Outcome, Record, Refusal, ServerFrame, Target, name,
+    Answer, Answers, Append, Code, Item, Made, Outcome, Position, Record, Refusal, ServerFrame,
+    Target, name,
 };
 
-/// Names of logs by id, as far as this socket has used them.
+/// Names of logs by id and the batches that made them, as far as this socket has used them.
 #[derive(Debug, Default)]
-pub(super) struct Names(HashMap<u64, Arc<str>>);
+pub(super) struct Names(HashMap<u64, Known>);
+
+/// What does not change of a log.
+#[derive(Debug, Clone)]
+struct Known {
+    name: Arc<str>,
+    made: u64,
+}
 
 /// Names kept per socket.
 const MOST_NAMES: usize = 256;
@@ -26,23 +34,42 @@ const MOST_NAMES: usize = 256;
 impl Session {
     /// The name of a log id.
     pub(super) fn name_of(&mut self, log: u64) -> Option<Arc<str>> {
-        if let Some(name) = self.names.0.get(&log) {
-            return Some(Arc::clone(name));
+        self.known_log(log).map(|known| known.name)
+    }
+
+    fn known_log(&mut self, log: u64) -> Option<Known> {
+        if let Some(known) = self.names.0.get(&log) {
+            return Some(known.clone());
         }
-        let name = self.socket.name_of(log).or_else(|| {
-            let row = self.gate.store.log_row(log).ok().flatten();
-            row.map(|row| row.name)
-        })?;
+        let row = self.gate.store.log_row(log).ok().flatten()?;
         if self.names.0.len() >= MOST_NAMES {
             self.names.0.clear();
         }
-        let name: Arc<str> = name.into();
-        self.names.0.insert(log, Arc::clone(&name));
-        Some(name)
+        let known = Known { name: row.name.into(), made: row.made };
+        self.names.0.insert(log, known.clone());
+        Some(known)
+    }
+
+    /// Of what a client has seen, what the fold has yet to judge: what it was told on this very
+    /// socket, in the era that this node is in, is known to be of this history.
+    fn to_be_judged(&self, mut stated: Vec<Position>) -> Vec<Position> {
+        let present = self.gate.hub.position().map(|position| position.era);
+        stated.retain(|one| self.history && one.shard() == 0 && Some(one.era) != present);
+        stated
+    }
+
+    /// Where a log id was made by the client's word, where that is not what this node knows: the
+    /// fold decides then.
+    fn doubted(&mut self, to: &Target, made: &[Made]) -> Option<Position> {
+        let Target::Log(log) = to else { return None };
+        let stated = made.iter().find(|made| made.log == *log)?.position;
+        let known = self.known_log(*log);
+        let eras = self.gate.hub.eras();
+        (!known.is_some_and(|known| eras.same_log(known.made, &stated))).then_some(stated)
     }
 
     pub(super) fn append(&mut self, append: Append, size: usize) {
-        let Append { writer, oldest, items, .. } = append;
+        let Append { writer, oldest, items, positions, made } = append;
         if items.is_empty() {
             let message = "an append has at least one item";
             return self.refuse(0, Refusal::because(Code::BadRequest, message));
@@ -56,10 +83,12 @@ impl Session {
         let seqs: Vec<u64> = items.iter().map(|item| item.seq).collect();
         let targets = items.iter().map(|item| &item.to);
         self.gate.warmth.append(&self.gate.store, Some(writer), targets);
-        let entries = items.into_iter().map(|item| self.entry(item)).collect();
+        let entries = items.into_iter().map(|item| self.entry(item, &made)).collect();
+        let positions = self.to_be_judged(positions);
         let (user, connection) = (self.socket.user.clone(), self.socket.connection);
         let once = false;
-        let command = Command::Append(Appends { user, writer, connection, oldest, once, entries });
+        let appends = Appends { user, writer, connection, oldest, once, positions, entries };
+        let command = Command::Append(appends);
         let ticket = Ticket::Socket(Arc::clone(&self.socket), Asked::Append);
         let weight = size.max(bytes + seqs.len() * 96);
         // In an answer it would count as decided, and the client would give the append up.
@@ -107,12 +136,13 @@ impl Session {
         self.socket.send(&[ServerFrame::Answers(Answers { writer, mark: 0, answers, positions })]);
     }
 
-    fn entry(&mut self, item: Item) -> Entry {
+    fn entry(&mut self, item: Item, made: &[Made]) -> Entry {
         let Item { seq, prev, to, if_head, record } = item;
         let hash = entry_hash(&to, if_head, &record);
         let verdict = self.verdict(&to, &record);
         let record = if verdict.is_some() { Record::default() } else { record };
-        Entry { seq, prev, to, if_head, hash, verdict, record }
+        let made = self.doubted(&to, made);
+        Entry { seq, prev, to, made, if_head, hash, verdict, record }
     }
 
     /// What is wrong with an item for good, as far as it can be known before the fold.

@@ -244,7 +244,8 @@ impl Session {
             return self.socket.refuse_put(request, refusal);
         }
         let (connection, data) = (self.socket.connection, data.bytes().clone());
-        let part = Part { connection, log, offset, version, part, last, data };
+        let user = self.socket.user.clone();
+        let part = Part { user, connection, log, offset, version, part, last, data };
         self.submit(Command::PutSnapshot(part), size, request, Asked::Snapshot { request, last });
     }
 

@@ -75,8 +75,8 @@ impl Known {
     }
 }
 
-/// Bytes of folded batches that the journal keeps by default: 64 MiB.
-const KEEP_BYTES: i64 = 64 << 20;
+/// Bytes of folded batches that the journal keeps by default: none.
+const KEEP_BYTES: i64 = 0;
 
 static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
     let text = |text: &str| Value::String(text.to_owned());

@@ -195,11 +195,11 @@ const MOST_SEEN: usize = 4_096;
 impl Seen {
     fn node(&mut self, gate: &Gate, id: Id) -> Result<Option<NodeRow>, RowsError> {
         if let Some(known) = self.nodes.get(&id) {
-            return Ok(*known);
+            return Ok(known.clone());
         }
-        let row = gate.store.get(Table::Nodes, &id.0)?;
-        let row = row.map(|bytes| read_row(Table::Nodes, &bytes)).transpose()?;
-        self.nodes.insert(id, row);
+        let row: Option<Vec<u8>> = gate.store.get(Table::Nodes, &id.0)?;
+        let row: Option<NodeRow> = row.map(|bytes| read_row(Table::Nodes, &bytes)).transpose()?;
+        self.nodes.insert(id, row.clone());
         Ok(row)
     }
 
@@ -262,11 +262,11 @@ fn candidate(
         Some(attached) => seen.node(gate, attached.node)?,
         None => None,
     };
-    let runs = match (row.attached, node) {
+    let runs = match (row.attached, &node) {
         (Some(attached), Some(node)) => node.up && node.incarnation == attached.incarnation,
         _ => false,
     };
-    let since = match (row.attached, node) {
+    let since = match (row.attached, &node) {
         (Some(_), Some(node)) if !runs => node.since.max(row.since),
         _ => row.since,
     };
