@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use highwater::log::rows::{Key, Rows, Table, Writes};
-use highwater::log::{LogRow, Stored};
+use highwater::log::{LogRow, NameRow, Stored};
 use highwater::store::{OpenError, Options, Store, StoreError};
 use highwater::wire::{Code, Id, Origin, Payload, Place, Record, SnapshotRule, codec};
 use rand::RngCore as _;
@@ -535,7 +535,8 @@ fn names_are_listed_by_prefix_in_pages() {
     let mut writes = Writes::default();
     let names = ["a", "docs", "docs/1", "docs/1/ops", "docs/2", "docs0", "e"];
     for (name, id) in names.iter().zip(1_u64..) {
-        put(&mut writes, Table::Names, name.as_bytes().to_vec(), codec::to_bytes(&id));
+        let row = NameRow { log: id, more: Default::default() };
+        put(&mut writes, Table::Names, name.as_bytes().to_vec(), codec::to_bytes(&row));
     }
     store.commit(writes, None, true).unwrap();
     let list = |prefix: &str, after: Option<&str>, most: usize| -> Vec<String> {
