@@ -5,6 +5,7 @@
 #![allow(unused_imports, reason = "each test crate uses a part of it")]
 
 mod client;
+pub mod fixture;
 mod http;
 mod laws;
 mod link;
