@@ -332,6 +332,40 @@ fn connections_that_were_inactive_are_restored_or_cloned() {
     left.reach("many/005", 73);
 }
 
+/// Those subscribed to a log of then: how many are active, how many inactive.
+fn subscribers(told: &Value, log: &str) -> (usize, usize) {
+    let subscribed = |shown: &&Value| {
+        shown["subscriptions"].as_array().unwrap().iter().any(|sub| sub["name"] == log)
+    };
+    let all: Vec<_> = list(told, "shown").iter().filter(subscribed).collect();
+    let active = all.iter().filter(|shown| shown["active"] == true).count();
+    (active, all.len() - active)
+}
+
+#[test]
+fn subscribers_of_then_are_found_by_their_logs() {
+    let told = STORE_2.told();
+    let server = STORE_2.start();
+    let active = list(&told, "shown").iter().filter(|shown| shown["active"] == true).count();
+    assert_eq!(server.metric("connections_active"), active as u64);
+    let notify = json!({ "logs": ["words"], "record": { "payload": "to all" } });
+    let answer = server.http().post_json("/v1/notify", &notify).ok().json();
+    let (detached, inactive) = subscribers(&told, "words");
+    assert!(detached > 2 && inactive > 0);
+    let due = json!({ "attached": 0, "detached": detached, "inactive": inactive, "more": false });
+    assert_eq!(answer["results"][0]["reached"], due);
+    // A trim downgrades those that still need what goes, and nobody else.
+    let wide = connection(&told, "wide");
+    let (cursor, _) = subscriptions(&told, wide)["many/001"];
+    let trim = |to| {
+        let path = format!("/v1/logs/many/001?trim={to}");
+        server.http().ask("POST", &path, &[], None).ok();
+        server.shows(wide)["reason"].clone()
+    };
+    assert_eq!(trim(cursor), Value::Null);
+    assert_eq!(trim(cursor + 1), json!(Reason::Retention));
+}
+
 /// A client that speaks for a writer of then, to which nothing was ever answered.
 fn speaks_for(server: &Server, writer: &Value) -> (Client, Vec<Item>) {
     let mut client = Client::new(text(writer, "user"));
