@@ -1,4 +1,4 @@
-//! Benchmarks of one node: `append`, `fanout`, `idle` and `clone`.
+//! Benchmarks of one node: `append`, `fanout`, `idle`, `clone` and `write`.
 //!
 //! Promise: one client process (this one, one thread, one epoll) against one server process on a
 //! core of its own; every run is bounded in count and time, ends only the processes it started, and
@@ -15,6 +15,7 @@ mod report;
 mod server;
 mod stats;
 mod talk;
+mod write;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,7 +42,9 @@ enum Bench {
     Idle(Common),
     /// A clone's cost beside the length of the logs; fills millions of records first
     Clone(clone::CloneArgs),
-    /// All of them but `clone`, one after the other
+    /// What appends and commits of cursors cost two servers in turn: CPU, bytes written, disk
+    Write(write::WriteArgs),
+    /// All of them but `clone` and `write`, one after the other
     All(Common),
     /// The bare epoll loop that `fanout` compares with; started by it
     #[command(hide = true)]
@@ -60,7 +63,7 @@ struct Common {
     /// Sockets, instead of a benchmark's own counts; for `append`, clients
     #[arg(long)]
     sockets: Option<usize>,
-    /// Bytes of a record's payload [default: 128, of `clone` 16]
+    /// Bytes of a record's payload [default: 128, of `clone` 16, of `write` 100]
     #[arg(long)]
     payload: Option<usize>,
     /// Appends that a client of `append` keeps unanswered
@@ -72,7 +75,7 @@ struct Common {
     /// Measured seconds of each part
     #[arg(long)]
     seconds: Option<u64>,
-    /// Rounds of `fanout`
+    /// Rounds of `fanout` and `write`
     #[arg(long)]
     rounds: Option<usize>,
     /// When readers of `fanout` acknowledge
@@ -131,6 +134,7 @@ fn main() -> ExitCode {
         Bench::Fanout(common) => (Some(common.clone()), run(&common, "fanout")),
         Bench::Idle(common) => (Some(common.clone()), run(&common, "idle")),
         Bench::Clone(args) => (Some(args.common.clone()), clone(args)),
+        Bench::Write(args) => (Some(args.common.clone()), write(args)),
         Bench::All(common) => (Some(common.clone()), run(&common, "all")),
     };
     match done {
@@ -164,5 +168,14 @@ fn clone(args: clone::CloneArgs) -> Outcome<()> {
     let machine = server::Machine::prepare(&common)?;
     let mut report = Report::begin("clone", &common, &machine);
     clone::run(&plan, &machine, &mut report)?;
+    report.end(common.save.as_deref())
+}
+
+/// `write` has two servers, and settings of its own.
+fn write(args: write::WriteArgs) -> Outcome<()> {
+    let (common, plan) = args.plan();
+    let machine = server::Machine::prepare(&common)?;
+    let mut report = Report::begin("write", &common, &machine);
+    write::run(&plan, &common, &machine, &mut report)?;
     report.end(common.save.as_deref())
 }

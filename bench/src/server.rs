@@ -1,6 +1,6 @@
 //! The server under load: a process of its own on a core of its own, and what it has cost.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,7 +19,7 @@ const LOOKS: usize = 8;
 const LOOK: Duration = Duration::from_millis(250);
 
 /// The machine as a run uses it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Machine {
     /// The server's core.
     pub core: usize,
@@ -86,6 +86,14 @@ impl Machine {
         let Server { child, scratch, .. } = server;
         drop(child);
         self.serve(scratch)
+    }
+
+    /// The same with another program as its server.
+    pub fn running(&self, server: &Path) -> Outcome<Self> {
+        if !server.is_file() {
+            return Err(format!("there is no server at {}", server.display()).into());
+        }
+        Ok(Self { server: server.to_owned(), ..self.clone() })
     }
 
     /// A token of a user that may do everything with all logs.
@@ -212,6 +220,40 @@ impl Server {
         let ticks: Vec<f64> =
             fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
         Ok(ticks.iter().sum::<f64>() / self.ticks)
+    }
+
+    /// Bytes that it has handed to the system by calls that write, and bytes of pages that it has
+    /// made the system write to a disk.
+    pub fn written(&self) -> Outcome<(u64, u64)> {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.pid()))?;
+        let of = |name: &str| -> Outcome<u64> {
+            let line = io.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+            Ok(line.ok_or_else(|| format!("no {name} in /proc/PID/io"))?.parse()?)
+        };
+        Ok((of("wchar")?, of("write_bytes")?))
+    }
+
+    /// Bytes that its data folder takes on the disk; holes of its files take none.
+    pub fn disk(&self) -> Outcome<u64> {
+        let data = self.scratch.data().display().to_string();
+        let used = said("du", &["-s", "-k", &data]).ok_or("du could not be run")?;
+        let kilobytes = used.split_whitespace().next().ok_or("du said nothing")?;
+        Ok(kilobytes.parse::<u64>()? * 1024)
+    }
+
+    /// What it answers to `GET`, as text.
+    pub fn get(&self, path: &str) -> Outcome<String> {
+        let mut tcp = std::net::TcpStream::connect(self.address)?;
+        tcp.set_read_timeout(Some(READY))?;
+        let host = self.address;
+        write!(tcp, "GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or("an answer without a head")?;
+        if head.split(' ').nth(1) != Some("200") {
+            return Err(format!("{path} was answered with {}", head.trim()).into());
+        }
+        Ok(body.to_owned())
     }
 
     /// Its resident memory, in bytes.

@@ -75,6 +75,8 @@ pub struct Writer {
     id: Id,
     to: String,
     payload: Bytes,
+    /// Where the bytes of varied payloads come from, if they are.
+    varied: Option<u64>,
     /// Last sequence sent.
     pub sent: u64,
     /// Last sequence answered.
@@ -86,7 +88,32 @@ impl Writer {
     pub fn new(id: Id, to: String, payload: usize) -> Self {
         // Not all alike, so that nothing on the way can make it small.
         let payload = (0..payload).map(|at| (at * 167 % 251) as u8).collect::<Vec<_>>().into();
-        Self { id, to, payload, sent: 0, answered: 0 }
+        Self { id, to, payload, varied: None, sent: 0, answered: 0 }
+    }
+
+    /// The same with other bytes in each record, which do not pack: what is written is then not
+    /// less than what came.
+    pub fn varied(mut self) -> Self {
+        let Id(id) = self.id;
+        self.varied = Some(
+            id.iter().fold(1, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte))),
+        );
+        self
+    }
+
+    fn next_payload(&mut self) -> Bytes {
+        let Some(state) = &mut self.varied else { return self.payload.clone() };
+        let length = self.payload.len();
+        let mut payload = Vec::with_capacity(length + 8);
+        while payload.len() < length {
+            // SplitMix64: as even as a payload has to be.
+            *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            payload.extend_from_slice(&(mixed ^ (mixed >> 31)).to_le_bytes());
+        }
+        payload.truncate(length);
+        payload.into()
     }
 
     /// Sends so many records in one frame.
@@ -100,7 +127,7 @@ impl Writer {
                     to: Target::Name(self.to.clone()),
                     if_head: None,
                     record: Record {
-                        payload: Some(Payload::binary(self.payload.clone())),
+                        payload: Some(Payload::binary(self.next_payload())),
                         ..Record::default()
                     },
                 }
