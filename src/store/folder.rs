@@ -13,7 +13,11 @@ const LOCK: &str = "LOCK";
 const CREATING: &str = "CREATING";
 const STORE: &str = "store";
 /// What `VERSION` says in folders of this format.
-const FORMAT: &str = "highwater store 2\n";
+const FORMAT: &str = "highwater store 3\n";
+/// What it says in folders of the format before, which are converted.
+const BEFORE: &str = "highwater store 2\n";
+/// What it says while that is being done.
+const HALF: &str = "highwater store 2 to 3\n";
 /// Marker that the engine keeps in its own folder from the end of its making on.
 const ENGINE_MARKER: &str = "version";
 /// Folder of the engine that has one folder per table.
@@ -29,9 +33,9 @@ pub enum OpenError {
     NotOurs(PathBuf),
     /// It has another format.
     #[error(
-        "{dir} says \"{found}\", this program knows \"{}\": use the program that made it, or \
-         restore a backup",
-        FORMAT.trim_end()
+        "{dir} says \"{found}\", this program knows \"{}\" and converts \"{}\": use the program \
+         that made it, or restore a backup",
+        FORMAT.trim_end(), BEFORE.trim_end()
     )]
     Version {
         /// The folder.
@@ -102,9 +106,22 @@ impl OpenError {
 #[derive(Debug)]
 pub(super) struct Folder {
     dir: PathBuf,
-    fresh: bool,
+    found: Found,
     /// Held for the lock on it, which goes with the process.
     _lock: File,
+}
+
+/// What was found in a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// Nothing, or what a broken attempt to make it left.
+    Nothing,
+    /// A store of today's format.
+    Today,
+    /// One of the format before.
+    Before,
+    /// One whose conversion has begun.
+    Half,
 }
 
 impl Folder {
@@ -121,13 +138,18 @@ impl Folder {
             TryLockError::Error(error) => OpenError::system(dir, &error),
         })?;
         // Looked at again: another process may have made it in between.
-        let fresh = !check(dir)?;
-        let folder = Self { dir: dir.to_owned(), fresh, _lock: lock };
-        if fresh {
+        let found = check(dir)?;
+        let mut folder = Self { dir: dir.to_owned(), found, _lock: lock };
+        if found == Found::Nothing {
             folder.begin().map_err(system)?;
         } else {
             folder.made().map_err(system)?;
             folder.look_over()?;
+        }
+        if found == Found::Before {
+            // From here on no program but one that can go on with it opens the folder.
+            folder.stamp(HALF).map_err(system)?;
+            folder.found = Found::Half;
         }
         Ok(folder)
     }
@@ -148,6 +170,11 @@ impl Folder {
             return missing(&tables);
         }
         let system = |error: io::Error| OpenError::system(&self.dir, &error);
+        if self.found == Found::Half {
+            // A crash may have come while a new table was made: the engine clears it away, and
+            // whoever opens the store looks whether all that were there still are.
+            return Ok(());
+        }
         for table in fs::read_dir(tables).map_err(system)? {
             let manifest = table.map_err(system)?.path().join(ENGINE_MANIFEST);
             if !manifest.is_file() {
@@ -168,8 +195,13 @@ impl Folder {
     }
 
     /// Whether it is being made.
-    pub(super) const fn fresh(&self) -> bool {
-        self.fresh
+    pub(super) fn fresh(&self) -> bool {
+        self.found == Found::Nothing
+    }
+
+    /// Whether its rows are of the format before, or partly so.
+    pub(super) fn to_convert(&self) -> bool {
+        self.found == Found::Half
     }
 
     /// Marks that it is being made; what an earlier, broken attempt left goes.
@@ -192,25 +224,27 @@ impl Folder {
         }
     }
 
-    /// It is made: from here on it is opened, never made anew.
+    /// It is made, or converted: from here on it is opened as what it is.
     pub(super) fn finish(&mut self) -> Result<(), OpenError> {
-        let write = || {
-            // The engine syncs each table's folder, but not the folder that lists these. `VERSION`
-            // must not be there without them.
-            sync_folder(&self.store().join(ENGINE_TABLES))?;
-            sync_folder(&self.store())?;
-            sync_folder(&self.dir)?;
-            let beside = self.dir.join("VERSION.new");
-            let mut file = File::create(&beside)?;
-            file.write_all(FORMAT.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&beside, self.dir.join(VERSION))?;
-            sync_folder(&self.dir)?;
-            self.made()
-        };
-        write().map_err(|error| OpenError::system(&self.dir, &error))?;
-        self.fresh = false;
+        let done = self.stamp(FORMAT).and_then(|()| self.made());
+        done.map_err(|error| OpenError::system(&self.dir, &error))?;
+        self.found = Found::Today;
         Ok(())
+    }
+
+    /// Says in `VERSION` what the folder is.
+    fn stamp(&self, format: &str) -> io::Result<()> {
+        // The engine syncs each table's folder, but not the folder that lists these. `VERSION`
+        // must not be there without them.
+        sync_folder(&self.store().join(ENGINE_TABLES))?;
+        sync_folder(&self.store())?;
+        sync_folder(&self.dir)?;
+        let beside = self.dir.join("VERSION.new");
+        let mut file = File::create(&beside)?;
+        file.write_all(format.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, self.dir.join(VERSION))?;
+        sync_folder(&self.dir)
     }
 }
 
@@ -231,22 +265,26 @@ fn sync_folder(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Whether there is a folder of this format; false where one may be made.
-fn check(dir: &Path) -> Result<bool, OpenError> {
+/// What there is; nothing where a store may be made.
+fn check(dir: &Path) -> Result<Found, OpenError> {
     let system = |error: io::Error| OpenError::system(dir, &error);
     match File::open(dir.join(VERSION)) {
         Ok(file) => {
             let mut found = Vec::new();
             file.take(64).read_to_end(&mut found).map_err(system)?;
-            if found == FORMAT.as_bytes() {
-                return Ok(true);
+            for (format, is) in
+                [(FORMAT, Found::Today), (BEFORE, Found::Before), (HALF, Found::Half)]
+            {
+                if found == format.as_bytes() {
+                    return Ok(is);
+                }
             }
             let found = String::from_utf8_lossy(&found).trim_end().to_owned();
             Err(OpenError::Version { dir: dir.to_owned(), found })
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if dir.join(CREATING).exists() {
-                return Ok(false);
+                return Ok(Found::Nothing);
             }
             for entry in fs::read_dir(dir).map_err(system)? {
                 let name = entry.map_err(system)?.file_name();
@@ -254,7 +292,7 @@ fn check(dir: &Path) -> Result<bool, OpenError> {
                     return Err(OpenError::NotOurs(dir.to_owned()));
                 }
             }
-            Ok(false)
+            Ok(Found::Nothing)
         }
         Err(error) => Err(system(error)),
     }

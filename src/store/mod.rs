@@ -8,6 +8,7 @@
 
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+mod convert;
 mod folder;
 mod origins;
 mod pressure;
@@ -120,7 +121,8 @@ impl Store {
         let db = open_engine(&folder, &options, &watermarks)?;
         let open = |name: &str, share: u64| {
             let memtable = (options.memtable_bytes / share).max(1 << 20);
-            if !folder.fresh() && !db.keyspace_exists(name) {
+            let is_made = folder.fresh() || (folder.to_convert() && convert::is_new(name));
+            if !is_made && !db.keyspace_exists(name) {
                 return Err(damaged(dir, &format!("the table {name} is missing")));
             }
             db.keyspace(name, || keyspace_options(name, memtable)).map_err(failed)
@@ -129,9 +131,13 @@ impl Store {
             Table::ALL.iter().map(|table| open(table.name(), share(*table))).collect();
         let (tables, journal, local) = (tables?, open(JOURNAL, 1)?, open(LOCAL, 4)?);
         check_tail(dir, &tables, &journal, &local)?;
+        if folder.to_convert() {
+            let parts = convert::Tables { dir, db: &db, tables: &tables, local: &local };
+            convert::convert(&parts)?;
+        }
         let identity = identify(&folder, &db, &local)?;
         let writing = Writing::load(&local).map_err(|error| damaged(dir, &error))?;
-        if folder.fresh() {
+        if folder.fresh() || folder.to_convert() {
             folder.finish()?;
         }
         if let Some(logs) = tables.get(Table::Logs as usize) {
