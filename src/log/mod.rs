@@ -244,12 +244,14 @@ impl Logs {
     /// # Errors
     /// When storage fails.
     pub fn judge(&mut self, positions: &[Position], io: &Io<'_>) -> Result<bool, RowsError> {
+        // The batch that is being folded was seen by nobody yet.
+        let newest = self.batch.saturating_sub(1);
         for position in positions.iter().filter(|position| position.shard() == 0) {
-            let ours = match self.eras.judge(position, self.batch) {
+            let ours = match self.eras.judge(position, newest) {
                 Judged::Ours => true,
                 Judged::Other => false,
                 Judged::If(tag) => {
-                    let known = place::chain_after(position.batch, self.batch, self, io)?;
+                    let known = place::chain_after(position.batch, newest, self, io)?;
                     known.is_none_or(|known| known == tag)
                 }
             };

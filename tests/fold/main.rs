@@ -8,6 +8,7 @@
 mod appends;
 mod attach;
 mod cache;
+mod history;
 mod hostile;
 mod life;
 mod logs;

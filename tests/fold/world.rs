@@ -154,6 +154,29 @@ impl World {
         self.fold = Fold::open(&self.rows, JOURNAL, Level::Memory, settings, self.sizes).unwrap();
     }
 
+    /// Another one that has come as far.
+    pub fn twin(&self) -> Self {
+        let (settings, sizes) = (self.fold.settings().clone(), self.sizes);
+        let fold = Fold::open(&self.rows, JOURNAL, Level::Memory, settings, sizes).unwrap();
+        let Self { batch, time, node, serial, .. } = *self;
+        Self { fold, rows: self.rows.clone(), batch, time, node, serial, sizes }
+    }
+
+    /// So many batches in which nothing happens.
+    pub fn pass(&mut self, batches: u64) {
+        for _ in 0..batches {
+            let batch = self.next_batch(vec![Command::Look]);
+            self.try_apply(&batch).unwrap();
+        }
+    }
+
+    /// Files were merged: the row of a batch is gone.
+    pub fn drop_places(&mut self, batch: u64) {
+        let mut writes = highwater::log::rows::Writes::default();
+        writes.rows.insert((Table::Places, Key::of(batch).build()), None);
+        self.rows.commit(&writes);
+    }
+
     /// The node's next run.
     pub fn restart(&mut self) {
         self.node.1 += 1;
@@ -277,6 +300,14 @@ impl World {
         let answers = self.append(all).answers;
         assert!(answers.iter().all(|one| matches!(one.outcome, Outcome::Stored { .. })));
         log
+    }
+
+    /// One more record, of a writer of its own.
+    pub fn append_to(&mut self, log: u64, payload: &str) {
+        let writer = Id([&[0xB0; 8][..], &self.batch.to_be_bytes()].concat().try_into().unwrap());
+        let entry = entry(1, 0, Target::Log(log), text(payload));
+        let answers = self.append(appends("ann", writer, vec![entry])).answers;
+        assert!(matches!(answers[0].outcome, Outcome::Stored { .. }), "{answers:?}");
     }
 
     pub fn trim(&mut self, log: u64, to: u64) -> (Reply, Vec<Event>) {

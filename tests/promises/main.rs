@@ -6,6 +6,7 @@ mod bounded;
 mod delivered;
 mod durable;
 mod guarded;
+mod history;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use highwater::wire::{
-    Ack, Activate, Append, Bye, ClientFrame, Cloning, Cursor, Encoding, Hello, Id, Leave, Met,
-    Open, Payload, Ping, Pong, Reason, Record, Refusal, Refused, ServerFrame, Start, State,
-    Subscribe, Target, Unsubscribed, Welcome, WriterAt,
+    Ack, Activate, Append, Bye, ClientFrame, Cloning, Cursor, Encoding, Hello, Id, Item, Leave,
+    Made, Met, Open, Payload, Ping, Pong, Position, Reason, Record, Refusal, Refused, ServerFrame,
+    Start, State, Subscribe, Target, Unsubscribed, Welcome, WriterAt, capability,
 };
 
 use super::laws::{Held, Seen, Writing};
@@ -69,6 +69,15 @@ pub struct Client {
     pub order: Vec<&'static str>,
     /// Log ids of deliveries, in the order they came, since the last welcome.
     pub deliveries: Vec<u64>,
+    /// Whether it states positions, and understands that it is of another history.
+    pub history: bool,
+    /// The highest position that it has seen.
+    pub position: Option<Position>,
+    /// How often it was told that it is of another history.
+    pub others: usize,
+    known_made: BTreeMap<u64, Position>,
+    /// Its writers in histories that are over.
+    pub over: Vec<Writing>,
 }
 
 impl Client {
@@ -112,6 +121,11 @@ impl Client {
             moved: BTreeSet::new(),
             order: Vec::new(),
             deliveries: Vec::new(),
+            history: true,
+            position: None,
+            others: 0,
+            known_made: BTreeMap::new(),
+            over: Vec::new(),
         }
     }
 
@@ -143,7 +157,11 @@ impl Client {
     pub fn hello(&self) -> Hello {
         Hello {
             version: 1,
-            capabilities: Vec::new(),
+            capabilities: if self.history {
+                capability::ALL.map(str::to_owned).to_vec()
+            } else {
+                Vec::new()
+            },
             token: self.token.clone(),
             connection: self.id,
             device: self.device,
@@ -153,7 +171,31 @@ impl Client {
             writers: vec![WriterAt { writer: self.writing.id, oldest: self.writing.oldest() }],
             open: self.open_list(),
             window: self.window,
-            positions: Vec::new(),
+            positions: self.stated(),
+        }
+    }
+
+    fn stated(&self) -> Vec<Position> {
+        self.position.into_iter().filter(|_| self.history).collect()
+    }
+
+    /// Where the log ids that items name were made, as it was told.
+    fn made(&self, items: &[Item]) -> Vec<Made> {
+        let made = |item: &Item| match item.to {
+            Target::Log(log) => {
+                self.known_made.get(&log).map(|position| Made { log, position: *position })
+            }
+            Target::Name(_) => None,
+        };
+        items.iter().filter_map(made).filter(|_| self.history).collect()
+    }
+
+    /// It has seen a place of the era that its socket stands in.
+    fn raise(&mut self, batch: u64) {
+        if let Some(known) = &mut self.position
+            && batch > known.batch
+        {
+            *known = Position { batch, chain: None, ..*known };
         }
     }
 
@@ -210,13 +252,8 @@ impl Client {
                 bytes += item.record.size() + 512;
                 items.extend(pending.next());
             }
-            frames.push(ClientFrame::Append(Append {
-                writer,
-                oldest,
-                items,
-                positions: vec![],
-                made: vec![],
-            }));
+            let (positions, made) = (self.stated(), self.made(&items));
+            frames.push(ClientFrame::Append(Append { writer, oldest, items, positions, made }));
         }
         frames.iter().for_each(|frame| self.send(frame));
     }
@@ -254,13 +291,8 @@ impl Client {
     pub fn send_items(&mut self, items: Vec<highwater::wire::Item>) -> u64 {
         let (writer, oldest) = (self.writing.id, self.writing.oldest());
         let last = items.last().map_or(0, |item| item.seq);
-        self.send(&ClientFrame::Append(Append {
-            writer,
-            oldest,
-            items,
-            positions: vec![],
-            made: vec![],
-        }));
+        let (positions, made) = (self.stated(), self.made(&items));
+        self.send(&ClientFrame::Append(Append { writer, oldest, items, positions, made }));
         last
     }
 
@@ -438,12 +470,19 @@ impl Client {
     fn of_log(&mut self, frame: ServerFrame, size: usize) {
         match frame {
             ServerFrame::Subscribed(told) => {
-                if let Some(held) = self.logs.get_mut(&told.log) {
+                if let Some(made) = told.made {
+                    self.known_made.insert(told.log, made);
+                }
+                let same = |held: &&mut Held| held.name == told.name;
+                if let Some(held) = self.logs.get_mut(&told.log).filter(same) {
                     held.subscribed(&told);
                 } else {
                     if let Some(before) = self.find(&told.name).map(|held| held.log) {
                         let before = self.logs.remove(&before);
                         assert!(before.is_none_or(|held| !held.open), "one log of a name");
+                    }
+                    if let Some(other) = self.logs.remove(&told.log) {
+                        assert!(other.stale, "a log id has one name in a history");
                     }
                     let mut held = Held::new(&told);
                     held.open = false;
@@ -471,6 +510,8 @@ impl Client {
             ServerFrame::Records(told) => {
                 assert!(self.active, "an inactive connection gets no records");
                 let records = self.held(told.log).take(&told);
+                let newest = told.records.iter().map(|record| record.place.batch).max();
+                self.raise(newest.unwrap_or_default());
                 self.remember(told.log, records);
                 self.moved.insert(told.log);
                 self.count(told.log, size);
@@ -481,12 +522,17 @@ impl Client {
 
     fn noted(&mut self, frame: ServerFrame) {
         match frame {
-            ServerFrame::Answers(told) => self.writing.answered(&told),
+            ServerFrame::Answers(told) => {
+                self.position = told.positions.first().copied().or(self.position);
+                let over = self.over.iter_mut().find(|over| over.id == told.writer);
+                over.unwrap_or(&mut self.writing).answered(&told);
+            }
             ServerFrame::Refused(told) => self.refused.push(told),
             ServerFrame::Done(told) => self.done.push(told.request),
             ServerFrame::SnapshotWanted(told) => self.wanted.push((told.log, told.at_least)),
             ServerFrame::Refreshed(told) => self.refreshed.push(told.expires),
             ServerFrame::Ping(told) => {
+                self.position = told.positions.first().copied().or(self.position);
                 self.send(&ClientFrame::Pong(Pong { nonce: told.nonce }));
             }
             ServerFrame::Pong(told) => self.pongs.push(told.nonce),
@@ -504,7 +550,24 @@ impl Client {
         }
         self.active = welcome.met != Met::Waiting;
         self.reason = None;
+        self.position = welcome.positions.first().copied();
+        assert!(self.position.is_some(), "welcome tells where the server stands");
+        if welcome.other_history {
+            self.other_history(&welcome);
+        }
         self.welcome = Some(welcome);
+    }
+
+    /// What it holds is of another history: all of it is to be reset, and its writer is over.
+    fn other_history(&mut self, welcome: &Welcome) {
+        assert!(self.history, "only who states positions is told");
+        self.others += 1;
+        self.seen.clear();
+        self.shown.clear();
+        self.logs.values_mut().for_each(|held| held.stale = true);
+        let own = welcome.writers.iter().find(|mark| mark.writer == self.writing.id);
+        let old = self.writing.begin_anew(own.map_or(0, |own| own.mark));
+        self.over.push(old);
     }
 
     fn held(&mut self, log: u64) -> &mut Held {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use highwater::wire::{
-    Answers, Base, BaseRecords, Class, Delivered, Gap, Id, Item, Origin, Outcome, Place, Record,
-    Records, Reset, ResetReason, SnapshotRule, Subscribed,
+    Answers, Base, BaseRecords, Class, Delivered, Gap, Id, Item, Origin, Outcome, Place, Position,
+    Record, Records, Reset, ResetReason, SnapshotRule, Subscribed,
 };
 
 /// A record as it was seen: offsets are never recycled, so it looks the same for ever.
@@ -57,6 +57,10 @@ pub struct Held {
     reset_due: bool,
     /// Whether it is subscribed on the present socket.
     pub open: bool,
+    /// Where the log id was made.
+    pub made: Option<Position>,
+    /// What is held is of another history: a reset has to come before anything else.
+    pub stale: bool,
 }
 
 impl Held {
@@ -79,17 +83,19 @@ impl Held {
             gaps: Vec::new(),
             reset_due: false,
             open: true,
+            made: told.made,
+            stale: false,
         }
     }
 
     /// Whether it may be shown.
     pub fn shown(&self) -> bool {
-        self.whole && !self.reset_due && self.cursor >= self.complete
+        self.whole && !self.reset_due && !self.stale && self.cursor >= self.complete
     }
 
     /// Whether its state may be spoken for in `have`: nothing of it is still to come.
     pub fn holds(&self) -> bool {
-        self.whole && !self.reset_due
+        self.whole && !self.reset_due && !self.stale
     }
 
     /// The state of a log whose records are folded into a list, as texts.
@@ -101,6 +107,8 @@ impl Held {
 
     pub fn subscribed(&mut self, told: &Subscribed) {
         assert_eq!((self.log, &self.name), (told.log, &told.name));
+        assert!(told.reset || !self.stale, "{}: what is of another history is reset", self.name);
+        self.made = told.made;
         if !told.reset && self.open {
             assert_eq!(self.cursor, told.cursor, "{}: asked again, the cursor stays", self.name);
         } else if !told.reset {
@@ -136,6 +144,7 @@ impl Held {
         self.complete = told.complete;
         self.resets.push(told.reason);
         self.reset_due = false;
+        self.stale = false;
     }
 
     pub fn base(&mut self, told: &Base) {
@@ -229,6 +238,18 @@ impl Writing {
             put_off: Vec::new(),
             repeated: 0,
         }
+    }
+
+    /// The server has another history, in which this writer's mark is there: what lies above is
+    /// numbered anew, in order, under a new writer. The old one, with what still gets its answer.
+    pub fn begin_anew(&mut self, mark: u64) -> Self {
+        let mut old = std::mem::replace(self, Self::new());
+        let known = old.pending.iter().take_while(|item| item.seq <= mark).count();
+        for item in old.pending.split_off(known) {
+            self.number_if(item.to, item.if_head, item.record);
+        }
+        old.put_off.clear();
+        old
     }
 
     /// Numbers an action; it is pending from now on.

@@ -76,6 +76,13 @@ impl Options {
     }
 }
 
+/// Copies a folder; holes of sparse files stay holes, as the engine's log is mostly one.
+fn copy(from: &Path, to: &Path) {
+    let mut copy = Command::new("cp");
+    copy.args(["-a", "--sparse=always"]).arg(from).arg(to);
+    assert!(copy.status().unwrap().success());
+}
+
 /// A running server; killed when it is dropped.
 pub struct Server {
     child: Child,
@@ -161,6 +168,19 @@ impl Server {
         let mut writes = Writes::default();
         change(&store, &mut writes);
         store.commit(writes, None, true).unwrap();
+    }
+
+    /// Copies its data folder, as a backup of a stopped node is made.
+    pub fn back_up(&self) -> TempDir {
+        let backup = TempDir::new().unwrap();
+        copy(&self.data(), &backup.path().join("data"));
+        backup
+    }
+
+    /// Puts a backup in the place of its data folder: it has to have ended.
+    pub fn put_back(&self, backup: &TempDir) {
+        std::fs::remove_dir_all(self.data()).unwrap();
+        copy(&backup.path().join("data"), &self.data());
     }
 
     /// The id of its process.
