@@ -4,6 +4,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use highwater::fold::Head;
+use highwater::log::place::{NEWEST_KEPT, PlaceRow, Run};
 use highwater::log::rows::{Key, Rows, Table, Writes};
 use highwater::log::{LogRow, Stored};
 use highwater::store::{Options, Store};
@@ -247,4 +249,41 @@ fn what_was_overwritten_leaves_memory_when_the_newest_are_read() {
         std::thread::sleep(Duration::from_millis(5));
     }
     newest();
+}
+
+/// The row of a batch is kept while any record that it names is, and while it is among the newest.
+#[test]
+fn places_go_when_all_they_name_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let row = |log: u64, offset: u64| {
+        let runs = vec![Run { index: 0, log, offset, many: 2 }];
+        codec::to_bytes(&PlaceRow { runs, ..PlaceRow::default() })
+    };
+    // Log 1 is trimmed up to 10, log 2 is deleted, log 3 is whole; one batch has no records.
+    mark(&store, 1, 10, false, true);
+    mark(&store, 2, 0, true, true);
+    mark(&store, 3, 0, false, true);
+    let nothing = codec::to_bytes(&PlaceRow::default());
+    let batches = [row(1, 8), row(1, 9), row(2, 5), row(3, 0), nothing.clone(), row(1, 0), nothing];
+    let put = |head: u64| {
+        let mut writes = Writes::default();
+        for (batch, row) in [1, 2, 3, 4, 5, 1_000, 1_001].into_iter().zip(&batches) {
+            let key = (Table::Places, Key::of(batch).build());
+            writes.rows.insert(key, Some(row.clone()));
+        }
+        let head = Head { batch: head, ..Head::new(Id([1; 16])) };
+        let key = (Table::Meta, b"head".to_vec());
+        writes.rows.insert(key, Some(codec::to_bytes(&head)));
+        store.commit(writes, None, true).unwrap();
+        store.compact(Table::Places).unwrap();
+    };
+    let left = || -> Vec<u64> {
+        let rows = store.scan(Table::Places, &[], &[], 99).unwrap();
+        rows.iter().map(|(key, _)| u64::from_be_bytes(key.as_slice().try_into().unwrap())).collect()
+    };
+    put(1_001);
+    assert_eq!(left(), [1, 2, 3, 4, 5, 1_000, 1_001], "all are among the newest");
+    put(1_000 + NEWEST_KEPT);
+    assert_eq!(left(), [2, 4, 1_001], "what names a kept record, and the newest");
 }

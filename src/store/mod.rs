@@ -140,9 +140,10 @@ impl Store {
         if folder.fresh() || folder.to_convert() {
             folder.finish()?;
         }
-        if let Some(logs) = tables.get(Table::Logs as usize) {
+        let of = |table: Table| tables.get(table as usize);
+        if let (Some(logs), Some(meta)) = (of(Table::Logs), of(Table::Meta)) {
             // Recovery has synced what it found.
-            watermarks.durable(logs, db.snapshot());
+            watermarks.durable(logs, meta, db.snapshot());
         }
         let writing = Mutex::new(writing);
         let inner = Inner {

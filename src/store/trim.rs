@@ -1,4 +1,5 @@
-//! Trimming: what lies below a log's start, or belongs to a deleted log, goes when files merge.
+//! Trimming: what lies below a log's start, or belongs to a deleted log, goes when files merge; so
+//! does a batch's row in the order of places once it names nothing that is kept.
 //!
 //! Promise: nothing that a reader may still read is dropped, and nothing on the word of a commit
 //! that a crash can take back. Starts only rise and deletion is for good, so an old view of a log's
@@ -17,21 +18,31 @@ use super::read::number;
 use super::write::after_prefix;
 use super::{Store, storage};
 use crate::log::LogRow;
+use crate::log::place::{NEWEST_KEPT, PlaceRow};
 use crate::log::rows::{Key, RowsError, Table, read_row};
+use crate::wire::{Id, codec};
 
 /// Tables whose keys begin with a log id.
 const BY_LOG: [Table; 5] =
     [Table::Records, Table::Latest, Table::Snapshots, Table::Uploads, Table::Subscribers];
 
-/// Where filters look rows of logs up: the table, and the last durable view of it. The view is held
-/// open, since the engine forgets what nobody holds; so it must move on, see `write`.
+/// The last durable view of what filters look up: rows of logs, and how far the fold came.
+#[derive(Clone)]
+struct View {
+    logs: Keyspace,
+    meta: Keyspace,
+    view: Snapshot,
+}
+
+/// Where filters look rows up. The view is held open, since the engine forgets what nobody holds;
+/// so it must move on, see `write`.
 #[derive(Default)]
-pub(super) struct Watermarks(Mutex<Option<(Keyspace, Snapshot)>>);
+pub(super) struct Watermarks(Mutex<Option<View>>);
 
 impl Watermarks {
     /// What is committed up to this view is durable; from now on rows are looked up in it.
-    pub(super) fn durable(&self, logs: &Keyspace, view: Snapshot) {
-        self.set(Some((logs.clone(), view)));
+    pub(super) fn durable(&self, logs: &Keyspace, meta: &Keyspace, view: Snapshot) {
+        self.set(Some(View { logs: logs.clone(), meta: meta.clone(), view }));
     }
 
     /// Lets go of the table.
@@ -39,7 +50,7 @@ impl Watermarks {
         self.set(None);
     }
 
-    fn set(&self, new: Option<(Keyspace, Snapshot)>) {
+    fn set(&self, new: Option<View>) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::replace(&mut *held, new);
         drop(held);
@@ -49,7 +60,7 @@ impl Watermarks {
 
     fn lookup(&self) -> Lookup {
         let view = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Lookup { view, last: None }
+        Lookup { view, last: None, head: None }
     }
 }
 
@@ -62,8 +73,10 @@ struct Gone {
 
 /// Looks rows of logs up, remembering the last one: keys come sorted.
 struct Lookup {
-    view: Option<(Keyspace, Snapshot)>,
+    view: Option<View>,
     last: Option<(u64, Gone)>,
+    /// The last batch, once it was looked up.
+    head: Option<u64>,
 }
 
 impl Lookup {
@@ -80,17 +93,54 @@ impl Lookup {
     }
 
     fn read(&self, log: u64) -> Option<Gone> {
-        let (logs, view) = self.view.as_ref()?;
+        let View { logs, view, .. } = self.view.as_ref()?;
         let bytes = view.get(logs, log.to_be_bytes()).ok()??;
         let row: LogRow = read_row(Table::Logs, &bytes).ok()?;
         Some(Gone { below: row.start, all: row.deleted })
+    }
+
+    /// The last batch of the view; 0 where that cannot be known, which keeps everything.
+    fn head(&mut self) -> u64 {
+        if let Some(known) = self.head {
+            return known;
+        }
+        let read = || {
+            let View { meta, view, .. } = self.view.as_ref()?;
+            let row = view.get(meta, "head").ok()??;
+            // The row begins with journal and batch.
+            codec::from_bytes::<(Id, u64)>("meta", &row).ok().map(|(_, batch)| batch)
+        };
+        *self.head.insert(read().unwrap_or_default())
+    }
+
+    /// Whether the row of a batch names nothing that is kept, and is not among the newest.
+    fn places_gone(&mut self, batch: u64, row: &[u8]) -> bool {
+        if self.head().saturating_sub(batch) < NEWEST_KEPT {
+            return false;
+        }
+        let Ok(row) = read_row::<PlaceRow>(Table::Places, row) else { return false };
+        row.runs.iter().all(|run| {
+            let gone = self.gone(run.log);
+            gone.all || run.end() <= gone.below
+        })
     }
 }
 
 /// Makes a filter for each merge of files of one table.
 struct Filters {
     watermarks: Arc<Watermarks>,
-    offsets: bool,
+    keys: Keys,
+}
+
+/// What stands in the keys of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keys {
+    /// A log id.
+    Log,
+    /// A log id and an offset.
+    LogOffset,
+    /// A batch; its row names records.
+    Batch,
 }
 
 impl Factory for Filters {
@@ -100,31 +150,41 @@ impl Factory for Filters {
 
     // Called with locks of the table held: nothing is read here.
     fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
-        Box::new(Filter { lookup: self.watermarks.lookup(), offsets: self.offsets })
+        Box::new(Filter { lookup: self.watermarks.lookup(), keys: self.keys })
     }
 }
 
 /// The filter factory of a table, if it has one.
 pub(super) fn filter_for(name: &str, watermarks: &Arc<Watermarks>) -> Option<Arc<dyn Factory>> {
-    let table = BY_LOG.into_iter().find(|table| table.name() == name)?;
+    let filtered = BY_LOG.into_iter().chain([Table::Places]);
+    let keys = match filtered.into_iter().find(|table| table.name() == name)? {
+        Table::Records => Keys::LogOffset,
+        Table::Places => Keys::Batch,
+        _ => Keys::Log,
+    };
     let watermarks = Arc::clone(watermarks);
-    Some(Arc::new(Filters { watermarks, offsets: table == Table::Records }))
+    Some(Arc::new(Filters { watermarks, keys }))
 }
 
 struct Filter {
     lookup: Lookup,
-    /// Whether an offset stands behind the log id.
-    offsets: bool,
+    keys: Keys,
 }
 
 impl CompactionFilter for Filter {
     fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
         let key = item.key();
-        let Some(log) = number(key, 0) else { return Ok(Verdict::Keep) };
-        let gone = self.lookup.gone(log);
-        let below = self.offsets && number(key, 8).is_some_and(|offset| offset < gone.below);
+        let Some(first) = number(key, 0) else { return Ok(Verdict::Keep) };
+        let destroy = match self.keys {
+            Keys::Batch => self.lookup.places_gone(first, &item.value()?),
+            Keys::Log => self.lookup.gone(first).all,
+            Keys::LogOffset => {
+                let gone = self.lookup.gone(first);
+                gone.all || number(key, 8).is_some_and(|offset| offset < gone.below)
+            }
+        };
         // Without a tombstone: nobody reads these keys again, so an older version cannot come back.
-        Ok(if gone.all || below { Verdict::Destroy } else { Verdict::Keep })
+        Ok(if destroy { Verdict::Destroy } else { Verdict::Keep })
     }
 }
 

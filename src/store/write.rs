@@ -343,8 +343,8 @@ impl Store {
     /// committing side.
     fn durable(&self, writing: &mut Writing) {
         writing.unsynced = 0;
-        if let Ok(logs) = self.table(Table::Logs) {
-            self.0.watermarks.durable(logs, self.0.db.snapshot());
+        if let (Ok(logs), Ok(meta)) = (self.table(Table::Logs), self.table(Table::Meta)) {
+            self.0.watermarks.durable(logs, meta, self.0.db.snapshot());
         }
     }
 
