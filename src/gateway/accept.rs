@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use axum::routing::get;
 use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -55,18 +55,8 @@ impl Accepting {
 }
 
 /// Serves the port until the future is dropped.
-pub async fn serve(accepting: Accepting, gate: Arc<Gate>, more: axum::Router) {
-    let connect = {
-        let gate = Arc::clone(&gate);
-        get(move |request: Request<Body>| {
-            let gate = Arc::clone(&gate);
-            async move { upgrade(gate, request) }
-        })
-    };
-    let router = axum::Router::new()
-        .route("/v1/connect", connect)
-        .merge(more)
-        .merge(http::router(Arc::clone(&gate)));
+pub async fn serve(accepting: Accepting, gate: Arc<Gate>) {
+    let router = http::router(Arc::clone(&gate));
     let connections = Arc::new(Semaphore::new(gate.connections.min(Semaphore::MAX_PERMITS)));
     loop {
         // Room is taken before a connection is: what waits, waits in the kernel's bounded list.
@@ -109,8 +99,11 @@ async fn talk(stream: TcpStream, router: axum::Router, room: Room, mut draining:
     }
 }
 
-/// Answers the handshake of RFC 6455 §4.2, or refuses it.
-fn upgrade(gate: Arc<Gate>, mut request: Request<Body>) -> Response<Body> {
+/// `GET /v1/connect`: answers the handshake of RFC 6455 §4.2, or refuses it.
+pub(super) async fn connect(
+    State(gate): State<Arc<Gate>>,
+    mut request: Request<Body>,
+) -> Response<Body> {
     let room: Option<Room> = request.extensions_mut().remove();
     let (key, encoding) = match admit(&gate, request.headers()) {
         Ok(admitted) => admitted,

@@ -4,10 +4,13 @@
 //! its policy says so to the browser. The files are built from `client-js/demo` by
 //! `npm run build:demo` and embedded here; a test of `client-js` holds the two together.
 
-use axum::Router;
+use std::sync::Arc;
+
 use axum::http::{HeaderName, header};
 use axum::response::IntoResponse;
-use axum::routing::get;
+
+use super::Gate;
+use super::http::Route;
 
 /// A file of the demo: its address, type and content.
 type Asset = (&'static str, &'static str, &'static str);
@@ -26,10 +29,11 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       frame-ancestors 'none'";
 
 /// The addresses of the demo.
-pub fn router() -> Router {
-    ASSETS.into_iter().fold(Router::new(), |router, (address, kind, content)| {
-        router.route(address, get(move || async move { answer(kind, content) }))
-    })
+pub(super) fn routes() -> Vec<Route<Arc<Gate>>> {
+    let route = |(address, kind, content)| {
+        Route::plain("GET", address, &[], move || async move { answer(kind, content) })
+    };
+    ASSETS.into_iter().map(route).collect()
 }
 
 fn answer(kind: &'static str, content: &'static str) -> impl IntoResponse {

@@ -5,7 +5,7 @@
 //! HTTP. Frames are those of `docs/protocol.md`; addresses those of `docs/http.md`.
 
 mod accept;
-pub mod demo;
+mod demo;
 pub mod http;
 mod patient;
 mod session;

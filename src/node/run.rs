@@ -20,7 +20,7 @@ use super::{files, secret};
 use crate::channel::{Closing, Dispatcher, Hub, HubLimits, Pumps, Socket, Ticket};
 use crate::connection::Budgets;
 use crate::fold::{CacheSizes, Command, Fold, FoldError, Settings, Versions, folded_time};
-use crate::gateway::{Accepting, Gate, Shed, demo, http, serve};
+use crate::gateway::{Accepting, Gate, Shed, http, serve};
 use crate::journal::{Committer, Inbox, Journal, Local, Order, QueueLimits, Stopped, catch_up};
 use crate::limit::{Limits, Rates};
 use crate::store::{Options, Store};
@@ -298,9 +298,7 @@ impl Node {
                 "DEVELOPMENT MODE: every client is believed and may do everything. Loopback only."
             );
         }
-        // Without --dev nobody gets a user by itself, which is what the demo lives on.
-        let more = if gate.dev { demo::router() } else { axum::Router::new() };
-        let serving = tokio::spawn(serve(accepting, Arc::clone(&gate), more));
+        let serving = tokio::spawn(serve(accepting, Arc::clone(&gate)));
         let code = tokio::select! {
             stopped = stopped => {
                 match stopped {

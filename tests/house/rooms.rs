@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::source::{File, code, files};
+use super::source::{File, code, files, root};
 
 /// Each room in order, and the rooms that it may use. What is not listed is not allowed, though
 /// it may lie before: a new edge is a decision, made here.
@@ -250,4 +250,18 @@ fn impurity_and_strays_are_found() {
     assert_eq!(unhidden(&[stray]).len(), 1);
     let mine = File::made_up("src/store/mod.rs", "use fjall::Keyspace;");
     assert!(unhidden(&[mine]).is_empty());
+}
+
+/// Routes are made in one place, where each says what it takes: no address is without that check.
+#[test]
+fn addresses_are_in_one_list() {
+    let apart = "src/gateway/http/route.rs";
+    for file in files("src/gateway", &[".rs"]) {
+        let own = code(&file.text);
+        for call in [".route(", ".route_service(", ".nest("] {
+            assert!(file.path == apart || !own.contains(call), "{}: {call} is apart", file.path);
+        }
+    }
+    let text = std::fs::read_to_string(root().join(apart)).unwrap();
+    assert_eq!(code(&text).matches(".route(").count(), 1, "{apart}");
 }

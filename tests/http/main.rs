@@ -8,3 +8,4 @@ mod logs;
 mod refused;
 mod slow;
 mod snapshots;
+mod unknown;

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Problem, json_answer, with};
 use super::caller::{Caller, LooseName};
 use super::query::{self, Asked, Flag};
+use super::route::POSITION;
 use super::sending::{self, Sent, Wanted, Writing, answer_json};
 use super::{body, guard, logs};
 use crate::auth::Can;
@@ -22,7 +23,7 @@ use crate::wire::{Code, MAX_ITEMS, MAX_OFFSET, Outcome, Record, Refusal, name};
 const LARGE: usize = 64 << 10;
 
 /// Parameters; `if_head`, `writer`, `seq` and `oldest` may be headers instead.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AppendQuery {
     if_head: Option<String>,
@@ -34,6 +35,27 @@ pub(super) struct AppendQuery {
     #[serde(default)]
     create: Flag,
     trim: Option<String>,
+}
+
+impl AppendQuery {
+    /// What goes with appends does not go with creating and trimming: a condition that would not
+    /// be looked at is no condition.
+    ///
+    /// # Errors
+    /// `bad_request` that names it.
+    fn appends_nothing(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let Self { if_head, writer, seq, oldest, results, create: _, trim: _ } = self;
+        let parameters =
+            [("if_head", if_head), ("writer", writer), ("seq", seq), ("oldest", oldest)];
+        let given = parameters.iter().find(|(_, value)| value.is_some()).map(|(name, _)| *name);
+        let given = given.or(results.0.then_some("results"));
+        let ours = |name: &&str| name.starts_with("highwater-") && *name != POSITION;
+        let given = given.or_else(|| headers.keys().map(HeaderName::as_str).find(ours));
+        given.map_or(Ok(()), |given| {
+            let message = format!("`{given}` goes with records, not with create or trim");
+            Err(Problem::bad_request(message))
+        })
+    }
 }
 
 /// The parameters that name a writer.
@@ -79,6 +101,7 @@ pub(super) async fn post(
     body: Body,
 ) -> Answer {
     if asked.create.0 || asked.trim.is_some() {
+        asked.appends_nothing(&headers)?;
         name::check(&name).map_err(|_| Code::BadName)?;
         caller.must(Can::Admin, &name)?;
         if !guard::arrive(&gate, &caller, &headers, body).await?.bytes.is_empty() {

@@ -11,13 +11,12 @@ use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::answer::Problem;
+use super::route::OWN_HEADER;
 use crate::wire::{Payload, Record};
 
 /// Most records of one request; what they cost in memory beside their bytes is bounded by it.
 pub(super) const MAX_RECORDS: usize = 65_536;
 
-/// What of a raw body's record stands in headers: the rest of the name is the header's own name.
-const OWN_HEADER: &str = "highwater-header-";
 const KEY: &str = "highwater-key";
 const KIND: &str = "highwater-kind";
 const EVENT_TIME: &str = "highwater-event-time";

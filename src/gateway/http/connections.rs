@@ -87,7 +87,7 @@ fn summary(
     }))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
     user: Option<String>,
@@ -151,7 +151,7 @@ async fn mine(gate: &Gate, grants: &Grants, id: Id) -> Result<ConnectionRow, Pro
     })
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ShowQuery {
     after: Option<String>,
@@ -220,7 +220,7 @@ fn subscriptions(
     Ok((shown, next, total))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ProposalQuery {
     generation: Option<String>,

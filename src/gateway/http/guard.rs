@@ -20,6 +20,7 @@ use tokio::sync::SemaphorePermit;
 
 use super::answer::Problem;
 use super::caller::Caller;
+use super::route::OWN_HEADER;
 use crate::gateway::Gate;
 use crate::wire::{Code, Refusal};
 
@@ -35,13 +36,11 @@ const AWAY_AFTER: u32 = 1_000;
 /// What pages may read of an answer besides its body.
 const EXPOSED: &str = "Highwater-Start, Highwater-Head, Highwater-Next, Highwater-Log, \
                        Highwater-Gap, Highwater-Offset, Highwater-Version, Highwater-Rule, \
-                       Retry-After";
+                       Highwater-Position, Retry-After";
 /// What pages may send.
 const ALLOWED: &str = "Authorization, Content-Type, Accept, Highwater-If-Head, Highwater-Writer, \
                        Highwater-Seq, Highwater-Oldest, Highwater-Key, Highwater-Kind, \
-                       Highwater-Event-Time";
-/// And with it any header of a record, whose name is the app's own.
-const OWN_HEADER: &str = "highwater-header-";
+                       Highwater-Event-Time, Highwater-Log, Highwater-Position";
 
 /// A request under way; it counts until this is dropped, which a streamed answer does at its end.
 #[derive(Debug)]
@@ -273,6 +272,11 @@ mod tests {
         assert_eq!(asked("x-other"), ALLOWED);
         assert!(asked("Highwater-Header-Trace, x-other").ends_with(", Highwater-Header-Trace"));
         let documents = include_str!("../../../docs/http.md");
+        let taken = crate::gateway::http::addresses(true);
+        for name in taken.iter().flat_map(|takes| takes.headers) {
+            let known = ALLOWED.to_ascii_lowercase().contains(name) || *name == OWN_HEADER;
+            assert!(known, "{name} is taken, and no page may send it");
+        }
         for word in documents.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')) {
             let named = word.starts_with("Highwater-") && !EXPOSED.contains(word);
             let known = ALLOWED.contains(word) || word.starts_with("Highwater-Header-");

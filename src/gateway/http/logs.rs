@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::answer::{Answer, Problem, json_answer};
 use super::caller::{Caller, LogName};
 use super::query::{self, Asked};
-use super::{reading, sending};
+use super::reading::{self, Meant};
+use super::{route, sending};
 use crate::auth::{Can, Grants};
 use crate::fold::{Command, Reply};
 use crate::gateway::Gate;
@@ -28,10 +29,10 @@ const LOOKED_AT: usize = 10_000;
 
 pub(super) const START: HeaderName = HeaderName::from_static("highwater-start");
 pub(super) const HEAD: HeaderName = HeaderName::from_static("highwater-head");
-pub(super) const LOG: HeaderName = HeaderName::from_static("highwater-log");
+pub(super) const LOG: HeaderName = HeaderName::from_static(route::LOG);
 pub(super) const RULE: HeaderName = HeaderName::from_static("highwater-rule");
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
     prefix: Option<String>,
@@ -112,10 +113,11 @@ pub(super) fn stand(id: u64, row: &LogRow) -> HeaderMap {
 pub(super) async fn head(
     State(gate): State<Arc<Gate>>,
     LogName(name): LogName,
+    meant: Meant,
     caller: Caller,
 ) -> Answer {
     caller.must(Can::Read, &name)?;
-    let (id, row) = reading::log_named(&gate, &name).await?;
+    let (id, row) = meant.named(&gate, &name).await?;
     Ok((StatusCode::OK, stand(id, &row)).into_response())
 }
 

@@ -11,6 +11,7 @@ mod caller;
 mod connections;
 mod guard;
 mod health;
+mod history;
 mod line;
 mod logs;
 mod metrics;
@@ -19,11 +20,13 @@ mod query;
 mod read;
 mod reading;
 mod revocations;
+mod route;
 mod sending;
 mod shared;
 mod snapshots;
 
 pub use metrics::Counters;
+pub use route::Takes;
 pub use shared::Shared;
 
 use std::sync::Arc;
@@ -32,52 +35,131 @@ use axum::body::Body;
 use axum::http::{Response, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
 use axum::{Router, http};
 
-use super::Gate;
+use super::{Gate, accept, demo};
 use crate::wire::{Code, Refusal};
 use answer::Problem;
+use route::{LOG, OWN_HEADER, POSITION, WRITER};
 
 pub(super) use guard::{is_local, same_origin};
 pub(super) use revocations::close_revoked;
+pub(super) use route::Route;
 
-/// All addresses but `/v1/connect`, with a word for those that are none.
+/// All addresses, with a word for those that are none.
 pub fn router(gate: Arc<Gate>) -> Router {
-    let admitted = api().layer(from_fn_with_state(Arc::clone(&gate), guard::admit));
-    Router::new()
-        // An operator looks at these when all room is taken.
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(metrics::show))
+    let Addresses { sockets, pages, operators, admitted } = Addresses::of(gate.dev);
+    let admitted = route::router(admitted)
+        .layer(from_fn_with_state(Arc::clone(&gate), history::keep))
+        .layer(from_fn_with_state(Arc::clone(&gate), guard::admit));
+    let http = route::router(operators)
         .merge(admitted)
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&gate), guard::check_origin))
         .layer(from_fn(guard::linger))
-        .layer(from_fn_with_state(Arc::clone(&gate), metrics::count))
-        .with_state(gate)
+        .layer(from_fn_with_state(Arc::clone(&gate), metrics::count));
+    route::router(sockets).merge(route::router(pages)).merge(http).with_state(gate)
 }
 
-fn api() -> Router<Arc<Gate>> {
-    let log = get(read::get).head(logs::head).post(append::post).delete(logs::delete);
-    let revocations = get(revocations::list).post(revocations::add).delete(revocations::remove);
-    Router::new()
-        .route("/v1/logs", get(logs::list))
-        .route("/v1/logs/{*name}", log)
-        .route("/v1/writers/{id}/retire", post(logs::retire))
-        .route("/v1/snapshots/{*name}", get(snapshots::get).put(snapshots::put))
-        .route("/v1/connections", get(connections::list))
-        .route("/v1/connections/{id}", get(connections::show).delete(connections::forget))
-        .route("/v1/connections/{id}/downgrade", post(connections::downgrade))
-        .route("/v1/connections/{id}/subscribe", post(connections::subscribe))
-        .route("/v1/connections/{id}/unsubscribe", post(connections::unsubscribe))
-        .route("/v1/connections/{id}/seek", post(connections::seek))
-        .route("/v1/users/{user}/subscribe", post(connections::subscribe_user))
-        .route("/v1/users/{user}/unsubscribe", post(connections::unsubscribe_user))
-        .route("/v1/users/{user}/notify", post(notify::notify_user))
-        .route("/v1/notify", post(notify::notify))
-        .route("/v1/revocations", revocations)
+/// What every method of every address takes; the addresses of development among them, or not.
+pub fn addresses(dev: bool) -> Vec<Takes> {
+    let Addresses { sockets, pages, operators, admitted } = Addresses::of(dev);
+    let lists = [sockets, pages, operators, admitted];
+    lists.iter().flat_map(|list| route::takes(list)).collect()
+}
+
+/// All there is, by who looks after it.
+struct Addresses {
+    /// Becomes a socket; has an admission of its own.
+    sockets: Vec<Route<Arc<Gate>>>,
+    /// Files that are the same for everybody.
+    pages: Vec<Route<Arc<Gate>>>,
+    /// Looked at when all room is taken.
+    operators: Vec<Route<Arc<Gate>>>,
+    /// Takes room among the requests under way.
+    admitted: Vec<Route<Arc<Gate>>>,
+}
+
+impl Addresses {
+    fn of(dev: bool) -> Self {
+        let mut admitted = of_logs();
+        admitted.extend(of_connections());
+        admitted.extend(of_users());
+        let operators = vec![
+            Route::plain("GET", "/healthz", &[], health::alive),
+            Route::plain("GET", "/readyz", &[], health::ready),
+            Route::plain("GET", "/metrics", &[], metrics::show),
+        ];
+        let sockets = vec![Route::plain("GET", "/v1/connect", &[], accept::connect)];
+        // Without --dev nobody gets a user by itself, which is what the demo lives on.
+        let pages = if dev { demo::routes() } else { Vec::new() };
+        Self { sockets, pages, operators, admitted }
+    }
+}
+
+/// What all requests about something that is kept may say.
+const KEPT: &[&str] = &[POSITION];
+/// What readers of a log may say.
+const READ: &[&str] = &[POSITION, LOG];
+/// What comes with appends of one record to many logs.
+const TOLD: &[&str] = &[POSITION, WRITER[0], WRITER[1], WRITER[2]];
+/// What comes with appends to one log.
+const APPENDED: &[&str] = &[
+    POSITION,
+    WRITER[0],
+    WRITER[1],
+    WRITER[2],
+    "highwater-if-head",
+    "highwater-key",
+    "highwater-kind",
+    "highwater-event-time",
+    OWN_HEADER,
+];
+
+fn of_logs() -> Vec<Route<Arc<Gate>>> {
+    let (all, log, snapshot) = ("/v1/logs", "/v1/logs/{*name}", "/v1/snapshots/{*name}");
+    vec![
+        Route::asking::<logs::ListQuery, _, _>("GET", all, KEPT, logs::list),
+        Route::asking::<read::ReadQuery, _, _>("GET", log, READ, read::get),
+        Route::plain("HEAD", log, READ, logs::head),
+        Route::asking::<append::AppendQuery, _, _>("POST", log, APPENDED, append::post),
+        Route::plain("DELETE", log, KEPT, logs::delete),
+        Route::plain("POST", "/v1/writers/{id}/retire", KEPT, logs::retire),
+        Route::plain("GET", snapshot, READ, snapshots::get),
+        Route::asking::<snapshots::PutQuery, _, _>("PUT", snapshot, KEPT, snapshots::put),
+    ]
+}
+
+fn of_connections() -> Vec<Route<Arc<Gate>>> {
+    use connections::{ListQuery, ProposalQuery, ShowQuery};
+    let (one, downgrade) = ("/v1/connections/{id}", "/v1/connections/{id}/downgrade");
+    let unsubscribe = "/v1/connections/{id}/unsubscribe";
+    vec![
+        Route::asking::<ListQuery, _, _>("GET", "/v1/connections", KEPT, connections::list),
+        Route::asking::<ShowQuery, _, _>("GET", one, KEPT, connections::show),
+        Route::asking::<ProposalQuery, _, _>("DELETE", one, KEPT, connections::forget),
+        Route::asking::<ProposalQuery, _, _>("POST", downgrade, KEPT, connections::downgrade),
+        Route::plain("POST", "/v1/connections/{id}/subscribe", KEPT, connections::subscribe),
+        Route::plain("POST", unsubscribe, KEPT, connections::unsubscribe),
+        Route::plain("POST", "/v1/connections/{id}/seek", KEPT, connections::seek),
+    ]
+}
+
+fn of_users() -> Vec<Route<Arc<Gate>>> {
+    use notify::NotifyQuery;
+    use revocations::{ListQuery, RemoveQuery};
+    let (notify_user, revocations) = ("/v1/users/{user}/notify", "/v1/revocations");
+    let unsubscribe = "/v1/users/{user}/unsubscribe";
+    vec![
+        Route::plain("POST", "/v1/users/{user}/subscribe", KEPT, connections::subscribe_user),
+        Route::plain("POST", unsubscribe, KEPT, connections::unsubscribe_user),
+        Route::asking::<NotifyQuery, _, _>("POST", notify_user, TOLD, notify::notify_user),
+        Route::asking::<NotifyQuery, _, _>("POST", "/v1/notify", TOLD, notify::notify),
+        Route::asking::<ListQuery, _, _>("GET", revocations, KEPT, revocations::list),
+        Route::plain("POST", revocations, KEPT, revocations::add),
+        Route::asking::<RemoveQuery, _, _>("DELETE", revocations, KEPT, revocations::remove),
+    ]
 }
 
 async fn nothing_here(uri: Uri) -> Problem {

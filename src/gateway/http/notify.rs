@@ -29,7 +29,7 @@ const MOST_LOGS: usize = 1_000;
 /// Connections looked at to say who was reached, for all logs of a request together.
 const LOOKED_AT: usize = 10_000;
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NotifyQuery {
     writer: Option<String>,

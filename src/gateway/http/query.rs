@@ -1,25 +1,102 @@
 //! Queries: every parameter is known and checked, or the request is refused and says which.
 
+use std::fmt;
+
 use axum::extract::{FromRequestParts, Query};
-use axum::http::HeaderMap;
 use axum::http::request::Parts;
-use serde::de::{DeserializeOwned, Error as _};
-use serde::{Deserialize, Deserializer};
+use axum::http::{HeaderMap, Uri};
+use serde::de::{DeserializeOwned, Error as _, Visitor};
+use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 
 use super::answer::Problem;
 use crate::wire::{Code, MAX_OFFSET, Refusal};
 
-/// The query, read into a structure that knows all parameters of the address.
+/// The query, read into the structure that the address has in the list of routes.
 #[derive(Debug)]
 pub(super) struct Asked<T>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+/// No parameters at all.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+/// A query that the route's check has read; it waits here for the handler.
+#[derive(Clone, Debug)]
+pub(super) struct Read<T>(T);
+
+impl<T: DeserializeOwned> Read<T> {
+    /// Reads a query.
+    ///
+    /// # Errors
+    /// `bad_request` that names what cannot be read.
+    pub(super) fn of(uri: &Uri) -> Result<Self, Problem> {
+        let read = Query::try_from_uri(uri).map(|Query(query)| Self(query));
+        read.map_err(|rejection| Problem::bad_request(rejection.body_text()))
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Query::try_from_uri(&parts.uri)
-            .map(|Query(query)| Self(query))
-            .map_err(|rejection| Problem::bad_request(rejection.body_text()))
+        parts.extensions.remove::<Read<T>>().map(|Read(query)| Self(query)).ok_or_else(|| {
+            // The list of routes says another structure: no request gets through, in any test.
+            tracing::error!(path = %parts.uri.path(), "the query was read as something else");
+            Code::Failed.into()
+        })
+    }
+}
+
+/// The names of all parameters, in order.
+///
+/// # Errors
+/// `bad_request` when it is no query.
+pub(super) fn names(uri: &Uri) -> Result<Vec<String>, Problem> {
+    let Read(pairs) = Read::<Vec<(String, String)>>::of(uri)?;
+    Ok(pairs.into_iter().map(|(name, _)| name).collect())
+}
+
+/// The names of a structure's fields, as `serde` reads them.
+pub(super) fn fields<T: DeserializeOwned>() -> &'static [&'static str] {
+    match T::deserialize(AskFields) {
+        Ok(_) => &[],
+        Err(Fields(fields)) => fields,
+    }
+}
+
+/// Reads nothing, and says which fields were wanted.
+struct AskFields;
+
+/// Those fields; an error, since a structure cannot be made of that.
+#[derive(Debug, thiserror::Error)]
+#[error("fields")]
+struct Fields(&'static [&'static str]);
+
+impl serde::de::Error for Fields {
+    fn custom<T: fmt::Display>(_: T) -> Self {
+        Self(&[])
+    }
+}
+
+impl<'de> Deserializer<'de> for AskFields {
+    type Error = Fields;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Fields> {
+        Err(Fields(&[]))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Fields> {
+        Err(Fields(fields))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }
 
@@ -105,7 +182,13 @@ mod tests {
 
     fn asked(query: &str) -> Result<Example, String> {
         let uri = format!("http://x/y?{query}").parse().unwrap();
-        Query::try_from_uri(&uri).map(|Query(query)| query).map_err(|error| error.body_text())
+        Read::of(&uri).map(|Read(query)| query).map_err(|problem| problem.refusal.message)
+    }
+
+    #[test]
+    fn a_structure_tells_its_fields() {
+        assert_eq!(fields::<Example>(), ["create", "from"]);
+        assert!(fields::<Nothing>().is_empty());
     }
 
     #[test]

@@ -24,7 +24,7 @@ use super::guard::Slot;
 use super::line::{self, Form};
 use super::logs::stand;
 use super::query::{self, Asked};
-use super::reading;
+use super::reading::{self, Meant};
 use crate::auth::Can;
 use crate::gateway::Gate;
 use crate::log::{LogRow, Stored};
@@ -45,7 +45,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const NEXT: HeaderName = HeaderName::from_static("highwater-next");
 const GAP: HeaderName = HeaderName::from_static("highwater-gap");
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReadQuery {
     from: Option<String>,
@@ -134,6 +134,7 @@ fn form(format: Option<&str>, headers: &HeaderMap) -> Result<Form, Problem> {
 pub(super) async fn get(
     State(gate): State<Arc<Gate>>,
     LogName(name): LogName,
+    meant: Meant,
     caller: Caller,
     Asked(asked): Asked<ReadQuery>,
     Extension(slot): Extension<Arc<Slot>>,
@@ -145,11 +146,12 @@ pub(super) async fn get(
         gate.reach(place.batch, timeout).await?;
         caller.recheck(&gate)?;
     }
-    let (log, mut row) = reading::log_named(&gate, &name).await?;
+    let (log, mut row) = meant.named(&gate, &name).await?;
     let mut out = HeaderMap::new();
     let from = begin(log, &row, &wish, &mut out)?;
     if from == row.head && !wish.wait.is_zero() && wish.limit != Some(0) {
-        row = wait_for_records(&gate, &caller, log, from, wish.wait).await?;
+        let waited = wait_for_records(&gate, &caller, log, from, wish.wait).await;
+        row = waited.map_err(|problem| meant.gone(problem))?;
         if from < row.start {
             return Err(gone(log, &row, from));
         }
@@ -158,7 +160,7 @@ pub(super) async fn get(
     let reading = Reading { gate, caller, log, next: from, end, form: wish.form, _slot: slot };
     out.extend(stand(log, &row));
     out.insert(header::CONTENT_TYPE, HeaderValue::from_static(wish.form.content_type()));
-    reading.answer(out, wish.max_bytes).await
+    reading.answer(out, wish.max_bytes).await.map_err(|problem| meant.gone(problem))
 }
 
 /// The offset to begin at.

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use super::answer::Problem;
+use super::route::LOG;
 use crate::gateway::Gate;
 use crate::log::LogRow;
 use crate::log::rows::RowsError;
@@ -37,6 +40,52 @@ pub(super) async fn log_named(gate: &Arc<Gate>, name: &str) -> Result<(u64, LogR
     found
         .await?
         .ok_or_else(|| Refusal::because(Code::UnknownLog, format!("there is no log {name}")).into())
+}
+
+/// The log that a reader means by its id, with a header; none: whichever has the name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Meant(pub Option<u64>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Meant {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let Some(value) = parts.headers.get(LOG) else { return Ok(Self(None)) };
+        // What is no text is no number either.
+        let id = super::query::offset(LOG, value.to_str().unwrap_or_default())?;
+        Ok(Self(Some(id)))
+    }
+}
+
+impl Meant {
+    /// The present log of a name, if it is the one that is meant.
+    ///
+    /// # Errors
+    /// `epoch` when it is not, or is gone; `unknown_log` where none was meant; `failed`.
+    pub(super) async fn named(
+        self,
+        gate: &Arc<Gate>,
+        name: &str,
+    ) -> Result<(u64, LogRow), Problem> {
+        let found = log_named(gate, name).await.map_err(|problem| self.gone(problem))?;
+        match self.0 {
+            Some(meant) if meant != found.0 => {
+                let message = format!("{name} is another log now: log {meant} was deleted");
+                Err(Refusal::because(Code::Epoch, message).into())
+            }
+            _ => Ok(found),
+        }
+    }
+
+    /// Why a log that was looked at before cannot be gone on with.
+    pub(super) fn gone(self, problem: Problem) -> Problem {
+        match self.0 {
+            Some(meant) if problem.refusal.code == Code::UnknownLog => {
+                Refusal::because(Code::Epoch, format!("log {meant} was deleted")).into()
+            }
+            _ => problem,
+        }
+    }
 }
 
 /// The row of a log that was there a moment ago.

@@ -91,33 +91,40 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Who is meant, as a body or a query says it.
+/// What is wanted, as a body says it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Meant {
+struct AddBody {
     user: Option<String>,
     token: Option<String>,
     before: Option<u64>,
 }
 
-impl Meant {
-    fn whom(self) -> Result<Whom, Problem> {
-        match (self.user, self.token) {
-            (Some(user), None) if is_user(&user) => Ok(Whom::User(user)),
-            (None, Some(token)) if (1..=MAX_TOKEN_NAME_BYTES).contains(&token.len()) => {
-                Ok(Whom::Token(token))
-            }
-            (Some(_), Some(_)) | (None, None) => {
-                Err(Problem::bad_request("name a user or a token, one of them"))
-            }
-            (Some(_), None) => {
-                Err(Problem::bad_request("a user has 1 to 128 bytes and no control characters"))
-            }
-            (None, Some(_)) => {
-                let message = "a token is named by its jti, or by the id that `highwater token \
+/// Whose revocation is taken back: it goes as a whole.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RemoveQuery {
+    user: Option<String>,
+    token: Option<String>,
+}
+
+/// Who is meant, checked.
+fn whom(user: Option<String>, token: Option<String>) -> Result<Whom, Problem> {
+    match (user, token) {
+        (Some(user), None) if is_user(&user) => Ok(Whom::User(user)),
+        (None, Some(token)) if (1..=MAX_TOKEN_NAME_BYTES).contains(&token.len()) => {
+            Ok(Whom::Token(token))
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            Err(Problem::bad_request("name a user or a token, one of them"))
+        }
+        (Some(_), None) => {
+            Err(Problem::bad_request("a user has 1 to 128 bytes and no control characters"))
+        }
+        (None, Some(_)) => {
+            let message = "a token is named by its jti, or by the id that `highwater token \
                                check` prints: at most 255 bytes";
-                Err(Problem::bad_request(message))
-            }
+            Err(Problem::bad_request(message))
         }
     }
 }
@@ -131,13 +138,13 @@ pub(super) async fn add(
 ) -> Answer {
     caller.must_administer()?;
     let arrived = guard::arrive(&gate, &caller, &headers, body).await?;
-    let meant: Meant = reading::json(&arrived.bytes)?;
+    let AddBody { user, token, before } = reading::json(&arrived.bytes)?;
     // A token made in this very millisecond is meant too.
-    let before_ms = meant.before.unwrap_or(gate.now() + 1);
+    let before_ms = before.unwrap_or(gate.now() + 1);
     if before_ms > MAX_OFFSET {
         return Err(Problem::bad_request("before: milliseconds since 1970, at most 2^53-1"));
     }
-    let revocation = Revocation { whom: meant.whom()?, before_ms };
+    let revocation = Revocation { whom: whom(user, token)?, before_ms };
     let full = |full: crate::auth::Full| Refusal::because(Code::Overloaded, full.to_string());
     let changed = gate.authority.revocations().add(revocation.clone()).map_err(full)?;
     let closed = close_revoked(&gate);
@@ -182,7 +189,7 @@ async fn save(gate: &Arc<Gate>) -> Result<(), Problem> {
     })
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
     after: Option<String>,
@@ -213,13 +220,10 @@ pub(super) async fn list(
 pub(super) async fn remove(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
-    Asked(meant): Asked<Meant>,
+    Asked(RemoveQuery { user, token }): Asked<RemoveQuery>,
 ) -> Answer {
     caller.must_administer()?;
-    if meant.before.is_some() {
-        return Err(Problem::bad_request("a revocation is taken back whole, without before"));
-    }
-    let whom = meant.whom()?;
+    let whom = whom(user, token)?;
     if !gate.authority.revocations().remove(&whom) {
         return Err(Refusal::because(Code::NotFound, "nothing like that is revoked").into());
     }
@@ -269,7 +273,10 @@ mod tests {
 
     #[test]
     fn a_user_or_a_token_is_meant_and_not_both() {
-        let meant = |text: &str| serde_json::from_str::<Meant>(text).unwrap().whom();
+        let meant = |text: &str| {
+            let RemoveQuery { user, token } = serde_json::from_str(text).unwrap();
+            whom(user, token)
+        };
         assert_eq!(meant(r#"{"user":"ana"}"#).unwrap(), Whom::User("ana".to_owned()));
         assert_eq!(meant(r#"{"token":"t"}"#).unwrap(), Whom::Token("t".to_owned()));
         for bad in [r#"{}"#, r#"{"user":"a","token":"b"}"#, r#"{"user":""}"#, r#"{"token":""}"#] {

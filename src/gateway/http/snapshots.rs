@@ -21,7 +21,8 @@ use super::caller::{Caller, LogName};
 use super::guard::Slot;
 use super::line::{self, Form};
 use super::query::{self, Asked};
-use super::{guard, logs, reading, sending};
+use super::reading::{self, Meant};
+use super::{guard, logs, sending};
 use crate::auth::Can;
 use crate::fold::Command;
 use crate::gateway::Gate;
@@ -40,11 +41,12 @@ const VERSION: HeaderName = HeaderName::from_static("highwater-version");
 pub(super) async fn get(
     State(gate): State<Arc<Gate>>,
     LogName(name): LogName,
+    meant: Meant,
     caller: Caller,
     Extension(slot): Extension<Arc<Slot>>,
 ) -> Answer {
     caller.must(Can::Read, &name)?;
-    let (log, row) = reading::log_named(&gate, &name).await?;
+    let (log, row) = meant.named(&gate, &name).await?;
     // The head, or the snapshot, may be of a commit whose other rows are not visible yet. What a
     // reader is given as the state at an offset, nothing puts right later.
     reading::look(&gate, |store| {
@@ -136,7 +138,7 @@ impl Reading {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PutQuery {
     offset: String,
