@@ -7,9 +7,10 @@ use clap::Args;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Response, Uri};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, RequestBuilder};
 
 use super::error::CliError;
+use super::kept::Kept;
 use crate::wire::{Class, Code};
 
 /// How long a command keeps trying without getting anywhere.
@@ -59,6 +60,21 @@ pub(super) struct Refused {
     pub results: Vec<RefusedResult>,
 }
 
+impl Refused {
+    /// A refusal that the server did not have to say.
+    pub(super) fn because(code: Code, message: String) -> Self {
+        Self {
+            code: code.name().to_owned(),
+            message,
+            retry_after: 0,
+            start: None,
+            gap: None,
+            stored: 0,
+            results: Vec::new(),
+        }
+    }
+}
+
 /// What became of one append.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct RefusedResult {
@@ -94,8 +110,8 @@ impl Failure {
             Self::Lost(_) | Self::Nobody(_) => true,
             Self::Foreign(_) => false,
             Self::Refused(refused) => match Code::from_name(&refused.code) {
-                // A token does not renew itself.
-                Some(Code::TokenExpired) => false,
+                // A token does not renew itself, and a history does not come back.
+                Some(Code::TokenExpired | Code::OtherHistory) => false,
                 Some(code) => matches!(code.class(), Class::Transient | Class::Reconnect),
                 None => false,
             },
@@ -156,11 +172,12 @@ impl Client {
 
     /// Asks for what is at a path, query included.
     pub(super) fn get(&self, path: &str) -> Result<Response<Body>, Failure> {
-        let mut request = self.agent.get(self.url(path));
-        if let Some(bearer) = self.bearer() {
-            request = request.header("Authorization", bearer);
-        }
-        answered(request.call())
+        self.get_kept(path, &Kept::default())
+    }
+
+    /// Asks for what is at a path, in a log and a history.
+    pub(super) fn get_kept(&self, path: &str, kept: &Kept) -> Result<Response<Body>, Failure> {
+        answered(self.said(self.agent.get(self.url(path)), kept).call())
     }
 
     /// Sends something to a path.
@@ -170,11 +187,26 @@ impl Client {
         content_type: &str,
         body: &[u8],
     ) -> Result<Response<Body>, Failure> {
-        let mut request = self.agent.post(self.url(path)).header("Content-Type", content_type);
-        if let Some(bearer) = self.bearer() {
-            request = request.header("Authorization", bearer);
-        }
-        answered(request.send(body))
+        self.post_kept(path, content_type, body, &Kept::default())
+    }
+
+    /// Sends something to a path, for a log and a history.
+    pub(super) fn post_kept(
+        &self,
+        path: &str,
+        content_type: &str,
+        body: &[u8],
+        kept: &Kept,
+    ) -> Result<Response<Body>, Failure> {
+        let request = self.agent.post(self.url(path)).header("Content-Type", content_type);
+        answered(self.said(request, kept).send(body))
+    }
+
+    /// The request with who asks, and what is kept to.
+    fn said<B>(&self, request: RequestBuilder<B>, kept: &Kept) -> RequestBuilder<B> {
+        let bearer = self.bearer().map(|bearer| ("Authorization", bearer));
+        let headers = kept.headers().into_iter().chain(bearer);
+        headers.fold(request, |request, (name, value)| request.header(name, value))
     }
 
     /// Asks until there is an answer, patience is at its end, or asking again is no use. Who finds

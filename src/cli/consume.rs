@@ -1,9 +1,11 @@
 //! `consume` and `tail`: a log's records to standard output, each once and in order.
 //!
 //! The offset of each record is followed, so an answer that breaks off is asked for again from
-//! where it broke, and nothing is written twice or left out.
+//! where it broke, and nothing is written twice or left out. The first answer says which log and
+//! which history it is; no record of another one is ever written.
 
 use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde::Deserialize;
@@ -11,7 +13,9 @@ use ureq::Body;
 use ureq::http::Response;
 
 use super::client::{Client, Failure, ServerArgs, log_name, number};
+use super::cursor::CursorFile;
 use super::error::CliError;
+use super::kept::{Kept, Parted, parted};
 use crate::wire::{MAX_OFFSET, Payload};
 
 /// How long one request waits for records, in milliseconds.
@@ -52,6 +56,10 @@ pub(super) struct ConsumeArgs {
     /// Write each record as an object with offset, place, time and origin
     #[arg(long)]
     json: bool,
+    /// A file that keeps how far the log was read: go on from there, and say so there. --from says
+    /// where to begin the first time
+    #[arg(long, value_name = "FILE")]
+    cursor: Option<PathBuf>,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -87,13 +95,8 @@ pub(super) fn run(args: &ConsumeArgs, out: impl Write) -> Result<(), CliError> {
 }
 
 fn from_client(args: &ConsumeArgs, client: &Client, out: impl Write) -> Result<(), CliError> {
-    let mut lines = Lines {
-        next: args.from.clone(),
-        until: None,
-        json: args.json,
-        out: BufWriter::with_capacity(64 << 10, out),
-        failed: None,
-    };
+    let cursor = args.cursor.as_deref().map(|path| CursorFile::open(path, &args.name));
+    let mut lines = Lines::new(args, cursor.transpose()?, out);
     let wait = if args.follow { format!("&wait={WAIT}") } else { String::new() };
     loop {
         let met = lines.until.is_some();
@@ -101,7 +104,8 @@ fn from_client(args: &ConsumeArgs, client: &Client, out: impl Write) -> Result<(
             let ConsumeArgs { name, fetch_size, .. } = args;
             let from = lines.next.clone();
             let path = format!("/v1/logs/{name}?from={from}&limit={fetch_size}{wait}");
-            match client.get(&path).and_then(|answer| lines.take(answer)) {
+            let taken = client.get_kept(&path, &lines.kept).and_then(|answer| lines.take(answer));
+            match lines.rest().and(taken) {
                 // It broke off, but further on than it began: that is getting somewhere, so the
                 // patience with this server begins anew.
                 Err(failure) if failure.may_pass() && lines.next != from => Ok(()),
@@ -118,7 +122,10 @@ fn from_client(args: &ConsumeArgs, client: &Client, out: impl Write) -> Result<(
             Err(Failure::Refused(refused)) if args.follow && refused.gap.is_some() => {
                 lines.pass_over(refused.start.unwrap_or_default());
             }
-            Err(failure) => return Err(client.explain(failure)),
+            Err(failure) => {
+                let parted = parted(&failure, &lines.kept, &args.name);
+                return Err(parted.map_or_else(|| client.explain(failure), |why| lines.left(why)));
+            }
         }
     }
 }
@@ -130,7 +137,7 @@ fn from_client(args: &ConsumeArgs, client: &Client, out: impl Write) -> Result<(
 pub(super) fn tail(args: &TailArgs, out: impl Write) -> Result<(), CliError> {
     let TailArgs { name, json, server } = args.clone();
     let (from, follow, fetch_size) = ("end".to_owned(), true, 1_000);
-    run(&ConsumeArgs { name, fetch_size, from, follow, json, server }, out)
+    run(&ConsumeArgs { name, fetch_size, from, follow, json, cursor: None, server }, out)
 }
 
 /// The members of a record's line that matter here.
@@ -146,6 +153,10 @@ struct Lines<W: Write> {
     next: String,
     /// The head, as the first answer told it.
     until: Option<u64>,
+    /// Which log and which history that answer was of.
+    kept: Kept,
+    /// Where it is written down how far they were read.
+    cursor: Option<CursorFile>,
     json: bool,
     out: BufWriter<W>,
     /// Why the output cannot be written; it ends the command, whatever the server does.
@@ -153,6 +164,15 @@ struct Lines<W: Write> {
 }
 
 impl<W: Write> Lines<W> {
+    fn new(args: &ConsumeArgs, cursor: Option<CursorFile>, out: W) -> Self {
+        let (next, kept) = match cursor.as_ref().and_then(CursorFile::begun) {
+            Some((next, kept)) => (next.to_string(), kept),
+            None => (args.from.clone(), Kept::default()),
+        };
+        let out = BufWriter::with_capacity(64 << 10, out);
+        Self { next, until: None, kept, cursor, json: args.json, out, failed: None }
+    }
+
     /// Whether everything below that head is written.
     fn ended(&self) -> bool {
         self.until.is_some_and(|until| self.next.parse().is_ok_and(|next: u64| next >= until))
@@ -162,6 +182,7 @@ impl<W: Write> Lines<W> {
     fn take(&mut self, answer: Response<Body>) -> Result<(), Failure> {
         let next = number(&answer, "highwater-next")?;
         let head = number(&answer, "highwater-head")?;
+        self.kept.read(&answer)?;
         self.until.get_or_insert(head);
         let mut input = BufReader::with_capacity(64 << 10, answer.into_body().into_reader());
         let mut line = Vec::new();
@@ -179,8 +200,37 @@ impl<W: Write> Lines<W> {
             self.next = (offset + 1).to_string();
         }
         self.next = next.to_string();
+        Ok(())
+    }
+
+    /// Lets out what was written, also of an answer that broke off; only then the cursor says so.
+    fn rest(&mut self) -> Result<(), Failure> {
+        if self.failed.is_some() {
+            return Ok(());
+        }
         let flushed = self.out.flush();
-        self.written(flushed)
+        self.written(flushed)?;
+        let (Some(cursor), Ok(next)) = (&mut self.cursor, self.next.parse()) else { return Ok(()) };
+        cursor.save(next, &self.kept).map_err(|error| self.end(error))
+    }
+
+    /// Why it cannot be gone on, and how far it came.
+    fn left(&self, why: Parted) -> CliError {
+        let came = match self.next.parse::<u64>() {
+            Ok(next) => format!("records below offset {next} were written"),
+            Err(_) => "no record was written".to_owned(),
+        };
+        let file = if self.cursor.is_some() { " and another file for --cursor" } else { "" };
+        CliError::Failed(match why {
+            Parted::Log(why) => format!(
+                "{why}; {came}, and none of another log; to read the log that is there now, begin \
+                 with --from start{file}"
+            ),
+            Parted::History(why) => format!(
+                "{why}; {came}, and what the log holds now may differ from them; to read it, begin \
+                 with --from start{file}"
+            ),
+        })
     }
 
     fn write(&mut self, line: &[u8], payload: Option<&Payload>) -> Result<(), Failure> {
@@ -195,10 +245,13 @@ impl<W: Write> Lines<W> {
 
     /// Ends the asking where the output failed.
     fn written(&mut self, written: std::io::Result<()>) -> Result<(), Failure> {
-        written.map_err(|error| {
-            self.failed = Some(CliError::output(error));
-            Failure::Foreign("the output failed".to_owned())
-        })
+        written.map_err(|error| self.end(CliError::output(error)))
+    }
+
+    /// Ends the asking for a reason that is not the server's.
+    fn end(&mut self, error: CliError) -> Failure {
+        self.failed = Some(error);
+        Failure::Foreign("it ends here".to_owned())
     }
 
     /// Records that are gone are told of, and passed over.
@@ -218,13 +271,19 @@ mod tests {
         Response::builder()
             .header("Highwater-Next", next)
             .header("Highwater-Head", "9")
+            .header("Highwater-Log", "1")
             .body(Body::builder().data(body.to_owned()))
             .unwrap()
     }
 
+    fn args(json: bool, server: &str) -> ConsumeArgs {
+        let (name, from) = ("a".to_owned(), "start".to_owned());
+        let server = ServerArgs { server: server.to_owned(), token: None };
+        ConsumeArgs { name, fetch_size: 10, from, follow: false, json, cursor: None, server }
+    }
+
     fn lines(json: bool) -> Lines<Vec<u8>> {
-        let (next, out) = ("start".to_owned(), BufWriter::new(Vec::new()));
-        Lines { next, until: None, json, out, failed: None }
+        Lines::new(&args(json, ""), None, Vec::new())
     }
 
     #[test]
@@ -262,7 +321,7 @@ mod tests {
                 let from = from.parse::<u64>().unwrap_or_default();
                 let record = format!("{{\"offset\":{from},\"payload\":\"r{from}\"}}\n");
                 let length = if from == 2 { record.len() } else { 1_000 };
-                let head = "Highwater-Next: 3\r\nHighwater-Head: 3";
+                let head = "Highwater-Next: 3\r\nHighwater-Head: 3\r\nHighwater-Log: 1";
                 let start = format!("HTTP/1.1 200 OK\r\n{head}\r\nContent-Length: {length}");
                 socket.write_all(format!("{start}\r\n\r\n{record}").as_bytes()).unwrap();
             }
@@ -272,12 +331,10 @@ mod tests {
 
     #[test]
     fn patience_begins_anew_with_each_record() {
-        let server = ServerArgs { server: flaky(), token: None };
-        let mut client = Client::new(&server).unwrap();
+        let args = args(false, &flaky());
+        let mut client = Client::new(&args.server).unwrap();
         // So that a second break without a record between would end it.
         client.patience = std::time::Duration::ZERO;
-        let (name, from) = ("a".to_owned(), "start".to_owned());
-        let args = ConsumeArgs { name, fetch_size: 10, from, follow: false, json: false, server };
         let mut out = Vec::new();
         from_client(&args, &client, &mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "r0\nr1\nr2\n");
@@ -294,11 +351,10 @@ mod tests {
                 Ok(())
             }
         }
-        let out = BufWriter::new(Gone);
-        let next = "start".to_owned();
-        let mut lines = Lines { next, until: None, json: false, out, failed: None };
+        let mut lines = Lines::new(&args(false, ""), None, Gone);
         let body = "{\"offset\":4,\"payload\":\"a\"}\n";
-        assert!(lines.take(answer("5", body)).is_err());
+        lines.take(answer("5", body)).unwrap();
+        assert!(lines.rest().is_err());
         assert!(matches!(lines.failed, Some(CliError::Unread)));
     }
 

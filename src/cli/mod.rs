@@ -7,7 +7,9 @@ mod client;
 pub mod config;
 mod connections;
 mod consume;
+mod cursor;
 mod error;
+mod kept;
 mod logs;
 mod produce;
 pub mod token;
@@ -123,6 +125,7 @@ mod tests {
             "highwater consume --fetch-size 512 words",
             "highwater consume words --from 17 --follow --json",
             "highwater consume words --from end",
+            "highwater consume words --cursor words.cursor --follow",
             "highwater tail words",
             "highwater logs docs/ --json",
             "highwater connections list --user ana",

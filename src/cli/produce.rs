@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::client::{Client, Failure, ServerArgs, log_name, read_json};
 use super::error::CliError;
+use super::kept::{Kept, Parted, parted};
 use crate::wire::{Id, MAX_ITEMS, Payload};
 
 /// A batch is sent when its lines are this long together, in bytes.
@@ -58,6 +59,7 @@ pub(super) fn run(
         client: &client,
         name: &args.name,
         writer: Id(rand::random()),
+        kept: Kept::default(),
         stored: 0,
         batch: Batch::default(),
     };
@@ -97,16 +99,19 @@ impl Batch {
     }
 }
 
-/// The member of an answer that matters here.
+/// The members of an answer that matter here.
 #[derive(Deserialize)]
 struct Appended {
     count: u64,
+    log: u64,
 }
 
 struct Run<'a> {
     client: &'a Client,
     name: &'a str,
     writer: Id,
+    /// Which log and which history the lines so far are stored in.
+    kept: Kept,
     stored: u64,
     batch: Batch,
 }
@@ -132,22 +137,27 @@ impl Run<'_> {
 
     /// Sends the batch until it is answered for good.
     fn send(&mut self) -> Result<(), CliError> {
-        let Self { client, name, writer, stored, batch } = self;
+        let Self { client, name, writer, kept, stored, batch } = self;
         let first = *stored + 1;
         let path = format!("/v1/logs/{name}?writer={writer}&seq={first}");
         let (lines, body) = (batch.lines as u64, &batch.body);
         let post = |client: &Client| {
-            let Appended { count } =
-                read_json(client.post(&path, "application/x-ndjson", body)?)?;
+            let answer = client.post_kept(&path, "application/x-ndjson", body, kept)?;
+            let mut kept = *kept;
+            kept.told(&answer)?;
+            let Appended { count, log } = read_json(answer)?;
             // Anybody can answer 200; that a line is stored is said by its own server alone.
-            if count == lines {
-                return Ok(());
+            if count != lines {
+                return Err(Failure::foreign(format_args!("{count} stored of {lines}")));
             }
-            Err(Failure::foreign(format_args!("{count} stored of {lines}")))
+            kept.in_log(log)?;
+            Ok(kept)
         };
         let sent = client.insist(*stored > 0, post);
         match sent {
-            Ok(()) => {
+            Ok(answered) => {
+                // Not before: what is sent again has to be the same.
+                *kept = answered;
                 *stored += lines;
                 batch.lines = 0;
                 batch.body.clear();
@@ -174,10 +184,28 @@ impl Run<'_> {
             other => other,
         };
         let at = |text: String| format!("line {line}: {text}");
+        if let Some(why) = parted(&failure, &self.kept, self.name) {
+            return CliError::Failed(at(self.left(why)));
+        }
         match self.client.explain(failure) {
             CliError::Failed(text) => CliError::Failed(at(text)),
             CliError::Unreachable(text) => CliError::Unreachable(at(text)),
             other => other,
+        }
+    }
+
+    /// Why it cannot be gone on, and what became of the lines so far.
+    fn left(&self, why: Parted) -> String {
+        let Self { stored, name, .. } = self;
+        match why {
+            Parted::Log(why) => format!(
+                "{why}; the {stored} lines stored before are gone with it, and none was stored in \
+                 another log"
+            ),
+            Parted::History(why) => format!(
+                "{why}; {stored} lines were stored before: see which of them are in {name} now, \
+                 and send the rest from there"
+            ),
         }
     }
 

@@ -283,3 +283,45 @@ fn what_is_deleted_while_it_is_waited_for_is_told() {
     http.delete("/v1/logs/a").ok();
     assert_eq!(waits.join().unwrap().refusal(), (404, "unknown_log".to_owned()));
 }
+
+#[test]
+fn a_log_that_is_meant_by_its_id_is_that_one_or_none() {
+    let server = Server::start(Options::dev().rule("s", "latest", ""));
+    let http = server.http();
+    let made = |name: &str| http.post(&format!("/v1/logs/{name}"), "x").ok().json()["log"].clone();
+    let (first, other, state) = (made("a"), made("b"), made("s"));
+    let ask = |method: &str, path: &str, log: &serde_json::Value| {
+        let body = (method == "POST").then_some(&b"y"[..]);
+        http.ask(method, path, &[("highwater-log", &log.to_string())], body)
+    };
+    ask("GET", "/v1/logs/a", &first).ok();
+    ask("HEAD", "/v1/logs/a", &first).ok();
+    ask("POST", "/v1/logs/a", &first).ok();
+    http.post(&format!("/v1/logs/a?log={first}"), "z").ok();
+    ask("GET", "/v1/snapshots/s", &state).ok();
+    assert_eq!(http.get("/v1/logs/a").number("highwater-head"), 3);
+
+    let epoch = (409, "epoch".to_owned());
+    assert_eq!(ask("GET", "/v1/logs/a", &other).refusal(), epoch);
+    assert_eq!(ask("POST", "/v1/logs/a", &other).refusal(), epoch, "another's id");
+    assert_eq!(ask("POST", "/v1/logs/a", &json!(99)).refusal(), epoch, "an id never given");
+    assert_eq!(ask("GET", "/v1/snapshots/s", &first).refusal(), epoch);
+    assert_eq!(ask("GET", "/v1/logs/a", &json!("x")).refusal(), (400, "bad_offset".to_owned()));
+    let waits = {
+        let (http, log) = (http.clone(), first.to_string());
+        let path = "/v1/logs/a?from=end&wait=30000";
+        std::thread::spawn(move || http.ask("GET", path, &[("highwater-log", &log)], None))
+    };
+    until("it waits", || server.metric("http_requests_waiting") == 1);
+    http.delete("/v1/logs/a").ok();
+    assert_eq!(waits.join().unwrap().refusal(), epoch);
+    assert_eq!(ask("GET", "/v1/logs/a", &first).refusal(), epoch, "there is none of that name");
+    assert_eq!(http.get("/v1/logs/a").refusal(), (404, "unknown_log".to_owned()));
+    made("a");
+    for method in ["GET", "POST"] {
+        assert_eq!(ask(method, "/v1/logs/a", &first).refusal(), epoch, "{method}");
+    }
+    assert_eq!(ask("HEAD", "/v1/logs/a", &first).status, 409);
+    assert_eq!(http.get("/v1/logs/a").ok().payloads(), ["x"], "nothing went into the new one");
+    assert_eq!(http.get("/v1/logs/b").ok().payloads(), ["x"]);
+}

@@ -5,6 +5,7 @@
 #![allow(unused_imports, reason = "each test crate uses a part of it")]
 
 mod client;
+mod command;
 pub mod fixture;
 mod http;
 mod laws;
@@ -13,6 +14,7 @@ mod proxy;
 mod server;
 
 pub use client::{Client, WAIT};
+pub use command::{Running, command, errors, feed, run, told};
 pub use http::{Answer, Http};
 pub use laws::{Held, Seen, Writing};
 pub use link::{Link, Next};

@@ -11,22 +11,24 @@ use serde_json::{Value, json};
 use super::answer::{Answer, Problem, json_answer, with};
 use super::caller::{Caller, LooseName};
 use super::query::{self, Asked, Flag};
-use super::route::POSITION;
+use super::route::{LOG, POSITION};
 use super::sending::{self, Sent, Wanted, Writing, answer_json};
-use super::{body, guard, logs};
+use super::{body, guard, logs, reading};
 use crate::auth::Can;
 use crate::gateway::Gate;
 use crate::limit::Limits;
-use crate::wire::{Code, MAX_ITEMS, MAX_OFFSET, Outcome, Record, Refusal, name};
+use crate::log::LogRow;
+use crate::wire::{Code, MAX_ITEMS, MAX_OFFSET, Outcome, Record, Refusal, Target, name};
 
 /// A body larger than this is read and hashed on a thread of its own, in bytes.
 const LARGE: usize = 64 << 10;
 
-/// Parameters; `if_head`, `writer`, `seq` and `oldest` may be headers instead.
+/// Parameters; `if_head`, `log`, `writer`, `seq` and `oldest` may be headers instead.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AppendQuery {
     if_head: Option<String>,
+    log: Option<String>,
     writer: Option<String>,
     seq: Option<String>,
     oldest: Option<String>,
@@ -44,9 +46,14 @@ impl AppendQuery {
     /// # Errors
     /// `bad_request` that names it.
     fn appends_nothing(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let Self { if_head, writer, seq, oldest, results, create: _, trim: _ } = self;
-        let parameters =
-            [("if_head", if_head), ("writer", writer), ("seq", seq), ("oldest", oldest)];
+        let Self { if_head, log, writer, seq, oldest, results, create: _, trim: _ } = self;
+        let parameters = [
+            ("if_head", if_head),
+            ("log", log),
+            ("writer", writer),
+            ("seq", seq),
+            ("oldest", oldest),
+        ];
         let given = parameters.iter().find(|(_, value)| value.is_some()).map(|(name, _)| *name);
         let given = given.or(results.0.then_some("results"));
         let ours = |name: &&str| name.starts_with("highwater-") && *name != POSITION;
@@ -115,9 +122,14 @@ pub(super) async fn post(
     }
     let if_head = query::or_header(asked.if_head, &headers, "highwater-if-head")?;
     let if_head = if_head.map(|head| query::offset("if_head", &head)).transpose()?;
+    let log = query::or_header(asked.log, &headers, LOG)?;
+    let log = log.map(|log| query::offset("log", &log)).transpose()?;
     let AppendQuery { writer, seq, oldest, results, .. } = asked;
     let writing = WriterQuery { writer, seq, oldest }.writing(&caller, &headers)?;
-    let verdict = verdict(&caller, &name);
+    let verdict = match (verdict(&caller, &name), log) {
+        (None, Some(log)) => another(&gate, log, &name).await?,
+        (verdict, _) => verdict,
+    };
     if let (Some(verdict), false) = (&verdict, writing.named) {
         return Err(verdict.clone().into());
     }
@@ -128,7 +140,7 @@ pub(super) async fn post(
                        is {\"payload\": \"\"} as application/json";
         return Err(Problem::bad_request(message));
     }
-    let wish = Wish { name, if_head, verdict, results: results.0 };
+    let wish = Wish { name, log, if_head, verdict, results: results.0 };
     let parse = {
         let bytes = arrived.bytes.clone();
         move || body::records(&headers, &bytes)
@@ -138,8 +150,10 @@ pub(super) async fn post(
 }
 
 /// What is wanted of all records of a request.
+#[derive(Clone, Debug, Default)]
 struct Wish {
     name: String,
+    log: Option<u64>,
     if_head: Option<u64>,
     verdict: Option<Refusal>,
     results: bool,
@@ -151,6 +165,17 @@ fn verdict(caller: &Caller, name: &str) -> Option<Refusal> {
         return Some(Code::BadName.into());
     }
     caller.must(Can::Append, name).err().map(|problem| problem.refusal)
+}
+
+/// The refusal of appends to a log by its id where that has another name, and always had: whether
+/// it is still there is for the fold to say.
+async fn another(gate: &Gate, log: u64, name: &str) -> Result<Option<Refusal>, Problem> {
+    let row = reading::look(gate, move |store| store.log_row(log)).await?;
+    let other = |row: &LogRow| row.name != name;
+    Ok(row.filter(other).map(|_| {
+        let message = format!("log {log} is none that {name} ever led to");
+        Refusal::because(Code::Epoch, message)
+    }))
 }
 
 /// Does work on a thread of its own where there is much of it.
@@ -172,7 +197,7 @@ async fn append(
     records: Vec<Record>,
     bytes: usize,
 ) -> Answer {
-    check_count(records.len(), writing, wish.if_head)?;
+    check_count(records.len(), writing, &wish)?;
     let count = records.len();
     // As many as a frame may have are paid for before any work, the others as they are sent.
     let paid = count.min(MAX_ITEMS);
@@ -182,10 +207,9 @@ async fn append(
     if wish.verdict.is_none() {
         gate.rates.check_log(&wish.name, first)?;
     }
-    let Wish { name, if_head, verdict, results } = wish;
-    let (limits, first, named) = (gate.limits, writing.first, writing.named);
+    let (limits, first, named, results) = (gate.limits, writing.first, writing.named, wish.results);
     let prepare = move || {
-        let wanted = wanted(&name, if_head, verdict.as_ref(), records, &limits);
+        let wanted = wanted(&wish, records, &limits);
         let bad = |(at, want): (usize, &Wanted)| Some((at, want.verdict.clone()?));
         match wanted.iter().enumerate().find_map(bad).filter(|_| !named) {
             Some((at, verdict)) => Err(in_record(at, wanted.len(), verdict)),
@@ -197,16 +221,11 @@ async fn append(
     told(&sent, count, results)
 }
 
-fn wanted(
-    name: &str,
-    if_head: Option<u64>,
-    verdict: Option<&Refusal>,
-    records: Vec<Record>,
-    limits: &Limits,
-) -> Vec<Wanted> {
+fn wanted(wish: &Wish, records: Vec<Record>, limits: &Limits) -> Vec<Wanted> {
     let want = |record| {
-        let want = Wanted { if_head, ..Wanted::new(name, record, limits) };
-        Wanted { verdict: verdict.cloned().or(want.verdict), ..want }
+        let Wanted { to, record, verdict, .. } = Wanted::new(&wish.name, record, limits);
+        let to = wish.log.map_or(to, Target::Log);
+        Wanted { to, if_head: wish.if_head, record, verdict: wish.verdict.clone().or(verdict) }
     };
     records.into_iter().map(want).collect()
 }
@@ -218,7 +237,7 @@ fn in_record(at: usize, of: usize, verdict: Refusal) -> Problem {
     Refusal::because(code, message).into()
 }
 
-fn check_count(count: usize, writing: &Writing, if_head: Option<u64>) -> Result<(), Problem> {
+fn check_count(count: usize, writing: &Writing, wish: &Wish) -> Result<(), Problem> {
     if count == 0 {
         return Err(Problem::bad_request("there is no record in the body"));
     }
@@ -227,7 +246,11 @@ fn check_count(count: usize, writing: &Writing, if_head: Option<u64>) -> Result<
         let message = format!("at most {MAX_ITEMS} records at once with a writer");
         return Err(Problem::bad_request(message));
     }
-    if count > 1 && if_head.is_some() {
+    if count > MAX_ITEMS && wish.log.is_some() {
+        let message = format!("at most {MAX_ITEMS} records at once with log");
+        return Err(Problem::bad_request(message));
+    }
+    if count > 1 && wish.if_head.is_some() {
         let message = "if_head goes with one record: several are not stored as one";
         return Err(Problem::bad_request(message));
     }
@@ -328,14 +351,19 @@ mod tests {
     fn counts_that_cannot_be_repeated_or_conditioned_are_refused() {
         let once = Writing::once(&caller().0);
         let named = |seq| Writing::named(&caller().0, Id([1; 16]), seq, seq).unwrap();
-        assert!(check_count(0, &once, None).is_err());
-        assert!(check_count(5_000, &once, None).is_ok());
-        assert!(check_count(1_024, &named(1), None).is_ok());
-        assert!(check_count(1_025, &named(1), None).is_err());
-        assert!(check_count(1, &once, Some(0)).is_ok());
-        assert!(check_count(2, &once, Some(0)).is_err());
-        assert!(check_count(1, &named(MAX_OFFSET), None).is_ok());
-        let code = check_count(2, &named(MAX_OFFSET), None).unwrap_err().refusal.code;
+        let any = Wish::default();
+        assert!(check_count(0, &once, &any).is_err());
+        assert!(check_count(5_000, &once, &any).is_ok());
+        assert!(check_count(1_024, &named(1), &any).is_ok());
+        assert!(check_count(1_025, &named(1), &any).is_err());
+        let at_head = Wish { if_head: Some(0), ..Wish::default() };
+        assert!(check_count(1, &once, &at_head).is_ok());
+        assert!(check_count(2, &once, &at_head).is_err());
+        let in_log = Wish { log: Some(1), ..Wish::default() };
+        assert!(check_count(1_024, &once, &in_log).is_ok());
+        assert!(check_count(1_025, &once, &in_log).is_err());
+        assert!(check_count(1, &named(MAX_OFFSET), &any).is_ok());
+        let code = check_count(2, &named(MAX_OFFSET), &any).unwrap_err().refusal.code;
         assert_eq!(code, Code::BadOffset);
     }
 
@@ -385,13 +413,15 @@ mod tests {
     #[test]
     fn a_bad_record_is_told_by_its_number() {
         let good = Record { payload: Some(Payload::text("x")), ..Record::default() };
-        let wanted = wanted("a", None, None, vec![good, Record::default()], &Limits::DEFAULT);
+        let wish = Wish { name: "a".to_owned(), ..Wish::default() };
+        let wanted = wanted(&wish, vec![good, Record::default()], &Limits::DEFAULT);
         assert!(wanted[0].verdict.is_none());
         let problem = in_record(1, 2, wanted[1].verdict.clone().unwrap());
         assert!(problem.refusal.message.starts_with("record 2: a record without payload"));
         let denied = Refusal::new(Code::Denied);
-        let all =
-            super::wanted("a", None, Some(&denied), vec![Record::default()], &Limits::DEFAULT);
+        let wish = Wish { verdict: Some(denied.clone()), log: Some(3), ..wish };
+        let all = super::wanted(&wish, vec![Record::default()], &Limits::DEFAULT);
+        assert_eq!(all[0].to, Target::Log(3));
         assert_eq!(all[0].verdict.as_ref(), Some(&denied));
     }
 }

@@ -107,6 +107,7 @@ const TOLD: &[&str] = &[POSITION, WRITER[0], WRITER[1], WRITER[2]];
 /// What comes with appends to one log.
 const APPENDED: &[&str] = &[
     POSITION,
+    LOG,
     WRITER[0],
     WRITER[1],
     WRITER[2],
