@@ -20,7 +20,7 @@ use highwater::log::{Appends, Entry, Part, Rule, entry_hash};
 use highwater::store::{Options, Store};
 use highwater::wire::{
     Cloning, Cursor, Id, Open, Outcome, Pattern, Payload, Reason, Record, SnapshotRule, Start,
-    Target, WriterAt, codec,
+    Target, Whom, WriterAt, codec,
 };
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -256,6 +256,15 @@ impl Commands {
         })
     }
 
+    fn revocation(&mut self) -> Command {
+        let name = USERS[self.random.random_range(0..USERS.len())].to_owned();
+        let whom = if self.random.random_bool(0.5) { Whom::User(name) } else { Whom::Token(name) };
+        if self.random.random_bool(0.3) {
+            return Command::Unrevoke { whom };
+        }
+        Command::Revoke { whom, before_ms: self.random.random_range(0..9) }
+    }
+
     fn next(&mut self) -> Command {
         let user = self.random.random_range(0..USERS.len());
         let connection =
@@ -307,6 +316,7 @@ impl Commands {
             17 => Command::Downgrade { connection, generation: None, reason: Reason::Lag },
             18 if self.random.random_bool(0.3) => Command::DeleteLog { log: self.log() },
             18 => Command::Leave { connection, generation, forget: self.random.random_bool(0.5) },
+            _ if self.random.random_bool(0.5) => self.revocation(),
             _ => Command::Forget { connection, generation: None },
         }
     }

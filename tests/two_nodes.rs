@@ -338,5 +338,61 @@ async fn promise_13_two_nodes_that_share_users_end_equal() {
     assert_eq!(differs(&one), differs(&two));
 }
 
+/// An HTTP request of a user, on a thread that may wait.
+async fn ask(address: SocketAddr, user: &str, method: &str, path: &str, body: &Value) -> u16 {
+    let url = format!("http://{address}{path}");
+    let (token, body) = (format!("Bearer {}", token(user)), body.to_string());
+    let method = method.to_owned();
+    let asked = tokio::task::spawn_blocking(move || {
+        let request = ureq::http::Request::builder().method(&*method).uri(url);
+        let request = request.header("authorization", token).body(body).unwrap();
+        let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
+        config.allow_non_standard_methods(true).build().new_agent().run(request).unwrap()
+    });
+    tokio::time::timeout(PATIENCE, asked).await.unwrap().unwrap().status().as_u16()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn promise_11_who_is_revoked_on_one_node_is_out_on_all() {
+    let faults = Faults { seed: 11, unknown_per_mille: 100, ..Faults::default() };
+    let cluster = MemoryCluster::new(Id([10; 16]), faults);
+    let one = node(&cluster).await;
+    let two = node(&cluster).await;
+    let hello = |user: &str, connection: u8| {
+        json!({ "version": 1, "connection": hex(connection), "visible": true,
+            "token": token(user), "open": [{ "name": "docs/1" }] })
+    };
+    let (mut ann, _) = Client::hello(two.address, hello("ann", 1)).await;
+    let (mut ben, _) = Client::hello(two.address, hello("ben", 2)).await;
+    let nothing = Value::Null;
+    assert_eq!(ask(two.address, "ann", "GET", "/v1/logs", &nothing).await, 200);
+
+    let body = json!({ "user": "ann" });
+    assert_eq!(ask(one.address, "root", "POST", "/v1/revocations", &body).await, 201);
+    assert_eq!(ann.until("bye").await["code"], "revoked");
+    for node in [&one, &two] {
+        assert_eq!(ask(node.address, "ann", "GET", "/v1/logs", &nothing).await, 401);
+    }
+    ben.append_all(&hex(12), "docs/1", 5).await;
+
+    // A node that joins later, and one that comes back, know it before they let anyone in.
+    let three = node(&cluster).await;
+    assert_eq!(ask(three.address, "ann", "GET", "/v1/logs", &nothing).await, 401);
+    let two = node_on(&cluster, stop(two).await).await;
+    assert_eq!(ask(two.address, "ann", "GET", "/v1/logs", &nothing).await, 401);
+
+    let path = "/v1/revocations?user=ann";
+    assert_eq!(ask(three.address, "root", "DELETE", path, &nothing).await, 200);
+    for node in [&one, &two, &three] {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while ask(node.address, "ann", "GET", "/v1/logs", &nothing).await != 200 {
+            assert!(std::time::Instant::now() < deadline, "it counts again on every node");
+        }
+    }
+    for node in [one, two, three] {
+        stop(node).await;
+    }
+}
+
 /// Folders of stopped nodes, kept until both are compared.
 static FOLDED: std::sync::Mutex<Vec<tempfile::TempDir>> = std::sync::Mutex::new(Vec::new());

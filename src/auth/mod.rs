@@ -19,7 +19,7 @@ pub use dev::{ANONYMOUS, DevUser, dev_user};
 pub use grant::{Can, Grant, Grants, MAX_GRANTS, MAX_USER_BYTES, Rights, is_user};
 pub use key::{Algorithm, Key, KeyError, MAX_KEYS, MIN_SECRET_BYTES, Signer};
 pub use origin::{BadOrigin, Origins};
-pub use revoke::{Full, MAX_REVOCATIONS, Revocation, Revocations, Whom};
+pub use revoke::{Full, Revocation, Revocations};
 pub use token::{
     Audience, BadVerifier, Claims, Date, MAX_LEEWAY_SECONDS, MAX_TOKEN_BYTES, Verifier,
 };
@@ -147,6 +147,7 @@ impl Authority {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Whom;
 
     const NOW: u64 = 1_800_000_000_000;
 

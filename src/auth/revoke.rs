@@ -1,8 +1,9 @@
 //! Revocations: users and tokens that no longer count, though their signature is right.
 //!
 //! Kept in memory and looked up at each authentication; a counter tells sockets, at the price of
-//! one atomic read, that they should look again. Whoever owns this set keeps [`Revocations::list`]
-//! on disk and gives it back at start. At most [`MAX_REVOCATIONS`] are held.
+//! one atomic read, that they should look again. What is durable is the fold's: a node reads it at
+//! start, and learns of each change with the batch that made it. At most [`MAX_REVOCATIONS`] are
+//! held.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,19 +12,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use serde::{Deserialize, Serialize};
 
 use super::{AuthError, Grants};
-
-/// Most revocations held at once.
-pub const MAX_REVOCATIONS: usize = 100_000;
-
-/// Who or what is revoked.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Whom {
-    /// A user: its tokens issued before the time given, and those that do not say when (`iat`).
-    User(String),
-    /// A token, by its `jti` or its hash; see [`Grants::token_id`].
-    Token(String),
-}
+use crate::wire::{MAX_REVOCATIONS, Whom};
 
 /// One revocation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -39,7 +28,7 @@ pub struct Revocation {
 
 /// As many are held as may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{MAX_REVOCATIONS} revocations are held: forget those whose tokens have expired")]
+#[error("{MAX_REVOCATIONS} revocations are held: take back those whose tokens have expired")]
 pub struct Full;
 
 /// The revocations in force.
@@ -91,6 +80,20 @@ impl Revocations {
         };
         self.moved(changed);
         Ok(changed)
+    }
+
+    /// Learns what was decided for all nodes: from when on, or that it is taken back. It is not
+    /// refused: how many there may be was decided there.
+    pub fn learn(&self, whom: Whom, before_ms: Option<u64>) {
+        let mut before = self.write();
+        let changed = match before_ms {
+            Some(at) => {
+                let known = before.entry(whom).or_default();
+                std::mem::replace(known, at.max(*known)) < at
+            }
+            None => before.remove(&whom).is_some(),
+        };
+        self.moved(changed);
     }
 
     /// Takes one back. Says whether there was one.
@@ -195,6 +198,19 @@ mod tests {
         assert_eq!(revocations.forget_before(7), 1);
         assert!(moved(&revocations));
         assert!(!revocations.remove(&Whom::User("ana".to_owned())) && !moved(&revocations));
+    }
+
+    #[test]
+    fn what_was_decided_is_learnt_whatever_is_held() {
+        let revocations = Revocations::default();
+        let (ana, before) = (Whom::User("ana".to_owned()), revocations.generation());
+        revocations.learn(ana.clone(), Some(5));
+        revocations.learn(ana.clone(), Some(4));
+        assert_eq!(revocations.list(), [user("ana", 5)]);
+        assert_eq!(revocations.generation(), before + 1, "the second changed nothing");
+        revocations.learn(ana.clone(), None);
+        revocations.learn(ana, None);
+        assert!(revocations.list().is_empty() && revocations.generation() == before + 2);
     }
 
     #[test]

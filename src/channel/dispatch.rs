@@ -16,6 +16,7 @@ use super::closing::Closing;
 use super::due::Due;
 use super::encode::{self, DELIVERY_BYTES, Message};
 use super::hub::{Hub, Watch};
+use super::readable::Revoking;
 use super::socket::{Offered, Phase, Socket};
 use crate::connection::{Attached, Event, Opened, Progress};
 use crate::fold::{Command, Effect, Reply};
@@ -70,6 +71,7 @@ pub enum Ticket {
 #[derive(Debug)]
 pub struct Dispatcher {
     hub: Arc<Hub>,
+    revoking: Arc<dyn Revoking>,
     inbox: Inbox<Ticket>,
     node: Id,
     incarnation: u64,
@@ -125,6 +127,7 @@ impl Dispatcher {
     /// A dispatcher for a node's run. `rules` say when a client's snapshot is asked for.
     pub fn new(
         hub: Arc<Hub>,
+        revoking: Arc<dyn Revoking>,
         inbox: Inbox<Ticket>,
         (node, incarnation): (Id, u64),
         activate_after: u32,
@@ -132,6 +135,7 @@ impl Dispatcher {
     ) -> Self {
         Self {
             hub,
+            revoking,
             inbox,
             node,
             incarnation,
@@ -167,6 +171,7 @@ impl Dispatcher {
         self.grown = 0;
         let Told { applied, mut tickets } = told;
         self.position = applied.position;
+        let mut revoked = false;
         for effect in applied.effects {
             match effect {
                 Effect::Reply(index, reply) => {
@@ -179,9 +184,17 @@ impl Dispatcher {
                         None => {}
                     }
                 }
+                Effect::Event(Event::Revoked { whom, before_ms }) => {
+                    revoked |= before_ms.is_some();
+                    self.revoking.learn(whom, before_ms);
+                }
                 Effect::Event(event) => self.event(event),
                 Effect::Appended((log, offset, stored)) => self.appended(log, offset, stored),
             }
+        }
+        if revoked {
+            // Once for all of them, and before any record of the batch goes out.
+            self.revoking.close(&self.hub);
         }
         self.hub.tell(applied.batch, applied.position, applied.active);
     }
@@ -441,6 +454,8 @@ impl Dispatcher {
                 }
             }
             Event::Era => self.era_began(),
+            // Learnt before; see `take`.
+            Event::Revoked { .. } => {}
             // Readers below it were downgraded in the same batch.
             Event::Trimmed(trimmed) => self.hub.note_trimmed(trimmed.log),
         }

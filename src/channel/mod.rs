@@ -30,7 +30,7 @@ pub use dispatch::{Asked, Dispatcher, Ticket};
 pub use encode::{control, ws_close};
 pub use hub::{Hub, HubLimits, HubStats, LogWait};
 pub use pump::Pumps;
-pub use readable::Readable;
+pub use readable::{Readable, Revoking};
 pub use refusals::Refusals;
 pub use socket::{Socket, SocketInfo};
 pub use way::Way;

@@ -1,4 +1,7 @@
-//! What delivery asks of a token, which it does not know: a trait, met by who does.
+//! What delivery asks of tokens, which it does not know: traits, met by who does.
+
+use super::hub::Hub;
+use crate::wire::Whom;
 
 /// What a token lets a socket read, checked at each delivery. `Any`: whoever made it knows more.
 pub trait Readable: Send + Sync + std::fmt::Debug + std::any::Any {
@@ -8,4 +11,13 @@ pub trait Readable: Send + Sync + std::fmt::Debug + std::any::Any {
     fn expires(&self) -> u64;
     /// Whether it may make snapshots of that log.
     fn may_snapshot(&self, name: &str) -> bool;
+}
+
+/// Who judges tokens. It learns of each revocation with the batch that made it, before anything of
+/// that batch is delivered.
+pub trait Revoking: Send + Sync + std::fmt::Debug {
+    /// From when on somebody does not count, or that it counts again.
+    fn learn(&self, whom: Whom, before_ms: Option<u64>);
+    /// Closes the sockets that no longer count.
+    fn close(&self, hub: &Hub);
 }

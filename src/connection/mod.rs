@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::limit::Limits;
 use crate::log::Trimmed;
 use crate::log::rows::{Cache, Io, Key, RowsError, Table};
-use crate::wire::{Code, Id, Reason, Refusal};
+use crate::wire::{Code, Id, Reason, Refusal, Whom};
 
 /// Budgets that the fold must agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +131,13 @@ pub enum Event {
         connection: Id,
         /// The logs.
         logs: Vec<u64>,
+    },
+    /// A user or a token no longer counts, from a moment on; none: it counts again.
+    Revoked {
+        /// Who.
+        whom: Whom,
+        /// Milliseconds since 1970.
+        before_ms: Option<u64>,
     },
     /// A log keeps less than before.
     Trimmed(Trimmed),

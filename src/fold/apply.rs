@@ -6,6 +6,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::command::{Batch, Command, Header, Known, Settings, Versions};
 use super::head::{HEAD, Head, SETTINGS, SettingsRow, head_of};
+use super::revoked::Revoked;
 use crate::connection::{
     Attached, Attachment, ConnectionRow, Connections, Event, Heard, Opened, Progress, Subscribe,
 };
@@ -110,6 +111,8 @@ pub enum Reply {
     Trimmed(Option<Trimmed>),
     /// Connections of a user that were reached.
     Reached(Vec<Id>),
+    /// A user or a token no longer counts: whether that changed anything.
+    Revoked(bool),
 }
 
 /// What happened, in the order in which nodes must tell it.
@@ -182,6 +185,7 @@ pub struct Fold {
     logs: Logs,
     writers: Cache<Writer>,
     connections: Connections,
+    revoked: Revoked,
     settings: Settings,
 }
 
@@ -220,6 +224,7 @@ impl Fold {
             logs,
             writers: Cache::new(sizes.writers, sizes.bytes),
             connections,
+            revoked: Revoked::open(rows)?,
             settings: settings.clone(),
         };
         fold.configure(settings);
@@ -402,7 +407,7 @@ impl Fold {
         io: &mut Io<'_>,
         step: &mut Step,
     ) -> Result<Reply, RowsError> {
-        let Self { logs, writers, connections, .. } = self;
+        let Self { logs, writers, connections, revoked, .. } = self;
         let (events, stored) = (&mut step.events, &mut step.stored);
         let time = at.time;
         let node = Attachment { node: header.node, incarnation: header.incarnation };
@@ -483,6 +488,10 @@ impl Fold {
             Command::ForgetWriter { writer, used } => {
                 forget_writer(writers, writer, used, time, io)?
             }
+            Command::Revoke { whom, before_ms } => {
+                revoked.add(whom, before_ms, time, io, events)?
+            }
+            Command::Unrevoke { whom } => revoked.remove(whom, io, events)?,
         })
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::connection::{Attach, Budgets, Progress, Subscribe};
 use crate::log::{Appends, Part, Rule};
-use crate::wire::{ChainTag, Cloning, Id, Open, Reason, Start, codec};
+use crate::wire::{ChainTag, Cloning, Id, Open, Reason, Start, Whom, codec};
 
 /// Version of the fold: of what commands mean. A node that does not know a batch's stops.
 pub const FOLD_VERSION: u16 = 3;
@@ -194,6 +194,18 @@ pub enum Command {
     },
     /// Nothing: its answer says that the journal was read up to where it ended when this was asked.
     Look,
+    /// A user or a token no longer counts.
+    Revoke {
+        /// Who.
+        whom: Whom,
+        /// Of a user: tokens issued before this moment, in milliseconds since 1970.
+        before_ms: u64,
+    },
+    /// It counts again.
+    Unrevoke {
+        /// Who.
+        whom: Whom,
+    },
 }
 
 /// The batch that a proposer had folded when it made its own.

@@ -10,7 +10,9 @@
 mod apply;
 mod command;
 mod head;
+mod revoked;
 
 pub use apply::{Applied, CacheSizes, Effect, Fold, FoldError, Reply, folded_time};
 pub use command::{Batch, Command, FOLD_VERSION, Header, Known, Settings, Versions};
 pub use head::{Head, head_of};
+pub use revoked::each as each_revoked;

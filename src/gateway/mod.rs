@@ -171,7 +171,7 @@ impl Gate {
 
     /// Closes the sockets here whose tokens no longer count: how many.
     pub fn close_revoked(&self) -> usize {
-        http::close_revoked(self)
+        http::close(&self.authority, &self.hub)
     }
 
     /// Asks the fold and waits for its reply: the batch that decided it, and the reply.
@@ -225,6 +225,9 @@ const fn need(command: &Command) -> Need {
         | Command::UnsubscribeUser { .. }
         | Command::Visible { .. }
         | Command::Retire { .. }
+        // Who is to be kept out is kept out whatever the pressure.
+        | Command::Revoke { .. }
+        | Command::Unrevoke { .. }
         | Command::NodeDown { .. } => Need::Nothing,
         Command::Attach(_)
         | Command::Activate { .. }

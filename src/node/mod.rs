@@ -4,6 +4,7 @@ mod clock;
 pub mod config;
 mod files;
 mod keeper;
+mod revoked;
 mod run;
 pub mod secret;
 

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::clock;
 use super::config::{Config, Loaded, LogFormat};
 use super::keeper::Keeper;
-use super::{files, secret};
+use super::{files, revoked, secret};
 use crate::channel::{Closing, Dispatcher, Hub, HubLimits, Pumps, Socket, Ticket};
 use crate::connection::Budgets;
 use crate::fold::{CacheSizes, Command, Fold, FoldError, Settings, Versions, folded_time};
@@ -28,8 +28,6 @@ use crate::wire::{Code, Id};
 
 /// Threads that catch sockets up.
 const PUMPS: usize = 2;
-/// The file in the data folder that revocations are kept in.
-const REVOCATIONS: &str = "revocations.json";
 /// Threads that may wait for a disk, beside the runtime's workers.
 const BLOCKING: usize = 32;
 /// Time that a drain has in any case: for last words to be taken.
@@ -61,6 +59,9 @@ pub enum StartError {
     /// The system.
     #[error("the system refused: {0}")]
     System(#[from] std::io::Error),
+    /// What an earlier version kept in a file.
+    #[error(transparent)]
+    Taken(#[from] revoked::TakeError),
     /// The first commands.
     #[error("the node could not be announced: {0}")]
     Announce(#[from] crate::wire::Refusal),
@@ -171,12 +172,11 @@ impl Node {
         let authority = Arc::new(config.authority(dev_secret.as_deref())?);
         let (clock, limits) = (clock::clock(), config.limits);
         clock::check(clock(), folded_time(&store).map_err(FoldError::from)?);
-        let revoked = Some(config.server.data.join(REVOCATIONS));
-        let http = http::Shared::open(&limits, revoked, &authority)?;
         let (settings, mut journal) = (settings(&config), journal(&store));
         let fold = folded(&store, &mut *journal, &settings)?;
         let (present_era, versions, order) =
             (fold.eras().present(), fold.versions(), journal.order());
+        revoked::load(&store, &authority).map_err(FoldError::from)?;
         let configure =
             (*fold.settings() != settings).then(|| Command::Configure(settings.clone()));
         let (committer, inbox, told) =
@@ -191,6 +191,7 @@ impl Node {
         let node = store.node_id();
         let dispatcher = Dispatcher::new(
             Arc::clone(&hub),
+            Arc::new(http::Enforcer(Arc::clone(&authority))),
             inbox.clone(),
             (node, incarnation),
             limits.activate_after_ms,
@@ -205,6 +206,7 @@ impl Node {
             .then(|| Command::BeginEra { after: present_era, era: Id(rand::random()) });
         hub.load_eras().map_err(FoldError::from)?;
         announce(&inbox, versions, era.into_iter().chain(configure)).await?;
+        revoked::take_over(&config.server.data, &inbox).await?;
         let gate = Arc::new(Gate {
             hub,
             store,
@@ -224,7 +226,7 @@ impl Node {
             greeting: Default::default(),
             requests: Default::default(),
             warmth: Default::default(),
-            http,
+            http: http::Shared::new(&limits),
         });
         let keeper = Keeper::start(&gate);
         Ok(Self { gate, accepting, keeper, committer, dispatcher, pumps, stopped })

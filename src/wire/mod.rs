@@ -17,6 +17,7 @@ mod position;
 mod record;
 mod server;
 pub mod version;
+mod whom;
 
 pub use check::{MAX_CAPABILITIES, MAX_CAPABILITY_BYTES, MAX_CLIENT_BYTES, MAX_ITEMS, MAX_WRITERS};
 pub use client::*;
@@ -33,3 +34,4 @@ pub use record::{
     Record,
 };
 pub use server::*;
+pub use whom::{MAX_REVOCATIONS, Whom};

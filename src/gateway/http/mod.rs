@@ -26,6 +26,7 @@ mod shared;
 mod snapshots;
 
 pub use metrics::Counters;
+pub use revocations::Enforcer;
 pub use route::Takes;
 pub use shared::Shared;
 
@@ -43,7 +44,7 @@ use answer::Problem;
 use route::{LOG, OWN_HEADER, POSITION, WRITER};
 
 pub(super) use guard::{is_local, same_origin};
-pub(super) use revocations::close_revoked;
+pub(super) use revocations::close;
 pub(super) use route::Route;
 
 /// All addresses, with a word for those that are none.

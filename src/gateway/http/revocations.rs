@@ -1,13 +1,10 @@
-//! `/v1/revocations`: users and tokens that no longer count, in force at once and kept in a file.
+//! `/v1/revocations`: users and tokens that no longer count.
 //!
-//! The file is written whole beside its place, synced, and renamed over the old one, so that a
-//! crash leaves the one or the other. Revocations are this node's: a cluster is told node by node.
+//! They are commands of the fold, so every node learns of them with their batch, and they are there
+//! after a restart. The node that is asked does not wait for that: there they are in force at once.
 
 use std::any::Any;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -18,78 +15,17 @@ use serde_json::json;
 use super::answer::{Answer, Problem, json_answer};
 use super::caller::Caller;
 use super::query::{self, Asked};
-use super::{guard, reading};
-use crate::auth::{Revocation, Revocations, Whom, is_user};
-use crate::channel::{Closing, Readable};
+use super::{guard, logs, reading, sending};
+use crate::auth::{Authority, Full, Revocation, is_user};
+use crate::channel::{Closing, Hub, Readable, Revoking};
+use crate::fold::{Command, Reply};
 use crate::gateway::{Gate, TokenGrants};
-use crate::wire::{Code, MAX_OFFSET, Refusal};
+use crate::wire::{Code, MAX_OFFSET, Refusal, Whom};
 
 /// Longest name of a token: its `jti`, or its hash.
 const MAX_TOKEN_NAME_BYTES: usize = 255;
 /// Revocations in one page of the list.
 const PAGE: usize = 1_000;
-
-/// The file that revocations are kept in.
-#[derive(Debug)]
-pub(super) struct Kept {
-    /// None: they last as long as the node runs.
-    file: Option<PathBuf>,
-    /// Held while the file is written, so that an older list never replaces a newer one.
-    writing: Mutex<()>,
-}
-
-impl Kept {
-    /// Reads the file, where there is one, into `revocations`.
-    ///
-    /// # Errors
-    /// When it cannot be read: who was revoked would come in again.
-    pub(super) fn open(file: Option<PathBuf>, revocations: &Revocations) -> io::Result<Self> {
-        let kept = match &file {
-            Some(file) => read(file)?,
-            None => Vec::new(),
-        };
-        for revocation in kept {
-            revocations.add(revocation).map_err(io::Error::other)?;
-        }
-        Ok(Self { file, writing: Mutex::new(()) })
-    }
-
-    /// Writes all revocations down; blocks until they are on the disk.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    fn save(&self, revocations: &Revocations) -> io::Result<()> {
-        let Some(file) = &self.file else { return Ok(()) };
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        // Listed under the lock: what is added from now on is written by whoever adds it.
-        let bytes = serde_json::to_vec(&revocations.list())?;
-        write_whole(file, &bytes)
-    }
-}
-
-fn read(path: &Path) -> io::Result<Vec<Revocation>> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    serde_json::from_slice(&bytes).map_err(|error| {
-        let problem = format!("{}: no list of revocations: {error}", path.display());
-        io::Error::new(io::ErrorKind::InvalidData, problem)
-    })
-}
-
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = File::create(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
-}
 
 /// What is wanted, as a body says it.
 #[derive(Debug, Deserialize)]
@@ -129,7 +65,8 @@ fn whom(user: Option<String>, token: Option<String>) -> Result<Whom, Problem> {
     }
 }
 
-/// `POST /v1/revocations`: in force at once, matching sockets are closed, then it is written down.
+/// `POST /v1/revocations`: in force here at once, matching sockets are closed, then it is made
+/// durable and known everywhere.
 pub(super) async fn add(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
@@ -144,49 +81,61 @@ pub(super) async fn add(
     if before_ms > MAX_OFFSET {
         return Err(Problem::bad_request("before: milliseconds since 1970, at most 2^53-1"));
     }
-    let revocation = Revocation { whom: whom(user, token)?, before_ms };
-    let full = |full: crate::auth::Full| Refusal::because(Code::Overloaded, full.to_string());
-    let changed = gate.authority.revocations().add(revocation.clone()).map_err(full)?;
-    let closed = close_revoked(&gate);
-    save(&gate).await?;
-    let status = if changed { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(json_answer(
-        status,
-        json!({
-            "whom": revocation.whom,
-            "before_ms": revocation.before_ms,
-            "changed": changed,
-            "closed": closed,
-        }),
-    ))
+    let whom = whom(user, token)?;
+    let full = |full: Full| Refusal::because(Code::Overloaded, full.to_string());
+    let revocation = Revocation { whom: whom.clone(), before_ms };
+    gate.authority.revocations().add(revocation).map_err(full)?;
+    let closed = close(&gate.authority, &gate.hub);
+    let command = Command::Revoke { whom: whom.clone(), before_ms };
+    let decided = sending::ask(&gate, command, whom.name().len()).await;
+    match decided.map_err(kept_here)? {
+        Reply::Revoked(changed) => {
+            let status = if changed { StatusCode::CREATED } else { StatusCode::OK };
+            let body = json!({
+                "whom": whom, "before_ms": before_ms, "changed": changed, "closed": closed,
+            });
+            Ok(json_answer(status, body))
+        }
+        other => Err(logs::unexpected(&other)),
+    }
+}
+
+/// What was not made durable is in force all the same: whoever asked did not ask for less.
+fn kept_here(problem: Problem) -> Problem {
+    let Refusal { code, message, retry_after } = problem.refusal;
+    let message = format!(
+        "in force on this node until it restarts, and perhaps not kept ({message}): ask again"
+    );
+    Refusal::because(code, message).after(retry_after).into()
+}
+
+/// What a node does when it learns of revocations.
+#[derive(Debug)]
+pub struct Enforcer(pub Arc<Authority>);
+
+impl Revoking for Enforcer {
+    fn learn(&self, whom: Whom, before_ms: Option<u64>) {
+        self.0.revocations().learn(whom, before_ms);
+    }
+
+    fn close(&self, hub: &Hub) {
+        close(&self.0, hub);
+    }
 }
 
 /// Closes the sockets here whose tokens no longer count: how many.
-pub(in crate::gateway) fn close_revoked(gate: &Gate) -> usize {
+pub(in crate::gateway) fn close(authority: &Authority, hub: &Hub) -> usize {
     let mut closed = 0;
-    gate.hub.each(|socket| {
+    hub.each(|socket| {
         let grants = socket.grants();
         let grants: &dyn Readable = &*grants;
         let token = (grants as &dyn Any).downcast_ref::<TokenGrants>();
-        if token.is_some_and(|token| gate.authority.revocations().check(&token.0).is_err()) {
+        if token.is_some_and(|token| authority.revocations().check(&token.0).is_err()) {
             socket.close(&Closing::new(Code::Revoked));
             closed += 1;
         }
     });
     closed
-}
-
-async fn save(gate: &Arc<Gate>) -> Result<(), Problem> {
-    let work = Arc::clone(gate);
-    let saved = tokio::task::spawn_blocking(move || {
-        work.http.revocations.save(work.authority.revocations())
-    });
-    let saved = saved.await.map_err(io::Error::other).and_then(|saved| saved);
-    saved.map_err(|error| {
-        tracing::error!(%error, "revocations could not be written down");
-        let message = "in force until this node restarts, and not written down: see its log";
-        Refusal::because(Code::Failed, message).into()
-    })
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -224,52 +173,23 @@ pub(super) async fn remove(
 ) -> Answer {
     caller.must_administer()?;
     let whom = whom(user, token)?;
-    if !gate.authority.revocations().remove(&whom) {
-        return Err(Refusal::because(Code::NotFound, "nothing like that is revoked").into());
+    let command = Command::Unrevoke { whom: whom.clone() };
+    match sending::ask(&gate, command, whom.name().len()).await {
+        Ok(_) => {}
+        // One that is in force here alone, since it could not be kept.
+        Err(problem) if problem.refusal.code == Code::NotFound => {
+            if !gate.authority.revocations().remove(&whom) {
+                return Err(problem);
+            }
+        }
+        Err(problem) => return Err(problem),
     }
-    save(&gate).await?;
     Ok(json_answer(StatusCode::OK, json!({ "whom": whom, "removed": true })))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn user(name: &str, before_ms: u64) -> Revocation {
-        Revocation { whom: Whom::User(name.to_owned()), before_ms }
-    }
-
-    #[test]
-    fn what_was_revoked_is_known_after_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("revocations.json");
-        let before = Revocations::default();
-        let kept = Kept::open(Some(file.clone()), &before).unwrap();
-        before.add(user("ana", 5)).unwrap();
-        kept.save(&before).unwrap();
-        before.add(user("ben", 6)).unwrap();
-        kept.save(&before).unwrap();
-        let after = Revocations::default();
-        Kept::open(Some(file.clone()), &after).unwrap();
-        assert_eq!(after.list(), [user("ana", 5), user("ben", 6)]);
-        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
-        assert_eq!(names.len(), 1, "nothing is left beside the file");
-    }
-
-    #[test]
-    fn a_damaged_file_is_no_empty_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("revocations.json");
-        fs::write(&file, "[{\"whom\":").unwrap();
-        let error = Kept::open(Some(file), &Revocations::default()).unwrap_err();
-        assert!(error.to_string().contains("revocations.json: no list"), "{error}");
-    }
-
-    #[test]
-    fn without_a_file_nothing_is_written() {
-        let revocations = Revocations::default();
-        Kept::open(None, &revocations).unwrap().save(&revocations).unwrap();
-    }
 
     #[test]
     fn a_user_or_a_token_is_meant_and_not_both() {

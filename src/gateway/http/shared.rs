@@ -1,13 +1,8 @@
-//! What all requests of a node share besides the gate's own: counts, room for bodies, revocations.
-
-use std::io;
-use std::path::PathBuf;
+//! What all requests of a node share besides the gate's own: counts, and room for bodies.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::metrics::Counters;
-use super::revocations::Kept;
-use crate::auth::Authority;
 use crate::limit::Limits;
 
 /// Room for bodies is given out in pieces of this size, in bytes.
@@ -18,24 +13,17 @@ const PIECE: usize = 1 << 10;
 pub struct Shared {
     /// Requests and refusals, for the metrics.
     pub counters: Counters,
-    pub(super) revocations: Kept,
     bodies: Semaphore,
 }
 
 impl Shared {
-    /// Reads the revocations that stand in `file` into `authority`, and keeps them there from now
-    /// on; without a file they last as long as the node runs. Bodies on their way in take as much
-    /// room as `queue_bytes` allows.
-    ///
-    /// # Errors
-    /// When the file is there and cannot be read.
-    pub fn open(limits: &Limits, file: Option<PathBuf>, authority: &Authority) -> io::Result<Self> {
+    /// Nothing is asked yet. Bodies on their way in take as much room as `queue_bytes` allows.
+    pub fn new(limits: &Limits) -> Self {
         let pieces = usize::try_from(limits.queue_bytes).unwrap_or(usize::MAX) / PIECE;
-        Ok(Self {
+        Self {
             counters: Counters::default(),
-            revocations: Kept::open(file, authority.revocations())?,
             bodies: Semaphore::new(pieces.min(Semaphore::MAX_PERMITS)),
-        })
+        }
     }
 
     /// More room for a body that has so many bytes by now, if there is.
@@ -55,14 +43,11 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::{Origins, Verifier};
 
     #[test]
     fn room_is_bounded_and_comes_back() {
-        let authority =
-            Authority::new(Verifier::new(vec![], vec![], 0).unwrap(), Origins::none(), None);
         let limits = Limits { queue_bytes: 1 << 20, ..Limits::DEFAULT };
-        let shared = Shared::open(&limits, None, &authority).unwrap();
+        let shared = Shared::new(&limits);
         let most = shared.room_for(1 << 20).unwrap();
         assert!(shared.room_for(1).is_none());
         drop(most);
