@@ -171,6 +171,7 @@ impl Dispatcher {
         self.grown = 0;
         let Told { applied, mut tickets } = told;
         self.position = applied.position;
+        self.hub.stand(applied.position);
         let mut revoked = false;
         for effect in applied.effects {
             match effect {
@@ -196,7 +197,7 @@ impl Dispatcher {
             // Once for all of them, and before any record of the batch goes out.
             self.revoking.close(&self.hub);
         }
-        self.hub.tell(applied.batch, applied.position, applied.active);
+        self.hub.tell(applied.batch, applied.active);
     }
 
     fn appended(&mut self, log: u64, offset: u64, stored: Arc<Stored>) {

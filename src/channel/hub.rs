@@ -211,7 +211,7 @@ impl Hub {
         self.active.load(Ordering::Relaxed)
     }
 
-    /// Where the last batch told stands; none before the first era.
+    /// Where the last batch stands that was told, or is being told; none before the first era.
     pub fn position(&self) -> Option<Position> {
         *self.position.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -231,8 +231,12 @@ impl Hub {
         Ok(())
     }
 
-    pub(super) fn tell(&self, batch: u64, position: Option<Position>, active: u64) {
+    /// A batch is about to be told: whoever gets an answer of it is told its position.
+    pub(super) fn stand(&self, position: Option<Position>) {
         *self.position.write().unwrap_or_else(PoisonError::into_inner) = position;
+    }
+
+    pub(super) fn tell(&self, batch: u64, active: u64) {
         self.active.store(active, Ordering::Relaxed);
         self.told.send_replace(batch);
     }

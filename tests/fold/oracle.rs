@@ -239,7 +239,7 @@ impl Oracle {
                     let one = self.connections.get_mut(connection).unwrap();
                     logs.iter().for_each(|log| assert!(one.subs.remove(log).is_some()));
                 }
-                Event::Fenced { .. } | Event::Trimmed(_) | Event::Era => {}
+                Event::Revoked { .. } | Event::Fenced { .. } | Event::Trimmed(_) | Event::Era => {}
                 Event::Deleted { .. } | Event::Snapshot { .. } => {}
             }
         }

@@ -73,12 +73,23 @@ impl World {
         Some(text)
     }
 
-    fn ask(&self, takes: &Takes, query: &str, headers: &[(&str, &str)]) -> Answer {
+    fn send(&self, takes: &Takes, query: &str, headers: &[(&str, &str)]) -> Answer {
         let body = Self::body(takes);
         let path = format!("{}{query}", self.path(takes));
-        let answer =
-            self.root.ask(takes.method, &path, headers, body.as_deref().map(str::as_bytes));
-        assert_eq!(answer.status, 400, "{} {path} {headers:?}: {}", takes.method, answer.text());
+        self.root.ask(takes.method, &path, headers, body.as_deref().map(str::as_bytes))
+    }
+
+    /// Refused for what it says.
+    fn ask(&self, takes: &Takes, query: &str, headers: &[(&str, &str)]) -> Answer {
+        let path = takes.path;
+        let answer = self.send(takes, query, headers);
+        assert_eq!(
+            answer.status,
+            400,
+            "{} {path} {query}{headers:?}: {}",
+            takes.method,
+            answer.text()
+        );
         if takes.method != "HEAD" {
             assert_eq!(answer.json()["code"], "bad_request", "{} {path}", takes.method);
         }
@@ -173,7 +184,21 @@ fn each_address_under_v1_takes_a_position() {
             assert!(message.starts_with("highwater-position: a position is"), "{message}");
         }
     }
+    // Well written, and of nobody's history.
+    let foreign = format!("{}.1.{}", "ab".repeat(16), "cd".repeat(8));
+    for takes in table.iter().filter(|takes| takes.headers.contains(&"highwater-position")) {
+        let told = world.send(takes, "", &[("highwater-position", &foreign)]);
+        assert_eq!(told.status, 409, "{} {}: {}", takes.method, takes.path, told.text());
+        if takes.method != "HEAD" {
+            assert_eq!(told.json()["code"], "other_history", "{} {}", takes.method, takes.path);
+        }
+        assert!(told.headers.contains_key("highwater-position"), "where this one stands");
+    }
     assert_eq!(world.all(), before, "nothing was done");
+    // And this node's own.
+    let own = world.root.get("/v1/logs").ok().headers["highwater-position"].clone();
+    let own = [("highwater-position", own.to_str().unwrap())];
+    world.root.ask("GET", "/v1/logs/kept", &own, None).ok();
 }
 
 #[test]

@@ -4,36 +4,49 @@
 //! is read or done for it; every answer tells a position to state next time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts as _, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::answer::Problem;
+use super::caller::Caller;
+use super::reading;
 use super::route::POSITION;
+use crate::fold::Command;
 use crate::gateway::Gate;
-use crate::wire::{Position, Refusal};
+use crate::log::era::Judged;
+use crate::wire::{Code, Position, Refusal};
+
+/// How long a node may take to fold what the journal holds before it says that it cannot judge.
+const LOOK_TIME: Duration = Duration::from_secs(5);
+/// When whoever was told so may ask again, in milliseconds.
+const NOT_READY_AFTER: u32 = 500;
 
 /// Holds a request to the history that it states, and tells where this node's stands.
 pub(super) async fn keep(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    let mut response = match held(&gate, request.headers()).await {
-        Ok(()) => next.run(request).await,
+    let (mut parts, body) = request.into_parts();
+    let mut response = match held(&gate, &mut parts).await {
+        Ok(()) => next.run(Request::from_parts(parts, body)).await,
         Err(problem) => problem.into_response(),
     };
     // Taken after the answer was made, so that it is not behind what the answer shows.
-    let told = position(&gate).and_then(|told| HeaderValue::from_str(&told.to_string()).ok());
+    let told = gate.hub.position();
+    let told = told.and_then(|told| HeaderValue::from_str(&told.to_string()).ok());
     if let Some(told) = told {
         response.headers_mut().insert(HeaderName::from_static(POSITION), told);
     }
     response
 }
 
-async fn held(gate: &Gate, headers: &HeaderMap) -> Result<(), Problem> {
-    match stated(headers)? {
-        Some(stated) => Ok(judge(gate, &stated).await?),
-        None => Ok(()),
-    }
+async fn held(gate: &Arc<Gate>, parts: &mut Parts) -> Result<(), Problem> {
+    let Some(stated) = stated(&parts.headers)? else { return Ok(()) };
+    // Nobody else makes this node look.
+    let Caller(grants) = Caller::from_request_parts(parts, gate).await?;
+    judge(gate, &grants.user, stated).await
 }
 
 fn stated(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
@@ -43,18 +56,38 @@ fn stated(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
     stated.map(Some).ok_or_else(wrong)
 }
 
-/// The newest position that this node has told of.
-fn position(_: &Gate) -> Option<Position> {
-    None
-}
-
 /// Whether a position is in this node's history.
 ///
 /// # Errors
-/// `other_history`; `not_ready` when this node cannot say yet.
-#[allow(clippy::unused_async, reason = "the node may have to ask its journal first")]
-async fn judge(_: &Gate, _: &Position) -> Result<(), Refusal> {
-    Ok(())
+/// `other_history`; `not_ready` when this node does not get to the journal's end in time; `rate`.
+async fn judge(gate: &Gate, user: &str, stated: Position) -> Result<(), Problem> {
+    // What was folded here and is in this history stays in it, however far this node is behind.
+    if stated.shard() != 0 || known(gate, stated).await? {
+        return Ok(());
+    }
+    // It may be of a batch that this node has yet to fold. To look costs what an append does.
+    gate.rates.check(user, 1, 0)?;
+    let look = gate.hand(Command::Look, 0)?;
+    if !matches!(tokio::time::timeout(LOOK_TIME, look).await, Ok(Ok(_))) {
+        let message = "this node is catching up, and cannot say yet which history this is";
+        return Err(Refusal::because(Code::NotReady, message).after(NOT_READY_AFTER).into());
+    }
+    if known(gate, stated).await? { Ok(()) } else { Err(Code::OtherHistory.into()) }
+}
+
+/// Whether a position is in the history, as far as this node has folded and told it.
+async fn known(gate: &Gate, stated: Position) -> Result<bool, Problem> {
+    // One that is being told is durable.
+    let newest = gate.hub.position().map_or(0, |newest| newest.batch);
+    let head = newest.max(*gate.hub.told().borrow());
+    match gate.hub.eras().judge(&stated, head) {
+        Judged::Ours => Ok(true),
+        Judged::Other => Ok(false),
+        Judged::If(tag) => {
+            let row = reading::look(gate, move |store| store.places(stated.batch)).await?;
+            Ok(row.is_none_or(|row| row.chain == tag))
+        }
+    }
 }
 
 #[cfg(test)]

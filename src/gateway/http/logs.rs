@@ -118,6 +118,7 @@ pub(super) async fn head(
 ) -> Answer {
     caller.must(Can::Read, &name)?;
     let (id, row) = meant.named(&gate, &name).await?;
+    reading::told(&gate, id, &row).await?;
     Ok((StatusCode::OK, stand(id, &row)).into_response())
 }
 

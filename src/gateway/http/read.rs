@@ -156,6 +156,7 @@ pub(super) async fn get(
             return Err(gone(log, &row, from));
         }
     }
+    reading::told(&gate, log, &row).await?;
     let end = wish.limit.map_or(row.head, |limit| row.head.min(from.saturating_add(limit)));
     let reading = Reading { gate, caller, log, next: from, end, form: wish.form, _slot: slot };
     out.extend(stand(log, &row));

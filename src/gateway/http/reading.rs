@@ -42,6 +42,26 @@ pub(super) async fn log_named(gate: &Arc<Gate>, name: &str) -> Result<(u64, LogR
         .ok_or_else(|| Refusal::because(Code::UnknownLog, format!("there is no log {name}")).into())
 }
 
+/// How long a batch that is durable may take to be told, in milliseconds.
+const TOLD_WAIT: u64 = 5_000;
+
+/// Waits until the position that answers tell is not behind what stands in a log's row: a row is
+/// seen in the store a moment before its batch is told, and a reader that goes by an older position
+/// would not find out that a restored backup lacks what it has read.
+///
+/// # Errors
+/// `failed`; `timeout` when it takes too long.
+pub(super) async fn told(gate: &Gate, log: u64, row: &LogRow) -> Result<(), Problem> {
+    let newest = row.head.checked_sub(1).filter(|newest| *newest >= row.start);
+    let stored = look(gate, move |store| match newest {
+        Some(newest) => store.records(log, newest, 1, 1),
+        None => Ok(Vec::new()),
+    });
+    let stored = stored.await?.first().map_or(0, |(_, stored)| stored.place.batch);
+    let batch = stored.max(row.made).max(row.trimmed.batch);
+    Ok(gate.reach(batch, TOLD_WAIT).await?)
+}
+
 /// The log that a reader means by its id, with a header; none: whichever has the name.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Meant(pub Option<u64>);

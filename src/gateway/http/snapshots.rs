@@ -54,6 +54,7 @@ pub(super) async fn get(
         Ok(())
     })
     .await?;
+    reading::told(&gate, log, &row).await?;
     let headers = logs::stand(log, &row);
     let reading = Reading { gate, caller, log, _slot: slot };
     match row.rule {
