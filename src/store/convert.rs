@@ -386,7 +386,7 @@ mod tests {
     /// its end before.
     fn broken_off(dir: &Path, steps: usize) -> bool {
         let mut folder = super::super::folder::Folder::open(dir).unwrap();
-        super::super::mend(&folder).unwrap();
+        super::super::look_over(&folder).unwrap();
         let (options, marks) = (Options::default(), Default::default());
         let db = super::super::open_engine(&folder, &options, &marks).unwrap();
         let open = |name: &str| db.keyspace(name, Default::default).unwrap();

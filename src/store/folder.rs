@@ -8,6 +8,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use super::engine::{TABLES, manifests};
+
 const VERSION: &str = "VERSION";
 const LOCK: &str = "LOCK";
 const CREATING: &str = "CREATING";
@@ -16,14 +18,12 @@ const STORE: &str = "store";
 const FORMAT: &str = "highwater store 3\n";
 /// What it says in folders of the format before, which are converted.
 const BEFORE: &str = "highwater store 2\n";
+/// Tables that those have, with the engine's own.
+const TABLES_BEFORE: usize = 17;
 /// What it says while that is being done.
 const HALF: &str = "highwater store 2 to 3\n";
 /// Marker that the engine keeps in its own folder from the end of its making on.
 const ENGINE_MARKER: &str = "version";
-/// Folder of the engine that has one folder per table.
-const ENGINE_TABLES: &str = "keyspaces";
-/// Names the manifest in force of a table.
-const ENGINE_MANIFEST: &str = "current";
 
 /// The folder could not be opened. Nothing in it was changed, except where it was ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -154,32 +154,19 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Refuses what the engine would take for its own unfinished making, and clear away: a missing
-    /// marker, a table's folder without its manifest.
+    /// Refuses what the engine would take for its own unfinished making, and clear away.
     fn look_over(&self) -> Result<(), OpenError> {
-        let missing = |path: &Path| {
-            let problem = format!("{} is missing", path.display());
-            Err(OpenError::Damaged { dir: self.dir.clone(), problem })
-        };
+        let damaged = |problem| OpenError::Damaged { dir: self.dir.clone(), problem };
         let marker = self.store().join(ENGINE_MARKER);
         if !marker.is_file() {
-            return missing(&marker);
+            return Err(damaged(format!("{} is missing", marker.display())));
         }
-        let tables = self.store().join(ENGINE_TABLES);
-        if !tables.is_dir() {
-            return missing(&tables);
-        }
-        let system = |error: io::Error| OpenError::system(&self.dir, &error);
-        if self.found == Found::Half {
-            // A crash may have come while a new table was made: the engine clears it away, and
-            // whoever opens the store looks whether all that were there still are.
-            return Ok(());
-        }
-        for table in fs::read_dir(tables).map_err(system)? {
-            let manifest = table.map_err(system)?.path().join(ENGINE_MANIFEST);
-            if !manifest.is_file() {
-                return missing(&manifest);
-            }
+        let tables = manifests(&self.store(), self.found == Found::Half);
+        let tables = tables.map_err(|harm| harm.told(&self.dir))?;
+        // One bit of `VERSION` makes the one number of the other; rows must not be converted twice.
+        if self.found == Found::Before && tables > TABLES_BEFORE {
+            let text = "VERSION says an older format than the tables have: it is altered";
+            return Err(damaged(text.to_owned()));
         }
         Ok(())
     }
@@ -236,7 +223,7 @@ impl Folder {
     fn stamp(&self, format: &str) -> io::Result<()> {
         // The engine syncs each table's folder, but not the folder that lists these. `VERSION`
         // must not be there without them.
-        sync_folder(&self.store().join(ENGINE_TABLES))?;
+        sync_folder(&self.store().join(TABLES))?;
         sync_folder(&self.store())?;
         sync_folder(&self.dir)?;
         let beside = self.dir.join("VERSION.new");

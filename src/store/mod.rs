@@ -9,11 +9,11 @@
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 mod convert;
+mod engine;
 mod folder;
 mod origins;
 mod pressure;
 mod read;
-mod torn;
 mod trim;
 mod write;
 
@@ -31,6 +31,7 @@ pub use write::{Kept, StoreError};
 
 use crate::log::rows::{RowsError, Table, Writes};
 use crate::wire::{Id, codec};
+use engine::Order;
 use folder::Folder;
 use trim::Watermarks;
 use write::Writing;
@@ -115,9 +116,7 @@ impl Store {
         let mut folder = Folder::open(dir)?;
         let watermarks = Arc::new(Watermarks::default());
         let failed = |error: fjall::Error| engine_error(dir, error);
-        if !folder.fresh() {
-            mend(&folder)?;
-        }
+        let order = if folder.fresh() { Order::default() } else { look_over(&folder)? };
         let db = open_engine(&folder, &options, &watermarks)?;
         let open = |name: &str, share: u64| {
             let memtable = (options.memtable_bytes / share).max(1 << 20);
@@ -130,7 +129,7 @@ impl Store {
         let tables: Result<Vec<_>, _> =
             Table::ALL.iter().map(|table| open(table.name(), share(*table))).collect();
         let (tables, journal, local) = (tables?, open(JOURNAL, 1)?, open(LOCAL, 4)?);
-        check_tail(dir, &tables, &journal, &local)?;
+        check_tail(dir, &tables, &journal, &local, &order)?;
         if folder.to_convert() {
             let parts = convert::Tables { dir, db: &db, tables: &tables, local: &local };
             convert::convert(&parts)?;
@@ -184,17 +183,16 @@ impl Store {
     }
 }
 
-/// Leaves out a last commit that a loss of power left in part.
-fn mend(folder: &Folder) -> Result<(), OpenError> {
-    let cut = torn::mend(&folder.store());
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::InvalidData => damaged(folder.dir(), &error),
-        _ => OpenError::system(folder.dir(), &error),
-    };
-    if let Some(bytes) = cut.map_err(failed)? {
+/// Refuses what the engine would take for something else, and leaves out a last commit that a loss
+/// of power left in part.
+fn look_over(folder: &Folder) -> Result<Order, OpenError> {
+    let dir = folder.dir();
+    let (order, torn) = engine::look(&folder.store()).map_err(|harm| harm.told(dir))?;
+    if let Some(torn) = torn {
+        let bytes = torn.cut().map_err(|error| OpenError::system(dir, &error))?;
         tracing::info!(bytes, "the last commit was not written whole, and answered to nobody");
     }
-    Ok(())
+    Ok(order)
 }
 
 fn open_engine(
@@ -234,21 +232,40 @@ fn keyspace_options(name: &str, memtable: u64) -> KeyspaceCreateOptions {
     options
 }
 
-/// Every commit writes to `local`: so no table may hold a later change than it.
+/// Every commit writes to `local`: so no table may hold a later change than it. And the files of
+/// each table end with a commit, which stands in the log or lies before all that do; those of
+/// `local` reach to where the log begins.
 fn check_tail(
     dir: &Path,
     tables: &[Keyspace],
     journal: &Keyspace,
     local: &Keyspace,
+    order: &Order,
 ) -> Result<(), OpenError> {
     let last = local.tree.get_highest_seqno();
-    for table in tables.iter().chain([journal]) {
+    for table in tables.iter().chain([journal, local]) {
+        let name = table.name();
         if table.tree.get_highest_seqno() > last {
-            let (dir, table) = (dir.to_owned(), table.name().to_string());
+            let (dir, table) = (dir.to_owned(), name.to_string());
             return Err(OpenError::TailLost { dir, table });
         }
+        let written = table.tree.get_highest_persisted_seqno();
+        if let Some(number) = written.filter(|number| !order.knows(*number)) {
+            let problem = format!("the table {name} ends with the commit {number}: no such one");
+            return Err(damaged(dir, &problem));
+        }
     }
-    Ok(())
+    let written = local.tree.get_highest_persisted_seqno();
+    match order.before().filter(|before| written.is_none_or(|written| written < *before)) {
+        Some(before) => {
+            let problem = format!(
+                "the engine's log begins behind the commit {before}, which the \
+                                   table {LOCAL} has not: the log's beginning is missing"
+            );
+            Err(damaged(dir, &problem))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The identities of the folder, made now if it is new.

@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use super::read::number;
 use super::{LOCAL, Store, size_of, storage};
 use crate::log::rows::{Key, RowsError, Table, Writes};
-use crate::wire::codec;
+use crate::wire::codec::{self, FrameError};
 
-const HEAD: &[u8] = b"head";
+pub(super) const HEAD: &[u8] = b"head";
 /// Most batches of the local journal that one commit drops.
 const DROP_AT_ONCE: usize = 4096;
 /// After so many bytes of commits without sync comes a checkpoint: the engine holds in memory what
@@ -62,6 +62,18 @@ struct LocalHead {
     start: u64,
     head: u64,
     bytes: u64,
+    /// The engine's number of the commit before this one; see `engine`.
+    before: u64,
+}
+
+impl LocalHead {
+    /// As the row has it; one of an earlier program has no `before`.
+    fn read(bytes: &[u8]) -> Result<Self, FrameError> {
+        codec::from_bytes(LOCAL, bytes).or_else(|_| {
+            let (commits, start, head, bytes) = codec::from_bytes(LOCAL, bytes)?;
+            Ok(Self { commits, start, head, bytes, before: 0 })
+        })
+    }
 }
 
 /// What the committing thread holds.
@@ -80,9 +92,9 @@ impl Writing {
     /// As the folder has it.
     pub(super) fn load(local: &Keyspace) -> Result<Self, RowsError> {
         let head = match local.get(HEAD).map_err(storage)? {
-            Some(bytes) => codec::from_bytes(LOCAL, &bytes)
+            Some(bytes) => LocalHead::read(&bytes)
                 .map_err(|error| RowsError::Damaged { table: LOCAL, problem: error.to_string() })?,
-            None => LocalHead { commits: 0, start: 1, head: 0, bytes: 0 },
+            None => LocalHead { commits: 0, start: 1, head: 0, bytes: 0, before: 0 },
         };
         Ok(Self { head, stopped: None, unlooked: 0, unsynced: 0 })
     }
@@ -322,6 +334,7 @@ impl Store {
         sync: bool,
     ) -> Result<(), StoreError> {
         head.commits += 1;
+        head.before = self.0.local.tree.get_highest_seqno().unwrap_or_default();
         batch.insert(&self.0.local, HEAD, codec::to_bytes(&head));
         let done = batch.commit();
         self.settle(writing, done)?;
