@@ -9,7 +9,7 @@ BENCH ?= append fanout idle
 # The server that JavaScript's tests start.
 SERVER = HIGHWATER_BIN="$(CURDIR)/target/debug/highwater"
 
-.PHONY: help run test test-rust test-js browser lint fmt doc deny crash power bench tools clean
+.PHONY: help run test test-rust test-js browser lint fmt doc deny crash power soak bench tools clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -75,6 +75,10 @@ crash: tools
 ## make power    load, loss of power at random moments, restart: fifty rounds (ROUNDS=50); Linux
 power: tools
 	ROUNDS=$(or $(ROUNDS),50) $(CARGO) power
+
+## make soak     alter every bit of a small folder in turn; goes on where it was stopped; an hour
+soak: tools
+	$(CARGO) test --test bitflips -- --ignored --nocapture
 
 ## make bench    the benchmarks, one after the other (BENCH="append fanout idle"; clone is one too)
 bench: tools
