@@ -7,5 +7,6 @@ mod keeper;
 mod revoked;
 mod run;
 pub mod secret;
+mod watch;
 
 pub use run::{Node, StartError, run};

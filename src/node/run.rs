@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::clock;
 use super::config::{Config, Loaded, LogFormat};
 use super::keeper::Keeper;
+use super::watch::Watch;
 use super::{files, revoked, secret};
 use crate::channel::{Closing, Dispatcher, Hub, HubLimits, Pumps, Socket, Ticket};
 use crate::connection::Budgets;
@@ -23,7 +24,7 @@ use crate::fold::{CacheSizes, Command, Fold, FoldError, Settings, Versions, fold
 use crate::gateway::{Accepting, Gate, Shed, http, serve};
 use crate::journal::{Committer, Inbox, Journal, Local, Order, QueueLimits, Stopped, catch_up};
 use crate::limit::{Limits, Rates};
-use crate::store::{Options, Store};
+use crate::store::{Lost, Options, Store};
 use crate::wire::{Code, Id};
 
 /// Threads that catch sockets up.
@@ -93,6 +94,8 @@ pub struct Node {
     dispatcher: JoinHandle<()>,
     pumps: Pumps,
     stopped: oneshot::Receiver<Stopped>,
+    watch: Watch,
+    lost: oneshot::Receiver<Lost>,
 }
 
 /// Runs a node until it is told to stop; the exit code tells how it ended.
@@ -229,7 +232,8 @@ impl Node {
             http: http::Shared::new(&limits),
         });
         let keeper = Keeper::start(&gate);
-        Ok(Self { gate, accepting, keeper, committer, dispatcher, pumps, stopped })
+        let (watch, lost) = Watch::start(gate.store.clone())?;
+        Ok(Self { gate, accepting, keeper, committer, dispatcher, pumps, stopped, watch, lost })
     }
 }
 
@@ -294,24 +298,25 @@ impl Node {
 
     /// Serves until `until` resolves, then drains; or until something that promises rest on fails.
     pub async fn serve(self, until: impl Future<Output = ()>) -> ExitCode {
-        let Self { gate, accepting, keeper, committer, dispatcher, pumps, stopped } = self;
+        let Self { gate, accepting, keeper, committer, dispatcher, pumps, stopped, watch, lost } =
+            self;
         if gate.dev {
             tracing::warn!(
                 "DEVELOPMENT MODE: every client is believed and may do everything. Loopback only."
             );
         }
         let serving = tokio::spawn(serve(accepting, Arc::clone(&gate)));
-        let code = tokio::select! {
-            stopped = stopped => {
-                match stopped {
-                    Ok(stopped) => tracing::error!("the node stops: {stopped}"),
-                    Err(_) => tracing::error!("the committing thread ended without a word"),
-                }
-                ExitCode::FAILURE
+        let failed = tokio::select! {
+            biased;
+            why = broken(lost, stopped) => {
+                let data = gate.store.dir().display();
+                tracing::error!(%data, "the node stops: {why}");
+                gate.shed.drain();
+                true
             }
             () = until => {
                 drain(&gate).await;
-                ExitCode::SUCCESS
+                false
             }
         };
         serving.abort();
@@ -321,17 +326,50 @@ impl Node {
         gate.ask(down, 64).await.ok();
         gate.inbox.close();
         pumps.stop();
-        let wait = move || (committer.join().is_ok(), dispatcher.join().is_ok());
+        let wait = move || {
+            watch.stop();
+            (committer.join().is_ok(), dispatcher.join().is_ok())
+        };
         let ended = tokio::task::spawn_blocking(wait);
         if tokio::time::timeout(Duration::from_secs(10), ended).await.is_err() {
             tracing::error!("threads did not end in time");
+            return ExitCode::FAILURE;
+        }
+        if failed {
             return ExitCode::FAILURE;
         }
         if let Err(error) = gate.store.sync() {
             tracing::error!(%error, "the last sync failed");
             return ExitCode::FAILURE;
         }
-        code
+        ExitCode::SUCCESS
+    }
+}
+
+/// Why the node cannot go on.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error(transparent)]
+    Lost(Lost),
+    #[error(transparent)]
+    Stopped(Stopped),
+    #[error("the committing thread ended without a word")]
+    Silent,
+}
+
+/// Resolves once the folder is lost, or the committing thread has ended.
+async fn broken(lost: oneshot::Receiver<Lost>, stopped: oneshot::Receiver<Stopped>) -> Broken {
+    let lost = async {
+        match lost.await {
+            Ok(lost) => lost,
+            // The watch has ended: only the committing thread can tell.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        lost = lost => Broken::Lost(lost),
+        stopped = stopped => stopped.map_or(Broken::Silent, Broken::Stopped),
     }
 }
 

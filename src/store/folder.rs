@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use super::engine::{TABLES, manifests};
 
-const VERSION: &str = "VERSION";
-const LOCK: &str = "LOCK";
+pub(super) const VERSION: &str = "VERSION";
+pub(super) const LOCK: &str = "LOCK";
 const CREATING: &str = "CREATING";
 const STORE: &str = "store";
 /// What `VERSION` says in folders of this format.
@@ -108,7 +108,7 @@ pub(super) struct Folder {
     dir: PathBuf,
     found: Found,
     /// Held for the lock on it, which goes with the process.
-    _lock: File,
+    lock: File,
 }
 
 /// What was found in a folder.
@@ -139,7 +139,7 @@ impl Folder {
         })?;
         // Looked at again: another process may have made it in between.
         let found = check(dir)?;
-        let mut folder = Self { dir: dir.to_owned(), found, _lock: lock };
+        let mut folder = Self { dir: dir.to_owned(), found, lock };
         if found == Found::Nothing {
             folder.begin().map_err(system)?;
         } else {
@@ -174,6 +174,11 @@ impl Folder {
     /// Where the engine's files are.
     pub(super) fn store(&self) -> PathBuf {
         self.dir.join(STORE)
+    }
+
+    /// The file that is locked.
+    pub(super) const fn lock(&self) -> &File {
+        &self.lock
     }
 
     /// The folder.

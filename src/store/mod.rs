@@ -12,19 +12,22 @@ mod convert;
 mod engine;
 mod folder;
 mod origins;
+mod present;
 mod pressure;
 mod read;
 mod trim;
 mod write;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use fjall::config::CompressionPolicy;
 use fjall::{AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions};
 use serde::{Deserialize, Serialize};
 
 pub use folder::OpenError;
+pub use present::Lost;
 pub use pressure::Pressure;
 pub use read::{LatestPage, Warm};
 pub use write::{Kept, StoreError};
@@ -33,6 +36,7 @@ use crate::log::rows::{RowsError, Table, Writes};
 use crate::wire::{Id, codec};
 use engine::Order;
 use folder::Folder;
+use present::Present;
 use trim::Watermarks;
 use write::Writing;
 
@@ -87,9 +91,14 @@ struct Inner {
     identity: Identity,
     options: Options,
     writing: Mutex<Writing>,
+    /// Commits made, for those who do not wait.
+    commits: AtomicU64,
     /// Held by a reader that has a table written to a file.
     settling: Mutex<()>,
     origins: origins::Origins,
+    present: Present,
+    /// Why the folder is lost.
+    lost: OnceLock<String>,
     db: Database,
     folder: Folder,
 }
@@ -144,6 +153,7 @@ impl Store {
             // Recovery has synced what it found.
             watermarks.durable(logs, meta, db.snapshot());
         }
+        let present = Present::note(&folder).map_err(|error| OpenError::system(dir, &error))?;
         let writing = Mutex::new(writing);
         let inner = Inner {
             tables,
@@ -153,8 +163,11 @@ impl Store {
             identity,
             options,
             writing,
+            commits: AtomicU64::default(),
             settling: Mutex::default(),
             origins: Default::default(),
+            present,
+            lost: OnceLock::new(),
             db,
             folder,
         };

@@ -5,6 +5,7 @@
 //! lies below it. A write or sync that failed is never tried again.
 
 use std::ops::Bound;
+use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -145,6 +146,11 @@ impl Store {
         drop(self.0.writing.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// How many commits were made in this folder. Does not wait for the one under way.
+    pub fn commits(&self) -> u64 {
+        self.0.commits.load(Ordering::Relaxed)
+    }
+
     /// What the local journal keeps.
     pub fn kept(&self) -> Kept {
         let writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -194,7 +200,7 @@ impl Store {
     /// The committing side, for one writer at a time; refused when an earlier write failed.
     fn writing(&self) -> Result<MutexGuard<'_, Writing>, StoreError> {
         let writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        match &writing.stopped {
+        match writing.stopped.as_ref().or_else(|| self.0.lost.get()) {
             Some(why) => Err(StoreError::Stopped(why.clone())),
             None => Ok(writing),
         }
@@ -339,6 +345,7 @@ impl Store {
         let done = batch.commit();
         self.settle(writing, done)?;
         writing.head = head;
+        self.0.commits.store(head.commits, Ordering::Relaxed);
         if sync {
             self.durable(writing);
         }
@@ -363,8 +370,9 @@ impl Store {
 
     /// A failure of the engine is the last thing that is written.
     fn settle(&self, writing: &mut Writing, done: fjall::Result<()>) -> Result<(), StoreError> {
-        done.map_err(|error| {
-            let why = error.to_string();
+        let done = done.map_err(|error| error.to_string());
+        // What a folder that is lost has synced is lost with it.
+        done.and_then(|()| self.0.lost.get().cloned().map_or(Ok(()), Err)).map_err(|why| {
             writing.stopped = Some(why.clone());
             StoreError::Failed(why)
         })

@@ -209,7 +209,7 @@ fn seed() -> u64 {
 fn a_bit_that_is_altered_is_told_or_changes_nothing() {
     let seed = seed();
     eprintln!(
-        "again: HIGHWATER_SEED={seed} cargo test --test bitflips a_bit_that_is_altered -- --nocapture"
+        "again: HIGHWATER_SEED={seed} cargo test --test bitflips a_bit_that_is -- --nocapture"
     );
     let mut random = StdRng::seed_from_u64(seed);
     let dir = tempfile::tempdir().unwrap();

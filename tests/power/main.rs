@@ -11,6 +11,7 @@
 #![cfg(target_os = "linux")]
 
 mod disk;
+mod lost;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -16,6 +16,8 @@
 // POWER_SLOW is how many microseconds a sync takes longer than it would, POWER_DIES the number of
 // the sync in which the process ends, before anything of it is kept.
 // POWER_DROPS=files or =folders makes a sync of these do nothing: for the test of the test.
+// POWER_FAILS names a file; from when it is there, what is below `data` fails as it says: `EIO`,
+// each sync; `EROFS`, each write and sync, as after a mount has turned read-only by itself.
 
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -59,7 +61,7 @@ typedef struct file {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static file_t *files[SLOTS];
-static char root[PATH_MAX], data[PATH_MAX], shadow[PATH_MAX];
+static char root[PATH_MAX], data[PATH_MAX], shadow[PATH_MAX], fails[PATH_MAX];
 static int drops_files, drops_folders;
 static long slow, dies, syncs;
 
@@ -109,6 +111,8 @@ __attribute__((constructor)) static void begin(void) {
     const char *drops = getenv("POWER_DROPS");
     drops_files = drops && !strcmp(drops, "files");
     drops_folders = drops && !strcmp(drops, "folders");
+    const char *way = getenv("POWER_FAILS");
+    snprintf(fails, sizeof fails, "%s", way ? way : "");
     const char *micros = getenv("POWER_SLOW"), *number = getenv("POWER_DIES");
     slow = micros ? atol(micros) : 0;
     dies = number ? atol(number) : 0;
@@ -150,6 +154,23 @@ static int path_of(int fd, char *path) {
     ssize_t length = readlink(link, path, PATH_MAX - 1);
     path[length < 0 ? 0 : length] = 0;
     return length > 0;
+}
+
+// Whether a call on what is open is to fail now, with `errno` set. A write fails for one reason.
+static int failing(int fd, int is_write) {
+    char path[PATH_MAX], word[8] = "";
+    int from = *fails ? real_open(fails, O_RDONLY | O_CLOEXEC) : -1;
+    if (from < 0) {
+        return 0;
+    }
+    ssize_t got = read(from, word, sizeof word - 1);
+    close(from);
+    int read_only = got > 0 && !strncmp(word, "EROFS", 5);
+    if (got <= 0 || (is_write && !read_only) || !path_of(fd, path) || !below_data(path)) {
+        return 0;
+    }
+    errno = read_only ? EROFS : EIO;
+    return 1;
 }
 
 // What is known of a file that is watched; under the lock. Null for all others.
@@ -331,6 +352,10 @@ static void keep_folder(int fd, inode_t key) {
 // kept here is what counts.
 static int synced(int fd) {
     int before = errno;
+    if (failing(fd, 0)) {
+        return -1;
+    }
+    errno = before;
     inode_t key;
     mode_t mode;
     if (!identify(fd, "", &key, &mode)) {
@@ -389,27 +414,27 @@ int openat64(int folder, const char *path, int flags, ...) {
 }
 
 ssize_t write(int fd, const void *bytes, size_t size) {
-    return wrote(fd, real_write(fd, bytes, size), -1);
+    return failing(fd, 1) ? -1 : wrote(fd, real_write(fd, bytes, size), -1);
 }
 
 ssize_t writev(int fd, const struct iovec *parts, int count) {
-    return wrote(fd, real_writev(fd, parts, count), -1);
+    return failing(fd, 1) ? -1 : wrote(fd, real_writev(fd, parts, count), -1);
 }
 
 ssize_t pwrite(int fd, const void *bytes, size_t size, off_t at) {
-    return wrote(fd, real_pwrite(fd, bytes, size, at), at);
+    return failing(fd, 1) ? -1 : wrote(fd, real_pwrite(fd, bytes, size, at), at);
 }
 
 ssize_t pwrite64(int fd, const void *bytes, size_t size, off64_t at) {
-    return wrote(fd, real_pwrite64(fd, bytes, size, at), at);
+    return failing(fd, 1) ? -1 : wrote(fd, real_pwrite64(fd, bytes, size, at), at);
 }
 
 ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t at) {
-    return wrote(fd, real_pwritev(fd, parts, count, at), at);
+    return failing(fd, 1) ? -1 : wrote(fd, real_pwritev(fd, parts, count, at), at);
 }
 
 ssize_t pwritev64(int fd, const struct iovec *parts, int count, off64_t at) {
-    return wrote(fd, real_pwritev64(fd, parts, count, at), at);
+    return failing(fd, 1) ? -1 : wrote(fd, real_pwritev64(fd, parts, count, at), at);
 }
 
 int ftruncate(int fd, off_t length) {

@@ -155,7 +155,8 @@ fn release(gate: &Gate, _: &Option<()>) -> Result<Option<()>, RowsError> {
 fn press(gate: &Gate) {
     match gate.store.pressure() {
         Ok(pressure) => gate.shed.set(pressure.refusal().as_ref()),
-        Err(error) => tracing::error!(%error, "the store's pressure cannot be read"),
+        // The watch says it, once, and ends the node.
+        Err(error) => tracing::debug!(%error, "the store's pressure cannot be read"),
     }
 }
 

@@ -173,7 +173,8 @@ mod tests {
         assert_eq!(head(dir.path(), &log), Ok(2));
     }
 
-    /// One that lost step with its neighbours was synced, with a whole one behind it or its own end.
+    /// One that lost step with its neighbours was synced, if a whole one lies behind it or it has
+    /// its own end.
     #[test]
     fn a_commit_that_lost_step_and_has_its_end_is_damage() {
         let dir = tempfile::tempdir().unwrap();
