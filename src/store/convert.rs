@@ -385,7 +385,7 @@ mod tests {
     /// Begins a conversion and breaks it off after so many steps of a few rows: whether it came to
     /// its end before.
     fn broken_off(dir: &Path, steps: usize) -> bool {
-        let mut folder = super::super::folder::Folder::open(dir).unwrap();
+        let folder = super::super::folder::Folder::open(dir, false).unwrap();
         super::super::look_over(&folder).unwrap();
         let (options, marks) = (Options::default(), Default::default());
         let db = super::super::open_engine(&folder, &options, &marks).unwrap();

@@ -7,15 +7,18 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::engine::{TABLES, manifests};
 
 pub(super) const VERSION: &str = "VERSION";
 pub(super) const LOCK: &str = "LOCK";
 const CREATING: &str = "CREATING";
+/// There from the beginning of a restore until all of it is in the folder.
+const RESTORING: &str = "RESTORING";
 const STORE: &str = "store";
 /// What `VERSION` says in folders of this format.
-const FORMAT: &str = "highwater store 3\n";
+pub(super) const FORMAT: &str = "highwater store 3\n";
 /// What it says in folders of the format before, which are converted.
 const BEFORE: &str = "highwater store 2\n";
 /// Tables that those have, with the engine's own.
@@ -73,6 +76,12 @@ pub enum OpenError {
         /// What was found.
         problem: String,
     },
+    /// A restore into it did not come to its end.
+    #[error(
+        "a restore into {0} did not come to its end: remove that folder, and restore the backup \
+         again"
+    )]
+    Unfinished(PathBuf),
     /// Tables hold changes that the engine's log has lost: it was cut by something else than a
     /// crash.
     #[error(
@@ -107,6 +116,8 @@ impl OpenError {
 pub(super) struct Folder {
     dir: PathBuf,
     found: Found,
+    /// It was made, restored or converted since.
+    finished: AtomicBool,
     /// Held for the lock on it, which goes with the process.
     lock: File,
 }
@@ -125,12 +136,13 @@ enum Found {
 }
 
 impl Folder {
-    /// Makes or finds the folder, and locks it.
-    pub(super) fn open(dir: &Path) -> Result<Self, OpenError> {
+    /// Makes or finds the folder, and locks it. One that is being restored is opened by the restore
+    /// alone.
+    pub(super) fn open(dir: &Path, restore: bool) -> Result<Self, OpenError> {
         let system = |error: io::Error| OpenError::system(dir, &error);
         make(dir).map_err(system)?;
         // Looked at before the lock is made, so that a folder of others gets no file of ours.
-        check(dir)?;
+        check(dir, restore)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join(LOCK));
         let lock = lock.map_err(system)?;
         lock.try_lock().map_err(|error| match error {
@@ -138,8 +150,9 @@ impl Folder {
             TryLockError::Error(error) => OpenError::system(dir, &error),
         })?;
         // Looked at again: another process may have made it in between.
-        let found = check(dir)?;
-        let mut folder = Self { dir: dir.to_owned(), found, lock };
+        let found = check(dir, restore)?;
+        let finished = AtomicBool::new(false);
+        let mut folder = Self { dir: dir.to_owned(), found, finished, lock };
         if found == Found::Nothing {
             folder.begin().map_err(system)?;
         } else {
@@ -188,12 +201,12 @@ impl Folder {
 
     /// Whether it is being made.
     pub(super) fn fresh(&self) -> bool {
-        self.found == Found::Nothing
+        self.found == Found::Nothing && !self.finished.load(Ordering::Relaxed)
     }
 
     /// Whether its rows are of the format before, or partly so.
     pub(super) fn to_convert(&self) -> bool {
-        self.found == Found::Half
+        self.found == Found::Half && !self.finished.load(Ordering::Relaxed)
     }
 
     /// Marks that it is being made; what an earlier, broken attempt left goes.
@@ -209,18 +222,21 @@ impl Folder {
     /// It is made, and `VERSION` says so. The mark of its making must not outlive that, also where
     /// a crash came in between: with it the folder would be made anew, were `VERSION` ever lost.
     fn made(&self) -> io::Result<()> {
-        match fs::remove_file(self.dir.join(CREATING)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-            Ok(()) => sync_folder(&self.dir),
+        for mark in [CREATING, RESTORING] {
+            match fs::remove_file(self.dir.join(mark)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+                Ok(()) => sync_folder(&self.dir)?,
+            }
         }
+        Ok(())
     }
 
     /// It is made, or converted: from here on it is opened as what it is.
-    pub(super) fn finish(&mut self) -> Result<(), OpenError> {
+    pub(super) fn finish(&self) -> Result<(), OpenError> {
         let done = self.stamp(FORMAT).and_then(|()| self.made());
         done.map_err(|error| OpenError::system(&self.dir, &error))?;
-        self.found = Found::Today;
+        self.finished.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -238,6 +254,16 @@ impl Folder {
         fs::rename(&beside, self.dir.join(VERSION))?;
         sync_folder(&self.dir)
     }
+}
+
+/// Marks a folder as one that is being restored; made where there is none.
+pub(super) fn begin_restore(dir: &Path) -> Result<(), OpenError> {
+    let mark = || {
+        make(dir)?;
+        File::create(dir.join(RESTORING))?.sync_all()?;
+        sync_folder(dir)
+    };
+    mark().map_err(|error: io::Error| OpenError::system(dir, &error))
 }
 
 /// Makes a folder, and has those that now list a new one know it after a loss of power.
@@ -258,7 +284,7 @@ fn sync_folder(dir: &Path) -> io::Result<()> {
 }
 
 /// What there is; nothing where a store may be made.
-fn check(dir: &Path) -> Result<Found, OpenError> {
+fn check(dir: &Path, restore: bool) -> Result<Found, OpenError> {
     let system = |error: io::Error| OpenError::system(dir, &error);
     match File::open(dir.join(VERSION)) {
         Ok(file) => {
@@ -275,7 +301,10 @@ fn check(dir: &Path) -> Result<Found, OpenError> {
             Err(OpenError::Version { dir: dir.to_owned(), found })
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if dir.join(CREATING).exists() {
+            if !restore && dir.join(RESTORING).exists() {
+                return Err(OpenError::Unfinished(dir.to_owned()));
+            }
+            if restore || dir.join(CREATING).exists() {
                 return Ok(Found::Nothing);
             }
             for entry in fs::read_dir(dir).map_err(system)? {

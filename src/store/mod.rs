@@ -8,6 +8,7 @@
 
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+pub mod backup;
 mod convert;
 mod engine;
 mod folder;
@@ -96,7 +97,7 @@ struct Inner {
     /// Held by a reader that has a table written to a file.
     settling: Mutex<()>,
     origins: origins::Origins,
-    present: Present,
+    present: OnceLock<Present>,
     /// Why the folder is lost.
     lost: OnceLock<String>,
     db: Database,
@@ -122,7 +123,18 @@ impl Store {
     /// # Errors
     /// An [`OpenError`] that says what to do.
     pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
-        let mut folder = Folder::open(dir)?;
+        let store = Self::open_in(Folder::open(dir, false)?, options, None)?;
+        if store.0.folder.fresh() || store.0.folder.to_convert() {
+            store.0.folder.finish()?;
+        }
+        store.note_present()?;
+        Ok(store)
+    }
+
+    /// Opens a folder; one that is made anew is of a journal of its own, or of the one told, and
+    /// counts once it is finished.
+    fn open_in(folder: Folder, options: Options, of: Option<Id>) -> Result<Self, OpenError> {
+        let dir = folder.dir();
         let watermarks = Arc::new(Watermarks::default());
         let failed = |error: fjall::Error| engine_error(dir, error);
         let order = if folder.fresh() { Order::default() } else { look_over(&folder)? };
@@ -143,17 +155,13 @@ impl Store {
             let parts = convert::Tables { dir, db: &db, tables: &tables, local: &local };
             convert::convert(&parts)?;
         }
-        let identity = identify(&folder, &db, &local)?;
+        let identity = identify(&folder, &db, &local, of)?;
         let writing = Writing::load(&local).map_err(|error| damaged(dir, &error))?;
-        if folder.fresh() || folder.to_convert() {
-            folder.finish()?;
-        }
         let of = |table: Table| tables.get(table as usize);
         if let (Some(logs), Some(meta)) = (of(Table::Logs), of(Table::Meta)) {
             // Recovery has synced what it found.
             watermarks.durable(logs, meta, db.snapshot());
         }
-        let present = Present::note(&folder).map_err(|error| OpenError::system(dir, &error))?;
         let writing = Mutex::new(writing);
         let inner = Inner {
             tables,
@@ -166,7 +174,7 @@ impl Store {
             commits: AtomicU64::default(),
             settling: Mutex::default(),
             origins: Default::default(),
-            present,
+            present: OnceLock::new(),
             lost: OnceLock::new(),
             db,
             folder,
@@ -282,10 +290,16 @@ fn check_tail(
 }
 
 /// The identities of the folder, made now if it is new.
-fn identify(folder: &Folder, db: &Database, local: &Keyspace) -> Result<Identity, OpenError> {
+fn identify(
+    folder: &Folder,
+    db: &Database,
+    local: &Keyspace,
+    of: Option<Id>,
+) -> Result<Identity, OpenError> {
     let failed = |error: fjall::Error| engine_error(folder.dir(), error);
     if folder.fresh() {
-        let identity = Identity { journal: Id(rand::random()), node: Id(rand::random()) };
+        let journal = of.unwrap_or_else(|| Id(rand::random()));
+        let identity = Identity { journal, node: Id(rand::random()) };
         let mut batch = db.batch().durability(Some(fjall::PersistMode::SyncAll));
         batch.insert(local, IDENTITY, codec::to_bytes(&identity));
         batch.commit().map_err(failed)?;

@@ -10,8 +10,8 @@ use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use super::Store;
 use super::folder::{Folder, LOCK, VERSION};
+use super::{OpenError, Store};
 
 /// The folder cannot be gone on with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,6 +97,15 @@ fn gone(dir: &Path, path: &Path, problem: &dyn std::fmt::Display) -> Lost {
 const WRITTEN: &[u8] = b"in use by a node of highwater while locked\n";
 
 impl Store {
+    /// Notes what is there, once the folder is whole.
+    pub(super) fn note_present(&self) -> Result<(), OpenError> {
+        let present = Present::note(&self.0.folder);
+        let present = present.map_err(|error| OpenError::system(self.dir(), &error))?;
+        // Noted once, by the one who opens.
+        self.0.present.set(present).ok();
+        Ok(())
+    }
+
     /// Looks whether the folder is still there. Some system calls; a thread that may wait for a
     /// disk, some times a second.
     ///
@@ -104,7 +113,9 @@ impl Store {
     /// [`Lost`], with what to do.
     pub fn look(&self) -> Result<(), Lost> {
         let dir = self.dir();
-        self.0.present.look(dir)?;
+        if let Some(present) = self.0.present.get() {
+            present.look(dir)?;
+        }
         // The engine always has a log. Where files are short it is left aside.
         let store = self.0.folder.store();
         let Ok(entries) = fs::read_dir(&store) else { return Ok(()) };

@@ -7,6 +7,7 @@
 //! does not understand.
 
 use std::ops::Bound;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fjall::compaction::filter::{
@@ -23,7 +24,7 @@ use crate::log::rows::{Key, RowsError, Table, read_row};
 use crate::wire::{Id, codec};
 
 /// Tables whose keys begin with a log id.
-const BY_LOG: [Table; 5] =
+pub(super) const BY_LOG: [Table; 5] =
     [Table::Records, Table::Latest, Table::Snapshots, Table::Uploads, Table::Subscribers];
 
 /// The last durable view of what filters look up: rows of logs, and how far the fold came.
@@ -37,12 +38,40 @@ struct View {
 /// Where filters look rows up. The view is held open, since the engine forgets what nobody holds;
 /// so it must move on, see `write`.
 #[derive(Default)]
-pub(super) struct Watermarks(Mutex<Option<View>>);
+pub(super) struct Watermarks {
+    view: Mutex<Option<View>>,
+    /// Those who need what is there to stay.
+    holders: AtomicUsize,
+}
+
+/// Keeps watermarks where they are until it is dropped: nothing more is trimmed from files.
+pub(super) struct Held(Arc<Watermarks>);
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Held")
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.holders.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Watermarks {
-    /// What is committed up to this view is durable; from now on rows are looked up in it.
+    /// What is committed up to this view is durable; from now on rows are looked up in it, unless
+    /// somebody needs them to stay.
     pub(super) fn durable(&self, logs: &Keyspace, meta: &Keyspace, view: Snapshot) {
-        self.set(Some(View { logs: logs.clone(), meta: meta.clone(), view }));
+        if self.holders.load(Ordering::Relaxed) == 0 {
+            self.set(Some(View { logs: logs.clone(), meta: meta.clone(), view }));
+        }
+    }
+
+    /// Keeps them as they are. Whoever calls this has the committing side: no view comes meanwhile.
+    pub(super) fn hold(self: &Arc<Self>) -> Held {
+        self.holders.fetch_add(1, Ordering::Relaxed);
+        Held(Arc::clone(self))
     }
 
     /// Lets go of the table.
@@ -51,7 +80,7 @@ impl Watermarks {
     }
 
     fn set(&self, new: Option<View>) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.view.lock().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::replace(&mut *held, new);
         drop(held);
         // Outside the lock: the table may be the last of its kind, and its end takes locks.
@@ -59,7 +88,7 @@ impl Watermarks {
     }
 
     fn lookup(&self) -> Lookup {
-        let view = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let view = self.view.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Lookup { view, last: None, head: None }
     }
 }

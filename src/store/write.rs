@@ -99,6 +99,11 @@ impl Writing {
         };
         Ok(Self { head, stopped: None, unlooked: 0, unsynced: 0 })
     }
+
+    const fn kept(&self) -> Kept {
+        let LocalHead { start, head, bytes, .. } = self.head;
+        Kept { start, head, bytes }
+    }
 }
 
 impl Store {
@@ -153,9 +158,21 @@ impl Store {
 
     /// What the local journal keeps.
     pub fn kept(&self) -> Kept {
+        self.0.writing.lock().unwrap_or_else(PoisonError::into_inner).kept()
+    }
+
+    /// Looks while no commit is being made; with what the local journal keeps then.
+    pub(super) fn between_commits<T>(&self, look: impl FnOnce(&Self) -> T) -> (T, Kept) {
         let writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let LocalHead { start, head, bytes, .. } = writing.head;
-        Kept { start, head, bytes }
+        (look(self), writing.kept())
+    }
+
+    /// Has the local journal go on behind a batch, of which and of those before none is kept.
+    pub(super) fn set_batch(&self, batch: u64) -> Result<(), StoreError> {
+        let mut writing = self.writing()?;
+        let head = LocalHead { start: batch + 1, head: batch, bytes: 0, ..writing.head };
+        let last = self.batch(false);
+        self.put(&mut writing, last, head, false)
     }
 
     /// Batches of the local journal from `from` on, up to about `most` bytes, at least one if there
