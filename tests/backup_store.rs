@@ -58,8 +58,10 @@ fn a_backup_is_of_one_moment() {
     assert_eq!((head.batch, head.node, head.time), (900, store.node_id(), 5));
     assert_eq!(end.rows, before.len() as u64);
     let copy = dir.path().join("b");
-    assert_eq!(restore(bytes.as_slice(), &copy).unwrap(), (head, end));
+    let restored = restore(bytes.as_slice(), &copy).unwrap();
+    assert_eq!((restored.head, restored.end), (head, end));
     let copy = open(&copy);
+    assert_eq!(copy.node_id(), restored.node);
     assert_eq!(rows(&copy), before);
     assert_eq!(copy.journal_id(), store.journal_id());
     assert_ne!(copy.node_id(), store.node_id(), "two nodes never are the same");

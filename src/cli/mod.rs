@@ -3,6 +3,7 @@
 //! Promise: what was asked for goes to standard output, everything else to standard error; a
 //! reader that goes away early ends a command quietly. `docs/cli.md` tells commands and exit codes.
 
+mod backup;
 mod client;
 pub mod config;
 mod connections;
@@ -57,6 +58,10 @@ enum Command {
     Logs(logs::LogsArgs),
     /// Look at connections, and operate them
     Connections(connections::ConnectionsArgs),
+    /// Take a backup of a running node, or of a stopped one's folder
+    Backup(backup::BackupArgs),
+    /// Make a data folder of a backup
+    Restore(backup::RestoreArgs),
     /// Make and check tokens
     Token(token::TokenArgs),
     /// Check and show the configuration
@@ -76,6 +81,8 @@ pub fn main() -> ExitCode {
         Command::Tail(args) => consume::tail(&args, io::stdout().lock()),
         Command::Logs(args) => logs::list(&args, &mut io::stdout().lock()),
         Command::Connections(args) => connections::run(&args, &mut io::stdout().lock()),
+        Command::Backup(args) => backup::take(&args, now_ms(), &mut io::stdout().lock()),
+        Command::Restore(args) => backup::restore(&args, &mut io::stdout().lock()),
         Command::Token(args) => {
             told(token::run(&args, &environment(), &mut io::stdin().lock(), now_ms()))
         }
@@ -131,6 +138,9 @@ mod tests {
             "highwater connections list --user ana",
             "highwater connections show 0123456789abcdef0123456789abcdef",
             "highwater connections downgrade 0123456789abcdef0123456789abcdef",
+            "highwater backup x.backup",
+            "highwater backup x.backup --data y --json",
+            "highwater restore x.backup --data y",
             "highwater serve --listen 127.0.0.1:0 --data x --dev",
             "highwater --version",
         ] {
@@ -152,6 +162,9 @@ mod tests {
             "highwater consume --from middle words",
             "highwater consume --from -1 words",
             "highwater connections show xyz",
+            "highwater backup",
+            "highwater restore x.backup",
+            "highwater restore --data y",
             "highwater create a//b",
             "highwater create ../a",
         ] {

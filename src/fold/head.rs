@@ -5,8 +5,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::command::{FOLD_VERSION, Settings};
+use crate::log::Eras;
+use crate::log::place::tag;
 use crate::log::rows::{Io, More, Rows, RowsError, Table};
-use crate::wire::{ChainTag, Id};
+use crate::wire::{ChainTag, Id, Position};
 
 /// Key of [`Head`] in [`Table::Meta`].
 pub(super) const HEAD: &[u8] = b"head";
@@ -74,4 +76,15 @@ pub(super) struct SettingsRow {
 /// When storage fails or the row is damaged.
 pub fn head_of(rows: &dyn Rows) -> Result<Option<Head>, RowsError> {
     Io::new(rows).get(Table::Meta, HEAD)
+}
+
+/// Where in its history a store is; none for a new one.
+///
+/// # Errors
+/// When storage fails or a row is damaged.
+pub fn position_of(rows: &dyn Rows) -> Result<Option<Position>, RowsError> {
+    let Some(head) = head_of(rows)? else { return Ok(None) };
+    let chain = Some(tag(&head.chain));
+    let position = Eras::load(&Io::new(rows))?.position(head.batch);
+    Ok(position.map(|position| Position { chain, ..position }))
 }

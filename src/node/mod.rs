@@ -3,6 +3,7 @@
 mod clock;
 pub mod config;
 mod files;
+pub mod folder;
 mod keeper;
 mod revoked;
 mod run;

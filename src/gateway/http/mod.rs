@@ -6,6 +6,7 @@
 
 mod answer;
 mod append;
+mod backup;
 mod body;
 mod caller;
 mod connections;
@@ -87,6 +88,7 @@ impl Addresses {
         let mut admitted = of_logs();
         admitted.extend(of_connections());
         admitted.extend(of_users());
+        admitted.push(Route::plain("POST", "/v1/backup", KEPT, backup::take));
         let operators = vec![
             Route::plain("GET", "/healthz", &[], health::alive),
             Route::plain("GET", "/readyz", &[], health::ready),

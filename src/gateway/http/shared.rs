@@ -1,6 +1,9 @@
-//! What all requests of a node share besides the gate's own: counts, and room for bodies.
+//! What all requests of a node share besides the gate's own: counts, room for bodies, the turn to
+//! take a backup.
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::metrics::Counters;
 use crate::limit::Limits;
@@ -14,6 +17,8 @@ pub struct Shared {
     /// Requests and refusals, for the metrics.
     pub counters: Counters,
     bodies: Semaphore,
+    /// One backup at a time is taken.
+    backups: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -23,6 +28,7 @@ impl Shared {
         Self {
             counters: Counters::default(),
             bodies: Semaphore::new(pieces.min(Semaphore::MAX_PERMITS)),
+            backups: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -31,6 +37,11 @@ impl Shared {
         let held = room.num_permits() * PIECE;
         room.merge(self.room_for(bytes.saturating_sub(held))?);
         Some(())
+    }
+
+    /// The turn to take a backup, if nobody has it; it is given back when it is dropped.
+    pub(super) fn backup(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.backups).try_acquire_owned().ok()
     }
 
     /// Room for so many bytes of a body, if there is.

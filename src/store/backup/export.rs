@@ -11,11 +11,13 @@ use fjall::{Readable as _, Snapshot};
 
 use super::{END, End, Head, MAGIC, State, write_json, write_row};
 use crate::log::LogRow;
-use crate::log::rows::{RowsError, Table, read_row};
+use crate::log::rows::{Pair, Rows, RowsError, Table, read_row};
 use crate::store::folder::FORMAT;
 use crate::store::read::number;
 use crate::store::trim::{BY_LOG, Held};
+use crate::store::write::after_prefix;
 use crate::store::{Store, storage};
+use crate::wire::Position;
 
 /// About so many bytes are read at once.
 const PIECE: usize = 256 << 10;
@@ -69,6 +71,7 @@ impl Store {
             journal: self.journal_id(),
             node: self.node_id(),
             batch: kept.head,
+            position: None,
             time,
         };
         Export {
@@ -84,10 +87,38 @@ impl Store {
     }
 }
 
+/// Rows as they are in the backup's view.
+impl Rows for Export {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
+        let row = self.view.0.get(self.store.table(table)?, key).map_err(storage)?;
+        Ok(row.map(|row| row.to_vec()))
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        from: &[u8],
+        most: usize,
+    ) -> Result<Vec<Pair>, RowsError> {
+        let from = from.max(prefix);
+        if !prefix.is_empty() && !from.starts_with(prefix) {
+            return Ok(Vec::new());
+        }
+        let range = (Bound::Included(from.to_vec()), after_prefix(prefix));
+        let rows = self.view.0.range::<Vec<u8>, _>(self.store.table(table)?, range);
+        let pair = |row: fjall::Guard| {
+            let (key, value) = row.into_inner().map_err(storage)?;
+            Ok((key.to_vec(), value.to_vec()))
+        };
+        rows.take(most).map(pair).collect()
+    }
+}
+
 impl Export {
-    /// What the backup says first.
-    pub fn head(&self) -> &Head {
-        &self.head
+    /// Where in the history this is, to be said in the backup; who folds can tell.
+    pub const fn set_position(&mut self, position: Option<Position>) {
+        self.head.position = position;
     }
 
     /// The next piece; none at the end. Blocks on the disk.

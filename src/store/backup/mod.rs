@@ -14,13 +14,13 @@ mod restore;
 
 pub use export::Export;
 pub use read::{BackupError, Reader, Row};
-pub use restore::{RestoreError, restore};
+pub use restore::{RestoreError, Restored, restore};
 
 use blake3::Hasher;
 use serde::{Deserialize, Serialize};
 
 use crate::log::rows::Table;
-use crate::wire::Id;
+use crate::wire::{Id, Position};
 
 /// What a backup begins with.
 const MAGIC: &[u8] = b"highwater backup 1\n";
@@ -44,6 +44,8 @@ pub struct Head {
     pub node: Id,
     /// The last batch of the local journal in it.
     pub batch: u64,
+    /// Where in the history it is; none where nothing was folded yet.
+    pub position: Option<Position>,
     /// When it was taken, milliseconds since 1970.
     pub time: u64,
 }

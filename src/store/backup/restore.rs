@@ -12,6 +12,7 @@ use super::{BackupError, End, Head, Reader};
 use crate::log::rows::{RowsError, Table, Writes};
 use crate::store::folder::{FORMAT, Folder, begin_restore};
 use crate::store::{OpenError, Options, Store, StoreError};
+use crate::wire::Id;
 
 /// About so many bytes are committed at once.
 const AT_ONCE: usize = 1 << 20;
@@ -51,11 +52,22 @@ pub enum RestoreError {
     NotTheSame,
 }
 
-/// Makes a data folder of a backup; what the backup says of itself.
+/// A folder that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// What the backup says first.
+    pub head: Head,
+    /// What it says last.
+    pub end: End,
+    /// The node that the folder is.
+    pub node: Id,
+}
+
+/// Makes a data folder of a backup.
 ///
 /// # Errors
 /// [`RestoreError`]. The folder is then not to be opened; remove it.
-pub fn restore(from: impl Read, dir: &Path) -> Result<(Head, End), RestoreError> {
+pub fn restore(from: impl Read, dir: &Path) -> Result<Restored, RestoreError> {
     let mut reader = Reader::new(from)?;
     let head = reader.head().clone();
     if head.format != FORMAT.trim_end() {
@@ -66,6 +78,8 @@ pub fn restore(from: impl Read, dir: &Path) -> Result<(Head, End), RestoreError>
     }
     begin_restore(dir)?;
     let store = Store::open_in(Folder::open(dir, true)?, Options::default(), Some(head.journal))?;
+    // What other files said may go is for the node to decide, not for this.
+    let held = store.0.watermarks.hold();
     fill(&store, &mut reader)?;
     let end = reader.end().cloned().ok_or(BackupError::Cut)?;
     store.set_batch(head.batch)?;
@@ -77,8 +91,9 @@ pub fn restore(from: impl Read, dir: &Path) -> Result<(Head, End), RestoreError>
     if store.export(0).finish()? != end {
         return Err(RestoreError::NotTheSame);
     }
+    drop(held);
     store.0.folder.finish()?;
-    Ok((head, end))
+    Ok(Restored { head, end, node: store.node_id() })
 }
 
 fn fill(store: &Store, reader: &mut Reader<impl Read>) -> Result<(), RestoreError> {
