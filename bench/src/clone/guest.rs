@@ -77,7 +77,6 @@ impl<'a> Guest<'a> {
             welcome: None,
             complete: None,
             window: 0,
-            positions: Vec::new(),
             logs: HashMap::new(),
             whole: 0,
             received: 0,
