@@ -338,18 +338,62 @@ async fn promise_13_two_nodes_that_share_users_end_equal() {
     assert_eq!(differs(&one), differs(&two));
 }
 
-/// An HTTP request of a user, on a thread that may wait.
+/// An HTTP request of a user: its status.
 async fn ask(address: SocketAddr, user: &str, method: &str, path: &str, body: &Value) -> u16 {
+    state(address, user, (method, path), body, None).await.0
+}
+
+/// An HTTP request that may state a position, on a thread that may wait: its status, and the
+/// position that it is told.
+async fn state(
+    address: SocketAddr,
+    user: &str,
+    (method, path): (&str, &str),
+    body: &Value,
+    position: Option<&str>,
+) -> (u16, String) {
     let url = format!("http://{address}{path}");
     let (token, body) = (format!("Bearer {}", token(user)), body.to_string());
-    let method = method.to_owned();
+    let request = ureq::http::Request::builder().method(method).uri(url);
+    let request = request.header("authorization", token);
+    let request = position
+        .into_iter()
+        .fold(request, |request, position| request.header("highwater-position", position));
     let asked = tokio::task::spawn_blocking(move || {
-        let request = ureq::http::Request::builder().method(&*method).uri(url);
-        let request = request.header("authorization", token).body(body).unwrap();
+        let request = request.body(body).unwrap();
         let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
         config.allow_non_standard_methods(true).build().new_agent().run(request).unwrap()
     });
-    tokio::time::timeout(PATIENCE, asked).await.unwrap().unwrap().status().as_u16()
+    let answer = tokio::time::timeout(PATIENCE, asked).await.unwrap().unwrap();
+    let told = answer.headers()["highwater-position"].to_str().unwrap().to_owned();
+    (answer.status().as_u16(), told)
+}
+
+/// A node that is behind has to fold on before it judges; what it does not have yet is no other
+/// history, while what no node has is one at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn promise_15_a_position_of_one_node_is_known_to_the_other() {
+    let faults = Faults { seed: 15, unknown_per_mille: 100, ..Faults::default() };
+    let cluster = MemoryCluster::new(Id([12; 16]), faults);
+    let nodes = [node(&cluster).await, node(&cluster).await];
+    let record = json!("x");
+    for round in 0..40 {
+        let [from, to] = [round % 2, (round + 1) % 2].map(|at: usize| nodes[at].address);
+        let (status, told) = state(from, "ann", ("POST", "/v1/logs/a"), &record, None).await;
+        // One whose fate is not known at first is stored all the same.
+        assert_eq!(status, 200, "{told}");
+        let read = ("GET", "/v1/logs/a");
+        let (status, _) = state(to, "ann", read, &Value::Null, Some(&told)).await;
+        assert_eq!(status, 200, "{told} is of this history");
+        let (position, _) = told.rsplit_once('.').unwrap();
+        let other = format!("{position}.0123456789abcdef");
+        assert_eq!(state(to, "ann", read, &Value::Null, Some(&other)).await.0, 409, "{other}");
+        let past = format!("{}.9007199254", position.split_once('.').unwrap().0);
+        assert_eq!(state(to, "ann", read, &Value::Null, Some(&past)).await.0, 409, "{past}");
+    }
+    for node in nodes {
+        stop(node).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
