@@ -37,7 +37,11 @@ const answered = ({ writer, answers }: Answers): void => {
 const client = connect(location.origin, {
   WebSocket: tapped({
     in: (frame) => {
-      if (frame.name === 'welcome') token = frame.body.token ?? token;
+      if (frame.name === 'welcome') {
+        token = frame.body.token ?? token;
+        // Another history: its numbers begin anew.
+        if (frame.body.other_history) stored.clear();
+      }
       if (frame.name === 'answers') answered(frame.body);
       if (frame.name === 'refused') panel.refused(frame.body.refusal.retry_after);
       feed.frame('←', frame);

@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync, rmSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
+import { mangleProps, published } from './internal.mjs';
 
 /** Bytes min+gz. */
 const LIMITS = { core: 12_000, views: 600 };
@@ -11,7 +12,7 @@ const bundle = (options) =>
   build({ bundle: true, format: 'esm', target: 'es2022', logLevel: 'error', ...options });
 /** Minified as an app's bundler would: what it does not import is not in it. */
 const measure = async (names) => {
-  const stdin = { contents: `export ${names} from './src/index.ts'`, resolveDir: '.' };
+  const stdin = { contents: `export ${names} from './dist/highwater.js'`, resolveDir: '.' };
   const { outputFiles } = await bundle({ stdin, minify: true, write: false });
   return gzipSync(outputFiles[0].contents, { level: 9 }).length;
 };
@@ -22,7 +23,13 @@ execFileSync(
   ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'],
   { stdio: 'inherit' },
 );
-await bundle({ entryPoints: ['src/index.ts'], outfile: 'dist/highwater.js', sourcemap: true });
+const entry = { entryPoints: ['src/index.ts'], outfile: 'dist/highwater.js', sourcemap: true };
+await bundle({ ...entry, mangleProps, minifySyntax: true });
+const wrong = published('dist');
+if (wrong.length) {
+  console.error(`scripts/internal.mjs names what apps use: ${wrong}`);
+  process.exitCode = 1;
+}
 const core = await measure('{ connect, HighwaterError }');
 const views = (await measure('*')) - core;
 console.log(`dist/highwater.js: ${readFileSync('dist/highwater.js').length} B; min+gz: core ${core} B, views ${views} B more`);

@@ -7,12 +7,10 @@
  */
 
 /** Bytes or text that are no frame. */
-export class CodecError extends Error {
-  override readonly name = 'CodecError';
-}
+export class CodecError extends Error {}
 
 const fail = (wanted: string): never => {
-  throw new CodecError(`this is not ${wanted}`);
+  throw new CodecError(`not ${wanted}`);
 };
 
 export const text = new TextEncoder();
@@ -24,9 +22,9 @@ export const utf8Length = (value: string): number => text.encode(value).length;
 /** 16 bytes as 32 lower-case hexadecimal digits. */
 export const hex = (bytes: Uint8Array): string =>
   Array.from(bytes, (byte) => (byte + 256).toString(16).slice(1)).join('');
-/** Whether that is what a text is. */
-export const isId = (value: unknown): value is string =>
-  typeof value === 'string' && /^[0-9a-f]{32}$/.test(value);
+/** Whether that is what a text is, of 16 bytes or of so many. */
+export const isHex = (value: unknown, bytes = 16): value is string =>
+  typeof value === 'string' && value.length === bytes * 2 && /^[0-9a-f]*$/.test(value);
 
 /** Bytes of base64url, as a string of one unit per byte. */
 export const fromBase64 = (coded: string): string =>
@@ -107,12 +105,12 @@ export class In {
     if (value > 250) {
       const width = 2 ** (value - 250);
       // The marker says a type, and may not be wider than the one that is read.
-      if (width > (most > 0xffffffff ? 8 : most > 0xffff ? 4 : 2)) fail(`at most ${most}`);
+      if (width > (most > 0xffffffff ? 8 : most > 0xffff ? 4 : 2)) fail(`a number up to ${most}`);
       const raw = this.raw(width);
       value = 0;
       for (let index = width; index--; ) value = value * 256 + raw[index]!;
     }
-    return value <= most ? value : fail(`at most ${most}`);
+    return value <= most ? value : fail(`a number up to ${most}`);
   }
 
   blob(): Uint8Array {
@@ -148,16 +146,17 @@ const decodeText = (bytes: Uint8Array): string => {
   }
 };
 
-const number = (most: number, raw = false): Type<number> => ({
+/** Up to 255 as a raw byte, larger ones as a varint. */
+const number = (most: number): Type<number> => ({
   put: (out, value) => {
     if (!Number.isSafeInteger(value) || value < 0 || value > most) fail(`a number up to ${most}`);
-    if (raw) out.byte(value);
+    if (most < 256) out.byte(value);
     else out.varint(value);
   },
-  take: (input) => (raw ? input.byte() : input.varint(most)),
+  take: (input) => (most < 256 ? input.byte() : input.varint(most)),
 });
 
-export const u8 = number(0xff, true);
+export const u8 = number(0xff);
 export const u16 = number(0xffff);
 export const u32 = number(0xffffffff);
 /** Held exactly up to 2^53-1; a larger one is an error, never rounded. */
@@ -176,14 +175,17 @@ export const str: Type<string> = {
   take: (input) => decodeText(input.blob()),
 };
 
-/** 128 bits as 32 lower-case hexadecimal digits. */
-export const id: Type<string> = {
+/** So many bytes as lower-case hexadecimal digits. */
+const digits = (bytes: number): Type<string> => ({
   put: (out, value) => {
-    if (!isId(value)) fail('an id of 32 hex digits');
+    if (!isHex(value, bytes)) fail(`${bytes * 2} hex digits`);
     for (const pair of value.match(/../g)!) out.byte(parseInt(pair, 16));
   },
-  take: (input) => hex(input.raw(16)),
-};
+  take: (input) => hex(input.raw(bytes)),
+});
+
+/** 128 bits as 32 lower-case hexadecimal digits. */
+export const id = digits(16);
 
 /** Text stays text, anything else is bytes: the writer's word, carried by both encodings. */
 export type Payload = string | Uint8Array;
@@ -265,6 +267,22 @@ export const via = <T, R>(type: Type<R>, to: (value: T) => R, from: (raw: R) => 
   take: (input) => from(type.take(input)),
 });
 
+/** A field by which a body has grown: what was written before that ends where it would begin. */
+export const grown = <T>(type: Type<T>, without?: T): Type<T | undefined> => ({
+  put: (out, value = without) => type.put(out, value as T),
+  take: (input) => (input.left ? type.take(input) : without),
+});
+
+/** A point of one history: `era.batch` or `era.batch.chain`, in memory as in JSON. */
+export const position: Type<string> = via(
+  struct({ era: id, batch: u64, chain: option(digits(8)) }),
+  (text: string) => {
+    const [era, batch, chain] = text.split('.');
+    return { era: era!, batch: batch ? +batch : NaN, chain };
+  },
+  ({ era, batch, chain }) => `${era}.${batch}${chain ? `.${chain}` : ''}`,
+);
+
 // JSON has the shape of the values in memory, but for two leaves: bytes and places. All else that
 // binary checks and normalises is checked and normalised by going through it.
 
@@ -281,8 +299,10 @@ export const toJson = (value: unknown): string =>
 
 const fromJson = (json: string): Record<string, unknown> =>
   JSON.parse(json, (name, part) => {
-    const [, batch, index] = (name === 'place' && /^(\d+)\.(\d+)$/.exec(part)) || [];
-    if (index) return { batch: +batch!, index: +index };
+    if (name === 'place') {
+      const [batch, index] = `${part}`.split('.');
+      return { batch: +batch!, index: +index! };
+    }
     if (typeof part?.b64 !== 'string' || !/^[\w-]*$/.test(part.b64)) return part;
     return Uint8Array.from(fromBase64(part.b64), (unit) => unit.charCodeAt(0));
   });
@@ -297,7 +317,8 @@ export type FrameOf<T extends Table> = {
 /** The two forms; each has a WebSocket subprotocol `highwater.v1.<encoding>`. */
 export type Encoding = 'bincode' | 'json';
 
-const body = (type: Type<any>, value: unknown): Uint8Array<ArrayBuffer> => {
+/** A value in binary. Throws `CodecError` where it cannot be carried. */
+export const bytesOf = <T>(type: Type<T>, value: T): Uint8Array<ArrayBuffer> => {
   const out = new Out();
   type.put(out, value);
   return out.done();
@@ -311,7 +332,7 @@ export const encode = <T extends Table>(
 ): string | Uint8Array<ArrayBuffer> => {
   const name = frame.name as string;
   const [kind, type] = table[name]!;
-  const bytes = body(type, frame.body);
+  const bytes = bytesOf(type, frame.body);
   if (encoding === 'json') return toJson({ [name]: type.take(new In(bytes)) }) + '\n';
   const message = new Out();
   message.varint(kind);
@@ -341,14 +362,13 @@ export const decode = <T extends Table>(
         type Members = [[string, unknown], unknown];
         const [[name, value], more] = Object.entries(fromJson(line)) as Members;
         if (more) fail('one frame');
-        if (Object.hasOwn(table, name)) add(name, utf8Length(line), (type) => body(type, value));
+        if (Object.hasOwn(table, name)) add(name, utf8Length(line), (type) => bytesOf(type, value));
       }
     } else {
-      const names = new Map(Object.keys(table).map((name) => [table[name]![0], name]));
       for (const input = new In(message); input.left; ) {
         const kind = input.varint();
         const bytes = input.blob();
-        const name = names.get(kind);
+        const name = Object.keys(table).find((one) => table[one]![0] === kind);
         if (name) add(name, bytes.length, () => bytes);
       }
     }

@@ -10,17 +10,16 @@
  * clock, storage or randomness of its own.
  */
 
-import { Out, u64, type Sized } from './codec.js';
+import { Ms } from './bounds.js';
+import { bytesOf, u64, type Sized } from './codec.js';
 import type { AppendOptions } from './delivery.js';
 import { asError, codeName, HighwaterError, wantsToken } from './errors.js';
 import type {
   Answers, Bye, ClientFrame, LogRecord, Refused, ServerFrame, State as StateFrame, Welcome,
 } from './frames.js';
-import type { Config, ConnectionState, Output } from './states.js';
+import { History } from './history.js';
+import type { Config, ConnectionState, Output, Timer } from './states.js';
 import { Subscriptions, type DeliveryFrame } from './subscriptions.js';
-import {
-  ACK, BACKOFF, FROZEN, PONG, REFRESH, STEADY, WELCOME, type Timer,
-} from './timers.js';
 import { checkName, weigh, Writer, type Action, type Stored } from './writer.js';
 
 export const VERSION = 'highwater-js/0.1.0';
@@ -29,6 +28,7 @@ export class Connection {
   state: ConnectionState = { state: 'connecting', attempt: 0 };
   readonly logs = new Subscriptions(this);
   readonly writer: Writer;
+  readonly history = new History();
   welcome: Welcome | undefined;
   /** Bytes of delivery worked off since `Welcome`, and how many of them the server knows. */
   received = 0;
@@ -51,7 +51,7 @@ export class Connection {
   #told: boolean | undefined;
 
   constructor(readonly config: Config) {
-    this.writer = new Writer(config.writer, config.random);
+    this.writer = new Writer(this);
   }
 
   /** The next thing to do; undefined when all is done for now. */
@@ -69,7 +69,7 @@ export class Connection {
 
   /** As `Client.append`. */
   append(name: string, given: LogRecord, { if_head }: AppendOptions = {}): Promise<Stored> {
-    return new Promise((resolve, reject) => {
+    return new Promise((resolve) => {
       const log = this.logs.open.get(name);
       const { most, encoding } = this.config;
       if (this.state.state === 'stopped') throw this.state.error;
@@ -79,16 +79,14 @@ export class Connection {
       let weighed;
       try {
         checkName(name);
-        u64.put(new Out(), if_head ?? 0);
+        bytesOf(u64, if_head ?? 0);
         weighed = weigh(given, encoding);
       } catch (error) {
         throw asError('bad_record', error);
       }
-      const known = log && log.phase !== 'over' ? log.id : undefined;
-      const to = known === undefined ? { name } : { log: known };
-      const done = (result: Stored | HighwaterError): void =>
-        result instanceof HighwaterError ? reject(result) : resolve(result);
-      const action = this.writer.add({ log: name, to, if_head, ...weighed, done });
+      const { id, made } = (log?.phase !== 'over' && log) || {};
+      const to = id === undefined ? { name } : { log: id };
+      const action = this.writer.add({ log: name, to, made, if_head, ...weighed, done: resolve });
       log?.act(action);
       this.config.wake();
     });
@@ -105,10 +103,10 @@ export class Connection {
   }
 
   #connect(now: number): void {
-    delete this.#at.retry;
-    this.#at.welcome = now + WELCOME;
+    this.#at.welcome = now + Ms.WELCOME;
     this.#tell({ state: 'connecting', attempt: this.#attempt });
-    if (this.config.tokens && (this.config.token === undefined || now > this.#tokenEnds - PONG)) {
+    const ended = this.config.token === undefined || now > this.#tokenEnds - Ms.PONG;
+    if (this.config.tokens && ended) {
       this.#phase = 'token';
       return this.#askToken();
     }
@@ -119,11 +117,16 @@ export class Connection {
   opened(_now: number): void {
     if (this.#phase !== 'opening') return;
     this.#phase = 'hello';
-    const { config, writer } = this;
-    const writers = [{ writer: writer.id, oldest: writer.oldest }];
-    const open = this.logs.ask(0);
-    // Of `config` goes out what the frame has.
-    const body = { ...config, version: 1, capabilities: [], client: VERSION, writers, open };
+    const { config, history, writer } = this;
+    const body = {
+      ...config, // Of which goes out what the frame has.
+      version: 1,
+      capabilities: ['history', 'starts'],
+      client: VERSION,
+      writers: [{ writer: writer.id, oldest: writer.oldest }],
+      open: this.logs.ask(0),
+      positions: history.positions,
+    };
     this.send({ name: 'hello', body });
     this.#told = config.visible;
   }
@@ -134,8 +137,7 @@ export class Connection {
       return this.#lost(now, reason || `socket closed (${number})`);
     }
     // The last frame was lost, and with it the word on coming back: come back.
-    const code = codeName(number - 4000);
-    this.#bye(now, { code, message: reason, reconnect: true, after: 0 });
+    this.#bye(now, { code: codeName(number - 4000), message: reason, reconnect: true, after: 0 });
   }
 
   #bye(now: number, { code, message, reconnect, after }: Bye): void {
@@ -156,7 +158,7 @@ export class Connection {
   /** The socket is of no more use; comes back after a while. */
   #lost(now: number, error: HighwaterError | string, after = 0): void {
     if (this.#phase === 'off' || this.#phase === 'waiting') return;
-    if (this.#phase === 'open' && now - this.#welcomedAt >= STEADY) this.#attempt = 0;
+    if (this.#phase === 'open' && now - this.#welcomedAt >= Ms.STEADY) this.#attempt = 0;
     this.#drop();
     this.#phase = 'waiting';
     const wait = Math.max(after, this.#jitter(this.#attempt++));
@@ -193,7 +195,7 @@ export class Connection {
     this.#drop();
     this.#tell({ state: 'stopped', error });
     for (const action of this.writer.pending.splice(0)) {
-      this.#decided(action, new HighwaterError(error.code, error.message, 0, action.tried));
+      this.decided(action, new HighwaterError(error.code, error.message, 0, action.tried));
     }
   }
 
@@ -226,7 +228,7 @@ export class Connection {
       case 'ping':
         return this.probe(now);
       case 'pong':
-        if (late > FROZEN) return this.probe(now);
+        if (late > Ms.FROZEN) return this.probe(now);
         return this.#lost(now, 'silence');
       case 'ack':
         return this.#ack();
@@ -234,8 +236,7 @@ export class Connection {
         return this.#askActive();
       case 'refresh':
         return this.#askToken();
-      case 'subscribe':
-        return; // `flush` sends what was refused.
+      // After `subscribe`, `flush` sends what was refused.
     }
   }
 
@@ -255,7 +256,7 @@ export class Connection {
   probe(now: number): void {
     if (this.#phase === 'open' && !this.#at.pong) {
       this.send({ name: 'ping', body: { nonce: 0 } });
-      this.#at.pong = now + PONG;
+      this.#at.pong = now + Ms.PONG;
     } else if (this.#phase === 'waiting' && this.#online) {
       this.#at.retry = Math.max(now, this.#notBefore);
     }
@@ -302,7 +303,7 @@ export class Connection {
   }
 
   #jitter(attempt: number): number {
-    return this.config.random() * Math.min(BACKOFF.to, BACKOFF.from * 2 ** attempt);
+    return this.config.random() * Math.min(Ms.BACK_TO, Ms.BACK_FROM * 2 ** attempt);
   }
 
   /** Gets the next token while this one is still good: 10 to 20 % before its end, at most 60 s. */
@@ -312,7 +313,7 @@ export class Connection {
     this.#tokenEnds = expires ? now + left : Infinity;
     if (!expires || !this.config.tokens) return;
     const lead = Math.min(30_000, left / 10) * (1 + this.config.random());
-    this.#at.refresh = now + Math.max(REFRESH, left - lead);
+    this.#at.refresh = now + Math.max(Ms.REFRESH, left - lead);
   }
 
   // Frames.
@@ -332,9 +333,9 @@ export class Connection {
     if (name !== 'answers') this.writer.settled();
     switch (name) {
       case 'ping':
+        this.history.told(body.positions!);
         return this.send({ name: 'pong', body });
       case 'answers':
-        if (body.writer !== this.writer.id) return;
         return this.#answered(now, body);
       case 'state':
         return this.#changed(now, body);
@@ -358,18 +359,20 @@ export class Connection {
   }
 
   /** An action has its end, here and for whoever made it. */
-  #decided({ log, seq, done }: Action, result: Stored | HighwaterError): void {
+  decided(action: Action, result: Stored | HighwaterError): void {
     const stored = result instanceof HighwaterError ? undefined : result;
-    this.logs.open.get(log)?.answered(seq, stored);
-    done(result);
+    if (stored) this.history.saw(stored.place.batch);
+    this.logs.open.get(action.log)?.answered(action, stored);
+    action.done(stored ?? Promise.reject(result));
   }
 
   #answered(now: number, body: Answers): void {
-    for (const [action, result] of this.writer.answered(body, now)) this.#decided(action, result);
-    const ended = body.answers.some(
-      ({ outcome }) => 'refused' in outcome && outcome.refused.code === 'token_expired',
-    );
-    if (ended) this.#refreshSoon(now);
+    this.history.told(body.positions!);
+    if (body.writer !== this.writer.id) return;
+    const code = this.writer.answered(body, now);
+    if (code === 'token_expired') this.#refreshSoon(now);
+    // The next `welcome` tells all that follows from it.
+    if (code === 'other_history') this.#lost(now, code);
   }
 
   #welcomed(now: number, body: Welcome): void {
@@ -380,7 +383,11 @@ export class Connection {
     this.received = this.acked = 0;
     delete this.#at.welcome;
     this.#at.ping = now + body.ping_interval;
-    this.writer.welcomed(body.writers.find(({ writer }) => writer === this.writer.id)?.mark ?? 0);
+    const { writers, positions, other_history } = body;
+    this.history.told(positions!, other_history);
+    const mark = writers.find(({ writer }) => writer === this.writer.id)?.mark ?? 0;
+    this.writer.welcomed(mark, other_history);
+    if (other_history) for (const log of this.logs.open.values()) log.forget();
     if (body.token !== undefined) {
       this.config.token = body.token;
       this.config.kept = true;
@@ -457,12 +464,10 @@ export class Connection {
       this.send({ name: 'visible', body: { visible } });
       this.#told = visible;
     }
-    const refuse = (action: Action): void =>
-      this.#decided(action, new HighwaterError('too_large', 'over the limit'));
-    for (const frame of this.writer.frames(now, this.welcome!.limits, refuse)) this.send(frame);
+    this.writer.flush(now);
     const unacked = this.received - this.acked;
     if (unacked && unacked * 4 >= this.welcome!.limits.window) this.#ack();
-    else if ((unacked || this.logs.moved.size) && !this.#at.ack) this.#at.ack = now + ACK;
+    else if ((unacked || this.logs.moved.size) && !this.#at.ack) this.#at.ack = now + Ms.ACK;
   }
 
   #ack(): void {

@@ -6,12 +6,13 @@
  * false, and the connection closes the socket and resumes with what is held.
  */
 
+import { Most } from './bounds.js';
 import {
   Start as Where, type Base, type BaseAt, type BaseRecords, type Delivered, type Ended, type Gap,
-  type GapReason, type LogRecord, type Open, type Origin, type Place, type Records, type Reset,
-  type ResetReason, type SnapshotRule, type Start, type Subscribed,
+  type GapReason, type LogRecord, type Made, type Open, type Origin, type Place, type Records,
+  type Reset, type ResetReason, type SnapshotRule, type Start, type Subscribed,
 } from './frames.js';
-import { Out, text, u64 } from './codec.js';
+import { bytesOf, Out, text, u64 } from './codec.js';
 import type { Connection } from './connection.js';
 import { Emitter } from './emitter.js';
 import { HighwaterError } from './errors.js';
@@ -108,7 +109,7 @@ export interface Log extends Emitter<LogEvents> {
 
 /** One of the client's own actions, until the log shows it. */
 export interface Own {
-  readonly entry: Entry;
+  readonly action: Action;
   /** Where it was stored, once answered. */
   stored?: { readonly log: number; readonly offset: number };
   /** It is among what was delivered; it goes when that is shown. */
@@ -124,12 +125,12 @@ export interface Options {
 
 /** Of a record whose frame does not name its origin. */
 const NOBODY: Origin = { user: '', writer: '', connection: '' };
-/** Most bytes of a base that a client made; a longer one ends the log. */
-const MAX_BASE = 64 << 20;
 
 export class Delivery extends Emitter<LogEvents> implements Log {
   /** The log id, once announced. */
   id: number | undefined;
+  /** Where that log id was made. */
+  made: Made | undefined;
   /**
    * `wanted`: not subscribed on this socket. `asked`: the request is on its way. `reset`, `base`:
    * the announced reset or base comes next. `live`: records. `over`: refused or ended.
@@ -141,7 +142,6 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   held = false;
   cursor = 0;
   head = 0;
-  start = 0;
   complete = false;
   rule: SnapshotRule = 'none';
   /** Something of it was handed to the app, so that going back needs a reset. */
@@ -160,6 +160,8 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   own: Own[];
 
   #target = 0;
+  /** What was delivered is of another history: a reset is due. */
+  #foreign = false;
   /** From here on all below `cursor` was delivered; what lies below is a gap that is not told yet. */
   #from = 0;
   #base: BaseAt | undefined;
@@ -173,7 +175,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   ) {
     super();
     const mine = core.writer.pending.filter(({ log }) => log === name);
-    this.own = mine.map((action) => this.#own(action));
+    this.own = mine.map((action) => ({ action, landed: false }));
   }
 
   get lag(): number {
@@ -185,14 +187,14 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   }
 
   seek(to: Start): void {
-    Where.put(new Out(), to); // Throws where it cannot be carried.
+    bytesOf(Where, to); // Throws where it cannot be carried.
     this.to = to;
     this.sought = -1;
     this.core.config.wake();
   }
 
   commit(next: number): void {
-    u64.put(new Out(), next); // Throws where it cannot be carried.
+    bytesOf(u64, next); // Throws where it cannot be carried.
     this.committed = Math.min(next, this.cursor);
     this.core.logs.moved.add(this);
     this.core.config.wake();
@@ -245,9 +247,10 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   // Methods by the names of frames; one that answers false was given something out of order.
 
   subscribed(frame: Subscribed): void {
-    const { log: id, request, head, start, rule, cursor, complete, reset } = frame;
+    const { log: id, request, head, rule, cursor, complete, reset, made } = frame;
     const same = this.id === id;
-    Object.assign(this, { id, head, start, rule });
+    this.made = made ? { log: id, position: made } : undefined;
+    Object.assign(this, { id, head, rule });
     if (request === this.sought) this.sought = 0;
     if (reset) {
       this.phase = 'reset';
@@ -265,7 +268,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
       this.held = true;
       this.#clear();
       this.cursor = this.committed = this.#from = cursor;
-      if (this.touched) this.#tell('reset', { reason: 'other_log', cursor });
+      if (this.touched) this.#reset({ reason: 'other_log', cursor });
     }
     this.#check();
   }
@@ -281,8 +284,25 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     this.#from = base ? 0 : cursor;
     this.committed = base ? -1 : cursor;
     this.#clear(base);
-    this.#tell('reset', frame);
+    this.#reset(frame);
     this.#check();
+  }
+
+  #reset(event: LogEvents['reset']): void {
+    this.#tell('reset', this.#foreign ? { ...event, reason: 'other_history' } : event);
+    this.#foreign = false;
+  }
+
+  /**
+   * The server's history is another: what is held counts no more, and goes with the reset that is
+   * due. What was stored in the other history then goes too.
+   */
+  forget(): void {
+    this.#foreign = this.touched;
+    if (this.held || this.#base) this.options.start = 'state';
+    this.held = false;
+    this.#clear();
+    for (const own of this.own) own.landed = !!own.stored;
   }
 
   /** A part of a client-made base; handed on as a whole. */
@@ -290,11 +310,11 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     const base = this.#base;
     if (this.phase !== 'base' || base?.offset !== offset || part !== this.#part++) return false;
     this.#whole.raw(typeof data === 'string' ? text.encode(data) : data);
-    if (this.#whole.size > MAX_BASE) {
+    if (this.#whole.size > Most.BASE) {
       // Coming back would only bring it once more.
       this.#clear();
       this.core.logs.drop(this);
-      this.end(new HighwaterError('too_large', `a base over ${MAX_BASE} bytes`));
+      this.end(new HighwaterError('too_large', `a base over ${Most.BASE} bytes`));
     } else if (last) {
       this.#tell('base', { offset, version: base.version, last, data: this.#whole.done() });
       this.#based();
@@ -336,9 +356,9 @@ export class Delivery extends Emitter<LogEvents> implements Log {
       .slice(repeated)
       .map((record, index) => this.#entry(record, this.cursor + index, origins));
     this.cursor += fresh.length;
-    const mine = fresh.filter(({ origin }) => origin.writer === this.core.writer.id);
-    const seqs = new Set(mine.map(({ seq }) => seq));
-    for (const own of this.own) own.landed ||= seqs.has(own.entry.seq);
+    const { id } = this.core.writer;
+    const seqs = new Set(fresh.map(({ origin, seq }) => origin.writer === id && seq));
+    for (const own of this.own) own.landed ||= !own.stored && seqs.has(own.action.seq);
     this.#tell('records', { records: fresh });
     this.#check();
     return true;
@@ -354,21 +374,15 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     return true;
   }
 
-  #own({ record, seq }: Action): Own {
-    const { config, welcome, writer } = this.core;
-    const origin = { user: welcome?.user ?? '', writer: writer.id, connection: config.connection };
-    return { entry: { record, origin, seq, pending: true }, landed: false };
-  }
-
   /** Puts an own action on top. */
   act(action: Action): void {
-    this.own.push(this.#own(action));
+    this.own.push({ action, landed: false });
     this.#showOwn();
   }
 
   /** An own action was stored there, or not at all. */
-  answered(seq: number, stored?: { log: number; offset: number }): void {
-    const own = this.own.find(({ entry }) => entry.seq === seq);
+  answered(action: Action, stored?: { log: number; offset: number }): void {
+    const own = this.own.find((one) => one.action === action);
     if (!own) return;
     own.stored = stored;
     // Answers come in order, so the answered ones stand first; of too many (an inactive client may
@@ -384,7 +398,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     const left = this.own.filter((own) => {
       const { landed, stored } = own;
       const shown = landed || (stored && (over || stored.log !== id || stored.offset < cursor));
-      return own !== gone && !(shown && (complete || over));
+      return own !== gone && !(shown && ((complete && !this.#foreign) || over));
     });
     if (left.length === this.own.length) return;
     this.own = left;
@@ -393,7 +407,9 @@ export class Delivery extends Emitter<LogEvents> implements Log {
 
   /** Own actions in their order, as they lie on top of what is shown. */
   get pending(): Entry[] {
-    return this.own.map((own) => own.entry);
+    const { config, welcome, writer } = this.core;
+    const origin = { user: welcome?.user ?? '', writer: writer.id, connection: config.connection };
+    return this.own.map(({ action: { record, seq } }) => ({ record, origin, seq, pending: true }));
   }
 
   #showOwn(): void {
@@ -401,6 +417,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   }
 
   #entry(record: Delivered, offset: number, origins: Origin[]): Entry {
+    this.core.history.saw(record.place.batch);
     return { ...record, origin: origins[record.origin] ?? NOBODY, offset, pending: false };
   }
 

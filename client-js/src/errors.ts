@@ -31,13 +31,14 @@ export const asError = (code: string, error: unknown): HighwaterError =>
 
 /** Names in the order of their numbers; a number says where the next name stands. */
 const TABLE =
-  '1 rate overloaded token_expired not_ready draining slots in_flight sequence_gap storage_full ' +
-  'unknown_outcome 32 conflict denied too_large epoch bad_name log_full no_log sequence_reused ' +
-  'sequence_old bad_record 64 bad_frame frame_too_large hello_expected hello_late hello_twice ' +
-  'version unauthorized unknown_connection unknown_writer fenced origin wrong_encoding silent ' +
-  'revoked shutting_down sockets failed 96 subscriptions unknown_log unsupported ' +
-  'snapshot_behind snapshot_beyond snapshot_rule snapshot_parts bad_offset bad_request inactive ' +
-  'connections trim_rule not_found timeout stale';
+  '1 rate overloaded token_expired not_ready draining slots in_flight sequence_gap ' +
+  'storage_full unknown_outcome other_history 32 conflict denied too_large epoch bad_name ' +
+  'log_full no_log sequence_reused sequence_old bad_record 64 bad_frame frame_too_large ' +
+  'hello_expected hello_late hello_twice version unauthorized unknown_connection ' +
+  'unknown_writer fenced origin wrong_encoding silent revoked shutting_down sockets failed ' +
+  '96 subscriptions unknown_log unsupported snapshot_behind snapshot_beyond snapshot_rule ' +
+  'snapshot_parts bad_offset bad_request inactive connections trim_rule not_found timeout ' +
+  'stale';
 
 const NAMES: string[] = [];
 for (const word of TABLE.split(' ')) {

@@ -4,7 +4,8 @@
  */
 
 import {
-  bool, id, list, option, pair, payload, str, struct, u8, u16, u32, u64, union, via,
+  bool, grown, id, list, option, pair, payload, position, str, struct, u8, u16, u32, u64, union,
+  via,
   type FrameOf, type Payload, type Value,
 } from './codec.js';
 import { codeName, codeNumber } from './errors.js';
@@ -13,10 +14,13 @@ const place = struct({ batch: u64, index: u32 });
 /** A position in the journal's order; JSON and text have it as `batch.index`. */
 export type Place = Value<typeof place>;
 
+/** Where a server stands, or a client has been, by shard. */
+const positions = grown(list(position), []);
+
 /** A code by its name; binary carries the number. */
 const code = via(u16, (name: string) => Math.max(0, codeNumber(name)), codeName);
 
-export const Extension = struct({ tag: u32, data: payload });
+const Extension = struct({ tag: u32, data: payload });
 
 /** What a writer appends; no payload: a tombstone for the key. */
 export interface LogRecord {
@@ -52,183 +56,186 @@ export const Record = via(
   sparse,
 );
 
-export const Cursor = struct({ log: u64, next: u64 });
-export const Start = union({ state: 0, earliest: 0, end: 0, offset: u64, committed: 0 });
-export const Cloning = union({ all: 0, own: 0, none: 0 });
+/** Of one log id: the next offset wanted, all below it was seen. */
+const Cursor = struct({ log: u64, next: u64 });
+export const Start = union({
+  state: 0, earliest: 0, end: 0, offset: u64, committed: 0, last: u64, time: u64,
+});
+const Cloning = union({ all: 0, own: 0, none: 0 });
 export const Open = struct({ name: str, have: option(Cursor), start: Start, priority: u8 });
-export const WriterAt = struct({ writer: id, oldest: u64 });
-export const Hello = struct({
-  version: u16,
-  capabilities: list(str),
-  token: option(str),
-  connection: id,
-  device: option(id),
-  client: str,
-  visible: bool,
-  cloning: Cloning,
-  writers: list(WriterAt),
-  open: list(Open),
-  window: u32,
-});
-export const Subscribe = struct({ request: u32, open: list(Open) });
-export const Unsubscribe = struct({ request: u32, logs: list(u64) });
-export const Target = union({ log: u64, name: str });
-export const Item = struct({
-  seq: u64, prev: u64, to: Target, if_head: option(u64), record: Record,
-});
-export const Append = struct({ writer: id, oldest: u64, items: list(Item) });
-export const Ack = struct({ received: u64, cursors: list(Cursor) });
-export const Visible = struct({ visible: bool });
-export const Activate = struct({ request: u32, cloning: Cloning, open: list(Open) });
-export const Refresh = struct({ token: str });
-export const Ping = struct({ nonce: u64 });
-export const Seek = struct({ request: u32, log: u64, to: Start });
-export const Leave = struct({ forget: bool });
+const Pong = struct({ nonce: u64 });
+const Ping = struct({ nonce: u64, positions });
 
-export const Met = union({ fresh: 0, resumed: 0, cloned: 0, restored: 0, waiting: 0 });
-export const Reason = union({
-  detached: 0, lag: 0, retention: 0, retained_bytes: 0, slots: 0, node_slots: 0, memory: 0,
-  asked: 0, left: 0, no_slot: 0,
-});
-export const Limits = struct({
-  frame_bytes: u32, record_bytes: u32, window: u32, in_flight: u32, subscriptions: u32,
-});
-export const WriterMark = struct({ writer: id, mark: u64 });
-export const Welcome = struct({
-  version: u16,
-  capabilities: list(str),
-  connection: id,
-  user: str,
-  met: Met,
-  source: option(id),
-  place,
-  generation: u64,
-  time: u64,
-  expires: u64,
-  ping_interval: u32,
-  limits: Limits,
-  token: option(str),
-  writers: list(WriterMark),
-});
-export const State = struct({
-  active: bool,
-  met: option(Met),
-  reason: option(Reason),
-  activate_after: u32,
-  generation: u64,
-  source: option(id),
-});
-export const SnapshotRule = union({ none: 0, latest: 0, client: 0 });
-export const Subscribed = struct({
-  request: u32, name: str, log: u64, priority: u8, rule: SnapshotRule, start: u64, head: u64,
-  cursor: u64, complete: u64, reset: bool,
-});
-export const Refusal = struct({ code, message: str, retry_after: u32 });
-export const Refused = struct({ request: u32, name: option(str), refusal: Refusal });
-export const Done = struct({ request: u32 });
-export const Ended = union({ asked: 0, back_end: 0, deleted: 0, denied: 0, overwritten: 0 });
-export const Unsubscribed = struct({ request: u32, log: u64, reason: Ended });
-export const Origin = struct({ user: str, writer: id, connection: id });
-export const Delivered = struct({ place, time: u64, origin: u32, seq: u64, record: Record });
-export const Records = struct({
-  log: u64, base: u64, origins: list(Origin), records: list(Delivered),
-});
-export const GapReason = union({ trimmed: 0, removed: 0 });
-export const Gap = struct({ log: u64, from: u64, to: u64, reason: GapReason });
-export const ResetReason = union({
-  new: 0, cloned: 0, restored: 0, past_head: 0, other_log: 0, trimmed: 0, asked: 0,
-});
-export const BaseAt = struct({ rule: SnapshotRule, offset: u64, version: u32 });
-export const Reset = struct({
-  log: u64, reason: ResetReason, base: option(BaseAt), cursor: u64, complete: u64,
-});
-export const Base = struct({ log: u64, offset: u64, part: u32, last: bool, data: payload });
-export const Kept = struct({ offset: u64, record: Delivered });
-export const BaseRecords = struct({
-  log: u64, offset: u64, last: bool, complete: u64, origins: list(Origin), records: list(Kept),
-});
-export const Level = union({ synced: 0, replicated: 0, memory: 0 });
-export const Outcome = union({
-  stored: struct({ log: u64, offset: u64, place, level: Level }),
-  refused: Refusal,
-});
-export const Answer = struct({ seq: u64, outcome: Outcome });
-export const Answers = struct({ writer: id, mark: u64, answers: list(Answer) });
-export const SnapshotWanted = struct({ log: u64, at_least: u64 });
-export const Refreshed = struct({ expires: u64 });
-export const Bye = struct({ code, message: str, reconnect: bool, after: u32 });
+const Met = union({ fresh: 0, resumed: 0, cloned: 0, restored: 0, waiting: 0 });
+const SnapshotRule = union({ none: 0, latest: 0, client: 0 });
+const Refusal = struct({ code, message: str, retry_after: u32 });
+const Origin = struct({ user: str, writer: id, connection: id });
+const Delivered = struct({ place, time: u64, origin: u32, seq: u64, record: Record });
 
 /**
  * Frames that this client sends. `frames-more.ts` has those that it does not; kinds 32 to 39 are
  * numbered for later.
  */
 export const clientFrames = {
-  hello: [1, Hello],
-  subscribe: [2, Subscribe],
-  unsubscribe: [3, Unsubscribe],
-  append: [4, Append],
-  ack: [5, Ack],
-  visible: [6, Visible],
-  activate: [7, Activate],
-  refresh: [8, Refresh],
+  hello: [1, struct({
+    version: u16,
+    capabilities: list(str),
+    token: option(str),
+    connection: id,
+    device: option(id),
+    client: str,
+    visible: bool,
+    cloning: Cloning,
+    writers: list(struct({ writer: id, oldest: u64 })),
+    open: list(Open),
+    window: u32,
+    positions,
+  })],
+  subscribe: [2, struct({ request: u32, open: list(Open) })],
+  unsubscribe: [3, struct({ request: u32, logs: list(u64) })],
+  append: [4, struct({
+    writer: id,
+    oldest: u64,
+    items: list(struct({
+      seq: u64,
+      prev: u64,
+      to: union({ log: u64, name: str }),
+      if_head: option(u64),
+      record: Record,
+    })),
+    positions,
+    // Where the log ids that `items` name were made.
+    made: grown(list(struct({ log: u64, position })), []),
+  })],
+  ack: [5, struct({ received: u64, cursors: list(Cursor) })],
+  visible: [6, struct({ visible: bool })],
+  activate: [7, struct({ request: u32, cloning: Cloning, open: list(Open) })],
+  refresh: [8, struct({ token: str })],
   ping: [9, Ping],
-  pong: [10, Ping],
-  seek: [11, Seek],
-  leave: [14, Leave],
+  pong: [10, Pong],
+  seek: [11, struct({ request: u32, log: u64, to: Start })],
+  leave: [14, struct({ forget: bool })],
 } as const;
 
 /** Frames that a server sends. */
 export const serverFrames = {
   ping: [9, Ping],
-  pong: [10, Ping],
-  welcome: [64, Welcome],
-  subscribed: [65, Subscribed],
-  refused: [66, Refused],
-  done: [67, Done],
-  unsubscribed: [68, Unsubscribed],
-  records: [69, Records],
-  gap: [70, Gap],
-  reset: [71, Reset],
-  base: [72, Base],
-  base_records: [73, BaseRecords],
-  answers: [74, Answers],
-  state: [75, State],
-  snapshot_wanted: [76, SnapshotWanted],
-  refreshed: [77, Refreshed],
-  bye: [78, Bye],
+  pong: [10, Pong],
+  welcome: [64, struct({
+    version: u16,
+    capabilities: list(str),
+    connection: id,
+    user: str,
+    met: Met,
+    source: option(id),
+    place,
+    generation: u64,
+    time: u64,
+    expires: u64,
+    ping_interval: u32,
+    limits: struct({
+      frame_bytes: u32, record_bytes: u32, window: u32, in_flight: u32, subscriptions: u32,
+    }),
+    token: option(str),
+    writers: list(struct({ writer: id, mark: u64 })),
+    positions,
+    other_history: grown(bool, false),
+  })],
+  subscribed: [65, struct({
+    request: u32, name: str, log: u64, priority: u8, rule: SnapshotRule, start: u64, head: u64,
+    cursor: u64, complete: u64, reset: bool, made: grown(option(position)),
+  })],
+  refused: [66, struct({ request: u32, name: option(str), refusal: Refusal })],
+  done: [67, struct({ request: u32 })],
+  unsubscribed: [68, struct({
+    request: u32,
+    log: u64,
+    reason: union({ asked: 0, back_end: 0, deleted: 0, denied: 0, overwritten: 0 }),
+  })],
+  records: [69, struct({
+    log: u64, base: u64, origins: list(Origin), records: list(Delivered),
+  })],
+  gap: [70, struct({ log: u64, from: u64, to: u64, reason: union({ trimmed: 0, removed: 0 }) })],
+  reset: [71, struct({
+    log: u64,
+    reason: union({
+      new: 0, cloned: 0, restored: 0, past_head: 0, other_log: 0, trimmed: 0, asked: 0,
+      other_history: 0,
+    }),
+    base: option(struct({ rule: SnapshotRule, offset: u64, version: u32 })),
+    cursor: u64,
+    complete: u64,
+  })],
+  base: [72, struct({ log: u64, offset: u64, part: u32, last: bool, data: payload })],
+  base_records: [73, struct({
+    log: u64, offset: u64, last: bool, complete: u64, origins: list(Origin),
+    records: list(struct({ offset: u64, record: Delivered })),
+  })],
+  answers: [74, struct({
+    writer: id,
+    mark: u64,
+    answers: list(struct({
+      seq: u64,
+      outcome: union({
+        stored: struct({
+          log: u64, offset: u64, place, level: union({ synced: 0, replicated: 0, memory: 0 }),
+        }),
+        refused: Refusal,
+      }),
+    })),
+    positions,
+  })],
+  state: [75, struct({
+    active: bool,
+    met: option(Met),
+    reason: option(union({
+      detached: 0, lag: 0, retention: 0, retained_bytes: 0, slots: 0, node_slots: 0, memory: 0,
+      asked: 0, left: 0, no_slot: 0,
+    })),
+    activate_after: u32,
+    generation: u64,
+    source: option(id),
+  })],
+  snapshot_wanted: [76, struct({ log: u64, at_least: u64 })],
+  refreshed: [77, struct({ expires: u64 })],
+  bye: [78, struct({ code, message: str, reconnect: bool, after: u32 })],
 } as const;
 
 export type ClientFrame = FrameOf<typeof clientFrames>;
 export type ServerFrame = FrameOf<typeof serverFrames>;
+/** The body of a server's frame. */
+type Server<K extends keyof typeof serverFrames> = Value<(typeof serverFrames)[K][1]>;
 
 export type Cursor = Value<typeof Cursor>;
 export type Start = Value<typeof Start>;
 export type Cloning = Value<typeof Cloning>;
 export type Open = Value<typeof Open>;
-export type Item = Value<typeof Item>;
-export type Target = Value<typeof Target>;
+type Append = Value<(typeof clientFrames)['append'][1]>;
+export type Item = Append['items'][number];
+export type Made = NonNullable<Append['made']>[number];
+export type Target = Item['to'];
 export type Met = Value<typeof Met>;
-export type Reason = Value<typeof Reason>;
-export type Limits = Value<typeof Limits>;
-export type Welcome = Value<typeof Welcome>;
-export type State = Value<typeof State>;
+export type State = Server<'state'>;
+export type Reason = NonNullable<State['reason']>;
+export type Welcome = Server<'welcome'>;
+export type Limits = Welcome['limits'];
 export type SnapshotRule = Value<typeof SnapshotRule>;
-export type Subscribed = Value<typeof Subscribed>;
+export type Subscribed = Server<'subscribed'>;
 export type Refusal = Value<typeof Refusal>;
-export type Refused = Value<typeof Refused>;
-export type Ended = Value<typeof Ended>;
-export type Unsubscribed = Value<typeof Unsubscribed>;
+export type Refused = Server<'refused'>;
+export type Unsubscribed = Server<'unsubscribed'>;
+export type Ended = Unsubscribed['reason'];
 export type Origin = Value<typeof Origin>;
 export type Delivered = Value<typeof Delivered>;
-export type Records = Value<typeof Records>;
-export type GapReason = Value<typeof GapReason>;
-export type Gap = Value<typeof Gap>;
-export type ResetReason = Value<typeof ResetReason>;
-export type BaseAt = Value<typeof BaseAt>;
-export type Reset = Value<typeof Reset>;
-export type Base = Value<typeof Base>;
-export type BaseRecords = Value<typeof BaseRecords>;
-export type Level = Value<typeof Level>;
-export type Outcome = Value<typeof Outcome>;
-export type Answers = Value<typeof Answers>;
-export type Bye = Value<typeof Bye>;
+export type Records = Server<'records'>;
+export type Gap = Server<'gap'>;
+export type GapReason = Gap['reason'];
+export type Reset = Server<'reset'>;
+export type ResetReason = Reset['reason'];
+export type BaseAt = NonNullable<Reset['base']>;
+export type Base = Server<'base'>;
+export type BaseRecords = Server<'base_records'>;
+export type Answers = Server<'answers'>;
+export type Outcome = Answers['answers'][number]['outcome'];
+export type Level = Extract<Outcome, { stored: unknown }>['stored']['level'];
+export type Bye = Server<'bye'>;

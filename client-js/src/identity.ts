@@ -7,7 +7,8 @@
  * it with the page; a duplicated tab remembers the same id, and finds its lock taken.
  */
 
-import { fromBase64, hex, isId } from './codec.js';
+import { Most, Ms } from './bounds.js';
+import { fromBase64, hex, isHex } from './codec.js';
 
 /** The part of `localStorage` and `sessionStorage` that is used. */
 export interface Storage {
@@ -25,18 +26,14 @@ export interface Locks {
   ): Promise<unknown>;
 }
 
-/** Most connection ids kept for one user and server. */
-const MOST = 32;
-/** The longest wait for other pages that take up a connection; one of them may be frozen, ms. */
-const PATIENCE = 2_000;
-
 /** 128 random bits. */
 export const newId = (): string => hex(crypto.getRandomValues(new Uint8Array(16)));
 
-/** The user a JWT names, unchecked: only to keep the ids of several users apart. */
-export const userOf = (token: string): string => {
+/** The user that a JWT names, unchecked: only to keep the ids of several users apart. */
+export const userOf = (token: unknown): string => {
   try {
-    return `${(JSON.parse(fromBase64(token.split('.')[1]!)) as { sub?: unknown }).sub ?? ''}`;
+    const claims = fromBase64((token as string).split('.')[1]!);
+    return `${(JSON.parse(claims) as { sub?: unknown }).sub ?? ''}`;
   } catch {
     return '';
   }
@@ -45,7 +42,7 @@ export const userOf = (token: string): string => {
 /** A storage of the page, where it may be used. */
 export const browserStorage = (name: 'localStorage' | 'sessionStorage'): Storage | undefined => {
   // Node has a global of that name that warns; a page's is there together with its document.
-  if (typeof document === 'undefined') return undefined;
+  if (!globalThis.document) return undefined;
   try {
     return globalThis[name] ?? undefined;
   } catch {
@@ -97,7 +94,7 @@ export class Identity {
   device(): string | undefined {
     if (!this.#storage) return undefined;
     const kept = this.#read('device');
-    const device = isId(kept) ? kept : newId();
+    const device = isHex(kept) ? kept : newId();
     if (device !== kept) this.#write('device', device);
     return device;
   }
@@ -150,22 +147,22 @@ export class Identity {
   /** The newest first. */
   #ids(): string[] {
     try {
-      const kept: unknown = JSON.parse(this.#read('connections') ?? '[]');
-      return Array.isArray(kept) ? kept.filter(isId) : [];
+      const kept = JSON.parse(this.#read('connections')!) as unknown[];
+      return kept.filter((id) => isHex(id));
     } catch {
-      return [];
+      return []; // Nothing is kept, or nothing that is a list.
     }
   }
 
   #keep(ids: string[]): void {
-    this.#write('connections', JSON.stringify(ids.slice(0, MOST)));
+    this.#write('connections', JSON.stringify(ids.slice(0, Most.CONNECTIONS)));
   }
 
   /** Does something while no other page does the same; not at all where that takes too long. */
   async #alone(work: () => Promise<unknown>): Promise<void> {
     if (!this.#storage || !this.#locks) return;
     try {
-      const signal = AbortSignal.timeout(PATIENCE);
+      const signal = AbortSignal.timeout(Ms.PATIENCE);
       await this.#locks.request(`${this.#scope}:claim`, { signal }, work);
     } catch {
       // Its turn did not come: the id is a new one, which nobody will take up.

@@ -6,6 +6,7 @@
  * in order; this form keeps nothing of them on disk.
  */
 
+import { Ms } from './bounds.js';
 import type { Encoding } from './codec.js';
 import { Connection } from './connection.js';
 import type { AppendOptions, Log } from './delivery.js';
@@ -14,7 +15,9 @@ import { asError } from './errors.js';
 import type { Cloning, LogRecord, Start, Welcome } from './frames.js';
 import { browserStorage, Identity, newId, userOf, type Locks, type Storage } from './identity.js';
 import type { ConnectionState, Effects } from './states.js';
-import { address, Socket, webSocket, type WebSocketConstructor } from './socket.js';
+import {
+  address, openSocket, webSocket, type Socket, type WebSocketConstructor,
+} from './socket.js';
 import type { Stored } from './writer.js';
 
 export { HighwaterError } from './errors.js';
@@ -68,9 +71,6 @@ export interface ClientEvents {
   log: Log;
 }
 
-/** The longest that timers can wait. */
-const LONGEST = 2 ** 31 - 1;
-
 export class Client extends Emitter<ClientEvents> {
   readonly #url: string;
   readonly #options: ClientOptions;
@@ -89,7 +89,7 @@ export class Client extends Emitter<ClientEvents> {
     this.#url = url;
     this.#options = options;
     const { token, encoding, storage, user } = options;
-    const name = user ?? (typeof token === 'string' ? userOf(token) : '');
+    const name = user ?? userOf(token);
     const locks = (globalThis as { navigator?: { locks?: Locks } }).navigator?.locks;
     this.#identity = new Identity(
       `highwater:${url}:${name}`,
@@ -100,7 +100,7 @@ export class Client extends Emitter<ClientEvents> {
     this.#core = new Connection({
       connection: options.connection ?? '',
       fixed: options.connection !== undefined,
-      writer: newId(),
+      newId,
       device: options.device ?? this.#identity.device(),
       token: typeof token === 'string' ? token : undefined,
       tokens: typeof token === 'function',
@@ -166,7 +166,7 @@ export class Client extends Emitter<ClientEvents> {
     return this.#core.config.connection;
   }
 
-  /** The id under which this run appends. */
+  /** The id under which this run appends; another after it has come to another history. */
   get writer(): string {
     return this.#core.writer.id;
   }
@@ -263,7 +263,7 @@ export class Client extends Emitter<ClientEvents> {
     const wait = core.deadline() - now();
     clearTimeout(this.#timer);
     if (wait === Infinity) return;
-    this.#timer = setTimeout(() => this.#turn('tick'), Math.min(LONGEST, Math.max(0, wait)));
+    this.#timer = setTimeout(() => this.#turn('tick'), Math.min(Ms.LONGEST, Math.max(0, wait)));
   }
 
   #drain(): void {
@@ -312,7 +312,7 @@ export class Client extends Emitter<ClientEvents> {
   #open(): void {
     const closed = (code?: number, reason?: string): void => this.#turn('closed', code, reason);
     try {
-      this.#socket = new Socket(this.#make!, this.#url, this.#core.config.encoding, {
+      this.#socket = openSocket(this.#make!, this.#url, this.#core.config.encoding, {
         opened: () => this.#turn('opened'),
         message: (frames) => this.#turn('frames', frames),
         closed,
@@ -335,7 +335,7 @@ export class Client extends Emitter<ClientEvents> {
 
   /** In a page: its network, and whether it is looked at. */
   #watch(): void {
-    if (typeof document === 'undefined') return;
+    if (!globalThis.document) return;
     const listen = (to: EventTarget, name: string, listener: (event: Event) => void): void => {
       to.addEventListener(name, listener);
       this.#cleanups.push(() => to.removeEventListener(name, listener));

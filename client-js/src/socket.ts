@@ -27,7 +27,7 @@ export const webSocket = async (given?: WebSocketConstructor): Promise<WebSocket
   try {
     return (await import(/* @vite-ignore */ /* webpackIgnore: true */ name)).WebSocket;
   } catch {
-    throw new Error('no WebSocket: install the package "ws"');
+    throw new Error('no WebSocket: install "ws"');
   }
 };
 
@@ -46,40 +46,40 @@ export interface SocketEvents {
   closed(code?: number, reason?: string): void;
 }
 
-export class Socket {
-  readonly #raw: WebSocketLike;
-  readonly #encoding: Encoding;
-
-  constructor(make: WebSocketConstructor, url: string, encoding: Encoding, events: SocketEvents) {
-    const raw = new make(url, [`highwater.v1.${encoding}`]);
-    this.#raw = raw;
-    this.#encoding = encoding;
-    raw.binaryType = 'arraybuffer';
-    raw.onopen = events.opened;
-    raw.onerror = () => {}; // A close always follows.
-    raw.onclose = ({ code, reason }) => {
-      this.drop();
-      events.closed(code, reason);
-    };
-    raw.onmessage = ({ data }) => {
-      let frames;
-      try {
-        frames = decode(serverFrames, typeof data === 'string' ? data : new Uint8Array(data));
-      } catch (error) {
-        this.drop();
-        return events.closed(0, (error as Error).message);
-      }
-      events.message(frames);
-    };
-  }
-
-  send(frame: ClientFrame): void {
-    this.#raw.send(encode(clientFrames, frame, this.#encoding));
-  }
-
+/** An open or opening socket. */
+export interface Socket {
+  send(frame: ClientFrame): void;
   /** Ends it; nothing of it is told any more. */
-  drop(): void {
-    this.#raw.onopen = this.#raw.onclose = this.#raw.onmessage = null;
-    this.#raw.close(1000);
-  }
+  drop(): void;
 }
+
+export const openSocket = (
+  make: WebSocketConstructor,
+  url: string,
+  encoding: Encoding,
+  events: SocketEvents,
+): Socket => {
+  const raw = new make(url, [`highwater.v1.${encoding}`]);
+  const drop = (): void => {
+    raw.onopen = raw.onclose = raw.onmessage = null;
+    raw.close(1000);
+  };
+  raw.binaryType = 'arraybuffer';
+  raw.onopen = events.opened;
+  raw.onerror = () => {}; // A close always follows.
+  raw.onclose = ({ code, reason }) => {
+    drop();
+    events.closed(code, reason);
+  };
+  raw.onmessage = ({ data }) => {
+    let frames;
+    try {
+      frames = decode(serverFrames, typeof data === 'string' ? data : new Uint8Array(data));
+    } catch (error) {
+      drop();
+      return events.closed(0, (error as Error).message);
+    }
+    events.message(frames);
+  };
+  return { send: (frame) => raw.send(encode(clientFrames, frame, encoding)), drop };
+};

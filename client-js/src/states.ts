@@ -54,7 +54,8 @@ export interface Config {
   connection: string;
   /** The app gave the id: without it there is no other. */
   fixed: boolean;
-  writer: string;
+  /** Gives an id of 128 random bits, for a writer. */
+  newId: () => string;
   device?: string | undefined;
   /** A token to begin with. */
   token?: string | undefined;
@@ -76,3 +77,11 @@ export interface Config {
   wake: () => void;
   encoding: Encoding;
 }
+
+/**
+ * `retry`: time to come back. `welcome`: the token or the socket took too long. `ping`: too quiet,
+ * ask. `pong`: no sign of life. `ack`: acknowledge. `activate`: ask to be active. `refresh`: get a
+ * new token. `subscribe`: send again what was refused.
+ */
+export type Timer =
+  | 'retry' | 'welcome' | 'ping' | 'pong' | 'ack' | 'activate' | 'refresh' | 'subscribe';

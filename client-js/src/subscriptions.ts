@@ -5,7 +5,8 @@
  * let go; every log id is known by the socket that announced it and by no other.
  */
 
-import { Out, toJson, utf8Length } from './codec.js';
+import { Most } from './bounds.js';
+import { bytesOf, toJson, utf8Length } from './codec.js';
 import type { Connection } from './connection.js';
 import { Delivery, type Options } from './delivery.js';
 import { isTransient, type HighwaterError } from './errors.js';
@@ -13,14 +14,6 @@ import {
   Open, type Cursor, type Ended, type ServerFrame, type Subscribed,
 } from './frames.js';
 import { checkName } from './writer.js';
-
-/** The smallest limit that a server may set, for the time before it has told its own. */
-const FRAME_BYTES = 65_536;
-/** Bytes that a frame has around its list, without a token; and a log around its name, in JSON. */
-const AROUND = 512;
-const AROUND_NAME = 128;
-/** Ids or cursors in one frame. */
-const MANY = 1000;
 
 /** Frames of one log; others name none. */
 export type DeliveryFrame = Extract<
@@ -55,7 +48,7 @@ export class Subscriptions {
   /** Opens a log, or gives the one that is open. */
   subscribe(name: string, options: Options): Delivery {
     checkName(name);
-    Open.put(new Out(), { name, ...options }); // Throws where it cannot be carried.
+    bytesOf(Open, { name, ...options }); // Throws where it cannot be carried.
     let log = this.open.get(name);
     if (log && log.phase !== 'over') return log;
     if (log) {
@@ -92,12 +85,13 @@ export class Subscriptions {
    * waits for the next; first comes what is held, which the server would else send from its start.
    */
   ask(request: number, now = Infinity): Open[] {
-    const { config, welcome } = this.#core;
+    const { config, history, welcome } = this.#core;
     const open: Open[] = [];
-    let room = (welcome?.limits.frame_bytes ?? FRAME_BYTES) - AROUND - (config.token ?? '').length;
+    let room = (welcome?.limits.frame_bytes ?? Most.FRAME) - Most.AROUND_LIST;
+    room -= (config.token ?? '').length + Most.POSITION * history.positions.length;
     for (const log of [...this.open.values()].sort((a, b) => +b.held - +a.held)) {
       if (log.phase !== 'wanted' || log.after > now) continue;
-      room -= utf8Length(toJson(log.name)) + AROUND_NAME;
+      room -= utf8Length(toJson(log.name)) + Most.AROUND_NAME;
       if (room < 0) break;
       open.push(log.ask(request));
     }
@@ -176,7 +170,7 @@ export class Subscriptions {
     if (this.#after > now) return this.#after;
     const core = this.#core;
     while (this.#dropped.length) {
-      const body = { request: this.request(), logs: this.#dropped.splice(0, MANY) };
+      const body = { request: this.request(), logs: this.#dropped.splice(0, Most.IDS) };
       this.#dropping.set(body.request, body.logs);
       core.send({ name: 'unsubscribe', body });
     }
@@ -197,7 +191,7 @@ export class Subscriptions {
 
   /** Cursors to tell: from there the client could restart. */
   cursors(): Cursor[] {
-    const moved = [...this.moved].slice(0, MANY);
+    const moved = [...this.moved].slice(0, Most.IDS);
     for (const log of moved) this.moved.delete(log);
     const told = moved.filter((log) => log.announced && log.safe >= 0);
     return told.map((log) => ({ log: log.id!, next: log.safe }));

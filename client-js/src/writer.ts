@@ -3,14 +3,16 @@
  *
  * Promise: actions go out in the order they were made, each with the sequence that the server must
  * have decided before it. A transient refusal, or a new socket, sends the same again from the
- * server's mark on; nothing is numbered twice.
+ * server's mark on; nothing is numbered twice, but by another history: there the writer is over.
+ * What that history has of it waits for its answers, then the rest goes on under another id.
  */
 
-import { In, Out, toJson, utf8Length, type Encoding } from './codec.js';
+import { Most, Ms } from './bounds.js';
+import { bytesOf, In, toJson, utf8Length, type Encoding } from './codec.js';
+import type { Connection } from './connection.js';
 import { HighwaterError, isTransient } from './errors.js';
 import {
-  Record, type Answers, type ClientFrame, type Item, type Level, type Limits, type LogRecord,
-  type Place, type Target,
+  Record, type Answers, type Item, type Level, type LogRecord, type Made, type Place, type Target,
 } from './frames.js';
 
 /** Where an append was stored. */
@@ -25,17 +27,19 @@ export interface Stored {
 
 /** An append without an answer. */
 export interface Action {
-  readonly seq: number;
+  seq: number;
   /** The log's name, for the view that shows it. */
   readonly log: string;
   readonly to: Target;
+  /** Where that log id was made. */
+  readonly made: Made | undefined;
   readonly if_head?: number | undefined;
   readonly record: LogRecord;
   /** Size of the record as limits count it, and as the frame carries it, in bytes. */
   readonly size: number;
   readonly weight: number;
   /** Told to whoever appended it. */
-  readonly done: (result: Stored | HighwaterError) => void;
+  readonly done: (result: Stored | Promise<never>) => void;
   /** It is on this socket, its answer due. */
   sent: boolean;
   /** It was on some socket: nobody knows whether it was stored. */
@@ -50,14 +54,13 @@ export const weigh = (
   given: LogRecord,
   encoding: Encoding,
 ): { record: LogRecord; size: number; weight: number } => {
-  const out = new Out();
-  Record.put(out, given);
-  const record = Record.take(new In(out.done()));
+  const bytes = bytesOf(Record, given);
+  const record = Record.take(new In(bytes));
   const { key = '', kind = '', headers = [], payload = '' } = record;
   const content = typeof payload === 'string' ? utf8Length(payload) : payload.length;
   const texts = [key, kind, ...headers.flat()];
   const size = texts.reduce((sum, text) => sum + utf8Length(text), content);
-  return { record, size, weight: encoding === 'json' ? utf8Length(toJson(record)) : out.size };
+  return { record, size, weight: encoding === 'json' ? utf8Length(toJson(record)) : bytes.length };
 };
 
 /** A longer name would cost the socket; all other bad ones the server refuses by themselves. */
@@ -65,17 +68,11 @@ export const checkName = (name: string): void => {
   if (utf8Length(name) > 255) throw new HighwaterError('bad_name', 'at most 255 bytes');
 };
 
-/** Bytes that an item has around its record: numbers, a name of 255 bytes, JSON's own. */
-const AROUND = 512;
-const MOST_ITEMS = 1024;
-/** Shortest and longest wait bound before a transient refusal is tried again, ms. */
-const RETRY_FROM = 100;
-const RETRY_TO = 10_000;
-/** A refused round is sent again once all of it was answered, or after this many ms more. */
-const ROUND = 5_000;
-
 export class Writer {
   readonly pending: Action[] = [];
+  id: string;
+  /** The server's history is another: what lies above its mark is to be numbered anew. */
+  #over = false;
   #next = 1;
   #mark = 0;
   #refusals = 0;
@@ -84,13 +81,11 @@ export class Writer {
   /** Answers for what the server's mark covers are still on their way. */
   #settling = false;
 
-  readonly #random: () => number;
+  readonly #core: Connection;
 
-  constructor(
-    readonly id: string,
-    random: () => number,
-  ) {
-    this.#random = random;
+  constructor(core: Connection) {
+    this.#core = core;
+    this.id = core.config.newId();
   }
 
   /** The oldest sequence without an answer. */
@@ -98,10 +93,10 @@ export class Writer {
     return this.pending[0]?.seq ?? this.#next;
   }
 
-  /** When `frames` has something to say again, ms; Infinity: not by time. */
+  /** When `flush` has something to say again, ms; Infinity: not by time. */
   get deadline(): number {
     if (!this.#retryAt) return Infinity;
-    return this.#round() ? this.#retryAt + ROUND : this.#retryAt;
+    return this.#round() ? this.#retryAt + Ms.ROUND : this.#retryAt;
   }
 
   #round(): boolean {
@@ -115,8 +110,9 @@ export class Writer {
   }
 
   /** A new socket is there: goes on above the mark; answers up to the mark are on their way. */
-  welcomed(mark: number): void {
+  welcomed(mark: number, other = false): void {
     this.#mark = mark;
+    this.#over ||= other;
     this.#retryAt = this.#refusals = 0;
     this.#settling = true;
     for (const action of this.pending) action.sent = action.seq <= mark;
@@ -129,28 +125,31 @@ export class Writer {
     for (const action of this.pending) if (action.seq <= this.#mark) action.sent = false;
   }
 
-  /** Takes answers; tells which actions are decided, and how. */
-  answered(frame: Answers, now: number): [Action, Stored | HighwaterError][] {
-    this.#mark = Math.max(this.#mark, frame.mark);
-    const decided: [Action, Stored | HighwaterError][] = [];
-    for (const { seq, outcome } of frame.answers) {
+  /** Takes answers; tells the first reason that passes, if any was refused for one. */
+  answered({ mark, answers }: Answers, now: number): string | undefined {
+    let passes: string | undefined;
+    this.#mark = Math.max(this.#mark, mark);
+    for (const { seq, outcome } of answers) {
       const at = this.pending.findIndex((action) => action.seq === seq);
       const action = this.pending[at];
       if (!action) continue;
+      let result;
       if ('stored' in outcome) {
         this.#refusals = 0;
-        decided.push([action, outcome.stored]);
+        result = outcome.stored;
       } else {
         const { code, message, retry_after } = outcome.refused;
         if (isTransient(code)) {
+          passes ??= code;
           this.#refused(action, retry_after, now);
           continue;
         }
-        decided.push([action, new HighwaterError(code, message, retry_after)]);
+        result = new HighwaterError(code, message, retry_after);
       }
       this.pending.splice(at, 1);
+      this.#core.decided(action, result);
     }
-    return decided;
+    return passes;
   }
 
   #refused(action: Action, after: number, now: number): void {
@@ -160,44 +159,65 @@ export class Writer {
       this.#retryAt = Math.max(this.#retryAt, now + after);
       return;
     }
-    const bound = Math.min(RETRY_TO, RETRY_FROM * 2 ** this.#refusals++);
-    this.#retryAt = now + after + this.#random() * bound;
+    const bound = Math.min(Ms.RETRY_TO, Ms.RETRY_FROM * 2 ** this.#refusals++);
+    this.#retryAt = now + after + this.#core.config.random() * bound;
   }
 
-  /** Frames to send now, within the limits. Actions too large for the server are given back. */
-  frames(now: number, limits: Limits, refuse: (action: Action) => void): ClientFrame[] {
+  /** All that this history has of it is answered: it is another from here on. */
+  #renew(): void {
+    this.#over = false;
+    this.id = this.#core.config.newId();
+    this.#mark = 0;
+    this.#next = 1;
+    for (const action of this.pending) {
+      action.seq = this.#next++;
+      action.tried = false; // Not in this history.
+    }
+  }
+
+  /** Sends what is to be sent, within the limits. Actions too large for the server are refused. */
+  flush(now: number): void {
+    const { history, welcome } = this.#core;
+    const { positions } = history;
+    const { limits } = welcome!;
+    if (this.#over && !(this.oldest <= this.#mark)) this.#renew();
     if (this.#retryAt) {
-      if (now < this.deadline) return [];
+      if (now < this.deadline) return;
       this.#retryAt = 0;
       for (const action of this.pending) action.sent = false;
     }
-    const frames: ClientFrame[] = [];
-    const most = Math.min(limits.in_flight, MOST_ITEMS);
+    const most = Math.min(limits.in_flight, Most.ITEMS);
     let items: Item[] = [];
+    let logs: Made[] = [];
     let room = 0;
     let prev = 0;
     for (const action of this.pending.slice(0, most)) {
-      const { seq, to, if_head, record, size, weight } = action;
-      const needs = weight + AROUND;
+      const { seq, to, made, if_head, record, size, weight } = action;
+      if (this.#over && seq > this.#mark) break;
+      const needs = weight + Most.AROUND_RECORD;
       const large = size > limits.record_bytes || needs > limits.frame_bytes;
       if (large && !action.sent && !action.tried) {
-        refuse(action);
         this.pending.splice(this.pending.indexOf(action), 1);
+        this.#core.decided(action, new HighwaterError('too_large', 'over the limit'));
         continue;
       }
       const before = seq > this.#mark ? Math.max(this.#mark, prev) : prev;
       prev = seq;
       if (action.sent) continue;
       action.sent = action.tried = true;
-      if (needs > room) {
+      // Two histories may have given one number to two logs: a frame speaks of one of them.
+      if (needs > room || logs.some((one) => one !== made && one.log === made?.log)) {
         items = [];
-        // The frame's list is filled below; `oldest` is the same for all of them.
-        frames.push({ name: 'append', body: { writer: this.id, oldest: this.oldest, items } });
-        room = limits.frame_bytes - AROUND;
+        logs = [];
+        // Its lists are filled below, before it goes out.
+        const { id: writer, oldest } = this;
+        const body = { writer, oldest, items, positions, made: logs };
+        this.#core.send({ name: 'append', body });
+        room = limits.frame_bytes - Most.AROUND_LIST - Most.POSITION * positions.length;
       }
       room -= needs;
+      if (made && !logs.includes(made)) logs.push(made);
       items.push({ seq, prev: before, to, record, ...(if_head !== undefined && { if_head }) });
     }
-    return frames;
   }
 }

@@ -54,11 +54,58 @@ test('golden vectors: both encodings, both directions, byte for byte', () => {
   assert.ok(checked > 30, `only ${checked} vectors`);
 });
 
+test('bodies from before they grew are read as the same frames, with what is said of no more', () => {
+  const grown = { positions: [], made: [], other_history: false } as const;
+  let checked = 0;
+  for (const kind of ['client', 'server']) {
+    const today = new Map(vectors<Vector>(`${kind}.json`).map((vector) => [vector.name, vector]));
+    for (const { name, table, frame, json, hex: short } of vectors<Vector>(`short/${kind}.json`)) {
+      const known = tables[table]!;
+      if (!known[frame]) continue;
+      const [fromBinary] = decode(known, bytes(short));
+      const [fromJson] = decode(known, JSON.stringify({ [frame]: json }) + '\n');
+      const [wanted] = decode(known, bytes(today.get(name)!.hex));
+      assert.deepEqual([fromBinary!.frame, fromJson!.frame], [wanted!.frame, wanted!.frame], `${table} ${name}`);
+      const body = wanted!.frame.body as Record<string, unknown>;
+      for (const [field, value] of Object.entries(grown)) {
+        if (field in body && body[field] !== undefined) assert.deepEqual(body[field], value, `${table} ${name}`);
+      }
+      checked++;
+    }
+  }
+  assert.ok(checked > 100, `only ${checked} vectors`);
+});
+
+test('a body cut inside a grown field is no frame', () => {
+  const [vector] = vectors<Vector>('server.json').filter(({ name }) => name === 'ping_history');
+  const whole = bytes(vector!.hex);
+  for (let length = 2; length < whole[1]!; length++) {
+    const cut = Uint8Array.from([whole[0]!, length, ...whole.slice(2, 2 + length)]);
+    assert.throws(() => decode(serverFrames, cut), CodecError, `${length} bytes`);
+  }
+});
+
+test('positions: what is none is refused', () => {
+  const era = 'e'.repeat(32);
+  const read = (position: unknown): unknown =>
+    decode(serverFrames, `{"ping":{"nonce":1,"positions":[${JSON.stringify(position)}]}}`)[0]!.frame.body;
+  assert.deepEqual(read(`${era}.9007199254740991.00000000000000ff`), {
+    nonce: 1, positions: [`${era}.9007199254740991.00000000000000ff`],
+  });
+  for (const bad of [
+    '', era, `${era}.`, `${era}.x`, `${era}.-1`, `${era}.1.5`, `${era}.1.`, `${era}.9007199254740992`,
+    `${era}.1.00000000000000FF`, `${era}.1.00000000000000`, `${era.toUpperCase()}.1`, 5, null, {},
+  ]) {
+    assert.throws(() => read(bad), CodecError, JSON.stringify(bad));
+  }
+});
+
 /** What a server refuses and this client reads. */
 const KINDER = [
   '64 bits where 32 are the most', // in a kind numbered for later, which is skipped here
   'code that does not exist', // kept as `code_<number>` and treated by its range
   'a member given twice', 'a fraction', 'an exponent', 'a lone surrogate', // as JSON.parse does
+  'a place with a sign', // as a number is read
 ];
 
 test('odd input: read as told, or refused', () => {
@@ -165,7 +212,7 @@ test('the length of a text is that of its UTF-8', () => {
 
 test('codes: names and numbers, and what an unknown one means', () => {
   for (const [number, name] of [
-    [1, 'rate'], [8, 'sequence_gap'], [10, 'unknown_outcome'], [32, 'conflict'], [41, 'bad_record'],
+    [1, 'rate'], [8, 'sequence_gap'], [10, 'unknown_outcome'], [11, 'other_history'], [32, 'conflict'], [41, 'bad_record'],
     [64, 'bad_frame'], [73, 'fenced'], [80, 'failed'], [96, 'subscriptions'], [105, 'inactive'], [110, 'stale'],
   ] as const) {
     assert.equal(codeName(number), name);

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { BACKOFF } from '../src/timers.js';
+import { Ms } from '../src/bounds.js';
 import { HighwaterError } from '../src/errors.js';
 import { encode, type Encoding } from '../src/codec.js';
 import { clientFrames, type ClientFrame } from '../src/frames.js';
@@ -122,7 +122,7 @@ test('backoff is full jitter: every wait lies under a bound that doubles from 0.
     world.settle();
     for (let attempt = 0; attempt < 12; attempt++) {
       lose(world);
-      const bound = Math.min(BACKOFF.to, BACKOFF.from * 2 ** attempt);
+      const bound = Math.min(Ms.BACK_TO, Ms.BACK_FROM * 2 ** attempt);
       assert.ok(world.state.state === 'waiting');
       assert.equal(world.state.after, chance * bound);
       world.pass(world.state.after);
@@ -141,7 +141,7 @@ test('waits are spread evenly over the bound', () => {
     world.core.start(world.now);
     lose(world);
     assert.ok(world.state.state === 'waiting');
-    quarters[Math.floor((world.state.after / BACKOFF.from) * 4)]!++;
+    quarters[Math.floor((world.state.after / Ms.BACK_FROM) * 4)]!++;
   }
   for (const count of quarters) assert.ok(count > 900 && count < 1100, `${quarters}`);
 });
@@ -152,13 +152,13 @@ test('it comes back for ever, and a socket that lived begins anew at the small b
   world.settle();
   for (let attempt = 0; attempt < 2000; attempt++) {
     lose(world);
-    assert.ok(world.state.state === 'waiting' && world.state.after <= BACKOFF.to);
+    assert.ok(world.state.state === 'waiting' && world.state.after <= Ms.BACK_TO);
     world.pass(world.state.after);
   }
   world.attach();
   world.pass(11_000);
   lose(world);
-  assert.ok(world.state.state === 'waiting' && world.state.after < BACKOFF.from);
+  assert.ok(world.state.state === 'waiting' && world.state.after < Ms.BACK_FROM);
 });
 
 test('a socket that dies right after its welcome does not reset the bound', () => {

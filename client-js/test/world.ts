@@ -16,6 +16,8 @@ import type { Config, ConnectionState, Output } from '../src/states.js';
 export const hexId = (digit: string): string => digit.repeat(32);
 export const ME = hexId('1');
 export const WRITER = hexId('2');
+/** Under which it goes on in another history, and in one after that. */
+export const ANEW = [hexId('3'), hexId('4'), hexId('5')];
 export const OTHER: Origin = { user: 'ada', writer: hexId('a'), connection: hexId('b') };
 export const MINE: Origin = { user: 'ada', writer: WRITER, connection: ME };
 
@@ -43,8 +45,9 @@ export class World {
   chance: number[] = [];
 
   constructor(config: Partial<Config> = {}) {
+    const ids = [WRITER, ...ANEW];
     this.core = new Connection({
-      connection: ME, fixed: false, writer: WRITER, device: undefined, token: 'token', tokens: false,
+      connection: ME, fixed: false, newId: () => ids.shift()!, device: undefined, token: 'token', tokens: false,
       kept: false, visible: true, cloning: 'all', window: 0, activate: true, most: 100,
       random: () => this.chance.shift() ?? 0.5, encoding: 'bincode', wake: () => {}, ...config,
     });
@@ -190,11 +193,11 @@ export class World {
     this.tell('records', { log, base, origins: [origin], records: list }, size);
   }
 
-  stored(seq: number, log: number, offset: number, mark = seq): void {
+  stored(seq: number, log: number, offset: number, mark = seq, writer = WRITER): void {
     const outcome = {
       stored: { log, offset, place: { batch: 9, index: seq }, level: 'synced' as const },
     };
-    this.tell('answers', { writer: WRITER, mark, answers: [{ seq, outcome }] });
+    this.tell('answers', { writer, mark, answers: [{ seq, outcome }] });
   }
 
   refuse(seqs: number[], code: string, mark: number, retry_after = 0): void {

@@ -1,0 +1,42 @@
+/**
+ * Which history this client has been part of: the highest position it was told or has seen, of each
+ * shard, by which a server finds out whether what is held here is its own.
+ */
+
+import { Most } from './bounds.js';
+
+interface At {
+  readonly era: string;
+  readonly batch: number;
+  readonly text: string;
+}
+
+export class History {
+  #at = new Map<number, At>();
+
+  /** What is stated to the server. */
+  get positions(): string[] {
+    return [...this.#at.values()].map(({ text }) => text);
+  }
+
+  /** The server stands there; `anew`: what was seen of another history counts no more. */
+  told(positions: readonly string[], anew = false): void {
+    if (anew) this.#at.clear();
+    for (const text of positions) {
+      const [era, batch] = text.split('.');
+      this.saw(+batch!, era, text);
+    }
+  }
+
+  /** A place was seen; without an era in that where the socket stands. */
+  saw(batch: number, era?: string, text?: string): void {
+    const shard = Math.floor(batch / Most.BATCHES);
+    const held = this.#at.get(shard);
+    if (!era || held?.era === era) {
+      // An answer may be behind the record that it speaks of; one that is not has the chain.
+      if (!held || batch < held.batch + (era ? 0 : 1)) return;
+    }
+    era ??= held!.era;
+    this.#at.set(shard, { era, batch, text: text ?? `${era}.${batch}` });
+  }
+}
