@@ -9,7 +9,7 @@ import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -53,6 +53,10 @@ export class Server {
     writeFileSync(this.#config, `[auth]\n${key}\n${more}\n`);
   }
 
+  get data(): string {
+    return join(this.folder, 'data');
+  }
+
   get url(): string {
     return `http://${this.#listen}`;
   }
@@ -60,8 +64,7 @@ export class Server {
   /** Starts it, on the port it had before if it had one. */
   async start(): Promise<this> {
     assert.ok(!this.#child, 'it runs already');
-    const data = join(this.folder, 'data');
-    const given = ['serve', '--config', this.#config, '--listen', this.#listen, '--data', data];
+    const given = ['serve', '--config', this.#config, '--listen', this.#listen, '--data', this.data];
     // The server takes HIGHWATER_* for its configuration; what is set for the tests is not that.
     const own = Object.entries(process.env).filter(([name]) => !name.startsWith('HIGHWATER_'));
     const env = Object.fromEntries(own);
@@ -102,6 +105,34 @@ export class Server {
     const gone = once(child, 'exit');
     child.kill(signal);
     return (await gone)[0] as number | null;
+  }
+
+  /** A copy of its data as it stands, made while it is down; it goes on afterwards. */
+  async backup(): Promise<string> {
+    await this.stop();
+    const copy = join(this.folder, 'backup');
+    cpSync(this.data, copy, { recursive: true });
+    await this.start();
+    return copy;
+  }
+
+  /** Its data is lost; it starts from that copy, or with nothing. */
+  async restore(copy?: string): Promise<void> {
+    await this.kill();
+    rmSync(this.data, { recursive: true });
+    if (copy !== undefined) cpSync(copy, this.data, { recursive: true });
+    await this.start();
+  }
+
+  /** Another user appends by HTTP. */
+  async append(log: string, ...payloads: string[]): Promise<void> {
+    for (const payload of payloads) await this.ask('POST', `/v1/logs/${log}`, payload);
+  }
+
+  /** What the log holds. */
+  async payloads(log: string): Promise<string[]> {
+    const lines = (await (await this.ask('GET', `/v1/logs/${log}`)).text()).split('\n');
+    return lines.filter(Boolean).map((line) => (JSON.parse(line) as { payload: string }).payload);
   }
 
   /** Ends it and takes its folder away. */
