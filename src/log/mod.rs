@@ -48,7 +48,7 @@ impl Hot for Named {
     type Key = String;
 
     fn load(name: &String, io: &Io<'_>) -> Result<Option<Self>, RowsError> {
-        Ok(io.get::<NameRow>(Table::Names, name.as_bytes())?.map(|row| Named(row.log)))
+        Ok(io.get::<NameRow>(Table::Names, name.as_bytes())?.map(|row| Self(row.log)))
     }
 
     fn save(&mut self, name: &String, io: &mut Io<'_>) {

@@ -96,6 +96,8 @@ struct Inner {
     commits: AtomicU64,
     /// Held by a reader that has a table written to a file.
     settling: Mutex<()>,
+    /// Bytes of rows, keys included, that were committed in this run.
+    rows_bytes: AtomicU64,
     origins: origins::Origins,
     present: OnceLock<Present>,
     /// Why the folder is lost.
@@ -173,6 +175,7 @@ impl Store {
             writing,
             commits: AtomicU64::default(),
             settling: Mutex::default(),
+            rows_bytes: AtomicU64::new(0),
             origins: Default::default(),
             present: OnceLock::new(),
             lost: OnceLock::new(),

@@ -3,6 +3,8 @@
 //! The engine halts a writer while four memtables of a table wait to be written, or thirty runs of
 //! files to be merged. Commands are refused before that, and before the disk is full.
 
+use std::sync::atomic::Ordering;
+
 use fjall::{AbstractTree, Keyspace};
 
 use super::{OpenError, Store};
@@ -28,6 +30,8 @@ pub struct Pressure {
     pub write_buffer_bytes: u64,
     /// Bytes of the engine's log.
     pub journal_bytes: u64,
+    /// Bytes of rows, keys included, that were committed in this run.
+    pub rows_bytes: u64,
     /// Bytes free on the disk.
     pub disk_free_bytes: u64,
     /// Bytes that must stay free.
@@ -62,6 +66,7 @@ impl Store {
             runs_max: most(tables().map(|table| table.tree.l0_run_count())),
             write_buffer_bytes: inner.db.write_buffer_size(),
             journal_bytes,
+            rows_bytes: inner.rows_bytes.load(Ordering::Relaxed),
             disk_free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
             disk_reserve_bytes: inner.options.disk_reserve_bytes,
         })
@@ -83,6 +88,7 @@ mod tests {
             runs_max: MOST_RUNS - 1,
             write_buffer_bytes: 0,
             journal_bytes: 0,
+            rows_bytes: 0,
             disk_free_bytes: 10,
             disk_reserve_bytes: 10,
         };

@@ -238,6 +238,7 @@ impl Store {
         let mut writing = self.writing()?;
         let mut head = writing.head;
         let mut size = size_of(&writes);
+        let rows = size as u64;
         let mut batch = self.batch(sync);
         self.fill(&mut batch, writes)?;
         if let Some((number, bytes)) = journal {
@@ -261,6 +262,7 @@ impl Store {
             }
         }
         self.put(&mut writing, batch, head, sync)?;
+        self.0.rows_bytes.fetch_add(rows, Ordering::Relaxed);
         writing.unlooked += size;
         writing.unsynced += size;
         if writing.unsynced > CHECKPOINT_AFTER {

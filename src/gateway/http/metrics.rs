@@ -151,6 +151,8 @@ fn pressure(text: &mut Text, pressure: &Pressure) {
     let buffer = "Bytes in memory that wait to be written to files.";
     text.gauge("store_write_buffer_bytes", buffer, pressure.write_buffer_bytes);
     text.gauge("store_engine_log_bytes", "Bytes of the engine's log.", pressure.journal_bytes);
+    let rows = "Bytes of rows committed in this run, keys included, as they are encoded.";
+    text.counter("rows_bytes_total", rows, pressure.rows_bytes);
     text.gauge("disk_free_bytes", "Bytes free on the disk.", pressure.disk_free_bytes);
     let reserve = "Bytes that stay free: below that, commands are refused.";
     text.gauge("disk_reserve_bytes", reserve, pressure.disk_reserve_bytes);
@@ -205,6 +207,7 @@ mod tests {
             runs_max: 2,
             write_buffer_bytes: 3,
             journal_bytes: 4,
+            rows_bytes: 12,
             disk_free_bytes: 5,
             disk_reserve_bytes: 6,
         };
