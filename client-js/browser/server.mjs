@@ -1,6 +1,6 @@
 // A real server for the browser tests: its own data folder, a port of its own, killed for real.
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -59,6 +59,33 @@ export class Server {
       });
     });
     return this;
+  }
+
+  /** A copy of its data, made while it is down; it goes on afterwards. */
+  async backup() {
+    await this.kill();
+    const copy = join(this.#folder, 'backup');
+    cpSync(join(this.#folder, 'data'), copy, { recursive: true });
+    await this.start();
+    return copy;
+  }
+
+  /** Its data is lost; it starts from that copy, or with nothing. */
+  async restore(copy) {
+    const data = join(this.#folder, 'data');
+    await this.kill();
+    rmSync(data, { recursive: true });
+    if (copy) cpSync(copy, data, { recursive: true });
+    await this.start();
+  }
+
+  /** Appends a note as a back end does. */
+  async note(log, key, text) {
+    const payload = JSON.stringify({ text, x: 20, y: 400, color: 0 });
+    const body = JSON.stringify({ key, payload });
+    const headers = { 'content-type': 'application/json' };
+    const response = await fetch(`${this.url}/v1/logs/${log}`, { method: 'POST', headers, body });
+    if (!response.ok) throw new Error(`${response.status}: ${await response.text()}`);
   }
 
   /** SIGKILL: nothing is said, nothing is finished. */

@@ -289,7 +289,8 @@ export const converge = async (server, windows) => {
   }
 };
 
-const stored = (records, board) => {
+/** What is shown is the newest record of each key. */
+export const stored = (records, board) => {
   const newest = new Map();
   for (const { offset, key, payload } of records) {
     if (payload === undefined) newest.delete(key);
