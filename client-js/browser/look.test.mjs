@@ -119,7 +119,7 @@ const contrast = () => {
 
 test('texts stand out, in light and in dark', async () => {
   for (const color of [0, 1, 2, 3, 4]) {
-    await desk.page.evaluate((color) => demo.board.put(`color-${color}`, { text: 'words', x: 60 + 230 * color, y: 400, color }), color);
+    await desk.page.evaluate((color) => demo.board.change(`color-${color}`, { text: 'words', x: 60 + 230 * color, y: 400, color }), color);
   }
   await desk.rest();
   for (const colorScheme of ['light', 'dark']) {

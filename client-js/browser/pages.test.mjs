@@ -88,7 +88,7 @@ test('a full board says so, and how many notes it does not show', async () => {
   await page.evaluate(async () => {
     const had = demo.board.view.value.size;
     const note = { text: 'x', x: 700, y: 700, color: 0 };
-    await Promise.all(Array.from({ length: 501 - had }, (_, at) => demo.board.put(`full-${at}`, note)));
+    await Promise.all(Array.from({ length: 501 - had }, (_, at) => demo.board.change(`full-${at}`, note)));
   });
   await page.waitForFunction(() => document.querySelector('#add').disabled);
   assert.match(await page.innerText('#full'), /^The board is full: 1 more not shown$/);

@@ -146,7 +146,7 @@ export class Window {
           const n = ++writing.n;
           const key = `${name}-${n % keys}`;
           const note = { text: `${name} ${n}`, x: 20 + 220 * (n % keys), y: 170 * (name.charCodeAt(0) % 4), color: n % 5 };
-          demo.board.put(key, note).then(
+          demo.board.change(key, note).then(
             ({ offset }) => writing.acked.push({ key, text: note.text, offset }),
             (error) => writing.refused.push(`${note.text}: ${error.code} ${error.message}`),
           );

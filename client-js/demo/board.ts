@@ -83,7 +83,7 @@ export class Board {
   }
 
   /** Stores a note; resolves when it is durable. */
-  put(key: string, note: Note): Promise<Stored> {
+  change(key: string, note: Note): Promise<Stored> {
     return this.log.append({ key, payload: JSON.stringify(fit(note)) });
   }
 
@@ -100,7 +100,7 @@ export class Board {
     const key = crypto.randomUUID();
     this.#fresh = key;
     const color = Math.floor(Math.random() * (COLORS.length - 1));
-    this.#keep(this.put(key, { text: '', x, y, color }));
+    this.#keep(this.change(key, { text: '', x, y, color }));
   }
 
   #keep(stored: Promise<Stored>): void {
@@ -223,7 +223,7 @@ export class Board {
     card.draft = undefined;
     const changed = fit({ ...note, ...draft });
     if (JSON.stringify(changed) === JSON.stringify(note)) return this.#draw(card);
-    this.#keep(this.put(element.dataset['key']!, changed));
+    this.#keep(this.change(element.dataset['key']!, changed));
   }
 
   /** By pointer: mouse, pen or finger; by arrow keys. */
