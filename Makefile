@@ -1,5 +1,5 @@
 # `make run` starts Highwater, `make test` tests all of it; both do all set-up themselves.
-# Needed: Rust 1.90 or later, Node.js 20.11 or later, a C compiler, make.
+# Needed: Rust 1.90 or later, Node.js 20.11 or later, a C compiler, make; for tests Python 3.10.
 
 CARGO ?= cargo
 NPM ?= npm
@@ -25,6 +25,7 @@ test: tools fmt-check lint doc test-rust test-js browser
 
 ## make test-rust    the Rust tests alone
 test-rust: tools
+	@sh scripts/tools.sh tests
 	$(CARGO) test --workspace
 
 ## make test-js      the JavaScript client: types, build, tests, and the trace of two writers

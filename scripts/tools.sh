@@ -1,5 +1,5 @@
 #!/bin/sh
-# Says in one sentence each what is missing on this machine.
+# Says in one sentence each what is missing on this machine; with `tests`, for the tests too.
 set -eu
 
 fail() {
@@ -32,3 +32,9 @@ at_least "$node" 20.11 || fail "Node.js is $node: install Node.js 20.11 or later
 
 command -v cc >/dev/null 2>&1 || command -v gcc >/dev/null 2>&1 || command -v clang >/dev/null 2>&1 ||
     fail "A C compiler is missing: install gcc or clang (Debian: apt-get install build-essential)."
+
+[ "${1:-}" = tests ] || exit 0
+# A client of the protocol in another language; its standard library is enough.
+python=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) ||
+    fail "Python is missing: the tests need Python 3.10 or later (Debian: apt-get install python3)."
+at_least "$python" 3.10 || fail "Python is $python: the tests need Python 3.10 or later."
