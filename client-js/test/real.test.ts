@@ -297,6 +297,34 @@ test('a service with manual commits goes on where it had worked off', async (con
   assert.deepEqual(seen.offsets, upTo(20).slice(12), 'what was not worked off comes again');
 });
 
+test('begin with the last so many records, or at a time; seek there', async (context) => {
+  const name = user();
+  const client = open(context, name);
+  const path = `logs/${name}`;
+  const times: number[] = [];
+  for (const at of upTo(10)) {
+    await client.append(path, { payload: `${at}` });
+    // The next is taken in another millisecond.
+    for (const now = Date.now(); Date.now() < now + 2; ) await moment();
+  }
+  const all = client.subscribe(path);
+  all.on('records', ({ records }) => times.push(...records.map(({ time }) => time!)));
+  await reached(all, 10);
+  for (const [start, first] of [
+    [{ last: 3 }, 7], [{ last: 99 }, 0], [{ last: 0 }, 10], [{ time: times[6]! }, 6],
+    [{ time: times[6]! + 1 }, 7], [{ time: 0 }, 0], [{ time: times[9]! + 60_000 }, 10],
+  ] as const) {
+    const reader = open(context, name, { cloning: 'none' });
+    const log = reader.subscribe(path, { start });
+    const seen = follow(log);
+    await event(log, 'complete');
+    assert.deepEqual(seen.offsets, upTo(10).slice(first), JSON.stringify(start));
+    all.seek(start);
+    assert.equal((await event(all, 'reset')).cursor, first, JSON.stringify(start));
+    reader.close();
+  }
+});
+
 test('seek: back to the start and to the end, after what was on its way', async (context) => {
   const name = user();
   const client = open(context, name);
