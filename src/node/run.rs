@@ -177,11 +177,8 @@ impl Node {
         clock::check(clock(), folded_time(&store).map_err(FoldError::from)?);
         let (settings, mut journal) = (settings(&config), journal(&store));
         let fold = folded(&store, &mut *journal, &settings)?;
-        let (present_era, versions, order) =
-            (fold.eras().present(), fold.versions(), journal.order());
+        let (versions, first) = (fold.versions(), first(&fold, journal.order(), &settings));
         revoked::load(&store, &authority).map_err(FoldError::from)?;
-        let configure =
-            (*fold.settings() != settings).then(|| Command::Configure(settings.clone()));
         let (committer, inbox, told) =
             Committer::new(fold, journal, store.clone(), Arc::clone(&clock), queue(&limits));
         let incarnation = committer.incarnation();
@@ -205,10 +202,8 @@ impl Node {
             .name("dispatch".to_owned())
             .spawn(move || dispatcher.run(&told, &*time))?;
         let pumps = Pumps::start(&hub, &clock, PUMPS)?;
-        let era = (order == Order::Here || present_era.is_none())
-            .then(|| Command::BeginEra { after: present_era, era: Id(rand::random()) });
         hub.load_eras().map_err(FoldError::from)?;
-        announce(&inbox, versions, era.into_iter().chain(configure)).await?;
+        announce(&inbox, versions, first).await?;
         revoked::take_over(&config.server.data, &inbox).await?;
         let gate = Arc::new(Gate {
             hub,
@@ -250,6 +245,16 @@ fn folded(
     Ok(fold)
 }
 
+/// What a node has to say at its start: that an era begins, where one does, and what it is told of
+/// rules and limits, where that is new.
+fn first(fold: &Fold, order: Order, settings: &Settings) -> Vec<Command> {
+    let present = fold.eras().present();
+    let era = (order == Order::Here || present.is_none())
+        .then(|| Command::BeginEra { after: present, era: Id(rand::random()) });
+    let configure = (fold.settings() != settings).then(|| Command::Configure(settings.clone()));
+    era.into_iter().chain(configure).collect()
+}
+
 /// What the fold must agree on.
 fn settings(config: &Config) -> Settings {
     Settings {
@@ -280,7 +285,7 @@ fn hub_limits(limits: &Limits) -> HubLimits {
 async fn announce(
     inbox: &Inbox<Ticket>,
     Versions { oldest, newest }: Versions,
-    others: impl Iterator<Item = Command>,
+    others: Vec<Command>,
 ) -> Result<(), StartError> {
     for command in std::iter::once(Command::NodeUp { oldest, newest }).chain(others) {
         let (caller, reply) = oneshot::channel();
