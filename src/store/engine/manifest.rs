@@ -18,9 +18,9 @@ pub(in crate::store) const TABLES: &str = "keyspaces";
 const CURRENT: &str = "current";
 const CURRENT_BYTES: usize = 25;
 
-/// Checks the manifests of all tables: how many there are. Where tables are `made` just now, a crash may have left one
-/// without any: the engine clears it away, and whoever opens the store looks for those that must
-/// be there.
+/// Checks the manifests of all tables: how many there are. Where tables are `made` just now, a
+/// crash may have left one without any: the engine clears it away, and whoever opens the store
+/// looks for those that must be there.
 pub(in crate::store) fn manifests(store: &Path, made: bool) -> Result<usize, Harm> {
     let folder = store.join(TABLES);
     let damaged = |path: &Path, why: &str| Harm::Damaged(format!("{} {why}", path.display()));
