@@ -446,3 +446,54 @@ async fn promise_11_who_is_revoked_on_one_node_is_out_on_all() {
 
 /// Folders of stopped nodes, kept until both are compared.
 static FOLDED: std::sync::Mutex<Vec<tempfile::TempDir>> = std::sync::Mutex::new(Vec::new());
+
+/// The engine loses its tail, and nobody accepts that by a word: the store is made anew from what is
+/// left, and the journal grows past what was lost. Who was told the chain of what is gone is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn promise_15_one_history_a_tail_that_the_engine_lost() {
+    let cluster = MemoryCluster::new(Id([8; 16]), Faults::default());
+    let first = node(&cluster).await;
+    let hello = |position: Option<&Value>| {
+        json!({
+            "version": 1, "token": token("ana"), "connection": hex(1), "visible": true,
+            "capabilities": ["history"], "positions": position.into_iter().collect::<Vec<_>>(),
+            "writers": [{"writer": hex(11), "oldest": 1}], "open": [{"name": "docs/1"}],
+        })
+    };
+    let (mut client, welcome) = Client::hello(first.address, hello(None)).await;
+    let kept = welcome["positions"][0].clone();
+    client.append_all(&hex(11), "docs/1", 5).await;
+    client.until_cursor("docs/1", 5).await;
+    drop(client);
+    // Comes once more, and is told where the server stands now.
+    let (client, welcome) = Client::hello(first.address, hello(Some(&kept))).await;
+    assert_eq!(welcome["other_history"], false);
+    let seen = welcome["positions"][0].clone();
+    drop(client);
+    first.stop.send(()).unwrap();
+    tokio::time::timeout(PATIENCE, first.ended).await.unwrap().unwrap();
+    let lost = batch_of(&seen) - batch_of(&kept);
+    cluster.lose(usize::try_from(lost).unwrap() + 5);
+    let second = node(&cluster).await;
+    let (mut other, _) = Client::hello(second.address, {
+        let mut hello = hello(None);
+        hello["connection"] = json!(hex(2));
+        hello["writers"] = json!([{"writer": hex(12), "oldest": 1}]);
+        hello
+    })
+    .await;
+    // One by one, so that there are more batches than were lost.
+    for n in 0..lost + 20 {
+        other.append_all(&hex(u8::try_from(20 + n).unwrap()), "docs/1", 1).await;
+    }
+    let (_, welcome) = Client::hello(second.address, hello(Some(&seen))).await;
+    assert!(batch_of(&welcome["positions"][0]) > batch_of(&seen));
+    assert_eq!(welcome["other_history"], true);
+    assert_eq!(welcome["writers"][0]["mark"], 0, "what it was answered is gone");
+    second.stop.send(()).unwrap();
+    tokio::time::timeout(PATIENCE, second.ended).await.unwrap().unwrap();
+}
+
+fn batch_of(position: &Value) -> u64 {
+    position.as_str().unwrap().split('.').nth(1).unwrap().parse().unwrap()
+}

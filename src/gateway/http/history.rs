@@ -65,14 +65,24 @@ async fn judge(gate: &Gate, user: &str, stated: Position) -> Result<(), Problem>
     if stated.shard() != 0 || known(gate, stated).await? {
         return Ok(());
     }
-    // It may be of a batch that this node has yet to fold. To look costs what an append does.
+    // It may be of a batch that this node has yet to fold.
+    catch_up(gate, user).await?;
+    if known(gate, stated).await? { Ok(()) } else { Err(Code::OtherHistory.into()) }
+}
+
+/// Folds on to where the journal ended when this was asked: only then can be said that something
+/// is not there. It costs what an append does.
+///
+/// # Errors
+/// `not_ready` when that takes too long; `rate`; the refusal of a node that is busy.
+pub(super) async fn catch_up(gate: &Gate, user: &str) -> Result<(), Problem> {
     gate.rates.check(user, 1, 0)?;
     let look = gate.hand(Command::Look, 0)?;
-    if !matches!(tokio::time::timeout(LOOK_TIME, look).await, Ok(Ok(_))) {
-        let message = "this node is catching up, and cannot say yet which history this is";
-        return Err(Refusal::because(Code::NotReady, message).after(NOT_READY_AFTER).into());
+    if matches!(tokio::time::timeout(LOOK_TIME, look).await, Ok(Ok(_))) {
+        return Ok(());
     }
-    if known(gate, stated).await? { Ok(()) } else { Err(Code::OtherHistory.into()) }
+    let message = "this node is catching up, and cannot say yet what is not there";
+    Err(Refusal::because(Code::NotReady, message).after(NOT_READY_AFTER).into())
 }
 
 /// Whether a position is in the history, as far as this node has folded and told it.

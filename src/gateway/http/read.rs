@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::answer::{Answer, Problem};
 use super::caller::{Caller, LogName};
 use super::guard::Slot;
+use super::history;
 use super::line::{self, Form};
 use super::logs::stand;
 use super::query::{self, Asked};
@@ -147,6 +148,11 @@ pub(super) async fn get(
         caller.recheck(&gate)?;
     }
     let (log, mut row) = meant.named(&gate, &name).await?;
+    if matches!(wish.from, From::Offset(from) if from > row.head) {
+        // Another node may have written what this one has not folded yet.
+        history::catch_up(&gate, &caller.0.user).await?;
+        row = reading::log_again(&gate, log).await?;
+    }
     let mut out = HeaderMap::new();
     let from = begin(log, &row, &wish, &mut out)?;
     if from == row.head && !wish.wait.is_zero() && wish.limit != Some(0) {
