@@ -385,8 +385,10 @@ export class Connection {
     this.#at.ping = now + body.ping_interval;
     const { writers, positions, other_history } = body;
     this.history.told(positions!, other_history);
-    const mark = writers.find(({ writer }) => writer === this.writer.id)?.mark ?? 0;
-    this.writer.welcomed(mark, other_history);
+    this.writer.welcomed(
+      writers.find(({ writer }) => writer === this.writer.id)?.mark ?? 0,
+      other_history,
+    );
     if (other_history) for (const log of this.logs.open.values()) log.forget();
     if (body.token !== undefined) {
       this.config.token = body.token;

@@ -108,7 +108,8 @@ export class Subscriptions {
       log = this.#delivery(body.name, { start: 'state', priority: body.priority, manual: false });
       this.#core.out('adopted', log);
     }
-    if (log.id !== undefined) this.#ids.delete(log.id);
+    // In another history its number may be another log's by now.
+    if (this.#ids.get(log.id!) === log) this.#ids.delete(log.id!);
     this.#ids.set(body.log, log);
     log.subscribed(body);
   }

@@ -123,6 +123,20 @@ test('two logs of one number, of two histories, never stand in one frame', () =>
   assert.deepEqual(chain(world).map(([, seq, prev]) => [seq, prev]), [[1, 0], [2, 1], [3, 2]]);
 });
 
+test('two logs whose numbers went to each other are both followed', () => {
+  const world = new World().attach({ positions: [at(10)] });
+  const [a, b] = [world.subscribe('a'), world.subscribe('b')];
+  world.begin('a', 7);
+  world.begin('b', 8);
+  cut(world);
+  world.again({ other_history: true, positions: [at(4, LATER)] });
+  world.begin('a', 8);
+  world.begin('b', 7);
+  world.records(8, 0, [text('of a')]);
+  world.records(7, 0, [text('of b'), text('of b')]);
+  assert.deepEqual([a.cursor, b.cursor], [1, 2]);
+});
+
 test('an action on a log id of another history is rejected as the server says', async () => {
   const world = new World().attach({ positions: [at(10)] });
   world.subscribe('a');
