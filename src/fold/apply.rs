@@ -1,19 +1,20 @@
 //! Applying a batch: rows are read, commands decided in order, writes and effects given out.
 
+mod decide;
+
 use std::collections::VecDeque;
 
+use decide::Step;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::command::{Batch, Command, Header, Known, Settings, Versions};
+use super::command::{Batch, Header, Known, Settings, Versions};
 use super::head::{HEAD, Head, SETTINGS, SettingsRow, head_of};
 use super::revoked::Revoked;
-use crate::connection::{
-    Attached, Attachment, ConnectionRow, Connections, Event, Heard, Opened, Progress, Subscribe,
-};
+use crate::connection::{Attached, Attachment, Connections, Event, Heard, Opened};
 use crate::log::place::{PlaceRow, tag};
-use crate::log::rows::{Cache, Io, Key, More, Rows, RowsError, Table, Writes};
-use crate::log::{Appended, Eras, Logs, MARK_KEPT, Moment, Trimmed, Writer};
-use crate::wire::{Answers, ChainTag, Code, Id, Level, MAX_IN_SHARD, Pattern, Position, Refusal};
+use crate::log::rows::{Cache, Io, Key, Rows, RowsError, Table, Writes};
+use crate::log::{Appended, Eras, Logs, Moment, Trimmed, Writer};
+use crate::wire::{Answers, ChainTag, Id, Level, MAX_IN_SHARD, Position, Refusal};
 
 /// Chain hashes kept to check what others had folded: batches that may be on their way.
 const KNOWN_CHAINS: usize = 4096;
@@ -61,8 +62,8 @@ pub enum FoldError {
     },
     /// Another node has written other rows for the same batches.
     #[error(
-        "batch {batch} comes from a node that folded batch {known} to other rows: two programs fold \
-         differently, or a disk lies. Stop one of them, and rebuild its store"
+        "batch {batch} comes from a node that folded batch {known} to other rows: two programs \
+         fold differently, or a disk lies. Stop one of them, and rebuild its store"
     )]
     Drift {
         /// Its number.
@@ -397,147 +398,6 @@ impl Fold {
         self.writers.shrink();
         self.connections.shrink();
     }
-
-    /// Decides one command.
-    fn decide(
-        &mut self,
-        command: Command,
-        header: &Header,
-        at: &mut Moment,
-        io: &mut Io<'_>,
-        step: &mut Step,
-    ) -> Result<Reply, RowsError> {
-        let Self { logs, writers, connections, revoked, .. } = self;
-        let (events, stored) = (&mut step.events, &mut step.stored);
-        let time = at.time;
-        let node = Attachment { node: header.node, incarnation: header.incarnation };
-        Ok(match command {
-            Command::Look => Reply::Done,
-            Command::NodeUp { oldest, newest } => {
-                connections.node_knows(node.node, (oldest, newest), io);
-                Reply::Done
-            }
-            Command::BeginEra { after, era } => begin_era(logs, after, era, at, io, events),
-            Command::Upgrade { to } => self.upgrade(to),
-            Command::Configure(settings) => {
-                let row = SettingsRow { settings: settings.clone(), more: More::default() };
-                io.put(Table::Meta, SETTINGS.to_vec(), &row);
-                self.configure(settings);
-                Reply::Done
-            }
-            Command::NodeDown { node, incarnation } => {
-                done(connections.node_down(node, incarnation, time, io))
-            }
-            Command::CreateLog { name } => {
-                reply(logs.create(&name, time, io)?, |(id, new)| Reply::Created(id, new))
-            }
-            Command::DeleteLog { log } => delete_log(logs, log, io, events)?,
-            Command::Trim { log, to } => {
-                reply(connections.trim(log, to, time, logs, io, events)?, Reply::Trimmed)
-            }
-            Command::Append(appends) => {
-                reply(logs.append(writers, appends, at, io, stored)?, Reply::Answers)
-            }
-            Command::Attach(ask) => {
-                let done = connections.attach(&ask, node, at, logs, writers, io, events)?;
-                reply(done, |attached| Reply::Attached(Box::new(attached)))
-            }
-            Command::Detach(last) => {
-                connections.commit(&last, at.place(), logs, io)?.ok();
-                done(connections.detach(last.connection, last.generation, time, io)?)
-            }
-            Command::Commit(all) => commit(connections, logs, &all, at, io)?,
-            Command::Subscribe(ask) => subscribe(connections, logs, &ask, time, io, events)?,
-            Command::SubscribeUser { user, open } => {
-                subscribe_user(connections, logs, &user, &open, time, io, events)?
-            }
-            Command::Unsubscribe { connection, generation, logs } => {
-                unsubscribe(connections, connection, generation, &logs, io, events)?
-            }
-            Command::UnsubscribeUser { user, logs } => {
-                unsubscribe_user(connections, &user, &logs, io, events)?
-            }
-            Command::Seek { connection, generation, log, to } => {
-                seek(connections, logs, (connection, generation, log), to, io, events)?
-            }
-            Command::Visible { connection, generation, visible } => {
-                done(connections.see(connection, generation, visible, io)?)
-            }
-            Command::Activate { ask, cloning } => {
-                let made = connections.reactivate(&ask, cloning, node, at, logs, io, events)?;
-                reply(made, |attached| Reply::Attached(Box::new(attached)))
-            }
-            Command::Downgrade { connection: id, generation, reason } => {
-                done(connections.propose_downgrade(id, generation, reason, time, io, events)?)
-            }
-            Command::Leave { connection, generation, forget } => {
-                done(connections.leave(connection, generation, forget, time, io, events)?)
-            }
-            Command::Forget { connection, generation } => {
-                done(connections.propose_forget(connection, generation, time, io, events)?)
-            }
-            Command::PutSnapshot(part) => {
-                let (log, most) = (part.log, connections.budgets.snapshot_bytes);
-                let made = logs.put_snapshot(part, most, at.place(), io)?;
-                reply(made, |made| {
-                    events.extend(made.map(|made| Event::Snapshot { log, offset: made.offset }));
-                    Reply::Done
-                })
-            }
-            Command::Retire { user, writer } => retire(writers, &user, writer, io)?,
-            Command::ForgetWriter { writer, used } => {
-                forget_writer(writers, writer, used, time, io)?
-            }
-            Command::Revoke { whom, before_ms } => {
-                revoked.add(whom, before_ms, time, io, events)?
-            }
-            Command::Unrevoke { whom } => revoked.remove(whom, io, events)?,
-        })
-    }
-}
-
-/// What a command brings about besides its reply.
-struct Step {
-    events: Vec<Event>,
-    stored: Vec<Appended>,
-}
-
-fn reply<T>(decided: Result<T, Refusal>, with: impl FnOnce(T) -> Reply) -> Reply {
-    decided.map_or_else(Reply::Refused, with)
-}
-
-fn done(decided: Result<(), Refusal>) -> Reply {
-    reply(decided, |()| Reply::Done)
-}
-
-impl Fold {
-    /// The next batch is of the next version, where every node that runs knows it.
-    fn upgrade(&mut self, to: u16) -> Reply {
-        let due = self.head.version + 1;
-        if to != due || !self.connections.all_know(to) {
-            let message = format!("version {due} is next, and every node that runs has to know it");
-            return Reply::Refused(Refusal::because(Code::Stale, message));
-        }
-        self.head.version = to;
-        Reply::Done
-    }
-}
-
-/// Another era begins, unless one has begun that who asks has not seen.
-fn begin_era(
-    logs: &mut Logs,
-    after: Option<Id>,
-    era: Id,
-    at: &Moment,
-    io: &mut Io<'_>,
-    events: &mut Vec<Event>,
-) -> Reply {
-    if logs.eras.present() != after {
-        return Reply::Refused(Code::Stale.into());
-    }
-    logs.eras.begin(era, at.batch, at.time, io);
-    events.push(Event::Era);
-    Reply::Done
 }
 
 /// The running hash of rows with those of one batch: keys and values in their order, and which go.
@@ -558,162 +418,4 @@ fn hashed(before: ChainTag, writes: &Writes) -> ChainTag {
         sized(value);
     }
     hash.digest().to_be_bytes()
-}
-
-/// Each is for itself: one that is stale does nothing.
-fn commit(
-    connections: &mut Connections,
-    logs: &mut Logs,
-    all: &[Progress],
-    at: &mut Moment,
-    io: &Io<'_>,
-) -> Result<Reply, RowsError> {
-    let place = at.place();
-    for progress in all {
-        connections.commit(progress, place, logs, io)?.ok();
-    }
-    Ok(Reply::Done)
-}
-
-fn delete_log(
-    logs: &mut Logs,
-    log: u64,
-    io: &mut Io<'_>,
-    events: &mut Vec<Event>,
-) -> Result<Reply, RowsError> {
-    let name = logs.row(log, io)?.map(|row| row.name.clone()).unwrap_or_default();
-    Ok(reply(logs.delete(log, io)?, |()| {
-        events.push(Event::Deleted { log, name });
-        Reply::Done
-    }))
-}
-
-fn subscribe(
-    connections: &mut Connections,
-    logs: &mut Logs,
-    ask: &Subscribe,
-    time: u64,
-    io: &mut Io<'_>,
-    events: &mut Vec<Event>,
-) -> Result<Reply, RowsError> {
-    Ok(reply(connections.subscribe(ask, time, logs, io)?, |(generation, (opened, refused))| {
-        if ask.generation.is_none() && !opened.is_empty() {
-            let (connection, opened) = (ask.connection, opened.clone());
-            events.push(Event::Opened { connection, generation, opened });
-        }
-        Reply::Subscribed(generation, opened, refused)
-    }))
-}
-
-fn subscribe_user(
-    connections: &mut Connections,
-    logs: &mut Logs,
-    user: &str,
-    open: &[crate::wire::Open],
-    time: u64,
-    io: &mut Io<'_>,
-    events: &mut Vec<Event>,
-) -> Result<Reply, RowsError> {
-    let mut reached = Vec::new();
-    for connection in connections.of_user(user, io)? {
-        let (open, all) = (open.to_vec(), vec![Pattern::all()]);
-        let (read, make) = (all.clone(), all);
-        let ask = Subscribe { connection, generation: None, open, read, make };
-        let reply = subscribe(connections, logs, &ask, time, io, events)?;
-        if matches!(reply, Reply::Subscribed(..)) {
-            reached.push(connection);
-        }
-    }
-    Ok(Reply::Reached(reached))
-}
-
-fn unsubscribe(
-    connections: &mut Connections,
-    connection: Id,
-    generation: Option<u64>,
-    logs: &[u64],
-    io: &mut Io<'_>,
-    events: &mut Vec<Event>,
-) -> Result<Reply, RowsError> {
-    Ok(reply(connections.unsubscribe(connection, generation, logs, io)?, |logs| {
-        if generation.is_none() && !logs.is_empty() {
-            events.push(Event::Closed { connection, logs: logs.clone() });
-        }
-        Reply::Unsubscribed(logs)
-    }))
-}
-
-fn unsubscribe_user(
-    connections: &mut Connections,
-    user: &str,
-    logs: &[u64],
-    io: &mut Io<'_>,
-    events: &mut Vec<Event>,
-) -> Result<Reply, RowsError> {
-    let mut reached = Vec::new();
-    for connection in connections.of_user(user, io)? {
-        let reply = unsubscribe(connections, connection, None, logs, io, events)?;
-        if matches!(reply, Reply::Unsubscribed(logs) if !logs.is_empty()) {
-            reached.push(connection);
-        }
-    }
-    Ok(Reply::Reached(reached))
-}
-
-fn seek(
-    connections: &mut Connections,
-    logs: &mut Logs,
-    (connection, generation, log): (Id, Option<u64>, u64),
-    to: crate::wire::Start,
-    io: &mut Io<'_>,
-    events: &mut Vec<Event>,
-) -> Result<Reply, RowsError> {
-    let moved = connections.seek(connection, generation, log, to, logs, io)?;
-    // An inactive one is moved in its row alone: there is nobody to tell.
-    let active = connections.row(connection, io)?.is_some_and(ConnectionRow::active);
-    Ok(reply(moved, |(current, opened)| {
-        if generation.is_none() && active {
-            let opened = vec![opened.clone()];
-            events.push(Event::Opened { connection, generation: current, opened });
-        }
-        Reply::Moved(current, Box::new(opened))
-    }))
-}
-
-fn retire(
-    writers: &mut Cache<Writer>,
-    user: &str,
-    id: Id,
-    io: &Io<'_>,
-) -> Result<Reply, RowsError> {
-    Ok(match writers.change(&id, io)? {
-        Some(writer) if writer.row.user == user => {
-            writer.confirm(u64::MAX);
-            writer.row.retired = true;
-            Reply::Done
-        }
-        _ => Reply::Refused(Code::UnknownWriter.into()),
-    })
-}
-
-fn forget_writer(
-    writers: &mut Cache<Writer>,
-    id: Id,
-    used: u64,
-    time: u64,
-    io: &mut Io<'_>,
-) -> Result<Reply, RowsError> {
-    // Whatever a keeper proposes: a repeat a year later is still known as one.
-    let unused = |writer: &&mut Writer| {
-        writer.row.used == used && (writer.row.retired || time.saturating_sub(used) >= MARK_KEPT)
-    };
-    let Some(writer) = writers.change(&id, io)?.filter(unused) else {
-        return Ok(Reply::Refused(Code::Stale.into()));
-    };
-    // Saving removes the chunks of confirmed outcomes; then the row goes.
-    writer.confirm(u64::MAX);
-    crate::log::rows::Hot::save(writer, &id, io);
-    writers.forget(&id);
-    io.remove(Table::Writers, id.0.to_vec());
-    Ok(Reply::Done)
 }

@@ -132,8 +132,8 @@ pub enum RowsError {
     },
 }
 
-/// What a row has grown by since its layout was fixed: tags and their content, at its end. A program
-/// that does not know a tag keeps it when it writes the row anew.
+/// What a row has grown by since its layout was fixed: tags and their content, at its end. A
+/// program that does not know a tag keeps it when it writes the row anew.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct More(Vec<(u32, Bytes)>);
 

@@ -18,7 +18,7 @@ const WIDE: &[(&str, &str)] = &[
 /// Functions that are longer than the rule: shorten them and write the new length here, or take
 /// them off; never lengthen them.
 const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[
-    ("src/fold/apply.rs", "decide", 88),
+    ("src/fold/apply/decide.rs", "decide", 85),
     ("src/node/config/tests.rs", "what_is_wrong_in_a_file_is_told_with_its_line", 73),
     ("tests/fold/oracle.rs", "simple", 90),
 ];

@@ -144,8 +144,10 @@ shape! {
     made -> Made { log: number(), position: position() }
     subscribe -> Subscribe { request: small(), open: vec(open(), 0..4) }
     unsubscribe -> Unsubscribe { request: small(), logs: vec(number(), 0..300) }
-    append -> Append { writer: id(), oldest: number(), items: vec(item(), 0..4), positions: positions(),
-        made: vec(made(), 0..3) }
+    append -> Append {
+        writer: id(), oldest: number(), items: vec(item(), 0..4), positions: positions(),
+        made: vec(made(), 0..3),
+    }
     ack -> Ack { received: number(), cursors: vec(cursor(), 0..100) }
     activate -> Activate { request: small(), cloning: cloning(), open: vec(open(), 0..3) }
     seek -> Seek { request: small(), log: number(), to: start() }
@@ -180,7 +182,9 @@ shape! {
         log: number(), offset: number(), last: any::<bool>(), complete: number(),
         origins: vec(origin(), 0..3), records: vec(kept(), 0..4),
     }
-    answers -> Answers { writer: id(), mark: number(), answers: vec(answer(), 0..5), positions: positions() }
+    answers -> Answers {
+        writer: id(), mark: number(), answers: vec(answer(), 0..5), positions: positions()
+    }
     snapshot_wanted -> SnapshotWanted { log: number(), at_least: number() }
     bye -> Bye { code: code(), message: text(), reconnect: any::<bool>(), after: small() }
 }
