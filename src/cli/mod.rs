@@ -4,6 +4,7 @@
 //! reader that goes away early ends a command quietly. `docs/cli.md` tells commands and exit codes.
 
 mod backup;
+mod check;
 mod client;
 pub mod config;
 mod connections;
@@ -62,6 +63,8 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Make a data folder of a backup
     Restore(backup::RestoreArgs),
+    /// Check the data folder of a stopped node, or a backup: all of it is read
+    Check(check::CheckArgs),
     /// Make and check tokens
     Token(token::TokenArgs),
     /// Check and show the configuration
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Connections(args) => connections::run(&args, &mut io::stdout().lock()),
         Command::Backup(args) => backup::take(&args, now_ms(), &mut io::stdout().lock()),
         Command::Restore(args) => backup::restore(&args, &mut io::stdout().lock()),
+        Command::Check(args) => check::run(&args, &mut io::stdout().lock()),
         Command::Token(args) => {
             told(token::run(&args, &environment(), &mut io::stdin().lock(), now_ms()))
         }
@@ -141,6 +145,7 @@ mod tests {
             "highwater backup x.backup",
             "highwater backup x.backup --data y --json",
             "highwater restore x.backup --data y",
+            "highwater check y --json",
             "highwater serve --listen 127.0.0.1:0 --data x --dev",
             "highwater --version",
         ] {

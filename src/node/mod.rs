@@ -1,5 +1,6 @@
 //! The node: what it is told (configuration), and all rooms wired together.
 
+pub mod check;
 mod clock;
 pub mod config;
 mod files;

@@ -16,7 +16,7 @@ pub(super) const LOCK: &str = "LOCK";
 const CREATING: &str = "CREATING";
 /// There from the beginning of a restore until all of it is in the folder.
 const RESTORING: &str = "RESTORING";
-const STORE: &str = "store";
+pub(super) const STORE: &str = "store";
 /// What `VERSION` says in folders of this format.
 pub(super) const FORMAT: &str = "highwater store 3\n";
 /// What it says in folders of the format before, which are converted.
@@ -26,7 +26,7 @@ const TABLES_BEFORE: usize = 17;
 /// What it says while that is being done.
 const HALF: &str = "highwater store 2 to 3\n";
 /// Marker that the engine keeps in its own folder from the end of its making on.
-const ENGINE_MARKER: &str = "version";
+pub(super) const ENGINE_MARKER: &str = "version";
 
 /// The folder could not be opened. Nothing in it was changed, except where it was ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -264,6 +264,25 @@ pub(super) fn begin_restore(dir: &Path) -> Result<(), OpenError> {
         sync_folder(dir)
     };
     mark().map_err(|error: io::Error| OpenError::system(dir, &error))
+}
+
+/// Looks at a folder without changing anything in it, and locks it where it has a lock: nothing
+/// opens it meanwhile.
+pub(super) fn look_at(dir: &Path) -> Result<Option<File>, OpenError> {
+    if check(dir, false)? == Found::Nothing {
+        return Err(OpenError::NotOurs(dir.to_owned()));
+    }
+    let system = |error: io::Error| OpenError::system(dir, &error);
+    let lock = match File::open(dir.join(LOCK)) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(system(error)),
+    };
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(dir.to_owned())),
+        Err(TryLockError::Error(error)) => Err(system(error)),
+    }
 }
 
 /// Makes a folder, and has those that now list a new one know it after a loss of power.

@@ -9,6 +9,7 @@
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 pub mod backup;
+pub mod check;
 mod convert;
 mod engine;
 mod folder;

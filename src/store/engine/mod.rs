@@ -15,7 +15,7 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use log::{Found, Log};
-pub(super) use manifest::{TABLES, manifests};
+pub(super) use manifest::{TABLES, files, folders, in_force, manifests};
 pub(super) use order::Order;
 use torn::{Ending, ending};
 
@@ -49,7 +49,8 @@ impl From<io::Error> for Harm {
 /// A last commit that is there in part.
 #[derive(Debug)]
 pub(super) struct Torn {
-    log: PathBuf,
+    /// The log.
+    pub(super) log: PathBuf,
     from: u64,
     bytes: u64,
 }
@@ -103,7 +104,7 @@ fn commits(path: &Path, order: &mut Order) -> Result<u64, Harm> {
 }
 
 /// The engine's logs, oldest first. It drops the oldest, so none is missing in between.
-fn logs(store: &Path) -> Result<Vec<PathBuf>, Harm> {
+pub(super) fn logs(store: &Path) -> Result<Vec<PathBuf>, Harm> {
     let mut found = Vec::new();
     for entry in fs::read_dir(store)? {
         let path = entry?.path();
