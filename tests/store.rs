@@ -79,7 +79,7 @@ fn a_new_folder_keeps_its_identities() {
     let (journal, node) = (store.journal_id(), store.node_id());
     assert_ne!(journal, node);
     drop(store);
-    assert_eq!(fs::read_to_string(path.join("VERSION")).unwrap(), "highwater store 2\n");
+    assert_eq!(fs::read_to_string(path.join("VERSION")).unwrap(), "highwater store 3\n");
     let store = open(&path).unwrap();
     assert_eq!((store.journal_id(), store.node_id()), (journal, node));
     let other = tempfile::tempdir().unwrap();
@@ -90,13 +90,18 @@ fn a_new_folder_keeps_its_identities() {
 fn another_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()).unwrap());
-    for text in ["highwater store 1\n", "highwater store 3\n", "", "something else"] {
+    for text in ["highwater store 1\n", "highwater store 4\n", "", "something else"] {
         fs::write(dir.path().join("VERSION"), text).unwrap();
         let error = open(dir.path()).unwrap_err();
         let found = text.trim_end().to_owned();
         assert_eq!(error, OpenError::Version { dir: dir.path().to_owned(), found });
         assert!(error.to_string().contains("highwater store 2\":"), "{error}");
     }
+    // One bit makes today's number the one before, whose rows would be converted.
+    fs::write(dir.path().join("VERSION"), "highwater store 2\n").unwrap();
+    let error = open(dir.path()).unwrap_err();
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains("VERSION says an older format"), "{error}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub mod check;
 mod convert;
 mod engine;
 mod folder;
+mod newest;
 mod origins;
 mod present;
 mod pressure;
@@ -130,6 +131,7 @@ impl Store {
         if store.0.folder.fresh() || store.0.folder.to_convert() {
             store.0.folder.finish()?;
         }
+        store.check_newest()?;
         store.note_present()?;
         Ok(store)
     }
