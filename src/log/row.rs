@@ -1,7 +1,7 @@
 //! Rows that logs and writers keep: a log's row, a writer's, and what became of its appends.
 //!
-//! Layouts are those of `docs/storage.md` §3; the order of fields is the layout. Each row ends with
-//! what it has grown by ([`More`]).
+//! Layouts are those of `docs/storage.md` §3; the order of fields is the layout. Each row ends
+//! with what it has grown by ([`More`]).
 
 use serde::{Deserialize, Serialize};
 

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use highwater::wire::{
-    Ack, Activate, Append, Bye, ClientFrame, Cloning, Cursor, Encoding, Hello, Id, Item, Leave,
-    Made, Met, Open, Payload, Ping, Pong, Position, Reason, Record, Refusal, Refused, ServerFrame,
-    Start, State, Subscribe, Target, Unsubscribed, Welcome, WriterAt, capability,
+    Ack, Activate, Append, Bye, ClientFrame, Cloning, Cursor, Encoding, Hello, Id, Leave, Met,
+    Open, Payload, Ping, Pong, Position, Reason, Record, Refusal, Refused, ServerFrame, Start,
+    State, Subscribe, Target, Unsubscribed, Welcome, WriterAt, capability,
 };
 
 use super::laws::{Held, Seen, Writing};
@@ -75,7 +75,7 @@ pub struct Client {
     pub position: Option<Position>,
     /// How often it was told that it is of another history.
     pub others: usize,
-    known_made: BTreeMap<u64, Position>,
+    pub(super) known_made: BTreeMap<u64, Position>,
     /// Its writers in histories that are over.
     pub over: Vec<Writing>,
 }
@@ -172,30 +172,6 @@ impl Client {
             open: self.open_list(),
             window: self.window,
             positions: self.stated(),
-        }
-    }
-
-    fn stated(&self) -> Vec<Position> {
-        self.position.into_iter().filter(|_| self.history).collect()
-    }
-
-    /// Where the log ids that items name were made, as it was told.
-    fn made(&self, items: &[Item]) -> Vec<Made> {
-        let made = |item: &Item| match item.to {
-            Target::Log(log) => {
-                self.known_made.get(&log).map(|position| Made { log, position: *position })
-            }
-            Target::Name(_) => None,
-        };
-        items.iter().filter_map(made).filter(|_| self.history).collect()
-    }
-
-    /// It has seen a place of the era that its socket stands in.
-    fn raise(&mut self, batch: u64) {
-        if let Some(known) = &mut self.position
-            && batch > known.batch
-        {
-            *known = Position { batch, chain: None, ..*known };
         }
     }
 
@@ -539,35 +515,6 @@ impl Client {
             ServerFrame::Bye(told) => self.bye = Some(told),
             other => panic!("not taken: {other:?}"),
         }
-    }
-
-    fn welcomed(&mut self, welcome: Welcome) {
-        assert_eq!(welcome.connection, self.id);
-        assert_eq!(welcome.version, 1);
-        assert!(self.welcome.is_none(), "welcome comes once");
-        if let Some(token) = &welcome.token {
-            self.token = Some(token.clone());
-        }
-        self.active = welcome.met != Met::Waiting;
-        self.reason = None;
-        self.position = welcome.positions.first().copied();
-        assert!(self.position.is_some(), "welcome tells where the server stands");
-        if welcome.other_history {
-            self.other_history(&welcome);
-        }
-        self.welcome = Some(welcome);
-    }
-
-    /// What it holds is of another history: all of it is to be reset, and its writer is over.
-    fn other_history(&mut self, welcome: &Welcome) {
-        assert!(self.history, "only who states positions is told");
-        self.others += 1;
-        self.seen.clear();
-        self.shown.clear();
-        self.logs.values_mut().for_each(|held| held.stale = true);
-        let own = welcome.writers.iter().find(|mark| mark.writer == self.writing.id);
-        let old = self.writing.begin_anew(own.map_or(0, |own| own.mark));
-        self.over.push(old);
     }
 
     fn held(&mut self, log: u64) -> &mut Held {

@@ -21,6 +21,7 @@ pub struct Link {
 
 /// What a read came to.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one at a time, taken apart at once")]
 pub enum Next {
     /// A frame and its size as flow control counts it.
     Frame(ServerFrame, usize),
