@@ -95,8 +95,8 @@ def words(word, start, end):
 
 def same(client, server, log):
     """The client comes to show what the log holds, each record once."""
-    held = server.holds(log.name)
     client.settle()
+    held = server.holds(log.name)
     client.until(f'{log.shown} is {held}', lambda: log.shown == held)
 
 
