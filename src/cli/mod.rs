@@ -11,6 +11,7 @@ mod connections;
 mod consume;
 mod cursor;
 mod error;
+mod journal;
 mod kept;
 mod logs;
 mod produce;
@@ -65,6 +66,8 @@ enum Command {
     Restore(backup::RestoreArgs),
     /// Check the data folder of a stopped node, or a backup: all of it is read
     Check(check::CheckArgs),
+    /// Show how far the journal has come, and who knows which version of it
+    Journal(journal::JournalArgs),
     /// Make and check tokens
     Token(token::TokenArgs),
     /// Check and show the configuration
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Backup(args) => backup::take(&args, now_ms(), &mut io::stdout().lock()),
         Command::Restore(args) => backup::restore(&args, &mut io::stdout().lock()),
         Command::Check(args) => check::run(&args, &mut io::stdout().lock()),
+        Command::Journal(args) => journal::run(&args, &mut io::stdout().lock()),
         Command::Token(args) => {
             told(token::run(&args, &environment(), &mut io::stdin().lock(), now_ms()))
         }
@@ -146,6 +150,8 @@ mod tests {
             "highwater backup x.backup --data y --json",
             "highwater restore x.backup --data y",
             "highwater check y --json",
+            "highwater journal --json",
+            "highwater journal upgrade --to 4",
             "highwater serve --listen 127.0.0.1:0 --data x --dev",
             "highwater --version",
         ] {
@@ -172,6 +178,8 @@ mod tests {
             "highwater restore --data y",
             "highwater create a//b",
             "highwater create ../a",
+            "highwater journal upgrade",
+            "highwater journal upgrade --to -1",
         ] {
             assert!(Cli::try_parse_from(words.split(' ')).is_err(), "{words}");
         }

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use super::origins::Reader;
 use super::write::after_prefix;
 use super::{Store, storage};
-use crate::connection::{ConnectionRow, UserRow, user_prefix};
+use crate::connection::{ConnectionRow, NodeRow, UserRow, user_prefix};
 use crate::log::era::Era;
 use crate::log::place::PlaceRow;
 use crate::log::rows::{Key, Pair, Rows, RowsError, Table, read_row};
@@ -315,6 +315,14 @@ impl Store {
     /// When storage fails or the row is damaged.
     pub fn places(&self, batch: u64) -> Result<Option<PlaceRow>, RowsError> {
         self.row(Table::Places, &batch.to_be_bytes())
+    }
+
+    /// All nodes that the fold has heard of, by id; they are few.
+    ///
+    /// # Errors
+    /// When storage fails or a row is damaged.
+    pub fn nodes(&self) -> Result<Vec<(Id, NodeRow)>, RowsError> {
+        self.rows_by_id(Table::Nodes, None, usize::MAX)
     }
 
     /// The eras of this history, by their first batches.

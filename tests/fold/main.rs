@@ -20,4 +20,5 @@ mod random;
 mod retention;
 mod slots;
 mod snapshots;
+mod versions;
 mod world;

@@ -187,7 +187,7 @@ impl World {
     pub fn next_batch(&mut self, commands: Vec<Command>) -> Batch {
         self.serial += 1;
         let header = Header {
-            fold: FOLD_VERSION,
+            fold: self.fold.version(),
             journal: JOURNAL,
             known: self.fold.known(),
             node: self.node.0,

@@ -4,6 +4,7 @@
 mod support;
 
 mod connections;
+mod journal;
 mod logs;
 mod refused;
 mod slow;

@@ -13,6 +13,7 @@ mod connections;
 mod guard;
 mod health;
 mod history;
+mod journal;
 mod line;
 mod logs;
 mod metrics;
@@ -88,7 +89,7 @@ impl Addresses {
         let mut admitted = of_logs();
         admitted.extend(of_connections());
         admitted.extend(of_users());
-        admitted.push(Route::plain("POST", "/v1/backup", KEPT, backup::take));
+        admitted.extend(of_operators());
         let operators = vec![
             Route::plain("GET", "/healthz", &[], health::alive),
             Route::plain("GET", "/readyz", &[], health::ready),
@@ -163,6 +164,15 @@ fn of_users() -> Vec<Route<Arc<Gate>>> {
         Route::asking::<ListQuery, _, _>("GET", revocations, KEPT, revocations::list),
         Route::plain("POST", revocations, KEPT, revocations::add),
         Route::asking::<RemoveQuery, _, _>("DELETE", revocations, KEPT, revocations::remove),
+    ]
+}
+
+fn of_operators() -> Vec<Route<Arc<Gate>>> {
+    use journal::UpgradeQuery;
+    vec![
+        Route::plain("POST", "/v1/backup", KEPT, backup::take),
+        Route::plain("GET", "/v1/journal", KEPT, journal::show),
+        Route::asking::<UpgradeQuery, _, _>("POST", "/v1/journal/upgrade", KEPT, journal::upgrade),
     ]
 }
 

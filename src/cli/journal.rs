@@ -1,0 +1,84 @@
+//! `journal`: how far it has come, who knows which version of it, and its move to the next one.
+
+use std::io::Write;
+
+use clap::{Args, Subcommand};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::client::{Client, ServerArgs, read_json};
+use super::error::CliError;
+use super::logs::{Table, cell};
+
+/// Arguments of `journal`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct JournalArgs {
+    #[command(subcommand)]
+    command: Option<JournalCommand>,
+    /// Write what the server tells as an object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum JournalCommand {
+    /// Move the journal on to its next version, which every node that runs has to know: programs
+    /// that do not know it cannot come back
+    Upgrade(UpgradeArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+struct UpgradeArgs {
+    /// The version: one more than the present one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    to: u16,
+}
+
+#[derive(Deserialize)]
+struct Upgraded {
+    version: u16,
+    upgraded: bool,
+}
+
+/// Carries out `journal`.
+///
+/// # Errors
+/// When it was refused, the server is gone, or the output cannot be written.
+pub(super) fn run(args: &JournalArgs, out: &mut dyn Write) -> Result<(), CliError> {
+    let client = Client::new(&args.server)?;
+    let Some(JournalCommand::Upgrade(UpgradeArgs { to })) = &args.command else {
+        return show(&client, args.json, out);
+    };
+    let path = format!("/v1/journal/upgrade?to={to}");
+    let ask = |client: &Client| client.post(&path, "application/json", &[]).and_then(read_json);
+    let done: Result<Upgraded, _> = client.insist(false, ask);
+    let Upgraded { version, upgraded } = done.map_err(|failure| client.explain(failure))?;
+    let word = if upgraded { "goes on" } else { "was already" };
+    writeln!(out, "the journal {word} in version {version}").map_err(CliError::output)
+}
+
+fn show(client: &Client, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
+    let told: Value = client.json("/v1/journal")?;
+    if json {
+        return writeln!(out, "{told}").map_err(CliError::output);
+    }
+    for (word, name) in [
+        ("journal", "journal"),
+        ("version", "version"),
+        ("position", "position"),
+        ("batches", "batch"),
+        ("records", "records"),
+    ] {
+        writeln!(out, "{word:9} {}", cell(&told, name)).map_err(CliError::output)?;
+    }
+    writeln!(out).map_err(CliError::output)?;
+    let mut table = Table::new(["NODE", "UP", "RUN", "OLDEST", "NEWEST"], false);
+    let none = Vec::new();
+    for node in told.get("nodes").and_then(Value::as_array).unwrap_or(&none) {
+        let cells = ["node", "up", "run", "oldest", "newest"].map(|name| cell(node, name));
+        table.row(node, cells, out)?;
+    }
+    table.end(out)
+}

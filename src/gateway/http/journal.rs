@@ -1,0 +1,98 @@
+//! `/v1/journal`: how far the journal has come, who folds it, and its move to a later version.
+//!
+//! An operator looks before an upgrade whether every node that runs knows the next version, says
+//! once that it may go on in it, and from then on older programs stop at the journal's next batch.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::answer::{Answer, Problem, json_answer};
+use super::caller::Caller;
+use super::query::{self, Asked};
+use super::{guard, logs, reading, sending};
+use crate::connection::NodeRow;
+use crate::fold::{Command, Head, Reply, head_of};
+use crate::gateway::Gate;
+use crate::log::rows::RowsError;
+use crate::store::Store;
+use crate::wire::{Code, Id};
+
+/// `GET /v1/journal`.
+pub(super) async fn show(State(gate): State<Arc<Gate>>, caller: Caller) -> Answer {
+    caller.must_administer()?;
+    let (head, nodes) = reading::look(&gate, read).await?;
+    let eras = gate.hub.eras();
+    let nodes: Vec<Value> = nodes.iter().map(|(id, row)| node_json(*id, row)).collect();
+    let body = json!({
+        "journal": head.journal,
+        "version": head.version,
+        "batch": head.batch,
+        "records": head.records,
+        "time": head.time,
+        "position": gate.hub.position(),
+        "era": eras.present(),
+        "node": gate.node,
+        "nodes": nodes,
+    });
+    Ok(json_answer(StatusCode::OK, body))
+}
+
+/// Head and nodes; a node that serves has folded its first batch.
+fn read(store: &Store) -> Result<(Head, Vec<(Id, NodeRow)>), RowsError> {
+    let head =
+        head_of(store)?.ok_or_else(|| RowsError::Storage("no batch is folded".to_owned()))?;
+    Ok((head, store.nodes()?))
+}
+
+fn node_json(id: Id, row: &NodeRow) -> Value {
+    let (oldest, newest) = row.knows;
+    json!({
+        "node": id,
+        "up": row.up,
+        "run": row.incarnation,
+        "since": row.since,
+        "oldest": oldest,
+        "newest": newest,
+    })
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UpgradeQuery {
+    to: String,
+}
+
+/// `POST /v1/journal/upgrade?to=N`: the journal goes on in that version, for good. Asked for again
+/// it is answered alike, with `upgraded` false.
+pub(super) async fn upgrade(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    Asked(asked): Asked<UpgradeQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    caller.must_administer()?;
+    let to = query::number("to", &asked.to, 1, u64::from(u16::MAX))?;
+    let to = u16::try_from(to).unwrap_or(u16::MAX);
+    if !guard::arrive(&gate, &caller, &headers, body).await?.bytes.is_empty() {
+        return Err(Problem::bad_request("an upgrade goes without a body"));
+    }
+    let upgraded = match sending::ask(&gate, Command::Upgrade { to }, 0).await {
+        Ok(Reply::Done) => true,
+        Ok(other) => return Err(logs::unexpected(&other)),
+        Err(problem) if problem.refusal.code == Code::Stale => {
+            let (head, _) = reading::look(&gate, read).await?;
+            if head.version != to {
+                return Err(problem.with("version", head.version));
+            }
+            false
+        }
+        Err(problem) => return Err(problem),
+    };
+    Ok(json_answer(StatusCode::OK, json!({ "version": to, "upgraded": upgraded })))
+}
