@@ -49,3 +49,65 @@ fn a_new_rule_is_found_out_about_at_the_next_start() {
     server.restart_with(Options::dev().rule("short/**", "none", "retain_bytes = 16"));
     until("it is trimmed", || kept(&server, "short/a").0 > 0);
 }
+
+/// First offsets of a log's pages, and whether the last one is open.
+fn pages(server: &Server, log: &str) -> (Vec<u64>, bool) {
+    let told = server.http().get(&format!("/v1/pages/{log}")).ok().json();
+    let pages = told["pages"].as_array().unwrap().clone();
+    let open = pages.last().is_some_and(|page| page["closed"].is_null());
+    (pages.iter().map(|page| page["first"].as_u64().unwrap()).collect(), open)
+}
+
+fn make_paged(server: &Server, log: &str, size: u64) {
+    let path = format!("/v1/logs/{log}?create&page_size={size}");
+    assert_eq!(server.http().ask("POST", &path, &[], None).status, 201);
+}
+
+#[test]
+fn a_log_with_pages_lets_go_of_whole_pages() {
+    let options = Options::dev().rule("records/**", "none", "retain_records = 8").rule(
+        "bytes/**",
+        "none",
+        "retain_bytes = 8",
+    );
+    let server = Server::start(options.limit("detached_limit_seconds", 1));
+    let http = server.http();
+    for log in ["records/a", "bytes/a"] {
+        make_paged(&server, log, 5);
+        http.post_lines(&format!("/v1/logs/{log}"), (0..22).map(|_| "x".to_owned())).ok();
+        // Seven records behind the page that ends at 15 are too few.
+        until("it is trimmed", || kept(&server, log) == (10, 22));
+        assert_eq!(pages(&server, log), (vec![10, 15, 20], true));
+        http.post_lines(&format!("/v1/logs/{log}"), (0..1).map(|_| "x".to_owned())).ok();
+        until("it is trimmed", || kept(&server, log) == (15, 23));
+        assert_eq!(pages(&server, log), (vec![15, 20], true));
+    }
+}
+
+/// Its time to live counts from its closing, whatever the age of its records.
+#[test]
+fn a_page_goes_a_while_after_it_was_closed_and_never_while_it_is_open() {
+    let options = Options::dev().rule("**", "none", "retain_seconds = 1");
+    let server = Server::start(options.limit("detached_limit_seconds", 1));
+    let http = server.http();
+    make_paged(&server, "paged", 3);
+    let post = |log: &str, many| http.post_lines(&format!("/v1/logs/{log}"), texts(many)).ok();
+    for open in [0, 3] {
+        post("paged", 2);
+        // Another log's record comes after these, and goes by its own age.
+        let other = format!("other/{open}");
+        post(&other, 1);
+        until("a later record is too old", || kept(&server, &other) == (1, 1));
+        assert_eq!(kept(&server, "paged"), (open, open + 2));
+        assert_eq!(pages(&server, "paged"), (vec![open], true));
+        post("paged", 1);
+        let closed = http.get("/v1/pages/paged").ok().json()["pages"][0].clone();
+        if !closed.is_null() {
+            let at = |name: &str| closed[name].as_u64().unwrap();
+            assert_eq!(at("goes"), at("closed") + 1_000);
+            assert!(at("opened") + 1_000 < at("closed"), "{closed}");
+        }
+        until("the page goes", || kept(&server, "paged") == (open + 3, open + 3));
+    }
+    assert_eq!(pages(&server, "paged"), (vec![], false));
+}

@@ -271,7 +271,7 @@ impl Commands {
             Id([0x10 | u8::try_from(user).unwrap() << 2 | self.random.random_range(0..3); 16]);
         let generation = self.random.random_range(1..8);
         let name = USERS[user].to_owned();
-        match self.random.random_range(0..20) {
+        match self.random.random_range(0..21) {
             0..7 => self.appends(user, connection),
             7..10 => Command::Attach(Attach {
                 connection,
@@ -316,6 +316,10 @@ impl Commands {
             17 => Command::Downgrade { connection, generation: None, reason: Reason::Lag },
             18 if self.random.random_bool(0.3) => Command::DeleteLog { log: self.log() },
             18 => Command::Leave { connection, generation, forget: self.random.random_bool(0.5) },
+            19 => {
+                let records = self.random.random_range(0..5);
+                Command::SetPages { log: self.log(), records }
+            }
             _ if self.random.random_bool(0.5) => self.revocation(),
             _ => Command::Forget { connection, generation: None },
         }
@@ -479,7 +483,7 @@ fn promise_13_a_new_node_folds_to_the_same_state() {
 fn promise_13_another_history_stops_the_node() {
     let cluster = MemoryCluster::new(Id([9; 16]), Faults::default());
     let mut nodes: Vec<_> = (1..=2).map(|id| Node::new(id, &cluster, memory())).collect();
-    let create = |name: &str| vec![Command::CreateLog { name: name.to_owned() }];
+    let create = |name: &str| vec![Command::CreateLog { name: name.to_owned(), page_records: 0 }];
     for round in 0..5 {
         nodes[0].propose(round, create(&format!("log/{round}")));
     }

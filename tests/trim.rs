@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use highwater::fold::Head;
 use highwater::log::place::{NEWEST_KEPT, PlaceRow, Run};
 use highwater::log::rows::{Key, Rows, Table, Writes};
-use highwater::log::{LogRow, Stored};
+use highwater::log::{LogRow, PageRow, Stored};
 use highwater::store::{Options, Store};
 use highwater::wire::{Id, Origin, Payload, Place, Record, SnapshotRule, codec};
 
@@ -89,6 +89,34 @@ fn trimmed_records_and_deleted_logs_are_freed_when_files_merge() {
     let store = open(dir.path());
     assert_eq!(held(&store, 1), (900..1_000).collect::<Vec<_>>(), "and it stays so");
     assert_eq!(store.records(1, 900, 999, usize::MAX).unwrap().len(), 100);
+}
+
+/// A page is gone with its first record, and not sooner.
+#[test]
+fn pages_below_the_start_go_like_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let mut writes = Writes::default();
+    for log in 1..=3 {
+        for first in (0..50).step_by(10) {
+            let page = PageRow { end: first + 10, opened: 1, closed: 2, more: Default::default() };
+            let key = Key::of(log).then(first).build();
+            writes.rows.insert((Table::Pages, key), Some(codec::to_bytes(&page)));
+        }
+    }
+    store.commit(writes, None, true).unwrap();
+    mark(&store, 1, 20, false, true);
+    mark(&store, 2, 50, true, true);
+    mark(&store, 3, 0, false, true);
+    store.compact(Table::Pages).unwrap();
+    let firsts = |log: u64| -> Vec<u64> {
+        store.pages(log, 0, 99).unwrap().into_iter().map(|(first, _)| first).collect()
+    };
+    assert_eq!(firsts(1), [20, 30, 40]);
+    assert_eq!(firsts(2), [0_u64; 0]);
+    assert_eq!(firsts(3), [0, 10, 20, 30, 40]);
+    assert_eq!(store.pages(3, 11, 2).unwrap().len(), 2);
+    assert_eq!(store.pages(3, 11, 2).unwrap()[0].0, 20);
 }
 
 #[test]

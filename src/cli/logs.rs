@@ -15,7 +15,7 @@ pub(super) struct CreateArgs {
     /// The log
     #[arg(value_name = "NAME", value_parser = log_name)]
     name: String,
-    /// Accepted for scripts, and without effect yet: pages come with retention by pages
+    /// Records of each page: retention lets go of whole pages, by age counted from their closing
     #[arg(
         long,
         value_name = "N",
@@ -42,7 +42,8 @@ struct Created {
 /// When it was refused, or the log is there already.
 pub(super) fn create(args: &CreateArgs, out: &mut dyn Write) -> Result<(), CliError> {
     let client = Client::new(&args.server)?;
-    let path = format!("/v1/logs/{}?create", args.name);
+    let pages = args.page_size.map(|records| format!("&page_size={records}")).unwrap_or_default();
+    let path = format!("/v1/logs/{}?create{pages}", args.name);
     // Whether an earlier try may have made it, so that the log of this name is this command's own.
     let mut open = false;
     let ask = |client: &Client| {
@@ -54,7 +55,12 @@ pub(super) fn create(args: &CreateArgs, out: &mut dyn Write) -> Result<(), CliEr
     let Created { log, created } = made;
     let name = &args.name;
     if !created && !args.if_not_exists && !open {
-        let message = format!("the log {name} is there already: --if-not-exists lets that pass");
+        let pages = match args.page_size {
+            Some(size) => format!("; `highwater pages {name} --size {size}` changes its pages"),
+            None => String::new(),
+        };
+        let message =
+            format!("the log {name} is there already: --if-not-exists lets that pass{pages}");
         return Err(CliError::Failed(message));
     }
     let word = if created { "created" } else { "exists" };

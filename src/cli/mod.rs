@@ -14,6 +14,7 @@ mod error;
 mod journal;
 mod kept;
 mod logs;
+mod pages;
 mod produce;
 pub mod token;
 
@@ -58,6 +59,8 @@ enum Command {
     Tail(consume::TailArgs),
     /// List logs
     Logs(logs::LogsArgs),
+    /// List a log's pages, or set how large they are from now on
+    Pages(pages::PagesArgs),
     /// Look at connections, and operate them
     Connections(connections::ConnectionsArgs),
     /// Take a backup of a running node, or of a stopped one's folder
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Consume(args) => consume::run(&args, io::stdout().lock()),
         Command::Tail(args) => consume::tail(&args, io::stdout().lock()),
         Command::Logs(args) => logs::list(&args, &mut io::stdout().lock()),
+        Command::Pages(args) => pages::run(&args, &mut io::stdout().lock()),
         Command::Connections(args) => connections::run(&args, &mut io::stdout().lock()),
         Command::Backup(args) => backup::take(&args, now_ms(), &mut io::stdout().lock()),
         Command::Restore(args) => backup::restore(&args, &mut io::stdout().lock()),
@@ -143,6 +147,8 @@ mod tests {
             "highwater consume words --cursor words.cursor --follow",
             "highwater tail words",
             "highwater logs docs/ --json",
+            "highwater pages words --json",
+            "highwater pages words --size 0",
             "highwater connections list --user ana",
             "highwater connections show 0123456789abcdef0123456789abcdef",
             "highwater connections downgrade 0123456789abcdef0123456789abcdef",
@@ -178,6 +184,8 @@ mod tests {
             "highwater restore --data y",
             "highwater create a//b",
             "highwater create ../a",
+            "highwater create words --page-size 0",
+            "highwater pages words --size -1",
             "highwater journal upgrade",
             "highwater journal upgrade --to -1",
         ] {

@@ -66,6 +66,8 @@ pub enum Command {
     CreateLog {
         /// Its name.
         name: String,
+        /// Where it is new: records of its pages; 0: it has none.
+        page_records: u64,
     },
     /// Delete a log.
     DeleteLog {
@@ -186,6 +188,13 @@ pub enum Command {
         after: Option<Id>,
         /// The name of the new one: random bits.
         era: Id,
+    },
+    /// Pages of a log that open from now on.
+    SetPages {
+        /// The log.
+        log: u64,
+        /// Their records; 0: none opens, and the one that is open is closed.
+        records: u64,
     },
     /// The journal goes on in a later version of the fold.
     Upgrade {

@@ -236,6 +236,7 @@ const fn need(command: &Command) -> Need {
         | Command::Commit(_)
         | Command::NodeUp { .. }
         | Command::BeginEra { .. }
+        | Command::SetPages { .. }
         | Command::Upgrade { .. }
         | Command::Look
         | Command::Configure(_) => Need::Little,

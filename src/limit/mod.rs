@@ -12,5 +12,5 @@ mod rule;
 mod table;
 
 pub use rate::{Rates, SocketRate};
-pub use rule::{Rule, Rules};
+pub use rule::{Kept, Rule, Rules};
 pub use table::{BadLimit, Limits, Row, SNAPSHOT_PARTS, Unit};

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Limits;
 use crate::wire::{Pattern, SnapshotRule};
 
 impl SnapshotRule {
@@ -73,6 +74,30 @@ impl Rule {
     }
 }
 
+/// How much a log may keep: the smaller of its rule's bounds and those of all logs; 0: no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Newest records.
+    pub records: u64,
+    /// Newest bytes.
+    pub bytes: u64,
+    /// Seconds, of a record or a page.
+    pub seconds: u64,
+}
+
+const fn smaller(one: u64, other: u64) -> u64 {
+    match (one, other) {
+        (0, bound) | (bound, 0) => bound,
+        (one, other) => {
+            if one < other {
+                one
+            } else {
+                other
+            }
+        }
+    }
+}
+
 /// The rules in force, in their order.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Rules(Vec<Rule>);
@@ -96,6 +121,15 @@ impl Rules {
     /// Who makes the snapshots of a log of that name.
     pub fn snapshot(&self, name: &str) -> SnapshotRule {
         self.find(name).map_or(SnapshotRule::None, |rule| rule.snapshot)
+    }
+
+    /// How much a log of that name may keep.
+    pub fn kept(&self, name: &str, limits: &Limits) -> Kept {
+        let (records, bytes, seconds) = self.find(name).map_or((0, 0, 0), |rule| {
+            (rule.retain_records, rule.retain_bytes, rule.retain_seconds)
+        });
+        let bytes = smaller(bytes, limits.log_bytes);
+        Kept { records, bytes, seconds: smaller(seconds, limits.log_age_seconds) }
     }
 
     /// All of them, in their order.
@@ -142,6 +176,18 @@ mod tests {
         assert_eq!(rules.as_slice(), [rule]);
         assert!(serde_json::from_str::<Rule>(r#"{"pattern":"a/**","snapshots":"none"}"#).is_err());
         assert!(serde_json::from_str::<Rule>(r#"{"pattern":"a//b"}"#).is_err());
+    }
+
+    #[test]
+    fn a_log_keeps_the_smaller_of_what_its_rule_and_the_limits_allow() {
+        let rule = Rule { retain_records: 5, retain_bytes: 70, ..Rule::keep_all(pattern("a")) };
+        let rules = Rules::new(vec![rule]);
+        let none = Limits { log_bytes: 0, log_age_seconds: 0, ..Limits::DEFAULT };
+        assert_eq!(rules.kept("a", &none), Kept { records: 5, bytes: 70, seconds: 0 });
+        assert_eq!(rules.kept("b", &none), Kept::default());
+        let some = Limits { log_bytes: 60, log_age_seconds: 9, ..Limits::DEFAULT };
+        assert_eq!(rules.kept("a", &some), Kept { records: 5, bytes: 60, seconds: 9 });
+        assert_eq!(rules.kept("b", &some), Kept { records: 0, bytes: 60, seconds: 9 });
     }
 
     #[test]

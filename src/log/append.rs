@@ -227,11 +227,13 @@ impl Logs {
         let row = self.rows.change(&log, io)?.ok_or_else(missing)?;
         let (offset, place) = (row.head, at.place());
         let (before, origin) = (row.bytes, Arc::clone(&author.origin));
+        row.open_page(at.time);
         let kept = Stored { place, time: at.time, origin, seq, before, derived, record };
         let bytes = kept.row(number);
         row.head += 1;
         row.bytes += kept.record.size() as u64;
         row.appended = at.time;
+        row.close_full_page(log, at.time, io);
         row.hash = chained(&row.hash, &bytes, number.map(|_| author.bytes.as_slice()));
         if row.rule == SnapshotRule::Latest {
             keep_latest(log, offset, &kept, &bytes, io);

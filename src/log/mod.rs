@@ -8,6 +8,7 @@
 
 mod append;
 pub mod era;
+mod page;
 pub mod place;
 pub mod record;
 mod row;
@@ -17,6 +18,7 @@ mod snapshot;
 pub use crate::limit::Rule;
 pub use append::{Appended, Appends, Entry, MAX_HEAD, Moment, entry_hash};
 pub use era::Eras;
+pub use page::PageRow;
 pub use record::Stored;
 pub use row::{
     Deriving, LogKind, LogRow, MARK_KEPT, MAX_IN_FLIGHT, Numbered, OriginRow, OutcomeRow,
@@ -128,11 +130,18 @@ impl Logs {
         self.rules.iter().find(|rule| rule.pattern.matches(name))
     }
 
-    /// Makes a log, or finds it: its id, and whether it is new.
+    /// Makes a log with pages of so many records (0: without), or finds it as it is: its id, and
+    /// whether it is new.
     ///
     /// # Errors
     /// When storage fails.
-    pub fn create(&mut self, name: &str, time: u64, io: &Io<'_>) -> Decided<(u64, bool)> {
+    pub fn create(
+        &mut self,
+        name: &str,
+        page_records: u64,
+        time: u64,
+        io: &Io<'_>,
+    ) -> Decided<(u64, bool)> {
         if name::check(name).is_err() {
             return Ok(Err(Code::BadName.into()));
         }
@@ -146,7 +155,8 @@ impl Logs {
         let id = self.next;
         self.next += 1;
         let rule = self.rule(name).map_or(SnapshotRule::None, |rule| rule.snapshot);
-        let row = LogRow::new(name, rule, self.batch, time);
+        let mut row = LogRow::new(name, rule, self.batch, time);
+        row.paging.records = page_records;
         self.rows.insert(id, row);
         self.names.insert(name.to_owned(), Named(id));
         Ok(Ok((id, true)))
@@ -164,7 +174,7 @@ impl Logs {
             }
             Target::Name(name) => match self.find(name, io)? {
                 Some(id) => Ok(Ok(id)),
-                None if self.auto_create => Ok(self.create(name, time, io)?.map(|(id, _)| id)),
+                None if self.auto_create => Ok(self.create(name, 0, time, io)?.map(|(id, _)| id)),
                 None => Ok(Err(Code::NoLog.into())),
             },
         }

@@ -50,16 +50,16 @@ pub struct Deriving {
     pub next: u64,
 }
 
-/// How a log is divided into pages; 0 records: not at all.
+/// How a log is divided into pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paging {
-    /// Records of a page, from the next one on.
+    /// Records of a page that opens from now on; 0: none opens.
     pub records: u64,
-    /// First offset of the page that is open.
+    /// First offset of the page that is open; the end of the last one where none is.
     pub first: u64,
-    /// Records that the page that is open takes.
+    /// Records that the page that is open takes; 0: none is open.
     pub takes: u64,
-    /// When its first record came; 0 while it is empty.
+    /// When its first record came.
     pub opened: u64,
 }
 

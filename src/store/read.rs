@@ -18,7 +18,7 @@ use crate::connection::{ConnectionRow, NodeRow, UserRow, user_prefix};
 use crate::log::era::Era;
 use crate::log::place::PlaceRow;
 use crate::log::rows::{Key, Pair, Rows, RowsError, Table, read_row};
-use crate::log::{LogRow, MAX_IN_FLIGHT, NameRow, Stored, WriterRow};
+use crate::log::{LogRow, MAX_IN_FLIGHT, NameRow, PageRow, Stored, WriterRow};
 use crate::wire::Id;
 
 /// What the newest records by key may gather in memory once somebody reads them all.
@@ -171,6 +171,28 @@ impl Store {
         }
         page.next = None;
         Ok(page)
+    }
+
+    /// Closed pages of a log that begin at an offset or behind it: first offset and page. The caller
+    /// begins no lower than `start`: what lies below may be gone or not.
+    ///
+    /// # Errors
+    /// When storage fails or a row is damaged.
+    pub fn pages(
+        &self,
+        log: u64,
+        from: u64,
+        most: usize,
+    ) -> Result<Vec<(u64, PageRow)>, RowsError> {
+        let (prefix, from) = (Key::of(log).build(), Key::of(log).then(from).build());
+        let read = |(key, value): Pair| {
+            let damaged = || RowsError::Damaged {
+                table: Table::Pages.name(),
+                problem: format!("a key of {} bytes", key.len()),
+            };
+            Ok((number(&key, 8).ok_or_else(damaged)?, read_row(Table::Pages, &value)?))
+        };
+        self.scan(Table::Pages, &prefix, &from, most)?.into_iter().map(read).collect()
     }
 
     /// One part of a client-made snapshot; none once it is dropped: look at the log's row again.

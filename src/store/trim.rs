@@ -24,8 +24,17 @@ use crate::log::rows::{Key, RowsError, Table, read_row};
 use crate::wire::{Id, codec};
 
 /// Tables whose keys begin with a log id.
-pub(super) const BY_LOG: [Table; 5] =
-    [Table::Records, Table::Latest, Table::Snapshots, Table::Uploads, Table::Subscribers];
+pub(super) const BY_LOG: [Table; 6] = [
+    Table::Records,
+    Table::Latest,
+    Table::Snapshots,
+    Table::Uploads,
+    Table::Subscribers,
+    Table::Pages,
+];
+
+/// Of those, the ones in which an offset stands behind the log id.
+pub(super) const BY_OFFSET: [Table; 2] = [Table::Records, Table::Pages];
 
 /// The last durable view of what filters look up: rows of logs, and how far the fold came.
 #[derive(Clone)]
@@ -187,7 +196,7 @@ impl Factory for Filters {
 pub(super) fn filter_for(name: &str, watermarks: &Arc<Watermarks>) -> Option<Arc<dyn Factory>> {
     let filtered = BY_LOG.into_iter().chain([Table::Places]);
     let keys = match filtered.into_iter().find(|table| table.name() == name)? {
-        Table::Records => Keys::LogOffset,
+        table if BY_OFFSET.contains(&table) => Keys::LogOffset,
         Table::Places => Keys::Batch,
         _ => Keys::Log,
     };
@@ -229,7 +238,7 @@ impl Store {
         let (tables, end) = if all {
             (BY_LOG.as_slice(), after_prefix(&prefix))
         } else {
-            (&[Table::Records][..], Bound::Excluded(Key::of(log).then(below).build()))
+            (BY_OFFSET.as_slice(), Bound::Excluded(Key::of(log).then(below).build()))
         };
         for table in tables {
             let range = (Bound::Included(prefix.clone()), end.clone());

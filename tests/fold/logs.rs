@@ -10,7 +10,7 @@ use crate::world::*;
 #[test]
 fn a_log_is_made_once_and_found_after() {
     let mut world = World::new();
-    let create = |name: &str| Command::CreateLog { name: name.to_owned() };
+    let create = |name: &str| Command::CreateLog { name: name.to_owned(), page_records: 0 };
     assert_eq!(world.reply(create("a/b")), Reply::Created(1, true));
     assert_eq!(world.reply(create("a/b")), Reply::Created(1, false));
     assert_eq!(world.reply(create("a")), Reply::Created(2, true));
@@ -39,7 +39,7 @@ fn promise_02_a_log_made_anew_has_an_id_that_was_never_used() {
 #[test]
 fn made_deleted_and_made_in_one_batch() {
     let mut world = World::new();
-    let create = || Command::CreateLog { name: "a".to_owned() };
+    let create = || Command::CreateLog { name: "a".to_owned(), page_records: 0 };
     world.batch(vec![create(), Command::DeleteLog { log: 1 }, create()]);
     assert!(world.log(1).deleted && !world.log(2).deleted);
     world.reopen();
@@ -105,7 +105,7 @@ fn a_repeated_batch_changes_nothing_but_its_own_number() {
 #[test]
 fn batches_of_an_earlier_run_do_nothing() {
     let mut world = World::new();
-    let create = |name: &str| vec![Command::CreateLog { name: name.to_owned() }];
+    let create = |name: &str| vec![Command::CreateLog { name: name.to_owned(), page_records: 0 }];
     let late = {
         world.serial += 5;
         world.next_batch(create("late"))

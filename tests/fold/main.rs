@@ -15,6 +15,7 @@ mod logs;
 mod model;
 mod open;
 mod oracle;
+mod pages;
 mod policy;
 mod random;
 mod retention;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use highwater::log::place::PlaceRow;
 use highwater::log::record::{RecordRow, Whose, chained};
 use highwater::log::{
-    LogRow, MAX_IN_FLIGHT, MAX_UPLOADS, NameRow, OriginRow, OutcomesRow, Stored, WriterRow,
+    LogRow, MAX_IN_FLIGHT, MAX_UPLOADS, NameRow, OriginRow, OutcomesRow, PageRow, Stored, WriterRow,
 };
 use highwater::wire::{Id, Place, SnapshotRule, codec};
 use serde::de::DeserializeOwned;
@@ -50,6 +50,14 @@ pub fn connection(rows: &MemoryRows, id: Id) -> Option<ConnectionRow> {
     Some(ConnectionRow::read(&row, &chunks).unwrap())
 }
 
+/// A log's closed pages, by their first offsets.
+pub fn pages(rows: &MemoryRows, log: u64) -> Vec<(u64, PageRow)> {
+    let prefix = Key::of(log).build();
+    let found = rows.scan(Table::Pages, &prefix, &prefix, usize::MAX).unwrap();
+    let read = |row: &[u8]| read_row(Table::Pages, row).unwrap();
+    found.iter().map(|(key, row)| (number(key, 8), read(row))).collect()
+}
+
 fn to_id(bytes: &[u8]) -> Id {
     Id(bytes.try_into().unwrap())
 }
@@ -64,6 +72,7 @@ pub fn check(rows: &MemoryRows, fold: &Fold) {
     check_names(rows, &logs);
     check_records(rows, &logs);
     check_places(rows, &logs, fold);
+    check_pages(rows, &logs);
     check_snapshots(rows, &logs);
     check_writers(rows);
     check_indexes(rows, &connections);
@@ -149,6 +158,25 @@ fn check_places(rows: &MemoryRows, logs: &BTreeMap<u64, LogRow>, fold: &Fold) {
     let held = |(log, _): &(u64, u64)| logs.contains_key(log);
     assert!(stands.iter().all(|(at, place)| placed.get(at) == Some(place)));
     assert!(placed.keys().filter(|at| held(at)).all(|at| stands.contains_key(at)));
+}
+
+/// Pages follow each other, each with records and closed after it opened, up to the open one, which
+/// is not full.
+fn check_pages(rows: &MemoryRows, logs: &BTreeMap<u64, LogRow>) {
+    for (id, row) in logs {
+        let (mut end, mut closed) = (0, 0);
+        for (first, page) in pages(rows, *id) {
+            assert!(end <= first && first < page.end, "log {id}: {first} {page:?}");
+            assert!(closed <= page.closed && page.opened <= page.closed, "log {id}: {page:?}");
+            (end, closed) = (page.end, page.closed);
+        }
+        let paging = row.paging;
+        assert!(end <= paging.first && paging.first <= row.head, "log {id}: {paging:?}");
+        match paging.takes {
+            0 => assert!(paging.records == 0 || row.head == paging.first, "log {id}: {paging:?}"),
+            takes => assert!((1..takes).contains(&(row.head - paging.first)), "log {id}"),
+        }
+    }
 }
 
 /// Snapshots are whole, at most two, rising; nothing else lies in their table for living logs.

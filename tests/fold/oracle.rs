@@ -22,11 +22,51 @@ struct Log {
     start: u64,
     records: Vec<(Id, u64, String)>,
     newest: u64,
+    pages: Pages,
+}
+
+/// Records of pages to come; where the open one began, and what it takes; where the last one ended,
+/// and all that are closed.
+#[derive(Debug, Default)]
+struct Pages {
+    size: u64,
+    open: Option<(u64, u64)>,
+    end: u64,
+    closed: Vec<(u64, u64)>,
 }
 
 impl Log {
     fn head(&self) -> u64 {
         self.records.len() as u64
+    }
+
+    /// Takes a record.
+    fn push(&mut self, record: (Id, u64, String)) {
+        let head = self.head();
+        self.records.push(record);
+        if self.pages.open.is_none() && self.pages.size > 0 {
+            self.pages.open = Some((head, self.pages.size));
+        }
+        if let Some((first, takes)) = self.pages.open
+            && head + 1 == first + takes
+        {
+            self.close_page(first);
+        }
+    }
+
+    fn close_page(&mut self, first: u64) {
+        let (first, end) = (first.max(self.start), self.head());
+        self.pages.closed.extend((first < end).then_some((first, end)));
+        (self.pages.open, self.pages.end) = (None, end);
+    }
+
+    fn set_pages(&mut self, size: u64) {
+        match (self.pages.open, self.pages.size, size) {
+            (Some((first, _)), _, 0) => self.close_page(first),
+            (None, 0, 1..) => self.close_page(self.pages.end),
+            _ => {}
+        }
+        self.pages.size = size;
     }
 }
 
@@ -116,7 +156,8 @@ impl Oracle {
             return log;
         }
         let (name, rule) = (name.to_owned(), rule_of(name));
-        self.logs.push(Log { name, rule, alive: true, start: 0, records: Vec::new(), newest: 0 });
+        let (records, pages) = (Vec::new(), Pages::default());
+        self.logs.push(Log { name, rule, alive: true, start: 0, records, newest: 0, pages });
         self.logs()
     }
 
@@ -169,8 +210,11 @@ impl Oracle {
         self.tell(events);
         match (command, reply) {
             (Command::Append(appends), reply) => self.append(appends, reply),
-            (Command::CreateLog { name }, Reply::Created(id, new)) => {
+            (Command::CreateLog { name, page_records }, Reply::Created(id, new)) => {
                 assert_eq!((self.named(name).is_none(), self.make(name)), (*new, *id));
+                if *new {
+                    self.log_mut(*id).pages.size = *page_records;
+                }
             }
             (Command::Attach(ask), reply) => self.attach(node, ask, reply, events, &before),
             (Command::Activate { ask, cloning }, Reply::Attached(told)) => {
@@ -272,7 +316,13 @@ impl Oracle {
                 }
                 self.nodes.insert(*node, (*incarnation, false));
             }
-            Command::CreateLog { name } => {
+            Command::SetPages { log, records } => {
+                if !self.alive(*log) {
+                    return Err(Code::UnknownLog);
+                }
+                self.log_mut(*log).set_pages(*records);
+            }
+            Command::CreateLog { name, .. } => {
                 return name::check(name).map(|_| ()).or(Err(Code::BadName));
             }
             Command::DeleteLog { log } => {
@@ -437,7 +487,7 @@ impl Oracle {
             (Outcome::Stored { log, offset, .. }, Ok(expected)) => {
                 assert_eq!((*log, *offset), expected);
                 let payload = format!("{:?}", entry.record);
-                self.log_mut(*log).records.push((writer, entry.seq, payload));
+                self.log_mut(*log).push((writer, entry.seq, payload));
             }
             (Outcome::Refused(why), Err(code)) => assert_eq!(why.code, code),
             (told, expect) => panic!("{told:?} instead of {expect:?}"),
@@ -528,6 +578,10 @@ impl Oracle {
             let log = self.log(id).unwrap();
             let seen = (&log.name, log.alive, log.start, log.head());
             assert_eq!(seen, (&row.name, !row.deleted, row.start, row.head));
+            let open = (row.paging.takes > 0).then_some((row.paging.first, row.paging.takes));
+            assert_eq!((log.pages.size, log.pages.open), (row.paging.records, open));
+            let closed = crate::model::pages(rows, id).into_iter();
+            assert!(closed.map(|(first, page)| (first, page.end)).eq(log.pages.closed.clone()));
         }
         let mut records = BTreeMap::new();
         for ((_, key), value) in of(Table::Records) {

@@ -271,7 +271,7 @@ impl Run {
         let generation = self.generation(connection);
         let by = if self.random.one_in(4) { None } else { Some(generation) };
         let (log, writer) = (self.log(), self.writer());
-        match self.random.below(40) {
+        match self.random.below(42) {
             0..=10 => self.append(),
             11..=16 => self.attach(),
             17..=18 => Command::Detach(self.progress(connection, generation)),
@@ -304,8 +304,12 @@ impl Run {
             34..=35 => self.part(),
             36 => Command::Trim { log, to: self.offset(log) },
             37 if self.random.one_in(2) => Command::DeleteLog { log },
-            37 => Command::CreateLog { name: self.random.pick(&NAMES).to_owned() },
+            37 => {
+                let page_records = self.random.below(3);
+                Command::CreateLog { name: self.random.pick(&NAMES).to_owned(), page_records }
+            }
             38 => Command::Retire { user: self.owner(writer).to_owned(), writer },
+            39 | 40 => Command::SetPages { log, records: self.random.below(4) },
             _ if self.random.one_in(9) => self.node_down(),
             _ => Command::Trim { log, to: self.offset(log) },
         }

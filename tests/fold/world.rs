@@ -10,7 +10,8 @@ use highwater::fold::{
 };
 use highwater::log::rows::{Key, MemoryRows, Rows, Table, read_row};
 use highwater::log::{
-    Appends, Entry, LogRow, OutcomeRow, OutcomesRow, Part, Rule, Stored, WriterRow, entry_hash,
+    Appends, Entry, LogRow, OutcomeRow, OutcomesRow, PageRow, Part, Rule, Stored, WriterRow,
+    entry_hash,
 };
 use highwater::wire::{
     Answers, Cloning, Code, Cursor, Id, Level, Met, Open, Outcome, Pattern, Payload, Record,
@@ -264,7 +265,7 @@ impl World {
     // Logs and appends.
 
     pub fn create(&mut self, name: &str) -> u64 {
-        match self.reply(Command::CreateLog { name: name.to_owned() }) {
+        match self.reply(Command::CreateLog { name: name.to_owned(), page_records: 0 }) {
             Reply::Created(id, _) => id,
             other => panic!("not created: {other:?}"),
         }
@@ -464,6 +465,11 @@ impl World {
         let prefix = Key::of(log).build();
         let rows = self.rows.scan(Table::Records, &prefix, &prefix, usize::MAX).unwrap();
         rows.iter().map(|(_, row)| crate::model::stored(&self.rows, row)).collect()
+    }
+
+    /// Closed pages, by their first offsets.
+    pub fn pages(&self, log: u64) -> Vec<(u64, PageRow)> {
+        crate::model::pages(&self.rows, log)
     }
 
     pub fn connection(&self, number: u8) -> Option<ConnectionRow> {

@@ -6,6 +6,7 @@ mod support;
 mod connections;
 mod journal;
 mod logs;
+mod pages;
 mod refused;
 mod slow;
 mod snapshots;

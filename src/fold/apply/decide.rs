@@ -22,6 +22,10 @@ fn done(decided: Result<(), Refusal>) -> Reply {
     reply(decided, |()| Reply::Done)
 }
 
+const fn created((id, new): (u64, bool)) -> Reply {
+    Reply::Created(id, new)
+}
+
 impl Fold {
     /// Decides one command.
     pub(super) fn decide(
@@ -38,19 +42,17 @@ impl Fold {
         let node = Attachment { node: header.node, incarnation: header.incarnation };
         Ok(match command {
             Command::Look => Reply::Done,
-            Command::NodeUp { oldest, newest } => {
-                connections.node_knows(node.node, (oldest, newest), io);
-                Reply::Done
-            }
+            Command::NodeUp { oldest, newest } => node_up(connections, node, (oldest, newest), io),
             Command::BeginEra { after, era } => begin_era(logs, after, era, at, io, events),
             Command::Upgrade { to } => self.upgrade(to),
             Command::Configure(settings) => self.set(settings, io),
             Command::NodeDown { node, incarnation } => {
                 done(connections.node_down(node, incarnation, time, io))
             }
-            Command::CreateLog { name } => {
-                reply(logs.create(&name, time, io)?, |(id, new)| Reply::Created(id, new))
+            Command::CreateLog { name, page_records } => {
+                reply(logs.create(&name, page_records, time, io)?, created)
             }
+            Command::SetPages { log, records } => done(logs.set_pages(log, records, time, io)?),
             Command::DeleteLog { log } => delete_log(logs, log, io, events)?,
             Command::Trim { log, to } => {
                 reply(connections.trim(log, to, time, logs, io, events)?, Reply::Trimmed)
@@ -62,10 +64,7 @@ impl Fold {
                 let done = connections.attach(&ask, node, at, logs, writers, io, events)?;
                 reply(done, |attached| Reply::Attached(Box::new(attached)))
             }
-            Command::Detach(last) => {
-                connections.commit(&last, at.place(), logs, io)?.ok();
-                done(connections.detach(last.connection, last.generation, time, io)?)
-            }
+            Command::Detach(last) => detach(connections, logs, &last, at, io)?,
             Command::Commit(all) => commit(connections, logs, &all, at, io)?,
             Command::Subscribe(ask) => subscribe(connections, logs, &ask, time, io, events)?,
             Command::SubscribeUser { user, open } => {
@@ -128,6 +127,27 @@ impl Fold {
         self.configure(settings);
         Reply::Done
     }
+}
+
+fn node_up(
+    connections: &mut Connections,
+    from: Attachment,
+    knows: (u16, u16),
+    io: &mut Io<'_>,
+) -> Reply {
+    connections.node_knows(from.node, knows, io);
+    Reply::Done
+}
+
+fn detach(
+    connections: &mut Connections,
+    logs: &mut Logs,
+    last: &Progress,
+    at: &mut Moment,
+    io: &mut Io<'_>,
+) -> Result<Reply, RowsError> {
+    connections.commit(last, at.place(), logs, io)?.ok();
+    Ok(done(connections.detach(last.connection, last.generation, at.time, io)?))
 }
 
 /// Another era begins, unless one has begun that who asks has not seen.

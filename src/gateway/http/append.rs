@@ -1,4 +1,4 @@
-//! `POST /v1/logs/{name}`: append one record or many, create the log, or trim it.
+//! `POST /v1/logs/{name}`: append one record or many, create the log, trim it, or set its pages.
 
 use std::sync::Arc;
 
@@ -37,6 +37,7 @@ pub(super) struct AppendQuery {
     #[serde(default)]
     create: Flag,
     trim: Option<String>,
+    page_size: Option<String>,
 }
 
 impl AppendQuery {
@@ -46,7 +47,7 @@ impl AppendQuery {
     /// # Errors
     /// `bad_request` that names it.
     fn appends_nothing(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let Self { if_head, log, writer, seq, oldest, results, create: _, trim: _ } = self;
+        let Self { if_head, log, writer, seq, oldest, results, .. } = self;
         let parameters = [
             ("if_head", if_head),
             ("log", log),
@@ -59,7 +60,8 @@ impl AppendQuery {
         let ours = |name: &&str| name.starts_with("highwater-") && *name != POSITION;
         let given = given.or_else(|| headers.keys().map(HeaderName::as_str).find(ours));
         given.map_or(Ok(()), |given| {
-            let message = format!("`{given}` goes with records, not with create or trim");
+            let message =
+                format!("`{given}` goes with records, not with create, trim or page_size");
             Err(Problem::bad_request(message))
         })
     }
@@ -107,18 +109,9 @@ pub(super) async fn post(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    if asked.create.0 || asked.trim.is_some() {
+    if asked.create.0 || asked.trim.is_some() || asked.page_size.is_some() {
         asked.appends_nothing(&headers)?;
-        name::check(&name).map_err(|_| Code::BadName)?;
-        caller.must(Can::Admin, &name)?;
-        if !guard::arrive(&gate, &caller, &headers, body).await?.bytes.is_empty() {
-            return Err(Problem::bad_request("create and trim go without a body"));
-        }
-        return match asked.trim {
-            None => logs::create(&gate, name).await,
-            Some(_) if asked.create.0 => Err(Problem::bad_request("create or trim, not both")),
-            Some(to) => logs::trim(&gate, &name, query::offset("trim", &to)?).await,
-        };
+        return operate(&gate, name, &caller, asked, &headers, body).await;
     }
     let if_head = query::or_header(asked.if_head, &headers, "highwater-if-head")?;
     let if_head = if_head.map(|head| query::offset("if_head", &head)).transpose()?;
@@ -147,6 +140,30 @@ pub(super) async fn post(
     };
     let records = at_length(arrived.bytes.len(), parse).await??;
     append(&gate, &caller, &writing, wish, records, arrived.bytes.len()).await
+}
+
+/// What is done to the log as a whole.
+async fn operate(
+    gate: &Arc<Gate>,
+    name: String,
+    caller: &Caller,
+    asked: AppendQuery,
+    headers: &HeaderMap,
+    body: Body,
+) -> Answer {
+    name::check(&name).map_err(|_| Code::BadName)?;
+    caller.must(Can::Admin, &name)?;
+    if !guard::arrive(gate, caller, headers, body).await?.bytes.is_empty() {
+        return Err(Problem::bad_request("create, trim and page_size go without a body"));
+    }
+    let size = |text: &String| query::offset("page_size", text);
+    let size = asked.page_size.as_ref().map(size).transpose()?;
+    match (asked.create.0, asked.trim, size) {
+        (true, None, size) => logs::create(gate, name, size.unwrap_or(0)).await,
+        (false, Some(to), None) => logs::trim(gate, &name, query::offset("trim", &to)?).await,
+        (false, None, Some(size)) => logs::set_pages(gate, &name, size).await,
+        _ => Err(Problem::bad_request("create, with or without page_size, or trim, or page_size")),
+    }
 }
 
 /// What is wanted of all records of a request.

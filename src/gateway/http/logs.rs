@@ -94,6 +94,7 @@ fn log_json(id: u64, row: &LogRow) -> Value {
         "head": row.head,
         "bytes": row.bytes.saturating_sub(row.start_bytes),
         "rule": row.rule,
+        "page_size": row.paging.records,
         "created": row.created,
         "appended": row.appended,
     })
@@ -122,10 +123,11 @@ pub(super) async fn head(
     Ok((StatusCode::OK, stand(id, &row)).into_response())
 }
 
-/// `POST /v1/logs/{name}?create`: 201 when it is new, 200 when it was there.
-pub(super) async fn create(gate: &Arc<Gate>, name: String) -> Answer {
+/// `POST /v1/logs/{name}?create`, with `page_size` where it is to have pages: 201 when it is new,
+/// 200 when it was there, and stays as it is.
+pub(super) async fn create(gate: &Arc<Gate>, name: String, page_records: u64) -> Answer {
     let weight = name.len();
-    let command = Command::CreateLog { name: name.clone() };
+    let command = Command::CreateLog { name: name.clone(), page_records };
     match sending::ask(gate, command, weight).await? {
         Reply::Created(log, new) => {
             let status = if new { StatusCode::CREATED } else { StatusCode::OK };
@@ -146,6 +148,14 @@ pub(super) async fn trim(gate: &Arc<Gate>, name: &str, to: u64) -> Answer {
         }
         other => Err(unexpected(&other)),
     }
+}
+
+/// `POST /v1/logs/{name}?page_size=N`: pages that open from now on have so many records; 0: none
+/// opens.
+pub(super) async fn set_pages(gate: &Arc<Gate>, name: &str, records: u64) -> Answer {
+    let (log, _) = reading::log_named(gate, name).await?;
+    sending::ask(gate, Command::SetPages { log, records }, 0).await?;
+    Ok(json_answer(StatusCode::OK, json!({ "name": name, "log": log, "page_size": records })))
 }
 
 /// `DELETE /v1/logs/{name}`.

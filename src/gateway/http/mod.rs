@@ -18,6 +18,7 @@ mod line;
 mod logs;
 mod metrics;
 mod notify;
+mod pages;
 mod query;
 mod read;
 mod reading;
@@ -123,7 +124,8 @@ const APPENDED: &[&str] = &[
 ];
 
 fn of_logs() -> Vec<Route<Arc<Gate>>> {
-    let (all, log, snapshot) = ("/v1/logs", "/v1/logs/{*name}", "/v1/snapshots/{*name}");
+    let (all, log) = ("/v1/logs", "/v1/logs/{*name}");
+    let (pages, snapshot) = ("/v1/pages/{*name}", "/v1/snapshots/{*name}");
     vec![
         Route::asking::<logs::ListQuery, _, _>("GET", all, KEPT, logs::list),
         Route::asking::<read::ReadQuery, _, _>("GET", log, READ, read::get),
@@ -131,6 +133,7 @@ fn of_logs() -> Vec<Route<Arc<Gate>>> {
         Route::asking::<append::AppendQuery, _, _>("POST", log, APPENDED, append::post),
         Route::plain("DELETE", log, KEPT, logs::delete),
         Route::plain("POST", "/v1/writers/{id}/retire", KEPT, logs::retire),
+        Route::asking::<pages::PagesQuery, _, _>("GET", pages, READ, pages::list),
         Route::plain("GET", snapshot, READ, snapshots::get),
         Route::asking::<snapshots::PutQuery, _, _>("PUT", snapshot, KEPT, snapshots::put),
     ]

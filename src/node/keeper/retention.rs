@@ -1,24 +1,19 @@
 //! Retention: logs that keep more than their rule allows are trimmed, an eighth of the bound at a
-//! time, so that the work is spread over many appends.
+//! time, so that the work is spread over many appends; logs with pages by whole pages.
 
 use super::life::propose;
 use crate::fold::Command;
 use crate::gateway::Gate;
-use crate::limit::Rule;
-use crate::log::LogRow;
+use crate::limit::Kept;
 use crate::log::rows::RowsError;
-use crate::wire::{Pattern, SnapshotRule};
+use crate::log::{LogRow, PageRow};
+use crate::wire::SnapshotRule;
 
 /// Logs looked at in one page.
 const PAGE: usize = 256;
 
-/// How much a log may keep: the smaller of its rule's bounds and those of all logs; 0: no bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Kept {
-    records: u64,
-    bytes: u64,
-    seconds: u64,
-}
+/// Closed pages looked at in one look at a log.
+const PAGES: usize = 256;
 
 /// Whether any log has a bound at all.
 pub(super) fn any(gate: &Gate) -> bool {
@@ -52,14 +47,12 @@ pub(super) fn grown(gate: &Gate) -> Result<Option<()>, RowsError> {
 /// Looks at one log.
 fn look(gate: &Gate, log: u64) -> Result<(), RowsError> {
     let Some(row) = gate.store.log_row(log)?.filter(|row| !row.deleted) else { return Ok(()) };
-    let none = Rule::keep_all(Pattern::all());
-    let rule = gate.rules.find(&row.name).unwrap_or(&none);
-    let kept = Kept {
-        records: rule.retain_records,
-        bytes: smaller(rule.retain_bytes, gate.limits.log_bytes),
-        seconds: smaller(rule.retain_seconds, gate.limits.log_age_seconds),
+    let kept = gate.rules.kept(&row.name, &gate.limits);
+    let to = match row.paging.records {
+        0 => target(gate, log, &row, kept)?,
+        _ => target_by_pages(gate, log, &row, kept)?,
     };
-    if let Some(to) = target(gate, log, &row, kept)? {
+    if let Some(to) = to {
         // Readers that have kept up stand past it, also where they said so a moment ago.
         super::commit(gate);
         propose(gate, Command::Trim { log, to });
@@ -67,19 +60,6 @@ fn look(gate: &Gate, log: u64) -> Result<(), RowsError> {
         gate.hub.note_grown(log);
     }
     Ok(())
-}
-
-const fn smaller(one: u64, other: u64) -> u64 {
-    match (one, other) {
-        (0, bound) | (bound, 0) => bound,
-        (one, other) => {
-            if one < other {
-                one
-            } else {
-                other
-            }
-        }
-    }
 }
 
 /// The bound less an eighth: what is kept after a trim.
@@ -105,12 +85,60 @@ fn target(gate: &Gate, log: u64, row: &LogRow, kept: Kept) -> Result<Option<u64>
             to = to.max(first(gate, log, row, |_, time| time >= oldest)?);
         }
     }
-    let most = match row.rule {
+    let to = to.min(most(row));
+    Ok((to > row.start).then_some(to))
+}
+
+/// How far the start may move.
+fn most(row: &LogRow) -> u64 {
+    match row.rule {
         SnapshotRule::None => row.head,
         SnapshotRule::Latest | SnapshotRule::Client => row.newest_snapshot().unwrap_or(row.start),
-    };
-    let to = to.min(most);
+    }
+}
+
+/// The same for a log with pages: the end of the last one of those, from the start on, that may go
+/// whole. One that is open never may.
+fn target_by_pages(
+    gate: &Gate,
+    log: u64,
+    row: &LogRow,
+    kept: Kept,
+) -> Result<Option<u64>, RowsError> {
+    if kept == Kept::default() {
+        return Ok(None);
+    }
+    let mut to = row.start;
+    for (_, page) in gate.store.pages(log, row.start, PAGES)? {
+        if page.end > most(row) || !may_go(gate, log, row, kept, &page)? {
+            break;
+        }
+        to = page.end;
+    }
     Ok((to > row.start).then_some(to))
+}
+
+/// Whether a closed page is beyond one of the bounds with all of its records.
+fn may_go(
+    gate: &Gate,
+    log: u64,
+    row: &LogRow,
+    kept: Kept,
+    page: &PageRow,
+) -> Result<bool, RowsError> {
+    let age = gate.now().saturating_sub(page.closed);
+    if kept.seconds > 0 && age > kept.seconds.saturating_mul(1_000) {
+        return Ok(true);
+    }
+    if kept.records > 0 && row.head.saturating_sub(page.end) >= kept.records {
+        return Ok(true);
+    }
+    if kept.bytes == 0 {
+        return Ok(false);
+    }
+    let next = gate.store.records(log, page.end, 1, 1)?;
+    let before = next.first().map_or(row.bytes, |(_, stored)| stored.before);
+    Ok(row.bytes.saturating_sub(before) >= kept.bytes)
 }
 
 /// The first kept offset for which a test that turns true once holds; the head if none.

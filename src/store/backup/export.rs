@@ -14,7 +14,7 @@ use crate::log::LogRow;
 use crate::log::rows::{Pair, Rows, RowsError, Table, read_row};
 use crate::store::folder::FORMAT;
 use crate::store::read::number;
-use crate::store::trim::{BY_LOG, Held};
+use crate::store::trim::{BY_LOG, BY_OFFSET, Held};
 use crate::store::write::after_prefix;
 use crate::store::{Store, storage};
 use crate::wire::Position;
@@ -199,7 +199,7 @@ impl Export {
                 start
             }
         };
-        let offset = number(key, 8).filter(|_| table == Table::Records);
+        let offset = number(key, 8).filter(|_| BY_OFFSET.contains(&table));
         Ok(start.is_some_and(|start| offset.is_none_or(|offset| offset >= start)))
     }
 
