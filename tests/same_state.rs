@@ -16,7 +16,7 @@ use highwater::fold::{
 };
 use highwater::journal::{AppendError, Faults, Journal, Local, MemoryCluster, MemoryJournal};
 use highwater::log::rows::{MemoryRows, Rows, Table, Writes};
-use highwater::log::{Appends, Entry, Part, Rule, entry_hash};
+use highwater::log::{Appends, Deriving, Entry, Part, Rule, entry_hash};
 use highwater::store::{Options, Store};
 use highwater::wire::{
     Cloning, Cursor, Id, Open, Outcome, Pattern, Payload, Reason, Record, SnapshotRule, Start,
@@ -52,6 +52,17 @@ fn settings() -> Settings {
         },
         auto_create: true,
     }
+}
+
+/// Other rules, so that logs have to follow.
+fn ruled(turn: usize) -> Settings {
+    let mut settings = settings();
+    match turn {
+        0 => settings.rules.iter_mut().for_each(|rule| rule.snapshot = SnapshotRule::Latest),
+        1 => settings.rules.clear(),
+        _ => {}
+    }
+    settings
 }
 
 /// Where a node's fold keeps its rows.
@@ -271,7 +282,7 @@ impl Commands {
             Id([0x10 | u8::try_from(user).unwrap() << 2 | self.random.random_range(0..3); 16]);
         let generation = self.random.random_range(1..8);
         let name = USERS[user].to_owned();
-        match self.random.random_range(0..21) {
+        match self.random.random_range(0..24) {
             0..7 => self.appends(user, connection),
             7..10 => Command::Attach(Attach {
                 connection,
@@ -319,6 +330,16 @@ impl Commands {
             19 => {
                 let records = self.random.random_range(0..5);
                 Command::SetPages { log: self.log(), records }
+            }
+            20 => Command::Configure(ruled(self.random.random_range(0..3))),
+            21..23 => {
+                // Its first step and the next one of one that was cleared at once; others are stale.
+                let rule = [SnapshotRule::None, SnapshotRule::Latest, SnapshotRule::Client]
+                    [self.random.random_range(0..3)];
+                let begun = Deriving { cleared: true, next: 3, ..Deriving::to(rule) };
+                let seen = self.random.random_bool(0.3).then_some(begun);
+                let most = [3, 3, 1_000][self.random.random_range(0..3)];
+                Command::Derive { log: self.log(), rule, seen, most }
             }
             _ if self.random.random_bool(0.5) => self.revocation(),
             _ => Command::Forget { connection, generation: None },

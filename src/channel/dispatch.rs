@@ -258,7 +258,7 @@ impl Dispatcher {
 
     /// Whether the log's tail has grown long since its newest snapshot, and since the last asking.
     fn wants_snapshot(&self, watch: &Watch, watched: &mut super::hub::Watched, end: u64) -> bool {
-        if watch.rule != SnapshotRule::Client {
+        if watched.rule != SnapshotRule::Client {
             return false;
         }
         let rule = self.rules.iter().find(|rule| rule.pattern.matches(&watch.name));
@@ -453,6 +453,10 @@ impl Dispatcher {
                 if let Some(watch) = self.hub.watch(log) {
                     watch.lock().snapshot = offset;
                 }
+            }
+            Event::Ruled { log, rule } => {
+                self.hub.note_grown(log);
+                self.hub.ruled(log, rule);
             }
             Event::Era => self.era_began(),
             // Learnt before; see `take`.

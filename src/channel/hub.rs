@@ -46,13 +46,14 @@ pub struct HubLimits {
 pub(super) struct Watch {
     pub log: u64,
     pub name: String,
-    pub rule: SnapshotRule,
     state: Mutex<Watched>,
 }
 
 #[derive(Debug)]
 pub(super) struct Watched {
     pub tail: Tail,
+    /// How the log's state is kept.
+    pub rule: SnapshotRule,
     /// Everything below is dispatched, or being dispatched.
     pub target: u64,
     pub sockets: Vec<Option<Arc<Socket>>>,
@@ -397,8 +398,8 @@ impl Hub {
             Arc::new(Watch {
                 log: opened.log,
                 name: opened.name.clone(),
-                rule: opened.rule,
                 state: Mutex::new(Watched {
+                    rule: opened.rule,
                     tail: Tail::new(opened.head, Arc::clone(&self.budget)),
                     target: opened.head,
                     sockets: Vec::new(),
@@ -411,6 +412,15 @@ impl Hub {
             })
         });
         Arc::clone(&entry)
+    }
+
+    /// A log's state is kept by another rule: that says whether snapshots are asked for.
+    pub(super) fn ruled(&self, log: u64, rule: SnapshotRule) {
+        let Some(watch) = self.watch(log) else { return };
+        let newest = if rule == SnapshotRule::Client { self.newest_snapshot(log) } else { 0 };
+        let mut watched = watch.lock();
+        watched.rule = rule;
+        (watched.snapshot, watched.asked) = (newest, newest);
     }
 
     fn newest_snapshot(&self, log: u64) -> u64 {

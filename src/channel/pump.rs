@@ -259,8 +259,13 @@ fn read(hub: &Hub, job: &Job, socket: &Socket) -> Result<Slice, RowsError> {
         What::Latest { offset, after } => {
             let page = hub.store.latest_page(job.log, after.as_deref(), *offset, DELIVERY_BYTES)?;
             let last = page.next.is_none();
-            // Read after the page: whatever the page left out lies below this head.
-            let head = hub.store.log_row(job.log)?.map_or(job.cursor, |row| row.head);
+            // Read after the page: whatever the page left out lies below this head, and rows have
+            // gone from it by another rule only where that rule is seen by now.
+            let row = hub.store.log_row(job.log)?;
+            if row.as_ref().is_some_and(|row| !row.deleted && row.rule != SnapshotRule::Latest) {
+                return reopen(hub, job);
+            }
+            let head = row.map_or(job.cursor, |row| row.head);
             let to = (socket.encoding, &hub.encoded);
             let message = encode::base_records(job.log, *offset, &page.entries, last, head, to);
             let phase = match page.next {
@@ -316,7 +321,8 @@ fn read_records(hub: &Hub, job: &Job, socket: &Socket) -> Result<Slice, RowsErro
     Ok(Slice::Message { message, cursor, phase: Phase::Behind })
 }
 
-/// A newer snapshot took the place of the one that was being sent.
+/// The base that was being sent is no longer there: a newer snapshot took its place, or another
+/// rule holds.
 fn reopen(hub: &Hub, job: &Job) -> Result<Slice, RowsError> {
     let Some(row) = hub.store.log_row(job.log)? else { return Ok(Slice::Empty) };
     let wanted = Wanted {

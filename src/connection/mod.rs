@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::limit::Limits;
 use crate::log::Trimmed;
 use crate::log::rows::{Cache, Io, Key, RowsError, Table};
-use crate::wire::{Code, Id, Reason, Refusal, Whom};
+use crate::wire::{Code, Id, Reason, Refusal, SnapshotRule, Whom};
 
 /// Budgets that the fold must agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,6 +147,13 @@ pub enum Event {
         log: u64,
         /// Its name.
         name: String,
+    },
+    /// A log's state is kept by another rule.
+    Ruled {
+        /// The log.
+        log: u64,
+        /// The rule.
+        rule: SnapshotRule,
     },
     /// Another era has begun: what sockets were told is of the one before.
     Era,

@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::connection::{Attach, Budgets, Progress, Subscribe};
-use crate::log::{Appends, Part, Rule};
-use crate::wire::{ChainTag, Cloning, Id, Open, Reason, Start, Whom, codec};
+use crate::log::{Appends, Deriving, Part, Rule};
+use crate::wire::{ChainTag, Cloning, Id, Open, Reason, SnapshotRule, Start, Whom, codec};
 
 /// Version of the fold: of what commands mean. A node that does not know a batch's stops.
 pub const FOLD_VERSION: u16 = 3;
@@ -188,6 +188,17 @@ pub enum Command {
         after: Option<Id>,
         /// The name of the new one: random bits.
         era: Id,
+    },
+    /// A step on the way of a log to the rule of snapshots that the rules in force give it.
+    Derive {
+        /// The log.
+        log: u64,
+        /// The rule.
+        rule: SnapshotRule,
+        /// How far it has come, as it was seen; none: it has not begun.
+        seen: Option<Deriving>,
+        /// Rows that this step may work off.
+        most: u32,
     },
     /// Pages of a log that open from now on.
     SetPages {

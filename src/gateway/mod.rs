@@ -241,6 +241,7 @@ const fn need(command: &Command) -> Need {
         | Command::Look
         | Command::Configure(_) => Need::Little,
         Command::CreateLog { .. }
+        | Command::Derive { .. }
         | Command::SubscribeUser { .. }
         | Command::Append(_)
         | Command::PutSnapshot(_) => Need::Room,

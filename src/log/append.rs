@@ -236,7 +236,7 @@ impl Logs {
         row.close_full_page(log, at.time, io);
         row.hash = chained(&row.hash, &bytes, number.map(|_| author.bytes.as_slice()));
         if row.rule == SnapshotRule::Latest {
-            keep_latest(log, offset, &kept, &bytes, io);
+            keep_latest(log, offset, &kept.record, &bytes, io);
         }
         io.writes.records.push((log, offset, bytes));
         stored.push((log, offset, Arc::new(kept)));
@@ -318,10 +318,10 @@ fn conflict(head: u64) -> Refusal {
 }
 
 /// The newest record of a key: its offset, then the record's row. A tombstone takes the row away.
-fn keep_latest(log: u64, offset: u64, kept: &Stored, bytes: &[u8], io: &mut Io<'_>) {
-    let Some(name) = &kept.record.key else { return };
+pub(super) fn keep_latest(log: u64, offset: u64, record: &Record, bytes: &[u8], io: &mut Io<'_>) {
+    let Some(name) = &record.key else { return };
     let key = Key::of(log).then_bytes(name.as_bytes()).build();
-    if kept.record.payload.is_none() {
+    if record.payload.is_none() {
         io.remove(Table::Latest, key);
         return;
     }

@@ -7,6 +7,7 @@
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 mod append;
+mod derive;
 pub mod era;
 mod page;
 pub mod place;
@@ -17,6 +18,7 @@ mod snapshot;
 
 pub use crate::limit::Rule;
 pub use append::{Appended, Appends, Entry, MAX_HEAD, Moment, entry_hash};
+pub use derive::{STEP_BYTES, STEP_ROWS};
 pub use era::Eras;
 pub use page::PageRow;
 pub use record::Stored;
@@ -154,7 +156,7 @@ impl Logs {
         }
         let id = self.next;
         self.next += 1;
-        let rule = self.rule(name).map_or(SnapshotRule::None, |rule| rule.snapshot);
+        let rule = self.ruled(name);
         let mut row = LogRow::new(name, rule, self.batch, time);
         row.paging.records = page_records;
         self.rows.insert(id, row);
@@ -193,6 +195,7 @@ impl Logs {
         row.start = row.head;
         row.start_bytes = row.bytes;
         row.snapshots.clear();
+        row.deriving = None;
         let name = row.name.clone();
         self.names.forget(&name);
         io.remove(Table::Names, name.into_bytes());
@@ -200,11 +203,12 @@ impl Logs {
         Ok(Ok(()))
     }
 
-    /// Moves a log's start up to `to`. The caller has seen to those who still needed it.
+    /// Moves a log's start up to `to`. The caller has seen to those who still needed it. Snapshots
+    /// that another rule has left behind go with the records before which they stand.
     ///
     /// # Errors
     /// When storage fails.
-    pub fn trim(&mut self, id: u64, to: u64, io: &Io<'_>) -> Decided<Option<Trimmed>> {
+    pub fn trim(&mut self, id: u64, to: u64, io: &mut Io<'_>) -> Decided<Option<Trimmed>> {
         let Some(row) = self.rows.get(&id, io)?.filter(|row| !row.deleted).cloned() else {
             return Ok(Err(Code::UnknownLog.into()));
         };
@@ -228,6 +232,9 @@ impl Logs {
             row.start = to;
             row.start_bytes = before;
             row.trimmed = last;
+            if row.rule != SnapshotRule::Client {
+                snapshot::drop_passed(id, row, io);
+            }
         }
         Ok(Ok(Some(Trimmed { log: id, from, to, reason: GapReason::Trimmed })))
     }

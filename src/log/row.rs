@@ -40,14 +40,23 @@ pub enum LogKind {
 }
 
 /// A rule that a log is being brought under, in bounded steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deriving {
     /// The rule.
     pub rule: SnapshotRule,
-    /// What the old rule left behind is removed.
+    /// What an older rule left in [`Table::Latest`] is removed.
     pub cleared: bool,
+    /// The key from which on it has to be, while it is not.
+    pub from: Vec<u8>,
     /// Records below this are worked off.
     pub next: u64,
+}
+
+impl Deriving {
+    /// Nothing is done yet.
+    pub const fn to(rule: SnapshotRule) -> Self {
+        Self { rule, cleared: false, from: Vec::new(), next: 0 }
+    }
 }
 
 /// How a log is divided into pages.
@@ -76,7 +85,7 @@ pub struct LogRow {
     pub bytes: u64,
     /// Bytes below `start`.
     pub start_bytes: u64,
-    /// How its state is kept; decided by the rules in force when the log was made.
+    /// How its state is kept: what readers are opened by.
     pub rule: SnapshotRule,
     /// No active subscriber's cursor is below this; may be stale, never too high.
     pub floor: u64,
@@ -155,7 +164,8 @@ impl Hot for LogRow {
 
     fn weight(&self) -> usize {
         let snapshots = self.snapshots.len() * (size_of::<SnapshotAt>() + 64);
-        self.name.len() + snapshots + self.more.weight()
+        let deriving = self.deriving.as_ref().map_or(0, |deriving| deriving.from.len());
+        self.name.len() + snapshots + deriving + self.more.weight()
     }
 }
 

@@ -167,6 +167,18 @@ fn uploads(log: u64, io: &Io<'_>) -> Result<Vec<(Vec<u8>, Upload)>, RowsError> {
     rows.into_iter().map(|(key, row)| Ok((key, read_row(Table::Uploads, &row)?))).collect()
 }
 
+/// Removes snapshots below a log's start: from those nobody can go on.
+pub(super) fn drop_passed(log: u64, row: &mut super::LogRow, io: &mut Io<'_>) {
+    let start = row.start;
+    row.snapshots.retain(|known| {
+        let kept = known.offset >= start;
+        if !kept {
+            drop_parts(log, known.upload, known.parts, io);
+        }
+        kept
+    });
+}
+
 /// Ends uploads of a log, and takes their parts away.
 fn drop_uploads(
     log: u64,
@@ -178,6 +190,11 @@ fn drop_uploads(
         io.remove(Table::Uploads, key);
     }
     Ok(())
+}
+
+/// Ends all uploads of a log that takes none any more, and takes their parts away.
+pub(super) fn drop_uploads_of(log: u64, io: &mut Io<'_>) -> Result<(), RowsError> {
+    drop_uploads(log, |_| true, io)
 }
 
 /// Room for one more upload: the oldest goes where there are too many.

@@ -19,6 +19,7 @@ mod pages;
 mod policy;
 mod random;
 mod retention;
+mod rules;
 mod slots;
 mod snapshots;
 mod versions;

@@ -5,10 +5,12 @@
 use std::collections::BTreeMap;
 
 use highwater::connection::{Budgets, Event, Opened, Progress, Reached, Subscribe};
-use highwater::fold::{Command, Effect, Reply};
+use highwater::fold::{Command, Effect, Reply, Settings};
 use highwater::log::rows::{MemoryRows, Table, read_row};
-use highwater::log::{Appends, Entry, LogRow, Part};
-use highwater::wire::{Answers, Code, Id, Outcome, Pattern, Reason, SnapshotRule, Target, name};
+use highwater::log::{Appends, Deriving, Entry, LogRow, Part, Rule, STEP_ROWS};
+use highwater::wire::{
+    Answers, Code, Id, Outcome, Pattern, Reason, Record, SnapshotRule, Target, name,
+};
 
 mod meet;
 
@@ -20,9 +22,29 @@ struct Log {
     rule: SnapshotRule,
     alive: bool,
     start: u64,
-    records: Vec<(Id, u64, String)>,
+    records: Vec<Kept>,
     newest: u64,
     pages: Pages,
+    /// Offset of the newest record by key.
+    latest: BTreeMap<String, u64>,
+    deriving: Option<Deriving>,
+}
+
+/// A record: its writer and sequence, all of it as text, its key, and whether it has a payload.
+#[derive(Debug, PartialEq)]
+struct Kept {
+    writer: Id,
+    seq: u64,
+    text: String,
+    key: Option<String>,
+    there: bool,
+}
+
+impl Kept {
+    fn new(writer: Id, seq: u64, record: &Record) -> Self {
+        let (key, there) = (record.key.clone(), record.payload.is_some());
+        Self { writer, seq, text: format!("{record:?}"), key, there }
+    }
 }
 
 /// Records of pages to come; where the open one began, and what it takes; where the last one ended,
@@ -41,8 +63,11 @@ impl Log {
     }
 
     /// Takes a record.
-    fn push(&mut self, record: (Id, u64, String)) {
+    fn push(&mut self, record: Kept) {
         let head = self.head();
+        if self.rule == SnapshotRule::Latest {
+            keep_latest(&mut self.latest, head, &record);
+        }
         self.records.push(record);
         if self.pages.open.is_none() && self.pages.size > 0 {
             self.pages.open = Some((head, self.pages.size));
@@ -52,6 +77,43 @@ impl Log {
         {
             self.close_page(first);
         }
+    }
+
+    /// A step to another rule, as the fold should take it.
+    fn derive(&mut self, wanted: SnapshotRule, seen: &Option<Deriving>, most: u32) -> Said {
+        let there = self.rule == wanted && self.deriving.is_none();
+        if there || self.deriving != *seen {
+            return Err(Code::Stale);
+        }
+        let mut left = most.min(STEP_ROWS);
+        let mut step = match seen {
+            Some(step) if step.rule == wanted => step.clone(),
+            _ => Deriving::to(wanted),
+        };
+        while left > 0 && !step.cleared {
+            let next = self.latest.range(String::from_utf8(step.from.clone()).unwrap()..).next();
+            let Some(key) = next.map(|(key, _)| key.clone()) else {
+                step.cleared = true;
+                break;
+            };
+            self.latest.remove(&key);
+            step.from = [key.as_bytes(), &[0]].concat();
+            left -= 1;
+        }
+        let mut done = step.cleared;
+        if wanted == SnapshotRule::Latest && step.cleared {
+            step.next = step.next.max(self.start);
+            while left > 0 && step.next < self.head() {
+                keep_latest(&mut self.latest, step.next, &self.records[step.next as usize]);
+                (left, step.next) = (left - 1, step.next + 1);
+            }
+            done = step.next == self.head();
+        }
+        if done || wanted != SnapshotRule::Latest {
+            self.rule = wanted;
+        }
+        self.deriving = (!done).then_some(step);
+        Ok(())
     }
 
     fn close_page(&mut self, first: u64) {
@@ -102,6 +164,7 @@ pub struct Oracle {
     /// Run of each node, and whether it is up.
     pub nodes: BTreeMap<Id, (u64, bool)>,
     budgets: Budgets,
+    rules: Vec<Rule>,
     pub time: u64,
     /// The proposer's clock is behind: the time says nothing.
     pub stands: bool,
@@ -109,16 +172,34 @@ pub struct Oracle {
 
 type Said = Result<(), Code>;
 
+fn keep_latest(latest: &mut BTreeMap<String, u64>, offset: u64, record: &Kept) {
+    let Some(key) = record.key.clone() else { return };
+    match record.there {
+        true => latest.insert(key, offset),
+        false => latest.remove(&key),
+    };
+}
+
 impl Oracle {
-    pub fn new(budgets: Budgets) -> Self {
+    pub fn new(Settings { budgets, rules, .. }: Settings) -> Self {
         let (logs, nodes) = (Vec::new(), BTreeMap::new());
         let (writers, connections) = (BTreeMap::new(), BTreeMap::new());
-        Self { logs, writers, connections, nodes, budgets, time: 0, stands: false }
+        Self { logs, writers, connections, nodes, budgets, rules, time: 0, stands: false }
     }
 
     /// Where a log's head is, for commands that mean something.
     pub fn head(&self, log: u64) -> u64 {
         self.log(log).map_or(0, Log::head)
+    }
+
+    /// How far a log has come to another rule.
+    pub fn deriving(&self, log: u64) -> Option<Deriving> {
+        self.log(log)?.deriving.clone()
+    }
+
+    /// The rule that the rules in force give a log.
+    pub fn wanted(&self, log: u64) -> SnapshotRule {
+        self.log(log).map_or(SnapshotRule::None, |log| rule_of(&log.name, &self.rules))
     }
 
     pub fn logs(&self) -> u64 {
@@ -155,9 +236,11 @@ impl Oracle {
         if let Some(log) = self.named(name) {
             return log;
         }
-        let (name, rule) = (name.to_owned(), rule_of(name));
-        let (records, pages) = (Vec::new(), Pages::default());
-        self.logs.push(Log { name, rule, alive: true, start: 0, records, newest: 0, pages });
+        let (name, rule) = (name.to_owned(), rule_of(name, &self.rules));
+        let (records, pages, latest) = (Vec::new(), Pages::default(), BTreeMap::new());
+        let (start, newest, deriving, alive) = (0, 0, None, true);
+        let new = Log { name, rule, alive, start, records, newest, pages, latest, deriving };
+        self.logs.push(new);
         self.logs()
     }
 
@@ -284,7 +367,7 @@ impl Oracle {
                     logs.iter().for_each(|log| assert!(one.subs.remove(log).is_some()));
                 }
                 Event::Revoked { .. } | Event::Fenced { .. } | Event::Trimmed(_) | Event::Era => {}
-                Event::Deleted { .. } | Event::Snapshot { .. } => {}
+                Event::Deleted { .. } | Event::Snapshot { .. } | Event::Ruled { .. } => {}
             }
         }
     }
@@ -308,7 +391,21 @@ impl Oracle {
     /// Commands that are done or refused, and what they mean.
     fn simple(&mut self, command: &Command, events: &[Event], before: &Before) -> Said {
         match command {
-            Command::NodeUp { .. } | Command::Configure(_) => {}
+            Command::NodeUp { .. } => {}
+            Command::Configure(settings) => self.rules.clone_from(&settings.rules),
+            Command::Derive { log, rule, seen, most } => {
+                if !self.alive(*log) {
+                    return Err(Code::UnknownLog);
+                }
+                let (wanted, before) = (self.wanted(*log), self.log_mut(*log).rule);
+                if *rule != wanted {
+                    return Err(Code::Stale);
+                }
+                self.log_mut(*log).derive(wanted, seen, *most)?;
+                let changed = self.log_mut(*log).rule != before;
+                let told = changed.then_some(Event::Ruled { log: *log, rule: *rule });
+                assert!(events.iter().eq(&told));
+            }
             Command::NodeDown { node, incarnation } => {
                 let up = self.nodes.get(node) == Some(&(*incarnation, true));
                 if !up {
@@ -330,7 +427,7 @@ impl Oracle {
                     return Err(Code::UnknownLog);
                 }
                 let log = self.log_mut(*log);
-                (log.alive, log.start) = (false, log.head());
+                (log.alive, log.start, log.deriving) = (false, log.head(), None);
             }
             Command::Commit(all) => all.iter().for_each(|progress| self.commit(progress)),
             Command::Detach(progress) => {
@@ -486,8 +583,7 @@ impl Oracle {
         match (outcome, expect) {
             (Outcome::Stored { log, offset, .. }, Ok(expected)) => {
                 assert_eq!((*log, *offset), expected);
-                let payload = format!("{:?}", entry.record);
-                self.log_mut(*log).push((writer, entry.seq, payload));
+                self.log_mut(*log).push(Kept::new(writer, entry.seq, &entry.record));
             }
             (Outcome::Refused(why), Err(code)) => assert_eq!(why.code, code),
             (told, expect) => panic!("{told:?} instead of {expect:?}"),
@@ -538,6 +634,9 @@ impl Oracle {
             Reply::Trimmed(Some(told)) => {
                 assert!(to <= most && (told.from, told.to) == (known.start, to) && to > told.from);
                 known.start = to;
+                if known.rule != SnapshotRule::Client && known.newest < to {
+                    known.newest = 0;
+                }
             }
             other => panic!("{other:?}"),
         }
@@ -578,6 +677,9 @@ impl Oracle {
             let log = self.log(id).unwrap();
             let seen = (&log.name, log.alive, log.start, log.head());
             assert_eq!(seen, (&row.name, !row.deleted, row.start, row.head));
+            assert_eq!((log.rule, &log.deriving), (row.rule, &row.deriving), "log {id}");
+            let latest = log.latest.iter().map(|(key, offset)| (key.clone(), *offset));
+            assert!(!log.alive || latest.eq(crate::model::latest(rows, id)), "log {id}");
             let open = (row.paging.takes > 0).then_some((row.paging.first, row.paging.takes));
             assert_eq!((log.pages.size, log.pages.open), (row.paging.records, open));
             let closed = crate::model::pages(rows, id).into_iter();
@@ -588,7 +690,7 @@ impl Oracle {
             let log = u64::from_be_bytes(key[..8].try_into().unwrap());
             let row = crate::model::stored(rows, value);
             let all: &mut Vec<_> = records.entry(log).or_default();
-            all.push((row.origin.writer, row.seq, format!("{:?}", row.record)));
+            all.push(Kept::new(row.origin.writer, row.seq, &row.record));
         }
         for (at, log) in self.logs.iter().enumerate() {
             let none = Vec::new();

@@ -12,11 +12,11 @@ use highwater::fold::{Applied, Batch, CacheSizes, Command, Effect, Fold, Header,
 use highwater::log::rows::MemoryRows;
 use highwater::log::{Appends, Entry, Part, entry_hash};
 use highwater::wire::{
-    Cloning, Cursor, Id, Level, Open, Pattern, Reason, Start, Target, WriterAt, codec,
+    Cloning, Cursor, Id, Level, Open, Pattern, Reason, SnapshotRule, Start, Target, WriterAt, codec,
 };
 
 use crate::oracle::{Oracle, ask};
-use crate::world::{FOLD, JOURNAL, TINY, bytes, keyed, node, settings};
+use crate::world::{FOLD, JOURNAL, TINY, bytes, keyed, node, rule, settings};
 
 const NAMES: [&str; 6] = ["a", "b/1", "latest/a", "latest/b", "client/a", "client/b"];
 const USERS: [&str; 3] = ["ann", "bob", "cat"];
@@ -107,7 +107,7 @@ impl Run {
     fn new(seed: u64) -> Self {
         Self {
             random: Random(seed),
-            oracle: Oracle::new(few().budgets),
+            oracle: Oracle::new(few()),
             one: Side::new(CacheSizes::default()),
             twin: Side::new(TINY),
             nodes: [(node(1), 1, 0), (node(2), 1, 0)],
@@ -271,7 +271,7 @@ impl Run {
         let generation = self.generation(connection);
         let by = if self.random.one_in(4) { None } else { Some(generation) };
         let (log, writer) = (self.log(), self.writer());
-        match self.random.below(42) {
+        match self.random.below(48) {
             0..=10 => self.append(),
             11..=16 => self.attach(),
             17..=18 => Command::Detach(self.progress(connection, generation)),
@@ -309,10 +309,43 @@ impl Run {
                 Command::CreateLog { name: self.random.pick(&NAMES).to_owned(), page_records }
             }
             38 => Command::Retire { user: self.owner(writer).to_owned(), writer },
+            41..=45 => self.derive(),
+            46 if self.random.one_in(2) => self.configure(),
             39 | 40 => Command::SetPages { log, records: self.random.below(4) },
             _ if self.random.one_in(9) => self.node_down(),
             _ => Command::Trim { log, to: self.offset(log) },
         }
+    }
+
+    /// Other rules, so that logs have to follow.
+    fn configure(&mut self) -> Command {
+        let mut settings = few();
+        let [none, latest, client] =
+            [SnapshotRule::None, SnapshotRule::Latest, SnapshotRule::Client];
+        match self.random.below(4) {
+            0 => settings.rules = vec![rule("**", self.random.pick(&[none, latest, client]))],
+            1 => settings.rules = vec![rule("latest/*", client), rule("client/*", latest)],
+            2 => settings.rules.insert(0, rule("a", latest)),
+            _ => {}
+        }
+        Command::Configure(settings)
+    }
+
+    /// A step that mostly is the next one.
+    fn derive(&mut self) -> Command {
+        let logs: Vec<u64> = (1..=self.oracle.logs()).collect();
+        let on_its_way = |log: &u64| self.oracle.deriving(*log).is_some();
+        let on_its_way: Vec<u64> = logs.iter().copied().filter(on_its_way).collect();
+        let log = match on_its_way.is_empty() || self.random.one_in(3) {
+            true => self.log(),
+            false => self.random.pick(&on_its_way),
+        };
+        let rule = match self.random.one_in(9) {
+            true => SnapshotRule::Latest,
+            false => self.oracle.wanted(log),
+        };
+        let seen = self.oracle.deriving(log).filter(|_| !self.random.one_in(9));
+        Command::Derive { log, rule, seen, most: self.random.below(7) as u32 }
     }
 
     fn opens_of_distinct_names(&mut self) -> Vec<Open> {
@@ -497,6 +530,7 @@ fn random_runs_reach_everything() {
         "Trimmed",
         "Deleted",
         "Snapshot",
+        "Ruled",
     ];
     let missing: Vec<_> = wanted.iter().filter(|word| !seen.contains(**word)).collect();
     assert!(missing.is_empty(), "never seen: {missing:?} in {seen:?}");

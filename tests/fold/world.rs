@@ -467,6 +467,11 @@ impl World {
         rows.iter().map(|(_, row)| crate::model::stored(&self.rows, row)).collect()
     }
 
+    /// The newest records by key, as the server keeps them: key and offset.
+    pub fn latest(&self, log: u64) -> Vec<(String, u64)> {
+        crate::model::latest(&self.rows, log)
+    }
+
     /// Closed pages, by their first offsets.
     pub fn pages(&self, log: u64) -> Vec<(u64, PageRow)> {
         crate::model::pages(&self.rows, log)
@@ -542,9 +547,8 @@ pub fn offset(outcome: &Outcome) -> u64 {
     }
 }
 
-/// The rule that a log of that name has under [`settings`].
-pub fn rule_of(name: &str) -> SnapshotRule {
-    let rules = settings().rules;
+/// The rule that a log of that name has under these.
+pub fn rule_of(name: &str, rules: &[Rule]) -> SnapshotRule {
     let rule = rules.iter().find(|rule| rule.pattern.matches(name));
     rule.map_or(SnapshotRule::None, |rule| rule.snapshot)
 }

@@ -115,6 +115,8 @@ impl Held {
             assert!(told.cursor >= self.cursor, "{}: what was held counts", self.name);
             self.due_gap(told);
         }
+        // The rules may have changed meanwhile.
+        self.rule = told.rule;
         self.priority = told.priority;
         (self.start, self.head) = (told.start, told.head);
         self.complete = told.complete;

@@ -5,8 +5,8 @@ use super::super::head::{SETTINGS, SettingsRow};
 use super::{Fold, Reply};
 use crate::connection::{Attachment, ConnectionRow, Connections, Event, Progress, Subscribe};
 use crate::log::rows::{Cache, Hot as _, Io, More, RowsError, Table};
-use crate::log::{Appended, Logs, MARK_KEPT, Moment, Part, Writer};
-use crate::wire::{Code, Id, Open, Pattern, Refusal, Start};
+use crate::log::{Appended, Deriving, Logs, MARK_KEPT, Moment, Part, Writer};
+use crate::wire::{Code, Id, Open, Pattern, Refusal, SnapshotRule, Start};
 
 /// What a command brings about besides its reply.
 pub(super) struct Step {
@@ -51,6 +51,9 @@ impl Fold {
             }
             Command::CreateLog { name, page_records } => {
                 reply(logs.create(&name, page_records, time, io)?, created)
+            }
+            Command::Derive { log, rule, seen, most } => {
+                derive(logs, (log, rule), seen, most, io, events)?
             }
             Command::SetPages { log, records } => done(logs.set_pages(log, records, time, io)?),
             Command::DeleteLog { log } => delete_log(logs, log, io, events)?,
@@ -165,6 +168,20 @@ fn begin_era(
     logs.eras.begin(era, at.batch, at.time, io);
     events.push(Event::Era);
     Reply::Done
+}
+
+fn derive(
+    logs: &mut Logs,
+    (log, rule): (u64, SnapshotRule),
+    seen: Option<Deriving>,
+    most: u32,
+    io: &mut Io<'_>,
+    events: &mut Vec<Event>,
+) -> Result<Reply, RowsError> {
+    Ok(reply(logs.derive(log, rule, seen, most, io)?, |changed| {
+        events.extend(changed.map(|rule| Event::Ruled { log, rule }));
+        Reply::Done
+    }))
 }
 
 fn put_snapshot(

@@ -94,6 +94,7 @@ fn log_json(id: u64, row: &LogRow) -> Value {
         "head": row.head,
         "bytes": row.bytes.saturating_sub(row.start_bytes),
         "rule": row.rule,
+        "deriving": row.deriving.as_ref().map(|deriving| deriving.rule),
         "page_size": row.paging.records,
         "created": row.created,
         "appended": row.appended,

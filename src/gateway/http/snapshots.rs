@@ -105,9 +105,14 @@ impl Reading {
                 for (offset, stored) in &page.entries {
                     line::push(Form::Json, *offset, stored, &mut lines);
                 }
-                Ok((Bytes::from(lines), page.next))
+                // Looked at after the page: rows have gone from it only where this is seen by now.
+                let ruled = store.log_row(log)?.map(|row| row.rule);
+                Ok((Bytes::from(lines), page.next, ruled))
             });
-            let (lines, next) = read.await.map_err(broken)?;
+            let (lines, next, ruled) = read.await.map_err(broken)?;
+            if ruled != Some(SnapshotRule::Latest) {
+                return Err(io::Error::other("another rule holds for the log by now"));
+            }
             let next = next.map(Some);
             Ok(Some((lines, (next, reading))))
         });

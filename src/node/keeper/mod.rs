@@ -1,10 +1,11 @@
 //! The keeper: what a node does by the clock. It watches and proposes; the fold decides.
 //!
 //! Commits of cursors, pings, refusals when the store is under pressure, downgrades of connections
-//! that have outlived their bounds, retention, and the forgetting of what is long unused. Every
-//! proposal names what it saw, so one that has gone stale does nothing. Scans go page by page, so
-//! their cost does not grow with what is stored.
+//! that have outlived their bounds, retention, bringing logs under rules that have changed, and the
+//! forgetting of what is long unused. Every proposal names what it saw, so one that has gone stale
+//! does nothing. Scans go page by page, so their cost does not grow with what is stored.
 
+mod derive;
 mod life;
 mod retention;
 
@@ -62,6 +63,7 @@ impl Keeper {
         let bound = gate.limits.detached_limit_seconds.min(age);
         let round = Duration::from_millis((bound.saturating_mul(250)).clamp(250, 5_000));
         let rounds = Mutex::<Rounds>::default();
+        let looks = derive::Looks::default();
         let mut tasks = vec![
             every(PRESSURE, gate, press),
             every(SWEEP, gate, |gate| gate.hub.sweep(gate.now())),
@@ -75,6 +77,9 @@ impl Keeper {
                 life::connections(gate, *after, &rounds)
             }),
             scan("files", RELEASE, gate, release),
+            scan("rules of logs", ALL_LOGS, gate, move |gate, after| {
+                derive::page(gate, after.as_ref(), &looks)
+            }),
             scan("writers", WRITERS, gate, |gate, after| life::writers(gate, *after)),
         ];
         if retention::any(gate) {
