@@ -135,3 +135,66 @@ fn what_is_appended_meanwhile_is_in_the_state() {
     let untouched = (at..10_000).filter(|key| *key > 0).count();
     assert_eq!(state.len(), untouched + (0..at).filter(|key| key % 2 == 0).count());
 }
+
+/// Promise 14 where keys end by age: a reader that held the state all along, one that comes by its
+/// records and the server end with the same keys.
+#[test]
+fn promise_14_keys_that_are_too_old_end_alike_everywhere() {
+    let options = Options::default().rule("a", "latest", "retain_seconds = 2");
+    let options = options.rule("kept", "latest", "");
+    let server = Server::start(options.limit("detached_limit_seconds", 1));
+    fill(&server, "a", 3_000, 2_000);
+    fill(&server, "kept", 3, 3);
+    let mut reader = Client::new("rea").wanting("a").join(&server);
+    reader.reach("a", 3_001);
+    assert_eq!(held(&reader, "a").len(), 1_999);
+    let mut writer = Client::new("wri").join(&server);
+    // One key is written again and again: it lives on. All others end.
+    let mut at = 0;
+    reader.wait("all others have ended", |reader| {
+        if at % 5 == 0 {
+            writer.put("a", "k7", Some(&at.to_string()));
+            writer.settled();
+        }
+        at += 1;
+        held(reader, "a").len() == 1
+    });
+    let state = snapshot(&server, "a");
+    assert!(state.iter().all(|(key, ..)| key == "k7"), "{state:?}");
+    // It ends too, once nobody writes it.
+    reader.wait("the last has ended", |reader| held(reader, "a").is_empty());
+    assert_eq!(snapshot(&server, "a"), []);
+    let mut new = Client::new("new").wanting("a").join(&server);
+    new.wait("the log", |client| client.find("a").is_some_and(support::Held::shown));
+    assert!(held(&new, "a").is_empty());
+    // What ended a key says so, and of what; it ages and is trimmed like any record.
+    let records = reader.log("a").records.values();
+    let own = records.filter(|record| record.writer == highwater::wire::Id::NONE);
+    let own = own.inspect(|record| assert_eq!(record.payload, None)).count();
+    // On a busy machine the one may have ended, and lived again, in between.
+    assert!(own >= 1_999, "{own}");
+    let head = reader.log("a").cursor;
+    until("everything is trimmed", || {
+        let told = listed(&server, "a");
+        assert_eq!(told["head"], head, "nothing is said twice");
+        told["start"] == head
+    });
+    assert_eq!(snapshot(&server, "kept").len(), 2);
+}
+
+/// After a restart, and with their records trimmed by count, keys end all the same.
+#[test]
+fn keys_whose_records_are_gone_end_by_age_after_a_restart() {
+    let rule = |more: &str| Options::default().rule("a", "latest", more);
+    let mut server = Server::start(rule("retain_records = 8").limit("detached_limit_seconds", 1));
+    fill(&server, "a", 100, 50);
+    until("it is trimmed", || listed(&server, "a")["start"].as_u64() > Some(90));
+    assert_eq!(snapshot(&server, "a").len(), 49);
+    assert!(server.terminate().success());
+    server.restart_with(rule("retain_seconds = 1").limit("detached_limit_seconds", 1));
+    until("all have ended", || snapshot(&server, "a").is_empty());
+    assert_eq!(listed(&server, "a")["head"], 101 + 49);
+    let lines = server.http().get("/v1/logs/a?gap=skip").ok().lines();
+    let own = lines.iter().filter(|line| line["origin"]["user"] == "");
+    assert!(own.clone().all(|line| line["seq"] == 0 && line["derived"].is_string()));
+}

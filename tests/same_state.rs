@@ -39,7 +39,7 @@ fn settings() -> Settings {
     };
     Settings {
         rules: vec![
-            rule("latest/**", SnapshotRule::Latest),
+            Rule { retain_seconds: 1, ..rule("latest/**", SnapshotRule::Latest) },
             rule("client/**", SnapshotRule::Client),
         ],
         // Few, so that slots are fought for.
@@ -282,7 +282,7 @@ impl Commands {
             Id([0x10 | u8::try_from(user).unwrap() << 2 | self.random.random_range(0..3); 16]);
         let generation = self.random.random_range(1..8);
         let name = USERS[user].to_owned();
-        match self.random.random_range(0..24) {
+        match self.random.random_range(0..26) {
             0..7 => self.appends(user, connection),
             7..10 => Command::Attach(Attach {
                 connection,
@@ -332,7 +332,7 @@ impl Commands {
                 Command::SetPages { log: self.log(), records }
             }
             20 => Command::Configure(ruled(self.random.random_range(0..3))),
-            21..23 => {
+            21..24 => {
                 // Its first step and the next one of one that was cleared at once; others are stale.
                 let rule = [SnapshotRule::None, SnapshotRule::Latest, SnapshotRule::Client]
                     [self.random.random_range(0..3)];
@@ -340,6 +340,11 @@ impl Commands {
                 let seen = self.random.random_bool(0.3).then_some(begun);
                 let most = [3, 3, 1_000][self.random.random_range(0..3)];
                 Command::Derive { log: self.log(), rule, seen, most }
+            }
+            24 => {
+                let keys = (0..6).flat_map(|key| (0..60).map(move |at| (format!("k{key}"), at)));
+                let keys = keys.collect();
+                Command::Expire { log: self.log(), keys }
             }
             _ if self.random.random_bool(0.5) => self.revocation(),
             _ => Command::Forget { connection, generation: None },
@@ -363,7 +368,7 @@ fn drive(seed: u64, places: Vec<Place>, rounds: usize) -> Vec<Node> {
         for node in &mut nodes {
             let some = commands.some();
             // Clocks that differ, and go back.
-            let time = 1_000_000 + round as u64 * 10 + commands.random.random_range(0..200);
+            let time = 1_000_000 + round as u64 * 40 + commands.random.random_range(0..200);
             node.propose(time, some);
             if commands.random.random_bool(0.5) {
                 node.catch_up(500);
@@ -420,6 +425,7 @@ struct Seen {
     refused: u64,
     attached: u64,
     trimmed: u64,
+    expired: u64,
     events: u64,
     repeats: u64,
 }
@@ -437,6 +443,7 @@ impl Seen {
                 Effect::Reply(_, Reply::Refused(_)) => self.refused += 1,
                 Effect::Reply(_, Reply::Attached(_)) => self.attached += 1,
                 Effect::Reply(_, Reply::Trimmed(Some(_))) => self.trimmed += 1,
+                Effect::Reply(_, Reply::Expired(ended)) => self.expired += ended,
                 Effect::Event(_) => self.events += 1,
                 _ => {}
             }
@@ -445,6 +452,7 @@ impl Seen {
 
     fn enough(&self) {
         let least = self.stored.min(self.refused).min(self.attached).min(self.events);
+        assert!(self.expired > 20, "too little: {self:?}");
         assert!(least > 500 && self.trimmed > 20 && self.repeats > 20, "too little: {self:?}");
     }
 }

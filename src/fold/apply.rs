@@ -110,6 +110,8 @@ pub enum Reply {
     Unsubscribed(Vec<u64>),
     /// A log is trimmed.
     Trimmed(Option<Trimmed>),
+    /// So many keys have ended.
+    Expired(u64),
     /// Connections of a user that were reached.
     Reached(Vec<Id>),
     /// A user or a token no longer counts: whether that changed anything.

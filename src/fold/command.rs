@@ -200,6 +200,13 @@ pub enum Command {
         /// Rows that this step may work off.
         most: u32,
     },
+    /// Keys under `latest` that are too old by the rule in force end.
+    Expire {
+        /// The log.
+        log: u64,
+        /// The keys, with the offsets of their newest records, as they were seen.
+        keys: Vec<(String, u64)>,
+    },
     /// Pages of a log that open from now on.
     SetPages {
         /// The log.

@@ -242,6 +242,7 @@ const fn need(command: &Command) -> Need {
         | Command::Configure(_) => Need::Little,
         Command::CreateLog { .. }
         | Command::Derive { .. }
+        | Command::Expire { .. }
         | Command::SubscribeUser { .. }
         | Command::Append(_)
         | Command::PutSnapshot(_) => Need::Room,

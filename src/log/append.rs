@@ -211,7 +211,7 @@ impl Logs {
 
     /// Keeps a record at the head of a log that takes it: its offset and place.
     #[allow(clippy::too_many_arguments, reason = "the parts of the fold are handed in one by one")]
-    fn keep(
+    pub(super) fn keep(
         &mut self,
         log: u64,
         seq: u64,
@@ -245,7 +245,7 @@ impl Logs {
 }
 
 /// Who appends, and how records name it.
-struct Author {
+pub(super) struct Author {
     origin: Arc<Origin>,
     /// The origin as it is hashed where records name it by number.
     bytes: Vec<u8>,
@@ -266,6 +266,11 @@ enum Naming {
 impl Author {
     fn of(origin: Origin, naming: Naming) -> Self {
         Self { bytes: codec::to_bytes(&origin), origin: Arc::new(origin), naming }
+    }
+
+    /// The server itself.
+    pub(super) fn nobody() -> Self {
+        Self::of(Origin::nobody(), Naming::WrittenOut)
     }
 
     /// The number, given now if it has to be.

@@ -9,6 +9,7 @@
 mod append;
 mod derive;
 pub mod era;
+mod expire;
 mod page;
 pub mod place;
 pub mod record;
@@ -20,6 +21,7 @@ pub use crate::limit::Rule;
 pub use append::{Appended, Appends, Entry, MAX_HEAD, Moment, entry_hash};
 pub use derive::{STEP_BYTES, STEP_ROWS};
 pub use era::Eras;
+pub use expire::MAX_EXPIRED;
 pub use page::PageRow;
 pub use record::Stored;
 pub use row::{

@@ -8,6 +8,7 @@
 mod appends;
 mod attach;
 mod cache;
+mod expire;
 mod history;
 mod hostile;
 mod life;

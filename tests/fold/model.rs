@@ -122,6 +122,13 @@ fn check_records(rows: &MemoryRows, logs: &BTreeMap<u64, LogRow>) {
         }
         *head += 1;
         *bytes += record.record.size() as u64;
+        if record.origin.writer == Id::NONE {
+            // The server's own: it names what it was derived from, and has no sequence.
+            assert!(record.derived.is_some_and(|cause| cause < record.place) && record.seq == 0);
+            assert_eq!((record.origin.user.as_str(), record.record.payload), ("", None));
+            continue;
+        }
+        assert_eq!(record.derived, None);
         let known = sent.insert(record.place, (record.origin.writer, record.seq));
         assert_eq!(known, None, "a place was given twice");
     }

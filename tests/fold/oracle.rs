@@ -30,20 +30,23 @@ struct Log {
     deriving: Option<Deriving>,
 }
 
-/// A record: its writer and sequence, all of it as text, its key, and whether it has a payload.
+/// A record: its writer and sequence, its time, all of it as text, its key, and whether it has a
+/// payload.
 #[derive(Debug, PartialEq)]
 struct Kept {
     writer: Id,
     seq: u64,
+    time: u64,
     text: String,
     key: Option<String>,
     there: bool,
 }
 
 impl Kept {
-    fn new(writer: Id, seq: u64, record: &Record) -> Self {
+    fn new(writer: Id, seq: u64, time: u64, record: &Record) -> Self {
         let (key, there) = (record.key.clone(), record.payload.is_some());
-        Self { writer, seq, text: format!("{record:?}"), key, there }
+        let text = format!("{record:?}");
+        Self { writer, seq, time, text, key, there }
     }
 }
 
@@ -335,6 +338,14 @@ impl Oracle {
                     assert!(one.subs.remove(log).is_none() || lawful);
                 }
             }
+            (Command::Expire { log, keys }, reply) => {
+                let said = match reply {
+                    Reply::Expired(ended) => Ok(*ended),
+                    Reply::Refused(why) => Err(why.code),
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(said, self.expire(*log, keys));
+            }
             (Command::PutSnapshot(part), reply) => self.part(part, reply, events),
             (Command::Trim { log, to }, reply) => self.trim(*log, *to, reply, events, &before),
             (command, reply) => {
@@ -497,6 +508,38 @@ impl Oracle {
         Ok(())
     }
 
+    /// Keys that end by age.
+    fn expire(&mut self, log: u64, keys: &[(String, u64)]) -> Result<u64, Code> {
+        if !self.alive(log) {
+            return Err(Code::UnknownLog);
+        }
+        let time = self.time;
+        let name = &self.log(log).unwrap().name;
+        let rule = self.rules.iter().find(|rule| rule.pattern.matches(name));
+        let rule = rule.filter(|rule| rule.snapshot == SnapshotRule::Latest);
+        let life = rule.map_or(0, |rule| rule.retain_seconds) * 1_000;
+        let log = self.log_mut(log);
+        if life == 0 || log.rule != SnapshotRule::Latest || log.deriving.is_some() {
+            return Err(Code::Stale);
+        }
+        let mut ended = 0;
+        for (key, offset) in keys {
+            let newest = log.latest.get(key) == Some(offset);
+            if newest && log.records[*offset as usize].time + life < time {
+                let tombstone = Record { key: Some(key.clone()), ..Record::default() };
+                log.push(Kept::new(Id::NONE, 0, time, &tombstone));
+                ended += 1;
+            }
+        }
+        Ok(ended)
+    }
+
+    /// The newest records of a log by key.
+    pub fn latest(&self, log: u64) -> Vec<(String, u64)> {
+        let latest = self.log(log).map(|log| log.latest.clone()).unwrap_or_default();
+        latest.into_iter().collect()
+    }
+
     /// Number of the opening in force, or of none.
     pub fn opening(&self, id: Id, log: u64) -> u64 {
         let known = self.connections.get(&id).and_then(|known| known.subs.get(&log));
@@ -583,7 +626,8 @@ impl Oracle {
         match (outcome, expect) {
             (Outcome::Stored { log, offset, .. }, Ok(expected)) => {
                 assert_eq!((*log, *offset), expected);
-                self.log_mut(*log).push(Kept::new(writer, entry.seq, &entry.record));
+                let record = Kept::new(writer, entry.seq, self.time, &entry.record);
+                self.log_mut(*log).push(record);
             }
             (Outcome::Refused(why), Err(code)) => assert_eq!(why.code, code),
             (told, expect) => panic!("{told:?} instead of {expect:?}"),
@@ -690,7 +734,7 @@ impl Oracle {
             let log = u64::from_be_bytes(key[..8].try_into().unwrap());
             let row = crate::model::stored(rows, value);
             let all: &mut Vec<_> = records.entry(log).or_default();
-            all.push(Kept::new(row.origin.writer, row.seq, &row.record));
+            all.push(Kept::new(row.origin.writer, row.seq, row.time, &row.record));
         }
         for (at, log) in self.logs.iter().enumerate() {
             let none = Vec::new();

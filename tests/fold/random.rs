@@ -88,6 +88,8 @@ fn few() -> Settings {
     few.budgets.active_total = 5;
     few.budgets.subscriptions = 4;
     few.budgets.activate_after_ms = 20;
+    // Keys end after a second.
+    few.rules[0].retain_seconds = 1;
     few
 }
 
@@ -271,7 +273,7 @@ impl Run {
         let generation = self.generation(connection);
         let by = if self.random.one_in(4) { None } else { Some(generation) };
         let (log, writer) = (self.log(), self.writer());
-        match self.random.below(48) {
+        match self.random.below(51) {
             0..=10 => self.append(),
             11..=16 => self.attach(),
             17..=18 => Command::Detach(self.progress(connection, generation)),
@@ -310,6 +312,7 @@ impl Run {
             }
             38 => Command::Retire { user: self.owner(writer).to_owned(), writer },
             41..=45 => self.derive(),
+            47..=49 => self.expire(),
             46 if self.random.one_in(2) => self.configure(),
             39 | 40 => Command::SetPages { log, records: self.random.below(4) },
             _ if self.random.one_in(9) => self.node_down(),
@@ -348,6 +351,21 @@ impl Run {
         Command::Derive { log, rule, seen, most: self.random.below(7) as u32 }
     }
 
+    /// The end of keys, mostly with the offsets that they have.
+    fn expire(&mut self) -> Command {
+        let logs: Vec<u64> = (1..=self.oracle.logs()).collect();
+        let full: Vec<u64> =
+            logs.into_iter().filter(|log| !self.oracle.latest(*log).is_empty()).collect();
+        let log = if full.is_empty() { self.log() } else { self.random.pick(&full) };
+        let mut keys = self.oracle.latest(log);
+        keys.retain(|_| !self.random.one_in(3));
+        for (_, offset) in &mut keys {
+            *offset -= u64::from(*offset > 0 && self.random.one_in(5));
+        }
+        keys.extend(self.random.one_in(5).then(|| ("none".to_owned(), 0)));
+        Command::Expire { log, keys }
+    }
+
     fn opens_of_distinct_names(&mut self) -> Vec<Open> {
         let mut open = self.opens();
         open.sort_by(|a, b| a.name.cmp(&b.name));
@@ -371,6 +389,8 @@ impl Run {
         self.nodes[at].2 += 1;
         let (node, incarnation, serial) = self.nodes[at];
         self.time += self.random.below(30);
+        // At times so much passes that keys are too old.
+        self.time += if self.random.one_in(8) { 600 } else { 0 };
         let time = self.time.saturating_sub(self.random.below(20));
         let known = self.one.fold.known();
         let header =
@@ -483,6 +503,7 @@ fn word(effect: &Effect) -> Option<String> {
     Some(match effect {
         Effect::Reply(_, Reply::Attached(told)) => format!("{:?}", told.met),
         Effect::Reply(_, Reply::Refused(why)) => why.code.to_string(),
+        Effect::Reply(_, Reply::Expired(1..)) => "Expired".to_owned(),
         Effect::Event(event) => format!("{event:?}").split([' ', '(']).next()?.to_owned(),
         Effect::Reply(..) | Effect::Appended(_) => return None,
     })
@@ -531,6 +552,7 @@ fn random_runs_reach_everything() {
         "Deleted",
         "Snapshot",
         "Ruled",
+        "Expired",
     ];
     let missing: Vec<_> = wanted.iter().filter(|word| !seen.contains(**word)).collect();
     assert!(missing.is_empty(), "never seen: {missing:?} in {seen:?}");

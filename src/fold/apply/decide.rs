@@ -55,6 +55,7 @@ impl Fold {
             Command::Derive { log, rule, seen, most } => {
                 derive(logs, (log, rule), seen, most, io, events)?
             }
+            Command::Expire { log, keys } => expire(logs, log, keys, at, io, stored)?,
             Command::SetPages { log, records } => done(logs.set_pages(log, records, time, io)?),
             Command::DeleteLog { log } => delete_log(logs, log, io, events)?,
             Command::Trim { log, to } => {
@@ -182,6 +183,17 @@ fn derive(
         events.extend(changed.map(|rule| Event::Ruled { log, rule }));
         Reply::Done
     }))
+}
+
+fn expire(
+    logs: &mut Logs,
+    log: u64,
+    keys: Vec<(String, u64)>,
+    at: &mut Moment,
+    io: &mut Io<'_>,
+    stored: &mut Vec<Appended>,
+) -> Result<Reply, RowsError> {
+    Ok(reply(logs.expire(log, keys, at, io, stored)?, Reply::Expired))
 }
 
 fn put_snapshot(

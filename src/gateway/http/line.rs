@@ -34,6 +34,8 @@ struct Line<'a> {
     time: u64,
     origin: &'a Origin,
     seq: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    derived: Option<Place>,
     #[serde(flatten)]
     record: &'a Record,
 }
@@ -42,9 +44,9 @@ struct Line<'a> {
 pub(super) fn push(form: Form, offset: u64, stored: &Stored, out: &mut Vec<u8>) {
     match form {
         Form::Json => {
-            let Stored { place, time, origin, seq, record, .. } = stored;
-            let (place, time, seq) = (*place, *time, *seq);
-            let line = Line { offset, place, time, origin, seq, record };
+            let Stored { place, time, origin, seq, derived, record, .. } = stored;
+            let (place, time, seq, derived) = (*place, *time, *seq, *derived);
+            let line = Line { offset, place, time, origin, seq, derived, record };
             let length = out.len();
             if serde_json::to_writer(&mut *out, &line).is_err() {
                 // Writing to memory does not fail; a line cut short must not go out all the same.

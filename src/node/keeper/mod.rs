@@ -6,6 +6,7 @@
 //! does nothing. Scans go page by page, so their cost does not grow with what is stored.
 
 mod derive;
+mod expire;
 mod life;
 mod retention;
 
@@ -88,6 +89,13 @@ impl Keeper {
                 retention::logs(gate, after.as_deref())
             }));
             tasks.push(scan("logs that have grown", round, gate, |gate, _| retention::grown(gate)));
+        }
+        if expire::any(gate) {
+            let due = expire::Due::default();
+            let page = move |gate: &Gate, after: &Option<expire::After>| {
+                expire::page(gate, after.as_ref(), &due)
+            };
+            tasks.push(scan("keys", round, gate, page));
         }
         Self { tasks }
     }
