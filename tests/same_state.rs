@@ -327,27 +327,32 @@ impl Commands {
             17 => Command::Downgrade { connection, generation: None, reason: Reason::Lag },
             18 if self.random.random_bool(0.3) => Command::DeleteLog { log: self.log() },
             18 => Command::Leave { connection, generation, forget: self.random.random_bool(0.5) },
-            19 => {
-                let records = self.random.random_range(0..5);
-                Command::SetPages { log: self.log(), records }
+            19..25 => self.of_log(),
+            _ if self.random.random_bool(0.5) => self.revocation(),
+            _ => Command::Forget { connection, generation: None },
+        }
+    }
+
+    /// What is done to a log as a whole: pages, other rules and steps to them, keys that end.
+    fn of_log(&mut self) -> Command {
+        let log = self.log();
+        match self.random.random_range(0..6) {
+            0 => Command::SetPages { log, records: self.random.random_range(0..5) },
+            1 => Command::Configure(ruled(self.random.random_range(0..3))),
+            2 => {
+                let keys = (0..6).flat_map(|key| (0..60).map(move |at| (format!("k{key}"), at)));
+                Command::Expire { log, keys: keys.collect() }
             }
-            20 => Command::Configure(ruled(self.random.random_range(0..3))),
-            21..24 => {
-                // Its first step and the next one of one that was cleared at once; others are stale.
+            _ => {
+                // The first step, and the next one of a log that had nothing to clear; others are
+                // stale.
                 let rule = [SnapshotRule::None, SnapshotRule::Latest, SnapshotRule::Client]
                     [self.random.random_range(0..3)];
                 let begun = Deriving { cleared: true, next: 3, ..Deriving::to(rule) };
                 let seen = self.random.random_bool(0.3).then_some(begun);
                 let most = [3, 3, 1_000][self.random.random_range(0..3)];
-                Command::Derive { log: self.log(), rule, seen, most }
+                Command::Derive { log, rule, seen, most }
             }
-            24 => {
-                let keys = (0..6).flat_map(|key| (0..60).map(move |at| (format!("k{key}"), at)));
-                let keys = keys.collect();
-                Command::Expire { log: self.log(), keys }
-            }
-            _ if self.random.random_bool(0.5) => self.revocation(),
-            _ => Command::Forget { connection, generation: None },
         }
     }
 

@@ -173,8 +173,8 @@ impl Store {
         Ok(page)
     }
 
-    /// Closed pages of a log that begin at an offset or behind it: first offset and page. The caller
-    /// begins no lower than `start`: what lies below may be gone or not.
+    /// Closed pages of a log that begin at an offset or behind it: first offset and page. Whoever
+    /// asks begins no lower than `start`: what lies below may be gone or not.
     ///
     /// # Errors
     /// When storage fails or a row is damaged.

@@ -144,8 +144,8 @@ fn check_records(rows: &MemoryRows, logs: &BTreeMap<u64, LogRow>) {
 }
 
 /// Where the rule is `latest` and none other is on its way, its table holds the newest record of
-/// each key, as far as its log keeps that; of a key whose record was trimmed it may. Elsewhere there
-/// is nothing but what a step has left.
+/// each key, as far as its log keeps that; of a key whose record was trimmed it may. Elsewhere it
+/// holds nothing but what a step has left.
 fn check_latest(rows: &MemoryRows, logs: &BTreeMap<u64, LogRow>) {
     let mut newest: BTreeMap<u64, BTreeMap<Bytes, Option<Bytes>>> = BTreeMap::new();
     for (key, value) in table(rows, Table::Records) {
