@@ -1,7 +1,6 @@
 //! What is long unused goes, and what is not stays: rows are aged while the server is stopped, and
 //! found by its own scans after the next start.
 
-use highwater::connection::ConnectionRow;
 use highwater::log::WriterRow;
 use highwater::log::rows::{Table, Writes};
 use highwater::wire::{Id, codec};
