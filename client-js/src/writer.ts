@@ -70,11 +70,11 @@ export const checkName = (name: string): void => {
 
 export class Writer {
   readonly pending: Action[] = [];
-  id: string;
+  id!: string;
   /** The server's history is another: what lies above its mark is to be numbered anew. */
-  #over = false;
-  #next = 1;
-  #mark = 0;
+  #over!: boolean;
+  #next!: number;
+  #mark!: number;
   #refusals = 0;
   /** Not before this a refused round is sent again; 0: nothing was refused. */
   #retryAt = 0;
@@ -85,7 +85,7 @@ export class Writer {
 
   constructor(core: Connection) {
     this.#core = core;
-    this.id = core.config.newId();
+    this.#renew();
   }
 
   /** The oldest sequence without an answer. */
@@ -122,7 +122,7 @@ export class Writer {
   settled(): void {
     if (!this.#settling) return;
     this.#settling = false;
-    for (const action of this.pending) if (action.seq <= this.#mark) action.sent = false;
+    for (const action of this.pending) action.sent &&= action.seq > this.#mark;
   }
 
   /** Takes answers; tells the first reason that passes, if any was refused for one. */
@@ -163,23 +163,25 @@ export class Writer {
     this.#retryAt = now + after + this.#core.config.random() * bound;
   }
 
-  /** All that this history has of it is answered: it is another from here on. */
+  /** It begins; and where all that this history has of it is answered, begins as another. */
   #renew(): void {
     this.#over = false;
     this.id = this.#core.config.newId();
     this.#mark = 0;
     this.#next = 1;
-    for (const action of this.pending) {
+    for (const action of this.pending.splice(0)) {
       action.seq = this.#next++;
       action.tried = false; // Not in this history.
+      // A condition on a head of the other history says nothing of this one.
+      if (action.if_head! >= 0) this.#core.decided(action, new HighwaterError('conflict', ''));
+      else this.pending.push(action);
     }
   }
 
   /** Sends what is to be sent, within the limits. Actions too large for the server are refused. */
   flush(now: number): void {
-    const { history, welcome } = this.#core;
-    const { positions } = history;
-    const { limits } = welcome!;
+    const { positions } = this.#core.history;
+    const { limits } = this.#core.welcome!;
     if (this.#over && !(this.oldest <= this.#mark)) this.#renew();
     if (this.#retryAt) {
       if (now < this.deadline) return;

@@ -198,6 +198,17 @@ test('another history that has nothing of the writer: all is numbered anew at on
   assert.equal(world.core.writer.id, ANEW[0]);
 });
 
+test('another history: a condition on a head of the one before is refused, and never sent', async () => {
+  const { world } = busy();
+  const conditional = outcome(world.append('a', text('at 9'), 9));
+  world.append('a', text('mine 6'));
+  cut(world);
+  world.again(other);
+  assert.equal((await conditional).code, 'conflict');
+  assert.deepEqual(said(world), ['mine 2', 'mine 3', 'mine 4', 'mine 5', 'mine 6']);
+  assert.deepEqual(chain(world).at(-1), [ANEW[0], 6, 4]);
+});
+
 test('without anything to send the writer is another as well', () => {
   const world = new World().attach({ positions: [at(10)] });
   cut(world);
