@@ -148,7 +148,7 @@ fn detach(
     logs: &mut Logs,
     last: &Progress,
     at: &mut Moment,
-    io: &mut Io<'_>,
+    io: &Io<'_>,
 ) -> Result<Reply, RowsError> {
     connections.commit(last, at.place(), logs, io)?.ok();
     Ok(done(connections.detach(last.connection, last.generation, at.time, io)?))
