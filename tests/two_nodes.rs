@@ -325,17 +325,20 @@ async fn promise_13_two_nodes_that_share_users_end_equal() {
     assert!(one == two, "the same rows");
 }
 
-type AllRows = [(Table, Vec<u8>, Vec<u8>)];
+type AllRows = [Row];
+
+/// Table, key and value of a row.
+type Row = (Table, Vec<u8>, Vec<u8>);
 
 /// What two nodes have to have alike. The one that stopped first did not see the other's farewell:
 /// a node's row, the batch's, and the fold's own.
-fn in_both(one: &AllRows, two: &AllRows) -> [Vec<(Table, Vec<u8>, Vec<u8>)>; 2] {
+fn in_both(one: &AllRows, two: &AllRows) -> [Vec<Row>; 2] {
     let last = |rows: &AllRows| {
         rows.iter().filter(|row| row.0 == Table::Places).map(|row| row.1.clone()).max()
     };
     let both_have = last(one).min(last(two)).unwrap();
     [one, two].map(|rows| {
-        let keeps = |row: &&(Table, Vec<u8>, Vec<u8>)| match row.0 {
+        let keeps = |row: &&Row| match row.0 {
             Table::Nodes | Table::Meta => false,
             Table::Places => row.1 <= both_have,
             _ => true,

@@ -7,7 +7,7 @@
 //!
 //! A row is kept while any record it names is, and in any case while it is among the newest
 //! [`NEWEST_KEPT`]. When it goes is decided by every node for itself, as files are merged; so the
-//! fold asks [`PlaceRow::kept`], which depends on the fold's state alone, before it believes one.
+//! fold asks `PlaceRow::kept`, which depends on the fold's state alone, before it believes one.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! A record as it is kept: everything that readers get, in one row.
 //!
-//! Who appended stands there by number ([`Table::Origins`](super::rows::Table::Origins)), since it
+//! Who appended stands there by number ([`Table::Origins`]), since it
 //! is the same for all records of a writer and would be a third of a small one; a writer that is
 //! made for one request is written out. Rows of the first format, which begin with a varint, are
 //! read as they are: today's begin with a byte that no varint begins with. Layout:

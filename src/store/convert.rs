@@ -395,7 +395,7 @@ mod tests {
         let parts = Tables { dir, db: &db, tables: &tables, local: &local };
         let mut progress = parts.progress().unwrap();
         for _ in 0..steps {
-            match TABLES.get(progress.tables as usize) {
+            match TABLES.get(usize::try_from(progress.tables).unwrap()) {
                 Some(table) => drop(parts.step(*table, 3, &mut progress).unwrap()),
                 None if progress.tables == TABLES.len() as u64 => {
                     parts.finish(&mut progress).unwrap();
