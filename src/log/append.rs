@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{Stored, chained};
+use super::record::{Stored, chained, server_itself};
 use super::row::{MAX_IN_FLIGHT, Numbered, OriginRow, OutcomeRow, Writer};
 use super::rows::{Cache, Io, Key, More, RowsError, Table};
 use super::{Decided, Logs};
@@ -270,7 +270,7 @@ impl Author {
 
     /// The server itself.
     pub(super) fn nobody() -> Self {
-        Self::of(Origin::nobody(), Naming::WrittenOut)
+        Self::of(server_itself(), Naming::WrittenOut)
     }
 
     /// The number, given now if it has to be.

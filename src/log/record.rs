@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::rows::{RowsError, Table};
-use crate::wire::{Delivered, Origin, Place, Record, codec};
+use crate::wire::{Delivered, Id, Origin, Place, Record, codec};
 
 /// First byte of a row of today's layout.
 const TODAY: u8 = 255;
@@ -175,7 +175,12 @@ impl<O> Row<O, Record> {
 
 /// Stands where an origin is not looked up.
 fn nobody() -> Arc<Origin> {
-    Arc::new(Origin::nobody())
+    Arc::new(server_itself())
+}
+
+/// Who appends what the server appends by itself: no user has this name, no writer this id.
+pub(super) const fn server_itself() -> Origin {
+    Origin { user: String::new(), writer: Id::NONE, connection: Id::NONE }
 }
 
 /// The running hash of a log's records: of the one before, the record's row and, where it stands
@@ -189,7 +194,7 @@ pub fn chained(before: &[u8; 32], row: &[u8], numbered: Option<&[u8]>) -> [u8; 3
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Id, Payload};
+    use crate::wire::Payload;
 
     fn stored(derived: Option<Place>) -> Stored {
         let origin =

@@ -105,7 +105,7 @@ impl<'a> Check<'a> {
             (Table::Origins, Self::origin),
             (Table::Eras, Self::era),
             (Table::Revocations, Self::unread),
-            (Table::Pages, Self::unread),
+            (Table::Pages, Self::page),
         ] {
             self.each(table, of);
         }

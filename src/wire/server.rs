@@ -217,13 +217,6 @@ pub struct Origin {
     pub connection: Id,
 }
 
-impl Origin {
-    /// The server itself: no user has this name, no writer this id.
-    pub const fn nobody() -> Self {
-        Self { user: String::new(), writer: Id::NONE, connection: Id::NONE }
-    }
-}
-
 /// A stored record, as readers get it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivered {

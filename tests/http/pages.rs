@@ -130,3 +130,23 @@ fn commands_make_pages_and_list_them() {
     let told = server.http().get("/v1/pages/words").json();
     assert_eq!(bounds(&told), [(0, 4), (4, 8), (8, 12), (12, 14)]);
 }
+
+/// Rows of pages, keys and rules, as the check of a stopped node's folder sees them.
+#[test]
+fn the_folder_of_a_node_with_pages_and_ended_keys_is_sound() {
+    let options = Options::dev().rule("keyed/**", "latest", "retain_seconds = 1");
+    let mut server = Server::start(options.limit("detached_limit_seconds", 1));
+    let http = server.http();
+    post(&http, "/v1/logs/keyed/a?create&page_size=3").ok();
+    for key in ["a", "b", "a", "c"] {
+        http.post_json("/v1/logs/keyed/a", &json!({ "key": key, "payload": "x" })).ok();
+    }
+    super::support::until("all keys have ended", || {
+        http.get("/v1/snapshots/keyed/a").ok().lines().is_empty()
+    });
+    assert!(server.terminate().success());
+    let data = server.data().display().to_string();
+    let output = Server::command(&["check", &data]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+}

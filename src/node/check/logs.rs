@@ -3,7 +3,7 @@
 use super::{Check, Found, PAGE, number, shown};
 use crate::log::record::{RecordRow, Whose, chained};
 use crate::log::rows::{Key, Pair, Rows as _, RowsError, Table, read_row};
-use crate::log::{LogRow, NameRow, OriginRow, OutcomesRow, WriterRow};
+use crate::log::{LogRow, NameRow, OriginRow, OutcomesRow, PageRow, WriterRow};
 use crate::wire::{SnapshotRule, codec};
 
 /// A log whose records are passed over, one after the other.
@@ -104,6 +104,19 @@ impl Check<'_> {
             true => Ok(None),
             false => wrong("the record at its offset is another"),
         }
+    }
+
+    /// A closed page has records, and ends no later than where the open one begins.
+    pub(super) fn page(&mut self, (key, value): &Pair) -> Found {
+        let row = match self.of_log(key)? {
+            Ok(Some(row)) => row,
+            Ok(None) => return Ok(None),
+            Err(what) => return Ok(Some(what)),
+        };
+        let page: PageRow = read_row(Table::Pages, value)?;
+        let sound = number(key, 8).is_some_and(|first| first < page.end);
+        let wrong = !sound || page.end > row.paging.first;
+        Ok(wrong.then(|| format!("{} in {}: its bounds cannot be", shown(key), row.name)))
     }
 
     pub(super) fn origin(&mut self, (key, value): &Pair) -> Found {
