@@ -341,6 +341,24 @@ fn damage_is_told_and_never_taken_for_data() {
     assert!(files.len() > 8 && told > 35, "{told} noticed of 5 times {files:?}");
 }
 
+/// The engine clears away table by table, and would find out only at the last one.
+#[test]
+fn a_start_that_misses_a_file_clears_nothing_away() {
+    let dir = tempfile::tempdir().unwrap();
+    half_flushed(dir.path());
+    let mut files = Vec::new();
+    files_under(&dir.path().join("store/keyspaces"), &mut files);
+    files.retain(|file| file.parent().unwrap().ends_with("tables"));
+    files.sort();
+    fs::remove_file(files.pop().unwrap()).unwrap();
+    let left = dir.path().join("store/keyspaces/0/v99");
+    fs::write(&left, "of a manifest before").unwrap();
+    let error = open(dir.path()).unwrap_err();
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains("is missing"), "{error}");
+    assert!(left.exists());
+}
+
 /// Behind what was written to files, a cut log cannot be told from a crash: a prefix is left.
 #[test]
 fn a_log_cut_behind_all_files_leaves_a_prefix() {

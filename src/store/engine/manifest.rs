@@ -1,6 +1,7 @@
 //! The manifests of tables: which files are in force.
 //!
-//! Promise: a table whose `current` or manifest is cut or altered is not opened. The engine writes
+//! Promise: a table whose `current` or manifest is cut or altered, or of which a file is missing,
+//! is not opened. The engine writes
 //! the manifest's checksum into `current` and does not look at it again; read wrong, a manifest
 //! would have it clear away the files that it does not name.
 
@@ -27,7 +28,12 @@ pub(in crate::store) fn manifests(store: &Path, made: bool) -> Result<usize, Har
         if made && !folder.join(CURRENT).exists() {
             continue;
         }
-        in_force(&folder)?;
+        // Before the engine opens any: it clears away what older manifests named, table by table,
+        // and would find out only at the last one.
+        let manifest = in_force(&folder)?;
+        if let Some((gone, _)) = files(&manifest)?.iter().find(|(file, _)| !file.exists()) {
+            return Err(damaged(gone, "is missing"));
+        }
         tables += 1;
     }
     Ok(tables)
