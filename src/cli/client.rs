@@ -11,6 +11,7 @@ use ureq::{Agent, Body, RequestBuilder};
 
 use super::error::CliError;
 use super::kept::Kept;
+use crate::node::config::environment;
 use crate::wire::{Class, Code};
 
 /// How long a command keeps trying without getting anywhere.
@@ -29,18 +30,31 @@ const NO_NAME: &str = "failed to lookup address information";
 /// Which server, and as whom.
 #[derive(Clone, Debug, Args)]
 pub(super) struct ServerArgs {
-    /// The server
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "HIGHWATER_URL",
-        default_value = "http://127.0.0.1:8080",
-        global = true
-    )]
-    pub server: String,
-    /// The token; a server in development needs none
-    #[arg(long, env = "HIGHWATER_TOKEN", hide_env_values = true, global = true)]
+    // Variables are read here and not by the parser, which would take them for flags that were
+    // written: in its usage lines, and where two exclude each other.
+    /// The server [variable: HIGHWATER_URL] [default: http://127.0.0.1:8080]
+    #[arg(long, value_name = "URL", global = true)]
+    pub server: Option<String>,
+    /// The token; a server in development needs none [variable: HIGHWATER_TOKEN]
+    #[arg(long, global = true)]
     pub token: Option<String>,
+}
+
+/// Where a server in development listens.
+const HERE: &str = "http://127.0.0.1:8080";
+
+impl ServerArgs {
+    /// Server and token: as the flag says, else the variable.
+    fn resolved(&self) -> (String, Option<String>) {
+        let variables = environment();
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(variable, _)| variable == name);
+            found.map(|(_, value)| value.clone())
+        };
+        let server = self.server.clone().or_else(|| variable("HIGHWATER_URL"));
+        let token = self.token.clone().or_else(|| variable("HIGHWATER_TOKEN"));
+        (server.unwrap_or_else(|| HERE.to_owned()), token)
+    }
 }
 
 /// What a refusal says; other members are left to whoever knows them.
@@ -145,8 +159,9 @@ impl Client {
     /// # Errors
     /// When the address or the token is none.
     pub(super) fn new(args: &ServerArgs) -> Result<Self, CliError> {
-        let (base, here) = address(&args.server)?;
-        let token = token(args.token.as_deref())?;
+        let (server, bearer) = args.resolved();
+        let (base, here) = address(&server)?;
+        let token = token(bearer.as_deref())?;
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(10)))
@@ -424,7 +439,7 @@ mod tests {
     use super::*;
 
     fn client(server: &str) -> Result<Client, CliError> {
-        Client::new(&ServerArgs { server: server.to_owned(), token: None })
+        Client::new(&ServerArgs { server: Some(server.to_owned()), token: None })
     }
 
     fn refused(code: &str) -> Failure {

@@ -278,7 +278,7 @@ mod tests {
 
     fn args(json: bool, server: &str) -> ConsumeArgs {
         let (name, from) = ("a".to_owned(), "start".to_owned());
-        let server = ServerArgs { server: server.to_owned(), token: None };
+        let server = ServerArgs { server: Some(server.to_owned()), token: None };
         ConsumeArgs { name, fetch_size: 10, from, follow: false, json, cursor: None, server }
     }
 
