@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use futures_util::stream;
@@ -17,7 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::{Answer, Problem};
 use super::caller::Caller;
-use super::reading;
+use super::{guard, reading};
 use crate::fold::position_of;
 use crate::gateway::Gate;
 use crate::store::backup::Export;
@@ -27,8 +27,16 @@ use crate::wire::{Code, Refusal};
 const AGAIN_AFTER: u32 = 5_000;
 
 /// `POST /v1/backup`.
-pub(super) async fn take(State(gate): State<Arc<Gate>>, caller: Caller) -> Answer {
+pub(super) async fn take(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
     caller.must_administer()?;
+    if !guard::arrive(&gate, &caller, &headers, body).await?.bytes.is_empty() {
+        return Err(Problem::bad_request("a backup goes without a body"));
+    }
     let turn = gate.http.backup().ok_or_else(|| {
         let message = "a backup is being taken: when that has ended, ask again";
         Problem::from(Refusal::because(Code::Overloaded, message).after(AGAIN_AFTER))
