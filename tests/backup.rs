@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
+use highwater::log::rows::Table;
 use serde_json::Value;
-use support::{Client, Options, Server, token};
+use support::fixture::{STORE_2, options};
+use support::{Client, Options, Server, command, token};
 use tempfile::TempDir;
 
 fn text(path: &Path) -> &str {
@@ -171,7 +173,7 @@ fn mistakes_with_backups_are_told_and_harm_nothing() {
     // Onto a folder that is used, or has something in it.
     let data = server.data();
     let said = refused(&run(&["restore", text(&file), "--data", text(&data)]), 1);
-    assert!(said.contains("is not empty"), "{said}");
+    assert!(said.contains("in use by another process"), "{said}");
     let other = room.file("other");
     fs::create_dir(&other).unwrap();
     fs::write(other.join("thesis.tex"), "years").unwrap();
@@ -189,6 +191,9 @@ fn mistakes_with_backups_are_told_and_harm_nothing() {
     let answer = server.http().post("/v1/backup?to=/etc/passwd", "");
     assert_eq!(answer.refusal(), (400, "bad_request".to_owned()));
     assert!(answer.text().contains("`to`"), "{}", answer.text());
+    let answer = server.http().post("/v1/backup", "only docs/**, please");
+    assert_eq!(answer.refusal(), (400, "bad_request".to_owned()));
+    assert!(answer.text().contains("without a body"), "{}", answer.text());
     // A folder that is none, a file in a folder that is none, a server that is none.
     let none = room.file("none");
     let said = refused(&run(&["backup", text(&second), "--data", text(&none)]), 1);
@@ -197,4 +202,110 @@ fn mistakes_with_backups_are_told_and_harm_nothing() {
     refused(&run(&["backup", text(&none.join("x")), "--server", &url, "--token", &all()]), 1);
     refused(&run(&["backup", text(&second), "--server", "http://127.0.0.1:1"]), 3);
     assert!(!second.exists() && !room.file("y.backup.part").exists(), "nothing is left of it");
+}
+
+/// Nobody is told to empty a folder that somebody's data is in.
+#[test]
+fn a_restore_onto_a_data_folder_says_what_that_is() {
+    let mut server = Server::start(Options::default());
+    Client::new("wim").join(&server).store("docs/a", "one");
+    let room = Room::new();
+    let file = room.file("x.backup");
+    told(&backup(&server, &file));
+    assert!(server.terminate().success());
+    let data = server.data();
+    let onto = || {
+        let said = refused(&run(&["restore", text(&file), "--data", text(&data)]), 1);
+        assert!(!said.contains("empty"), "{said}");
+        said
+    };
+    let said = onto();
+    assert!(said.contains("is a data folder already"), "{said}");
+    fs::rename(data.join("VERSION"), data.join("RESTORING")).unwrap();
+    let said = onto();
+    assert!(said.contains("did not come to its end"), "{said}");
+    // One that goes on looks alike, but for its lock.
+    let lock = fs::File::open(data.join("LOCK")).unwrap();
+    lock.lock().unwrap();
+    let said = onto();
+    assert!(said.contains("in use by another process"), "{said}");
+}
+
+/// What a start of today takes over first would not be in the backup, and the folder would be one
+/// that the old program cannot open any more.
+#[test]
+fn an_old_folder_is_not_backed_up_and_stays_as_it_is() {
+    let folder = STORE_2.unpack();
+    let (data, file) = (folder.path().join("data"), folder.path().join("x.backup"));
+    let take = || {
+        let said = refused(&run(&["backup", text(&file), "--data", text(&data)]), 1);
+        assert!(said.contains("start a node of this version"), "{said}");
+        assert!(said.contains("cp -a") && said.contains(text(&data)), "{said}");
+        assert!(!file.exists() && data.join("revocations.json").exists());
+        said
+    };
+    for version in ["highwater store 2\n", "highwater store 2 to 3\n"] {
+        fs::write(data.join("VERSION"), version).unwrap();
+        let said = take();
+        assert!(said.contains(version.trim_end()), "{said}");
+        assert_eq!(fs::read_to_string(data.join("VERSION")).unwrap(), version);
+    }
+    fs::write(data.join("VERSION"), "highwater store 2\n").unwrap();
+    let kept = fs::read(data.join("revocations.json")).unwrap();
+    let mut server = Server::start_in(folder, options());
+    assert!(server.terminate().success());
+    let file = server.data().with_file_name("x.backup");
+    let data = server.data();
+    assert!(!data.join("revocations.json").exists(), "it was taken over");
+    // As an operator who puts a file of then back.
+    fs::write(data.join("revocations.json"), kept).unwrap();
+    let said = refused(&run(&["backup", text(&file), "--data", text(&data)]), 1);
+    assert!(said.contains("revocations.json") && said.contains("cp -a"), "{said}");
+    fs::remove_file(data.join("revocations.json")).unwrap();
+    told(&run(&["backup", text(&file), "--data", text(&data), "--json"]));
+}
+
+#[test]
+fn a_backup_of_a_damaged_folder_names_it_and_says_what_to_do() {
+    let mut server = Server::start(Options::default());
+    let mut writer = Client::new("wim").join(&server);
+    for _ in 0..100 {
+        writer.append("docs/a", &"x".repeat(400));
+    }
+    writer.settled();
+    assert!(server.terminate().success());
+    server.edit(|store, _| store.compact(Table::Records).unwrap());
+    let data = server.data();
+    let tables = data.join("store/keyspaces/4/tables");
+    let table = fs::read_dir(tables).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&table).unwrap();
+    bytes[200] ^= 4;
+    fs::write(&table, bytes).unwrap();
+    let room = Room::new();
+    let said = refused(&run(&["backup", text(&room.file("x")), "--data", text(&data)]), 1);
+    assert!(said.contains(text(&data)) && said.contains("highwater check"), "{said}");
+    assert!(said.contains("restore a backup"), "{said}");
+}
+
+#[test]
+fn words_that_go_wrong_with_backups_are_answered_with_the_right_ones() {
+    let room = Room::new();
+    let file = room.file("x.backup");
+    let (file, data) = (text(&file), room.file("data"));
+    fs::create_dir(&data).unwrap();
+    for (words, says) in [
+        (&["backup", file, "--data", "d", "--server", "http://127.0.0.1:1"][..], "cannot be used"),
+        (&["backup", "-"], "name a file"),
+        (&["restore", text(&data), "--data", "d"], "used as it is"),
+        (&["restore", file, "d"], "--data DIR"),
+    ] {
+        let said = refused(&run(words), 2);
+        assert!(said.contains(says), "{said}");
+    }
+    // The variable names the server for other commands: it is no word about this one.
+    let with = |words: &str| command("http://127.0.0.1:1", words).output().unwrap();
+    let said = refused(&with(&format!("backup {file} --data {}", text(&data))), 1);
+    assert!(said.contains("is no data folder"), "{said}");
+    let said = refused(&with("backup"), 2);
+    assert!(said.contains("Usage: highwater backup <FILE>"), "{said}");
 }

@@ -114,10 +114,10 @@ fn a_restore_that_is_cut_short_leaves_nothing_that_opens() {
     assert_eq!(opened.unwrap_err(), OpenError::Unfinished(target.clone()));
     // Nor is it restored into again.
     let again = restore(bytes.as_slice(), &target);
-    assert!(matches!(again, Err(RestoreError::NotEmpty(_))), "{again:?}");
+    assert!(matches!(again, Err(RestoreError::Open(OpenError::Unfinished(_)))), "{again:?}");
     std::fs::remove_dir_all(&target).unwrap();
     restore(bytes.as_slice(), &target).unwrap();
     let used = restore(bytes.as_slice(), &target);
-    assert!(matches!(used, Err(RestoreError::NotEmpty(_))), "{used:?}");
+    assert!(matches!(used, Err(RestoreError::Kept(_))), "{used:?}");
     assert_eq!(rows(&open(&target)), rows(&store));
 }

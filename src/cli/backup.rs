@@ -21,7 +21,7 @@ pub(super) struct BackupArgs {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// The data folder of a node that is stopped, instead of a server
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "server")]
     data: Option<PathBuf>,
     /// Write what was taken as an object
     #[arg(long)]
@@ -39,6 +39,9 @@ pub(super) struct RestoreArgs {
     /// The data folder to make; not there yet, or empty
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
+    /// Where people name the folder by mistake: a word to say what to write instead
+    #[arg(hide = true, value_parser = without_flag)]
+    folder: Option<String>,
     /// Write what was made as an object
     #[arg(long)]
     json: bool,
@@ -50,6 +53,10 @@ pub(super) struct RestoreArgs {
 /// When it was refused, or the file cannot be written or is not whole.
 pub(super) fn take(args: &BackupArgs, now: u64, out: &mut dyn Write) -> Result<(), CliError> {
     let file = &args.file;
+    if file.as_os_str() == "-" {
+        let message = "a backup is read back before it counts: name a file, not the output";
+        return Err(CliError::Usage(message.to_owned()));
+    }
     if fs::symlink_metadata(file).is_ok() {
         let message = format!("{} is there already: name another file", file.display());
         return Err(CliError::Failed(message));
@@ -76,6 +83,13 @@ pub(super) fn take(args: &BackupArgs, now: u64, out: &mut dyn Write) -> Result<(
 /// # Errors
 /// When the backup is not whole, or the folder is not empty or cannot be written.
 pub(super) fn restore(args: &RestoreArgs, out: &mut dyn Write) -> Result<(), CliError> {
+    if args.file.is_dir() {
+        return Err(CliError::Usage(format!(
+            "{} is a folder, and a backup is a file: a copied data folder is put where the node's \
+             is, and used as it is",
+            args.file.display()
+        )));
+    }
     // Twice: nothing is made of a backup that is not whole.
     verified(&args.file)?;
     let from = opened(&args.file)?;
@@ -94,6 +108,10 @@ pub(super) fn restore(args: &RestoreArgs, out: &mut dyn Write) -> Result<(), Cli
         end.rows
     );
     writeln!(out, "{text}").map_err(CliError::output)
+}
+
+fn without_flag(_: &str) -> Result<String, &'static str> {
+    Err("name the folder to make with --data DIR")
 }
 
 fn position(head: &Head) -> String {
@@ -188,6 +206,7 @@ impl Part {
 type Source = Box<dyn FnMut() -> Result<Option<Vec<u8>>, CliError>>;
 
 fn of_folder(dir: &Path, now: u64) -> Result<Source, CliError> {
+    // Its own words tell what to do, and name the folder.
     let mut export = folder::export(dir, now).map_err(CliError::failed)?;
     Ok(Box::new(move || export.piece().map_err(CliError::failed)))
 }

@@ -60,7 +60,7 @@ pub(super) fn run(args: &CheckArgs, out: &mut dyn Write) -> Result<(), CliError>
 fn folder(dir: &Path) -> Result<Checked, CliError> {
     check(dir).map_err(|error| match error {
         FolderError::None(_) => CliError::Usage(error.to_string()),
-        FolderError::Open(_) | FolderError::Rows(_) => CliError::failed(error),
+        _ => CliError::failed(error),
     })
 }
 

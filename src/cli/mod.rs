@@ -63,13 +63,13 @@ enum Command {
     Pages(pages::PagesArgs),
     /// Look at connections, and operate them
     Connections(connections::ConnectionsArgs),
-    /// Take a backup of a running node, or of a stopped one's folder
+    /// Take a backup of a running node (right: admin on **), or of a stopped one's folder
     Backup(backup::BackupArgs),
     /// Make a data folder of a backup
     Restore(backup::RestoreArgs),
     /// Check the data folder of a stopped node, or a backup: all of it is read
     Check(check::CheckArgs),
-    /// Show how far the journal has come, and who knows which version of it
+    /// Show how far the journal has come, and who knows which version of it (right: admin on **)
     Journal(journal::JournalArgs),
     /// Make and check tokens
     Token(token::TokenArgs),

@@ -19,7 +19,7 @@ use crate::store::Store;
 use crate::wire::{Code, Refusal};
 
 /// The file, and what it is called once it is taken over.
-const FILE: &str = "revocations.json";
+pub(super) const FILE: &str = "revocations.json";
 const TAKEN: &str = "revocations.json.taken";
 /// Commands on their way at once.
 const AT_ONCE: usize = 64;

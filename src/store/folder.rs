@@ -69,7 +69,7 @@ pub enum OpenError {
         problem: String,
     },
     /// Files are missing, cut or altered.
-    #[error("{dir} is damaged ({problem}): restore a backup, or copy another node's store")]
+    #[error("{dir} is damaged ({problem}): keep it aside, and restore a backup")]
     Damaged {
         /// The folder.
         dir: PathBuf,
@@ -85,8 +85,8 @@ pub enum OpenError {
     /// Tables hold changes that the engine's log has lost: it was cut by something else than a
     /// crash.
     #[error(
-        "{dir} lost the end of its log: table {table} holds later changes. Restore a backup, or \
-         copy another node's store"
+        "{dir} lost the end of its log: table {table} holds later changes. Keep it aside, and \
+         restore a backup"
     )]
     TailLost {
         /// The folder.
@@ -266,12 +266,41 @@ pub(super) fn begin_restore(dir: &Path) -> Result<(), OpenError> {
     mark().map_err(|error: io::Error| OpenError::system(dir, &error))
 }
 
+/// Refuses a folder of which a restore has made a part.
+pub(super) fn refuse_unfinished(dir: &Path) -> Result<(), OpenError> {
+    match dir.join(RESTORING).exists() && !dir.join(VERSION).exists() {
+        true => Err(OpenError::Unfinished(dir.to_owned())),
+        false => Ok(()),
+    }
+}
+
 /// Looks at a folder without changing anything in it, and locks it where it has a lock: nothing
 /// opens it meanwhile.
 pub(super) fn look_at(dir: &Path) -> Result<Option<File>, OpenError> {
     if check(dir, false)? == Found::Nothing {
         return Err(OpenError::NotOurs(dir.to_owned()));
     }
+    lock_of(dir)
+}
+
+/// Whether a folder is one of ours, whole or not: nothing is made in it, and nobody is told to
+/// empty it.
+pub(super) fn is_ours(dir: &Path) -> bool {
+    [VERSION, CREATING, RESTORING].iter().any(|name| dir.join(name).exists())
+}
+
+/// What `VERSION` says of a folder whose rows the next start has still to convert; none where they
+/// are of today's format.
+pub(super) fn unconverted(dir: &Path) -> Result<Option<&'static str>, OpenError> {
+    Ok(match check(dir, false)? {
+        Found::Before => Some(BEFORE.trim_end()),
+        Found::Half => Some(HALF.trim_end()),
+        Found::Nothing | Found::Today => None,
+    })
+}
+
+/// Locks a folder's lock without making one.
+pub(super) fn lock_of(dir: &Path) -> Result<Option<File>, OpenError> {
     let system = |error: io::Error| OpenError::system(dir, &error);
     let lock = match File::open(dir.join(LOCK)) {
         Ok(lock) => lock,
@@ -320,8 +349,8 @@ fn check(dir: &Path, restore: bool) -> Result<Found, OpenError> {
             Err(OpenError::Version { dir: dir.to_owned(), found })
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if !restore && dir.join(RESTORING).exists() {
-                return Err(OpenError::Unfinished(dir.to_owned()));
+            if !restore {
+                refuse_unfinished(dir)?;
             }
             if restore || dir.join(CREATING).exists() {
                 return Ok(Found::Nothing);

@@ -210,6 +210,15 @@ impl Store {
     }
 }
 
+/// What a folder's file `VERSION` says, where a start has still to convert its rows; nothing is
+/// changed. None where they are of today's format.
+///
+/// # Errors
+/// An [`OpenError`] where it is no data folder, or one of a format that is not known.
+pub fn unconverted(dir: &Path) -> Result<Option<&'static str>, OpenError> {
+    folder::unconverted(dir)
+}
+
 /// Refuses what the engine would take for something else, and leaves out a last commit that a loss
 /// of power left in part.
 fn look_over(folder: &Folder) -> Result<Order, OpenError> {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::{BackupError, End, Head, Reader};
 use crate::log::rows::{RowsError, Table, Writes};
-use crate::store::folder::{FORMAT, Folder, begin_restore};
+use crate::store::folder::{FORMAT, Folder, begin_restore, is_ours, lock_of, refuse_unfinished};
 use crate::store::{OpenError, Options, Store, StoreError};
 use crate::wire::Id;
 
@@ -36,8 +36,11 @@ pub enum RestoreError {
         program: String,
     },
     /// There is something in the folder.
-    #[error("{0} is not empty: name a folder that is not there yet, or empty this one")]
+    #[error("{0} is not empty: name a folder that is not there yet")]
     NotEmpty(PathBuf),
+    /// It is a data folder.
+    #[error("{0} is a data folder already: name a folder that is not there yet")]
+    Kept(PathBuf),
     /// The folder cannot be made.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -74,7 +77,7 @@ pub fn restore(from: impl Read, dir: &Path) -> Result<Restored, RestoreError> {
         return Err(RestoreError::Format { found: head.format, program: head.program });
     }
     if !empty(dir).map_err(|error| OpenError::system(dir, &error))? {
-        return Err(RestoreError::NotEmpty(dir.to_owned()));
+        return Err(taken(dir));
     }
     begin_restore(dir)?;
     let store = Store::open_in(Folder::open(dir, true)?, Options::default(), Some(head.journal))?;
@@ -108,6 +111,18 @@ fn fill(store: &Store, reader: &mut Reader<impl Read>) -> Result<(), RestoreErro
     }
     store.commit(writes, None, false)?;
     Ok(())
+}
+
+/// Why nothing is restored into a folder that has something in it. Whoever uses it is told first:
+/// what a restore that goes on has made so far looks like one that was cut short.
+fn taken(dir: &Path) -> RestoreError {
+    if !is_ours(dir) {
+        return RestoreError::NotEmpty(dir.to_owned());
+    }
+    match lock_of(dir).and_then(|_lock| refuse_unfinished(dir)) {
+        Ok(()) => RestoreError::Kept(dir.to_owned()),
+        Err(error) => error.into(),
+    }
 }
 
 /// Whether a folder is not there, or has nothing in it.
