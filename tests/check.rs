@@ -12,7 +12,8 @@ use std::process::{Command, Output};
 use highwater::log::rows::{Key, Rows as _, Table, Writes};
 use highwater::store::Store;
 use serde_json::Value;
-use support::{Client, Options, Server};
+use support::fixture::STORE_2;
+use support::{Client, Options, Server, command, errors};
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -218,4 +219,47 @@ fn files_that_are_damaged_are_named() {
     let (code, told) = check(&file);
     assert_eq!(code, Some(1));
     assert!(wrong(&told)[0].contains("cut off"), "{told}");
+    let Output { stdout, stderr, .. } = Server::command(&["check", text(&file)]);
+    let verdict = String::from_utf8(stdout).unwrap();
+    assert!(verdict.contains("DAMAGED (1 file, "), "{verdict}");
+    let said = String::from_utf8(stderr).unwrap();
+    assert!(said.contains("(1 finding): take another backup, or copy this one again"), "{said}");
+    // It says nothing of a file that is something else.
+    fs::write(&file, "1\n2\n3\n").unwrap();
+    let (code, told) = check(&file);
+    assert_eq!(code, Some(2));
+    assert!(told.as_str().unwrap().contains("is no backup and no data folder"), "{told}");
+}
+
+#[test]
+fn a_folder_for_temporary_files_that_takes_nothing_is_not_the_data_folders_fault() {
+    let mut server = busy();
+    assert!(server.terminate().success());
+    let data = server.data();
+    let missing = data.with_file_name("missing");
+    let words = format!("check {}", text(&data));
+    let check = || command("", &words).env("TMPDIR", &missing).output().unwrap();
+    let output = check();
+    let said = errors(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(output.stdout.is_empty(), "nothing is found wrong");
+    assert!(said.contains("TMPDIR") && said.contains(text(&missing)), "{said}");
+    // What is wrong all the same is told.
+    fs::remove_file(data.join("store/0.jnl")).unwrap();
+    let output = check();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(told.contains("0.jnl is missing") && told.contains("TMPDIR"), "{told}");
+    assert!(errors(&output).contains("is damaged"), "{}", errors(&output));
+}
+
+#[test]
+fn an_old_folder_is_checked_as_what_it_is() {
+    let folder = STORE_2.unpack();
+    let data = folder.path().join("data");
+    let before = all_files(&data);
+    let (code, told) = check(&data);
+    assert_eq!(code, Some(0), "{told}");
+    let notes = told["notes"].to_string();
+    assert!(notes.contains("highwater store 2") && notes.contains("revocations.json"), "{notes}");
+    assert!(all_files(&data) == before, "nothing was changed");
 }

@@ -11,13 +11,13 @@ use serde_json::json;
 
 use super::error::CliError;
 use crate::node::check::{Checked, check};
-use crate::node::folder::{FolderError, Reader};
+use crate::node::folder::{BackupError, FolderError, Reader};
 
 /// Arguments of `check`.
 #[derive(Clone, Debug, Args)]
 pub(super) struct CheckArgs {
     /// The data folder of a node that is stopped, or a backup
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "PATH")]
     path: PathBuf,
     /// Write what was found as an object
     #[arg(long)]
@@ -30,7 +30,11 @@ pub(super) struct CheckArgs {
 /// Where something is wrong with what is there (1), or there is nothing to check (2).
 pub(super) fn run(args: &CheckArgs, out: &mut dyn Write) -> Result<(), CliError> {
     let path = &args.path;
-    let checked = if path.is_file() { backup(path)? } else { folder(path)? };
+    // What is wrong with a copy is mended by another, what is wrong with a folder is not.
+    let (checked, advice) = match path.is_file() {
+        true => (backup(path)?, "take another backup, or copy this one again"),
+        false => (folder(path)?, "keep it aside, and restore a backup"),
+    };
     let Checked { wrong, notes, files, bytes, rows } = &checked;
     let write = |out: &mut dyn Write| {
         if args.json {
@@ -44,17 +48,21 @@ pub(super) fn run(args: &CheckArgs, out: &mut dyn Write) -> Result<(), CliError>
             writeln!(out, "{line}")?;
         }
         let verdict = if wrong.is_empty() { "sound" } else { "DAMAGED" };
-        writeln!(out, "{}: {verdict} ({files} files, {bytes} bytes, {rows} rows)", path.display())
+        let counts = [(*files, "file"), (*bytes, "byte"), (*rows, "row")];
+        let counts = counts.map(|(many, of)| counted(many, of)).join(", ");
+        writeln!(out, "{}: {verdict} ({counts})", path.display())
     };
     write(out).map_err(CliError::output)?;
     if wrong.is_empty() {
         return Ok(());
     }
-    let many = wrong.len();
-    Err(CliError::Failed(format!(
-        "{} is damaged ({many} findings): keep it aside, and restore a backup",
-        path.display()
-    )))
+    let many = counted(wrong.len() as u64, "finding");
+    Err(CliError::Failed(format!("{} is damaged ({many}): {advice}", path.display())))
+}
+
+/// So many of something.
+fn counted(many: u64, of: &str) -> String {
+    format!("{many} {of}{}", if many == 1 { "" } else { "s" })
 }
 
 fn folder(dir: &Path) -> Result<Checked, CliError> {
@@ -72,6 +80,11 @@ fn backup(path: &Path) -> Result<Checked, CliError> {
     let mut checked = Checked { files: 1, bytes, ..Checked::default() };
     match read {
         Ok((_, end)) => checked.rows = end.rows,
+        Err(BackupError::NotOurs) => {
+            let message =
+                format!("{} is no backup and no data folder: check the path", path.display());
+            return Err(CliError::Usage(message));
+        }
         Err(error) => checked.wrong.push(format!("{}: {error}", path.display())),
     }
     Ok(checked)

@@ -12,12 +12,13 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 use super::folder::FolderError;
+use super::revoked;
 use crate::fold::{Head, head_of};
 use crate::log::era::Era;
 use crate::log::place::PlaceRow;
 use crate::log::rows::{Pair, Rows, RowsError, Table, read_row};
 use crate::store::Store;
-use crate::store::check::Look;
+use crate::store::check::{CopyError, Look};
 
 /// Rows that are read at once.
 const PAGE: usize = 1_000;
@@ -42,7 +43,7 @@ pub struct Checked {
 /// Checks the folder of a node that is stopped, without changing anything in it.
 ///
 /// # Errors
-/// [`FolderError`] where there is none, or a node runs on it.
+/// [`FolderError`] where there is none, a node runs on it, or there is no room for a copy of it.
 pub fn check(dir: &Path) -> Result<Checked, FolderError> {
     if !dir.join("VERSION").exists() && !dir.join("RESTORING").exists() {
         return Err(FolderError::None(dir.to_owned()));
@@ -56,6 +57,12 @@ pub fn check(dir: &Path) -> Result<Checked, FolderError> {
         bytes: files.bytes,
         rows: 0,
     };
+    if dir.join(revoked::FILE).exists() {
+        checked.notes.push(format!(
+            "{}: the next start takes it over into the store",
+            dir.join(revoked::FILE).display()
+        ));
+    }
     match look.open() {
         Ok(copied) => {
             let mut rows = Check::of(&copied.store);
@@ -63,9 +70,14 @@ pub fn check(dir: &Path) -> Result<Checked, FolderError> {
             checked.rows = rows.rows;
             checked.wrong.extend(rows.wrong);
         }
+        // Nothing is wrong with the folder because of that; where something is, that is to be said.
+        Err(CopyError::Temporary { dir, problem }) if checked.wrong.is_empty() => {
+            return Err(FolderError::Temporary(CopyError::Temporary { dir, problem }));
+        }
+        Err(error @ CopyError::Temporary { .. }) => checked.notes.push(error.to_string()),
         // Said by its files already.
-        Err(_) if !checked.wrong.is_empty() => {}
-        Err(error) => checked.wrong.push(error.to_string()),
+        Err(CopyError::Folder(_)) if !checked.wrong.is_empty() => {}
+        Err(CopyError::Folder(error)) => checked.wrong.push(error.to_string()),
     }
     Ok(checked)
 }

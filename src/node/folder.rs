@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::revoked;
 use crate::fold::position_of;
 use crate::log::rows::RowsError;
+use crate::store::check::CopyError;
 use crate::store::{OpenError, Options, Store, unconverted};
 
 pub use crate::store::backup::{
@@ -18,6 +19,9 @@ pub enum FolderError {
     /// There is none.
     #[error("{0} is no data folder: check the path")]
     None(PathBuf),
+    /// It was to be read out of a copy, and there is no room for one.
+    #[error(transparent)]
+    Temporary(#[from] CopyError),
     /// It does not open.
     #[error(transparent)]
     Open(#[from] OpenError),

@@ -5,14 +5,14 @@
 //! stays as it is for whoever is to look at it next.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Write as _};
+use std::io::{self, Read, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
 
 use super::engine::{self, Harm, TABLES};
-use super::folder::{ENGINE_MARKER, STORE, VERSION, look_at};
+use super::folder::{ENGINE_MARKER, STORE, VERSION, look_at, unconverted};
 use super::{OpenError, Options, Store};
 
 /// What was found of files.
@@ -51,6 +51,13 @@ impl Look {
     pub fn files(&self) -> Files {
         let store = self.dir.join(STORE);
         let mut found = Files::default();
+        if let Ok(Some(says)) = unconverted(&self.dir) {
+            let dir = self.dir.display();
+            found.notes.push(format!(
+                "{dir} says \"{says}\": the next start brings it to the format of this program; \
+                 rows are counted as they are then"
+            ));
+        }
         match engine::look(&store) {
             Ok((_, Some(torn))) => found.notes.push(format!(
                 "{}: the last commit was not written whole, as after a loss of power; the next \
@@ -74,13 +81,72 @@ impl Look {
     /// Opens a copy of it, to be read; it goes with what is returned.
     ///
     /// # Errors
-    /// An [`OpenError`]: what a start would say.
-    pub fn open(&self) -> Result<Copied, OpenError> {
-        let scratch = Scratch::new().map_err(|error| OpenError::system(&self.dir, &error))?;
-        let harmed = |harm: Harm| harm.told(&self.dir);
-        copy(&self.dir, &scratch.0).map_err(harmed)?;
-        let store = Store::open(&scratch.0, Options::default())?;
+    /// [`CopyError`]: what a start would say, or that there is no room for a copy.
+    pub fn open(&self) -> Result<Copied, CopyError> {
+        let scratch = Scratch::new().map_err(CopyError::temporary)?;
+        copy(&self.dir, &scratch.0).map_err(|fault| match fault {
+            Fault::From(harm) => CopyError::Folder(harm.told(&self.dir)),
+            Fault::To(error) => CopyError::temporary(error),
+        })?;
+        let store = Store::open(&scratch.0, Options::default());
+        let store = store.map_err(|error| self.of_original(error))?;
         Ok(Copied { store, _scratch: scratch })
+    }
+
+    /// What was found in the copy, said of what was copied; but for room, which only the copy
+    /// takes.
+    fn of_original(&self, error: OpenError) -> CopyError {
+        let dir = self.dir.clone();
+        CopyError::Folder(match error {
+            OpenError::Full(_) => {
+                return CopyError::temporary(io::ErrorKind::StorageFull);
+            }
+            OpenError::NotWritable { problem, .. } => OpenError::NotWritable { dir, problem },
+            OpenError::Io { problem, .. } => OpenError::Io { dir, problem },
+            OpenError::Damaged { problem, .. } => OpenError::Damaged { dir, problem },
+            OpenError::TailLost { table, .. } => OpenError::TailLost { dir, table },
+            OpenError::Version { found, .. } => OpenError::Version { dir, found },
+            OpenError::NotOurs(_) => OpenError::NotOurs(dir),
+            OpenError::InUse(_) => OpenError::InUse(dir),
+            OpenError::Unfinished(_) => OpenError::Unfinished(dir),
+        })
+    }
+}
+
+/// No copy of a folder was opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CopyError {
+    /// The folder for it cannot be used; nothing is said of the one that was to be copied.
+    #[error(
+        "rows are read out of a copy, and the temporary folder {dir} takes none ({problem}): name \
+         another with TMPDIR, with about 128 MiB of room"
+    )]
+    Temporary {
+        /// The system's folder for temporary files.
+        dir: PathBuf,
+        /// What the system says.
+        problem: String,
+    },
+    /// A start would not open the folder either.
+    #[error(transparent)]
+    Folder(#[from] OpenError),
+}
+
+impl CopyError {
+    fn temporary(error: impl std::fmt::Display) -> Self {
+        Self::Temporary { dir: std::env::temp_dir(), problem: error.to_string() }
+    }
+}
+
+/// Which side of a copy failed.
+enum Fault {
+    From(Harm),
+    To(io::Error),
+}
+
+impl From<Harm> for Fault {
+    fn from(harm: Harm) -> Self {
+        Self::From(harm)
     }
 }
 
@@ -155,36 +221,47 @@ fn sum(path: &Path) -> io::Result<(u128, u64)> {
 }
 
 /// Copies what the engine writes to, and links to what it only reads.
-fn copy(from: &Path, to: &Path) -> Result<(), Harm> {
+fn copy(from: &Path, to: &Path) -> Result<(), Fault> {
     let (store, copied) = (from.join(STORE), to.join(STORE));
-    fs::create_dir(&copied)?;
-    fs::copy(from.join(VERSION), to.join(VERSION))?;
+    fs::create_dir(&copied).map_err(Fault::To)?;
+    copy_small(&from.join(VERSION), &to.join(VERSION))?;
     for name in [ENGINE_MARKER, "lock"] {
-        fs::copy(store.join(name), copied.join(name))?;
+        copy_small(&store.join(name), &copied.join(name))?;
     }
     for log in engine::logs(&store)? {
         copy_log(&log, &copied.join(log.file_name().unwrap_or_default()))?;
     }
     for folder in engine::folders(&store)? {
         let target = copied.join(TABLES).join(folder.file_name().unwrap_or_default());
-        fs::create_dir_all(target.join("tables"))?;
+        fs::create_dir_all(target.join("tables")).map_err(Fault::To)?;
         let manifest = engine::in_force(&folder)?;
         for file in [&manifest, &folder.join("current")] {
-            fs::copy(file, target.join(file.file_name().unwrap_or_default()))?;
+            copy_small(file, &target.join(file.file_name().unwrap_or_default()))?;
         }
         for (file, _) in engine::files(&manifest)? {
-            symlink(&file, target.join("tables").join(file.file_name().unwrap_or_default()))?;
+            let link = target.join("tables").join(file.file_name().unwrap_or_default());
+            symlink(&file, link).map_err(Fault::To)?;
         }
     }
     Ok(())
 }
 
+/// Copies a file of a few kilobytes.
+fn copy_small(from: &Path, to: &Path) -> Result<(), Fault> {
+    let bytes = fs::read(from).map_err(Harm::Io)?;
+    fs::write(to, bytes).map_err(Fault::To)
+}
+
 /// Copies a log without the zeros that the engine makes it longer by.
-fn copy_log(from: &Path, to: &Path) -> io::Result<()> {
-    let mut left = BufReader::new(File::open(from)?).take(used(from)?);
-    let mut out = BufWriter::new(File::create(to)?);
-    io::copy(&mut left, &mut out)?;
-    out.flush()
+fn copy_log(from: &Path, to: &Path) -> Result<(), Fault> {
+    let mut left = File::open(from).map_err(Harm::Io)?.take(used(from).map_err(Harm::Io)?);
+    let mut out = File::create(to).map_err(Fault::To)?;
+    let mut bytes = vec![0; 1 << 18];
+    loop {
+        let got = left.read(&mut bytes).map_err(Harm::Io)?;
+        let Some(read) = bytes.get(..got).filter(|read| !read.is_empty()) else { return Ok(()) };
+        out.write_all(read).map_err(Fault::To)?;
+    }
 }
 
 /// Bytes of a file up to the zeros at its end.
