@@ -358,7 +358,6 @@ impl OldConnection {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::process::Command;
 
     use super::*;
     use crate::log::rows::Rows as _;
@@ -368,9 +367,10 @@ mod tests {
     fn old() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let packed = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/store-2.tar.gz");
-        let mut tar = Command::new("tar");
-        tar.arg("-xzf").arg(packed).arg("-C").arg(folder.path()).arg("--no-same-owner");
-        assert!(tar.status().unwrap().success());
+        let unpacked = flate2::read::GzDecoder::new(std::fs::File::open(packed).unwrap());
+        // Not by another program: until that one runs it has copies of all files that are open
+        // here, so that folders of other tests would stay locked after they were closed.
+        tar::Archive::new(unpacked).unpack(folder.path()).unwrap();
         folder
     }
 
@@ -385,10 +385,11 @@ mod tests {
     /// Begins a conversion and breaks it off after so many steps of a few rows: whether it came to
     /// its end before.
     fn broken_off(dir: &Path, steps: usize) -> bool {
-        let folder = super::super::folder::Folder::open(dir, false).unwrap();
+        let mut folder = super::super::folder::Folder::open(dir, false).unwrap();
         super::super::look_over(&folder).unwrap();
         let (options, marks) = (Options::default(), Default::default());
         let db = super::super::open_engine(&folder, &options, &marks).unwrap();
+        folder.begin_conversion().unwrap();
         let open = |name: &str| db.keyspace(name, Default::default).unwrap();
         let tables: Vec<_> = Table::ALL.iter().map(|table| open(table.name())).collect();
         let local = open(LOCAL);
