@@ -519,3 +519,21 @@ fn a_revoked_user_stays_out_and_development_knows_its_tokens() {
     server.restart_with(dev);
     assert_eq!(server.http_as(Some(dora)).get("/v1/logs").status, 200);
 }
+
+/// What a start refuses is left for the program that made it.
+#[test]
+fn an_old_folder_that_is_refused_stays_one() {
+    let folder = STORE_2.unpack();
+    let data = folder.path().join("data");
+    let version = || std::fs::read_to_string(data.join("VERSION")).unwrap();
+    let before = version();
+    let dir = data.to_str().unwrap();
+    let log = data.join("store/4.jnl");
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[40] ^= 1;
+    std::fs::write(&log, &bytes).unwrap();
+    let refused = Server::command(&["serve", "--dev", "--listen", "127.0.0.1:0", "--data", dir]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("is damaged"), "{said}");
+    assert_eq!(version(), before);
+}

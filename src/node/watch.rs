@@ -70,15 +70,15 @@ impl Drop for Watch {
 }
 
 fn until_lost(store: &Store, ended: &AtomicBool) -> Result<(), Lost> {
-    let mut commits = store.commits();
+    let mut syncs = store.syncs();
     let mut looks = 0_u32;
     while !ended.load(Ordering::Relaxed) {
         store.look()?;
         looks = looks.wrapping_add(1);
         if looks.is_multiple_of(PROBE_EVERY) {
             // A commit that was synced is a better probe than any.
-            let made = std::mem::replace(&mut commits, store.commits());
-            if made == commits {
+            let before = std::mem::replace(&mut syncs, store.syncs());
+            if before == syncs {
                 store.probe()?;
             }
         }

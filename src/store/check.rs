@@ -166,7 +166,11 @@ impl Scratch {
     fn new() -> io::Result<Self> {
         let name = format!("highwater-check-{:016x}", rand::random::<u64>());
         let dir = std::env::temp_dir().join(name);
-        fs::create_dir(&dir)?;
+        let mut make = fs::DirBuilder::new();
+        // Nobody else may read in the copies what the folder itself does not show them.
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut make, 0o700);
+        make.create(&dir)?;
         Ok(Self(dir))
     }
 }

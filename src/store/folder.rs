@@ -152,17 +152,12 @@ impl Folder {
         // Looked at again: another process may have made it in between.
         let found = check(dir, restore)?;
         let finished = AtomicBool::new(false);
-        let mut folder = Self { dir: dir.to_owned(), found, finished, lock };
+        let folder = Self { dir: dir.to_owned(), found, finished, lock };
         if found == Found::Nothing {
             folder.begin().map_err(system)?;
         } else {
             folder.made().map_err(system)?;
             folder.look_over()?;
-        }
-        if found == Found::Before {
-            // From here on no program but one that can go on with it opens the folder.
-            folder.stamp(HALF).map_err(system)?;
-            folder.found = Found::Half;
         }
         Ok(folder)
     }
@@ -202,6 +197,16 @@ impl Folder {
     /// Whether it is being made.
     pub(super) fn fresh(&self) -> bool {
         self.found == Found::Nothing && !self.finished.load(Ordering::Relaxed)
+    }
+
+    /// Before anything is changed in a folder of the format before: from here on no program but one
+    /// that can go on with the conversion opens it.
+    pub(super) fn begin_conversion(&mut self) -> Result<(), OpenError> {
+        if self.found == Found::Before {
+            self.stamp(HALF).map_err(|error| OpenError::system(&self.dir, &error))?;
+            self.found = Found::Half;
+        }
+        Ok(())
     }
 
     /// Whether its rows are of the format before, or partly so.

@@ -94,8 +94,8 @@ struct Inner {
     identity: Identity,
     options: Options,
     writing: Mutex<Writing>,
-    /// Commits made, for those who do not wait.
-    commits: AtomicU64,
+    /// How often commits were synced, for those who do not wait.
+    syncs: AtomicU64,
     /// Held by a reader that has a table written to a file.
     settling: Mutex<()>,
     /// Bytes of rows, keys included, that were committed in this run.
@@ -138,12 +138,13 @@ impl Store {
 
     /// Opens a folder; one that is made anew is of a journal of its own, or of the one told, and
     /// counts once it is finished.
-    fn open_in(folder: Folder, options: Options, of: Option<Id>) -> Result<Self, OpenError> {
-        let dir = folder.dir();
+    fn open_in(mut folder: Folder, options: Options, of: Option<Id>) -> Result<Self, OpenError> {
         let watermarks = Arc::new(Watermarks::default());
-        let failed = |error: fjall::Error| engine_error(dir, error);
         let order = if folder.fresh() { Order::default() } else { look_over(&folder)? };
         let db = open_engine(&folder, &options, &watermarks)?;
+        folder.begin_conversion()?;
+        let dir = folder.dir();
+        let failed = |error: fjall::Error| engine_error(dir, error);
         let open = |name: &str, share: u64| {
             let memtable = (options.memtable_bytes / share).max(1 << 20);
             let is_made = folder.fresh() || (folder.to_convert() && convert::is_new(name));
@@ -176,7 +177,7 @@ impl Store {
             identity,
             options,
             writing,
-            commits: AtomicU64::default(),
+            syncs: AtomicU64::default(),
             settling: Mutex::default(),
             rows_bytes: AtomicU64::new(0),
             origins: Default::default(),

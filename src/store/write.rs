@@ -151,9 +151,9 @@ impl Store {
         drop(self.0.writing.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// How many commits were made in this folder. Does not wait for the one under way.
-    pub fn commits(&self) -> u64 {
-        self.0.commits.load(Ordering::Relaxed)
+    /// How often commits were synced since it was opened. Does not wait for one under way.
+    pub fn syncs(&self) -> u64 {
+        self.0.syncs.load(Ordering::Relaxed)
     }
 
     /// What the local journal keeps.
@@ -364,7 +364,6 @@ impl Store {
         let done = batch.commit();
         self.settle(writing, done)?;
         writing.head = head;
-        self.0.commits.store(head.commits, Ordering::Relaxed);
         if sync {
             self.durable(writing);
         }
@@ -382,6 +381,7 @@ impl Store {
     /// committing side.
     fn durable(&self, writing: &mut Writing) {
         writing.unsynced = 0;
+        self.0.syncs.fetch_add(1, Ordering::Relaxed);
         if let (Ok(logs), Ok(meta)) = (self.table(Table::Logs), self.table(Table::Meta)) {
             self.0.watermarks.durable(logs, meta, self.0.db.snapshot());
         }
