@@ -99,7 +99,13 @@ fn pages_below_the_start_go_like_records() {
     let mut writes = Writes::default();
     for log in 1..=3 {
         for first in (0..50).step_by(10) {
-            let page = PageRow { end: first + 10, opened: 1, closed: 2, more: Default::default() };
+            let page = PageRow {
+                end: first + 10,
+                opened: 1,
+                closed: 2,
+                hash: [0; 32],
+                more: Default::default(),
+            };
             let key = Key::of(log).then(first).build();
             writes.rows.insert((Table::Pages, key), Some(codec::to_bytes(&page)));
         }

@@ -233,8 +233,8 @@ impl Logs {
         row.head += 1;
         row.bytes += kept.record.size() as u64;
         row.appended = at.time;
-        row.close_full_page(log, at.time, io);
         row.hash = chained(&row.hash, &bytes, number.map(|_| author.bytes.as_slice()));
+        row.close_full_page(log, at.time, io);
         if row.rule == SnapshotRule::Latest {
             keep_latest(log, offset, &kept.record, &bytes, io);
         }

@@ -21,6 +21,9 @@ pub struct PageRow {
     pub opened: u64,
     /// When it was closed: what its time to live counts from.
     pub closed: u64,
+    /// The log's running hash after its last record ([`super::record::chained`]): what comes behind
+    /// this page can be verified also when what was before it is trimmed.
+    pub hash: [u8; 32],
     /// What is to come.
     pub more: More,
 }
@@ -47,7 +50,8 @@ impl LogRow {
     fn close_page(&mut self, log: u64, first: u64, opened: u64, time: u64, io: &mut Io<'_>) {
         let (first, end) = (first.max(self.start), self.head);
         if first < end {
-            let page = PageRow { end, opened, closed: time, more: More::default() };
+            let page =
+                PageRow { end, opened, closed: time, hash: self.hash, more: More::default() };
             io.put(Table::Pages, Key::of(log).then(first).build(), &page);
         }
         self.paging = Paging { records: self.paging.records, first: end, takes: 0, opened: 0 };

@@ -16,6 +16,8 @@ struct Passing {
     bytes: Option<u64>,
     /// The running hash, where all that it covers is there.
     hash: Option<[u8; 32]>,
+    /// The first page that is whole: at its end the hash is known where it was not before.
+    page: Option<PageRow>,
 }
 
 impl Check<'_> {
@@ -183,7 +185,10 @@ impl Check<'_> {
             let row = row.filter(|row| !row.deleted);
             let due = row.as_ref().map_or(0, |row| row.start);
             let hash = row.as_ref().filter(|row| row.start <= row.hashed_from).map(|_| [0; 32]);
-            *passing = Some(Passing { log, row, due, bytes: None, hash });
+            let from = Key::of(log).then(due).build();
+            let page = self.store.scan(Table::Pages, &log.to_be_bytes(), &from, 1)?;
+            let page = page.first().map(|(_, value)| read_row(Table::Pages, value)).transpose()?;
+            *passing = Some(Passing { log, row, due, bytes: None, hash, page });
         }
         let Some(passing) = passing else { return Ok(()) };
         let Some(row) = passing.row.as_ref().filter(|row| offset >= row.start) else {
@@ -202,6 +207,9 @@ impl Check<'_> {
             let what = format!("log {log}: the bytes before record {offset} do not add up");
             self.say(Table::Records, what);
         }
+        if let Some(page) = passing.page.take_if(|page| page.end <= offset) {
+            passing.hash = passing.hash.or(Some(page.hash).filter(|_| page.end == offset));
+        }
         if let Some(hash) = passing.hash.filter(|_| offset >= row.hashed_from) {
             let by = match record.whose {
                 Whose::Numbered(number) => Some(codec::to_bytes(&*self.store.origin(number)?)),
@@ -216,7 +224,7 @@ impl Check<'_> {
 
     /// A log whose records were all passed.
     fn passed(&mut self, passing: Option<Passing>) {
-        let Some(Passing { log, row: Some(row), due, bytes, hash }) = passing else { return };
+        let Some(Passing { log, row: Some(row), due, bytes, hash, .. }) = passing else { return };
         let mut wrong = |what: &str| {
             self.say(Table::Records, format!("log {log} ({}): {what}", row.name));
         };
