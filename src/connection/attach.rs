@@ -484,14 +484,15 @@ impl Connections {
             }
             match logs.resolve(&Target::Name(open.name.clone()), ask.time, io)? {
                 Ok(log) => {
-                    let start = logs.located(log, open.start, io)?;
-                    let mut want = wanted(open.have, start, open.priority, known, ask, log);
-                    if !named.insert(log)
-                        && let Some(first) = wants.get(&log)
-                    {
+                    let want = match wants.get(&log).filter(|_| named.contains(&log)) {
                         // Named twice: only the priority is taken from the later one.
-                        want = Wanted { priority: open.priority, ..*first };
-                    }
+                        Some(first) => Wanted { priority: open.priority, ..*first },
+                        None => {
+                            let start = logs.located(log, open.start, io)?;
+                            wanted(open.have, start, open.priority, known, ask, log)
+                        }
+                    };
+                    named.insert(log);
                     wants.insert(log, want);
                 }
                 Err(refusal) if refusal.code == Code::NoLog => {

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::row::Sub;
 use crate::log::rows::{Io, Key, More, Pair, RowsError, Table, read_row};
@@ -32,7 +31,18 @@ struct Chunk {
 
 /// What is on disk of a connection's cursors: first log id of each chunk, and its fingerprint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Chunks(BTreeMap<u64, u64>);
+pub(super) struct Chunks(BTreeMap<u64, Known>);
+
+/// What is known of a chunk on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Known {
+    print: Print,
+    more: More,
+}
+
+/// Of a hash that nobody finds two inputs for: clients choose the cursors, and a chunk that were
+/// taken for another would be written by one node and not by the next.
+type Print = [u8; 16];
 
 impl Chunks {
     /// Bytes that it holds, about.
@@ -65,9 +75,10 @@ pub(super) fn read(pairs: &[Pair]) -> Result<Loaded, RowsError> {
             problem: format!("a key of {} bytes", key.len()),
         };
         let first = key.get(16..).and_then(|first| first.try_into().ok()).ok_or_else(damaged)?;
-        let Chunk { committed, subs, .. } = read_row(Table::Cursors, value)?;
+        let Chunk { committed, subs, more } = read_row(Table::Cursors, value)?;
         newest = newest.max(committed);
-        chunks.0.insert(u64::from_be_bytes(first), fingerprint(&subs));
+        let known = Known { print: fingerprint(&subs), more };
+        chunks.0.insert(u64::from_be_bytes(first), known);
         all.extend(subs);
     }
     Ok((all, newest, chunks))
@@ -85,11 +96,13 @@ pub(super) fn save(
     let mut kept = BTreeMap::new();
     for (first, subs) in divided(subs, &chunks.0) {
         let print = fingerprint(subs);
-        if chunks.0.get(&first) != Some(&print) {
-            let chunk = Chunk { committed, subs: subs.to_vec(), more: More::default() };
+        let known = chunks.0.get(&first);
+        let more = known.map_or_else(More::default, |known| known.more.clone());
+        if known.is_none_or(|known| known.print != print) {
+            let chunk = Chunk { committed, subs: subs.to_vec(), more: more.clone() };
             io.put(Table::Cursors, key(id, first), &chunk);
         }
-        kept.insert(first, print);
+        kept.insert(first, Known { print, more });
     }
     let known = std::mem::replace(&mut chunks.0, kept);
     let gone: Vec<u64> = known.into_keys().filter(|first| !chunks.0.contains_key(first)).collect();
@@ -110,13 +123,16 @@ fn key(id: Id, first: u64) -> Vec<u8> {
     Key::bytes(&id.0).then(first).build()
 }
 
-fn fingerprint(subs: &[Sub]) -> u64 {
-    xxh3_64(&codec::to_bytes(&subs))
+fn fingerprint(subs: &[Sub]) -> Print {
+    let hash = blake3::hash(&codec::to_bytes(&subs));
+    let mut print = Print::default();
+    print.iter_mut().zip(hash.as_bytes()).for_each(|(to, from)| *to = *from);
+    print
 }
 
 /// Subscriptions by chunk, with the chunks' first log ids: along the known bounds, where a chunk
 /// does not outgrow its own. The first chunk begins at 0; one that is left empty goes.
-fn divided<'a>(subs: &'a [Sub], known: &BTreeMap<u64, u64>) -> Vec<(u64, &'a [Sub])> {
+fn divided<'a>(subs: &'a [Sub], known: &BTreeMap<u64, Known>) -> Vec<(u64, &'a [Sub])> {
     let mut bounds: Vec<u64> = known.keys().copied().filter(|first| *first > 0).collect();
     bounds.push(u64::MAX);
     let (mut rest, mut first, mut all) = (subs, 0, Vec::new());

@@ -84,6 +84,12 @@ impl Connections {
         running.clone().all(|row| (row.knows.0..=row.knows.1).contains(&version))
     }
 
+    /// Runs of other nodes than that one which count as going on.
+    pub(crate) fn others(&self, than: Id) -> impl Iterator<Item = Attachment> {
+        let running = self.nodes.iter().filter(move |(node, row)| **node != than && row.up);
+        running.map(|(node, row)| Attachment { node: *node, incarnation: row.incarnation })
+    }
+
     /// A run is over.
     pub(crate) fn node_down(
         &mut self,

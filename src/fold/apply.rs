@@ -45,7 +45,7 @@ pub enum FoldError {
         /// What was due.
         expected: u64,
     },
-    /// The batch speaks a later version.
+    /// The batch is of a version that this node does not know, or that the journal is not in yet.
     #[error(
         "batch {batch} is of fold version {version}, the journal is in {due}, and this node knows \
          {} to {}: run a program that knows it", known.oldest, known.newest
@@ -190,6 +190,7 @@ pub struct Fold {
     connections: Connections,
     revoked: Revoked,
     settings: Settings,
+    configured: bool,
 }
 
 impl Fold {
@@ -211,6 +212,7 @@ impl Fold {
             return Err(FoldError::OtherJournal { batch: head.batch });
         }
         let row: Option<SettingsRow> = io.get(Table::Meta, SETTINGS)?;
+        let configured = row.is_some();
         let settings = row.map_or(settings, |row| row.settings);
         let mut logs = Logs::new(sizes.logs, sizes.bytes);
         (logs.next, logs.next_origin, logs.batch) = (head.next_log, head.next_origin, head.batch);
@@ -229,6 +231,7 @@ impl Fold {
             connections,
             revoked: Revoked::open(rows)?,
             settings: settings.clone(),
+            configured,
         };
         fold.configure(settings);
         Ok(fold)
@@ -280,6 +283,16 @@ impl Fold {
     /// Rules and limits in force.
     pub const fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Whether a command has set rules and limits: before, each node has those it was opened with.
+    pub const fn configured(&self) -> bool {
+        self.configured
+    }
+
+    /// Runs of other nodes than that one which count as going on.
+    pub fn others(&self, than: Id) -> impl Iterator<Item = Attachment> {
+        self.connections.others(than)
     }
 
     /// The run that a node should call its next one: larger than any before.
@@ -340,7 +353,8 @@ impl Fold {
     /// When it is not: the node stops.
     pub fn check(&self, batch: u64, header: &Header) -> Result<(), FoldError> {
         let (version, due) = (header.fold, self.head.version);
-        if version != due || !self.versions.has(version) {
+        // An older one crossed the word to move on; nobody can take it out of the journal again.
+        if version > due || !self.versions.has(version) {
             return Err(FoldError::Version { batch, version, due, known: self.versions });
         }
         if header.journal != self.head.journal {

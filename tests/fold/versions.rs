@@ -57,19 +57,20 @@ fn a_node_that_says_nothing_of_versions_holds_the_journal_back() {
     world.done(Command::Upgrade { to: NEXT });
 }
 
+/// Of a version that the journal is not in yet nothing is taken.
 #[test]
-fn batches_of_the_old_version_are_refused_afterwards() {
+fn batches_of_the_next_version_are_refused_before_the_word() {
     let mut world = newer();
     up(&mut world, 1, NEXT);
-    world.done(Command::Upgrade { to: NEXT });
-    let batch = world.next_batch(vec![Command::Look]);
-    let old = world.try_apply(&in_version(&batch, NOW)).unwrap_err();
+    let batch = world.next_batch(vec![Command::Upgrade { to: NEXT }]);
+    let early = world.try_apply(&in_version(&batch, NEXT)).unwrap_err();
     let batch_number = world.batch + 1;
-    let wanted = FoldError::Version { batch: batch_number, version: NOW, due: NEXT, known: BOTH };
-    assert_eq!(old, wanted);
-    // Nothing was taken of it, and the next version goes on; also after a restart.
-    let done = world.try_apply(&in_version(&batch, NEXT)).unwrap();
-    assert_eq!(done.batch, batch_number);
+    let wanted = FoldError::Version { batch: batch_number, version: NEXT, due: NOW, known: BOTH };
+    assert_eq!(early, wanted);
+    // In the present one it is; the next one goes on behind it, also after a restart.
+    assert_eq!(world.try_apply(&batch).unwrap().batch, batch_number);
+    let behind = world.next_batch(vec![Command::Look]);
+    world.try_apply(&in_version(&behind, NEXT)).unwrap();
     world.reopen();
     assert_eq!(world.fold.version(), NEXT, "the journal's version is in its rows");
     assert_eq!(world.fold.versions(), Versions::KNOWN);
@@ -107,4 +108,28 @@ fn a_program_that_does_not_know_the_version_stops() {
     assert_eq!(open(&rows).apply(3, &bytes, batch.clone(), &rows).unwrap_err(), wanted);
     assert!(wanted.to_string().contains("run a program that knows it"));
     world.try_apply(&batch).unwrap();
+}
+
+/// Two nodes propose at the same time: the one's proposal, made before it could see the other's
+/// `Upgrade`, comes right behind it in the journal's order. Nobody can take it out of there, so it
+/// is folded by the rules of its own version.
+#[test]
+fn a_batch_that_crossed_the_word_to_move_on_is_folded() {
+    let mut world = newer();
+    up(&mut world, 1, NEXT);
+    up(&mut world, 2, NEXT);
+    // Node 2 proposes in the version that it is in,
+    let command = Command::CreateLog { name: "crossed".to_owned(), page_records: 0 };
+    let crossing = world.next_batch(vec![command]);
+    // node 1's upgrade comes first.
+    world.node = (node(1), 1);
+    world.serial = 1;
+    world.done(Command::Upgrade { to: NEXT });
+    let done = world.try_apply(&crossing).unwrap();
+    let reply = done.effects.iter().find_map(|effect| match effect {
+        highwater::fold::Effect::Reply(_, reply) => Some(reply.clone()),
+        _ => None,
+    });
+    assert!(matches!(reply, Some(Reply::Created(_, true))), "{reply:?}");
+    assert_eq!(world.fold.version(), NEXT);
 }

@@ -45,7 +45,7 @@ impl Fold {
             Command::NodeUp { oldest, newest } => node_up(connections, node, (oldest, newest), io),
             Command::BeginEra { after, era } => begin_era(logs, after, era, at, io, events),
             Command::Upgrade { to } => self.upgrade(to),
-            Command::Configure(settings) => self.set(settings, io),
+            Command::Configure(settings) => self.set(settings, io)?,
             Command::NodeDown { node, incarnation } => {
                 done(connections.node_down(node, incarnation, time, io))
             }
@@ -125,11 +125,14 @@ impl Fold {
     }
 
     /// Rules and limits from now on.
-    fn set(&mut self, settings: Settings, io: &mut Io<'_>) -> Reply {
-        let row = SettingsRow { settings: settings.clone(), more: More::default() };
+    fn set(&mut self, settings: Settings, io: &mut Io<'_>) -> Result<Reply, RowsError> {
+        let before: Option<SettingsRow> = io.get(Table::Meta, SETTINGS)?;
+        let more = before.map_or_else(More::default, |row| row.more);
+        let row = SettingsRow { settings: settings.clone(), more };
         io.put(Table::Meta, SETTINGS.to_vec(), &row);
         self.configure(settings);
-        Reply::Done
+        self.configured = true;
+        Ok(Reply::Done)
     }
 }
 
