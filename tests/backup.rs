@@ -309,3 +309,27 @@ fn words_that_go_wrong_with_backups_are_answered_with_the_right_ones() {
     let said = refused(&with("backup"), 2);
     assert!(said.contains("Usage: highwater backup <FILE>"), "{said}");
 }
+
+/// A backup of a running node holds the row of that node, up, and who was attached to it. The
+/// restored folder is another node: the old one never comes back to say that its run is over.
+#[test]
+fn who_was_attached_when_a_backup_was_taken_is_detached_after_its_restore() {
+    let options = Options::default().limit("active_per_user", 2).limit("active_per_device", 2);
+    let server = Server::start(options.clone());
+    let first = Client::new("ann").join(&server);
+    let second = Client::new("ann").join(&server);
+    let room = Room::new();
+    let file = room.file("x.backup");
+    told(&backup(&server, &file));
+    told(&run(&["restore", text(&file), "--data", text(&room.file("data")), "--json"]));
+    let copy = Server::start_in(room.folder, options);
+    let journal = copy.http_as(Some(all())).get("/v1/journal").ok().json();
+    let up = |node: &&Value| node["up"] == true;
+    assert_eq!(journal["nodes"].as_array().unwrap().iter().filter(up).count(), 1, "{journal}");
+    let shown = copy.shows(first.id);
+    assert_eq!(shown["attached"], false, "{shown}");
+    // The user's other device is let in.
+    let mut third = Client::new("ann");
+    assert_ne!(third.connect(&copy), highwater::wire::Met::Waiting);
+    drop((first, second));
+}

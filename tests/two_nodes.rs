@@ -55,8 +55,17 @@ async fn node(cluster: &MemoryCluster) -> Running {
 }
 
 async fn node_on(cluster: &MemoryCluster, data: tempfile::TempDir) -> Running {
+    started(cluster, data, "").await.unwrap()
+}
+
+/// With rules of its own; a start that fails says why.
+async fn started(
+    cluster: &MemoryCluster,
+    data: tempfile::TempDir,
+    rules: &str,
+) -> Result<Running, String> {
     let config = data.path().join("highwater.toml");
-    let key = format!("[[auth.keys]]\nalg = \"HS256\"\nsecret = \"{SECRET}\"\n");
+    let key = format!("[[auth.keys]]\nalg = \"HS256\"\nsecret = \"{SECRET}\"\n{rules}");
     std::fs::write(&config, key).unwrap();
     let flags = ServeFlags {
         listen: Some("127.0.0.1:0".to_owned()),
@@ -68,13 +77,14 @@ async fn node_on(cluster: &MemoryCluster, data: tempfile::TempDir) -> Running {
     let loaded = Loaded::load(&flags, &[]).unwrap();
     let journal = cluster.node();
     let started = Node::start(loaded.config, |_| Box::new(journal));
-    let node = tokio::time::timeout(PATIENCE, started).await.expect("it starts").unwrap();
+    let node = tokio::time::timeout(PATIENCE, started).await.expect("it starts or fails");
+    let node = node.map_err(|error| error.to_string())?;
     let address = node.address();
     let (stop, stopped) = oneshot::channel::<()>();
     let ended = tokio::spawn(node.serve(async {
         stopped.await.ok();
     }));
-    Running { address, stop, ended, data }
+    Ok(Running { address, stop, ended, data })
 }
 
 /// A client written from the protocol document: JSON lines, cursors, nothing else.
@@ -499,4 +509,53 @@ async fn promise_15_one_history_a_tail_that_the_engine_lost() {
 
 fn batch_of(position: &Value) -> u64 {
     position.as_str().unwrap().split('.').nth(1).unwrap().parse().unwrap()
+}
+
+/// The engine loses its tail. The node whose store is further than the journal now cannot go on,
+/// and says so; but the one whose store is not must be able to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_ahead_of_the_journal_writes_nothing_into_it() {
+    let cluster = MemoryCluster::new(Id([9; 16]), Faults::default());
+    let (ahead, behind) = (node(&cluster).await, node(&cluster).await);
+    let behind = stop(behind).await;
+    let hello = json!({
+        "version": 1, "token": token("ana"), "connection": hex(1), "visible": true,
+        "writers": [{"writer": hex(11), "oldest": 1}], "open": [{"name": "docs/1"}],
+    });
+    let (mut client, _) = Client::hello(ahead.address, hello).await;
+    for n in 0..10 {
+        client.append_all(&hex(20 + n), "docs/1", 1).await;
+    }
+    drop(client);
+    let ahead = stop(ahead).await;
+    cluster.lose(6);
+    let refused = started(&cluster, ahead, "").await.err().expect("it cannot start");
+    assert!(refused.contains("Nothing was written into it"), "{refused}");
+    let behind = node_on(&cluster, behind).await;
+    stop(behind).await;
+}
+
+/// On a new journal no command has set rules and limits yet. What each node was told must not make
+/// it fold otherwise than the next one does: the one that starts last is the one that counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn promise_13_nodes_that_are_told_different_rules_fold_by_the_same() {
+    let cluster = MemoryCluster::new(Id([9; 16]), Faults::default());
+    let rule = "[[rules]]\npattern = \"docs/**\"\nsnapshot = \"latest\"\n";
+    let folder = || tempfile::tempdir().unwrap();
+    let one = started(&cluster, folder(), "").await.unwrap();
+    let two = started(&cluster, folder(), rule).await.unwrap();
+    for (at, node) in [&one, &two].into_iter().enumerate() {
+        let at = u8::try_from(at).unwrap();
+        let hello = json!({
+            "version": 1, "token": token("ana"), "connection": hex(1 + at), "visible": true,
+            "cloning": "none", "open": [{"name": format!("docs/{at}")}],
+        });
+        let (mut client, _) = Client::hello(node.address, hello).await;
+        // Each batch names the rows that its node has, so that one that folds otherwise ends.
+        for n in 0..10 {
+            client.append_all(&hex(20 + 20 * at + n), &format!("docs/{at}"), 1).await;
+        }
+    }
+    stop(one).await;
+    stop(two).await;
 }

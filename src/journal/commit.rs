@@ -50,6 +50,18 @@ pub enum Stopped {
          a batch of an earlier run that came late; see to it that only one runs, and start again"
     )]
     Twin(u64),
+    /// The journal ends before what was folded from it.
+    #[error(
+        "this store has folded batch {folded}, and the journal ends with batch {head}: it has lost \
+         its end. Nothing was written into it. Give the journal its end back, or start this node \
+         with an empty folder: it folds what is left, and what is missing stays lost"
+    )]
+    Ahead {
+        /// The last batch folded.
+        folded: u64,
+        /// The last one of the journal.
+        head: u64,
+    },
     /// A batch in the journal could not be read.
     #[error("batch {0} of the journal cannot be read: {1}")]
     Unreadable(u64, String),
@@ -193,6 +205,9 @@ pub fn catch_up(fold: &mut Fold, journal: &mut dyn Journal, store: &Store) -> Re
         return Ok(());
     }
     let head = journal.head()?;
+    if fold.known().batch > head {
+        return Err(Stopped::Ahead { folded: fold.known().batch, head });
+    }
     while fold.known().batch < head {
         for (number, bytes) in journal.read(fold.known().batch + 1, READ_BYTES, POLL)? {
             fold_read(fold, store, number, &bytes)?;

@@ -46,18 +46,28 @@ pub(super) fn load(store: &Store, authority: &Authority) -> Result<(), RowsError
     each_revoked(store, |whom, at| authority.revocations().learn(whom, Some(at)))
 }
 
-/// Takes over the file of a data folder, if there is one.
+/// What the file of a data folder holds, if there is one. Read before anything is written: a start
+/// that it ends leaves nothing behind.
 ///
 /// # Errors
 /// [`TakeError`].
-pub(super) async fn take_over(folder: &Path, inbox: &Inbox<Ticket>) -> Result<(), TakeError> {
-    let file = folder.join(FILE);
-    let bytes = match fs::read(&file) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    let all: Vec<Revocation> = serde_json::from_slice(&bytes).map_err(TakeError::Damaged)?;
+pub(super) fn left(folder: &Path) -> Result<Option<Vec<Revocation>>, TakeError> {
+    match fs::read(folder.join(FILE)) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(TakeError::Damaged),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes it over.
+///
+/// # Errors
+/// [`TakeError`].
+pub(super) async fn take_over(
+    all: Vec<Revocation>,
+    folder: &Path,
+    inbox: &Inbox<Ticket>,
+) -> Result<(), TakeError> {
     for some in all.chunks(AT_ONCE) {
         let mut replies = Vec::with_capacity(some.len());
         for Revocation { whom, before_ms } in some.iter().cloned() {
@@ -75,7 +85,7 @@ pub(super) async fn take_over(folder: &Path, inbox: &Inbox<Ticket>) -> Result<()
             }
         }
     }
-    fs::rename(&file, folder.join(TAKEN))?;
+    fs::rename(folder.join(FILE), folder.join(TAKEN))?;
     File::open(folder)?.sync_all()?;
     tracing::info!(revocations = all.len(), "taken over from {FILE}, which is {TAKEN} now");
     Ok(())

@@ -19,7 +19,7 @@ use super::keeper::Keeper;
 use super::watch::Watch;
 use super::{files, revoked, secret};
 use crate::channel::{Closing, Dispatcher, Hub, HubLimits, Pumps, Socket, Ticket};
-use crate::connection::Budgets;
+use crate::connection::{Attachment, Budgets};
 use crate::fold::{CacheSizes, Command, Fold, FoldError, Settings, Versions, folded_time};
 use crate::gateway::{Accepting, Gate, Shed, http, serve};
 use crate::journal::{Committer, Inbox, Journal, Local, Order, QueueLimits, Stopped, catch_up};
@@ -177,7 +177,9 @@ impl Node {
         clock::check(clock(), folded_time(&store).map_err(FoldError::from)?);
         let (settings, mut journal) = (settings(&config), journal(&store));
         let fold = folded(&store, &mut *journal, &settings)?;
-        let (versions, first) = (fold.versions(), first(&fold, journal.order(), &settings));
+        let (versions, first) =
+            (fold.versions(), first(&fold, store.node_id(), journal.order(), &settings));
+        let left = revoked::left(&config.server.data)?;
         revoked::load(&store, &authority).map_err(FoldError::from)?;
         let (committer, inbox, told) =
             Committer::new(fold, journal, store.clone(), Arc::clone(&clock), queue(&limits));
@@ -204,7 +206,9 @@ impl Node {
         let pumps = Pumps::start(&hub, &clock, PUMPS)?;
         hub.load_eras().map_err(FoldError::from)?;
         announce(&inbox, versions, first).await?;
-        revoked::take_over(&config.server.data, &inbox).await?;
+        if let Some(left) = left {
+            revoked::take_over(left, &config.server.data, &inbox).await?;
+        }
         let gate = Arc::new(Gate {
             hub,
             store,
@@ -245,14 +249,21 @@ fn folded(
     Ok(fold)
 }
 
-/// What a node has to say at its start: that an era begins, where one does, and what it is told of
-/// rules and limits, where that is new.
-fn first(fold: &Fold, order: Order, settings: &Settings) -> Vec<Command> {
+/// What a node has to say at its start: that an era begins, where one does; that the runs of others
+/// are over, where it is alone with its journal: a restored backup holds the node that it was taken
+/// of, which does not come back to say so; and what it is told of rules and limits, where that is
+/// new or nobody has said it yet: nodes must not fold by what each was told.
+fn first(fold: &Fold, node: Id, order: Order, settings: &Settings) -> Vec<Command> {
     let present = fold.eras().present();
     let era = (order == Order::Here || present.is_none())
         .then(|| Command::BeginEra { after: present, era: Id(rand::random()) });
-    let configure = (fold.settings() != settings).then(|| Command::Configure(settings.clone()));
-    era.into_iter().chain(configure).collect()
+    let over = fold
+        .others(node)
+        .filter(|_| order == Order::Here)
+        .map(|Attachment { node, incarnation }| Command::NodeDown { node, incarnation });
+    let configure = (fold.settings() != settings || !fold.configured())
+        .then(|| Command::Configure(settings.clone()));
+    era.into_iter().chain(over).chain(configure).collect()
 }
 
 /// What the fold must agree on.
