@@ -199,6 +199,12 @@ fn hello_rules(hello: &Hello) -> Result<(), Fault> {
 
 fn positions(positions: &[Position]) -> Result<(), Fault> {
     rule(positions.len() <= MAX_POSITIONS, "at most 256 positions: one for each shard")?;
+    let mut shards = [false; MAX_POSITIONS];
+    for position in positions {
+        let seen = usize::try_from(position.shard()).ok().and_then(|at| shards.get_mut(at));
+        let first = seen.is_none_or(|seen| !std::mem::replace(seen, true));
+        rule(first, "one position for each shard: the highest seen")?;
+    }
     within("a position's batch", positions.iter().map(|position| position.batch))
 }
 

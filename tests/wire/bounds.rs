@@ -72,6 +72,13 @@ fn a_hello_out_of_bounds_closes() {
     closes(hello_with(&|hello| hello.capabilities = vec!["x".repeat(65)]), Code::BadFrame);
     closes(hello_with(&|hello| hello.writers = vec![at(samples::id(1), 1); 17]), Code::BadFrame);
     closes(hello_with(&|hello| hello.writers = vec![at(Id::NONE, 1)]), Code::BadFrame);
+    let seen = |batch| Position { era: samples::id(7), batch, chain: None };
+    let stating =
+        |positions: Vec<Position>| hello_with(&|hello| hello.positions = positions.clone());
+    closes(stating(vec![seen(1), seen(2)]), Code::BadFrame);
+    closes(stating(vec![seen(1); 257]), Code::BadFrame);
+    closes(stating(vec![seen(PAST)]), Code::BadFrame);
+    stating(vec![seen(1), seen(1 << 45)]).check().unwrap();
     closes(hello_with(&|hello| hello.writers = vec![at(samples::id(1), PAST)]), Code::BadFrame);
     let long = "x".repeat(256);
     closes(hello_with(&|hello| hello.open = open(&long, None, Start::State)), Code::BadFrame);
