@@ -306,6 +306,15 @@ fn a_log_that_is_meant_by_its_id_is_that_one_or_none() {
     assert_eq!(ask("POST", "/v1/logs/a", &other).refusal(), epoch, "another's id");
     assert_eq!(ask("POST", "/v1/logs/a", &json!(99)).refusal(), epoch, "an id never given");
     assert_eq!(ask("GET", "/v1/snapshots/s", &first).refusal(), epoch);
+    for (method, log) in
+        [("GET", &other), ("POST", &other), ("GET", &json!(99)), ("POST", &json!(99))]
+    {
+        let never = format!("log {log} is none that a ever led to");
+        assert_eq!(ask(method, "/v1/logs/a", log).json()["message"], never, "{method}");
+    }
+    let nowhere = ask("GET", "/v1/logs/nothing", &other);
+    assert_eq!(nowhere.refusal(), epoch);
+    assert!(nowhere.text().contains("is none that nothing ever led to"), "{}", nowhere.text());
     assert_eq!(ask("GET", "/v1/logs/a", &json!("x")).refusal(), (400, "bad_offset".to_owned()));
     let waits = {
         let (http, log) = (http.clone(), first.to_string());
@@ -322,6 +331,8 @@ fn a_log_that_is_meant_by_its_id_is_that_one_or_none() {
         assert_eq!(ask(method, "/v1/logs/a", &first).refusal(), epoch, "{method}");
     }
     assert_eq!(ask("HEAD", "/v1/logs/a", &first).status, 409);
+    let gone = ask("GET", "/v1/logs/a", &first).json();
+    assert_eq!(gone["message"], format!("log {first}, which a led to, was deleted"));
     assert_eq!(http.get("/v1/logs/a").ok().payloads(), ["x"], "nothing went into the new one");
     assert_eq!(http.get("/v1/logs/b").ok().payloads(), ["x"]);
 }

@@ -13,7 +13,7 @@ use super::caller::{Caller, LooseName};
 use super::query::{self, Asked, Flag};
 use super::route::{LOG, POSITION};
 use super::sending::{self, Sent, Wanted, Writing, answer_json};
-use super::{body, guard, logs, reading};
+use super::{body, guard, history, logs, reading};
 use crate::auth::Can;
 use crate::gateway::Gate;
 use crate::limit::Limits;
@@ -120,7 +120,7 @@ pub(super) async fn post(
     let AppendQuery { writer, seq, oldest, results, .. } = asked;
     let writing = WriterQuery { writer, seq, oldest }.writing(&caller, &headers)?;
     let verdict = match (verdict(&caller, &name), log) {
-        (None, Some(log)) => another(&gate, log, &name).await?,
+        (None, Some(log)) => another(&gate, &caller.0.user, log, &name).await?,
         (verdict, _) => verdict,
     };
     if let (Some(verdict), false) = (&verdict, writing.named) {
@@ -186,13 +186,22 @@ fn verdict(caller: &Caller, name: &str) -> Option<Refusal> {
 
 /// The refusal of appends to a log by its id where that has another name, and always had: whether
 /// it is still there is for the fold to say.
-async fn another(gate: &Gate, log: u64, name: &str) -> Result<Option<Refusal>, Problem> {
-    let row = reading::look(gate, move |store| store.log_row(log)).await?;
-    let other = |row: &LogRow| row.name != name;
-    Ok(row.filter(other).map(|_| {
-        let message = format!("log {log} is none that {name} ever led to");
-        Refusal::because(Code::Epoch, message)
-    }))
+async fn another(
+    gate: &Gate,
+    user: &str,
+    log: u64,
+    name: &str,
+) -> Result<Option<Refusal>, Problem> {
+    let look = || reading::look(gate, move |store| store.log_row(log));
+    let mut row = look().await?;
+    if row.is_none() {
+        // Another node may have made what this one has not folded yet.
+        history::catch_up(gate, user).await?;
+        row = look().await?;
+    }
+    let there = |row: LogRow| row.name == name;
+    Ok((!row.is_some_and(there))
+        .then(|| Refusal::because(Code::Epoch, reading::never_here(log, name))))
 }
 
 /// Does work on a thread of its own where there is much of it.

@@ -87,25 +87,47 @@ impl Meant {
         gate: &Arc<Gate>,
         name: &str,
     ) -> Result<(u64, LogRow), Problem> {
-        let found = log_named(gate, name).await.map_err(|problem| self.gone(problem))?;
+        let found = log_named(gate, name).await;
         match self.0 {
-            Some(meant) if meant != found.0 => {
-                let message = format!("{name} is another log now: log {meant} was deleted");
-                Err(Refusal::because(Code::Epoch, message).into())
+            Some(meant) if found.as_ref().is_ok_and(|(id, _)| *id != meant) => {
+                Err(not_here(gate, meant, name).await?)
             }
-            _ => Ok(found),
+            Some(meant) if found.as_ref().is_err_and(is_no_log) => {
+                Err(not_here(gate, meant, name).await?)
+            }
+            _ => found,
         }
     }
 
     /// Why a log that was looked at before cannot be gone on with.
     pub(super) fn gone(self, problem: Problem) -> Problem {
         match self.0 {
-            Some(meant) if problem.refusal.code == Code::UnknownLog => {
+            Some(meant) if is_no_log(&problem) => {
                 Refusal::because(Code::Epoch, format!("log {meant} was deleted")).into()
             }
             _ => problem,
         }
     }
+}
+
+fn is_no_log(problem: &Problem) -> bool {
+    problem.refusal.code == Code::UnknownLog
+}
+
+/// Why a name does not lead to the log that is meant: it did once, or never.
+async fn not_here(gate: &Gate, meant: u64, name: &str) -> Result<Problem, Problem> {
+    // The row of a log that is deleted stays.
+    let row = look(gate, move |store| store.log_row(meant)).await?;
+    let message = match row.filter(|row| row.name == name) {
+        Some(_) => format!("log {meant}, which {name} led to, was deleted"),
+        None => never_here(meant, name),
+    };
+    Ok(Refusal::because(Code::Epoch, message).into())
+}
+
+/// A log that is, or is not, and in no case had that name.
+pub(super) fn never_here(log: u64, name: &str) -> String {
+    format!("log {log} is none that {name} ever led to")
 }
 
 /// The row of a log that was there a moment ago.
