@@ -178,10 +178,12 @@ fn each_address_under_v1_takes_a_position() {
     let world = World::new();
     let before = world.all();
     for takes in table.iter().filter(|takes| takes.headers.contains(&"highwater-position")) {
-        let told = world.ask(takes, "", &[("highwater-position", "here")]);
-        if takes.method != "HEAD" {
-            let message = told.json()["message"].as_str().unwrap().to_owned();
-            assert!(message.starts_with("highwater-position: a position is"), "{message}");
+        for none in ["here", ""] {
+            let told = world.ask(takes, "", &[("highwater-position", none)]);
+            if takes.method != "HEAD" {
+                let message = told.json()["message"].as_str().unwrap().to_owned();
+                assert!(message.starts_with("highwater-position: a position is"), "{message}");
+            }
         }
     }
     // Well written, and of nobody's history.
@@ -192,7 +194,11 @@ fn each_address_under_v1_takes_a_position() {
         if takes.method != "HEAD" {
             assert_eq!(told.json()["code"], "other_history", "{} {}", takes.method, takes.path);
         }
-        assert!(told.headers.contains_key("highwater-position"), "where this one stands");
+        // Who kept it would go on here at its old offset.
+        assert!(!told.headers.contains_key("highwater-position"), "nothing to go on with");
+        if takes.method != "HEAD" {
+            assert!(told.text().contains("from the start without highwater-position"));
+        }
     }
     assert_eq!(world.all(), before, "nothing was done");
     // And this node's own.

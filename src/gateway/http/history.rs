@@ -1,7 +1,7 @@
 //! Which history a request speaks of: the position that it states, and the one that it is told.
 //!
 //! Promise: whoever states a position that is not in this node's history is refused before anything
-//! is read or done for it; every answer tells a position to state next time.
+//! is read or done for it; every other answer tells a position to state next time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,11 @@ use crate::gateway::Gate;
 use crate::log::era::Judged;
 use crate::wire::{Code, Position, Refusal};
 
+/// What whoever asks over HTTP does then; a socket's client is told otherwise.
+const OTHER_HISTORY: &str = "this server's history lacks what you have seen, as after a restored \
+                             backup, and nothing was read or done: drop what you hold, read on \
+                             from the start without highwater-position and highwater-log, and send \
+                             those that these answers tell from then on";
 /// How long a node may take to fold what the journal holds before it says that it cannot judge.
 const LOOK_TIME: Duration = Duration::from_secs(5);
 /// When whoever was told so may ask again, in milliseconds.
@@ -33,6 +38,10 @@ pub(super) async fn keep(State(gate): State<Arc<Gate>>, request: Request, next: 
         Ok(()) => next.run(Request::from_parts(parts, body)).await,
         Err(problem) => problem.into_response(),
     };
+    if response.extensions().get() == Some(&Code::OtherHistory) {
+        // Whoever keeps the newest one that it was told would go on here at its old offset.
+        return response;
+    }
     // Taken after the answer was made, so that it is not behind what the answer shows.
     let told = gate.hub.position();
     let told = told.and_then(|told| HeaderValue::from_str(&told.to_string()).ok());
@@ -67,7 +76,10 @@ async fn judge(gate: &Gate, user: &str, stated: Position) -> Result<(), Problem>
     }
     // It may be of a batch that this node has yet to fold.
     catch_up(gate, user).await?;
-    if known(gate, stated).await? { Ok(()) } else { Err(Code::OtherHistory.into()) }
+    if known(gate, stated).await? {
+        return Ok(());
+    }
+    Err(Refusal::because(Code::OtherHistory, OTHER_HISTORY).into())
 }
 
 /// Folds on to where the journal ended when this was asked: only then can be said that something
