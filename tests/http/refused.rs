@@ -125,6 +125,18 @@ fn nothing_at_that_address() {
     for (method, path) in [("PUT", "/v1/logs/a"), ("POST", "/healthz"), ("DELETE", "/v1/notify")] {
         let answer = http.ask(method, path, &[], method.eq("POST").then_some(b""));
         assert_eq!(answer.refusal(), (405, "bad_request".to_owned()), "{method} {path}");
+        let allowed = answer.headers["allow"].to_str().unwrap();
+        let message = answer.json()["message"].as_str().unwrap().to_owned();
+        assert!(message.ends_with(&format!("it has {allowed}")), "{message}");
+    }
+    for (path, allowed) in [
+        ("/v1/logs/a", "GET, HEAD, POST, DELETE"),
+        ("/v1/connect", "GET, HEAD"),
+        ("/v1/notify", "POST"),
+    ] {
+        let answer = http.ask("PUT", path, &[], Some(b"x"));
+        assert_eq!(answer.status, 405, "{path}");
+        assert_eq!(answer.headers["allow"], allowed, "{path}");
     }
     assert_eq!(http.get("/v1/connections/xyz").refusal().1, "bad_request");
 }

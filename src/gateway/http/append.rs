@@ -32,8 +32,7 @@ pub(super) struct AppendQuery {
     writer: Option<String>,
     seq: Option<String>,
     oldest: Option<String>,
-    #[serde(default)]
-    results: Flag,
+    results: Option<Flag>,
     #[serde(default)]
     create: Flag,
     trim: Option<String>,
@@ -56,7 +55,7 @@ impl AppendQuery {
             ("oldest", oldest),
         ];
         let given = parameters.iter().find(|(_, value)| value.is_some()).map(|(name, _)| *name);
-        let given = given.or(results.0.then_some("results"));
+        let given = given.or(results.map(|_| "results"));
         let ours = |name: &&str| name.starts_with("highwater-") && *name != POSITION;
         let given = given.or_else(|| headers.keys().map(HeaderName::as_str).find(ours));
         given.map_or(Ok(()), |given| {
@@ -133,7 +132,7 @@ pub(super) async fn post(
                        is {\"payload\": \"\"} as application/json";
         return Err(Problem::bad_request(message));
     }
-    let wish = Wish { name, log, if_head, verdict, results: results.0 };
+    let wish = Wish { name, log, if_head, verdict, results: results.unwrap_or_default().0 };
     let parse = {
         let bytes = arrived.bytes.clone();
         move || body::records(&headers, &bytes)

@@ -36,7 +36,8 @@ pub use shared::Shared;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::{Response, Uri};
+use axum::extract::MatchedPath;
+use axum::http::{Response, Uri, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::IntoResponse;
 use axum::{Router, http};
@@ -63,7 +64,8 @@ pub fn router(gate: Arc<Gate>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&gate), guard::check_origin))
         .layer(from_fn(guard::linger))
         .layer(from_fn_with_state(Arc::clone(&gate), metrics::count));
-    route::router(sockets).merge(route::router(pages)).merge(http).with_state(gate)
+    let unguarded = route::router(sockets).merge(route::router(pages));
+    unguarded.method_not_allowed_fallback(wrong_method).merge(http).with_state(gate)
 }
 
 /// What every method of every address takes; the addresses of development among them, or not.
@@ -184,9 +186,18 @@ async fn nothing_here(uri: Uri) -> Problem {
     Refusal::because(Code::NotFound, format!("there is nothing at {path}: see docs/http.md")).into()
 }
 
-async fn wrong_method() -> Problem {
-    let refusal = Refusal::because(Code::BadRequest, "this address has no such method");
-    Problem::from(refusal).status(http::StatusCode::METHOD_NOT_ALLOWED.as_u16())
+async fn wrong_method(matched: MatchedPath) -> axum::response::Response {
+    // Where development's addresses are not served none of them is matched.
+    let all = addresses(true).into_iter().filter(|takes| takes.path == matched.as_str());
+    let mut methods: Vec<_> = all.map(|takes| takes.method).collect();
+    if methods.contains(&"GET") && !methods.contains(&"HEAD") {
+        methods.push("HEAD");
+    }
+    let methods = methods.join(", ");
+    let message = format!("this address has no such method; it has {methods}");
+    let problem = Problem::from(Refusal::because(Code::BadRequest, message));
+    let problem = problem.status(http::StatusCode::METHOD_NOT_ALLOWED.as_u16());
+    ([(header::ALLOW, methods)], problem).into_response()
 }
 
 /// A refusal as a response; it is counted.

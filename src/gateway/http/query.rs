@@ -31,7 +31,24 @@ impl<T: DeserializeOwned> Read<T> {
     /// `bad_request` that names what cannot be read.
     pub(super) fn of(uri: &Uri) -> Result<Self, Problem> {
         let read = Query::try_from_uri(uri).map(|Query(query)| Self(query));
-        read.map_err(|rejection| Problem::bad_request(rejection.body_text()))
+        read.map_err(|rejection| {
+            let told = std::error::Error::source(&rejection).map(ToString::to_string);
+            Problem::bad_request(in_our_words(&told.unwrap_or_else(|| rejection.body_text())))
+        })
+    }
+}
+
+/// What was wrong with a query, as whoever wrote it sees it.
+fn in_our_words(told: &str) -> String {
+    // Before it may stand the parameter's name.
+    let named = |begin: &str| told.split_once(begin)?.1.split('`').next();
+    if let Some(name) = named("missing field `") {
+        return format!("{name}: is needed");
+    }
+    match (named("unknown field `"), named("duplicate field `")) {
+        (Some(name), _) => format!("`{name}` is no parameter here"),
+        (_, Some(name)) => format!("`{name}` is given twice"),
+        _ => format!("the query: {told}"),
     }
 }
 
@@ -196,6 +213,27 @@ mod tests {
         assert!(asked("form=1").unwrap_err().contains("`form`"));
         assert!(asked("from=1&from=2").unwrap_err().contains("`from`"));
         assert_eq!(asked("from=a%2Fb").unwrap().from.as_deref(), Some("a/b"));
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_told_in_our_words() {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(dead_code, reason = "only read")]
+        struct Needs {
+            to: String,
+        }
+        let told = |query: &str| {
+            let uri = format!("http://x/y?{query}").parse().unwrap();
+            Read::<Needs>::of(&uri).map(drop).unwrap_err().refusal.message
+        };
+        assert_eq!(told(""), "to: is needed");
+        assert_eq!(told("to=1&to=2"), "`to` is given twice");
+        assert_eq!(told("to=1&from=2"), "`from` is no parameter here");
+        assert_eq!(
+            asked("create=yes").unwrap_err(),
+            "the query: create: \"yes\" is neither true nor false"
+        );
     }
 
     #[test]

@@ -80,13 +80,18 @@ impl Takes {
     }
 
     fn refuse(&self, name: &str, kind: &str, known: &[&str]) -> Problem {
-        let Self { method, path, .. } = self;
+        let (method, path) = (self.method, shown(self.path));
         let shown: String = name.chars().take(64).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         Problem::bad_request(format!(
             "`{shown}` is no {kind} of {method} {path}, so nothing was done; it takes {known}"
         ))
     }
+}
+
+/// An address as documents write it: the router marks a part that may hold slashes.
+fn shown(path: &str) -> String {
+    path.replace("{*", "{")
 }
 
 /// A method of an address, with what it takes and who answers.
