@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use clap::{Args, Subcommand};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::client::{Client, ServerArgs, read_json};
@@ -16,7 +16,7 @@ pub(super) struct JournalArgs {
     #[command(subcommand)]
     command: Option<JournalCommand>,
     /// Write what the server tells as an object
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
     #[command(flatten)]
     server: ServerArgs,
@@ -24,8 +24,9 @@ pub(super) struct JournalArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 enum JournalCommand {
-    /// Move the journal on to its next version, which every node that runs has to know: programs
-    /// that do not know it cannot come back
+    /// Move the journal on to the next version of the fold (the rules by which a program turns the
+    /// journal into state), which every node that runs has to know: programs that do not know it
+    /// cannot come back
     Upgrade(UpgradeArgs),
 }
 
@@ -36,7 +37,7 @@ struct UpgradeArgs {
     to: u16,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct Upgraded {
     version: u16,
     upgraded: bool,
@@ -54,9 +55,13 @@ pub(super) fn run(args: &JournalArgs, out: &mut dyn Write) -> Result<(), CliErro
     let path = format!("/v1/journal/upgrade?to={to}");
     let ask = |client: &Client| client.post(&path, "application/json", &[]).and_then(read_json);
     let done: Result<Upgraded, _> = client.insist(false, ask);
-    let Upgraded { version, upgraded } = done.map_err(|failure| client.explain(failure))?;
-    let word = if upgraded { "goes on" } else { "was already" };
-    writeln!(out, "the journal {word} in version {version}").map_err(CliError::output)
+    let done = done.map_err(|failure| client.explain(failure))?;
+    let word = if done.upgraded { "goes on" } else { "was already" };
+    let text = match args.json {
+        true => serde_json::to_string(&done).map_err(CliError::failed)?,
+        false => format!("the journal {word} in version {}", done.version),
+    };
+    writeln!(out, "{text}").map_err(CliError::output)
 }
 
 fn show(client: &Client, json: bool, out: &mut dyn Write) -> Result<(), CliError> {

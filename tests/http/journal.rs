@@ -38,6 +38,15 @@ fn an_upgrade_is_refused_while_a_node_does_not_know_the_version() {
     assert_eq!(refused.refusal(), (409, "stale".to_owned()));
     assert_eq!(refused.json()["version"], FOLD_VERSION);
     assert!(refused.text().contains("every node that runs has to know it"));
+    let node = http.get("/v1/journal").json()["node"].as_str().unwrap().to_owned();
+    for to in [next, next + 5, FOLD_VERSION - 1] {
+        let told = post(&format!("/v1/journal/upgrade?to={to}")).text();
+        assert!(told.contains(&format!("{to} is not known to the node {node}")), "{told}");
+        assert!(told.contains(&format!("only version {next} is next")), "{told}");
+        assert!(told.contains(&format!("the program that answers knows {FOLD_VERSION}")), "{told}");
+    }
+    let missing = post("/v1/journal/upgrade").json();
+    assert_eq!(missing["message"], "to: is needed");
     // Where it is already, it was asked for before.
     let same = post(&format!("/v1/journal/upgrade?to={FOLD_VERSION}")).ok().json();
     assert_eq!(same, json!({ "version": FOLD_VERSION, "upgraded": false }));
@@ -48,6 +57,13 @@ fn an_upgrade_is_refused_while_a_node_does_not_know_the_version() {
     let body = http.post(&format!("/v1/journal/upgrade?to={next}"), "x");
     assert_eq!(body.refusal(), (400, "bad_request".to_owned()));
     assert_eq!(http.get("/v1/journal?x").refusal(), (400, "bad_request".to_owned()));
+}
+
+/// The sentence goes out of date with the next version.
+#[test]
+fn the_documents_say_which_version_there_is() {
+    let sentence = format!("this program knows version {FOLD_VERSION} and no other");
+    assert!(include_str!("../../docs/cli.md").contains(&sentence), "{sentence}");
 }
 
 #[test]
@@ -87,4 +103,7 @@ fn the_command_shows_it() {
     assert!(said.contains("every node that runs has to know it"), "{said}");
     let (code, shown, _) = run(&["upgrade", "--to", &FOLD_VERSION.to_string()]);
     assert_eq!((code, shown.contains("was already in version")), (Some(0), true), "{shown}");
+    let (code, shown, _) = run(&["upgrade", "--json", "--to", &FOLD_VERSION.to_string()]);
+    let told: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!((code, told), (Some(0), json!({ "version": FOLD_VERSION, "upgraded": false })));
 }

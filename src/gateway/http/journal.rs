@@ -16,11 +16,11 @@ use super::caller::Caller;
 use super::query::{self, Asked};
 use super::{guard, logs, reading, sending};
 use crate::connection::NodeRow;
-use crate::fold::{Command, Head, Reply, head_of};
+use crate::fold::{Command, Head, Reply, Versions, head_of};
 use crate::gateway::Gate;
 use crate::log::rows::RowsError;
 use crate::store::Store;
-use crate::wire::{Code, Id};
+use crate::wire::{Code, Id, Refusal};
 
 /// `GET /v1/journal`.
 pub(super) async fn show(State(gate): State<Arc<Gate>>, caller: Caller) -> Answer {
@@ -86,13 +86,36 @@ pub(super) async fn upgrade(
         Ok(Reply::Done) => true,
         Ok(other) => return Err(logs::unexpected(&other)),
         Err(problem) if problem.refusal.code == Code::Stale => {
-            let (head, _) = reading::look(&gate, read).await?;
+            let (head, nodes) = reading::look(&gate, read).await?;
             if head.version != to {
-                return Err(problem.with("version", head.version));
+                return Err(no_upgrade(to, head.version, &nodes).with("version", head.version));
             }
             false
         }
         Err(problem) => return Err(problem),
     };
     Ok(json_answer(StatusCode::OK, json!({ "version": to, "upgraded": upgraded })))
+}
+
+/// Nodes that are named in a refusal.
+const NAMED: usize = 10;
+
+/// Why the journal does not go on in that version: what is known here, and who lacks it.
+fn no_upgrade(to: u16, version: u16, nodes: &[(Id, NodeRow)]) -> Problem {
+    let mut message = format!(
+        "the journal is in version {version}; only version {} is next, and every node that runs \
+         has to know it",
+        version.saturating_add(1)
+    );
+    let lacks = |row: &NodeRow| row.up && !(row.knows.0..=row.knows.1).contains(&to);
+    let lacking: Vec<_> = nodes.iter().filter(|(_, row)| lacks(row)).collect();
+    if !lacking.is_empty() {
+        let named: Vec<_> = lacking.iter().take(NAMED).map(|(id, _)| id.to_string()).collect();
+        let more = if lacking.len() > NAMED { " and others" } else { "" };
+        message += &format!("; {to} is not known to the node {}{more}", named.join(", "));
+    }
+    let Versions { oldest, newest } = Versions::KNOWN;
+    let known = if oldest == newest { newest.to_string() } else { format!("{oldest} to {newest}") };
+    message += &format!("; the program that answers knows {known}");
+    Refusal::because(Code::Stale, message).into()
 }
