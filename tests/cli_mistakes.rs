@@ -205,6 +205,8 @@ fn arguments_that_make_no_sense_are_wrong_usage() {
         ("consume a --fetch-size -5", "not in 1..=1000000"),
         ("produce a --batch-size -5", "not in 1..=1024"),
         ("create a --page-size -1", "not in 1..="),
+        ("create a --page-size 9007199254740992", "not in 1..=9007199254740991"),
+        ("pages a --size -1", "not in 0..=9007199254740991"),
         ("produce a words.txt", "highwater produce [OPTIONS] <NAME> < FILE"),
         ("create a//b", "a name has segments of"),
         (&format!("{make} --grant **"), "write PATTERN=right,right"),

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::client::{Client, Failure, ServerArgs, log_name, quoted, read_json};
 use super::error::CliError;
+use crate::wire::MAX_OFFSET;
 
 /// Arguments of `create`.
 #[derive(Clone, Debug, Args)]
@@ -20,9 +21,9 @@ pub(super) struct CreateArgs {
         long,
         value_name = "N",
         allow_negative_numbers = true,
-        value_parser = clap::value_parser!(u32).range(1..)
+        value_parser = clap::value_parser!(i64).range(1..=MAX_OFFSET as i64)
     )]
-    page_size: Option<u32>,
+    page_size: Option<i64>,
     /// Do nothing where the log is there already
     #[arg(long)]
     if_not_exists: bool,

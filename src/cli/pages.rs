@@ -3,12 +3,13 @@
 use std::io::Write;
 
 use clap::Args;
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::client::{Client, ServerArgs, log_name, read_json};
 use super::error::CliError;
 use super::logs::{Table, cell};
+use crate::wire::MAX_OFFSET;
 
 /// Arguments of `pages`.
 #[derive(Clone, Debug, Args)]
@@ -17,9 +18,14 @@ pub(super) struct PagesArgs {
     #[arg(value_name = "NAME", value_parser = log_name)]
     name: String,
     /// Records of each page that opens from now on, instead of listing; 0: no pages any more
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    size: Option<u32>,
-    /// Write each page as an object
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i64).range(0..=MAX_OFFSET as i64)
+    )]
+    size: Option<i64>,
+    /// Write each page as an object; with --size, what the server answers
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -33,9 +39,11 @@ struct Page {
     next: Option<u64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct Set {
     page_size: u64,
+    #[serde(flatten)]
+    more: Map<String, Value>,
 }
 
 /// Carries out `pages`.
@@ -49,8 +57,12 @@ pub(super) fn run(args: &PagesArgs, out: &mut dyn Write) -> Result<(), CliError>
     let path = format!("/v1/logs/{name}?page_size={size}");
     let ask = |client: &Client| client.post(&path, "application/json", &[]).and_then(read_json);
     let set: Result<Set, _> = client.insist(false, ask);
-    let Set { page_size } = set.map_err(|failure| client.explain(failure))?;
-    writeln!(out, "{name}: {}", sized(page_size)).map_err(CliError::output)
+    let set = set.map_err(|failure| client.explain(failure))?;
+    let text = match json {
+        true => serde_json::to_string(&set).map_err(CliError::failed)?,
+        false => format!("{name}: {}", sized(set.page_size)),
+    };
+    writeln!(out, "{text}").map_err(CliError::output)
 }
 
 /// How large pages are, in words.

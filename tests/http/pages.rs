@@ -79,6 +79,10 @@ fn what_cannot_be_is_refused_and_who_may_not_is_denied() {
     for bad in ["?page_size=x", "?page_size=-1", "?page_size=9007199254740992"] {
         assert_eq!(post(&http, &format!("/v1/logs/a{bad}")).status, 400, "{bad}");
     }
+    let most = (1_u64 << 53) - 1;
+    let told = post(&http, &format!("/v1/logs/a?page_size={most}")).ok().json();
+    assert_eq!(told["page_size"], most);
+    assert_eq!(post(&http, "/v1/logs/a?page_size=0").ok().json()["page_size"], 0);
     for bad in ["?page_size=1&trim=1", "?create&trim=1", "?create&page_size=1&trim=1"] {
         let refused = post(&http, &format!("/v1/logs/a{bad}"));
         assert_eq!(refused.refusal(), (400, "bad_request".to_owned()), "{bad}");
@@ -129,6 +133,17 @@ fn commands_make_pages_and_list_them() {
     append(&server.http(), "words", 5);
     let told = server.http().get("/v1/pages/words").json();
     assert_eq!(bounds(&told), [(0, 4), (4, 8), (8, 12), (12, 14)]);
+    let told = |words: &str| serde_json::from_str::<Value>(&run(words).1).unwrap();
+    let most = (1_u64 << 53) - 1;
+    for size in [0, 5, most] {
+        let set = told(&format!("pages words --size {size} --json"));
+        assert_eq!((&set["name"], &set["page_size"]), (&json!("words"), &json!(size)));
+    }
+    assert_eq!(run(&format!("create large --page-size {most}")).0, Some(0));
+    for size in [0, most + 1] {
+        assert_eq!(run(&format!("create none --page-size {size}")).0, Some(2), "{size}");
+    }
+    assert_eq!(run(&format!("pages words --size {}", most + 1)).0, Some(2));
 }
 
 /// Rows of pages, keys and rules, as the check of a stopped node's folder sees them.
