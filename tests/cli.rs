@@ -145,7 +145,13 @@ fn consume_begins_where_it_is_told() {
     server.http().post("/v1/logs/a?trim=2", "").ok();
     let gone = run(&url, "consume a --from 0", "");
     assert_eq!(gone.status.code(), Some(1));
-    assert!(errors(&gone).contains("records below 2 are no longer kept"), "{}", errors(&gone));
+    let said = errors(&gone);
+    assert!(said.contains("records 0 to 1 of a are no longer kept: with --skip-gap"), "{said}");
+    assert!(said.contains("give --from start"), "{said}");
+    let skipped = run(&url, "consume a --from 0 --skip-gap", "");
+    assert_eq!((skipped.status.code(), &skipped.stdout[..]), (Some(0), &b"two\n"[..]));
+    let said = errors(&skipped);
+    assert_eq!(said, "highwater: records 0 to 1 are no longer kept: on at 2\n");
     assert_eq!(told(&url, "consume a", ""), "two\n", "from what is kept");
 }
 

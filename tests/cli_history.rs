@@ -107,7 +107,9 @@ fn a_cursor_goes_on_where_it_was_and_in_no_other_log() {
     server.http().post("/v1/logs/words", "old-3").ok();
     assert_eq!(told(&server.url(), &consume, ""), "old-3\n", "after a restart");
     let at_start = format!("{consume} --from start");
-    assert_eq!(told(&server.url(), &at_start, ""), "", "--from is for the first time");
+    let refused = run(&server.url(), &at_start, "");
+    assert_eq!(refused.status.code(), Some(2), "--from is for the first time");
+    assert!(errors(&refused).contains("goes on at offset 4"), "{}", errors(&refused));
     let other = run(&server.url(), &consume.replace("words", "others"), "");
     assert_eq!(other.status.code(), Some(2), "{}", errors(&other));
 
@@ -122,6 +124,40 @@ fn a_cursor_goes_on_where_it_was_and_in_no_other_log() {
     let output = run(&server.url(), &consume, "");
     assert_ended(output.status.code(), "", &errors(&output), "epoch: the log words (log 1)");
     assert_eq!(cursor_of(&file), before, "it says where the other log was left");
+}
+
+#[test]
+fn a_cursor_whose_records_are_gone_goes_on_behind_them_where_it_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cursor");
+    let server = Server::start(Options::dev());
+    let consume = format!("consume words --cursor {}", file.display());
+    server.http().post_lines("/v1/logs/words", lines("old", 2)).ok();
+    told(&server.url(), &consume, "");
+    server.http().post_lines("/v1/logs/words", lines("more", 3)).ok();
+    server.http().post("/v1/logs/words?trim=4", "").ok();
+
+    let before = cursor_of(&file);
+    let stuck = run(&server.url(), &consume, "");
+    let said = errors(&stuck);
+    assert_ended(stuck.status.code(), "", &said, "records 2 to 3 of words are no longer kept");
+    assert!(said.contains("with --skip-gap it goes on at 4"), "{said}");
+    assert!(said.contains("another file for --cursor") && !said.contains("--from"), "{said}");
+    assert_eq!(cursor_of(&file), before);
+
+    let skipped = run(&server.url(), &format!("{consume} --skip-gap"), "");
+    assert_eq!(skipped.status.code(), Some(0), "{}", errors(&skipped));
+    assert_eq!(skipped.stdout, b"more-2\n");
+    assert_eq!(errors(&skipped), "highwater: records 2 to 3 are no longer kept: on at 4\n");
+    assert_eq!(cursor_of(&file)["next"], 5);
+    let nothing = run(&server.url(), &format!("{consume} --skip-gap"), "");
+    assert_eq!((errors(&nothing).as_str(), &nothing.stdout[..]), ("", &b""[..]));
+    // Nothing at all is kept.
+    server.http().post("/v1/logs/words", "last").ok();
+    server.http().post("/v1/logs/words?trim=6", "").ok();
+    let skipped = run(&server.url(), &format!("{consume} --skip-gap"), "");
+    assert_eq!((skipped.status.code(), &skipped.stdout[..]), (Some(0), &b""[..]));
+    assert_eq!(cursor_of(&file)["next"], 6);
 }
 
 #[test]

@@ -41,31 +41,32 @@ pub(super) struct ConsumeArgs {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     fetch_size: u32,
-    /// Where to begin: start, end or an offset
-    #[arg(
-        long,
-        value_name = "WHERE",
-        default_value = "start",
-        allow_negative_numbers = true,
-        value_parser = from
-    )]
-    from: String,
+    /// Where to begin: start, end or an offset [default: start]
+    #[arg(long, value_name = "WHERE", allow_negative_numbers = true, value_parser = from)]
+    from: Option<String>,
     /// Go on with records as they come, until interrupted
     #[arg(long, short)]
     follow: bool,
     /// Write each record as an object with offset, place, time and origin
     #[arg(long)]
     json: bool,
-    /// A file that keeps how far the log was read: go on from there, and say so there. --from says
-    /// where to begin the first time
+    /// A file that keeps how far the log was read. Where it is there, the command goes on at that
+    /// offset, and takes no --from; where it is not, it is made
     #[arg(long, value_name = "FILE")]
     cursor: Option<PathBuf>,
+    /// Where records are no longer kept, go on with the first one that is, and say on standard error
+    /// which are gone; --follow does so by itself
+    #[arg(long)]
+    skip_gap: bool,
     #[command(flatten)]
     server: ServerArgs,
 }
 
 /// Arguments of `tail`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+The same as `highwater consume NAME --from end --follow`; where other flags are needed, such as
+--cursor, use that.")]
 pub(super) struct TailArgs {
     /// The log
     #[arg(value_name = "NAME", value_parser = log_name)]
@@ -96,7 +97,11 @@ pub(super) fn run(args: &ConsumeArgs, out: impl Write) -> Result<(), CliError> {
 
 fn from_client(args: &ConsumeArgs, client: &Client, out: impl Write) -> Result<(), CliError> {
     let cursor = args.cursor.as_deref().map(|path| CursorFile::open(path, &args.name));
-    let mut lines = Lines::new(args, cursor.transpose()?, out);
+    let cursor = cursor.transpose()?;
+    if let (Some(cursor), true) = (&cursor, args.from.is_some()) {
+        cursor.must_begin()?;
+    }
+    let mut lines = Lines::new(args, cursor, out);
     let wait = if args.follow { format!("&wait={WAIT}") } else { String::new() };
     loop {
         let met = lines.until.is_some();
@@ -119,13 +124,15 @@ fn from_client(args: &ConsumeArgs, client: &Client, out: impl Write) -> Result<(
         match fetched {
             Ok(()) if !args.follow && lines.ended() => return Ok(()),
             Ok(()) => {}
-            Err(Failure::Refused(refused)) if args.follow && refused.gap.is_some() => {
-                lines.pass_over(refused.start.unwrap_or_default());
-            }
-            Err(failure) => {
-                let parted = parted(&failure, &lines.kept, &args.name);
-                return Err(parted.map_or_else(|| client.explain(failure), |why| lines.left(why)));
-            }
+            Err(failure) => match lines.gap(&failure) {
+                Some((_, start)) if args.follow || args.skip_gap => lines.pass_over(start),
+                Some((from, start)) => return Err(lines.gone(&args.name, from, start)),
+                None => {
+                    let parted = parted(&failure, &lines.kept, &args.name);
+                    let left = parted.map(|why| lines.left(why));
+                    return Err(left.unwrap_or_else(|| client.explain(failure)));
+                }
+            },
         }
     }
 }
@@ -136,8 +143,9 @@ fn from_client(args: &ConsumeArgs, client: &Client, out: impl Write) -> Result<(
 /// As [`run`].
 pub(super) fn tail(args: &TailArgs, out: impl Write) -> Result<(), CliError> {
     let TailArgs { name, json, server } = args.clone();
-    let (from, follow, fetch_size) = ("end".to_owned(), true, 1_000);
-    run(&ConsumeArgs { name, fetch_size, from, follow, json, cursor: None, server }, out)
+    let (from, follow, fetch_size) = (Some("end".to_owned()), true, 1_000);
+    let (cursor, skip_gap) = (None, false);
+    run(&ConsumeArgs { name, fetch_size, from, follow, json, cursor, skip_gap, server }, out)
 }
 
 /// The members of a record's line that matter here.
@@ -167,7 +175,10 @@ impl<W: Write> Lines<W> {
     fn new(args: &ConsumeArgs, cursor: Option<CursorFile>, out: W) -> Self {
         let (next, kept) = match cursor.as_ref().and_then(CursorFile::begun) {
             Some((next, kept)) => (next.to_string(), kept),
-            None => (args.from.clone(), Kept::default()),
+            None => {
+                let from = args.from.clone().unwrap_or_else(|| "start".to_owned());
+                (from, Kept::default())
+            }
         };
         let out = BufWriter::with_capacity(64 << 10, out);
         Self { next, until: None, kept, cursor, json: args.json, out, failed: None }
@@ -220,15 +231,16 @@ impl<W: Write> Lines<W> {
             Ok(next) => format!("records below offset {next} were written"),
             Err(_) => "no record was written".to_owned(),
         };
-        let file = if self.cursor.is_some() { " and another file for --cursor" } else { "" };
+        let how = match self.cursor {
+            Some(_) => "name another file for --cursor",
+            None => "begin with --from start",
+        };
         CliError::Failed(match why {
             Parted::Log(why) => format!(
-                "{why}; {came}, and none of another log; to read the log that is there now, begin \
-                 with --from start{file}"
+                "{why}; {came}, and none of another log; to read the log that is there now, {how}"
             ),
             Parted::History(why) => format!(
-                "{why}; {came}, and what the log holds now may differ from them; to read it, begin \
-                 with --from start{file}"
+                "{why}; {came}, and what the log holds now may differ from them; to read it, {how}"
             ),
         })
     }
@@ -254,12 +266,35 @@ impl<W: Write> Lines<W> {
         Failure::Foreign("it ends here".to_owned())
     }
 
+    /// Whether records are refused because they are gone: the first of them, and the first that is
+    /// kept. A server that names none further on would be asked for ever.
+    fn gap(&self, failure: &Failure) -> Option<(u64, u64)> {
+        let Failure::Refused(refused) = failure else { return None };
+        refused.gap.as_ref()?;
+        let (from, start) = (self.next.parse().ok()?, refused.start?);
+        (from < start).then_some((from, start))
+    }
+
     /// Records that are gone are told of, and passed over.
     fn pass_over(&mut self, start: u64) {
         let from = &self.next;
-        let text = format!("highwater: records from {from} to {start} are no longer kept");
+        let last = start.saturating_sub(1);
+        let text = format!("highwater: records {from} to {last} are no longer kept: on at {start}");
         let _ = writeln!(std::io::stderr(), "{text}");
         self.next = start.to_string();
+    }
+
+    /// Why it is not gone on behind records that are gone, and how it would be.
+    fn gone(&self, name: &str, from: u64, start: u64) -> CliError {
+        let anew = match self.cursor {
+            Some(_) => "another file for --cursor",
+            None => "--from start",
+        };
+        let last = start.saturating_sub(1);
+        CliError::Failed(format!(
+            "bad_offset: records {from} to {last} of {name} are no longer kept: with --skip-gap it \
+             goes on at {start}; to begin anew with the first that is kept, give {anew}"
+        ))
     }
 }
 
@@ -277,9 +312,10 @@ mod tests {
     }
 
     fn args(json: bool, server: &str) -> ConsumeArgs {
-        let (name, from) = ("a".to_owned(), "start".to_owned());
+        let (name, follow, skip_gap) = ("a".to_owned(), false, false);
         let server = ServerArgs { server: Some(server.to_owned()), token: None };
-        ConsumeArgs { name, fetch_size: 10, from, follow: false, json, cursor: None, server }
+        let (from, cursor) = (None, None);
+        ConsumeArgs { name, fetch_size: 10, from, follow, json, cursor, skip_gap, server }
     }
 
     fn lines(json: bool) -> Lines<Vec<u8>> {
@@ -362,6 +398,26 @@ mod tests {
     fn an_answer_of_something_else_is_no_log() {
         let answer = Response::builder().body(Body::builder().data("<html>")).unwrap();
         assert!(matches!(lines(false).take(answer), Err(Failure::Foreign(_))));
+    }
+
+    #[test]
+    fn a_gap_that_leads_nowhere_is_none() {
+        let mut lines = lines(false);
+        let mut refused =
+            super::super::client::Refused::because(crate::wire::Code::BadOffset, "gone".to_owned());
+        refused.gap = Some(serde_json::json!({}));
+        for (next, start, want) in [
+            ("3", Some(5), Some((3, 5))),
+            ("5", Some(5), None),
+            ("6", Some(5), None),
+            ("3", None, None),
+            ("start", Some(5), None),
+        ] {
+            next.clone_into(&mut lines.next);
+            refused.start = start;
+            let failure = Failure::Refused(Box::new(refused.clone()));
+            assert_eq!(lines.gap(&failure), want, "{next} {start:?}");
+        }
     }
 
     #[test]

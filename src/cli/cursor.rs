@@ -16,6 +16,9 @@ use crate::wire::{MAX_OFFSET, Position};
 /// Longest file that is read, in bytes; a cursor is much shorter.
 const MOST_BYTES: u64 = 64 << 10;
 
+/// What to do about a file that holds something else.
+const ANOTHER: &str = "name another file for --cursor; one that is not there yet begins anew";
+
 /// How far a log was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,7 +48,11 @@ impl CursorFile {
         let file = Self { path: path.to_owned(), name: name.to_owned(), saved: None };
         let saved = file.load()?;
         if let Some(other) = saved.as_ref().filter(|saved| saved.name != name) {
-            let problem = format!("this is a cursor of {}, not of {name}", other.name);
+            let problem = format!(
+                "this is a cursor of {}, not of {name}: name another file for --cursor; one that \
+                 is not there yet begins anew",
+                other.name
+            );
             return Err(CliError::Usage(format!("{}: {problem}", path.display())));
         }
         // Told before anything is written to the output, not after.
@@ -53,6 +60,19 @@ impl CursorFile {
         let free = File::create(&beside).and_then(|_| fs::remove_file(&beside));
         free.map_err(|error| file.unwritten(&error))?;
         Ok(Self { saved, ..file })
+    }
+
+    /// That nothing stands in the file yet, so that where to begin may be said.
+    ///
+    /// # Errors
+    /// When it says already where to go on: what else was said is not passed over.
+    pub(super) fn must_begin(&self) -> Result<(), CliError> {
+        let Some(Saved { next, .. }) = &self.saved else { return Ok(()) };
+        Err(CliError::Usage(format!(
+            "{}: this cursor goes on at offset {next}, and --from says otherwise: leave --from out \
+             to go on, or name another file for --cursor to begin anew",
+            self.path.display()
+        )))
     }
 
     /// Where to go on, and what to keep to; nothing before the first time.
@@ -85,15 +105,22 @@ impl CursorFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => Err(error),
         };
-        read.map_err(|error| CliError::Failed(format!("{shown}: {error}")))?;
+        read.map_err(|error| {
+            let advice = match error.kind() {
+                io::ErrorKind::IsADirectory => "name a file in it for --cursor",
+                // Not text, so none of ours.
+                io::ErrorKind::InvalidData => ANOTHER,
+                _ => "see who may read it, or name another file for --cursor",
+            };
+            CliError::Failed(format!("{shown}: no cursor of consume ({error}): {advice}"))
+        })?;
         let saved: Result<Saved, String> = serde_json::from_str(&text).map_err(|e| e.to_string());
         let offset = |saved: Saved| match saved.next.max(saved.log) {
             ..=MAX_OFFSET => Ok(Some(saved)),
             _ => Err("a number is past 2^53-1".to_owned()),
         };
         saved.and_then(offset).map_err(|problem| {
-            let advice = "name another file; one that is not there yet begins anew";
-            CliError::Failed(format!("{shown}: no cursor of consume ({problem}): {advice}"))
+            CliError::Failed(format!("{shown}: no cursor of consume ({problem}): {ANOTHER}"))
         })
     }
 
@@ -116,7 +143,12 @@ impl CursorFile {
 
     fn unwritten(&self, error: &io::Error) -> CliError {
         let shown = self.path.display();
-        CliError::Failed(format!("{shown}: the cursor cannot be written: {error}"))
+        let advice = match error.kind() {
+            io::ErrorKind::NotFound => "make its folder first, or name another file",
+            io::ErrorKind::StorageFull => "make room on its disk, or name another file",
+            _ => "see who may write to its folder, or name another file",
+        };
+        CliError::Failed(format!("{shown}: the cursor cannot be written ({error}): {advice}"))
     }
 }
 
@@ -143,6 +175,7 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
         let other = CursorFile::open(&path, "other").unwrap_err();
         assert!(matches!(other, CliError::Usage(_)), "{other}");
+        assert!(other.to_string().contains("name another file"), "{other}");
     }
 
     #[test]
@@ -160,5 +193,23 @@ mod tests {
         let nowhere = folder.path().join("missing/cursor");
         let error = CursorFile::open(&nowhere, "a").unwrap_err().to_string();
         assert!(error.contains("cannot be written"), "{error}");
+        assert!(error.contains("make its folder first"), "{error}");
+        let error = CursorFile::open(folder.path(), "a").unwrap_err().to_string();
+        assert!(error.contains("name a file in it"), "{error}");
+        fs::write(&path, b"\xff\xfe").unwrap();
+        let error = CursorFile::open(&path, "a").unwrap_err().to_string();
+        assert!(error.contains("name another file"), "{error}");
+    }
+
+    #[test]
+    fn a_cursor_that_has_begun_takes_no_other_beginning() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cursor");
+        let mut file = CursorFile::open(&path, "words").unwrap();
+        file.must_begin().unwrap();
+        file.save(9, &kept()).unwrap();
+        let error = file.must_begin().unwrap_err();
+        assert!(matches!(error, CliError::Usage(_)), "{error}");
+        assert!(error.to_string().contains("goes on at offset 9"), "{error}");
     }
 }
