@@ -244,6 +244,51 @@ fn what_does_not_fit_the_log_says_where_to_look() {
 }
 
 #[test]
+fn a_server_that_is_older_than_a_command_is_told_from_a_wrong_address() {
+    let missing = r#"{"code":"not_found","message":"there is nothing at /v1/x","retry_after":0}"#;
+    let denied = r#"{"code":"denied","message":"no","retry_after":0}"#;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.backup");
+    for arguments in
+        ["journal", "journal upgrade --to 3", "pages words", &format!("backup {}", file.display())]
+    {
+        for known in [http("200 OK", r#"{"logs":[],"next":null}"#), http("403 Forbidden", denied)] {
+            let older = stranger(move |number| match number {
+                0 => http("404 Not Found", missing),
+                _ => known.clone(),
+            });
+            assert_says(&run(&older, arguments, ""), 1, "this server is older than the command");
+        }
+        let elsewhere = stranger(move |_| http("404 Not Found", missing));
+        assert_says(&run(&elsewhere, arguments, ""), 1, "check --server or HIGHWATER_URL");
+        assert!(!file.exists());
+    }
+}
+
+#[test]
+fn a_file_that_can_hold_no_cursor_says_what_to_do() {
+    let server = Server::start(Options::dev());
+    let url = server.url();
+    assert!(run(&url, "produce -q a", "one\n").status.success());
+    let folder = tempfile::tempdir().unwrap();
+    let garbage = folder.path().join("garbage");
+    std::fs::write(&garbage, "junk").unwrap();
+    let good = folder.path().join("good");
+    let consume = |log: &str, file: &Path| {
+        run(&url, &format!("consume {log} --cursor {}", file.display()), "")
+    };
+    assert!(consume("a", &good).status.success());
+    let missing = folder.path().join("missing/cursor");
+    assert_says(&consume("a", &garbage), 1, "name another file for --cursor");
+    assert_says(&consume("a", folder.path()), 1, "name a file in it for --cursor");
+    assert_says(&consume("a", &missing), 1, "make its folder first");
+    assert_says(&consume("b", &good), 2, "name another file for --cursor");
+    assert_says(&run(&url, "tail a --cursor x", ""), 2, "unexpected argument '--cursor'");
+    let help = String::from_utf8(run("", "tail --help", "").stdout).unwrap();
+    assert!(help.contains("consume NAME --from end --follow"), "{help}");
+}
+
+#[test]
 fn a_configuration_that_cannot_be_read_is_all_that_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let broken = folder.path().join("broken.toml");

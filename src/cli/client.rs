@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use ureq::http::{Response, Uri};
 use ureq::{Agent, Body, RequestBuilder};
 
@@ -24,6 +25,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const SILENCE: Duration = Duration::from_secs(90);
 /// Longest answer that is read at once, in bytes.
 const MOST_JSON: u64 = 64 << 20;
+/// What to do where a server has no such address, and is one of ours.
+const OLDER: &str = "; this server is older than the command, and has nothing for it: run the \
+                     program of the server's version, or put the server on this one's";
 /// How the system's word for a name that leads nowhere begins; it has no kind of its own.
 const NO_NAME: &str = "failed to lookup address information";
 
@@ -66,7 +70,7 @@ pub(super) struct Refused {
     pub retry_after: u64,
     /// With a gap: where the log begins now.
     pub start: Option<u64>,
-    pub gap: Option<serde_json::Value>,
+    pub gap: Option<Value>,
     /// With appends: how many were stored, and what became of each.
     #[serde(default)]
     pub stored: u64,
@@ -275,13 +279,27 @@ impl Client {
             Failure::Foreign(problem) => CliError::Failed(format!("{base}: {problem}")),
             Failure::Refused(refused) => {
                 let Refused { code, message, .. } = &*refused;
-                let text = format!("{code}: {message}{}", self.help(code));
+                let older = code == Code::NotFound.name() && self.is_served();
+                let help = if older { OLDER } else { self.help(code) };
+                let text = format!("{code}: {message}{help}");
                 if Failure::Refused(refused).may_pass() {
                     // It was asked again until patience was at its end.
                     return CliError::Unreachable(format!("{text}; it has stayed so for a minute"));
                 }
                 CliError::Failed(text)
             }
+        }
+    }
+
+    /// Whether a Highwater server answers under this address. All of them have a list of logs, so
+    /// that one which has no address that a command asks for is older than the command.
+    fn is_served(&self) -> bool {
+        match self.get("/v1/logs?limit=1").and_then(read_json::<Value>) {
+            Ok(list) => list.get("logs").is_some(),
+            Err(Failure::Refused(refused)) => {
+                Code::from_name(&refused.code).is_some_and(|code| code != Code::NotFound)
+            }
+            Err(_) => false,
         }
     }
 
