@@ -354,9 +354,9 @@ fn a_start_that_misses_a_file_clears_nothing_away() {
     let left = dir.path().join("store/keyspaces/0/v99");
     fs::write(&left, "of a manifest before").unwrap();
     let error = open(dir.path()).unwrap_err();
+    assert!(left.exists(), "{error}");
     assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
     assert!(error.to_string().contains("is missing"), "{error}");
-    assert!(left.exists());
 }
 
 /// Behind what was written to files, a cut log cannot be told from a crash: a prefix is left.
