@@ -460,8 +460,9 @@ async fn promise_11_who_is_revoked_on_one_node_is_out_on_all() {
 /// Folders of stopped nodes, kept until both are compared.
 static FOLDED: std::sync::Mutex<Vec<tempfile::TempDir>> = std::sync::Mutex::new(Vec::new());
 
-/// The engine loses its tail, and nobody accepts that by a word: the store is made anew from what is
-/// left, and the journal grows past what was lost. Who was told the chain of what is gone is told.
+/// The engine loses its tail, and nobody accepts that by a word: the store is made anew from what
+/// is left, and the journal grows past what was lost. Who was told the chain of what is gone is
+/// told.
 #[tokio::test(flavor = "multi_thread")]
 async fn promise_15_one_history_a_tail_that_the_engine_lost() {
     let cluster = MemoryCluster::new(Id([8; 16]), Faults::default());
