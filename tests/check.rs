@@ -122,6 +122,16 @@ fn remove_first(store: &Store, writes: &mut Writes, table: Table) {
     writes.rows.insert((table, first(store, table).0), None);
 }
 
+/// Another last digit of a record's payload, so that it is as long as it was.
+fn alter(store: &Store, writes: &mut Writes, log: &str, offset: u64) {
+    let log = store.find_log(log).unwrap().unwrap();
+    let key = Key::of(log).then(offset).build();
+    let mut row = store.get(Table::Records, &key).unwrap().unwrap();
+    let at = row.iter().rposition(|byte| *byte == b'5').unwrap();
+    row[at] = b'6';
+    writes.rows.insert((Table::Records, key), Some(row));
+}
+
 /// Rows that no longer agree with one another, each of them whole: what is said of it.
 #[test]
 fn rows_that_contradict_each_other_are_told() {
@@ -134,23 +144,8 @@ fn rows_that_contradict_each_other_are_told() {
             let log = store.find_log("docs/a").unwrap().unwrap();
             writes.rows.insert((Table::Records, Key::of(log).then(39).build()), None);
         }),
-        ("records", "hash", |store, writes| {
-            let log = store.find_log("docs/a").unwrap().unwrap();
-            let key = Key::of(log).then(5).build();
-            let mut row = store.get(Table::Records, &key).unwrap().unwrap();
-            // The last byte of the payload: as long as it was.
-            let at = row.iter().rposition(|byte| *byte == b'5').unwrap();
-            row[at] = b'6';
-            writes.rows.insert((Table::Records, key), Some(row));
-        }),
-        ("records", "hash", |store, writes| {
-            let log = store.find_log("paged/p").unwrap().unwrap();
-            let key = Key::of(log).then(35).build();
-            let mut row = store.get(Table::Records, &key).unwrap().unwrap();
-            let at = row.iter().rposition(|byte| *byte == b'5').unwrap();
-            row[at] = b'6';
-            writes.rows.insert((Table::Records, key), Some(row));
-        }),
+        ("records", "hash", |store, writes| alter(store, writes, "docs/a", 5)),
+        ("records", "hash", |store, writes| alter(store, writes, "paged/p", 35)),
         ("logs", "its name leads elsewhere", |store, writes| {
             remove_first(store, writes, Table::Names);
         }),

@@ -54,8 +54,8 @@ pub(super) struct ConsumeArgs {
     /// offset, and takes no --from; where it is not, it is made
     #[arg(long, value_name = "FILE")]
     cursor: Option<PathBuf>,
-    /// Where records are no longer kept, go on with the first one that is, and say on standard error
-    /// which are gone; --follow does so by itself
+    /// Where records are no longer kept, go on with the first one that is, and say on standard
+    /// error which are gone; --follow does so by itself
     #[arg(long)]
     skip_gap: bool,
     #[command(flatten)]

@@ -59,15 +59,16 @@ pub(super) fn left(folder: &Path) -> Result<Option<Vec<Revocation>>, TakeError> 
     }
 }
 
-/// Takes it over.
+/// Takes over what was left.
 ///
 /// # Errors
 /// [`TakeError`].
 pub(super) async fn take_over(
-    all: Vec<Revocation>,
+    left: Option<Vec<Revocation>>,
     folder: &Path,
     inbox: &Inbox<Ticket>,
 ) -> Result<(), TakeError> {
+    let Some(all) = left else { return Ok(()) };
     for some in all.chunks(AT_ONCE) {
         let mut replies = Vec::with_capacity(some.len());
         for Revocation { whom, before_ms } in some.iter().cloned() {

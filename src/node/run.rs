@@ -175,10 +175,9 @@ impl Node {
         let authority = Arc::new(config.authority(dev_secret.as_deref())?);
         let (clock, limits) = (clock::clock(), config.limits);
         clock::check(clock(), folded_time(&store).map_err(FoldError::from)?);
-        let (settings, mut journal) = (settings(&config), journal(&store));
+        let (node, settings, mut journal) = (store.node_id(), settings(&config), journal(&store));
         let fold = folded(&store, &mut *journal, &settings)?;
-        let (versions, first) =
-            (fold.versions(), first(&fold, store.node_id(), journal.order(), &settings));
+        let (versions, first) = (fold.versions(), first(&fold, node, journal.order(), &settings));
         let left = revoked::left(&config.server.data)?;
         revoked::load(&store, &authority).map_err(FoldError::from)?;
         let (committer, inbox, told) =
@@ -190,7 +189,6 @@ impl Node {
             // The node may be gone already when this ends.
             tell.send(committer.run()).ok();
         })?;
-        let node = store.node_id();
         let dispatcher = Dispatcher::new(
             Arc::clone(&hub),
             Arc::new(http::Enforcer(Arc::clone(&authority))),
@@ -206,9 +204,7 @@ impl Node {
         let pumps = Pumps::start(&hub, &clock, PUMPS)?;
         hub.load_eras().map_err(FoldError::from)?;
         announce(&inbox, versions, first).await?;
-        if let Some(left) = left {
-            revoked::take_over(left, &config.server.data, &inbox).await?;
-        }
+        revoked::take_over(left, &config.server.data, &inbox).await?;
         let gate = Arc::new(Gate {
             hub,
             store,
