@@ -146,7 +146,7 @@ fn consume_begins_where_it_is_told() {
     let gone = run(&url, "consume a --from 0", "");
     assert_eq!(gone.status.code(), Some(1));
     let said = errors(&gone);
-    assert!(said.contains("records 0 to 1 of a are no longer kept: with --skip-gap"), "{said}");
+    assert!(said.contains("of a records 0 to 1 are no longer kept: with --skip-gap"), "{said}");
     assert!(said.contains("give --from start"), "{said}");
     let skipped = run(&url, "consume a --from 0 --skip-gap", "");
     assert_eq!((skipped.status.code(), &skipped.stdout[..]), (Some(0), &b"two\n"[..]));

@@ -140,7 +140,7 @@ fn a_cursor_whose_records_are_gone_goes_on_behind_them_where_it_is_told_to() {
     let before = cursor_of(&file);
     let stuck = run(&server.url(), &consume, "");
     let said = errors(&stuck);
-    assert_ended(stuck.status.code(), "", &said, "records 2 to 3 of words are no longer kept");
+    assert_ended(stuck.status.code(), "", &said, "of words records 2 to 3 are no longer kept");
     assert!(said.contains("with --skip-gap it goes on at 4"), "{said}");
     assert!(said.contains("another file for --cursor") && !said.contains("--from"), "{said}");
     assert_eq!(cursor_of(&file), before);

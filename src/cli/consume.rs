@@ -277,9 +277,8 @@ impl<W: Write> Lines<W> {
 
     /// Records that are gone are told of, and passed over.
     fn pass_over(&mut self, start: u64) {
-        let from = &self.next;
-        let last = start.saturating_sub(1);
-        let text = format!("highwater: records {from} to {last} are no longer kept: on at {start}");
+        let lost = range(self.next.parse().unwrap_or_default(), start);
+        let text = format!("highwater: {lost} no longer kept: on at {start}");
         let _ = writeln!(std::io::stderr(), "{text}");
         self.next = start.to_string();
     }
@@ -290,11 +289,19 @@ impl<W: Write> Lines<W> {
             Some(_) => "another file for --cursor",
             None => "--from start",
         };
-        let last = start.saturating_sub(1);
+        let lost = range(from, start);
         CliError::Failed(format!(
-            "bad_offset: records {from} to {last} of {name} are no longer kept: with --skip-gap it \
-             goes on at {start}; to begin anew with the first that is kept, give {anew}"
+            "bad_offset: of {name} {lost} no longer kept: with --skip-gap it goes on at {start}; \
+             to begin anew with the first that is kept, give {anew}"
         ))
+    }
+}
+
+/// Records from an offset up to another, and the verb that goes with them.
+fn range(from: u64, to: u64) -> String {
+    match to.saturating_sub(1) {
+        last if last <= from => format!("record {from} is"),
+        last => format!("records {from} to {last} are"),
     }
 }
 
@@ -398,6 +405,12 @@ mod tests {
     fn an_answer_of_something_else_is_no_log() {
         let answer = Response::builder().body(Body::builder().data("<html>")).unwrap();
         assert!(matches!(lines(false).take(answer), Err(Failure::Foreign(_))));
+    }
+
+    #[test]
+    fn what_is_gone_is_one_record_or_several() {
+        assert_eq!(range(3, 4), "record 3 is");
+        assert_eq!(range(3, 5), "records 3 to 4 are");
     }
 
     #[test]
