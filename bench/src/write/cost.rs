@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use crate::Outcome;
 use crate::server::Server;
 
-/// A server is at rest when it has written nothing for so long,
+/// A server is at rest when for so long it has written no more
 const REST: Duration = Duration::from_millis(1_500);
+/// than its looks at the disk, which it takes all the time,
+const LOOKS: u64 = 64 << 10;
 /// and is taken to be after so long in any case.
 const MOST: Duration = Duration::from_secs(60);
 /// The server's own count of bytes of keys and values that its fold has written.
@@ -54,7 +56,7 @@ impl Cost {
         while since.elapsed() < REST && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(100));
             let now = server.written()?.1;
-            if now != last {
+            if now - last > LOOKS {
                 (last, since) = (now, Instant::now());
             }
         }
