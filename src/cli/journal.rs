@@ -1,4 +1,5 @@
-//! `journal`: how far it has come, who knows which version of it, and its move to the next one.
+//! `journal`: how far it has come, who knows which version of it, its move to the next
+//! one, and the beginning of an era.
 
 use std::io::Write;
 
@@ -28,6 +29,9 @@ enum JournalCommand {
     /// journal into state), which every node that runs has to know: programs that do not know it
     /// cannot come back
     Upgrade(UpgradeArgs),
+    /// Begin an era: after a journal was moved or restored, or lost its end, so that clients that
+    /// saw more of it are told. Each socket is closed once, and connects again
+    BeginEra,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -35,6 +39,12 @@ struct UpgradeArgs {
     /// The version: one more than the present one
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     to: u16,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Begun {
+    era: String,
+    after: String,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -49,15 +59,34 @@ struct Upgraded {
 /// When it was refused, the server is gone, or the output cannot be written.
 pub(super) fn run(args: &JournalArgs, out: &mut dyn Write) -> Result<(), CliError> {
     let client = Client::new(&args.server)?;
-    let Some(JournalCommand::Upgrade(UpgradeArgs { to })) = &args.command else {
-        return show(&client, args.json, out);
+    match &args.command {
+        None => show(&client, args.json, out),
+        Some(JournalCommand::Upgrade(UpgradeArgs { to })) => upgrade(&client, *to, args.json, out),
+        Some(JournalCommand::BeginEra) => begin_era(&client, args.json, out),
+    }
+}
+
+fn begin_era(client: &Client, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
+    let told: Value = client.json("/v1/journal")?;
+    let path = format!("/v1/journal/era?after={}", cell(&told, "era"));
+    // Named by the era that it follows, so that it begins once however often it is asked for.
+    let ask = |client: &Client| client.post(&path, "application/json", &[]).and_then(read_json);
+    let done: Result<Begun, _> = client.insist(false, ask);
+    let done = done.map_err(|failure| client.explain(failure))?;
+    let text = match json {
+        true => serde_json::to_string(&done).map_err(CliError::failed)?,
+        false => format!("the era {} has begun, after {}", done.era, done.after),
     };
+    writeln!(out, "{text}").map_err(CliError::output)
+}
+
+fn upgrade(client: &Client, to: u16, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
     let path = format!("/v1/journal/upgrade?to={to}");
     let ask = |client: &Client| client.post(&path, "application/json", &[]).and_then(read_json);
     let done: Result<Upgraded, _> = client.insist(false, ask);
     let done = done.map_err(|failure| client.explain(failure))?;
     let word = if done.upgraded { "goes on" } else { "was already" };
-    let text = match args.json {
+    let text = match json {
         true => serde_json::to_string(&done).map_err(CliError::failed)?,
         false => format!("the journal {word} in version {}", done.version),
     };

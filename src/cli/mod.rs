@@ -158,6 +158,7 @@ mod tests {
             "highwater check y --json",
             "highwater journal --json",
             "highwater journal upgrade --to 4",
+            "highwater journal begin-era",
             "highwater serve --listen 127.0.0.1:0 --data x --dev",
             "highwater --version",
         ] {

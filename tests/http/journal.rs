@@ -3,7 +3,7 @@
 use highwater::fold::FOLD_VERSION;
 use serde_json::json;
 
-use super::support::{Options, Server, token};
+use super::support::{Client, Options, Server, token};
 
 #[test]
 fn an_operator_sees_how_far_the_journal_has_come_and_who_knows_which_version() {
@@ -106,4 +106,38 @@ fn the_command_shows_it() {
     let (code, shown, _) = run(&["upgrade", "--json", "--to", &FOLD_VERSION.to_string()]);
     let told: serde_json::Value = serde_json::from_str(&shown).unwrap();
     assert_eq!((code, told), (Some(0), json!({ "version": FOLD_VERSION, "upgraded": false })));
+}
+
+/// An operator says that what clients saw beyond is not of this history: once, by the era before.
+#[test]
+fn an_era_begins_by_the_one_that_it_follows() {
+    let server = Server::start(Options::default());
+    let http = server.http();
+    let mut client = Client::new("ann").join(&server);
+    let before = http.get("/v1/journal").json();
+    let era = before["era"].as_str().unwrap();
+    let path = format!("/v1/journal/era?after={era}");
+    let begun = http.ask("POST", &path, &[], None).ok().json();
+    assert_eq!(begun["after"], before["era"]);
+    let now = http.get("/v1/journal").json();
+    assert_eq!(now["era"], begun["era"]);
+    assert_ne!(now["era"], before["era"]);
+    // Who is connected is sent away once, and told where this history stands when it returns.
+    client.until_closed();
+    let again = http.ask("POST", &path, &[], None);
+    assert_eq!(again.refusal(), (409, "stale".to_owned()));
+    assert_eq!(again.json()["era"], begun["era"]);
+    // What was seen up to the word is of this history, what was seen beyond is not.
+    let at = |batch: u64| format!("{era}.{batch}");
+    let stating =
+        |position: String| http.ask("GET", "/v1/logs", &[("highwater-position", &position)], None);
+    let batch = before["batch"].as_u64().unwrap();
+    stating(at(batch)).ok();
+    assert_eq!(stating(at(batch + 1000)).refusal(), (409, "other_history".to_owned()));
+    for bad in ["", "?after=", "?after=x", "?after=00"] {
+        let refused = http.ask("POST", &format!("/v1/journal/era{bad}"), &[], None);
+        assert_eq!(refused.refusal(), (400, "bad_request".to_owned()), "{bad}");
+    }
+    let mine = server.http_as(Some(token("ann", &[("docs/**", "read")])));
+    assert_eq!(mine.ask("POST", &path, &[], None).refusal().0, 403);
 }

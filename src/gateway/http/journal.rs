@@ -97,6 +97,41 @@ pub(super) async fn upgrade(
     Ok(json_answer(StatusCode::OK, json!({ "version": to, "upgraded": upgraded })))
 }
 
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EraQuery {
+    after: String,
+}
+
+/// `POST /v1/journal/era?after=ERA`: what clients have seen beyond this point is not of this
+/// history, since whoever runs the journal has moved it, restored it or lost its end. By the era
+/// that it follows a repeat does nothing twice.
+pub(super) async fn era(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    Asked(asked): Asked<EraQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    caller.must_administer()?;
+    let after: Id = (asked.after.parse())
+        .map_err(|_| Problem::bad_request("after: 32 hexadecimal digits, the present era"))?;
+    if !guard::arrive(&gate, &caller, &headers, body).await?.bytes.is_empty() {
+        return Err(Problem::bad_request("an era begins without a body"));
+    }
+    let era = Id(rand::random());
+    match sending::ask(&gate, Command::BeginEra { after: Some(after), era }, 0).await {
+        Ok(Reply::Done) => Ok(json_answer(StatusCode::OK, json!({ "era": era, "after": after }))),
+        Ok(other) => Err(logs::unexpected(&other)),
+        Err(problem) if problem.refusal.code == Code::Stale => {
+            let message = "that is not the present era: one has begun since, or it never was";
+            let problem: Problem = Refusal::because(Code::Stale, message).into();
+            Err(problem.with("era", gate.hub.eras().present()))
+        }
+        Err(problem) => Err(problem),
+    }
+}
+
 /// Nodes that are named in a refusal.
 const NAMED: usize = 10;
 
