@@ -85,6 +85,8 @@ test('a page that the browser had put by, and whose connection is taken, goes on
 test('a full board says so, and how many notes it does not show', async () => {
   const window = await (await Window.open(await browser.newContext(), server.url, 'full')).state('active');
   const { page } = window;
+  // A connection is active before its board has been read: what the board holds is known after that.
+  await page.waitForFunction(() => demo.board.view.value !== undefined);
   await page.evaluate(async () => {
     const had = demo.board.view.value.size;
     const note = { text: 'x', x: 700, y: 700, color: 0 };
