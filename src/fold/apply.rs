@@ -342,7 +342,7 @@ impl Fold {
                 effects.extend(step.stored.into_iter().map(Effect::Appended));
             }
         }
-        self.save(places, repeat, &mut io);
+        self.save(places, &mut io);
         let (position, active, writes) = (self.position(), self.active(), io.writes);
         Ok(Applied { batch: number, header, time, position, repeat, active, writes, effects })
     }
@@ -391,8 +391,9 @@ impl Fold {
         self.settings = settings;
     }
 
-    /// Saves all that the batch has changed; a repeat has no places.
-    fn save(&mut self, mut places: PlaceRow, repeat: bool, io: &mut Io<'_>) {
+    /// Saves all that the batch has changed. A repeat has a row in the order of places too, since
+    /// its position is told as any other's.
+    fn save(&mut self, mut places: PlaceRow, io: &mut Io<'_>) {
         self.logs.save(io);
         self.writers.save(io);
         self.connections.save(io);
@@ -400,11 +401,9 @@ impl Fold {
         self.head.next_origin = self.logs.next_origin;
         self.head.active = self.connections.active;
         self.head.rows = hashed(self.head.rows, &io.writes);
-        if !repeat {
-            (places.chain, places.rows) = (tag(&self.head.chain), self.head.rows);
-            self.head.records = places.after();
-            io.put(Table::Places, Key::of(self.head.batch).build(), &places);
-        }
+        (places.chain, places.rows) = (tag(&self.head.chain), self.head.rows);
+        self.head.records = places.after();
+        io.put(Table::Places, Key::of(self.head.batch).build(), &places);
         io.put(Table::Meta, HEAD.to_vec(), &self.head);
         self.known.push_back(self.known());
         if self.known.len() > KNOWN_CHAINS {

@@ -60,6 +60,19 @@ fn promise_15_one_history_a_position_of_another_is_told_and_its_logs_are_reset()
     }
 }
 
+/// A batch that arrived twice is told as a place where the journal stands, so its chain is kept too.
+#[test]
+fn promise_15_one_history_a_batch_that_came_twice_has_a_chain() {
+    let (mut world, _) = begun();
+    let all = appends("ann", id(1), vec![item(1, "a", "x")]);
+    let batch = world.next_batch(vec![Command::Append(all)]);
+    world.apply(&batch);
+    assert!(world.apply(&batch).repeat);
+    let position = here(&world);
+    assert!(!is_other(&world, position));
+    assert!(is_other(&world, Position { chain: Some([9; 8]), ..position }));
+}
+
 /// Without the chain, as after records alone, the bounds of the era decide.
 #[test]
 fn promise_15_one_history_a_position_without_a_chain_is_held_against_its_era() {
