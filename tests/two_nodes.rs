@@ -372,7 +372,8 @@ async fn state(
     position: Option<&str>,
 ) -> (u16, String) {
     let url = format!("http://{address}{path}");
-    let (token, body) = (format!("Bearer {}", token(user)), body.to_string());
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let token = format!("Bearer {}", token(user));
     let request = ureq::http::Request::builder().method(method).uri(url);
     let request = request.header("authorization", token);
     let request = position
@@ -509,6 +510,49 @@ async fn promise_15_one_history_a_tail_that_the_engine_lost() {
     assert_eq!(welcome["writers"][0]["mark"], 0, "what it was answered is gone");
     second.stop.send(()).unwrap();
     tokio::time::timeout(PATIENCE, second.ended).await.unwrap().unwrap();
+}
+
+/// The engine loses its tail, and the operator says so. A place in a record names no chain, so the
+/// bounds of the eras alone can tell a reader that what it saw there is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn promise_15_one_history_a_loss_that_the_operator_told() {
+    let cluster = MemoryCluster::new(Id([16; 16]), Faults::default());
+    let first = node(&cluster).await;
+    let (append, read) = (("POST", "/v1/logs/a"), ("GET", "/v1/logs/a"));
+    let (record, nothing) = (json!("x"), Value::Null);
+    let mut told = Vec::new();
+    for _ in 0..12 {
+        let (status, position) = state(first.address, "ann", append, &record, None).await;
+        assert_eq!(status, 200);
+        told.push(position);
+    }
+    stop(first).await;
+    // What a node says when it goes is a batch too.
+    cluster.lose(5);
+    let nodes = [node(&cluster).await, node(&cluster).await];
+    let [kept, lost] = [&told[0], &told[11]].map(|told| told.rsplit_once('.').unwrap().0);
+    let era = kept.split_once('.').unwrap().0;
+    let begin = format!("/v1/journal/era?after={era}");
+    assert_eq!(ask(nodes[0].address, "root", "POST", &begin, &nothing).await, 200);
+    let (mut batch, mut now) = (0, String::new());
+    while batch <= batch_of(&json!(lost)) {
+        let (status, position) = state(nodes[0].address, "ann", append, &record, None).await;
+        assert_eq!(status, 200);
+        batch = batch_of(&json!(position));
+        now = position;
+    }
+    assert!(!now.starts_with(era), "{now} is of the era that the operator began");
+    // Both nodes judge alike, and one that is behind folds on first.
+    for node in &nodes {
+        let state =
+            async |position| state(node.address, "ann", read, &nothing, Some(position)).await.0;
+        assert_eq!(state(kept).await, 200, "{kept} was before the loss");
+        assert_eq!(state(lost).await, 409, "{lost} is gone, though the journal has such a batch");
+        assert_eq!(state(&now).await, 200, "{now} is of this history");
+    }
+    for node in nodes {
+        stop(node).await;
+    }
 }
 
 fn batch_of(position: &Value) -> u64 {
