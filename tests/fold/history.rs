@@ -60,7 +60,7 @@ fn promise_15_one_history_a_position_of_another_is_told_and_its_logs_are_reset()
     }
 }
 
-/// A batch that arrived twice is told as a place where the journal stands, so its chain is kept too.
+/// A batch that came twice is told as a place where the journal stands: its chain is kept too.
 #[test]
 fn promise_15_one_history_a_batch_that_came_twice_has_a_chain() {
     let (mut world, _) = begun();
