@@ -288,8 +288,9 @@ impl Store {
         let mut others = rows.split_off(&(Table::Origins, Vec::new()));
         let mut after = others.split_off(&(Table::Eras, Vec::new()));
         for ((_, key), value) in others {
-            if let Some(value) = value {
-                batch.insert(origins, key, value);
+            match value {
+                Some(value) => batch.insert(origins, key, value),
+                None => batch.remove(origins, key),
             }
         }
         rows.append(&mut after);
