@@ -292,7 +292,8 @@ fn who_keeps_up_is_not_downgraded_by_retention() {
     let start = || http.ask("HEAD", "/v1/logs/short/a", &[], None).number("highwater-start");
     let mut starts = Vec::new();
     let (mut n, end) = (0, Instant::now() + support::WAIT);
-    while starts.len() < 3 {
+    // Trimmed twice, and of more than is kept: however much or little one trim takes.
+    while starts.len() < 3 || starts.last() <= Some(&40) {
         assert!(Instant::now() < end, "the log is not trimmed: {starts:?}");
         for _ in 0..10 {
             writer.store("short/a", &n.to_string());
@@ -305,7 +306,6 @@ fn who_keeps_up_is_not_downgraded_by_retention() {
         starts.push(start());
         starts.dedup();
     }
-    assert!(starts[2] > 40, "trimmed twice and more: {starts:?}");
     assert!(reader.active && reader.states.is_empty(), "{:?}", reader.states);
     assert!(reader.log("short/a").gaps.is_empty());
     assert_eq!(reader.seen.len() as u64, n);
