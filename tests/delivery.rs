@@ -135,7 +135,11 @@ fn asked_again_a_log_keeps_its_cursor_and_takes_the_new_priority() {
         priority,
     };
     let both = vec![open(1), open(2)];
-    reader.send(&ClientFrame::Subscribe(highwater::wire::Subscribe { request: 3, open: both }));
+    reader.send(&ClientFrame::Subscribe(highwater::wire::Subscribe {
+        request: 3,
+        open: both,
+        bases: vec![],
+    }));
     reader.reach("docs/b", 0);
     assert_eq!(reader.log("docs/b").priority, 2);
 }

@@ -150,7 +150,7 @@ fn a_socket_asks_only_so_often() {
     let ask = |n: u32| {
         let name = format!("docs/{n}");
         let open = vec![Open { name, have: None, start: Start::End, priority: 0 }];
-        ClientFrame::Subscribe(Subscribe { request: n, open })
+        ClientFrame::Subscribe(Subscribe { request: n, open, bases: vec![] })
     };
     let asks: Vec<ClientFrame> = (1..=200).map(ask).collect();
     assert!(client.link.as_mut().unwrap().send_all(&asks));

@@ -276,6 +276,7 @@ fn what_a_client_holds_of_old_logs_counts() {
         ClientFrame::Subscribe(highwater::wire::Subscribe {
             request: 7,
             open: vec![Open { name, have, start, priority: 0 }],
+            bases: vec![],
         })
     };
     client.connect(&server);

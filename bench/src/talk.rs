@@ -42,6 +42,7 @@ pub fn hello(connection: Id, open: Option<&str>) -> ClientFrame {
         open: open.into_iter().collect(),
         window: 0,
         positions: Vec::new(),
+        bases: Vec::new(),
     })
 }
 

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 
 const NAMES = `
   act announced answered ask blob byte claim config core deadline decided deliver drop era fixed flush
-  held history kept landed moved newId out passes pause poll put raw renew safe saw sent
+  holds history kept landed moved newId out passes pause poll put raw renew safe saw sent
   settled sought stay take told tokens tried varint wake weight welcomed
 `.trim().split(/\s+/);
 

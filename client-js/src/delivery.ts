@@ -139,7 +139,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   /** The request that asked for it. */
   request = 0;
   /** All of this log id below `cursor` is held, folded or stored. */
-  held = false;
+  holds = false;
   cursor = 0;
   head = 0;
   complete = false;
@@ -211,7 +211,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
 
   /** The app could restart from here; -1: from nowhere but its start. */
   get safe(): number {
-    return !this.held ? -1 : this.options.manual ? this.committed : this.cursor;
+    return !this.holds ? -1 : this.options.manual ? this.committed : this.cursor;
   }
 
   /** What the client has and wants of it, for `Hello`, `Subscribe` and `Activate`. */
@@ -220,7 +220,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     this.phase = 'asked';
     this.request = request;
     if (this.to) {
-      this.held = false;
+      this.holds = false;
       this.#clear();
     }
     this.#arrive();
@@ -230,7 +230,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     const next = this.safe;
     if (next >= 0) return { name, start, priority, have: { log: id!, next } };
     // A base that broke off, or was not worked off, must come again, wherever it once began.
-    return { name, start: this.held || this.#base ? 'state' : start, priority };
+    return { name, start: this.holds || this.#base ? 'state' : start, priority };
   }
 
   /** Where the app sought to is where it begins. */
@@ -259,13 +259,13 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     // Already subscribed: the answer tells nothing new, and an unfinished base goes on.
     if (this.announced && same) return;
     this.phase = 'live';
-    if (same && this.held) {
+    if (same && this.holds) {
       // What was seen stays seen: a log that was to be complete at 9 is not complete at 7.
       this.#target = Math.max(this.#target, complete);
     } else {
       this.#target = complete;
       this.complete = false;
-      this.held = true;
+      this.holds = true;
       this.#clear();
       this.cursor = this.committed = this.#from = cursor;
       if (this.touched) this.#reset({ reason: 'other_log', cursor });
@@ -276,7 +276,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   reset(frame: Reset): void {
     const { base, cursor, complete } = frame;
     this.phase = base ? 'base' : 'live';
-    this.held = !base;
+    this.holds = !base;
     this.complete = false;
     if (!this.sought) this.#arrive();
     this.#target = complete;
@@ -299,8 +299,8 @@ export class Delivery extends Emitter<LogEvents> implements Log {
    */
   forget(): void {
     this.#foreign = this.touched;
-    if (this.held || this.#base) this.options.start = 'state';
-    this.held = false;
+    if (this.holds || this.#base) this.options.start = 'state';
+    this.holds = false;
     this.#clear();
     for (const own of this.own) own.landed = !!own.stored;
   }
@@ -336,7 +336,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
 
   #based(): void {
     this.phase = 'live';
-    this.held = true;
+    this.holds = true;
     this.#clear();
     this.#check();
   }

@@ -38,7 +38,7 @@ const TABLE =
   'unknown_writer fenced origin wrong_encoding silent revoked shutting_down sockets failed ' +
   '96 subscriptions unknown_log unsupported snapshot_behind snapshot_beyond snapshot_rule ' +
   'snapshot_parts bad_offset bad_request inactive connections trim_rule not_found timeout ' +
-  'stale';
+  'stale superseded';
 
 const NAMES: string[] = [];
 for (const word of TABLE.split(' ')) {

@@ -1,12 +1,12 @@
 /** Frames of the protocol that this client does not send yet; kept out of its bundle. */
 
-import { bool, id, payload, struct, u32, u64 } from './codec.js';
+import { bool, grown, id, payload, struct, u32, u64 } from './codec.js';
 import { clientFrames } from './frames.js';
 
 const PutSnapshot = struct({
   request: u32, log: u64, offset: u64, version: u32, part: u32, last: bool, data: payload,
 });
-const Retire = struct({ writer: id });
+const Retire = struct({ writer: id, request: grown(u32, 0) });
 
 /** All frames that a client may send. */
 export const allClientFrames = {

@@ -63,6 +63,11 @@ export const Start = union({
 });
 const Cloning = union({ all: 0, own: 0, none: 0 });
 export const Open = struct({ name: str, have: option(Cursor), start: Start, priority: u8 });
+/** A base that was begun, and what of it is held. */
+const BaseHeld = struct({ log: u64, offset: u64, upto: union({ parts: u32, key: str }) });
+const bases = grown(list(BaseHeld), []);
+const request = grown(u32, 0);
+const credit = grown(option(struct({ appends: u32, bytes: u64, after: u32 })));
 const Pong = struct({ nonce: u64 });
 const Ping = struct({ nonce: u64, positions });
 
@@ -90,8 +95,9 @@ export const clientFrames = {
     open: list(Open),
     window: u32,
     positions,
+    bases,
   })],
-  subscribe: [2, struct({ request: u32, open: list(Open) })],
+  subscribe: [2, struct({ request: u32, open: list(Open), bases })],
   unsubscribe: [3, struct({ request: u32, logs: list(u64) })],
   append: [4, struct({
     writer: id,
@@ -108,9 +114,9 @@ export const clientFrames = {
     made: grown(list(struct({ log: u64, position })), []),
   })],
   ack: [5, struct({ received: u64, cursors: list(Cursor) })],
-  visible: [6, struct({ visible: bool })],
-  activate: [7, struct({ request: u32, cloning: Cloning, open: list(Open) })],
-  refresh: [8, struct({ token: str })],
+  visible: [6, struct({ visible: bool, request })],
+  activate: [7, struct({ request: u32, cloning: Cloning, open: list(Open), bases })],
+  refresh: [8, struct({ token: str, request })],
   ping: [9, Ping],
   pong: [10, Pong],
   seek: [11, struct({ request: u32, log: u64, to: Start })],
@@ -140,10 +146,12 @@ export const serverFrames = {
     writers: list(struct({ writer: id, mark: u64 })),
     positions,
     other_history: grown(bool, false),
+    credit,
   })],
   subscribed: [65, struct({
     request: u32, name: str, log: u64, priority: u8, rule: SnapshotRule, start: u64, head: u64,
     cursor: u64, complete: u64, reset: bool, made: grown(option(position)),
+    held: grown(bool, false), base: grown(option(BaseHeld)),
   })],
   refused: [66, struct({ request: u32, name: option(str), refusal: Refusal })],
   done: [67, struct({ request: u32 })],
@@ -184,6 +192,7 @@ export const serverFrames = {
       }),
     })),
     positions,
+    credit,
   })],
   state: [75, struct({
     active: bool,
@@ -195,10 +204,12 @@ export const serverFrames = {
     activate_after: u32,
     generation: u64,
     source: option(id),
+    request,
   })],
   snapshot_wanted: [76, struct({ log: u64, at_least: u64 })],
-  refreshed: [77, struct({ expires: u64 })],
+  refreshed: [77, struct({ expires: u64, request })],
   bye: [78, struct({ code, message: str, reconnect: bool, after: u32 })],
+  part: [79, struct({ last: bool, data: payload })],
 } as const;
 
 export type ClientFrame = FrameOf<typeof clientFrames>;

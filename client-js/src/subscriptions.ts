@@ -89,7 +89,7 @@ export class Subscriptions {
     const open: Open[] = [];
     let room = (welcome?.limits.frame_bytes ?? Most.FRAME) - Most.AROUND_LIST;
     room -= (config.token ?? '').length + Most.POSITION * history.positions.length;
-    for (const log of [...this.open.values()].sort((a, b) => +b.held - +a.held)) {
+    for (const log of [...this.open.values()].sort((a, b) => +b.holds - +a.holds)) {
       if (log.phase !== 'wanted' || log.after > now) continue;
       room -= utf8Length(toJson(log.name)) + Most.AROUND_NAME;
       if (room < 0) break;

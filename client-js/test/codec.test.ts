@@ -55,7 +55,7 @@ test('golden vectors: both encodings, both directions, byte for byte', () => {
 });
 
 test('bodies from before they grew are read as the same frames, with what is said of no more', () => {
-  const grown = { positions: [], made: [], other_history: false } as const;
+  const grown = { positions: [], made: [], other_history: false, bases: [], request: 0, held: false } as const;
   let checked = 0;
   for (const kind of ['client', 'server']) {
     const today = new Map(vectors<Vector>(`${kind}.json`).map((vector) => [vector.name, vector]));
@@ -68,7 +68,8 @@ test('bodies from before they grew are read as the same frames, with what is sai
       assert.deepEqual([fromBinary!.frame, fromJson!.frame], [wanted!.frame, wanted!.frame], `${table} ${name}`);
       const body = wanted!.frame.body as Record<string, unknown>;
       for (const [field, value] of Object.entries(grown)) {
-        if (field in body && body[field] !== undefined) assert.deepEqual(body[field], value, `${table} ${name}`);
+        if (field in json || body[field] === undefined) continue;
+        assert.deepEqual(body[field], value, `${table} ${name}`);
       }
       checked++;
     }

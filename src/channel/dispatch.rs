@@ -374,6 +374,7 @@ impl Dispatcher {
             activate_after: self.activate_after,
             generation,
             source: None,
+            request: 0,
         })
     }
 
@@ -391,6 +392,7 @@ impl Dispatcher {
             activate_after: 0,
             generation,
             source,
+            request: 0,
         })]);
         // Only of what this socket was told of; a log that it was not means nothing to it.
         let ended = socket.take_announced(&ended);

@@ -46,7 +46,7 @@ fn piece(due: &mut Due) -> (Vec<ServerFrame>, bool) {
         Due::Answers(writer, mark, rest) => {
             let answers = rest.by_ref().take(ANSWERS_MOST).collect();
             let positions = Vec::new();
-            let frame = Answers { writer: *writer, mark: *mark, answers, positions };
+            let frame = Answers { writer: *writer, mark: *mark, answers, positions, credit: None };
             (vec![ServerFrame::Answers(frame)], rest.len() > 0)
         }
         Due::Frame(frame) => (vec![(**frame).clone()], false),

@@ -219,6 +219,8 @@ pub(super) fn tell_opened(opened: &Opened, request: u32, frames: &mut Vec<Server
         complete,
         reset,
         made: opened.made,
+        held: false,
+        base: None,
     }));
     if let Some(reason) = opened.reset {
         let base = opened.base.as_ref().map(|base| match base {

@@ -276,6 +276,7 @@ fn prepare(
         writers: Vec::new(),
         positions: Vec::new(),
         other_history: false,
+        credit: None,
     };
     let (user, read) = (grants.user.clone(), readable(grants));
     let make = makeable(gate, grants, &open);

@@ -175,7 +175,7 @@ impl Logs {
             answers.push(Answer { seq, outcome });
         }
         let (writer, mark, positions) = (author.origin.writer, writer.row.mark, Vec::new());
-        Ok(Answers { writer, mark, answers, positions })
+        Ok(Answers { writer, mark, answers, positions, credit: None })
     }
 
     /// Stores one entry, or refuses it for good.
@@ -299,7 +299,7 @@ fn refused_alike(writer: Id, entries: &[Entry], refusal: &Refusal) -> Answers {
         Answer { seq: entry.seq, outcome }
     };
     let answers = entries.iter().map(refused).collect();
-    Answers { writer, mark: 0, answers, positions: Vec::new() }
+    Answers { writer, mark: 0, answers, positions: Vec::new(), credit: None }
 }
 
 impl Logs {
@@ -341,7 +341,7 @@ fn nothing_known(writer: Id, entries: &[Entry]) -> Answers {
     let answers = (entries.iter())
         .filter_map(|entry| Some(Answer { seq: entry.seq, outcome: known(&new, entry)? }))
         .collect();
-    Answers { writer, mark: 0, answers, positions: Vec::new() }
+    Answers { writer, mark: 0, answers, positions: Vec::new(), credit: None }
 }
 
 /// The outcome of an entry that is not to be looked at: a repeat, an old one, or one that comes

@@ -6,16 +6,19 @@
 
 use super::client::{Append, ClientFrame, Hello, Target};
 use super::code::{Code, Refusal};
-use super::frame::{Cursor, Open, Start};
+use super::frame::{BaseHeld, Cursor, Open, Start, Upto};
 use super::id::{Id, MAX_OFFSET};
 use super::name::MAX_NAME_BYTES;
 use super::position::{MAX_POSITIONS, Position};
+use super::record::MAX_KEY_BYTES;
 use super::version::PROTOCOL;
 
 /// Most writers in one `hello`.
 pub const MAX_WRITERS: usize = 16;
 /// Most items in one `append`, and most appends of a writer without an answer.
 pub const MAX_ITEMS: usize = 1024;
+/// Most bases in one frame.
+pub const MAX_BASES: usize = 1024;
 /// Longest name of a client's library, in bytes.
 pub const MAX_CLIENT_BYTES: usize = 64;
 /// Most capabilities in one `hello`.
@@ -32,6 +35,9 @@ impl ClientFrame {
             Self::Activate(body) => body.request,
             Self::Seek(body) => body.request,
             Self::PutSnapshot(body) => body.request,
+            Self::Visible(body) => body.request,
+            Self::Refresh(body) => body.request,
+            Self::Retire(body) => body.request,
             Self::Signal(body)
             | Self::Broadcast(body)
             | Self::Call(body)
@@ -43,11 +49,8 @@ impl ClientFrame {
             Self::Hello(_)
             | Self::Append(_)
             | Self::Ack(_)
-            | Self::Visible(_)
-            | Self::Refresh(_)
             | Self::Ping(_)
             | Self::Pong(_)
-            | Self::Retire(_)
             | Self::Leave(_) => 0,
         }
     }
@@ -61,8 +64,8 @@ impl ClientFrame {
     pub fn check(&self) -> Result<(), Refusal> {
         match self {
             Self::Hello(hello) => check_hello(hello),
-            Self::Subscribe(body) => check_open(&body.open),
-            Self::Activate(body) => check_open(&body.open),
+            Self::Subscribe(body) => check_open(&body.open, &body.bases),
+            Self::Activate(body) => check_open(&body.open, &body.bases),
             Self::Unsubscribe(body) => {
                 within("a log id", body.logs.iter().copied()).map_err(Fault::refused)
             }
@@ -166,8 +169,21 @@ fn opens(open: &[Open]) -> Result<(), Fault> {
     Ok(())
 }
 
-fn check_open(open: &[Open]) -> Result<(), Refusal> {
-    opens(open).map_err(Fault::refused)
+fn bases(bases: &[BaseHeld]) -> Result<(), Fault> {
+    rule(bases.len() <= MAX_BASES, "at most 1024 bases in one frame")?;
+    for base in bases {
+        within("a base that is held", [base.log, base.offset])?;
+        let key = match &base.upto {
+            Upto::Key(key) => key.len(),
+            Upto::Parts(_) => 1,
+        };
+        rule((1..=MAX_KEY_BYTES).contains(&key), "a key has 1 to 255 bytes")?;
+    }
+    Ok(())
+}
+
+fn check_open(open: &[Open], held: &[BaseHeld]) -> Result<(), Refusal> {
+    opens(open).and_then(|()| bases(held)).map_err(Fault::refused)
 }
 
 fn check_hello(hello: &Hello) -> Result<(), Refusal> {
@@ -194,6 +210,7 @@ fn hello_rules(hello: &Hello) -> Result<(), Fault> {
         within("a sequence", [at.oldest])?;
     }
     positions(&hello.positions)?;
+    bases(&hello.bases)?;
     opens(&hello.open)
 }
 

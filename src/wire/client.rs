@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::frame::{Cloning, Cursor, Open, Ping, Pong, Start, grown};
+use super::frame::{BaseHeld, Cloning, Cursor, Open, Ping, Pong, Start, grown};
 use super::id::Id;
 use super::position::{Made, Position};
 use super::record::{Payload, Record};
@@ -54,6 +54,9 @@ pub struct Hello {
     /// The highest position that it has seen of each shard.
     #[serde(default, deserialize_with = "grown")]
     pub positions: Vec<Position>,
+    /// Bases that it has begun, of logs in `open`.
+    #[serde(default, deserialize_with = "grown")]
+    pub bases: Vec<BaseHeld>,
 }
 
 /// Asks for subscriptions, many at once.
@@ -63,6 +66,9 @@ pub struct Subscribe {
     pub request: u32,
     /// The logs.
     pub open: Vec<Open>,
+    /// Bases that it has begun, of logs in `open`.
+    #[serde(default, deserialize_with = "grown")]
+    pub bases: Vec<BaseHeld>,
 }
 
 /// Ends subscriptions.
@@ -133,12 +139,15 @@ pub struct Ack {
 pub struct Visible {
     /// Someone does.
     pub visible: bool,
+    /// Repeated in the answer; 0: none is wanted.
+    #[serde(default, deserialize_with = "grown")]
+    pub request: u32,
 }
 
 /// An inactive connection asks to be active again; it says what it holds, as in [`Hello`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Activate {
-    /// Repeated in a refusal.
+    /// Repeated in the answer.
     pub request: u32,
     /// What to take from an active sibling.
     #[serde(default)]
@@ -146,6 +155,9 @@ pub struct Activate {
     /// The logs it has open.
     #[serde(default)]
     pub open: Vec<Open>,
+    /// Bases that it has begun, of logs in `open`.
+    #[serde(default, deserialize_with = "grown")]
+    pub bases: Vec<BaseHeld>,
 }
 
 /// A new token in place of the one in force; of the same user.
@@ -153,6 +165,9 @@ pub struct Activate {
 pub struct Refresh {
     /// A JWT.
     pub token: String,
+    /// Repeated in the answer; 0: the answer carries none.
+    #[serde(default, deserialize_with = "grown")]
+    pub request: u32,
 }
 
 /// Moves a cursor where the client wants it, backwards too.
@@ -190,6 +205,9 @@ pub struct PutSnapshot {
 pub struct Retire {
     /// The writer.
     pub writer: Id,
+    /// Repeated in the answer; 0: none is wanted.
+    #[serde(default, deserialize_with = "grown")]
+    pub request: u32,
 }
 
 /// The client goes for good, or for long: its slot is free at once.

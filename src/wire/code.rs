@@ -116,6 +116,7 @@ codes! {
     108 NotFound "not_found" Request 404 "there is nothing at this address";
     109 Timeout "timeout" Request 504 "the place was not reached in the time given: ask again";
     110 Stale "stale" Request 409 "things have moved since this was proposed: look again";
+    111 Superseded "superseded" Request 409 "a later request took the place of this one";
 }
 
 impl fmt::Display for Code {

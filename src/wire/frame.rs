@@ -22,7 +22,15 @@ pub mod capability {
     pub const HISTORY: &str = "history";
     /// `start` may be `last` or `time`.
     pub const STARTS: &str = "starts";
-    /// All of them.
+    /// Every request is answered by its number, and `superseded` is understood.
+    pub const REQUESTS: &str = "requests";
+    /// A large frame may come in parts.
+    pub const PARTS: &str = "parts";
+    /// Subscriptions that the client has not opened are held: told, not delivered.
+    pub const HELD: &str = "held";
+    /// A base that was cut goes on where it was.
+    pub const BASES: &str = "bases";
+    /// Those that this server has.
     pub const ALL: [&str; 2] = [HISTORY, STARTS];
 }
 
@@ -112,6 +120,38 @@ pub struct Open {
     /// 0 first, 255 last; catch-up serves lower numbers before higher ones.
     #[serde(default)]
     pub priority: u8,
+}
+
+/// A base that the client has begun and not finished: it needs only what follows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseHeld {
+    /// The log id.
+    pub log: u64,
+    /// The base's offset.
+    pub offset: u64,
+    /// What of it the client holds.
+    pub upto: Upto,
+}
+
+/// How far a base was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Upto {
+    /// So many parts of a client-made snapshot.
+    Parts(u32),
+    /// A `latest` base up to this key.
+    Key(String),
+}
+
+/// What a socket may append: the server has set it aside, and refuses none of it for rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credit {
+    /// Appends.
+    pub appends: u32,
+    /// Bytes of them, counted as records: see `record_bytes`.
+    pub bytes: u64,
+    /// Milliseconds until then.
+    pub after: u32,
 }
 
 /// Asks the other side whether it is there. Either side may send it.

@@ -19,7 +19,9 @@ mod server;
 pub mod version;
 mod whom;
 
-pub use check::{MAX_CAPABILITIES, MAX_CAPABILITY_BYTES, MAX_CLIENT_BYTES, MAX_ITEMS, MAX_WRITERS};
+pub use check::{
+    MAX_BASES, MAX_CAPABILITIES, MAX_CAPABILITY_BYTES, MAX_CLIENT_BYTES, MAX_ITEMS, MAX_WRITERS,
+};
 pub use client::*;
 pub use code::{Class, Code, Refusal};
 pub use codec::{Encoding, Frame, FrameError, MAX_FRAME_BYTES};

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::code::{Code, Refusal};
-use super::frame::{Ping, Pong, SnapshotRule, grown};
+use super::frame::{BaseHeld, Credit, Ping, Pong, SnapshotRule, grown};
 use super::id::{Id, Place};
 use super::position::Position;
 use super::record::{Payload, Record};
@@ -105,6 +105,9 @@ pub struct Welcome {
     /// reset, and its writers are over once their answers have come.
     #[serde(default, deserialize_with = "grown")]
     pub other_history: bool,
+    /// What may be appended at once.
+    #[serde(default, deserialize_with = "grown")]
+    pub credit: Option<Credit>,
 }
 
 /// The last sequence of a writer that has an outcome.
@@ -131,6 +134,9 @@ pub struct State {
     pub generation: u64,
     /// The connection it was cloned from.
     pub source: Option<Id>,
+    /// From the [`Activate`](super::Activate) that it answers; 0: the server's own doing.
+    #[serde(default, deserialize_with = "grown")]
+    pub request: u32,
 }
 
 /// A subscription is in force; announces the log id.
@@ -159,6 +165,12 @@ pub struct Subscribed {
     /// The position at which this log id was made; an append to it states it.
     #[serde(default, deserialize_with = "grown")]
     pub made: Option<Position>,
+    /// It is not open: nothing is delivered until the client subscribes to it.
+    #[serde(default, deserialize_with = "grown")]
+    pub held: bool,
+    /// The base that the client had begun goes on from there.
+    #[serde(default, deserialize_with = "grown")]
+    pub base: Option<BaseHeld>,
 }
 
 /// Something asked for was not done.
@@ -409,6 +421,9 @@ pub struct Answers {
     /// Where the server stood when it decided, by shard; empty with transient refusals.
     #[serde(default, deserialize_with = "grown")]
     pub positions: Vec<Position>,
+    /// What may be appended from here on, where that is told anew.
+    #[serde(default, deserialize_with = "grown")]
+    pub credit: Option<Credit>,
 }
 
 /// The log's tail has grown long: a client that may is asked for a snapshot.
@@ -425,6 +440,9 @@ pub struct SnapshotWanted {
 pub struct Refreshed {
     /// When it ends, milliseconds since 1970; 0: never.
     pub expires: u64,
+    /// From the [`Refresh`](super::Refresh).
+    #[serde(default, deserialize_with = "grown")]
+    pub request: u32,
 }
 
 /// Last frame before the server closes.
@@ -438,6 +456,16 @@ pub struct Bye {
     pub reconnect: bool,
     /// Milliseconds to wait before; the server spreads these times.
     pub after: u32,
+}
+
+/// A piece of one frame that is too large for a slow link; the pieces follow one another, and what
+/// they hold together is the whole frame: its bytes, or its line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Whether it is the last piece.
+    pub last: bool,
+    /// The piece; text where the frame is.
+    pub data: Payload,
 }
 
 super::codec::frames! {
@@ -460,5 +488,6 @@ super::codec::frames! {
         76 snapshot_wanted SnapshotWanted(SnapshotWanted),
         77 refreshed Refreshed(Refreshed),
         78 bye Bye(Bye),
+        79 part Part(Part),
     }
 }

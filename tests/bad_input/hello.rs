@@ -163,7 +163,7 @@ fn tokens_that_are_not_believed() {
         first_is_answered(&server, &[ClientFrame::Hello(hello)], code, what);
         // In band it is refused, and the old one stays in force.
         if let Some(token) = token {
-            client.send(&ClientFrame::Refresh(Refresh { token }));
+            client.send(&ClientFrame::Refresh(Refresh { token, request: 0 }));
             assert_eq!(client.refusal(0).code, code, "{what}");
         }
         client.sync();
@@ -202,7 +202,7 @@ fn what_is_another_users() {
             positions: vec![],
             made: vec![],
         }),
-        ClientFrame::Retire(Retire { writer }),
+        ClientFrame::Retire(Retire { writer, request: 0 }),
     ] {
         let mut link = met(&server, Encoding::Json);
         link.send(&frame);
@@ -210,7 +210,7 @@ fn what_is_another_users() {
         bystander.goes_on();
     }
     // One's own, never used, is nothing to be told of.
-    owner.send(&ClientFrame::Retire(Retire { writer: support::id() }));
+    owner.send(&ClientFrame::Retire(Retire { writer: support::id(), request: 0 }));
     owner.sync();
     assert_eq!(owner.store("docs/a", "1"), 1, "nothing was stored in its name");
     // As many connections as a user may have.

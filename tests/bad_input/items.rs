@@ -101,7 +101,11 @@ fn offsets_that_are_none() {
             42,
             ClientFrame::Seek(Seek { request: 42, log, to: Start::Offset(beyond) }),
         ),
-        ("subscribe", 43, ClientFrame::Subscribe(Subscribe { request: 43, open: vec![open] })),
+        (
+            "subscribe",
+            43,
+            ClientFrame::Subscribe(Subscribe { request: 43, open: vec![open], bases: vec![] }),
+        ),
         (
             "unsubscribe",
             44,

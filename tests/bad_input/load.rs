@@ -14,7 +14,7 @@ fn a_hundred_thousand_subscriptions() {
         let open = (from..from + 10_000)
             .map(|n| Open { name: format!("s/{n}"), have: None, start: Start::End, priority: 0 })
             .collect();
-        client.send(&ClientFrame::Subscribe(Subscribe { request: 5, open }));
+        client.send(&ClientFrame::Subscribe(Subscribe { request: 5, open, bases: vec![] }));
         bystander.goes_on();
     }
     // Each is answered: a thousand are opened, each other is refused by its name.

@@ -9,7 +9,7 @@ fn a_clone_on_activation_overwrites() {
     let mut first = Client::new("ann").wanting("docs/mine").join(&server);
     first.store("docs/mine", "0");
     first.reach("docs/mine", 1);
-    first.send(&ClientFrame::Visible(Visible { visible: false }));
+    first.send(&ClientFrame::Visible(Visible { visible: false, request: 0 }));
     first.sync();
     // A visible newcomer takes the slot of a hidden one, and is cloned from it.
     let mut second = Client::new("ann").wanting("docs/theirs").join(&server);
@@ -21,7 +21,8 @@ fn a_clone_on_activation_overwrites() {
     assert_eq!(first.log("docs/mine").cursor, 1, "an inactive one gets nothing");
     // It may append, and gets its answers; other requests are refused.
     first.store("docs/mine", "2");
-    let subscribe = Subscribe { request: 5, open: vec![first.open_list().remove(0)] };
+    let subscribe =
+        Subscribe { request: 5, open: vec![first.open_list().remove(0)], bases: vec![] };
     first.send(&ClientFrame::Subscribe(subscribe));
     assert_eq!(first.refusal(5).code, Code::Inactive);
     // No slot: the one that holds it is attached and visible.
@@ -86,7 +87,7 @@ fn six_visible_tabs_on_five_slots_come_to_rest() {
     let mut hidden = Client::new("ann");
     hidden.visible = false;
     assert_eq!(hidden.connect(&server), Met::Waiting);
-    tabs[0].send(&ClientFrame::Visible(Visible { visible: false }));
+    tabs[0].send(&ClientFrame::Visible(Visible { visible: false, request: 0 }));
     tabs[0].sync();
     inactive(&mut hidden, Reason::NoSlot);
     let refusal = refused_in_time(&mut hidden);

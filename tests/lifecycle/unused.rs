@@ -66,7 +66,7 @@ fn an_unused_writer_is_forgotten_after_its_days() {
     }
     for client in &mut clients[2..] {
         let writer = client.writing.id;
-        client.send(&ClientFrame::Retire(highwater::wire::Retire { writer }));
+        client.send(&ClientFrame::Retire(highwater::wire::Retire { writer, request: 0 }));
         client.sync();
     }
     let ids = [0, 1, 2, 3].map(|n: usize| clients[n].writing.id);

@@ -35,7 +35,7 @@ fn promise_11_nobody_reads_outside_their_grant() {
     clone.sync();
     assert!(clone.find("secret/log").is_none(), "{:?}", clone.logs);
     // A refresh to a narrower token ends what it does not cover, at once.
-    source.send(&ClientFrame::Refresh(Refresh { token: narrow }));
+    source.send(&ClientFrame::Refresh(Refresh { token: narrow, request: 0 }));
     source.wait("unsubscribed", |source| !source.ended.is_empty());
     assert_eq!(source.ended[0].reason, highwater::wire::Ended::Denied);
     writer.store("secret/log", "1");
@@ -56,7 +56,7 @@ fn promise_11_nobody_reads_outside_their_grant() {
     }
     // Another user's token does not take the place of one's own.
     let other = token("bob", &[("**", "read")]);
-    source.send(&ClientFrame::Refresh(Refresh { token: other }));
+    source.send(&ClientFrame::Refresh(Refresh { token: other, request: 0 }));
     assert_eq!(source.refusal(0).code, Code::Unauthorized);
 }
 
@@ -88,7 +88,7 @@ fn promise_11_a_token_ends_in_the_middle_of_a_stream() {
     let used = server.ticks() - before;
     assert!(used < 30, "{used} ticks of 10 ms while nothing could be done");
     let fresh = token("rea", &[("**", "read append")]);
-    reader.send(&ClientFrame::Refresh(Refresh { token: fresh }));
+    reader.send(&ClientFrame::Refresh(Refresh { token: fresh, request: 0 }));
     reader.wait("refreshed", |reader| !reader.refreshed.is_empty());
     reader.resend();
     reader.settled();

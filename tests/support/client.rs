@@ -171,6 +171,7 @@ impl Client {
             writers: vec![WriterAt { writer: self.writing.id, oldest: self.writing.oldest() }],
             open: self.open_list(),
             window: self.window,
+            bases: vec![],
             positions: self.stated(),
         }
     }
@@ -288,7 +289,11 @@ impl Client {
     pub fn subscribe(&mut self, name: &str, start: Start, priority: u8) {
         self.wants.insert(name.to_owned(), (start, priority));
         let open = Open { name: name.to_owned(), have: None, start, priority };
-        self.send(&ClientFrame::Subscribe(Subscribe { request: 77, open: vec![open] }));
+        self.send(&ClientFrame::Subscribe(Subscribe {
+            request: 77,
+            open: vec![open],
+            bases: vec![],
+        }));
     }
 
     /// What it holds of a log.
@@ -578,7 +583,7 @@ impl Client {
     /// Asks to be activated.
     pub fn activate(&mut self) {
         let (cloning, open) = (self.cloning, self.open_list());
-        self.send(&ClientFrame::Activate(Activate { request: 9, cloning, open }));
+        self.send(&ClientFrame::Activate(Activate { request: 9, cloning, open, bases: vec![] }));
     }
 
     /// The refusal of a request.

@@ -51,7 +51,7 @@ pub fn end_soon(client: &mut Client, user: &str, grants: &[(&str, &str)]) -> u64
         client.refreshed.clear();
         let end = now_ms() + 300;
         let token = token_until(user, grants, end);
-        client.send(&ClientFrame::Refresh(Refresh { token }));
+        client.send(&ClientFrame::Refresh(Refresh { token, request: 0 }));
         client.wait("an answer", |client| !client.refreshed.is_empty() || expired(client));
         // On a busy machine it may have ended on the way.
         if !client.refreshed.is_empty() {

@@ -117,7 +117,7 @@ fn an_append_out_of_bounds_closes() {
         made: vec![],
     };
     closes(ClientFrame::Append(oldest), Code::BadFrame);
-    closes(ClientFrame::Retire(Retire { writer: Id::NONE }), Code::BadFrame);
+    closes(ClientFrame::Retire(Retire { writer: Id::NONE, request: 0 }), Code::BadFrame);
     let full = append((1..=1024).map(|seq| item(seq, seq - 1)).collect());
     assert_eq!(full.check(), Ok(()));
 }
@@ -127,12 +127,22 @@ fn requests_out_of_bounds_are_refused() {
     use ClientFrame as F;
     let far = Some(Cursor { log: PAST, next: 0 });
     let long = "x".repeat(256);
-    let subscribe = |open| F::Subscribe(Subscribe { request: 9, open });
+    let subscribe = |open| F::Subscribe(Subscribe { request: 9, open, bases: vec![] });
     refuses(subscribe(open(&long, None, Start::State)), Code::BadName);
     refuses(subscribe(open("a", far, Start::State)), Code::BadOffset);
     let open_far = open("a", None, Start::Offset(PAST));
-    let activate = Activate { request: 9, cloning: Cloning::All, open: open_far };
+    let activate = Activate { request: 9, cloning: Cloning::All, open: open_far, bases: vec![] };
     refuses(F::Activate(activate), Code::BadOffset);
+    let held = |log, upto| {
+        let bases = vec![BaseHeld { log, offset: 1, upto }];
+        F::Subscribe(Subscribe { request: 9, open: vec![], bases })
+    };
+    refuses(held(PAST, Upto::Parts(1)), Code::BadOffset);
+    refuses(held(1, Upto::Key(String::new())), Code::BadRequest);
+    refuses(held(1, Upto::Key(long.clone())), Code::BadRequest);
+    let base = BaseHeld { log: 1, offset: 1, upto: Upto::Parts(1) };
+    let bases = vec![base; 1025];
+    refuses(F::Subscribe(Subscribe { request: 9, open: vec![], bases }), Code::BadRequest);
     refuses(F::Unsubscribe(Unsubscribe { request: 9, logs: vec![1, PAST] }), Code::BadOffset);
     refuses(F::Ack(Ack { received: PAST, cursors: vec![] }), Code::BadOffset);
     let cursors = vec![Cursor { log: 1, next: PAST }];
@@ -156,7 +166,7 @@ fn requests_out_of_bounds_are_refused() {
 #[test]
 fn a_refusal_can_name_its_request() {
     let later = Later { request: 9 };
-    let subscribe = Subscribe { request: 9, open: vec![] };
+    let subscribe = Subscribe { request: 9, open: vec![], bases: vec![] };
     for frame in [
         ClientFrame::Subscribe(subscribe),
         ClientFrame::Unsubscribe(Unsubscribe { request: 9, logs: vec![] }),

@@ -200,7 +200,8 @@ fn same<F: Frame + PartialEq + std::fmt::Debug>(line: &str, plain: &str, name: &
 fn add_members(value: &mut serde_json::Value, is_body: bool) -> usize {
     match value {
         serde_json::Value::Object(members) => {
-            let variants = ["log", "name", "offset", "last", "time", "stored", "refused"];
+            let variants =
+                ["log", "name", "offset", "last", "time", "stored", "refused", "parts", "key"];
             let is_variant = !is_body
                 && members.len() == 1
                 && members.keys().all(|name| variants.contains(&name.as_str()));

@@ -126,30 +126,23 @@ shape! {
         frame_bytes: small(), record_bytes: small(), window: small(), in_flight: small(),
         subscriptions: small(),
     }
-    hello -> Hello {
-        version: any::<u16>(),
-        capabilities: vec(text(), 0..3),
-        token: of(text()),
-        connection: id(),
-        device: of(id()),
-        client: text(),
-        visible: any::<bool>(),
-        cloning: cloning(),
-        writers: vec(writer_at(), 0..3),
-        open: vec(open(), 0..4),
-        window: small(),
-        positions: positions(),
-    }
+    base_held -> BaseHeld { log: number(), offset: number(), upto: upto() }
+    credit -> Credit { appends: small(), bytes: number(), after: small() }
+    visible -> Visible { visible: any::<bool>(), request: small() }
+    refresh -> Refresh { token: text(), request: small() }
+    retire -> Retire { writer: id(), request: small() }
     position -> Position { era: id(), batch: number(), chain: of(any::<[u8; 8]>()) }
     made -> Made { log: number(), position: position() }
-    subscribe -> Subscribe { request: small(), open: vec(open(), 0..4) }
+    subscribe -> Subscribe { request: small(), open: vec(open(), 0..4), bases: bases() }
     unsubscribe -> Unsubscribe { request: small(), logs: vec(number(), 0..300) }
     append -> Append {
         writer: id(), oldest: number(), items: vec(item(), 0..4), positions: positions(),
         made: vec(made(), 0..3),
     }
     ack -> Ack { received: number(), cursors: vec(cursor(), 0..100) }
-    activate -> Activate { request: small(), cloning: cloning(), open: vec(open(), 0..3) }
+    activate -> Activate {
+        request: small(), cloning: cloning(), open: vec(open(), 0..3), bases: bases(),
+    }
     seek -> Seek { request: small(), log: number(), to: start() }
     put_snapshot -> PutSnapshot {
         request: small(), log: number(), offset: number(), version: small(), part: small(),
@@ -157,12 +150,7 @@ shape! {
     }
     state -> State {
         active: any::<bool>(), met: of(met()), reason: of(reason()), activate_after: small(),
-        generation: number(), source: of(id()),
-    }
-    subscribed -> Subscribed {
-        request: small(), name: text(), log: number(), priority: any::<u8>(), rule: rule(),
-        start: number(), head: number(), cursor: number(), complete: number(),
-        reset: any::<bool>(), made: of(position()),
+        generation: number(), source: of(id()), request: small(),
     }
     refused -> Refused { request: small(), name: of(text()), refusal: refusal() }
     unsubscribed -> Unsubscribed { request: small(), log: number(), reason: ended() }
@@ -183,10 +171,21 @@ shape! {
         origins: vec(origin(), 0..3), records: vec(kept(), 0..4),
     }
     answers -> Answers {
-        writer: id(), mark: number(), answers: vec(answer(), 0..5), positions: positions()
+        writer: id(), mark: number(), answers: vec(answer(), 0..5), positions: positions(),
+        credit: of(credit()),
     }
     snapshot_wanted -> SnapshotWanted { log: number(), at_least: number() }
+    refreshed -> Refreshed { expires: number(), request: small() }
+    part -> Part { last: any::<bool>(), data: payload() }
     bye -> Bye { code: code(), message: text(), reconnect: any::<bool>(), after: small() }
+}
+
+fn bases() -> impl Strategy<Value = Vec<BaseHeld>> + Clone {
+    vec(base_held(), 0..3)
+}
+
+fn upto() -> impl Strategy<Value = Upto> + Clone {
+    prop_oneof![small().prop_map(Upto::Parts), text().prop_map(Upto::Key)]
 }
 
 fn positions() -> impl Strategy<Value = Vec<Position>> + Clone {
@@ -202,11 +201,40 @@ prop_compose! {
         (met, place) in (met(), place()),
         (generation, time, expires) in (number(), number(), number()),
         writers in vec(writer_mark(), 0..3),
-        (positions, other_history) in (positions(), any::<bool>()),
+        (positions, other_history, credit) in (positions(), any::<bool>(), of(credit())),
     ) -> Welcome {
         Welcome {
             version, capabilities, connection, user, met, source, place, generation, time,
-            expires, ping_interval, limits, token, writers, positions, other_history,
+            expires, ping_interval, limits, token, writers, positions, other_history, credit,
+        }
+    }
+}
+
+prop_compose! {
+    fn hello()(
+        (version, capabilities, token) in (any::<u16>(), vec(text(), 0..3), of(text())),
+        (connection, device, client) in (id(), of(id()), text()),
+        (visible, cloning, window) in (any::<bool>(), cloning(), small()),
+        (writers, open) in (vec(writer_at(), 0..3), vec(open(), 0..4)),
+        (positions, bases) in (positions(), bases()),
+    ) -> Hello {
+        Hello {
+            version, capabilities, token, connection, device, client, visible, cloning, writers,
+            open, window, positions, bases,
+        }
+    }
+}
+
+prop_compose! {
+    fn subscribed()(
+        (request, name, log, priority) in (small(), text(), number(), any::<u8>()),
+        (rule, start, head) in (rule(), number(), number()),
+        (cursor, complete, reset) in (number(), number(), any::<bool>()),
+        (made, held, base) in (of(position()), any::<bool>(), of(base_held())),
+    ) -> Subscribed {
+        Subscribed {
+            request, name, log, priority, rule, start, head, cursor, complete, reset, made, held,
+            base,
         }
     }
 }
@@ -235,14 +263,14 @@ fn client() -> impl Strategy<Value = ClientFrame> {
         unsubscribe().prop_map(F::Unsubscribe),
         append().prop_map(F::Append),
         ack().prop_map(F::Ack),
-        any::<bool>().prop_map(|visible| F::Visible(Visible { visible })),
+        visible().prop_map(F::Visible),
         activate().prop_map(F::Activate),
-        text().prop_map(|token| F::Refresh(Refresh { token })),
+        refresh().prop_map(F::Refresh),
         any::<u64>().prop_map(|nonce| F::Ping(Ping { nonce, positions: vec![] })),
         any::<u64>().prop_map(|nonce| F::Pong(Pong { nonce })),
         seek().prop_map(F::Seek),
         put_snapshot().prop_map(F::PutSnapshot),
-        id().prop_map(|writer| F::Retire(Retire { writer })),
+        retire().prop_map(F::Retire),
         any::<bool>().prop_map(|forget| F::Leave(Leave { forget })),
         later(),
     ]
@@ -264,7 +292,8 @@ fn server() -> impl Strategy<Value = ServerFrame> {
         answers().prop_map(F::Answers),
         state().prop_map(F::State),
         snapshot_wanted().prop_map(F::SnapshotWanted),
-        number().prop_map(|expires| F::Refreshed(Refreshed { expires })),
+        refreshed().prop_map(F::Refreshed),
+        part().prop_map(F::Part),
         bye().prop_map(F::Bye),
     ]
 }

@@ -95,6 +95,7 @@ fn hello() -> Hello {
         open: vec![],
         window: 0,
         positions: vec![],
+        bases: vec![],
     }
 }
 
@@ -103,6 +104,13 @@ fn positions() -> Vec<Position> {
     vec![
         Position { era: id(5), batch: 1042, chain: Some([0, 1, 2, 3, 4, 5, 254, 255]) },
         Position { era: id(6), batch: (1 << SHARD_SHIFT) + 251, chain: None },
+    ]
+}
+
+fn bases() -> Vec<BaseHeld> {
+    vec![
+        BaseHeld { log: 7, offset: 300, upto: Upto::Key("ключ/🗝".into()) },
+        BaseHeld { log: 251, offset: MAX_OFFSET, upto: Upto::Parts(65_536) },
     ]
 }
 
@@ -127,10 +135,13 @@ fn hellos(out: &mut Vec<(String, ClientFrame)>) {
             open: opens(),
             window: 1 << 20,
             positions: vec![],
+            bases: vec![],
         },
     );
-    let capabilities = capability::ALL.map(str::to_owned).to_vec();
+    let capabilities = vec!["history".to_owned(), "starts".to_owned()];
     add("hello_history", Hello { capabilities, positions: positions(), ..hello() });
+    let capabilities = ["requests", "parts", "held", "bases"].map(str::to_owned).to_vec();
+    add("hello_bases", Hello { capabilities, bases: bases(), open: opens(), ..hello() });
     add("hello_own", Hello { cloning: Cloning::Own, window: u32::MAX, ..hello() });
     add("hello_service", Hello { cloning: Cloning::None, version: 65_535, ..hello() });
 }
@@ -165,20 +176,31 @@ pub fn client() -> Vec<(String, ClientFrame)> {
     hellos(&mut out);
     appends(&mut out);
     let mut add = |name: &str, frame| out.push((name.to_owned(), frame));
-    add("subscribe", F::Subscribe(Subscribe { request: 1, open: opens() }));
-    add("subscribe_nothing", F::Subscribe(Subscribe { request: u32::MAX, open: vec![] }));
+    add("subscribe", F::Subscribe(Subscribe { request: 1, open: opens(), bases: vec![] }));
+    add(
+        "subscribe_nothing",
+        F::Subscribe(Subscribe { request: u32::MAX, open: vec![], bases: vec![] }),
+    );
     add("unsubscribe", F::Unsubscribe(Unsubscribe { request: 2, logs: STEPS.to_vec() }));
     add("unsubscribe_nothing", F::Unsubscribe(Unsubscribe { request: 251, logs: vec![] }));
     let cursors = STEPS.iter().map(|step| Cursor { log: *step, next: *step }).collect();
     add("ack", F::Ack(Ack { received: MAX_OFFSET, cursors }));
     add("ack_window_only", F::Ack(Ack { received: 65_536, cursors: vec![] }));
-    add("visible", F::Visible(Visible { visible: true }));
-    add("hidden", F::Visible(Visible { visible: false }));
+    add("visible", F::Visible(Visible { visible: true, request: 0 }));
+    add("hidden", F::Visible(Visible { visible: false, request: 0 }));
     for (name, cloning) in [("all", Cloning::All), ("own", Cloning::Own), ("none", Cloning::None)] {
-        let body = Activate { request: 3, cloning, open: opens().into_iter().take(1).collect() };
+        let open = opens().into_iter().take(1).collect();
+        let body = Activate { request: 3, cloning, open, bases: vec![] };
         add(&format!("activate_{name}"), F::Activate(body));
     }
-    add("refresh", F::Refresh(Refresh { token: "a.b.c".into() }));
+    let body = Subscribe { request: 7, open: opens(), bases: bases() };
+    add("subscribe_bases", F::Subscribe(body));
+    let body = Activate { request: 8, cloning: Cloning::All, open: opens(), bases: bases() };
+    add("activate_bases", F::Activate(body));
+    add("refresh", F::Refresh(Refresh { token: "a.b.c".into(), request: 0 }));
+    add("refresh_request", F::Refresh(Refresh { token: "a.b.c".into(), request: 251 }));
+    add("visible_request", F::Visible(Visible { visible: true, request: u32::MAX }));
+    add("retire_request", F::Retire(Retire { writer: id(3), request: 9 }));
     add("ping", F::Ping(Ping { nonce: MAX_OFFSET, positions: vec![] }));
     add("pong", F::Pong(Pong { nonce: 0 }));
     for (name, to) in [
@@ -204,7 +226,7 @@ pub fn client() -> Vec<(String, ClientFrame)> {
     add("put_snapshot_first", F::PutSnapshot(part.clone()));
     let data = bytes(&[0, 1, 254, 255]);
     add("put_snapshot_last", F::PutSnapshot(PutSnapshot { part: 251, last: true, data, ..part }));
-    add("retire", F::Retire(Retire { writer: id(3) }));
+    add("retire", F::Retire(Retire { writer: id(3), request: 0 }));
     add("leave", F::Leave(Leave { forget: false }));
     add("leave_forget", F::Leave(Leave { forget: true }));
     let later = Later { request: 6 };
@@ -243,6 +265,7 @@ fn welcome() -> Welcome {
         writers: vec![],
         positions: vec![],
         other_history: false,
+        credit: None,
     }
 }
 
@@ -273,6 +296,8 @@ fn greetings(out: &mut Vec<(String, ServerFrame)>) {
     out.push(("welcome_cloned".into(), F::Welcome(cloned)));
     let other = Welcome { positions: positions(), other_history: true, ..welcome() };
     out.push(("welcome_other_history".into(), F::Welcome(other)));
+    let credit = Some(Credit { appends: 1_024, bytes: 1 << 20, after: 0 });
+    out.push(("welcome_credit".into(), F::Welcome(Welcome { credit, ..welcome() })));
     for (name, reason) in [
         ("detached", Reason::Detached),
         ("lag", Reason::Lag),
@@ -292,6 +317,7 @@ fn greetings(out: &mut Vec<(String, ServerFrame)>) {
             activate_after: 30_000,
             generation: 2,
             source: None,
+            request: 0,
         };
         out.push((format!("state_{name}"), F::State(state)));
     }
@@ -302,8 +328,11 @@ fn greetings(out: &mut Vec<(String, ServerFrame)>) {
         activate_after: 0,
         generation: 3,
         source: Some(id(9)),
+        request: 0,
     };
-    out.push(("state_active".into(), F::State(active)));
+    out.push(("state_active".into(), F::State(active.clone())));
+    let answer = State { request: 251, ..active };
+    out.push(("state_request".into(), F::State(answer)));
 }
 
 fn subscriptions(out: &mut Vec<(String, ServerFrame)>) {
@@ -325,7 +354,14 @@ fn subscriptions(out: &mut Vec<(String, ServerFrame)>) {
             complete: 4_294_967_296,
             reset: name != "none",
             made: None,
+            held: false,
+            base: None,
         };
+        for (base, held) in bases().into_iter().zip([false, true]) {
+            let which = if held { "held" } else { "base" };
+            let body = Subscribed { held, base: Some(base), ..body.clone() };
+            out.push((format!("subscribed_{which}_{name}"), F::Subscribed(body)));
+        }
         if name == "none" {
             let made = positions().pop();
             let body = Subscribed { made, ..body.clone() };
@@ -444,12 +480,15 @@ fn outcomes(out: &mut Vec<(String, ServerFrame)>) {
         },
     ];
     let mut add = |name: &str, mark, answers, positions| {
-        let body = Answers { writer: id(3), mark, answers, positions };
+        let body = Answers { writer: id(3), mark, answers, positions, credit: None };
         out.push((name.to_owned(), ServerFrame::Answers(body)));
     };
     add("answers", 252, answers.clone(), vec![]);
-    add("answers_history", 252, answers, positions());
+    add("answers_history", 252, answers.clone(), positions());
     add("answers_nothing", 0, vec![], vec![]);
+    let credit = Some(Credit { appends: 50, bytes: MAX_OFFSET, after: 251 });
+    let body = Answers { writer: id(3), mark: 252, answers, positions: positions(), credit };
+    out.push(("answers_credit".into(), ServerFrame::Answers(body)));
 }
 
 /// Every form of every frame of a server, under a name of its own.
@@ -466,7 +505,10 @@ pub fn server() -> Vec<(String, ServerFrame)> {
     add("ping_history", F::Ping(Ping { nonce: 1, positions: positions() }));
     add("pong", F::Pong(Pong { nonce: MAX_OFFSET }));
     add("snapshot_wanted", F::SnapshotWanted(SnapshotWanted { log: 7, at_least: 1300 }));
-    add("refreshed", F::Refreshed(Refreshed { expires: 1_767_229_200_000 }));
+    add("refreshed", F::Refreshed(Refreshed { expires: 1_767_229_200_000, request: 0 }));
+    add("refreshed_request", F::Refreshed(Refreshed { expires: 0, request: 251 }));
+    add("part", F::Part(Part { last: false, data: bytes(&[69, 102, 7, 251]) }));
+    add("part_last", F::Part(Part { last: true, data: text("{\"records\":{\"log\":7") }));
     let bye = Bye { code: Code::ShuttingDown, message: "going".into(), reconnect: true, after: 1 };
     add("bye", F::Bye(bye));
     let message = "you: \u{feff}é".into();

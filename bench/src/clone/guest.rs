@@ -148,6 +148,7 @@ impl<'a> Guest<'a> {
             open: if clone { Vec::new() } else { open.collect() },
             window: 0,
             positions: Vec::new(),
+            bases: Vec::new(),
         });
         self.hello = Some(Instant::now());
         say(conn, &hello)

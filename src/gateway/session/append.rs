@@ -133,7 +133,8 @@ impl Session {
             .map(|seq| Answer { seq, outcome: Outcome::Refused(refusal.clone()) })
             .collect();
         let positions = Vec::new();
-        self.socket.send(&[ServerFrame::Answers(Answers { writer, mark: 0, answers, positions })]);
+        let answers = Answers { writer, mark: 0, answers, positions, credit: None };
+        self.socket.send(&[ServerFrame::Answers(answers)]);
     }
 
     fn entry(&mut self, item: Item, made: &[Made]) -> Entry {

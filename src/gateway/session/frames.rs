@@ -176,7 +176,7 @@ impl Session {
     }
 
     fn subscribe(&self, subscribe: SubscribeFrame, size: usize) {
-        let SubscribeFrame { request, open } = subscribe;
+        let SubscribeFrame { request, open, bases: _ } = subscribe;
         if !self.in_force(request) {
             return;
         }
@@ -204,7 +204,7 @@ impl Session {
     }
 
     fn activate(&self, activate: Activate, size: usize) {
-        let Activate { request, cloning, open } = activate;
+        let Activate { request, cloning, open, bases: _ } = activate;
         if !self.in_force(request) {
             return;
         }
@@ -216,6 +216,7 @@ impl Session {
                 activate_after: 0,
                 generation: self.socket.generation(),
                 source: None,
+                request: 0,
             })]);
         }
         let wait = self.socket.activate_at().saturating_sub(self.gate.hub.ticks());
@@ -284,7 +285,7 @@ impl Session {
         self.grants = Arc::new(TokenGrants(grants));
         self.names = Default::default();
         let lost = self.socket.regrant(Arc::clone(&self.grants) as _);
-        self.socket.send(&[ServerFrame::Refreshed(Refreshed { expires })]);
+        self.socket.send(&[ServerFrame::Refreshed(Refreshed { expires, request: 0 })]);
         if !lost.is_empty() {
             // Delivery ends here and now; the row follows.
             self.gate.hub.end(&self.socket, lost.clone(), 0, Ended::Denied);
