@@ -246,8 +246,11 @@ fn replies_wait_up_to_the_limit() {
         link.tcp().set_write_timeout(Some(Duration::from_millis(200))).unwrap();
         let pings: Vec<_> =
             (0..2_000).map(|nonce| ClientFrame::Ping(Ping { nonce, positions: vec![] })).collect();
-        while link.send_all(&pings) {}
-        until("replies to fill their share", || waiting() >= limit);
+        // A write that times out may only mean that the server is slow: it goes on where it was.
+        until("replies to fill their share", || {
+            link.send_all(&pings);
+            waiting() >= limit
+        });
         let most = (0..50).map(|_| waiting()).max().unwrap();
         let message = 2_000 * 32;
         assert!((limit..limit + message).contains(&most), "{most} bytes wait, of {limit}");
