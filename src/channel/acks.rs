@@ -124,7 +124,7 @@ mod tests {
             1,
             Id([1; 16]),
             user,
-            Encoding::Json,
+            (Encoding::Json, true),
             Arc::new(tcp),
             Arc::new(All),
             1 << 20,

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
-use tokio::sync::oneshot;
-
+use super::asked::{Asked, Ticket};
 use super::closing::Closing;
 use super::due::Due;
 use super::encode::{self, DELIVERY_BYTES, Message};
@@ -23,49 +22,12 @@ use crate::fold::{Command, Effect, Reply};
 use crate::journal::{Inbox, Told};
 use crate::log::{Rule, Stored};
 use crate::wire::{
-    Code, Done, Encoding, Ended, Id, Met, Position, Reason, Refusal, Refused, ServerFrame,
-    SnapshotRule, SnapshotWanted, State, Welcome, WriterMark,
+    Code, Done, Encoding, Ended, Id, Met, Position, Reason, Refusal, ServerFrame, SnapshotRule,
+    SnapshotWanted, State, Welcome, WriterMark,
 };
 
 /// Subscribers written to in one slice.
 const SLICE: usize = 256;
-
-/// What a socket asked for, so that the answer finds its form.
-#[derive(Debug)]
-pub enum Asked {
-    /// To be attached; the welcome lacks only what the fold decides.
-    Attach(Box<Welcome>),
-    /// To be active again.
-    Activate(u32),
-    /// Appends.
-    Append,
-    /// Subscriptions.
-    Subscribe(u32),
-    /// Their end, why, and of which logs.
-    Unsubscribe(u32, Ended, Vec<u64>),
-    /// Another cursor.
-    Seek(u32),
-    /// A part of a snapshot; only the last is answered.
-    Snapshot {
-        /// The request.
-        request: u32,
-        /// Whether it is the last part.
-        last: bool,
-    },
-    /// To leave; the answer is the close.
-    Leave,
-    /// Something that has no answer.
-    Quiet,
-}
-
-/// Who waits for a command's reply.
-#[derive(Debug)]
-pub enum Ticket {
-    /// A socket.
-    Socket(Arc<Socket>, Asked),
-    /// Someone on this node: the batch's number and the reply.
-    Caller(oneshot::Sender<(u64, Reply)>),
-}
 
 /// The dispatching thread's state.
 #[derive(Debug)]
@@ -278,7 +240,9 @@ impl Dispatcher {
                 self.attached(socket, *welcome, *attached);
             }
             (Asked::Attach(_), Reply::Refused(refusal)) => socket.close(&refusal.into()),
-            (Asked::Activate(_), Reply::Attached(attached)) => self.activated(socket, *attached),
+            (Asked::Activate(request), Reply::Attached(attached)) => {
+                self.activated(socket, request, *attached);
+            }
             (Asked::Append, Reply::Answers(mut answers)) => {
                 if answers.mark > 0 {
                     answers.positions = self.position.into_iter().collect();
@@ -288,8 +252,16 @@ impl Dispatcher {
             }
             (Asked::Append, Reply::Refused(refusal)) => socket.close(&refusal.into()),
             (Asked::Subscribe(request), Reply::Subscribed(_, opened, refused)) => {
+                if opened.is_empty() && refused.is_empty() {
+                    socket.send(&[ServerFrame::Done(Done { request })]);
+                }
                 self.open(socket, opened, request);
                 self.refuse(socket, request, refused);
+            }
+            (Asked::Unsubscribe(request, Ended::Asked, logs), Reply::Unsubscribed(_))
+                if logs.is_empty() =>
+            {
+                socket.send(&[ServerFrame::Done(Done { request })]);
             }
             (Asked::Unsubscribe(request, reason, logs), Reply::Unsubscribed(_)) => {
                 // Each is answered, whether there was a subscription or not.
@@ -298,21 +270,25 @@ impl Dispatcher {
             (Asked::Seek(request), Reply::Moved(_, opened)) => {
                 self.open(socket, vec![*opened], request);
             }
-            (Asked::Snapshot { request, last: true }, Reply::Done) => {
+            (
+                Asked::Snapshot { request, last: true, .. } | Asked::Done(request @ 1..),
+                Reply::Done,
+            ) => {
                 socket.send(&[ServerFrame::Done(Done { request })]);
             }
             (
                 Asked::Activate(request)
                 | Asked::Subscribe(request)
                 | Asked::Unsubscribe(request, ..)
-                | Asked::Seek(request),
+                | Asked::Seek(request)
+                | Asked::Done(request @ 1..),
                 Reply::Refused(refusal),
-            ) => socket.send(&[ServerFrame::Refused(Refused { request, name: None, refusal })]),
-            (Asked::Snapshot { request, .. }, Reply::Refused(refusal)) => {
-                socket.refuse_put(request, refusal);
+            ) => socket.refuse(request, refusal),
+            (Asked::Snapshot { request, log, .. }, Reply::Refused(refusal)) => {
+                socket.refuse_part(log, request, refusal);
             }
-            (Asked::Leave, _) => socket.close_quietly(),
-            (Asked::Quiet | Asked::Snapshot { .. }, _) => {}
+            (Asked::Leave, _) => self.left(socket),
+            (Asked::Quiet | Asked::Done(_) | Asked::Snapshot { .. }, _) => {}
             (asked, reply) => {
                 tracing::error!(?asked, ?reply, "a reply of another kind than was asked for");
                 socket.close(&Closing::new(Code::Failed));
@@ -378,7 +354,19 @@ impl Dispatcher {
         })
     }
 
-    fn activated(&self, socket: &Arc<Socket>, attached: Attached) {
+    /// It has left: whoever asked for something before has its answer by now, or is told that it
+    /// left.
+    fn left(&self, socket: &Arc<Socket>) {
+        let why = socket.superseded("the client left");
+        let mut inner = socket.lock();
+        let subs = std::mem::take(&mut inner.subs);
+        inner.refuse_owed(subs.values().filter(|sub| sub.asked()), &why);
+        inner.subs = subs;
+        drop(inner);
+        socket.close_quietly();
+    }
+
+    fn activated(&self, socket: &Arc<Socket>, request: u32, attached: Attached) {
         let Attached { generation, met, source, opened, refused, ended, .. } = attached;
         {
             let mut inner = socket.lock();
@@ -392,7 +380,7 @@ impl Dispatcher {
             activate_after: 0,
             generation,
             source,
-            request: 0,
+            request,
         })]);
         // Only of what this socket was told of; a log that it was not means nothing to it.
         let ended = socket.take_announced(&ended);
@@ -497,10 +485,12 @@ impl Dispatcher {
             inner.generation = generation;
             inner.active = false;
             inner.activate_at = self.hub.ticks() + u64::from(self.activate_after);
-            inner.announced = inner.subs.keys().copied().collect();
+            let told = inner.subs.iter().filter(|(_, sub)| sub.told);
+            inner.announced = told.map(|(log, _)| *log).collect();
         }
         self.hub.drop_subs(&socket);
-        socket.send(&[self.state(reason, generation)]);
+        socket.send_in_turn(self.state(reason, generation));
+        self.hub.schedule(&socket);
     }
 
     /// A subscription by the back end never gives more than the socket's own grants do.
@@ -513,21 +503,24 @@ impl Dispatcher {
 
     /// Subscriptions come in as far as the socket's grants go at this moment; the others end.
     fn take_in(&self, socket: &Arc<Socket>, opened: Vec<Opened>, request: u32) {
-        let mut denied = Vec::new();
+        let (mut denied, mut refused) = (Vec::new(), Vec::new());
         for one in opened {
-            let log = one.log;
+            let (log, name) = (one.log, one.name.clone());
             if !self.hub.subscribe(socket, one, request) {
                 denied.push(log);
+                refused.push((name, Code::Denied.into()));
             }
         }
         if denied.is_empty() {
             return;
         }
+        // What came by itself was never told.
+        if request != 0 {
+            self.refuse(socket, request, refused);
+        }
         let (connection, generation) = (socket.connection, Some(socket.generation()));
-        let asked = Asked::Unsubscribe(request, Ended::Denied, denied.clone());
         let command = Command::Unsubscribe { connection, generation, logs: denied };
-        let ticket = Ticket::Socket(Arc::clone(socket), asked);
-        if let Err(refusal) = self.inbox.submit(command, 64, Some(ticket)) {
+        if let Err(refusal) = self.inbox.submit(command, 64, None) {
             tracing::warn!(%refusal, %connection, "a denied subscription stays in its row");
         }
     }

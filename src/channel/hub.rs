@@ -20,7 +20,7 @@ use crate::connection::Opened;
 use crate::log::Eras;
 use crate::log::rows::RowsError;
 use crate::store::Store;
-use crate::wire::{Code, Cursor, Ended, Id, Position, Refused, ServerFrame, SnapshotRule};
+use crate::wire::{Code, Cursor, Ended, Id, Position, Refusal, Refused, ServerFrame, SnapshotRule};
 
 /// Trimmed logs remembered until their files are let go.
 const MOST_TRIMMED: usize = 65_536;
@@ -85,7 +85,7 @@ pub struct Hub {
     queue: Mutex<VecDeque<Arc<Socket>>>,
     work: Condvar,
     moved: Mutex<Vec<Arc<Socket>>>,
-    waiters: DashMap<u64, Arc<Notify>>,
+    pub(super) waiters: DashMap<u64, Arc<Notify>>,
     /// Logs that keep less than before: their files may be let go.
     trimmed: Mutex<BTreeSet<u64>>,
     /// Logs that keep more than before: they may keep more than they should.
@@ -242,18 +242,6 @@ impl Hub {
         self.told.send_replace(batch);
     }
 
-    /// Wakes when records are stored in a log; keep it while waiting, then look at the log again.
-    pub fn await_log(self: &Arc<Self>, log: u64) -> LogWait {
-        let notify = Arc::clone(&self.waiters.entry(log).or_default());
-        LogWait { hub: Arc::clone(self), log, notify }
-    }
-
-    pub(super) fn wake_waiters(&self, log: u64) {
-        if let Some(notify) = self.waiters.get(&log) {
-            notify.notify_waiters();
-        }
-    }
-
     /// Takes a socket in; one that was there for the same connection is fenced.
     pub(super) fn admit(&self, socket: &Arc<Socket>) {
         let before = self.sockets.insert(socket.connection, Arc::clone(socket));
@@ -282,6 +270,9 @@ impl Hub {
             inner.behind.clear();
             inner.announce.clear();
             let subs = std::mem::take(&mut inner.subs);
+            if !inner.closing {
+                inner.refuse_owed(subs.values().filter(|sub| sub.asked()), &Code::Inactive.into());
+            }
             inner.last = subs.iter().filter_map(|(log, sub)| sub.reached(*log)).collect();
             subs
         };
@@ -290,16 +281,19 @@ impl Hub {
         }
     }
 
-    /// Removes subscriptions; those that there are not are passed over.
-    fn drop_some(&self, socket: &Socket, logs: &[u64]) {
-        let subs: Vec<_> = {
+    /// Removes subscriptions; those that there are not are passed over. Where an opening was still
+    /// to be told, its request is refused by `why`. Returns the logs that the client had heard of.
+    fn drop_some(&self, socket: &Socket, logs: &[u64], why: &Refusal) -> BTreeSet<u64> {
+        let subs: BTreeMap<_, _> = {
             let mut inner = socket.lock();
             let take = |log: &u64| Some((*log, inner.subs.remove(log)?));
             let subs: BTreeMap<_, _> = logs.iter().filter_map(take).collect();
             remove_behind(&mut inner, &subs);
-            subs.into_values().collect()
+            inner.refuse_owed(subs.values(), why);
+            subs
         };
-        subs.iter().for_each(|sub| self.unwatch(sub));
+        subs.values().for_each(|sub| self.unwatch(sub));
+        subs.into_iter().filter(|(_, sub)| sub.told).map(|(log, _)| log).collect()
     }
 
     /// Whether a cursor lies past what is told of its log, as far as the log is watched here.
@@ -307,13 +301,27 @@ impl Hub {
         self.watch(cursor.log).is_some_and(|watch| cursor.next > watch.lock().tail.end())
     }
 
-    /// Ends subscriptions of a socket at once, and tells it.
-    pub fn end(&self, socket: &Arc<Socket>, logs: Vec<u64>, request: u32, reason: Ended) {
+    /// Ends subscriptions of a socket at once, and tells it: of those that it had heard of, and
+    /// that it names itself.
+    pub fn end(&self, socket: &Arc<Socket>, mut logs: Vec<u64>, request: u32, reason: Ended) {
         if logs.is_empty() {
             return;
         }
-        self.drop_some(socket, &logs);
-        socket.lock().due.push_back(Due::Unsubscribed(request, reason, logs.into_iter()));
+        let why = match reason {
+            Ended::Asked => socket.superseded("the subscription was ended by a later request"),
+            Ended::BackEnd | Ended::Overwritten => {
+                socket.superseded("the subscription was ended meanwhile")
+            }
+            Ended::Deleted => Refusal::because(Code::UnknownLog, "the log was deleted meanwhile"),
+            Ended::Denied => Code::Denied.into(),
+        };
+        let told = self.drop_some(socket, &logs, &why);
+        if matches!(reason, Ended::BackEnd | Ended::Deleted | Ended::Denied) {
+            logs.retain(|log| told.contains(log));
+        }
+        if !logs.is_empty() {
+            socket.lock().due.push_back(Due::Unsubscribed(request, reason, logs.into_iter()));
+        }
         self.schedule(socket);
     }
 
@@ -347,7 +355,8 @@ impl Hub {
         if opened.again && tell_again(socket, &opened, request) {
             return true;
         }
-        self.drop_some(socket, &[opened.log]);
+        let why = socket.superseded("a later request opened the log anew");
+        let told = self.drop_some(socket, &[opened.log], &why).contains(&opened.log);
         loop {
             let watch = self.open_watch(&opened);
             let mut watched = watch.lock();
@@ -373,15 +382,20 @@ impl Hub {
             let watch_name = watch.name.clone();
             let watch = Arc::clone(&watch);
             let since = u64::MAX;
+            let acked = None;
             let sub =
-                Sub { watch, slot, cursor, priority, phase, epoch, opening, since, acked: None };
+                Sub { watch, slot, cursor, priority, phase, epoch, opening, since, acked, told };
             inner.subs.insert(log, Box::new(sub));
             inner.announce.push_back(log);
             // New grants may have come between the first look and this lock.
             if !inner.grants.may_read(&watch_name) {
+                // Who asked for it answers.
+                if let Some(sub) = inner.subs.get_mut(&log) {
+                    sub.phase = Phase::Live;
+                }
                 drop(inner);
                 drop(watched);
-                self.drop_some(socket, &[log]);
+                self.drop_some(socket, &[log], &why);
                 return false;
             }
             return true;
@@ -525,29 +539,6 @@ impl Hub {
                 _ => {}
             }
         });
-    }
-}
-
-/// Someone waits for records of a log; the registration ends with it.
-#[derive(Debug)]
-pub struct LogWait {
-    hub: Arc<Hub>,
-    log: u64,
-    notify: Arc<Notify>,
-}
-
-impl LogWait {
-    /// Resolves at the first batch with records of the log after this was called. Look at the log
-    /// between this call and the first await, so that nothing slips through.
-    pub fn next(&self) -> tokio::sync::futures::Notified<'_> {
-        self.notify.notified()
-    }
-}
-
-impl Drop for LogWait {
-    fn drop(&mut self) {
-        // Two references: the registry's and this one.
-        self.hub.waiters.remove_if(&self.log, |_, known| Arc::strong_count(known) <= 2);
     }
 }
 

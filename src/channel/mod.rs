@@ -13,6 +13,7 @@
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 mod acks;
+mod asked;
 mod closing;
 mod dispatch;
 mod due;
@@ -23,14 +24,18 @@ mod readable;
 mod refusals;
 mod socket;
 mod tail;
+mod upload;
+mod wait;
 mod way;
 
+pub use asked::{Asked, Ticket};
 pub use closing::Closing;
-pub use dispatch::{Asked, Dispatcher, Ticket};
+pub use dispatch::Dispatcher;
 pub use encode::{control, ws_close};
-pub use hub::{Hub, HubLimits, HubStats, LogWait};
+pub use hub::{Hub, HubLimits, HubStats};
 pub use pump::Pumps;
 pub use readable::{Readable, Revoking};
 pub use refusals::Refusals;
 pub use socket::{Socket, SocketInfo};
+pub use wait::LogWait;
 pub use way::Way;

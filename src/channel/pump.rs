@@ -125,7 +125,7 @@ fn turn(hub: &Arc<Hub>, socket: &Arc<Socket>, now: u64) -> Result<(), RowsError>
 /// Sends what needs no reading, then picks the log to serve.
 fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
     let mut inner = socket.lock();
-    if inner.closing || inner.leaving || inner.blocked {
+    if inner.closing || inner.blocked {
         return None;
     }
     match inner.way.flush(&*socket.tcp) {
@@ -183,7 +183,7 @@ pub(super) fn announce(socket: &Socket, inner: &mut Inner) -> bool {
         else {
             continue;
         };
-        sub.since = sent;
+        (sub.since, sub.told) = (sent, true);
         sub.phase = match &opened.base {
             Some(BaseFrom::Latest(offset)) => Phase::Latest { offset: *offset, after: None },
             Some(BaseFrom::Client(snapshot)) => {

@@ -17,9 +17,10 @@ use super::encode::{Message, control, ws_close};
 use super::hub::Watch;
 use super::readable::Readable;
 use super::refusals::Refusals;
+use super::upload::Uploads;
 use super::way::{Way, Wrote};
 use crate::connection::{Opened, Reached};
-use crate::wire::{Bye, Class, Cursor, Encoding, Id, Refusal, Refused, ServerFrame};
+use crate::wire::{Bye, Class, Code, Cursor, Encoding, Id, Refusal, Refused, ServerFrame};
 
 /// How far a subscription has come.
 #[derive(Debug)]
@@ -55,6 +56,24 @@ pub(super) struct Sub {
     pub since: u64,
     /// What the client has acknowledged and no commit has carried yet.
     pub acked: Option<u64>,
+    /// The client has heard of the subscription: its log id was announced.
+    pub told: bool,
+}
+
+impl Sub {
+    /// The request whose answer the subscription's opening is, and its log's name; none once that
+    /// was told.
+    pub(super) fn owed(&self) -> Option<(u32, &str)> {
+        match &self.phase {
+            Phase::Announce { request, .. } => Some((*request, &self.watch.name)),
+            _ => None,
+        }
+    }
+
+    /// Whether a request waits for its opening.
+    pub(super) fn asked(&self) -> bool {
+        self.owed().is_some_and(|(request, _)| request != 0)
+    }
 }
 
 #[derive(Debug)]
@@ -89,8 +108,8 @@ pub(super) struct Inner {
     pub blocked: bool,
     /// The client said it leaves.
     pub leaving: bool,
-    /// The request whose snapshot was refused.
-    pub put_refused: Option<u32>,
+    /// Client-made snapshots on their way up.
+    pub uploads: Uploads,
     /// Logs that were announced before it became inactive.
     pub announced: Vec<u64>,
     /// Whether the client was told that its token has ended.
@@ -113,6 +132,8 @@ pub struct Socket {
     pub user: String,
     /// How it is written.
     pub encoding: Encoding,
+    /// Its client numbers every request, and knows `superseded`.
+    pub(super) numbers: bool,
     pub(super) tcp: Arc<TcpStream>,
     pub(super) refusals: Arc<Refusals>,
     inner: Mutex<Inner>,
@@ -165,7 +186,7 @@ impl Socket {
         number: u64,
         connection: Id,
         user: String,
-        encoding: Encoding,
+        (encoding, numbers): (Encoding, bool),
         tcp: Arc<TcpStream>,
         grants: Arc<dyn Readable>,
         window: u64,
@@ -192,7 +213,7 @@ impl Socket {
             closing: false,
             blocked: false,
             leaving: false,
-            put_refused: None,
+            uploads: Uploads::default(),
             announced: Vec::new(),
             told_expired: false,
             activate_at: 0,
@@ -204,6 +225,7 @@ impl Socket {
             connection,
             user,
             encoding,
+            numbers,
             tcp,
             refusals,
             inner: Mutex::new(inner),
@@ -276,7 +298,7 @@ impl Socket {
 
     /// Like [`Socket::send`], for who holds the lock.
     pub(super) fn send_now(&self, inner: &mut Inner, frames: &[ServerFrame]) {
-        if !inner.closing && !inner.leaving {
+        if !inner.closing {
             self.refusals.count_in(frames);
             let message = control(frames, self.encoding);
             let wrote = inner.way.reply(message, &*self.tcp);
@@ -366,33 +388,29 @@ impl Socket {
         inner.wants_pump()
     }
 
-    /// A client-made snapshot begins anew.
-    pub fn begin_put(&self) {
-        self.lock().put_refused = None;
+    /// Refuses a request.
+    pub(super) fn refuse(&self, request: u32, refusal: Refusal) {
+        self.send(&[ServerFrame::Refused(Refused { request, name: None, refusal })]);
     }
 
-    /// Whether the snapshot of this request was refused: its further parts go unanswered.
-    pub fn put_refused(&self, request: u32) -> bool {
-        self.lock().put_refused == Some(request)
+    /// What is said of a request whose place another took.
+    pub(super) fn superseded(&self, message: &str) -> Refusal {
+        // Who does not know that code is told the nearest one there was.
+        let code = if self.numbers { Code::Superseded } else { Code::Stale };
+        Refusal::because(code, message)
     }
 
-    /// Refuses a client-made snapshot, once.
-    pub fn refuse_put(&self, request: u32, refusal: Refusal) {
-        let mut inner = self.lock();
-        if inner.put_refused.replace(request) != Some(request) {
-            let refused = Refused { request, name: None, refusal };
-            self.send_now(&mut inner, &[ServerFrame::Refused(refused)]);
-        }
+    /// The client said it leaves: nothing more is delivered. What it asked before is answered.
+    pub fn set_leaving(&self) {
+        self.lock().leaving = true;
     }
 
-    /// The client said it leaves: nothing more is told or delivered.
-    pub fn set_leaving(&self, leaving: bool) {
-        self.lock().leaving = leaving;
-    }
-
-    /// Closes without a word of its own: the client said it leaves.
+    /// Closes without a word of its own, behind all that is due: the client said it leaves.
     pub fn close_quietly(&self) {
         let mut inner = self.lock();
+        if !inner.closing {
+            while super::due::tell_due(self, &mut inner) {}
+        }
         if !std::mem::replace(&mut inner.closing, true) {
             inner.way.reply(ws_close(1000, ""), &*self.tcp);
         }
@@ -432,9 +450,11 @@ impl Socket {
         let lost = |sub: &Sub| !grants.may_read(&sub.watch.name);
         let lost: Vec<u64> =
             inner.subs.iter().filter(|(_, sub)| lost(sub)).map(|(log, _)| *log).collect();
+        inner.announce.retain(|log| !lost.contains(log));
         for log in &lost {
             let epoch = inner.next_epoch();
-            if let Some(sub) = inner.subs.get_mut(log) {
+            // An opening that is still to be told is answered when the subscription ends.
+            if let Some(sub) = inner.subs.get_mut(log).filter(|sub| sub.owed().is_none()) {
                 // Past any offset: neither the dispatcher nor a pump sends it anything more.
                 (sub.epoch, sub.phase, sub.cursor) = (epoch, Phase::Live, u64::MAX);
                 sub.acked = None;
@@ -522,8 +542,8 @@ impl Inner {
 
     pub(super) fn wants_pump(&self) -> bool {
         let catch_up = !self.announce.is_empty() || (!self.behind.is_empty() && self.open());
-        let work = !self.due.is_empty() || (catch_up && !self.held);
-        work && !self.blocked && !self.way.busy() && !self.closing && !self.leaving
+        let work = !self.due.is_empty() || (catch_up && !self.held && !self.leaving);
+        work && !self.blocked && !self.way.busy() && !self.closing
     }
 
     /// A live subscription has to be read on from its cursor.
@@ -541,6 +561,22 @@ impl Inner {
         self.behind.retain(|_, logs| !logs.is_empty());
         if self.behind.is_empty() {
             self.behind = BTreeMap::new();
+        }
+    }
+
+    /// Refuses the requests that wait for openings of these subscriptions; of what came by itself,
+    /// only what the client has not heard of. Due, so that it goes before anything later.
+    pub(super) fn refuse_owed<'a>(
+        &mut self,
+        subs: impl IntoIterator<Item = &'a Box<Sub>>,
+        why: &Refusal,
+    ) {
+        for sub in subs {
+            let owed = sub.owed().filter(|(request, _)| *request != 0 || !sub.told);
+            if let Some((request, name)) = owed {
+                let refused = vec![(name.to_owned(), why.clone())];
+                self.due.push_back(Due::Refused(request, refused.into_iter()));
+            }
         }
     }
 

@@ -34,6 +34,8 @@ mod frames;
 const READ_BUFFER: usize = 1 << 10;
 /// How long a closing socket may take to take what was meant for it.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// After so long a word that found no room is said again.
+const SAY_AGAIN: Duration = Duration::from_millis(100);
 /// Room that a message may take besides its largest frame: kind and length, or a second small
 /// frame.
 const MESSAGE_SLACK: usize = 64;
@@ -75,7 +77,7 @@ struct Session {
     names: append::Names,
     /// The client states positions, and understands that it is of another history.
     history: bool,
-    /// It left, and whether it is to be forgotten, but that found no room.
+    /// It leaves, and whether it is to be forgotten, but that found no room yet.
     leaves: Option<bool>,
 }
 
@@ -202,6 +204,7 @@ async fn greet(
     }
     let knows = |name: &str| hello.capabilities.iter().any(|known| known == name);
     let history = knows(capability::HISTORY);
+    let numbers = knows(capability::REQUESTS);
     let now = gate.now();
     let mut made = None;
     let token = match (&hello.token, gate.dev) {
@@ -222,7 +225,7 @@ async fn greet(
         gate.hub.number(),
         attach.connection,
         user,
-        encoding,
+        (encoding, numbers),
         Arc::clone(tcp),
         Arc::clone(&grants) as _,
         window,
@@ -395,6 +398,11 @@ async fn talk(session: &mut Session, ws: &mut Ws, tcp: &TcpStream, encoding: Enc
                 // After a close frame the layer answers it and ends by itself.
                 Some(Ok(message)) => session.message(message, encoding),
             },
+            () = tokio::time::sleep(SAY_AGAIN), if session.leaves.is_some() => {
+                if let Some(forget) = session.leaves {
+                    session.leave(forget);
+                }
+            }
         }
         if !waits {
             session.gate.hub.schedule(&socket);
@@ -464,7 +472,7 @@ impl Session {
                 if refusal.code != Code::Overloaded {
                     return;
                 }
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(SAY_AGAIN).await;
             }
         }
     }

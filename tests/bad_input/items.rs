@@ -79,6 +79,7 @@ fn offsets_that_are_none() {
         start: Start::State,
         priority: 0,
     };
+    let subscribe = Subscribe { request: 43, open: vec![open], bases: vec![] };
     let received = client.received;
     let cursors = vec![Cursor { log, next: 6 }];
     let part = PutSnapshot {
@@ -101,11 +102,7 @@ fn offsets_that_are_none() {
             42,
             ClientFrame::Seek(Seek { request: 42, log, to: Start::Offset(beyond) }),
         ),
-        (
-            "subscribe",
-            43,
-            ClientFrame::Subscribe(Subscribe { request: 43, open: vec![open], bases: vec![] }),
-        ),
+        ("subscribe", 43, ClientFrame::Subscribe(subscribe)),
         (
             "unsubscribe",
             44,

@@ -11,7 +11,8 @@ use crate::gateway::{TokenGrants, makeable, readable};
 use crate::log::Part;
 use crate::wire::{
     Ack, Activate, Class, ClientFrame, Code, Ended, Open, Pong, PutSnapshot, Refresh, Refreshed,
-    Refusal, Refused, Seek, ServerFrame, State, Subscribe as SubscribeFrame, Unsubscribe,
+    Refusal, Refused, Retire, Seek, ServerFrame, State, Subscribe as SubscribeFrame, Unsubscribe,
+    Visible,
 };
 
 /// About what a log that is asked for takes in memory, with its refusal.
@@ -47,26 +48,23 @@ impl Session {
                 self.unsubscribe(request, logs);
             }
             ClientFrame::Activate(activate) => self.activate(activate, size),
-            ClientFrame::Seek(Seek { request, log, to }) => {
-                let (connection, generation) = self.named();
-                let command = Command::Seek { connection, generation, log, to };
-                self.submit(command, 64, request, Asked::Seek(request));
-            }
+            ClientFrame::Seek(seek) => self.seek(&seek),
             ClientFrame::PutSnapshot(part) => self.snapshot(part, size),
             ClientFrame::Visible(visible) => {
                 let (connection, generation) = (self.socket.connection, self.socket.generation());
-                let visible = visible.visible;
+                let Visible { visible, request } = visible;
                 let command = Command::Visible { connection, generation, visible };
-                self.submit(command, 64, 0, Asked::Quiet);
+                self.submit(command, 64, request, Asked::Done(request));
             }
             ClientFrame::Refresh(refresh) => self.refresh(&refresh),
             ClientFrame::Retire(retire) => {
-                let (user, writer) = (self.socket.user.clone(), retire.writer);
+                let (user, Retire { writer, request }) = (self.socket.user.clone(), retire);
                 let known = self.gate.store.writer(writer).ok().flatten();
                 if known.is_some_and(|row| row.user != user) {
                     return self.socket.close(&Closing::new(Code::UnknownWriter));
                 }
-                self.submit(Command::Retire { user, writer }, 64, 0, Asked::Quiet);
+                let asked = Asked::Done(request);
+                self.submit(Command::Retire { user, writer }, 64, request, asked);
             }
             ClientFrame::Leave(leave) => self.leave(leave.forget),
             ClientFrame::Ping(ping) => {
@@ -111,14 +109,17 @@ impl Session {
 
     /// Hands a command in, or tells why not.
     pub(super) fn submit(&self, command: Command, weight: usize, request: u32, asked: Asked) {
-        let ticket = Ticket::Socket(Arc::clone(&self.socket), asked);
-        let submitted = (self.gate.admits(&command))
-            .and_then(|()| self.gate.inbox.submit(command, weight, Some(ticket)));
-        if let Err(refusal) = submitted
+        if let Err(refusal) = self.hand_in(command, weight, asked)
             && !self.ends(&refusal)
         {
             self.refuse(request, refusal);
         }
+    }
+
+    fn hand_in(&self, command: Command, weight: usize, asked: Asked) -> Result<(), Refusal> {
+        let ticket = Ticket::Socket(Arc::clone(&self.socket), asked);
+        self.gate.admits(&command)?;
+        self.gate.inbox.submit(command, weight, Some(ticket))
     }
 
     /// Closes the socket where a refusal is the node's end: no answer would be true.
@@ -146,22 +147,26 @@ impl Session {
         }
     }
 
-    /// The socket is closed when it is durable that the client has left: its last word counts.
-    /// Where there is no room for that word at the moment, the socket goes first, and the word is
-    /// said in place of the detachment.
-    fn leave(&mut self, forget: bool) {
+    /// The socket is closed when it is durable that the client has left, which is decided after
+    /// all that it asked for before: its last word counts. Where there is no room for that word at
+    /// the moment, it is said again.
+    pub(super) fn leave(&mut self, forget: bool) {
         let progress = self.socket.take_acked();
         let (connection, generation) = (progress.connection, progress.generation);
-        self.socket.set_leaving(true);
+        self.socket.set_leaving();
         let (weight, commit) = (progress.weight(), Command::Commit(vec![progress.clone()]));
         let command = Command::Leave { connection, generation, forget };
         let ticket = Ticket::Socket(Arc::clone(&self.socket), Asked::Leave);
         let submitted = (self.gate.inbox.submit(commit, weight, None))
             .and_then(|()| self.gate.inbox.submit(command, 64, Some(ticket)));
-        if submitted.is_err() {
-            self.socket.put_back(&progress);
-            self.leaves = Some(forget);
-            self.socket.close_quietly();
+        self.leaves = None;
+        match submitted {
+            Ok(()) => {}
+            Err(refusal) if self.ends(&refusal) => {}
+            Err(_) => {
+                self.socket.put_back(&progress);
+                self.leaves = Some(forget);
+            }
         }
     }
 
@@ -203,6 +208,16 @@ impl Session {
         self.submit(command, weight, request, asked);
     }
 
+    fn seek(&self, seek: &Seek) {
+        let Seek { request, log, to } = *seek;
+        if !self.in_force(request) {
+            return;
+        }
+        let (connection, generation) = self.named();
+        let command = Command::Seek { connection, generation, log, to };
+        self.submit(command, 64, request, Asked::Seek(request));
+    }
+
     fn activate(&self, activate: Activate, size: usize) {
         let Activate { request, cloning, open, bases: _ } = activate;
         if !self.in_force(request) {
@@ -216,7 +231,7 @@ impl Session {
                 activate_after: 0,
                 generation: self.socket.generation(),
                 source: None,
-                request: 0,
+                request,
             })]);
         }
         let wait = self.socket.activate_at().saturating_sub(self.gate.hub.ticks());
@@ -235,19 +250,21 @@ impl Session {
     }
 
     fn snapshot(&mut self, put: PutSnapshot, size: usize) {
+        let may = (self.may_put(put.log, put.data.bytes().len()))
+            .and_then(|()| self.socket.take_part(&put));
         let PutSnapshot { request, log, offset, version, part, last, data } = put;
-        if part == 0 {
-            self.socket.begin_put();
-        } else if self.socket.put_refused(request) {
-            return;
-        }
-        if let Err(refusal) = self.may_put(log, data.bytes().len()) {
-            return self.socket.refuse_put(request, refusal);
+        if let Err(refusal) = may {
+            return self.socket.refuse_part(log, request, refusal);
         }
         let (connection, data) = (self.socket.connection, data.bytes().clone());
         let user = self.socket.user.clone();
         let part = Part { user, connection, log, offset, version, part, last, data };
-        self.submit(Command::PutSnapshot(part), size, request, Asked::Snapshot { request, last });
+        let asked = Asked::Snapshot { request, log, last };
+        if let Err(refusal) = self.hand_in(Command::PutSnapshot(part), size, asked)
+            && !self.ends(&refusal)
+        {
+            self.socket.refuse_part(log, request, refusal);
+        }
     }
 
     /// What can be known of a part of a snapshot before the fold.
@@ -273,19 +290,20 @@ impl Session {
 
     /// A new token of the same user takes the place of the old one.
     fn refresh(&mut self, refresh: &Refresh) {
+        let request = refresh.request;
         let grants = match self.gate.authority.authenticate(Some(&refresh.token), self.gate.now()) {
             Ok(grants) if grants.user == self.socket.user => grants,
             Ok(_) => {
                 let message = "the new token is another user's";
-                return self.refuse(0, Refusal::because(Code::Unauthorized, message));
+                return self.refuse(request, Refusal::because(Code::Unauthorized, message));
             }
-            Err(error) => return self.refuse(0, error.into()),
+            Err(error) => return self.refuse(request, error.into()),
         };
         let expires = grants.expires_ms;
         self.grants = Arc::new(TokenGrants(grants));
         self.names = Default::default();
         let lost = self.socket.regrant(Arc::clone(&self.grants) as _);
-        self.socket.send(&[ServerFrame::Refreshed(Refreshed { expires, request: 0 })]);
+        self.socket.send(&[ServerFrame::Refreshed(Refreshed { expires, request })]);
         if !lost.is_empty() {
             // Delivery ends here and now; the row follows.
             self.gate.hub.end(&self.socket, lost.clone(), 0, Ended::Denied);

@@ -1,0 +1,52 @@
+//! What was asked, and by whom: carried beside a command until its reply is told.
+//!
+//! Promise: a command has one reply, so whoever asked has one answer, in the form that it asked in.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::socket::Socket;
+use crate::fold::Reply;
+use crate::wire::{Ended, Welcome};
+
+/// What a socket asked for, so that the answer finds its form.
+#[derive(Debug)]
+pub enum Asked {
+    /// To be attached; the welcome lacks only what the fold decides.
+    Attach(Box<Welcome>),
+    /// To be active again.
+    Activate(u32),
+    /// Appends.
+    Append,
+    /// Subscriptions.
+    Subscribe(u32),
+    /// Their end, why, and of which logs.
+    Unsubscribe(u32, Ended, Vec<u64>),
+    /// Another cursor.
+    Seek(u32),
+    /// A part of a snapshot; only the last is answered.
+    Snapshot {
+        /// The request.
+        request: u32,
+        /// The log.
+        log: u64,
+        /// Whether it is the last part.
+        last: bool,
+    },
+    /// To leave; the answer is the close.
+    Leave,
+    /// Something that is done or not; 0: nobody waits for a word on it.
+    Done(u32),
+    /// Something that has no answer.
+    Quiet,
+}
+
+/// Who waits for a command's reply.
+#[derive(Debug)]
+pub enum Ticket {
+    /// A socket.
+    Socket(Arc<Socket>, Asked),
+    /// Someone on this node: the batch's number and the reply.
+    Caller(oneshot::Sender<(u64, Reply)>),
+}
