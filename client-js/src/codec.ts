@@ -13,6 +13,9 @@ const fail = (wanted: string): never => {
   throw new CodecError(`not ${wanted}`);
 };
 
+/** Numbers are held exactly up to this one. */
+const MOST = 2 ** 53 - 1;
+
 export const text = new TextEncoder();
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
@@ -100,7 +103,7 @@ export class In {
     return this.raw(1)[0]!;
   }
 
-  varint(most = Number.MAX_SAFE_INTEGER): number {
+  varint(most = MOST): number {
     let value = this.byte();
     if (value > 250) {
       const width = 2 ** (value - 250);
@@ -149,7 +152,7 @@ const decodeText = (bytes: Uint8Array): string => {
 /** Up to 255 as a raw byte, larger ones as a varint. */
 const number = (most: number): Type<number> => ({
   put: (out, value) => {
-    if (!Number.isSafeInteger(value) || value < 0 || value > most) fail(`a number up to ${most}`);
+    if (!Number.isInteger(value) || value < 0 || value > most) fail(`a number up to ${most}`);
     if (most < 256) out.byte(value);
     else out.varint(value);
   },
@@ -159,8 +162,8 @@ const number = (most: number): Type<number> => ({
 export const u8 = number(0xff);
 export const u16 = number(0xffff);
 export const u32 = number(0xffffffff);
-/** Held exactly up to 2^53-1; a larger one is an error, never rounded. */
-export const u64 = number(Number.MAX_SAFE_INTEGER);
+/** A larger one is an error, never rounded. */
+export const u64 = number(MOST);
 
 export const bool: Type<boolean> = {
   put: (out, value) => out.byte(typeof value === 'boolean' ? +value : fail('a flag')),

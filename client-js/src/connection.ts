@@ -24,6 +24,17 @@ import { checkName, weigh, Writer, type Action, type Stored } from './writer.js'
 
 export const VERSION = 'highwater-js/0.1.0';
 
+/** How far its socket is. */
+const enum Phase {
+  OFF,
+  /** It is lost; another comes after a while. */
+  WAITING,
+  TOKEN,
+  OPENING,
+  HELLO,
+  OPEN,
+}
+
 export class Connection {
   state: ConnectionState = { state: 'connecting', attempt: 0 };
   readonly logs = new Subscriptions(this);
@@ -34,7 +45,7 @@ export class Connection {
   received = 0;
   acked = 0;
 
-  #phase: 'off' | 'token' | 'opening' | 'hello' | 'open' | 'waiting' = 'off';
+  #phase = Phase.OFF;
   readonly #outputs: Output[] = [];
   #at: { [T in Timer]?: number } = {};
   #active = false;
@@ -61,7 +72,7 @@ export class Connection {
 
   /** When a `tick` is due; Infinity: never. */
   deadline(): number {
-    const writer = this.#phase === 'open' ? this.writer.deadline : Infinity;
+    const writer = this.#phase === Phase.OPEN ? this.writer.deadline : Infinity;
     return Math.min(writer, ...Object.values(this.#at));
   }
 
@@ -96,8 +107,8 @@ export class Connection {
 
   /** Begin, also after `stopped` and `offline`; one that waits comes back as soon as it may. */
   start(now: number): void {
-    if (this.#phase === 'waiting') this.#at.retry = Math.max(now, this.#notBefore);
-    if (this.#phase !== 'off') return;
+    if (this.#phase === Phase.WAITING) this.#at.retry = Math.max(now, this.#notBefore);
+    if (this.#phase !== Phase.OFF) return;
     this.#attempt = 0;
     this.#connect(now);
   }
@@ -107,16 +118,16 @@ export class Connection {
     this.#tell({ state: 'connecting', attempt: this.#attempt });
     const ended = this.config.token === undefined || now > this.#tokenEnds - Ms.PONG;
     if (this.config.tokens && ended) {
-      this.#phase = 'token';
+      this.#phase = Phase.TOKEN;
       return this.#askToken();
     }
-    this.#phase = 'opening';
+    this.#phase = Phase.OPENING;
     this.out('connect');
   }
 
   opened(_now: number): void {
-    if (this.#phase !== 'opening') return;
-    this.#phase = 'hello';
+    if (this.#phase !== Phase.OPENING) return;
+    this.#phase = Phase.HELLO;
     const { config, history, writer } = this;
     const body = {
       ...config, // Of which goes out what the frame has.
@@ -133,9 +144,7 @@ export class Connection {
 
   /** The socket ended, with its close code if there was one. */
   closed(now: number, number = 0, reason = ''): void {
-    if (number < 4000) {
-      return this.#lost(now, reason || `socket closed (${number})`);
-    }
+    if (number < 4000) return this.#lost(now, reason || `closed (${number})`);
     // The last frame was lost, and with it the word on coming back: come back.
     this.#bye(now, { code: codeName(number - 4000), message: reason, reconnect: true, after: 0 });
   }
@@ -157,10 +166,10 @@ export class Connection {
 
   /** The socket is of no more use; comes back after a while. */
   #lost(now: number, error: HighwaterError | string, after = 0): void {
-    if (this.#phase === 'off' || this.#phase === 'waiting') return;
-    if (this.#phase === 'open' && now - this.#welcomedAt >= Ms.STEADY) this.#attempt = 0;
+    if (this.#phase <= Phase.WAITING) return;
+    if (this.#phase === Phase.OPEN && now - this.#welcomedAt >= Ms.STEADY) this.#attempt = 0;
     this.#drop();
-    this.#phase = 'waiting';
+    this.#phase = Phase.WAITING;
     const wait = Math.max(after, this.#jitter(this.#attempt++));
     this.#notBefore = now + after;
     this.#at.retry = now + wait;
@@ -170,7 +179,7 @@ export class Connection {
 
   #drop(): void {
     this.out('disconnect');
-    this.#phase = 'off';
+    this.#phase = Phase.OFF;
     this.#activating = 0;
     this.#at = {};
     this.#asking = false;
@@ -200,7 +209,7 @@ export class Connection {
   }
 
   close(now: number, leave: boolean, forget: boolean): void {
-    if (this.#phase === 'open') {
+    if (this.#phase === Phase.OPEN) {
       this.#ack();
       if (leave) this.send({ name: 'leave', body: { forget } });
     }
@@ -243,7 +252,7 @@ export class Connection {
   /** The browser's word on the network: only a hint. */
   network(now: number, online: boolean): void {
     this.#online = online;
-    if (!online && this.#phase === 'waiting') this.#tell({ state: 'offline', reason: 'network' });
+    if (!online && this.#phase === Phase.WAITING) this.#tell({ state: 'offline', reason: 'network' });
     this.probe(now);
   }
 
@@ -254,10 +263,10 @@ export class Connection {
 
   /** Is the other side there? With a socket it is asked, without one it is tried at once. */
   probe(now: number): void {
-    if (this.#phase === 'open' && !this.#at.pong) {
+    if (this.#phase === Phase.OPEN && !this.#at.pong) {
       this.send({ name: 'ping', body: { nonce: 0 } });
       this.#at.pong = now + Ms.PONG;
-    } else if (this.#phase === 'waiting' && this.#online) {
+    } else if (this.#phase === Phase.WAITING && this.#online) {
       this.#at.retry = Math.max(now, this.#notBefore);
     }
   }
@@ -285,14 +294,14 @@ export class Connection {
     this.#asking = false;
     if (!token) error ??= new HighwaterError('unauthorized', 'no token');
     if (error) {
-      if (this.#phase === 'token') this.#lost(now, error);
-      else if (this.#phase === 'open') this.#refreshSoon(now);
+      if (this.#phase === Phase.TOKEN) this.#lost(now, error);
+      else if (this.#phase === Phase.OPEN) this.#refreshSoon(now);
       return;
     }
     this.config.token = token;
     this.#tokenEnds = Infinity;
-    if (this.#phase === 'token') this.#connect(now);
-    else if (this.#phase === 'open') this.send({ name: 'refresh', body: { token: token! } });
+    if (this.#phase === Phase.TOKEN) this.#connect(now);
+    else if (this.#phase === Phase.OPEN) this.send({ name: 'refresh', body: { token: token! } });
   }
 
   /** The token in force ended, or another could not be had: soon again, slower each time. */
@@ -308,10 +317,9 @@ export class Connection {
 
   /** Gets the next token while this one is still good: 10 to 20 % before its end, at most 60 s. */
   #expires(now: number, expires: number): void {
-    const { time } = this.welcome!;
-    const left = expires - (time + now - this.#welcomedAt);
-    this.#tokenEnds = expires ? now + left : Infinity;
+    this.#tokenEnds = expires ? expires - this.welcome!.time + this.#welcomedAt : Infinity;
     if (!expires || !this.config.tokens) return;
+    const left = this.#tokenEnds - now;
     const lead = Math.min(30_000, left / 10) * (1 + this.config.random());
     this.#at.refresh = now + Math.max(Ms.REFRESH, left - lead);
   }
@@ -327,7 +335,7 @@ export class Connection {
     const { name, body } = frame;
     if (name === 'bye') return this.#bye(now, body);
     if (name === 'welcome') return this.#welcomed(now, body);
-    if (this.#phase !== 'open') return;
+    if (this.#phase !== Phase.OPEN) return;
     delete this.#at.pong;
     this.#at.ping = now + this.welcome!.ping_interval;
     if (name !== 'answers') this.writer.settled();
@@ -376,8 +384,8 @@ export class Connection {
   }
 
   #welcomed(now: number, body: Welcome): void {
-    if (this.#phase !== 'hello') return;
-    this.#phase = 'open';
+    if (this.#phase !== Phase.HELLO) return;
+    this.#phase = Phase.OPEN;
     this.welcome = body;
     this.#welcomedAt = now;
     this.received = this.acked = 0;
@@ -414,14 +422,14 @@ export class Connection {
     if (active) return this.#activated();
     this.#pause();
     this.#activateAt = now + activate_after;
-    this.#tell({ state: 'inactive', reason: reason ?? 'no_slot', after: activate_after });
+    this.#tell({ state: 'inactive', reason: reason!, after: activate_after });
     this.activate(now);
   }
 
   /** An inactive one asks to be active, as soon as it may. */
   activate(now: number, asked = false): void {
     const { visible, activate, random } = this.config;
-    if (this.#phase !== 'open' || this.#active || this.#activating) return;
+    if (this.#phase !== Phase.OPEN || this.#active || this.#activating) return;
     if (!asked && !(visible && activate)) return;
     const at = Math.max(now, this.#activateAt);
     // Many were perhaps told the same time.
@@ -457,7 +465,7 @@ export class Connection {
   // What goes out when nothing else is to be done.
 
   flush(now: number): void {
-    if (this.#phase !== 'open') return;
+    if (this.#phase !== Phase.OPEN) return;
     const again = this.logs.flush(now, this.#active);
     const { visible } = this.config;
     if (again) {
@@ -469,13 +477,13 @@ export class Connection {
     this.writer.flush(now);
     const unacked = this.received - this.acked;
     if (unacked && unacked * 4 >= this.welcome!.limits.window) this.#ack();
-    else if ((unacked || this.logs.moved.size) && !this.#at.ack) this.#at.ack = now + Ms.ACK;
+    else if (unacked || this.logs.moved.size) this.#at.ack ??= now + Ms.ACK;
   }
 
   #ack(): void {
     delete this.#at.ack;
     const cursors = this.logs.cursors();
-    if (this.#phase !== 'open' || (this.acked === this.received && !cursors.length)) return;
+    if (this.#phase !== Phase.OPEN || (this.acked === this.received && !cursors.length)) return;
     this.acked = this.received;
     this.send({ name: 'ack', body: { received: this.received, cursors } });
   }

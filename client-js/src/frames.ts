@@ -37,12 +37,12 @@ export interface LogRecord {
 }
 
 /** Without what is absent, and without empty lists. (An empty payload is a payload.) */
-const sparse = (record: object): LogRecord =>
+export const sparse = <T extends object>(given: T): T =>
   Object.fromEntries(
-    Object.entries(record).filter(
+    Object.entries(given).filter(
       ([, part]) => part !== undefined && !(Array.isArray(part) && !part.length),
     ),
-  );
+  ) as T;
 export const Record = via(
   struct({
     key: option(str),
@@ -53,7 +53,7 @@ export const Record = via(
     payload: option(payload),
   }),
   (record: LogRecord) => ({ headers: [], extensions: [], ...record }),
-  sparse,
+  sparse as (record: object) => LogRecord,
 );
 
 /** Of one log id: the next offset wanted, all below it was seen. */

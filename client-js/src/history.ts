@@ -5,18 +5,12 @@
 
 import { Most } from './bounds.js';
 
-interface At {
-  readonly era: string;
-  readonly batch: number;
-  readonly text: string;
-}
-
 export class History {
-  #at = new Map<number, At>();
+  #at = new Map<number, string>();
 
   /** What is stated to the server. */
   get positions(): string[] {
-    return [...this.#at.values()].map(({ text }) => text);
+    return [...this.#at.values()];
   }
 
   /** The server stands there; `anew`: what was seen of another history counts no more. */
@@ -31,12 +25,11 @@ export class History {
   /** A place was seen; without an era in that where the socket stands. */
   saw(batch: number, era?: string, text?: string): void {
     const shard = Math.floor(batch / Most.BATCHES);
-    const held = this.#at.get(shard);
-    if (!era || held?.era === era) {
+    const [held, highest] = this.#at.get(shard)?.split('.') ?? [];
+    if (!era || held === era) {
       // An answer may be behind the record that it speaks of; one that is not has the chain.
-      if (!held || batch < held.batch + (era ? 0 : 1)) return;
+      if (!highest || batch < +highest + (era ? 0 : 1)) return;
     }
-    era ??= held!.era;
-    this.#at.set(shard, { era, batch, text: text ?? `${era}.${batch}` });
+    this.#at.set(shard, text ?? `${era ?? held}.${batch}`);
   }
 }

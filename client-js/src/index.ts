@@ -12,7 +12,7 @@ import { Connection } from './connection.js';
 import type { AppendOptions, Log } from './delivery.js';
 import { Emitter } from './emitter.js';
 import { asError } from './errors.js';
-import type { Cloning, LogRecord, Start, Welcome } from './frames.js';
+import { sparse, type Cloning, type LogRecord, type Start, type Welcome } from './frames.js';
 import { browserStorage, Identity, newId, userOf, type Locks, type Storage } from './identity.js';
 import type { ConnectionState, Effects } from './states.js';
 import {
@@ -76,7 +76,8 @@ export class Client extends Emitter<ClientEvents> {
   readonly #options: ClientOptions;
   readonly #core: Connection;
   readonly #identity: Identity;
-  readonly #cleanups: (() => void)[] = [];
+  /** Ends what listens to the page. */
+  readonly #deaf = new AbortController();
   #make: WebSocketConstructor | undefined;
   #socket: Socket | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -88,7 +89,7 @@ export class Client extends Emitter<ClientEvents> {
     super();
     this.#url = url;
     this.#options = options;
-    const { token, encoding, storage, user } = options;
+    const { token, storage, user } = options;
     const name = user ?? userOf(token);
     const locks = (globalThis as { navigator?: { locks?: Locks } }).navigator?.locks;
     this.#identity = new Identity(
@@ -98,20 +99,21 @@ export class Client extends Emitter<ClientEvents> {
       browserStorage('sessionStorage'),
     );
     this.#core = new Connection({
-      connection: options.connection ?? '',
+      connection: '',
+      device: options.device ?? this.#identity.device(),
+      visible: typeof document === 'undefined' || !document.hidden,
+      cloning: 'all',
+      window: 0,
+      activate: true,
+      most: 10_000,
+      encoding: 'bincode',
+      ...(sparse(options) as Omit<ClientOptions, 'token'>),
       fixed: options.connection !== undefined,
       newId,
-      device: options.device ?? this.#identity.device(),
       token: typeof token === 'string' ? token : undefined,
       tokens: typeof token === 'function',
       kept: false,
-      visible: options.visible ?? (typeof document === 'undefined' || !document.hidden),
-      cloning: options.cloning ?? 'all',
-      window: options.window ?? 0,
-      activate: options.activate ?? true,
-      most: options.most ?? 10_000,
       random: Math.random,
-      encoding: encoding ?? 'bincode',
       wake: () => this.#wake(),
     });
     this.#watch();
@@ -212,7 +214,7 @@ export class Client extends Emitter<ClientEvents> {
   close({ forget = false, leave = true }: { forget?: boolean; leave?: boolean } = {}): void {
     this.#closed = true;
     this.#turn('close', leave, forget);
-    for (const cleanup of this.#cleanups.splice(0)) cleanup();
+    this.#deaf.abort();
     if (forget) void this.#identity.forget(this.connection);
     else this.#identity.leave();
   }
@@ -337,8 +339,7 @@ export class Client extends Emitter<ClientEvents> {
   #watch(): void {
     if (!globalThis.document) return;
     const listen = (to: EventTarget, name: string, listener: (event: Event) => void): void => {
-      to.addEventListener(name, listener);
-      this.#cleanups.push(() => to.removeEventListener(name, listener));
+      to.addEventListener(name, listener, this.#deaf);
     };
     listen(window, 'online', () => this.#turn('network', true));
     listen(window, 'offline', () => this.#turn('network', false));

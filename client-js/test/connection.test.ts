@@ -460,7 +460,7 @@ test('a hidden client does not ask to be active until it is seen; one may be tol
   assert.equal(world.got('activate').length, 0);
   world.core.look(world.now, true);
   world.settle();
-  assert.deepEqual(world.last('visible'), { visible: true });
+  assert.deepEqual(world.last('visible'), { visible: true, request: 0 });
   world.pass(600);
   assert.equal(world.got('activate').length, 1);
 
