@@ -18,7 +18,7 @@ mod token;
 pub use dev::{ANONYMOUS, DevUser, dev_user};
 pub use grant::{Can, Grant, Grants, MAX_GRANTS, MAX_USER_BYTES, Rights, is_user};
 pub use key::{Algorithm, Key, KeyError, MAX_KEYS, MIN_SECRET_BYTES, Signer};
-pub use origin::{BadOrigin, Origins};
+pub use origin::{BadOrigin, Origins, is_of_host};
 pub use revoke::{Full, Revocation, Revocations};
 pub use token::{
     Audience, BadVerifier, Claims, Date, MAX_LEEWAY_SECONDS, MAX_TOKEN_BYTES, Verifier,

@@ -2,7 +2,8 @@
 //!
 //! A browser names the page's origin with each request, and a page cannot forge it; anything else
 //! than a browser names none and is let through, since its token is all that counts. An origin is
-//! compared whole: scheme, host and port.
+//! compared whole, as a browser would write it: scheme and host in lower case, and the port unless
+//! it is the scheme's own.
 
 /// Most origins that may be listed.
 const MAX_ORIGINS: usize = 1_024;
@@ -46,10 +47,9 @@ impl Origins {
         for origin in list {
             if origin == "*" {
                 origins.any = true;
-            } else if is_origin(origin) {
-                origins.listed.push(origin.to_ascii_lowercase());
             } else {
-                return Err(BadOrigin::Form(origin.clone()));
+                let written = as_browsers_do(origin);
+                origins.listed.push(written.ok_or_else(|| BadOrigin::Form(origin.clone()))?);
             }
         }
         Ok(origins)
@@ -58,13 +58,46 @@ impl Origins {
     /// Whether a request with this `Origin` header may go on; none: it comes from no browser.
     pub fn allows(&self, origin: Option<&str>) -> bool {
         let Some(origin) = origin else { return true };
-        self.any
-            || self.listed.iter().any(|listed| listed.eq_ignore_ascii_case(origin))
-            || (self.local && is_local(origin))
+        if self.any {
+            return true;
+        }
+        let Some(origin) = as_browsers_do(origin) else { return false };
+        self.listed.contains(&origin) || (self.local && is_local(&origin))
     }
 }
 
-/// Whether it has the form in which browsers send origins.
+/// Whether a page of that origin is one that was served under this name, as `Host` says it.
+pub fn is_of_host(origin: &str, host: &str) -> bool {
+    let Some((scheme, _)) = origin.split_once("://") else { return false };
+    let (origin, host) = (as_browsers_do(origin), as_browsers_do(&format!("{scheme}://{host}")));
+    origin.is_some() && origin == host
+}
+
+/// An origin as browsers write it, so that equal ones are equal texts; none where it is none.
+fn as_browsers_do(origin: &str) -> Option<String> {
+    let origin = origin.to_ascii_lowercase();
+    let (scheme, rest) = origin.split_once("://").filter(|_| is_origin(&origin))?;
+    let (host, port) = split_port(rest);
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let address = address.and_then(|address| address.parse::<std::net::Ipv6Addr>().ok());
+    let host = address.map_or_else(|| host.to_owned(), |address| format!("[{address}]"));
+    let port = port.and_then(|port| port.parse::<u16>().ok());
+    Some(match port.filter(|port| own_port(scheme) != Some(*port)) {
+        Some(port) => format!("{scheme}://{host}:{port}"),
+        None => format!("{scheme}://{host}"),
+    })
+}
+
+/// The port that a browser leaves out.
+fn own_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" | "ws" => Some(80),
+        "https" | "wss" => Some(443),
+        _ => None,
+    }
+}
+
+/// Whether it has the form of an origin.
 fn is_origin(origin: &str) -> bool {
     let Some((scheme, host)) = origin.split_once("://") else { return false };
     let scheme_ok = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
@@ -133,6 +166,47 @@ mod tests {
     }
 
     #[test]
+    fn a_port_that_browsers_leave_out_may_be_written() {
+        let listed = ["https://App.Example:443", "http://A.example:80", "https://b.example:080"];
+        let listed =
+            [&listed[..], &["http://[2001:DB8::0:1]:0080", "http://c.example:443"]].concat();
+        let origins = origins(&listed, false).unwrap();
+        let cases = [
+            ("https://app.example", true),
+            ("https://app.example:443", true),
+            ("https://APP.example:0443", true),
+            ("http://app.example:443", false),
+            ("https://app.example:80", false),
+            ("http://a.example", true),
+            ("https://a.example", false),
+            ("https://b.example", false),
+            ("https://b.example:80", true),
+            ("http://[2001:db8::1]", true),
+            ("http://c.example", false),
+            ("http://c.example:443", true),
+        ];
+        for (origin, want) in cases {
+            assert_eq!(origins.allows(Some(origin)), want, "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_of_the_host_that_served_it_however_that_is_written() {
+        for (origin, host, want) in [
+            ("https://app.example", "app.example", true),
+            ("https://app.example", "App.Example:443", true),
+            ("http://app.example", "app.example:443", false),
+            ("http://app.example:8080", "app.example:8080", true),
+            ("http://app.example:8080", "app.example", false),
+            ("null", "app.example", false),
+            ("", "", false),
+            ("https://app.example", "app.example/x", false),
+        ] {
+            assert_eq!(is_of_host(origin, host), want, "{origin} {host}");
+        }
+    }
+
+    #[test]
     fn development_lets_in_pages_of_this_machine() {
         let origins = origins(&[], true).unwrap();
         let cases = [
@@ -141,6 +215,7 @@ mod tests {
             ("http://127.0.0.1:3000", true),
             ("http://[::1]:3000", true),
             ("http://[::1]", true),
+            ("http://LocalHost:80", true),
             ("http://localhost:99999", false),
             ("http://localhost:+80", false),
             ("http://localhost:80:80", false),

@@ -21,6 +21,7 @@ use tokio::sync::SemaphorePermit;
 use super::answer::Problem;
 use super::caller::Caller;
 use super::route::OWN_HEADER;
+use crate::auth::is_of_host;
 use crate::gateway::Gate;
 use crate::wire::{Code, Refusal};
 
@@ -165,11 +166,7 @@ fn allowed_headers(asked: &Option<HeaderValue>) -> HeaderValue {
 
 /// A page that this very node served may come back to it.
 pub(in crate::gateway) fn same_origin(origin: Option<&str>, host: Option<&str>) -> bool {
-    let of = |origin: &str| origin.split_once("://").map(|(_, host)| host.to_owned());
-    match (origin.and_then(of), host) {
-        (Some(origin), Some(host)) => origin == host,
-        _ => false,
-    }
+    matches!((origin, host), (Some(origin), Some(host)) if is_of_host(origin, host))
 }
 
 /// Whether a request was meant for this machine. In development anyone may do everything, and a
@@ -177,7 +174,8 @@ pub(in crate::gateway) fn same_origin(origin: Option<&str>, host: Option<&str>) 
 pub(in crate::gateway) fn is_local(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(header::HOST) else { return true };
     let host = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
-    host.is_some_and(|host| matches!(host.host(), "localhost" | "127.0.0.1" | "[::1]"))
+    let host = host.map(|host| host.host().to_ascii_lowercase());
+    host.is_some_and(|host| matches!(host.as_str(), "localhost" | "127.0.0.1" | "[::1]"))
 }
 
 /// A body that has arrived, and the room that it takes until it is dropped.
@@ -289,6 +287,7 @@ mod tests {
         let cases = [
             (None, true),
             (Some("localhost:8080"), true),
+            (Some("LocalHost:8080"), true),
             (Some("127.0.0.1"), true),
             (Some("[::1]:80"), true),
             (Some("localhost.evil.example"), false),
