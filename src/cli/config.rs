@@ -39,10 +39,18 @@ pub fn run(args: &ConfigArgs, environment: &[(String, String)]) -> Result<String
             let loaded = Loaded::load(flags, environment)?;
             let file =
                 loaded.file().map_or("no file".to_owned(), |file| file.display().to_string());
-            Ok(format!("the configuration is good ({file})\n"))
+            Ok(warned(&loaded, "warning: ") + &format!("the configuration is good ({file})\n"))
         }
-        ConfigCommand::Show(flags) => Ok(Loaded::load(flags, environment)?.show()),
+        ConfigCommand::Show(flags) => {
+            let loaded = Loaded::load(flags, environment)?;
+            Ok(warned(&loaded, "# warning: ") + &loaded.show())
+        }
     }
+}
+
+/// A line per warning.
+fn warned(loaded: &Loaded, mark: &str) -> String {
+    loaded.warnings().iter().map(|warning| format!("{mark}{warning}\n")).collect()
 }
 
 #[cfg(test)]
@@ -60,6 +68,19 @@ mod tests {
     fn told(words: &str) -> Result<String, ConfigError> {
         let words = std::iter::once("config").chain(words.split(' '));
         run(&Command::parse_from(words).args, &[])
+    }
+
+    #[test]
+    fn an_unknown_variable_is_warned_of() {
+        let environment = [("HIGHWATER_LIMIT_SOCKETS".to_owned(), "1".to_owned())];
+        let told = |words: &str| {
+            let words = ["config", words, "--dev"];
+            run(&Command::parse_from(words).args, &environment).unwrap()
+        };
+        let warning = "warning: HIGHWATER_LIMIT_SOCKETS: unknown variable, left aside; did you \
+                       mean HIGHWATER_LIMITS_SOCKETS?\n";
+        assert_eq!(told("check"), format!("{warning}the configuration is good (no file)\n"));
+        assert!(told("show").starts_with(&format!("# {warning}")));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! Promise: loose text becomes a checked [`Config`] once, and nobody asks again whether it is
 //! valid. All problems are reported together, each with the file and line, the variable or the
-//! flag that it stands in; an unknown key is one of them and names the nearest known one. Secrets
-//! are never printed. `docs/configuration.md` lists every key.
+//! flag that it stands in; an unknown key is one of them and names the nearest known one. An unknown
+//! variable is a warning, since an environment is shared with others. Secrets are never printed. `docs/configuration.md` lists every key.
 
 mod check;
 mod known;
@@ -153,6 +153,12 @@ pub struct Problem {
     pub message: String,
 }
 
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
 /// All that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", lines(.0))]
@@ -160,8 +166,7 @@ pub struct ConfigError(pub Vec<Problem>);
 
 /// One line per problem.
 fn lines(problems: &[Problem]) -> String {
-    let line = |problem: &Problem| format!("{}: {}", problem.place, problem.message);
-    problems.iter().map(line).collect::<Vec<_>>().join("\n")
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// A checked configuration with the source of each value.
@@ -171,6 +176,7 @@ pub struct Loaded {
     pub config: Config,
     file: Option<PathBuf>,
     settings: layers::Settings,
+    warnings: Vec<Problem>,
 }
 
 impl Loaded {
@@ -181,13 +187,14 @@ impl Loaded {
     /// # Errors
     /// [`ConfigError`] with everything that is wrong.
     pub fn load(flags: &ServeFlags, environment: &[(String, String)]) -> Result<Self, ConfigError> {
-        let mut problems = Vec::new();
+        let (mut problems, mut warnings) = (Vec::new(), Vec::new());
         let file = layers::file_of(flags, environment);
-        let settings = layers::collect(file.as_deref(), flags, environment, &mut problems);
+        let settings =
+            layers::collect(file.as_deref(), flags, environment, &mut problems, &mut warnings);
         let Some(settings) = settings else { return Err(ConfigError(problems)) };
         let config = check::config(&settings, &mut problems);
         if problems.is_empty() {
-            Ok(Self { config, file, settings })
+            Ok(Self { config, file, settings, warnings })
         } else {
             Err(ConfigError(problems))
         }
@@ -196,6 +203,11 @@ impl Loaded {
     /// The configuration file, where there is one.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
+    }
+
+    /// What looks like a mistake and may be none: unknown variables.
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
     }
 
     /// The effective configuration as TOML, each line with the source of its value; secrets are

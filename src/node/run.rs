@@ -101,6 +101,9 @@ pub struct Node {
 /// Runs a node until it is told to stop; the exit code tells how it ended.
 pub fn run(loaded: Loaded) -> ExitCode {
     log_to_stderr(loaded.config.server.log_format);
+    for warning in loaded.warnings() {
+        tracing::warn!("{warning}");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING)

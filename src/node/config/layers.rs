@@ -72,15 +72,17 @@ pub(super) fn file_of(flags: &ServeFlags, environment: &[(String, String)]) -> O
     flags.config.clone().or_else(|| variable.map(|(_, path)| PathBuf::from(path)))
 }
 
-/// Puts the layers on one another. What is wrong is left out and noted; without a file that could
-/// not be read nobody knows what is missing, so then there is nothing.
+/// Puts the layers on one another. What is wrong is left out and noted; what may be meant for
+/// somebody else is left out and warned of. Without a file
+/// that could not be read nobody knows what is missing, so then there is nothing.
 pub(super) fn collect(
     file: Option<&Path>,
     flags: &ServeFlags,
     environment: &[(String, String)],
     problems: &mut Vec<Problem>,
+    warnings: &mut Vec<Problem>,
 ) -> Option<Settings> {
-    let mut layers = Layers { settings: defaults(), problems };
+    let mut layers = Layers { settings: defaults(), problems, warnings };
     let whole = file.is_none_or(|file| layers.file(file));
     layers.variables(environment);
     layers.flags(flags);
@@ -98,6 +100,7 @@ fn defaults() -> Settings {
 struct Layers<'a> {
     settings: Settings,
     problems: &'a mut Vec<Problem>,
+    warnings: &'a mut Vec<Problem>,
 }
 
 impl Layers<'_> {
@@ -189,7 +192,9 @@ impl Layers<'_> {
                 None => {
                     let all: Vec<_> = known::all().iter().map(Known::variable).collect();
                     let meant = nearest(name, all.iter().map(String::as_str));
-                    self.problem(name, format!("unknown variable; did you mean {meant}?"));
+                    // Whoever sets it may mean another program, or a newer version of this one.
+                    let message = format!("unknown variable, left aside; did you mean {meant}?");
+                    self.warnings.push(Problem { place: name.clone(), message });
                 }
             }
         }
