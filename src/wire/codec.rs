@@ -13,7 +13,7 @@ use bincode::config::Configuration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::binary;
+use super::{binary, surrogate};
 
 /// No frame is larger than this, whatever the configuration says: 4 MiB.
 pub const MAX_FRAME_BYTES: usize = 4 << 20;
@@ -71,6 +71,9 @@ pub enum FrameError {
     /// The line is no object with one member.
     #[error("a line must be an object with one member, the frame's name: {0}")]
     Line(String),
+    /// It names what is no text.
+    #[error("{0}")]
+    Text(String),
 }
 
 /// What every enum of frames can do; made by the `frames!` table.
@@ -293,6 +296,7 @@ impl<'a, F: Frame> Frames<'a, F> {
         if line.len() > self.most {
             return Err(FrameError::TooLarge { length: line.len() as u64, most: self.most });
         }
+        surrogate::check(line).map_err(FrameError::Text)?;
         let member: OneMember<'_> =
             serde_json::from_slice(line).map_err(|error| FrameError::Line(error.to_string()))?;
         Ok(F::decode_json(&member.name, member.body.get())?.map(|frame| (frame, line.len())))

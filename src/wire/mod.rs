@@ -16,6 +16,7 @@ pub mod name;
 mod position;
 mod record;
 mod server;
+pub mod surrogate;
 pub mod version;
 mod whom;
 

@@ -40,6 +40,9 @@ fn frames_that_cannot_be_read() {
         ("a negative number", r#"{"ping":{"nonce":-1}}"#),
         ("an id in upper case", r#"{"retire":{"writer":"AA112233445566778899AABBCCDDEEFF"}}"#),
         ("a lone surrogate", r#"{"refresh":{"token":"\ud800"}}"#),
+        ("one in what is passed over", r#"{"ping":{"nonce":1,"later":"\udc00"}}"#),
+        ("one in a name that is not known", r#"{"ping":{"nonce":1,"\ud83d\ud83d\ude00":0}}"#),
+        ("one in a kind that is not known", r#"{"later":["\ud800\u0041"]}"#),
         ("a byte order mark", "\u{feff}{\"ping\":{\"nonce\":1}}"),
         ("very deep", &"[".repeat(5_000)),
     ] {

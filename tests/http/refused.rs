@@ -60,6 +60,29 @@ fn bodies_that_cannot_be() {
     assert_eq!(send("text/plain", b"\xff"), bad_request);
     assert_eq!(send("text/plain", b""), bad_request);
     assert_eq!(send("multipart/form-data; boundary=x", b"x"), bad_request);
+    for lone in [
+        r#"{"payload":"\ud800"}"#,
+        r#"{"payload":"x","key":"\udc00"}"#,
+        r#"{"payload":"x","headers":[["\ud83dx","v"]]}"#,
+        r#"{"payload":"x","later":"\ud800"}"#,
+        r#"{"records":[{"payload":"\ude00\ud83d"}]}"#,
+    ] {
+        assert_eq!(send("application/json", lone.as_bytes()), bad_request, "{lone}");
+        assert_eq!(send("application/x-ndjson", lone.as_bytes()), bad_request, "{lone}");
+    }
+    let of_user = r#"{"logs":[{"name":"\ud800"}]}"#;
+    for (path, body) in [
+        ("/v1/users/ana/subscribe", of_user),
+        ("/v1/revocations", r#"{"user":"\udfff"}"#),
+        ("/v1/notify", r#"{"logs":["a"],"record":{"payload":"\ud800"}}"#),
+    ] {
+        let json = [("content-type", "application/json")];
+        let answer = http.ask("POST", path, &json, Some(body.as_bytes()));
+        assert_eq!(answer.refusal(), bad_request, "{path}");
+    }
+    // Bytes that no text has are refused in a query, not taken for another name.
+    assert_eq!(http.delete("/v1/revocations?user=%ED%A0%80").refusal(), bad_request);
+    assert_eq!(http.get("/v1/logs?prefix=%ff").refusal(), bad_request);
     let bad_record = (400, "bad_record".to_owned());
     let long_key = format!(r#"{{"key":"{}","payload":""}}"#, "x".repeat(256));
     assert_eq!(send("application/json", long_key.as_bytes()), bad_record);
@@ -67,6 +90,29 @@ fn bodies_that_cannot_be() {
     assert_eq!(send("text/plain", &vec![b'x'; (1 << 20) + 1]), too_large);
     assert_eq!(send("text/plain", &vec![b'x'; (512 << 10) + 1]), too_large);
     assert_eq!(http.get("/v1/logs/a").refusal(), (404, "unknown_log".to_owned()), "none was made");
+}
+
+/// Compressed bytes are not what was meant: nothing is stored, and the answer says what to do.
+#[test]
+fn a_body_that_was_compressed_is_refused() {
+    let server = Server::start(Options::dev().rule("kept", "client", ""));
+    let http = server.http();
+    http.post("/v1/logs/kept", "x").ok();
+    let paths = ["/v1/logs/a", "/v1/notify", "/v1/users/ana/subscribe", "/v1/revocations"];
+    let all = paths.map(|path| ("POST", path)).into_iter();
+    for (method, path) in all.chain([("PUT", "/v1/snapshots/kept?offset=1")]) {
+        for coding in ["gzip", "br", "identity, gzip", "x-unheard-of", "DEFLATE"] {
+            let answer = http.ask(method, path, &[("content-encoding", coding)], Some(b"\x1f\x8b"));
+            assert_eq!(answer.refusal(), (415, "bad_request".to_owned()), "{path} {coding}");
+            assert!(answer.text().contains("content-encoding"), "{}", answer.text());
+        }
+    }
+    assert_eq!(http.get("/v1/logs/a").refusal(), (404, "unknown_log".to_owned()));
+    for coding in ["identity", "Identity", ""] {
+        http.ask("POST", "/v1/logs/a", &[("content-encoding", coding)], Some(b"as it is")).ok();
+    }
+    let stored = http.get("/v1/logs/a?format=raw").ok().body;
+    assert_eq!(stored, b"as it is\nas it is\nas it is\n");
 }
 
 /// Sends bytes as they are, and reads what comes until the server closes.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::answer::Problem;
 use super::route::OWN_HEADER;
-use crate::wire::{Payload, Record};
+use crate::wire::{Payload, Record, surrogate};
 
 /// Most records of one request; what they cost in memory beside their bytes is bounded by it.
 pub(super) const MAX_RECORDS: usize = 65_536;
@@ -171,6 +171,7 @@ fn of_json(bytes: &[u8]) -> Result<Vec<Record>, Problem> {
     if !is_object(bytes) {
         return Err(wrong(&"no object"));
     }
+    surrogate::check(bytes).map_err(|problem| wrong(&problem))?;
     let shape: Shape = serde_json::from_slice(bytes).map_err(|error| wrong(&error))?;
     if shape.records.is_some() {
         let many: Many = serde_json::from_slice(bytes).map_err(|error| wrong(&error))?;
@@ -197,6 +198,7 @@ fn of_lines(bytes: &[u8]) -> Result<Vec<Record>, Problem> {
         if !is_object(line) {
             return Err(wrong(&"a line is an object: {\"payload\": \"text\"}"));
         }
+        surrogate::check(line).map_err(|problem| wrong(&problem))?;
         records.push(serde_json::from_slice(line).map_err(|error| wrong(&error))?);
     }
     Ok(records)

@@ -30,12 +30,31 @@ impl<T: DeserializeOwned> Read<T> {
     /// # Errors
     /// `bad_request` that names what cannot be read.
     pub(super) fn of(uri: &Uri) -> Result<Self, Problem> {
+        if !is_text(uri.query().unwrap_or_default()) {
+            return Err(Problem::bad_request("the query is no UTF-8"));
+        }
         let read = Query::try_from_uri(uri).map(|Query(query)| Self(query));
         read.map_err(|rejection| {
             let told = std::error::Error::source(&rejection).map(ToString::to_string);
             Problem::bad_request(in_our_words(&told.unwrap_or_else(|| rejection.body_text())))
         })
     }
+}
+
+/// Whether a query is UTF-8. Read without that, what is none is replaced: one name would be taken
+/// for another.
+fn is_text(query: &str) -> bool {
+    let mut pieces = query.split('%');
+    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        let digits = piece.get(..2).filter(|digits| !digits.starts_with('+'));
+        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        // What is no escape stands for itself.
+        bytes.push(escaped.unwrap_or(b'%'));
+        let rest = if escaped.is_some() { piece.get(2..) } else { Some(piece) };
+        bytes.extend_from_slice(rest.unwrap_or_default().as_bytes());
+    }
+    std::str::from_utf8(&bytes).is_ok()
 }
 
 /// What was wrong with a query, as whoever wrote it sees it.
@@ -213,6 +232,16 @@ mod tests {
         assert!(asked("form=1").unwrap_err().contains("`form`"));
         assert!(asked("from=1&from=2").unwrap_err().contains("`from`"));
         assert_eq!(asked("from=a%2Fb").unwrap().from.as_deref(), Some("a/b"));
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused_and_not_replaced() {
+        for bad in ["from=%ff", "from=a%C3", "from=%ED%A0%80", "%ff=1", "from=%c3%28"] {
+            assert_eq!(asked(bad).unwrap_err(), "the query is no UTF-8", "{bad}");
+        }
+        for (good, want) in [("%c3%a4", "ä"), ("%", "%"), ("%zz", "%zz"), ("a%2", "a%2")] {
+            assert_eq!(asked(&format!("from={good}")).unwrap().from.as_deref(), Some(want));
+        }
     }
 
     #[test]

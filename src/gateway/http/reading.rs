@@ -1,5 +1,6 @@
 //! Looking at the store for a request, on threads that may wait for a disk.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
@@ -12,7 +13,7 @@ use crate::gateway::Gate;
 use crate::log::LogRow;
 use crate::log::rows::RowsError;
 use crate::store::Store;
-use crate::wire::{Code, Refusal};
+use crate::wire::{Code, Refusal, surrogate};
 
 /// Reads the store.
 ///
@@ -148,6 +149,7 @@ pub(super) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if !object {
         return Err(Problem::bad_request("the body is to be a JSON object"));
     }
-    serde_json::from_slice(bytes)
-        .map_err(|error| Problem::bad_request(format!("the body: {error}")))
+    let wrong = |problem: &dyn Display| Problem::bad_request(format!("the body: {problem}"));
+    surrogate::check(bytes).map_err(|problem| wrong(&problem))?;
+    serde_json::from_slice(bytes).map_err(|error| wrong(&error))
 }

@@ -2,13 +2,14 @@
 //!
 //! Promise: nothing that a request says is passed over. A parameter or a `Highwater-*` header that
 //! the address does not know, or one that comes twice, is refused before anything is done: what was
-//! meant as a condition must never be taken for an order without one. The check is made where a
+//! meant as a condition must never be taken for an order without one; nor is a body taken that was
+//! compressed, since its bytes are not what was meant. The check is made where a
 //! route is, so that no handler can be without it; handlers get what was read by the check.
 
 use axum::Router;
 use axum::extract::Request;
 use axum::handler::Handler;
-use axum::http::{HeaderMap, HeaderName, Uri};
+use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
@@ -57,6 +58,7 @@ impl Takes {
                 return Err(Problem::bad_request(format!("`{name}` is given twice")));
             }
         }
+        not_compressed(headers)?;
         headers.keys().try_for_each(|name| self.check_header(name, headers))
     }
 
@@ -87,6 +89,24 @@ impl Takes {
             "`{shown}` is no {kind} of {method} {path}, so nothing was done; it takes {known}"
         ))
     }
+}
+
+/// Refuses a body that is not sent as it is.
+///
+/// # Errors
+/// `bad_request`, with the status of HTTP for it.
+fn not_compressed(headers: &HeaderMap) -> Result<(), Problem> {
+    let all = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut codings = all.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let as_it_is = |coding: &[u8]| {
+        let coding = coding.trim_ascii();
+        coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")
+    };
+    if codings.all(as_it_is) {
+        return Ok(());
+    }
+    let message = "content-encoding: bodies are taken as they are, not compressed: send it without";
+    Err(Problem::bad_request(message).status(StatusCode::UNSUPPORTED_MEDIA_TYPE.as_u16()))
 }
 
 /// An address as documents write it: the router marks a part that may hold slashes.
