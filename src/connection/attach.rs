@@ -111,6 +111,12 @@ pub(super) struct May<'a> {
 /// After so many milliseconds a reader may look again for a log that others have to make.
 const LOOK_AGAIN: u32 = 5_000;
 
+/// The refusal of a connection that asks to be activated before the time that it was told.
+pub fn too_early(wait: u32) -> Refusal {
+    let message = "too early: ask to be activated after the time told, and not before";
+    Refusal::because(Code::Slots, message).after(wait)
+}
+
 /// Who asks for subscriptions, and on what ground.
 pub(super) struct Ask<'a> {
     pub(super) open: &'a [Open],
@@ -123,6 +129,16 @@ pub(super) struct Ask<'a> {
 }
 
 pub(super) type Made = (Vec<Opened>, Vec<(String, Refusal)>);
+
+/// What becomes of names that were asked for, besides what is opened.
+#[derive(Default)]
+pub(super) struct Named {
+    /// Those that are not opened.
+    pub(super) refused: Vec<(String, Refusal)>,
+    /// Logs whose names came before in the same list, with the later priorities: each name of a
+    /// list is answered, so these are told again once the first is opened.
+    pub(super) twice: Vec<(u64, u8)>,
+}
 
 impl Connections {
     /// Attaches a client to a node's run.
@@ -214,7 +230,7 @@ impl Connections {
         // only the node's own clock can tell then, and it has.
         if at.time < ready && !at.stands {
             let wait = u32::try_from(ready - at.time).unwrap_or(u32::MAX);
-            return Ok(Err(Refusal::new(Code::Slots).after(wait)));
+            return Ok(Err(too_early(wait)));
         }
         let want = ActiveOne { connection: id, device: row.device };
         let new = Newcomer { want, user: &row.user, visible: row.visible };
@@ -424,7 +440,7 @@ impl Connections {
                 );
             }
         }
-        let refused = self.name_logs(&ask, known, &mut wants, logs, io)?;
+        let Named { refused, twice } = self.name_logs(&ask, known, &mut wants, logs, io)?;
         attached.refused = refused;
         if attached.met != Met::Resumed
             && let Some(row) = self.rows.change(&id, io)?
@@ -433,6 +449,7 @@ impl Connections {
             row.subs.clear();
         }
         attached.opened = self.set_subs(id, &wants, logs, io)?;
+        attached.opened.extend(self.keep_subs(id, &twice, logs, io)?);
         attached.ended =
             own.iter().map(|sub| sub.log).filter(|log| !wants.contains_key(log)).collect();
         for log in &attached.ended {
@@ -449,8 +466,8 @@ impl Connections {
         wants: &mut BTreeMap<u64, Wanted>,
         logs: &mut Logs,
         io: &Io<'_>,
-    ) -> Result<Vec<(String, Refusal)>, RowsError> {
-        let (mut refused, mut named) = (Vec::new(), BTreeSet::new());
+    ) -> Result<Named, RowsError> {
+        let (Named { mut refused, mut twice }, mut named) = (Named::default(), BTreeSet::new());
         let most = self.budgets.subscriptions as usize;
         for (at, open) in ask.open.iter().enumerate() {
             if at >= most {
@@ -486,7 +503,10 @@ impl Connections {
                 Ok(log) => {
                     let want = match wants.get(&log).filter(|_| named.contains(&log)) {
                         // Named twice: only the priority is taken from the later one.
-                        Some(first) => Wanted { priority: open.priority, ..*first },
+                        Some(first) => {
+                            twice.push((log, open.priority));
+                            Wanted { priority: open.priority, ..*first }
+                        }
                         None => {
                             let start = logs.located(log, open.start, io)?;
                             wanted(open.have, start, open.priority, known, ask, log)
@@ -501,7 +521,7 @@ impl Connections {
                 Err(refusal) => refused.push((open.name.clone(), refusal)),
             }
         }
-        Ok(refused)
+        Ok(Named { refused, twice })
     }
 
     /// Writes the subscriptions into row and index, lowering floors where a reader begins below.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::attach::{Ask, Made, May};
+use super::attach::{Ask, Made, May, Named};
 use super::open::{History, Opened, Wanted, open};
 use super::row::{ConnectionRow, Sub};
 use super::{Connections, Decided, Subscribe};
@@ -51,8 +51,9 @@ impl Connections {
         let history = History::This;
         let asks = Ask { open: &new, may, because, time, held: &row.subs, history };
         let mut wants = BTreeMap::new();
-        let refused = self.name_logs(&asks, &row.subs, &mut wants, logs, io)?;
+        let Named { refused, twice } = self.name_logs(&asks, &row.subs, &mut wants, logs, io)?;
         let mut opened = self.add_subs(id, &wants, logs, io)?;
+        again.extend(twice);
         opened.extend(self.keep_subs(id, &again, logs, io)?);
         Ok(Ok((row.generation, (opened, refused))))
     }
@@ -79,7 +80,7 @@ impl Connections {
     }
 
     /// Subscriptions that are asked for again: they stay, with another priority.
-    fn keep_subs(
+    pub(super) fn keep_subs(
         &mut self,
         id: Id,
         again: &[(u64, u8)],

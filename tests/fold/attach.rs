@@ -1,12 +1,12 @@
 //! How a client is met, and what a clone overwrites.
 
-use highwater::connection::{Attach, Attachment, BaseFrom, Event, Progress, Reached};
+use highwater::connection::{Attach, Attachment, BaseFrom, Event, Opened, Progress, Reached};
 use highwater::fold::{Command, Reply};
-use highwater::wire::{Cloning, Code, Met, Pattern, Reason, ResetReason, Start};
+use highwater::wire::{Cloning, Code, Met, Open, Pattern, Reason, ResetReason, Start};
 
 use crate::world::*;
 
-fn with(user: &str, number: u8, open: Vec<highwater::wire::Open>) -> Attach {
+fn with(user: &str, number: u8, open: Vec<Open>) -> Attach {
     Attach { open, ..client(user, id(number)) }
 }
 
@@ -318,6 +318,45 @@ fn subscriptions_that_cannot_be_made_are_told_by_name() {
         world.attach(with("ann", 1, vec![open("a", Start::State), open("b//", Start::State)]));
     let refused: Vec<_> = met.refused.iter().map(|(name, why)| (name.as_str(), why.code)).collect();
     assert_eq!(refused, [("a", Code::UnknownLog), ("b//", Code::BadName)]);
+}
+
+/// Each name of a list has an answer, also one that stands there twice: the second is the log as it
+/// is by then, with the later priority.
+#[test]
+fn promise_20_one_answer_to_each_name_of_a_list() {
+    let mut world = World::new();
+    let twice = |name: &str| {
+        let later = Open { priority: 7, ..open(name, Start::State) };
+        vec![open(name, Start::State), open("b", Start::State), later, open("c//", Start::State)]
+    };
+    let answers = |opened: &[Opened]| {
+        opened.iter().map(|one| (one.name.clone(), one.priority, one.again)).collect::<Vec<_>>()
+    };
+    let all = |name: &str| {
+        let first = (name.to_owned(), 7, false);
+        let mut all = vec![first, ("b".to_owned(), 0, false), (name.to_owned(), 7, true)];
+        all[..2].sort();
+        all
+    };
+    world.write(1, vec![item(1, "a", "x"), item(2, "a", "y")]);
+    let met = world.attach(with("ann", 1, twice("a")));
+    assert_eq!(answers(&met.opened), all("a"));
+    let [first, .., second] = &met.opened[..] else { panic!("{met:?}") };
+    assert_eq!((first.cursor, first.opening), (second.cursor, second.opening));
+    assert_eq!((second.reset, &second.gap), (None, &None), "{second:?}");
+    let mut list = twice("d");
+    list.push(list[3].clone());
+    let (opened, refused) = world.subscribe_as(1, list, vec![Pattern::all()]);
+    let mut want = vec![("d".to_owned(), 7, false)];
+    want.extend([("b".to_owned(), 0, true), ("d".to_owned(), 7, true)]);
+    assert_eq!(answers(&opened), want);
+    assert_eq!(refused.len(), 2, "a name that is refused is refused twice: {refused:?}");
+    world.downgrade(1, Reason::Asked);
+    world.time += 2_000;
+    let (Reply::Attached(met), _) = world.activate_with(1, Cloning::None, twice("e")) else {
+        panic!("not activated")
+    };
+    assert_eq!(met.opened.iter().filter(|one| one.name == "e").count(), 2, "{met:?}");
 }
 
 #[test]

@@ -85,14 +85,16 @@ fn numbers_at_their_ends() {
 }
 
 #[test]
-fn a_list_that_names_one_log_many_times_is_as_one() {
+fn a_list_that_names_one_log_many_times_makes_one_subscription() {
     let mut world = World::new();
     let log = world.grow("a", 3);
     world.attach(client("ann", id(1)));
     let (opened, refused) =
         world.subscribe_as(1, vec![open("a", Start::End); 5_000], vec![Pattern::all()]);
-    // As many as it may have subscriptions are looked at.
-    assert_eq!((opened.len(), refused.len()), (1, 5_000 - 8));
+    // As many as it may have subscriptions are looked at, and each is answered.
+    assert_eq!((opened.len(), refused.len()), (8, 5_000 - 8));
+    assert_eq!(opened.iter().filter(|one| !one.again).count(), 1);
+    assert_eq!(world.subs(1), [log]);
     world.commit(1, log, 3);
     let (connection, generation) = (id(1), Some(1));
     let logs = vec![log; 100_000];

@@ -278,7 +278,7 @@ impl Run {
             11..=16 => self.attach(),
             17..=18 => Command::Detach(self.progress(connection, generation)),
             19..=21 => self.commit(),
-            22..=23 => Command::Subscribe(ask(connection, by, self.opens_of_distinct_names())),
+            22..=23 => Command::Subscribe(ask(connection, by, self.opens())),
             24 => Command::Unsubscribe { connection, generation: by, logs: vec![log, log] },
             25 => {
                 let open = vec![self.open()];
@@ -364,13 +364,6 @@ impl Run {
         }
         keys.extend(self.random.one_in(5).then(|| ("none".to_owned(), 0)));
         Command::Expire { log, keys }
-    }
-
-    fn opens_of_distinct_names(&mut self) -> Vec<Open> {
-        let mut open = self.opens();
-        open.sort_by(|a, b| a.name.cmp(&b.name));
-        open.dedup_by(|a, b| a.name == b.name);
-        open
     }
 
     fn node_down(&mut self) -> Command {
