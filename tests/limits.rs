@@ -12,6 +12,7 @@ use highwater::store::Store;
 use highwater::wire::{
     ClientFrame, Code, Encoding, Open, Outcome, Ping, Seek, ServerFrame, Start, Subscribe, WriterAt,
 };
+use serde_json::json;
 use support::{Client, Link, Next, Options, Server, WAIT, token, until};
 
 /// What the next answer of the client's socket says of the append it just sent.
@@ -56,11 +57,21 @@ fn a_full_disk_refuses_appends_and_nothing_else() {
     // On a socket that is open, too: it subscribes, seeks, is downgraded and becomes active again.
     reader.subscribe("docs/b", Start::State, 0);
     reader.reach("docs/b", 1);
-    // But opening makes none: the client is told when to look again.
+    // But opening makes none, and says what keeps it: on a subscription, at the door, and from the
+    // back end. Those that are there are opened beside it.
     reader.subscribe("docs/new", Start::State, 0);
     let refusal = reader.refusal(77);
-    assert!(refusal.code == Code::UnknownLog && refusal.retry_after > 0, "{refusal:?}");
+    assert!(refusal.code == Code::StorageFull && refusal.retry_after > 0, "{refusal:?}");
     reader.wants.remove("docs/new");
+    let mut newcomer = Client::new("new").wanting("docs/b").wanting("docs/new").join(&server);
+    newcomer.reach("docs/b", 1);
+    assert_eq!(newcomer.refusal(0).code, Code::StorageFull);
+    let path = format!("/v1/connections/{}/subscribe", newcomer.id);
+    let ask = json!({ "logs": [{ "name": "docs/new" }, { "name": "docs/a" }] });
+    let told = server.http().post_json(&path, &ask).ok().json();
+    assert_eq!(told["refused"][0]["code"], "storage_full", "{told}");
+    assert_eq!(told["subscribed"][0]["name"], "docs/a", "{told}");
+    newcomer.leave(true);
     let log = reader.log("docs/a").log;
     reader.send(&ClientFrame::Seek(Seek { request: 3, log, to: Start::Earliest }));
     reader.wait("to be moved", |reader| reader.log("docs/a").resets.len() > 1);
@@ -270,21 +281,24 @@ fn logs_are_made_by_opening_at_a_rate_and_by_those_who_may_write() {
         let mut client = client.join(&server);
         client
             .wait("an answer for each", |client| client.logs.len() + client.refused.len() == count);
-        let later = |one: &&highwater::wire::Refused| {
-            one.refusal.code == Code::UnknownLog && one.refusal.retry_after > 0
-        };
-        (client.logs.len(), client.refused.iter().filter(later).count())
+        assert!(
+            client.refused.iter().all(|one| one.refusal.retry_after > 0),
+            "they may come later"
+        );
+        let codes = client.refused.iter().map(|one| (one.refusal.code, ()));
+        let codes: std::collections::BTreeMap<_, _> = codes.collect();
+        (client.logs.len(), client.refused.len(), codes.into_keys().collect::<Vec<_>>())
     };
-    assert_eq!(open("reader", "read", 3), (0, 3));
-    assert_eq!(open("writer", "read append", 900), (900, 0));
+    assert_eq!(open("reader", "read", 3), (0, 3, vec![Code::UnknownLog]));
+    assert_eq!(open("writer", "read append", 900), (900, 0, vec![]));
     assert_eq!(
         open("owner", "read admin", 900),
-        (0, 900),
+        (0, 900, vec![Code::Rate]),
         "a budget is a frame's worth of appends"
     );
     // What is there takes nothing of it.
-    assert_eq!(open("writer", "read", 900), (900, 0));
-    assert_eq!(open("writer", "read append", 900), (900, 0));
+    assert_eq!(open("writer", "read", 900), (900, 0, vec![]));
+    assert_eq!(open("writer", "read append", 900), (900, 0, vec![]));
 }
 
 #[test]

@@ -3,7 +3,10 @@
 //! It is told a piece at a time, and until it is, the socket's input is left unread: so it is
 //! bounded by what one frame can ask for.
 
+use std::sync::Arc;
+
 use super::encode::control;
+use super::hub::Hub;
 use super::pump::{ANNOUNCE_MOST, finish};
 use super::socket::{Inner, Socket};
 use crate::wire::{Answer, Answers, Ended, Id, Refusal, Refused, ServerFrame, Unsubscribed};
@@ -22,6 +25,17 @@ pub(super) enum Due {
     Refused(u32, std::vec::IntoIter<(String, Refusal)>),
     /// Subscriptions that ended.
     Unsubscribed(u32, Ended, std::vec::IntoIter<u64>),
+}
+
+impl Hub {
+    /// Tells of logs that were asked for and are not opened, with the reason of each.
+    pub fn refuse(&self, socket: &Arc<Socket>, request: u32, refused: Vec<(String, Refusal)>) {
+        if refused.is_empty() {
+            return;
+        }
+        socket.lock().due.push_back(Due::Refused(request, refused.into_iter()));
+        self.schedule(socket);
+    }
 }
 
 /// What is due goes before anything else (law 7), a piece at a time.

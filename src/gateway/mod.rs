@@ -7,12 +7,14 @@
 mod accept;
 mod demo;
 pub mod http;
+mod making;
 mod patient;
 mod session;
 mod socket_io;
 mod warm;
 
 pub use accept::{Accepting, PLAIN_CONNECTIONS, serve};
+pub use making::{Making, making};
 pub use warm::Warmth;
 
 use std::sync::Arc;
@@ -20,13 +22,13 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use tokio::sync::{oneshot, watch};
 
-use crate::auth::{Authority, Can, Grant, Grants};
+use crate::auth::{Authority, Can, Grants};
 use crate::channel::{Hub, Readable, Ticket};
 use crate::fold::{Command, Reply};
 use crate::journal::Inbox;
 use crate::limit::{Limits, Rates, Rules};
 use crate::store::Store;
-use crate::wire::{Code, Id, Open, Pattern, Refusal};
+use crate::wire::{Code, Id, Pattern, Refusal};
 
 /// Milliseconds since 1970.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -265,28 +267,6 @@ impl Readable for TokenGrants {
     fn may_snapshot(&self, name: &str) -> bool {
         self.0.allows(name, Can::Snapshot)
     }
-}
-
-/// The patterns under which a token's user makes a log by opening it: those it may append to or
-/// administer. Each log that is missing counts as an append; none may be made while the user has
-/// too few left.
-pub fn makeable(gate: &Gate, grants: &Grants, open: &[Open]) -> Vec<Pattern> {
-    let may = |grant: &&Grant| grant.can.has(Can::Append) || grant.can.has(Can::Admin);
-    let patterns: Vec<Pattern> =
-        grants.grants.iter().filter(may).map(|grant| grant.logs.clone()).collect();
-    // Where the disk is nearly full nothing is made; nor where operators alone make logs.
-    if patterns.is_empty() || !gate.auto_create || gate.shed.check().is_err() {
-        return Vec::new();
-    }
-    let most = gate.limits.subscriptions as usize;
-    let names = open.iter().take(most).map(|open| open.name.as_str());
-    let makes = |name: &&str| patterns.iter().any(|pattern| pattern.matches(name));
-    // What cannot be read is found out by the fold.
-    let missing = |name: &&str| gate.store.find_log(name).is_ok_and(|found| found.is_none());
-    let count = || names.filter(makes).filter(missing).count();
-    let missing = u32::try_from(tokio::task::block_in_place(count)).unwrap_or(u32::MAX);
-    let paid = gate.rates.check(&grants.user, missing, 0);
-    if paid.is_ok() { patterns } else { Vec::new() }
 }
 
 /// The patterns that a token lets its user read.

@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::socket_io::Lane;
-use super::{Gate, TokenGrants, makeable, readable};
+use super::{Gate, Making, TokenGrants, making, readable};
 use crate::auth::Grants;
 use crate::channel::{Asked, Closing, Socket, Ticket, control, ws_close};
 use crate::connection::Attach;
@@ -77,6 +77,8 @@ struct Session {
     names: append::Names,
     /// The client states positions, and understands that it is of another history.
     history: bool,
+    /// Logs of its Hello that are not made, and why: told once it is welcome.
+    unmade: Vec<(String, Refusal)>,
     /// It leaves, and whether it is to be forgotten, but that found no room yet.
     leaves: Option<bool>,
 }
@@ -217,7 +219,7 @@ async fn greet(
     };
     let grants =
         gate.authority.authenticate(token, now).map_err(|e| Closing::from(Refusal::from(e)))?;
-    let (attach, welcome) = prepare(gate, hello, &grants, made, now);
+    let (attach, welcome, unmade) = prepare(gate, hello, &grants, made, now);
     let grants = Arc::new(TokenGrants(grants));
     let window = u64::from(welcome.limits.window);
     let user = attach.user.clone();
@@ -235,20 +237,21 @@ async fn greet(
     socket.hear(gate.hub.ticks());
     let (gate, rate) = (Arc::clone(gate), gate.rates.socket());
     let names = append::Names::default();
-    let session = Session { gate, socket, grants, rate, names, history, leaves: None };
+    let session = Session { gate, socket, grants, rate, names, history, unmade, leaves: None };
     Ok((session, Box::new((attach, welcome)), rest))
 }
 
-/// The command that attaches a client, and the welcome as far as the gateway knows it.
+/// The command that attaches a client, the welcome as far as the gateway knows it, and the logs
+/// that it asks for in vain.
 fn prepare(
     gate: &Gate,
     hello: Hello,
     grants: &Grants,
     token: Option<String>,
     now: u64,
-) -> (Attach, Welcome) {
-    let Hello { connection, device, client, visible, cloning, writers, open, window, .. } = hello;
-    let (capabilities, mut positions) = (hello.capabilities, hello.positions);
+) -> (Attach, Welcome, Vec<(String, Refusal)>) {
+    let Hello { connection, device, client, visible, cloning, writers, window, .. } = hello;
+    let (capabilities, mut positions, mut open) = (hello.capabilities, hello.positions, hello.open);
     let ours = |name: &String| capability::ALL.contains(&name.as_str());
     let capabilities: Vec<_> = capabilities.into_iter().filter(ours).collect();
     if !capabilities.iter().any(|name| name == capability::HISTORY) {
@@ -282,7 +285,7 @@ fn prepare(
         credit: None,
     };
     let (user, read) = (grants.user.clone(), readable(grants));
-    let make = makeable(gate, grants, &open);
+    let Making { make, unmade } = making(gate, grants, &mut open);
     let attach = Attach {
         connection,
         user,
@@ -296,7 +299,7 @@ fn prepare(
         make,
         positions,
     };
-    (attach, welcome)
+    (attach, welcome, unmade)
 }
 
 /// The bytes of a data message in the encoding's form; none for pings and the like.
@@ -346,6 +349,8 @@ fn drive(
         if let Err(error) = authority.recheck(&session.grants.0, now) {
             session.socket.close(&Refusal::from(error).into());
         }
+        let unmade = std::mem::take(&mut session.unmade);
+        session.gate.hub.refuse(&session.socket, 0, unmade);
         session.frames(rest);
         talk(&mut session, &mut ws, &tcp, encoding).await;
         let socket = &session.socket;

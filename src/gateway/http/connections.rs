@@ -19,7 +19,7 @@ use super::{guard, logs, reading, sending};
 use crate::auth::{Can, Grants};
 use crate::connection::{Attachment, ConnectionRow, NodeRow, Opened, Subscribe};
 use crate::fold::{Command, Reply};
-use crate::gateway::{Gate, makeable, readable};
+use crate::gateway::{Gate, Making, making, readable};
 use crate::log::rows::{Rows as _, RowsError, Table, read_row};
 use crate::store::Store;
 use crate::wire::{Code, Id, MAX_OFFSET, Open, Pattern, Reason, Refusal, Start, name};
@@ -327,11 +327,11 @@ pub(super) async fn subscribe(
 ) -> Answer {
     mine(&gate, &caller.0, connection).await?;
     let arrived = guard::arrive(&gate, &caller, &headers, body).await?;
-    let open = opens(&arrived.bytes)?;
+    let mut open = opens(&arrived.bytes)?;
     // What the client may read is looked at again with each delivery, by its own token.
     let grants = &caller.0;
     let read = if grants.administers_all() { vec![Pattern::all()] } else { readable(grants) };
-    let make = makeable(&gate, grants, &open);
+    let Making { make, unmade } = making(&gate, grants, &mut open);
     let ask = Subscribe { connection, generation: None, open, read, make };
     let weight = arrived.bytes.len();
     match sending::ask(&gate, Command::Subscribe(ask), weight).await? {
@@ -345,6 +345,7 @@ pub(super) async fn subscribe(
                 "id": connection,
                 "generation": generation,
                 "subscribed": subscribed,
+                .chain(&unmade)
                 "refused": refused,
             });
             Ok(json_answer(StatusCode::OK, body))

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use super::Session;
 use crate::auth::Can;
 use crate::channel::{Asked, Closing, Ticket};
-use crate::connection::Subscribe;
+use crate::connection::{Subscribe, too_early};
 use crate::fold::Command;
-use crate::gateway::{TokenGrants, makeable, readable};
+use crate::gateway::{Making, TokenGrants, making, readable};
 use crate::log::Part;
 use crate::wire::{
-    Ack, Activate, Class, ClientFrame, Code, Ended, Open, Pong, PutSnapshot, Refresh, Refreshed,
-    Refusal, Refused, Retire, Seek, ServerFrame, State, Subscribe as SubscribeFrame, Unsubscribe,
-    Visible,
+    Ack, Activate, Class, ClientFrame, Code, Ended, Open, Pattern, Pong, PutSnapshot, Refresh,
+    Refreshed, Refusal, Refused, Retire, Seek, ServerFrame, State, Subscribe as SubscribeFrame,
+    Unsubscribe, Visible,
 };
 
 /// About what a log that is asked for takes in memory, with its refusal.
@@ -181,17 +181,31 @@ impl Session {
     }
 
     fn subscribe(&self, subscribe: SubscribeFrame, size: usize) {
-        let SubscribeFrame { request, open, bases: _ } = subscribe;
+        let SubscribeFrame { request, mut open, bases: _ } = subscribe;
         if !self.in_force(request) {
             return;
         }
         let (connection, generation) = self.named();
         let weight = size + open.len() * OPEN_WEIGHT;
         self.warm(&open);
-        let make = makeable(&self.gate, &self.grants.0, &open);
+        let asked = open.len();
+        // An inactive one is refused as a whole.
+        let active = self.socket.active();
+        let make = if active { self.making(request, &mut open) } else { Vec::new() };
+        if open.is_empty() && asked > 0 {
+            // Each was answered.
+            return;
+        }
         let read = readable(&self.grants.0);
         let ask = Subscribe { connection, generation, open, read, make };
         self.submit(Command::Subscribe(ask), weight, request, Asked::Subscribe(request));
+    }
+
+    /// What the client makes by opening these logs; of those that are not made it is told why.
+    fn making(&self, request: u32, open: &mut Vec<Open>) -> Vec<Pattern> {
+        let Making { make, unmade } = making(&self.gate, &self.grants.0, open);
+        self.gate.hub.refuse(&self.socket, request, unmade);
+        make
     }
 
     fn warm(&self, open: &[Open]) {
@@ -219,7 +233,7 @@ impl Session {
     }
 
     fn activate(&self, activate: Activate, size: usize) {
-        let Activate { request, cloning, open, bases: _ } = activate;
+        let Activate { request, cloning, mut open, bases: _ } = activate;
         if !self.in_force(request) {
             return;
         }
@@ -237,12 +251,12 @@ impl Session {
         let wait = self.socket.activate_at().saturating_sub(self.gate.hub.ticks());
         if wait > 0 {
             let wait = u32::try_from(wait).unwrap_or(u32::MAX);
-            return self.refuse(request, Refusal::new(Code::Slots).after(wait));
+            return self.refuse(request, too_early(wait));
         }
         let (connection, generation) = self.named();
         let weight = size + open.len() * OPEN_WEIGHT;
         self.warm(&open);
-        let make = makeable(&self.gate, &self.grants.0, &open);
+        let make = self.making(request, &mut open);
         let read = readable(&self.grants.0);
         let ask = Subscribe { connection, generation, open, read, make };
         let command = Command::Activate { ask, cloning };

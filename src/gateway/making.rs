@@ -1,0 +1,59 @@
+//! Logs that are made because somebody opens them: by whom, and what keeps them from it.
+//!
+//! Promise: what is there can be read, whatever keeps new logs from being made; and who asks for
+//! one that is not made is told why. A full disk or a spent rate is no lack of rights.
+
+use super::Gate;
+use crate::auth::{Can, Grant, Grants};
+use crate::wire::{Open, Pattern, Refusal};
+
+/// What a client that opens logs may make.
+#[derive(Debug, Default)]
+pub struct Making {
+    /// Names under which it makes a log by opening it.
+    pub make: Vec<Pattern>,
+    /// Those of its names that it could have made, and why they are not; they were taken off the
+    /// list, and whoever asked for them is to be told.
+    pub unmade: Vec<(String, Refusal)>,
+}
+
+/// What a token's user makes by opening these logs: what it may append to or administer. Each log
+/// that is missing counts as an append; none is made while the user has too few left, or the disk
+/// has too little room.
+pub fn making(gate: &Gate, grants: &Grants, open: &mut Vec<Open>) -> Making {
+    let may = |grant: &&Grant| grant.can.has(Can::Append) || grant.can.has(Can::Admin);
+    let make: Vec<Pattern> =
+        grants.grants.iter().filter(may).map(|grant| grant.logs.clone()).collect();
+    // Where operators alone make logs nothing is missing.
+    if make.is_empty() || !gate.auto_create {
+        return Making::default();
+    }
+    let most = gate.limits.subscriptions as usize;
+    let lacks = |name: &str| {
+        let makes = make.iter().any(|pattern| pattern.matches(name));
+        // What cannot be read is found out by the fold.
+        makes
+            && grants.allows(name, Can::Read)
+            && gate.store.find_log(name).is_ok_and(|found| found.is_none())
+    };
+    let look = || open.iter().take(most).map(|open| lacks(&open.name)).collect::<Vec<_>>();
+    let missing = tokio::task::block_in_place(look);
+    let count = u32::try_from(missing.iter().filter(|lacks| **lacks).count()).unwrap_or(u32::MAX);
+    if count == 0 {
+        return Making { make, unmade: Vec::new() };
+    }
+    let refusal = match gate.shed.check().and_then(|()| gate.rates.check(&grants.user, count, 0)) {
+        Ok(()) => return Making { make, unmade: Vec::new() },
+        Err(refusal) => refusal,
+    };
+    let mut missing = missing.into_iter();
+    let mut unmade = Vec::new();
+    open.retain(|open| {
+        let lacks = missing.next().unwrap_or(false);
+        if lacks {
+            unmade.push((open.name.clone(), refusal.clone()));
+        }
+        !lacks
+    });
+    Making { make: Vec::new(), unmade }
+}
