@@ -103,6 +103,8 @@ pub struct Key {
     pub(super) id: Option<String>,
     pub(super) algorithm: Algorithm,
     pub(super) key: DecodingKey,
+    /// What other keys are made of: of a secret, which who signs has too; none of a public key.
+    pub(super) derived: Option<[u8; 32]>,
 }
 
 impl Key {
@@ -114,7 +116,9 @@ impl Key {
         if secret.len() < MIN_SECRET_BYTES {
             return Err(KeyError::ShortSecret(secret.len()));
         }
-        Ok(Self { id, algorithm: Algorithm::HS256, key: DecodingKey::from_secret(secret) })
+        let key = DecodingKey::from_secret(secret);
+        let derived = Some(blake3::derive_key("highwater 2026 keys of a token secret", secret));
+        Ok(Self { id, algorithm: Algorithm::HS256, key, derived })
     }
 
     /// A public key in PEM form.
@@ -147,7 +151,7 @@ impl Key {
                 Err(KeyError::WrongCurve(name, "P-256 (prime256v1)"))
             }
             Algorithm::EdDSA if size != ED25519_BYTES => Err(KeyError::WrongCurve(name, "Ed25519")),
-            _ => Ok(Self { id, algorithm, key }),
+            _ => Ok(Self { id, algorithm, key, derived: None }),
         }
     }
 

@@ -133,6 +133,12 @@ impl Authority {
         self.dev.as_ref().map(|signer| dev_user(signer, audience, now_ms)).transpose()
     }
 
+    /// A key for that purpose, the same on every node that has the same secrets; none where tokens
+    /// are verified by public keys alone.
+    pub fn shared_key(&self, purpose: &str) -> Option<[u8; 32]> {
+        self.verifier.shared_key(purpose)
+    }
+
     /// Who may no longer come in.
     pub const fn revocations(&self) -> &Revocations {
         &self.revocations

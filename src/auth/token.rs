@@ -165,6 +165,13 @@ impl Verifier {
         &self.audience
     }
 
+    /// A key for that purpose made of all secrets, in no order; none without a secret.
+    pub(super) fn shared_key(&self, purpose: &str) -> Option<[u8; 32]> {
+        let mut secrets: Vec<_> = self.keys.iter().filter_map(|key| key.derived).collect();
+        secrets.sort_unstable();
+        (!secrets.is_empty()).then(|| blake3::derive_key(purpose, &secrets.concat()))
+    }
+
     /// What a token allows, at `now_ms` milliseconds since 1970. Revocations are not looked at:
     /// that is [`super::Authority::authenticate`].
     ///

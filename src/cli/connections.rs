@@ -125,7 +125,7 @@ fn state(one: &Value) -> String {
 #[derive(Deserialize)]
 struct Shown {
     subscriptions: Vec<Value>,
-    next: Option<u64>,
+    next: Option<String>,
     #[serde(flatten)]
     rest: serde_json::Map<String, Value>,
 }

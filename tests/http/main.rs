@@ -6,6 +6,7 @@ mod support;
 mod connections;
 mod journal;
 mod logs;
+mod marks;
 mod pages;
 mod refused;
 mod slow;

@@ -102,8 +102,6 @@ pub(super) async fn list(
     Asked(asked): Asked<ListQuery>,
 ) -> Answer {
     let limit = query::page(asked.limit.as_deref(), PAGE, MOST)?;
-    let parse = |text: String| text.parse().map_err(|error| format!("after: {error}"));
-    let after = asked.after.map(parse).transpose().map_err(Problem::bad_request)?;
     let user = match asked.user {
         Some(user) => Some(user),
         None if grants.administers_all() => None,
@@ -113,8 +111,14 @@ pub(super) async fn list(
         let message = "connections of others take a grant of admin on **";
         return Err(Refusal::because(Code::Denied, message).into());
     }
+    // All of them, or those of a user; no user is without a name.
+    let of = user.clone().unwrap_or_default();
+    let marks = gate.http.marks.of("connections", &grants.user, &of);
+    let after = marks.open(asked.after.as_deref())?;
+    let after = after.and_then(|after| after.try_into().ok()).map(Id);
     let listed = reading::look(&gate, move |store| page(store, user.as_deref(), after, limit));
     let (connections, next) = listed.await?;
+    let next = next.and_then(|next| marks.seal(&next.0));
     Ok(json_answer(StatusCode::OK, json!({ "connections": connections, "next": next })))
 }
 
@@ -165,10 +169,13 @@ pub(super) async fn show(
     Asked(asked): Asked<ShowQuery>,
 ) -> Answer {
     let row = mine(&gate, &grants, id).await?;
-    let after = asked.after.map(|after| query::offset("after", &after)).transpose()?;
+    let marks = gate.http.marks.of("subscriptions", &grants.user, &id.to_string());
+    let after = marks.open(asked.after.as_deref())?;
+    let after = after.and_then(|after| after.try_into().ok()).map_or(0, u64::from_le_bytes);
     let shown = reading::look(&gate, move |store| {
         let shown = summary(store, &mut Nodes::default(), id, &row)?;
-        let (subscriptions, next, lag) = subscriptions(store, &row, after.unwrap_or(0), &grants)?;
+        let (subscriptions, next, lag) = subscriptions(store, &row, after, &grants)?;
+        let next = next.and_then(|next| marks.seal(&next.to_le_bytes()));
         let shown = with(shown, "subscriptions", subscriptions);
         Ok(with(with(shown, "next", next), "lag", lag))
     });
@@ -338,6 +345,7 @@ pub(super) async fn subscribe(
         Reply::Subscribed(generation, opened, refused) => {
             let refused: Vec<_> = refused
                 .iter()
+                .chain(&unmade)
                 .map(|(name, refusal)| with(refusal_json(refusal), "name", name))
                 .collect();
             let subscribed: Vec<_> = opened.iter().map(opened_json).collect();
@@ -345,7 +353,6 @@ pub(super) async fn subscribe(
                 "id": connection,
                 "generation": generation,
                 "subscribed": subscribed,
-                .chain(&unmade)
                 "refused": refused,
             });
             Ok(json_answer(StatusCode::OK, body))

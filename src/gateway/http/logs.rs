@@ -12,7 +12,7 @@ use super::answer::{Answer, Problem, json_answer};
 use super::caller::{Caller, LogName};
 use super::query::{self, Asked};
 use super::reading::{self, Meant};
-use super::{route, sending};
+use super::{route, sending, spans};
 use crate::auth::{Can, Grants};
 use crate::fold::{Command, Reply};
 use crate::gateway::Gate;
@@ -48,13 +48,16 @@ pub(super) async fn list(
 ) -> Answer {
     let limit = query::page(asked.limit.as_deref(), PAGE, MOST)?;
     let prefix = asked.prefix.unwrap_or_default();
-    let listed =
-        reading::look(&gate, move |store| page(store, &grants, &prefix, asked.after, limit));
+    let marks = gate.http.marks.of("logs", &grants.user, &prefix);
+    let after = marks.open(asked.after.as_deref())?;
+    let after = after.and_then(|after| String::from_utf8(after).ok());
+    let listed = reading::look(&gate, move |store| page(store, &grants, &prefix, after, limit));
     let (logs, next) = listed.await?;
+    let next = next.and_then(|next| marks.seal(next.as_bytes()));
     Ok(json_answer(StatusCode::OK, json!({ "logs": logs, "next": next })))
 }
 
-/// A page of logs, and the name to go on after.
+/// A page of logs, and the name to go on after. Only what the grants may cover is looked at.
 fn page(
     store: &Store,
     grants: &Grants,
@@ -64,26 +67,31 @@ fn page(
 ) -> Result<(Vec<Value>, Option<String>), RowsError> {
     let mut logs = Vec::new();
     let mut looked_at = 0;
-    while looked_at < LOOKED_AT {
-        let names = store.logs(prefix, after.as_deref(), MOST)?;
-        let ended = names.len() < MOST;
-        looked_at += names.len();
-        for (name, id) in names {
-            if logs.len() == limit {
+    let mut spans = spans::of(grants, prefix);
+    spans.retain(|span| !span.is_behind(after.as_deref()));
+    for span in spans {
+        let mut ended = false;
+        while !ended {
+            if looked_at >= LOOKED_AT {
                 return Ok((logs, after));
             }
-            if grants.allows(&name, Can::Read)
-                && let Some(row) = store.log_row(id)?.filter(|row| !row.deleted)
-            {
-                logs.push(log_json(id, &row));
+            let names = span.names(store, after.as_deref(), MOST)?;
+            ended = names.len() < MOST;
+            looked_at += names.len();
+            for (name, id) in names {
+                if logs.len() == limit {
+                    return Ok((logs, after));
+                }
+                if grants.allows(&name, Can::Read)
+                    && let Some(row) = store.log_row(id)?.filter(|row| !row.deleted)
+                {
+                    logs.push(log_json(id, &row));
+                }
+                after = Some(name);
             }
-            after = Some(name);
-        }
-        if ended {
-            return Ok((logs, None));
         }
     }
-    Ok((logs, after))
+    Ok((logs, None))
 }
 
 fn log_json(id: u64, row: &LogRow) -> Value {

@@ -16,6 +16,7 @@ mod history;
 mod journal;
 mod line;
 mod logs;
+mod mark;
 mod metrics;
 mod notify;
 mod pages;
@@ -27,7 +28,9 @@ mod route;
 mod sending;
 mod shared;
 mod snapshots;
+mod spans;
 
+pub use mark::Marks;
 pub use metrics::Counters;
 pub use revocations::Enforcer;
 pub use route::Takes;

@@ -145,7 +145,7 @@ pub(super) struct ListQuery {
     limit: Option<String>,
 }
 
-/// `GET /v1/revocations`: `after` counts those that were seen.
+/// `GET /v1/revocations`: by whom they name.
 pub(super) async fn list(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
@@ -153,16 +153,32 @@ pub(super) async fn list(
 ) -> Answer {
     caller.must_administer()?;
     let limit = query::page(asked.limit.as_deref(), PAGE, PAGE)?;
-    let after = match &asked.after {
-        Some(after) => query::number("after", after, 0, u64::from(u32::MAX))?,
-        None => 0,
-    };
-    let skip = usize::try_from(after).unwrap_or(usize::MAX);
+    let marks = gate.http.marks.of("revocations", &caller.0.user, "");
+    let after = marks.open(asked.after.as_deref())?;
+    let after = after.and_then(|after| whom_of(&after));
+    // By whom they name: one that comes or goes meanwhile moves no other across the mark.
     let all = gate.authority.revocations().list();
-    let next = skip.saturating_add(limit);
-    let page: Vec<_> = all.iter().skip(skip).take(limit).collect();
-    let next = (next < all.len()).then_some(next);
+    let rest = all.iter().filter(|one| after.as_ref().is_none_or(|after| one.whom > *after));
+    let page: Vec<_> = rest.clone().take(limit).collect();
+    let last = page.last().filter(|_| rest.count() > limit);
+    let next = last.and_then(|last| marks.seal(&position_of(&last.whom)));
     Ok(json_answer(StatusCode::OK, json!({ "revocations": page, "next": next })))
+}
+
+/// Where somebody stands in the list.
+fn position_of(whom: &Whom) -> Vec<u8> {
+    let kind = match whom {
+        Whom::User(_) => 0,
+        Whom::Token(_) => 1,
+    };
+    [&[kind], whom.name().as_bytes()].concat()
+}
+
+/// Who stands there.
+fn whom_of(position: &[u8]) -> Option<Whom> {
+    let (kind, name) = position.split_first()?;
+    let name = String::from_utf8(name.to_vec()).ok()?;
+    Some(if *kind == 0 { Whom::User(name) } else { Whom::Token(name) })
 }
 
 /// `DELETE /v1/revocations?user=` or `?token=`.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
+use super::mark::Marks;
 use super::metrics::Counters;
 use crate::limit::Limits;
 
@@ -16,6 +17,8 @@ const PIECE: usize = 1 << 10;
 pub struct Shared {
     /// Requests and refusals, for the metrics.
     pub counters: Counters,
+    /// Where lists go on.
+    pub marks: Marks,
     bodies: Semaphore,
     /// One backup at a time is taken.
     backups: Arc<Semaphore>,
@@ -23,10 +26,11 @@ pub struct Shared {
 
 impl Shared {
     /// Nothing is asked yet. Bodies on their way in take as much room as `queue_bytes` allows.
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(limits: &Limits, marks: Marks) -> Self {
         let pieces = usize::try_from(limits.queue_bytes).unwrap_or(usize::MAX) / PIECE;
         Self {
             counters: Counters::default(),
+            marks,
             bodies: Semaphore::new(pieces.min(Semaphore::MAX_PERMITS)),
             backups: Arc::new(Semaphore::new(1)),
         }
@@ -58,7 +62,7 @@ mod tests {
     #[test]
     fn room_is_bounded_and_comes_back() {
         let limits = Limits { queue_bytes: 1 << 20, ..Limits::DEFAULT };
-        let shared = Shared::new(&limits);
+        let shared = Shared::new(&limits, Marks::new(None));
         let most = shared.room_for(1 << 20).unwrap();
         assert!(shared.room_for(1).is_none());
         drop(most);
