@@ -34,6 +34,8 @@ pub enum Asked {
         /// Whether it is the last part.
         last: bool,
     },
+    /// A log that it had asked for in vain is there: it was answered then.
+    Awaited,
     /// To leave; the answer is the close.
     Leave,
     /// Something that is done or not; 0: nobody waits for a word on it.

@@ -11,19 +11,20 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
 use super::asked::{Asked, Ticket};
+use super::awaited::Awaited;
 use super::closing::Closing;
 use super::due::Due;
 use super::encode::{self, DELIVERY_BYTES, Message};
 use super::hub::{Hub, Watch};
 use super::readable::Revoking;
 use super::socket::{Offered, Phase, Socket};
+use super::wanted::ask_for_snapshot;
 use crate::connection::{Attached, Event, Opened, Progress};
 use crate::fold::{Command, Effect, Reply};
 use crate::journal::{Inbox, Told};
 use crate::log::{Rule, Stored};
 use crate::wire::{
-    Code, Done, Encoding, Ended, Id, Met, Position, Reason, Refusal, ServerFrame, SnapshotRule,
-    SnapshotWanted, State, Welcome, WriterMark,
+    Code, Done, Encoding, Ended, Id, Met, Position, Reason, ServerFrame, State, Welcome, WriterMark,
 };
 
 /// Subscribers written to in one slice.
@@ -32,19 +33,21 @@ const SLICE: usize = 256;
 /// The dispatching thread's state.
 #[derive(Debug)]
 pub struct Dispatcher {
-    hub: Arc<Hub>,
+    pub(super) hub: Arc<Hub>,
     revoking: Arc<dyn Revoking>,
-    inbox: Inbox<Ticket>,
+    pub(super) inbox: Inbox<Ticket>,
     node: Id,
     incarnation: u64,
     activate_after: u32,
-    rules: Vec<Rule>,
+    pub(super) rules: Vec<Rule>,
     turns: VecDeque<Turn>,
     now: u64,
     /// The log of this batch that was told last to have grown.
     grown: u64,
     /// Where the batch that is being told stands.
     position: Option<Position>,
+    /// Readers that came before their log.
+    pub(super) awaited: Awaited,
 }
 
 /// A log whose subscribers are being written to.
@@ -107,6 +110,7 @@ impl Dispatcher {
             now: 0,
             grown: 0,
             position: None,
+            awaited: Awaited::default(),
         }
     }
 
@@ -163,6 +167,9 @@ impl Dispatcher {
     }
 
     fn appended(&mut self, log: u64, offset: u64, stored: Arc<Stored>) {
+        if offset == 0 {
+            self.began(log);
+        }
         self.hub.wake_waiters(log);
         if self.grown != log {
             self.grown = log;
@@ -218,23 +225,8 @@ impl Dispatcher {
         }
     }
 
-    /// Whether the log's tail has grown long since its newest snapshot, and since the last asking.
-    fn wants_snapshot(&self, watch: &Watch, watched: &mut super::hub::Watched, end: u64) -> bool {
-        if watched.rule != SnapshotRule::Client {
-            return false;
-        }
-        let rule = self.rules.iter().find(|rule| rule.pattern.matches(&watch.name));
-        let after = rule.map_or(u64::MAX, |rule| rule.ask_after.max(1));
-        let newest = watched.snapshot.max(watched.asked);
-        let wants = end.saturating_sub(newest) >= after;
-        if wants {
-            watched.asked = end;
-        }
-        wants
-    }
-
     /// Gives a socket the answer to what it asked.
-    fn answer(&self, socket: &Arc<Socket>, asked: Asked, reply: Reply) {
+    fn answer(&mut self, socket: &Arc<Socket>, asked: Asked, reply: Reply) {
         match (asked, reply) {
             (Asked::Attach(welcome), Reply::Attached(attached)) => {
                 self.attached(socket, *welcome, *attached);
@@ -258,6 +250,7 @@ impl Dispatcher {
                 self.open(socket, opened, request);
                 self.refuse(socket, request, refused);
             }
+            (Asked::Awaited, Reply::Subscribed(_, opened, _)) => self.open(socket, opened, 0),
             (Asked::Unsubscribe(request, Ended::Asked, logs), Reply::Unsubscribed(_))
                 if logs.is_empty() =>
             {
@@ -288,7 +281,7 @@ impl Dispatcher {
                 socket.refuse_part(log, request, refusal);
             }
             (Asked::Leave, _) => self.left(socket),
-            (Asked::Quiet | Asked::Done(_) | Asked::Snapshot { .. }, _) => {}
+            (Asked::Quiet | Asked::Awaited | Asked::Done(_) | Asked::Snapshot { .. }, _) => {}
             (asked, reply) => {
                 tracing::error!(?asked, ?reply, "a reply of another kind than was asked for");
                 socket.close(&Closing::new(Code::Failed));
@@ -297,7 +290,7 @@ impl Dispatcher {
     }
 
     /// A client is met: welcome, answers it may have missed, its state, then its logs.
-    fn attached(&self, socket: &Arc<Socket>, mut welcome: Welcome, attached: Attached) {
+    fn attached(&mut self, socket: &Arc<Socket>, mut welcome: Welcome, attached: Attached) {
         let Attached { generation, met, source, place, inactive, opened, refused, .. } = attached;
         if socket.closing() {
             self.detach(socket.connection, generation);
@@ -366,7 +359,7 @@ impl Dispatcher {
         socket.close_quietly();
     }
 
-    fn activated(&self, socket: &Arc<Socket>, request: u32, attached: Attached) {
+    fn activated(&mut self, socket: &Arc<Socket>, request: u32, attached: Attached) {
         let Attached { generation, met, source, opened, refused, ended, .. } = attached;
         {
             let mut inner = socket.lock();
@@ -387,15 +380,6 @@ impl Dispatcher {
         self.hub.end(socket, ended, 0, Ended::Overwritten);
         self.open(socket, opened, 0);
         self.refuse(socket, 0, refused);
-    }
-
-    /// Tells of logs that were asked for and not opened.
-    fn refuse(&self, socket: &Arc<Socket>, request: u32, refused: Vec<(String, Refusal)>) {
-        if refused.is_empty() {
-            return;
-        }
-        socket.lock().due.push_back(Due::Refused(request, refused.into_iter()));
-        self.hub.schedule(socket);
     }
 
     /// Takes subscriptions in, unless the socket is no longer its connection's.
@@ -516,7 +500,8 @@ impl Dispatcher {
         }
         // What came by itself was never told.
         if request != 0 {
-            self.refuse(socket, request, refused);
+            socket.lock().due.push_back(Due::Refused(request, refused.into_iter()));
+            self.hub.schedule(socket);
         }
         let (connection, generation) = (socket.connection, Some(socket.generation()));
         let command = Command::Unsubscribe { connection, generation, logs: denied };
@@ -577,19 +562,5 @@ fn give_up(hub: &Hub, watch: &Watch, watched: &mut super::hub::Watched) {
             drop(inner);
             hub.schedule(socket);
         }
-    }
-}
-
-/// Asks one caught-up subscriber that may make a snapshot of the log.
-fn ask_for_snapshot(watch: &Watch, end: u64) {
-    let watched = watch.lock();
-    let may = |socket: &&Arc<Socket>| {
-        let inner = socket.lock();
-        let live = inner.subs.get(&watch.log).is_some_and(|sub| matches!(sub.phase, Phase::Live));
-        live && inner.grants.may_snapshot(&watch.name)
-    };
-    if let Some(socket) = watched.sockets.iter().flatten().find(may) {
-        let wanted = SnapshotWanted { log: watch.log, at_least: end };
-        socket.send(&[ServerFrame::SnapshotWanted(wanted)]);
     }
 }

@@ -14,6 +14,7 @@
 
 mod acks;
 mod asked;
+mod awaited;
 mod closing;
 mod dispatch;
 mod due;
@@ -26,6 +27,7 @@ mod socket;
 mod tail;
 mod upload;
 mod wait;
+mod wanted;
 mod way;
 
 pub use asked::{Asked, Ticket};

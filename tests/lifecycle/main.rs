@@ -1,6 +1,7 @@
 //! The life of a connection: each row of the table of states, each way into and out of it, against
 //! the running server.
 
+mod early;
 mod slots;
 mod stop;
 mod unused;
