@@ -327,3 +327,22 @@ fn health_readiness_and_metrics_need_no_token() {
     assert!(!text.contains("root"), "no names of users or logs");
     assert!(server.terminate().success());
 }
+
+/// A variable that is no key may be another program's, or a newer version's: the node says so and
+/// runs. A page whose origin is listed with its scheme's own port may come.
+#[test]
+fn what_is_set_beside_the_point_is_warned_of_and_what_is_meant_is_understood() {
+    let mut options = Options::default();
+    options.env.push(("HIGHWATER_LIMIT_SOCKETS".into(), "1".into()));
+    let listed = r#"server.allowed_origins=["https://App.example:443"]"#;
+    options.args.extend(["--set".into(), listed.into()]);
+    let server = Server::start(options);
+    let log = server.log();
+    assert!(log.contains("WARN"), "{log}");
+    assert!(log.contains("did you mean HIGHWATER_LIMITS_SOCKETS?"), "{log}");
+    let http = server.http();
+    for (origin, status) in [("https://app.example", 200), ("https://app.example:444", 403)] {
+        let answer = http.ask("GET", "/v1/logs", &[("origin", origin)], None);
+        assert_eq!(answer.status, status, "{origin}");
+    }
+}
