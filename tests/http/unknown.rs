@@ -119,7 +119,7 @@ fn a_parameter_that_an_address_does_not_know_is_refused_and_nothing_is_done() {
     let table = addresses(true);
     assert!(table.len() > 25, "{}", table.len());
     for takes in &table {
-        for query in ["?before=1", "?if_head_=99", "?x&x"] {
+        for query in ["?before=1", "?if_head_=99", "?x&x", "?%62efore=1", "?=1", "?a=%C3%A4"] {
             let told = world.ask(takes, query, &[]);
             if takes.method == "HEAD" {
                 continue;
@@ -132,12 +132,50 @@ fn a_parameter_that_an_address_does_not_know_is_refused_and_nothing_is_done() {
         }
         for known in takes.query {
             world.ask(takes, &format!("?{known}=1&{known}=1"), &[]);
+            world.ask(takes, &format!("?{known}=1&{known}"), &[]);
+            world.ask(takes, &format!("?{known}=1&before=1"), &[]);
+        }
+        if takes.method == "GET" {
+            // The same address answers this too, by the same rules.
+            let head = Takes { method: "HEAD", ..*takes };
+            world.ask(&head, "?before=1", &[]);
+            world.ask(&head, "", &[("highwater-if-heads", "1")]);
         }
     }
     // What destroyed a log once.
     let delete = table.iter().find(|t| (t.method, t.path) == ("DELETE", "/v1/logs/{*name}"));
     world.ask(delete.unwrap(), "?if_head=99", &[]);
     assert_eq!(world.all(), before, "nothing was done");
+}
+
+/// The table has every address: the documents name what is in it, and it has what they name.
+#[test]
+fn no_address_is_missing_from_the_table() {
+    let documents = include_str!("../../docs/http.md");
+    let table = addresses(false);
+    for takes in table.iter().filter(|takes| takes.path.starts_with("/v1/")) {
+        let path = takes.path.replace("{*", "{");
+        assert!(documents.contains(&path), "{path} is in no document");
+    }
+    let mut named = 0;
+    for piece in documents.split('`') {
+        let mut words = piece.split(' ');
+        let (Some(method), Some(path)) = (words.next(), words.next()) else { continue };
+        let methods = ["GET", "HEAD", "POST", "PUT", "DELETE"];
+        if !methods.contains(&method) || !path.starts_with("/v1/") || path.contains("NAME") {
+            continue;
+        }
+        let path = path.split('?').next().unwrap_or_default();
+        let is = |takes: &&Takes| {
+            let method = takes.method == method || (takes.method == "GET" && method == "HEAD");
+            let (own, asked) = (takes.path.replace("{*", "{"), path);
+            let name = asked.strip_prefix("/v1/logs/").filter(|name| !name.contains('{'));
+            method && (own == asked || (name.is_some() && own == "/v1/logs/{name}"))
+        };
+        assert!(table.iter().any(|takes| is(&takes)), "{method} {path} is not in the table");
+        named += 1;
+    }
+    assert!(named > 20, "{named}");
 }
 
 #[test]
