@@ -442,6 +442,7 @@ impl Connections {
         }
         let Named { refused, twice } = self.name_logs(&ask, known, &mut wants, logs, io)?;
         attached.refused = refused;
+        self.want_standing(id, may, because, &mut wants, logs, io)?;
         if attached.met != Met::Resumed
             && let Some(row) = self.rows.change(&id, io)?
         {

@@ -16,6 +16,7 @@ pub mod policy;
 mod retention;
 mod row;
 mod slots;
+mod standing;
 mod subscribe;
 
 pub use attach::{Attach, Attached, MAX_WRITERS, Subscribe, WriterAnswers, too_early};

@@ -152,6 +152,11 @@ impl More {
         }
     }
 
+    /// Takes a tag away.
+    pub fn remove(&mut self, tag: u32) {
+        self.0.retain(|(known, _)| *known != tag);
+    }
+
     /// Bytes that it holds.
     pub fn weight(&self) -> usize {
         self.0.iter().map(|(_, content)| content.len() + size_of::<(u32, Bytes)>()).sum()

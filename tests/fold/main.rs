@@ -23,5 +23,6 @@ mod retention;
 mod rules;
 mod slots;
 mod snapshots;
+mod standing;
 mod versions;
 mod world;

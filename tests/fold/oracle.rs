@@ -2,13 +2,13 @@
 //! per connection its state as a client would know it. It decides appends by itself; of slots and
 //! openings it is told, and demands that what is told is lawful and that nothing else has changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use highwater::connection::{Budgets, Event, Opened, Progress, Reached, Subscribe};
 use highwater::fold::{Command, Effect, Reply, Settings};
 use highwater::log::rows::{MemoryRows, Table, read_row};
 use highwater::log::{Appends, Entry, LogRow, Rule};
-use highwater::wire::{Answers, Code, Id, Outcome, Pattern, Reason, Target, name};
+use highwater::wire::{Answers, Code, Id, Open, Outcome, Pattern, Reason, Target, name};
 
 mod log;
 mod meet;
@@ -45,6 +45,8 @@ pub struct Oracle {
     logs: Vec<Log>,
     writers: BTreeMap<Id, Writer>,
     connections: BTreeMap<Id, Connection>,
+    /// Logs that the back end has subscribed a user to.
+    standing: BTreeMap<String, BTreeSet<u64>>,
     /// Run of each node, and whether it is up.
     pub nodes: BTreeMap<Id, (u64, bool)>,
     budgets: Budgets,
@@ -60,7 +62,8 @@ impl Oracle {
     pub fn new(Settings { budgets, rules, .. }: Settings) -> Self {
         let (logs, nodes) = (Vec::new(), BTreeMap::new());
         let (writers, connections) = (BTreeMap::new(), BTreeMap::new());
-        Self { logs, writers, connections, nodes, budgets, rules, time: 0, stands: false }
+        let (standing, time, stands) = (BTreeMap::new(), 0, false);
+        Self { logs, writers, connections, standing, nodes, budgets, rules, time, stands }
     }
 
     /// Where a log's head is, for commands that mean something.
@@ -156,6 +159,9 @@ impl Oracle {
 
     fn command(&mut self, node: (Id, u64), command: &Command, reply: &Reply, events: &[Event]) {
         let before = self.connections.clone();
+        if let (Command::SubscribeUser { user, open }, Reply::Reached(_)) = (command, reply) {
+            self.stand(user, open);
+        }
         self.tell(events);
         match (command, reply) {
             (Command::Append(appends), reply) => self.append(appends, reply),
@@ -187,8 +193,15 @@ impl Oracle {
                 let active = before.iter().filter(|(_, one)| one.user == *user && one.active);
                 assert!(active.map(|(id, _)| id).eq(reached));
             }
-            (Command::UnsubscribeUser { .. }, Reply::Reached(reached)) => {
+            (Command::SubscribeUser { user, open }, Reply::Refused(why)) => {
+                let held = self.standing.get(user).map_or(0, BTreeSet::len);
+                assert!(held + open.len() > self.budgets.subscriptions as usize);
+                assert!(why.code == Code::Subscriptions && events.is_empty());
+            }
+            (Command::UnsubscribeUser { user, logs }, Reply::Reached(reached)) => {
                 assert_eq!(reached.len(), events.len());
+                let standing = self.standing.entry(user.clone()).or_default();
+                standing.retain(|log| !logs.contains(log));
             }
             (Command::Seek { connection, .. }, Reply::Moved(_, opened)) => {
                 self.opened(*connection, std::slice::from_ref(opened));
@@ -219,6 +232,14 @@ impl Oracle {
                 };
                 assert_eq!(said, self.simple(command, events, &before), "{command:?}");
             }
+        }
+    }
+
+    /// The user's connections are subscribed to these logs, whenever they come.
+    fn stand(&mut self, user: &str, open: &[Open]) {
+        for open in open.iter().take(self.budgets.subscriptions as usize) {
+            let log = self.make(&open.name);
+            self.standing.entry(user.to_owned()).or_default().insert(log);
         }
     }
 
@@ -516,7 +537,7 @@ fn lost(events: &[Event], id: &Id, why: Reason) -> bool {
 }
 
 /// A subscription that may or may not be refused by what it names.
-pub fn ask(connection: Id, generation: Option<u64>, open: Vec<highwater::wire::Open>) -> Subscribe {
+pub fn ask(connection: Id, generation: Option<u64>, open: Vec<Open>) -> Subscribe {
     Subscribe {
         connection,
         generation,

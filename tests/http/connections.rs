@@ -120,6 +120,51 @@ fn the_back_end_subscribes_seeks_and_unsubscribes() {
     }
 }
 
+/// Who comes later, was inactive, or comes after a restart has it too, each within its own grants.
+#[test]
+fn a_user_that_is_subscribed_stays_so_for_connections_to_come() {
+    let mut server = Server::start(Options::default().limit("activate_after_ms", 100));
+    let root = server.http();
+    let mut asleep = Client::new("ana").join(&server);
+    root.post(&format!("/v1/connections/{}/downgrade", asleep.id), "").ok();
+    asleep.wait("to be inactive", |client| !client.active);
+    let body = json!({ "logs": [{ "name": "news" }, { "name": "secret" }] });
+    let told = root.post_json("/v1/users/ana/subscribe", &body).ok().json();
+    assert_eq!(told["reached"], json!([]), "nobody is active");
+    root.post("/v1/logs/news", "x").ok();
+    let mut later = Client::with(Some(token("ana", &[("news", "read")]))).join(&server);
+    later.reach("news", 1);
+    until("it is active again", || {
+        asleep.activate();
+        asleep.sync();
+        asleep.active
+    });
+    asleep.reach("news", 1);
+    asleep.reach("secret", 0);
+    for client in [&mut asleep, &mut later] {
+        client.cut();
+    }
+    server.crash();
+    let root = server.http();
+    let mut third = Client::new("ana");
+    third.cloning = highwater::wire::Cloning::None;
+    let mut third = third.join(&server);
+    third.reach("news", 1);
+    let named = json!({ "logs": ["news", "secret", "none"] });
+    let told = root.post_json("/v1/users/ana/unsubscribe", &named).ok().json();
+    assert!(told["reached"].as_array().unwrap().contains(&json!(third.id.to_string())), "{told}");
+    assert_eq!(told["unknown"], json!(["none"]));
+    // One that states what it holds asks for it itself; one that comes with nothing has nothing.
+    let mut fourth = Client::new("ana").join(&server);
+    fourth.sync();
+    assert_eq!(fourth.logs.len(), 0, "it is undone for all");
+    // Whoever may not operate all is told nothing of others.
+    let few = server.http_as(Some(token("app", &[("news", "read append admin")])));
+    for path in ["/v1/users/ana/subscribe", "/v1/users/ana/unsubscribe"] {
+        assert_eq!(few.post_json(path, &body).refusal(), (403, "denied".to_owned()));
+    }
+}
+
 #[test]
 fn notify_tells_where_it_went_and_who_was_reached() {
     let server = Server::start(Options::default());

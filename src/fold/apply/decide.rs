@@ -268,6 +268,9 @@ fn subscribe_user(
     io: &mut Io<'_>,
     events: &mut Vec<Event>,
 ) -> Result<Reply, RowsError> {
+    if let Err(refusal) = connections.stand(user, open, time, logs, io)? {
+        return Ok(Reply::Refused(refusal));
+    }
     let mut reached = Vec::new();
     for connection in connections.of_user(user, io)? {
         let (open, all) = (open.to_vec(), vec![Pattern::all()]);
@@ -304,6 +307,7 @@ fn unsubscribe_user(
     io: &mut Io<'_>,
     events: &mut Vec<Event>,
 ) -> Result<Reply, RowsError> {
+    connections.stand_no_more(user, logs, io)?;
     let mut reached = Vec::new();
     for connection in connections.of_user(user, io)? {
         let reply = unsubscribe(connections, connection, None, logs, io, events)?;

@@ -1,6 +1,6 @@
 //! How clients are met: what the model demands of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use highwater::connection::{Attach, Attached, Event};
 use highwater::fold::Reply;
@@ -141,6 +141,12 @@ impl Oracle {
         for log in taken.keys().filter(|log| self.alive(**log)) {
             let opened = told.opened.iter().any(|one| one.log == *log);
             assert_eq!(opened, may(&self.log(*log).unwrap().name), "log {log} of {told:?}");
+        }
+        let ids: BTreeSet<u64> = told.opened.iter().map(|one| one.log).collect();
+        let full = ids.len() >= self.budgets.subscriptions as usize;
+        for log in self.standing.get(&user).into_iter().flatten() {
+            let due = self.alive(*log) && may(&self.log(*log).unwrap().name);
+            assert!(!due || full || ids.contains(log), "the back end's log {log} of {told:?}");
         }
         // Logs are made in the order in which they are asked for.
         for name in open.iter().map(|open| &open.name) {
