@@ -266,7 +266,7 @@ fn a_rate_is_waited_out() {
     let began = Instant::now();
     let output = run(&server.url(), "produce a", list.clone());
     assert!(output.status.success(), "{}", errors(&output));
-    // A full frame's worth passes at once, the rest at a thousand a second.
+    // A second's worth passes at once, the rest at a thousand a second.
     assert!(began.elapsed() >= Duration::from_millis(1_500), "{:?}", began.elapsed());
     assert!(run(&server.url(), "consume a", "").stdout == list);
 }

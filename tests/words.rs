@@ -94,7 +94,7 @@ fn a_producer_that_is_held_back_loses_nothing() {
     let server = Server::start(Options::dev().limit("appends_per_user_second", 1_000));
     let began = Instant::now();
     run(&server, "produce --batch-size 700 words", Some(&path));
-    // A full frame's worth passes at once, the rest at a thousand a second.
+    // A second's worth passes at once, the rest at a thousand a second.
     assert!(began.elapsed() >= Duration::from_millis(2_500), "{:?}", began.elapsed());
     assert_same(&list, &run(&server, "consume words", None).stdout);
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::appending::Appending;
 use super::socket::Socket;
 use crate::fold::Reply;
 use crate::wire::{Ended, Welcome};
@@ -18,7 +19,7 @@ pub enum Asked {
     /// To be active again.
     Activate(u32),
     /// Appends.
-    Append,
+    Append(Box<Appending>),
     /// Subscriptions.
     Subscribe(u32),
     /// Their end, why, and of which logs.

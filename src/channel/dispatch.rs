@@ -44,7 +44,8 @@ pub struct Dispatcher {
     now: u64,
     /// The log of this batch that was told last to have grown.
     grown: u64,
-    /// Where the batch that is being told stands.
+    /// The batch that is being told, and where it stands.
+    batch: u64,
     position: Option<Position>,
     /// Readers that came before their log.
     pub(super) awaited: Awaited,
@@ -109,6 +110,7 @@ impl Dispatcher {
             turns: VecDeque::new(),
             now: 0,
             grown: 0,
+            batch: 0,
             position: None,
             awaited: Awaited::default(),
         }
@@ -136,7 +138,7 @@ impl Dispatcher {
     fn take(&mut self, told: Told<Ticket>) {
         self.grown = 0;
         let Told { applied, mut tickets } = told;
-        self.position = applied.position;
+        (self.batch, self.position) = (applied.batch, applied.position);
         self.hub.stand(applied.position);
         let mut revoked = false;
         for effect in applied.effects {
@@ -235,14 +237,15 @@ impl Dispatcher {
             (Asked::Activate(request), Reply::Attached(attached)) => {
                 self.activated(socket, request, *attached);
             }
-            (Asked::Append, Reply::Answers(mut answers)) => {
+            (Asked::Append(appending), Reply::Answers(mut answers)) => {
+                appending.answer(self.batch, &mut answers);
                 if answers.mark > 0 {
                     answers.positions = self.position.into_iter().collect();
                 }
                 socket.send_in_turn(ServerFrame::Answers(answers));
                 self.hub.schedule(socket);
             }
-            (Asked::Append, Reply::Refused(refusal)) => socket.close(&refusal.into()),
+            (Asked::Append(_), Reply::Refused(refusal)) => socket.close(&refusal.into()),
             (Asked::Subscribe(request), Reply::Subscribed(_, opened, refused)) => {
                 if opened.is_empty() && refused.is_empty() {
                     socket.send(&[ServerFrame::Done(Done { request })]);

@@ -13,6 +13,7 @@
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 mod acks;
+mod appending;
 mod asked;
 mod awaited;
 mod closing;
@@ -30,6 +31,7 @@ mod wait;
 mod wanted;
 mod way;
 
+pub use appending::{Appending, refused, settle};
 pub use asked::{Asked, Ticket};
 pub use closing::Closing;
 pub use dispatch::Dispatcher;

@@ -17,6 +17,17 @@ struct Upload {
     offset: u64,
     version: u32,
     next: u32,
+    /// The next part was put off: those behind it come again with it.
+    waits: bool,
+}
+
+/// What becomes of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    /// It is the next one, and supersedes the upload of that request.
+    Next(Option<u32>),
+    /// It stands behind one that was put off.
+    Later,
 }
 
 /// Those of a socket, oldest first.
@@ -24,23 +35,32 @@ struct Upload {
 pub(super) struct Uploads(Vec<Upload>);
 
 impl Uploads {
-    /// Takes a part. Returns the request that it supersedes.
-    fn take(&mut self, put: &PutSnapshot) -> Result<Option<u32>, Refusal> {
+    fn take(&mut self, put: &PutSnapshot) -> Result<Taken, Refusal> {
         let PutSnapshot { request, log, offset, version, part, last, .. } = *put;
         let known = self.0.iter().position(|upload| upload.log == log);
         let known = known.map(|at| self.0.remove(at));
-        let goes_on = Upload { log, request, offset, version, next: part };
-        if part > 0 && known != Some(goes_on) {
+        let goes_on = Upload { log, request, offset, version, next: part, waits: false };
+        let same = known.filter(|known| Upload { next: part, waits: false, ..*known } == goes_on);
+        if let Some(same) = same.filter(|same| same.waits && part > same.next) {
+            self.0.push(same);
+            return Ok(Taken::Later);
+        }
+        if part > 0 && same.is_none_or(|same| same.next != part) {
             return Err(Code::SnapshotParts.into());
         }
         let before = known.map(|known| known.request).filter(|before| *before != request);
         if !last {
-            if self.0.len() >= MOST {
-                self.0.remove(0);
-            }
-            self.0.push(Upload { next: part.saturating_add(1), ..goes_on });
+            self.put(Upload { next: part.saturating_add(1), ..goes_on });
         }
-        Ok(before)
+        Ok(Taken::Next(before))
+    }
+
+    fn put(&mut self, upload: Upload) {
+        self.0.retain(|known| known.log != upload.log);
+        if self.0.len() >= MOST {
+            self.0.remove(0);
+        }
+        self.0.push(upload);
     }
 
     fn end(&mut self, log: u64, request: u32) {
@@ -49,18 +69,30 @@ impl Uploads {
 }
 
 impl Socket {
-    /// Takes a part of a snapshot, if it goes on with its upload or begins one.
+    /// Takes a part of a snapshot, if it goes on with its upload or begins one. False where one
+    /// before it was put off: it comes again.
     ///
     /// # Errors
     /// `snapshot_parts`.
-    pub fn take_part(&self, put: &PutSnapshot) -> Result<(), Refusal> {
+    pub fn take_part(&self, put: &PutSnapshot) -> Result<bool, Refusal> {
         let mut inner = self.lock();
-        if let Some(request) = inner.uploads.take(put)? {
-            let refusal = self.superseded("another upload of the same log took its place");
-            let refused = Refused { request, name: None, refusal };
-            self.send_now(&mut inner, &[ServerFrame::Refused(refused)]);
+        match inner.uploads.take(put)? {
+            Taken::Later => return Ok(false),
+            Taken::Next(None) => {}
+            Taken::Next(Some(request)) => {
+                let refusal = self.superseded("another upload of the same log took its place");
+                let refused = Refused { request, name: None, refusal };
+                self.send_now(&mut inner, &[ServerFrame::Refused(refused)]);
+            }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// The part that was just taken is to come again, and those behind it.
+    pub fn put_off(&self, put: &PutSnapshot) {
+        let PutSnapshot { request, log, offset, version, part, .. } = *put;
+        let upload = Upload { log, request, offset, version, next: part, waits: true };
+        self.lock().uploads.put(upload);
     }
 
     /// Refuses a part: its upload has to begin anew.
@@ -83,8 +115,8 @@ mod tests {
     #[test]
     fn parts_of_two_uploads_make_no_snapshot() {
         let mut uploads = Uploads::default();
-        assert_eq!(uploads.take(&part(1, 0, false)), Ok(None));
-        assert_eq!(uploads.take(&part(1, 1, true)), Ok(None));
+        assert_eq!(uploads.take(&part(1, 0, false)), Ok(Taken::Next(None)));
+        assert_eq!(uploads.take(&part(1, 1, true)), Ok(Taken::Next(None)));
         assert!(uploads.take(&part(1, 2, true)).is_err(), "the upload is over");
         for bad in [
             part(2, 1, true),
@@ -105,11 +137,27 @@ mod tests {
     }
 
     #[test]
+    fn behind_a_part_that_was_put_off_nothing_is_taken_until_it_comes_again() {
+        let mut uploads = Uploads::default();
+        uploads.take(&part(1, 0, false)).unwrap();
+        uploads.take(&part(1, 1, false)).unwrap();
+        let waits = Upload { log: 7, request: 1, offset: 4, version: 1, next: 1, waits: true };
+        uploads.put(waits);
+        for behind in [part(1, 2, false), part(1, 3, true)] {
+            assert_eq!(uploads.take(&behind), Ok(Taken::Later));
+        }
+        for again in [part(1, 1, false), part(1, 2, false), part(1, 3, true)] {
+            assert_eq!(uploads.take(&again), Ok(Taken::Next(None)));
+        }
+    }
+
+    #[test]
     fn one_upload_of_a_log_takes_the_place_of_another_and_few_are_held() {
         let mut uploads = Uploads::default();
-        assert_eq!(uploads.take(&part(1, 0, false)), Ok(None));
-        assert_eq!(uploads.take(&part(2, 0, false)), Ok(Some(1)));
-        assert_eq!(uploads.take(&part(2, 0, false)), Ok(None), "begun anew by its own number");
+        assert_eq!(uploads.take(&part(1, 0, false)), Ok(Taken::Next(None)));
+        assert_eq!(uploads.take(&part(2, 0, false)), Ok(Taken::Next(Some(1))));
+        let anew = uploads.take(&part(2, 0, false));
+        assert_eq!(anew, Ok(Taken::Next(None)), "begun anew by its own number");
         for log in 100..200 {
             uploads.take(&PutSnapshot { log, ..part(3, 0, false) }).unwrap();
         }

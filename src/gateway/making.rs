@@ -5,7 +5,7 @@
 
 use super::Gate;
 use crate::auth::{Can, Grant, Grants};
-use crate::wire::{Open, Pattern, Refusal};
+use crate::wire::{Code, Open, Pattern, Refusal};
 
 /// What a client that opens logs may make.
 #[derive(Debug, Default)]
@@ -42,18 +42,25 @@ pub fn making(gate: &Gate, grants: &Grants, open: &mut Vec<Open>) -> Making {
     if count == 0 {
         return Making { make, unmade: Vec::new() };
     }
-    let refusal = match gate.shed.check().and_then(|()| gate.rates.check(&grants.user, count, 0)) {
-        Ok(()) => return Making { make, unmade: Vec::new() },
-        Err(refusal) => refusal,
+    // As many as there are left for, the first ones of the list; the others later.
+    let (mut left, refusal) = match gate.shed.check() {
+        Ok(()) => {
+            let taken = gate.rates.take_some(&grants.user, count);
+            let more = gate.rates.check(&grants.user, count - taken);
+            (if more.is_ok() { count } else { taken }, more.err().unwrap_or(Code::Rate.into()))
+        }
+        Err(refusal) => (0, refusal),
     };
     let mut missing = missing.into_iter();
     let mut unmade = Vec::new();
     open.retain(|open| {
         let lacks = missing.next().unwrap_or(false);
-        if lacks {
+        let made = lacks && left > 0;
+        left -= u32::from(made);
+        if lacks && !made {
             unmade.push((open.name.clone(), refusal.clone()));
         }
-        !lacks
+        !lacks || made
     });
-    Making { make: Vec::new(), unmade }
+    Making { make, unmade }
 }

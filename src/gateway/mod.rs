@@ -44,7 +44,7 @@ pub struct Gate {
     /// Who is believed.
     pub authority: Arc<Authority>,
     /// Rates.
-    pub rates: Rates,
+    pub rates: Arc<Rates>,
     /// Limits in force.
     pub limits: Limits,
     /// Rules in force.

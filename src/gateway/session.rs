@@ -21,9 +21,9 @@ use crate::auth::Grants;
 use crate::channel::{Asked, Closing, Socket, Ticket, control, ws_close};
 use crate::connection::Attach;
 use crate::fold::Command;
-use crate::limit::SocketRate;
+use crate::limit::{Purse, SocketRate};
 use crate::wire::{
-    Bye, Class, ClientFrame, Code, Encoding, Hello, Limits, Met, Place, Refusal, ServerFrame,
+    Bye, Class, ClientFrame, Code, Encoding, Hello, Id, Limits, Met, Place, Refusal, ServerFrame,
     Welcome, capability, codec, version,
 };
 
@@ -74,6 +74,7 @@ struct Session {
     socket: Arc<Socket>,
     grants: Arc<TokenGrants>,
     rate: SocketRate,
+    purse: Purse,
     names: append::Names,
     /// The client states positions, and understands that it is of another history.
     history: bool,
@@ -235,9 +236,12 @@ async fn greet(
         Arc::clone(gate.hub.refusals()),
     );
     socket.hear(gate.hub.ticks());
+    let mut purse = gate.rates.socket_purse(&socket.user);
+    let welcome = Welcome { credit: purse.credit(Id::NONE), ..welcome };
     let (gate, rate) = (Arc::clone(gate), gate.rates.socket());
     let names = append::Names::default();
-    let session = Session { gate, socket, grants, rate, names, history, unmade, leaves: None };
+    let leaves = None;
+    let session = Session { gate, socket, grants, rate, purse, names, history, unmade, leaves };
     Ok((session, Box::new((attach, welcome)), rest))
 }
 

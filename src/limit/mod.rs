@@ -7,10 +7,15 @@
 
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+mod cost;
+mod level;
+mod purse;
 mod rate;
 mod rule;
 mod table;
 
+pub use cost::{Charged, Costs, ROW_BYTES};
+pub use purse::{Purse, Taken};
 pub use rate::{Rates, SocketRate};
 pub use rule::{Kept, Rule, Rules};
 pub use table::{BadLimit, Limits, Row, SNAPSHOT_PARTS, Unit};

@@ -1,106 +1,204 @@
 //! Rates: who has asked too often in this second, and when to come back.
 //!
-//! Promise: a decision costs one or two atomic steps and no IO, and is made before any other work.
-//! One user's excess takes from that user's budget alone. Users and logs are known here by a keyed
+//! Promise: a decision costs one short lock and no IO, and is made before any other work. One
+//! user's excess takes from that user's budget alone. Users and logs are known here by a keyed
 //! 64-bit hash, so an entry is small whatever the name; two that collide would share one budget.
 //! Entries that have their full budget back are dropped by [`Rates::sweep`], which also runs by
 //! itself every [`SWEEP_EVERY`] decisions: so the maps hold no more than those who asked within
-//! the time in which a budget fills, and that many.
+//! the time in which a budget fills, those who are owed something, and users with a socket.
 //!
-//! Of several budgets the first that is short refuses; what the ones before it gave is not
-//! returned. That only ever delays the one who was refused.
+//! Appends and their bytes have budgets of our own ([`Level`]), held by a [`Purse`]: governor can
+//! neither take a part of what is asked nor set something aside nor take it back. Handshakes and
+//! a socket's requests, which need none of that, are governor's.
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use governor::clock::{Clock, DefaultClock};
+use dashmap::DashMap;
+use governor::clock::{Clock, DefaultClock, Reference as _};
 use governor::middleware::NoOpMiddleware;
-use governor::state::keyed::DashMapStateStore;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{NotUntil, Quota, RateLimiter};
 
 use super::Limits;
+use super::level::{Level, Speed};
+use super::purse::{Kept, Purse, millis};
 use crate::wire::{Code, Refusal};
 
 /// Decisions between two sweeps that nobody asked for.
 const SWEEP_EVERY: u64 = 65_536;
 
-/// Bytes are counted in cells of this size: governor's intervals are whole nanoseconds, and a cell
-/// of one byte would round away much of a large rate.
-const CELL_BYTES: u64 = 64;
-
-/// Most appends in one frame; a budget of less than that a second still lets a full frame pass.
-const APPENDS_PER_FRAME: u32 = 1_024;
-
-type Keyed<C> = RateLimiter<u64, DashMapStateStore<u64>, C, NoOpMiddleware<<C as Clock>::Instant>>;
 type Single<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
-/// The rates of a node. The clock is governor's own, or a test's.
+/// A user's budgets.
+#[derive(Debug, Default)]
+pub(super) struct Budget {
+    levels: Mutex<Levels>,
+    /// Sockets that share it.
+    pub(super) sockets: AtomicU32,
+}
+
+/// How full a user's budgets are.
+#[derive(Debug, Default)]
+pub(super) struct Levels {
+    pub(super) appends: Level,
+    pub(super) bytes: Level,
+}
+
+impl Budget {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Levels> {
+        self.levels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The rates of a node. The clock is the machine's monotonic one, or a test's.
 pub struct Rates<C: Clock = DefaultClock> {
-    appends: Keyed<C>,
-    bytes: Keyed<C>,
-    logs: Option<Keyed<C>>,
+    pub(super) appends: Speed,
+    pub(super) bytes: Speed,
+    pub(super) log: Option<Speed>,
+    users: DashMap<u64, Arc<Budget>>,
+    logs: DashMap<u64, Level>,
+    /// What is set aside for those who come back over HTTP.
+    pub(super) kept: DashMap<u64, Kept>,
     handshakes: Single<C>,
     requests: Quota,
     hash: RandomState,
     decisions: AtomicU64,
     clock: C,
+    began: C::Instant,
 }
 
 impl Rates {
     /// The rates that these limits set, by the machine's monotonic clock.
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(limits: &Limits) -> Arc<Self> {
         Self::with_clock(limits, DefaultClock::default())
     }
 }
 
 impl<C: Clock + Clone> Rates<C> {
     /// The rates that these limits set, by that clock.
-    pub fn with_clock(limits: &Limits, clock: C) -> Self {
-        let largest = u64::from(limits.frame_bytes.max(limits.http_body_bytes));
-        let appends = per_second(limits.appends_per_user_second, APPENDS_PER_FRAME);
-        let bytes =
-            per_second(cells(limits.append_bytes_per_user_second).get(), cells(largest).get());
-        let logs = (limits.appends_per_log_second > 0)
-            .then(|| per_second(limits.appends_per_log_second, APPENDS_PER_FRAME));
-        Self {
-            appends: RateLimiter::dashmap_with_clock(appends, clock.clone()),
-            bytes: RateLimiter::dashmap_with_clock(bytes, clock.clone()),
-            logs: logs.map(|quota| RateLimiter::dashmap_with_clock(quota, clock.clone())),
+    pub fn with_clock(limits: &Limits, clock: C) -> Arc<Self> {
+        let of_log = limits.appends_per_log_second;
+        Arc::new(Self {
+            appends: Speed::new(limits.appends_per_user_second.into()),
+            bytes: Speed::new(limits.append_bytes_per_user_second),
+            log: (of_log > 0).then(|| Speed::new(of_log.into())),
+            users: DashMap::new(),
+            logs: DashMap::new(),
+            kept: DashMap::new(),
             handshakes: RateLimiter::direct_with_clock(
-                per_second(limits.handshakes_per_second, 1),
+                per_second(limits.handshakes_per_second),
                 clock.clone(),
             ),
-            requests: per_second(limits.frames_per_socket_second, 1),
+            requests: per_second(limits.frames_per_socket_second),
             hash: RandomState::new(),
             decisions: AtomicU64::new(0),
+            began: clock.now(),
             clock,
+        })
+    }
+
+    /// Nanoseconds since the rates were made.
+    pub(super) fn now(&self) -> u64 {
+        self.clock.now().duration_since(self.began).as_u64()
+    }
+
+    /// A purse for a socket of this user: it shares in the user's credit until it is dropped.
+    pub fn socket_purse(self: &Arc<Self>, user: &str) -> Purse<C> {
+        Purse::new(Arc::clone(self), self.user(user), true)
+    }
+
+    /// A purse for a request of this user, without credit.
+    pub fn purse(self: &Arc<Self>, user: &str) -> Purse<C> {
+        Purse::new(Arc::clone(self), self.user(user), false)
+    }
+
+    /// A user's budgets.
+    fn user(&self, user: &str) -> Arc<Budget> {
+        self.sweep_now_and_then();
+        Arc::clone(&self.users.entry(self.key(user)).or_default())
+    }
+
+    /// Takes so many appends of a user, all or none, and sets nothing aside where they do not fit.
+    ///
+    /// # Errors
+    /// `rate` with the time after which they would.
+    pub fn check(&self, user: &str, appends: u32) -> Result<(), Refusal> {
+        let (budget, now) = (self.user(user), self.now());
+        let mut levels = budget.lock();
+        let mut charged = levels.appends;
+        let at = charged.charge(self.appends, appends.into(), now);
+        if at > now {
+            let refusal = Refusal::because(Code::Rate, "too many appends of this user in a second");
+            return Err(refusal.after(millis(at, now)));
         }
+        levels.appends = charged;
+        Ok(())
     }
 
-    /// Takes so many appends of so many bytes together from a user's budgets.
-    ///
-    /// # Errors
-    /// `rate` with the time after which the budget that was short has enough.
-    pub fn check(&self, user: &str, appends: u32, bytes: u64) -> Result<(), Refusal> {
-        self.sweep_now_and_then();
-        let key = self.hash.hash_one(user);
-        let Some(appends) = NonZeroU32::new(appends) else { return Ok(()) };
-        self.take(&self.appends, key, appends, "appends of this user in a second")?;
-        self.take(&self.bytes, key, cells(bytes), "bytes appended by this user in a second")
+    /// Takes as many of so many appends of a user as there are.
+    pub fn take_some(&self, user: &str, appends: u32) -> u32 {
+        if appends == 0 {
+            return 0;
+        }
+        let (budget, now) = (self.user(user), self.now());
+        let mut levels = budget.lock();
+        let room = levels.appends.room(self.appends, now);
+        let taken = appends.min(u32::try_from(room).unwrap_or(u32::MAX));
+        levels.appends.charge(self.appends, taken.into(), now);
+        taken
     }
 
-    /// Takes so many appends from a log's budget, where logs have one.
-    ///
-    /// # Errors
-    /// `rate` with the time after which the budget has enough.
-    pub fn check_log(&self, log: &str, appends: u32) -> Result<(), Refusal> {
-        let (Some(logs), Some(appends)) = (&self.logs, NonZeroU32::new(appends)) else {
-            return Ok(());
-        };
-        self.sweep_now_and_then();
-        self.take(logs, self.hash.hash_one(log), appends, "appends to this log in a second")
+    pub(super) fn hand_back(&self, user: &Budget, appends: u64, bytes: u64) {
+        let mut levels = user.lock();
+        levels.appends.hand_back(self.appends, appends);
+        levels.bytes.hand_back(self.bytes, bytes);
+    }
+
+    /// Whether a log has a rate of its own.
+    pub fn of_logs(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// A log by which its budget is known; 0 where logs have none.
+    pub fn log_key(&self, log: &str) -> u64 {
+        if self.log.is_some() { self.key(log).max(1) } else { 0 }
+    }
+
+    pub(super) fn key(&self, name: impl std::hash::Hash) -> u64 {
+        self.hash.hash_one(name)
+    }
+
+    /// Takes one append from a log's budget, where it has it.
+    pub(super) fn take_log(&self, log: u64, now: u64) -> bool {
+        let Some(speed) = self.log.filter(|_| log != 0) else { return true };
+        let mut level = self.logs.entry(log).or_default();
+        let fits = level.room(speed, now) > 0;
+        if fits {
+            level.charge(speed, 1, now);
+        }
+        fits
+    }
+
+    /// Sets so many appends aside in a log's budget: when they are ripe.
+    pub(super) fn book_log(&self, log: u64, appends: u64, now: u64) -> u64 {
+        let Some(speed) = self.log.filter(|_| log != 0) else { return 0 };
+        self.logs.entry(log).or_default().charge(speed, appends, now)
+    }
+
+    /// Time in which what a log owes comes back, and in which so many more do.
+    pub(super) fn log_owes(&self, log: u64, appends: u64, now: u64) -> (u64, u64) {
+        let Some(speed) = self.log.filter(|_| log != 0) else { return (0, 0) };
+        let level = self.logs.get(&log).map(|level| *level).unwrap_or_default();
+        (level.owed(now), speed.time(appends))
+    }
+
+    pub(super) fn hand_back_log(&self, log: u64, appends: u64) {
+        if let (Some(speed), Some(mut level)) = (self.log, self.logs.get_mut(&log)) {
+            level.hand_back(speed, appends);
+        }
     }
 
     /// Takes one handshake from the node's budget.
@@ -110,7 +208,7 @@ impl<C: Clock + Clone> Rates<C> {
     pub fn check_handshake(&self) -> Result<(), Refusal> {
         self.handshakes.check().map_err(|until| {
             Refusal::because(Code::Overloaded, "too many handshakes in a second")
-                .after(self.wait(&until))
+                .after(wait_ms(&until, &self.clock))
         })
     }
 
@@ -123,52 +221,28 @@ impl<C: Clock + Clone> Rates<C> {
     /// Drops the entries of all who have their full budget back. Call it every few seconds, so
     /// that a quiet node gives the memory back.
     pub fn sweep(&self) {
-        for limiter in [&self.appends, &self.bytes].into_iter().chain(&self.logs) {
-            limiter.retain_recent();
-            limiter.shrink_to_fit();
-        }
+        let now = self.now();
+        self.kept.retain(|_, kept| !kept.lapse(self, now));
+        self.kept.shrink_to_fit();
+        // Under the map's lock nobody else can come by it.
+        self.users.retain(|_, budget| {
+            let full = |levels: &Levels| levels.appends.is_full(now) && levels.bytes.is_full(now);
+            Arc::strong_count(budget) > 1 || !full(&budget.lock())
+        });
+        self.users.shrink_to_fit();
+        self.logs.retain(|_, level| !level.is_full(now));
+        self.logs.shrink_to_fit();
     }
 
     /// Entries held now, over all maps.
     pub fn entries(&self) -> usize {
-        self.appends.len() + self.bytes.len() + self.logs.as_ref().map_or(0, RateLimiter::len)
+        self.users.len() + self.logs.len() + self.kept.len()
     }
 
     fn sweep_now_and_then(&self) {
         if self.decisions.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
             self.sweep();
         }
-    }
-
-    fn take(
-        &self,
-        limiter: &Keyed<C>,
-        key: u64,
-        count: NonZeroU32,
-        what: &str,
-    ) -> Result<(), Refusal> {
-        let outcome = limiter.check_key_n(&key, count).or_else(|most| {
-            // More at once than the budget can ever hold: it takes the whole of it, so that a
-            // request which passed the limits on size is delayed and not refused for ever.
-            let all = NonZeroU32::new(most.0).unwrap_or(NonZeroU32::MIN);
-            limiter.check_key_n(&key, all.min(count))
-        });
-        match outcome {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(until)) => {
-                Err(Refusal::because(Code::Rate, format!("too many {what}"))
-                    .after(self.wait(&until)))
-            }
-            Err(most) => Err(Refusal::because(
-                Code::Rate,
-                format!("too many {what}: at most {} at once", most.0),
-            )
-            .after(1_000)),
-        }
-    }
-
-    fn wait(&self, until: &NotUntil<C::Instant>) -> u32 {
-        wait_ms(until, &self.clock)
     }
 }
 
@@ -203,17 +277,9 @@ impl<C: Clock> std::fmt::Debug for SocketRate<C> {
     }
 }
 
-/// A quota that fills at that rate and holds a second of it, or one whole request if that is more.
-fn per_second(rate: u32, request: u32) -> Quota {
-    let rate = NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN);
-    let burst = NonZeroU32::new(request).map_or(rate, |request| request.max(rate));
-    Quota::per_second(rate).allow_burst(burst)
-}
-
-/// So many bytes in cells, rounded up.
-fn cells(bytes: u64) -> NonZeroU32 {
-    let cells = u32::try_from(bytes.div_ceil(CELL_BYTES)).unwrap_or(u32::MAX);
-    NonZeroU32::new(cells).unwrap_or(NonZeroU32::MIN)
+/// A quota that fills at that rate and holds a second of it.
+fn per_second(rate: u32) -> Quota {
+    Quota::per_second(NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN))
 }
 
 /// Whole milliseconds until then, rounded up and at least one.
@@ -229,8 +295,12 @@ mod tests {
     use governor::clock::FakeRelativeClock;
 
     use super::*;
+    use crate::limit::Costs;
+    use crate::wire::Id;
 
-    fn rates(change: impl FnOnce(&mut Limits)) -> (Rates<FakeRelativeClock>, FakeRelativeClock) {
+    fn rates(
+        change: impl FnOnce(&mut Limits),
+    ) -> (Arc<Rates<FakeRelativeClock>>, FakeRelativeClock) {
         let mut limits = Limits::DEFAULT;
         change(&mut limits);
         let clock = FakeRelativeClock::default();
@@ -240,62 +310,16 @@ mod tests {
     #[test]
     fn a_user_spends_its_own_budget_and_no_other() {
         let (rates, clock) = rates(|limits| limits.appends_per_user_second = 2_000);
-        rates.check("ana", 2_000, 0).unwrap();
-        let refusal = rates.check("ana", 500, 0).unwrap_err();
+        rates.check("ana", 2_000).unwrap();
+        let refusal = rates.check("ana", 500).unwrap_err();
         assert_eq!((refusal.code, refusal.retry_after), (Code::Rate, 250));
-        rates.check("ben", 2_000, 0).unwrap();
+        assert_eq!(rates.take_some("ben", 3_000), 2_000);
         clock.advance(Duration::from_millis(u64::from(refusal.retry_after) - 1));
-        assert_eq!(rates.check("ana", 500, 0).unwrap_err().retry_after, 1);
+        assert_eq!(rates.check("ana", 500).unwrap_err().retry_after, 1);
+        assert_eq!(rates.take_some("ana", 0), 0);
         clock.advance(Duration::from_millis(1));
-        rates.check("ana", 500, 0).unwrap();
-    }
-
-    #[test]
-    fn bytes_count_too_and_the_average_holds() {
-        let (rates, clock) = rates(|limits| {
-            limits.append_bytes_per_user_second = 8 << 20;
-            limits.appends_per_user_second = 10_000_000;
-        });
-        let mut passed = 0u64;
-        for _ in 0..10_000 {
-            if rates.check("ana", 1, 64 << 10).is_ok() {
-                passed += 64 << 10;
-            }
-            clock.advance(Duration::from_millis(1));
-        }
-        let ideal = 11 * (8u64 << 20);
-        assert!(passed <= ideal + ideal / 100 && passed >= ideal - ideal / 50, "{passed}");
-    }
-
-    #[test]
-    fn the_largest_request_passes_a_small_budget_and_pays_for_it() {
-        let (rates, clock) = rates(|limits| {
-            limits.append_bytes_per_user_second = 64 << 10;
-            limits.http_body_bytes = 1 << 20;
-            limits.appends_per_user_second = 10;
-        });
-        rates.check("ana", 1, 1 << 20).unwrap();
-        let refusal = rates.check("ana", 1, 1 << 20).unwrap_err();
-        assert_eq!(refusal.retry_after, 16_000, "1 MiB at 64 KiB a second");
-        rates.check("ben", 1_024, 1).unwrap();
-        rates.check("cid", 5_000, u64::MAX).unwrap();
-        clock.advance(Duration::from_secs(3));
-        rates.check("cid", 1, 180 << 10).unwrap();
-        assert_eq!(rates.check("cid", 1, 20 << 10).unwrap_err().code, Code::Rate);
-    }
-
-    #[test]
-    fn a_log_has_a_budget_only_where_one_is_set() {
-        let (rates_without, _) = rates(|_| {});
-        for _ in 0..10 {
-            rates_without.check_log("a", u32::MAX).unwrap();
-        }
-        assert_eq!(rates_without.entries(), 0);
-        let (rates, _) = rates(|limits| limits.appends_per_log_second = 2_000);
-        rates.check_log("a", 2_000).unwrap();
-        assert_eq!(rates.check_log("a", 1).unwrap_err().code, Code::Rate);
-        rates.check_log("b", 2_000).unwrap();
-        rates.check_log("a", 0).unwrap();
+        rates.check("ana", 500).unwrap();
+        assert_eq!(rates.take_some("ana", 1), 0);
     }
 
     #[test]
@@ -322,24 +346,50 @@ mod tests {
 
     #[test]
     fn who_has_the_full_budget_back_is_forgotten() {
-        let (rates, clock) = rates(|_| {});
+        let (rates, clock) = rates(|limits| limits.appends_per_log_second = 10);
         for user in 0..1_000 {
-            rates.check(&format!("user {user}"), 1, 1).unwrap();
+            rates.check(&format!("user {user}"), 1).unwrap();
+            assert!(rates.take_log(rates.log_key(&format!("log {user}")), rates.now()));
         }
         assert_eq!(rates.entries(), 2_000);
         rates.sweep();
         assert_eq!(rates.entries(), 2_000, "nobody's budget is full yet");
         clock.advance(Duration::from_secs(5));
-        rates.check("ana", 1, 1).unwrap();
+        rates.check("ana", 1).unwrap();
+        let held = rates.socket_purse("ben");
         rates.sweep();
-        assert_eq!(rates.entries(), 2);
+        assert_eq!(rates.entries(), 2, "one that is short, and one with a socket");
+        drop(held);
+        clock.advance(Duration::from_secs(5));
+        rates.sweep();
+        assert_eq!(rates.entries(), 0);
+    }
+
+    /// What is kept for one who does not come back is given back and forgotten.
+    #[test]
+    fn what_is_kept_over_http_lapses() {
+        let (rates, clock) = rates(|limits| limits.appends_per_user_second = 10);
+        let many = |items| {
+            let mut costs = Costs::with_room(items);
+            (0..items).for_each(|_| costs.push(1, 0));
+            rates.purse_again("ana", None).take_whole(Id::NONE, costs)
+        };
+        many(10).unwrap().settle(|_| false);
+        assert_eq!(many(300).unwrap_err().0.retry_after, 30_000);
+        assert_eq!(rates.entries(), 2, "a budget, and what is set aside");
+        clock.advance(Duration::from_secs(29));
+        assert_eq!(many(300).unwrap_err().0.retry_after, 1_000, "what was told stays true");
+        clock.advance(Duration::from_secs(12));
+        rates.sweep();
+        assert_eq!(rates.entries(), 0);
+        many(10).unwrap();
     }
 
     #[test]
     fn sweeps_come_by_themselves() {
         let (rates, clock) = rates(|_| {});
         for user in 0..SWEEP_EVERY {
-            rates.check(&user.to_string(), 1, 1).unwrap();
+            rates.check(&user.to_string(), 1).unwrap();
             clock.advance(Duration::from_millis(1));
         }
         assert!(rates.entries() < 100, "{}", rates.entries());

@@ -17,7 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("store", &["wire", "log", "connection"]),
     ("journal", &["wire", "log", "fold", "store"]),
     // Delivery. It asks a trait of its own what may be read, and knows no token.
-    ("channel", &["wire", "log", "connection", "fold", "store", "journal"]),
+    ("channel", &["wire", "limit", "log", "connection", "fold", "store", "journal"]),
     // Tokens. Beside delivery, not on top of it: it knows logs by their names only.
     ("auth", &["wire"]),
     // Sockets and requests.

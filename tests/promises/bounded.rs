@@ -191,7 +191,6 @@ fn promise_10_rates_are_told() {
     let server = Server::start(Options::default().limit("appends_per_user_second", 10));
     let mut client = Client::new("fast").join(&server);
     client.resends = false;
-    // A second's worth is at least one full frame; this is two and more.
     for n in 0..10 {
         client.append_all("ten/rate", (0..256).map(|m| format!("{n}.{m}")));
     }

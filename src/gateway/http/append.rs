@@ -12,11 +12,11 @@ use super::answer::{Answer, Problem, json_answer, with};
 use super::caller::{Caller, LooseName};
 use super::query::{self, Asked, Flag};
 use super::route::{LOG, POSITION};
-use super::sending::{self, Sent, Wanted, Writing, answer_json};
+use super::sending::{self, Paying, Sent, Wanted, Writing, answer_json};
 use super::{body, guard, history, logs, reading};
 use crate::auth::Can;
 use crate::gateway::Gate;
-use crate::limit::Limits;
+use crate::limit::{Costs, Limits};
 use crate::log::LogRow;
 use crate::wire::{Code, MAX_ITEMS, MAX_OFFSET, Outcome, Record, Refusal, Target, name};
 
@@ -226,12 +226,10 @@ async fn append(
     let count = records.len();
     // As many as a frame may have are paid for before any work, the others as they are sent.
     let paid = count.min(MAX_ITEMS);
-    let size: usize = records.iter().take(paid).map(Record::size).sum();
-    let first = u32::try_from(paid).unwrap_or(u32::MAX);
-    gate.rates.check(&caller.0.user, first, size as u64)?;
-    if wish.verdict.is_none() {
-        gate.rates.check_log(&wish.name, first)?;
-    }
+    let log = if wish.verdict.is_none() { gate.rates.log_key(&wish.name) } else { 0 };
+    let mut costs = Costs::with_room(paid);
+    records.iter().take(paid).for_each(|record| costs.push(record.size(), log));
+    let paying = Paying::begin(gate, caller, writing, &wish.name, costs).await?;
     let (limits, first, named, results) = (gate.limits, writing.first, writing.named, wish.results);
     let prepare = move || {
         let wanted = wanted(&wish, records, &limits);
@@ -242,7 +240,7 @@ async fn append(
         }
     };
     let loads = at_length(bytes, prepare).await??;
-    let sent = sending::send(gate, caller, writing, loads, paid).await;
+    let sent = sending::send(gate, caller, writing, loads, paying).await;
     told(&sent, count, results)
 }
 

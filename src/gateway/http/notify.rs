@@ -16,10 +16,11 @@ use super::append::WriterQuery;
 use super::caller::{Caller, PathUser};
 use super::connections::Nodes;
 use super::query::Asked;
-use super::sending::{self, Sent, Wanted, Writing, answer_json};
+use super::sending::{self, Paying, Sent, Wanted, Writing, answer_json};
 use super::{guard, reading};
 use crate::auth::Can;
 use crate::gateway::Gate;
+use crate::limit::Costs;
 use crate::log::rows::RowsError;
 use crate::store::Store;
 use crate::wire::{Code, Outcome, Record, Refusal, name};
@@ -113,25 +114,23 @@ async fn tell(
     record: Record,
 ) -> Answer {
     gate.shed.check()?;
-    let size = record.size() as u64;
-    let count = u32::try_from(names.len()).unwrap_or(u32::MAX);
-    gate.rates.check(&caller.0.user, count, size.saturating_mul(u64::from(count)))?;
+    let size = record.size();
     let mut wanted = Vec::with_capacity(names.len());
     for name in &names {
         let mut want = Wanted::new(name, record.clone(), &gate.limits);
         want.verdict = verdict(caller, name).or(want.verdict);
-        match &want.verdict {
-            Some(refusal) if !writing.named => {
-                let message = format!("{name}: {}", refusal.message);
-                return Err(Refusal::because(refusal.code, message).into());
-            }
-            Some(_) => {}
-            None => gate.rates.check_log(name, 1)?,
+        if let Some(refusal) = want.verdict.as_ref().filter(|_| !writing.named) {
+            let message = format!("{name}: {}", refusal.message);
+            return Err(Refusal::because(refusal.code, message).into());
         }
         wanted.push(want);
     }
+    // Each log gets a copy of its own. One is paid for here, the others as they are sent.
+    let mut first = Costs::with_room(1);
+    first.push(size, names.first().map_or(0, |name| gate.rates.log_key(name)));
+    let paying = Paying::begin(gate, caller, writing, "", first).await?;
     let loads = sending::loads(writing.first, wanted);
-    let sent = sending::send(gate, caller, writing, loads, names.len()).await;
+    let sent = sending::send(gate, caller, writing, loads, paying).await;
     told(gate, &names, &sent).await
 }
 

@@ -12,9 +12,10 @@ use tokio::time::Instant;
 use super::answer::{Problem, refusal_json, with};
 use super::caller::Caller;
 use crate::auth::Grants;
+use crate::channel::settle;
 use crate::fold::{Command, Reply};
 use crate::gateway::Gate;
-use crate::limit::Limits;
+use crate::limit::{Charged, Costs, Limits, Purse};
 use crate::log::{Appends, Entry, MAX_IN_FLIGHT, entry_hash};
 use crate::wire::{Answer, Class, Code, Id, Outcome, Record, Refusal, Target};
 
@@ -153,24 +154,24 @@ pub(super) struct Sent {
 }
 
 /// Sends the commands, each when the one before is answered, the token still counts and the rates
-/// allow it. `paid` says for how many appends the caller has asked the rates already.
+/// allow it.
 pub(super) async fn send(
     gate: &Gate,
     caller: &Caller,
     writing: &Writing,
     loads: Vec<Load>,
-    mut paid: usize,
+    mut paying: Paying,
 ) -> Sent {
     let mut sent = Sent::default();
-    let until = Instant::now() + PAY_TIME;
     let once = !writing.named;
     for (mut entries, weight) in loads {
-        let unpaid = entries.get(paid.min(entries.len())..).unwrap_or_default();
-        paid = paid.saturating_sub(entries.len());
-        if let Err(refusal) = pay(gate, caller, unpaid, until).await {
-            sent.stopped = Some(refusal);
-            break;
-        }
+        let charged = match paying.pay(gate, caller, &entries).await {
+            Ok(charged) => charged,
+            Err(refusal) => {
+                sent.stopped = Some(refusal);
+                break;
+            }
+        };
         if let Some(first) = entries.first_mut().filter(|_| once) {
             // Nothing is kept of the writer, so each command is its first.
             first.prev = 0;
@@ -195,12 +196,17 @@ pub(super) async fn send(
             }
         };
         match tokio::time::timeout(REPLY_TIME, reply).await {
-            Ok(Ok((_, Reply::Answers(answers)))) => {
+            Ok(Ok((batch, Reply::Answers(answers)))) => {
+                settle(charged, batch, &answers.answers);
                 sent.mark = answers.mark;
                 sent.answers.extend(answers.answers);
             }
             Ok(Ok((_, Reply::Refused(refusal)))) => sent.stopped = Some(refusal),
-            _ => sent.stopped = Some(unknown(writing.named)),
+            _ => {
+                // It may have been stored: it stays charged.
+                charged.settle(|_| false);
+                sent.stopped = Some(unknown(writing.named));
+            }
         }
         if sent.stopped.is_some() || sent.ends(writing.named) {
             break;
@@ -209,35 +215,97 @@ pub(super) async fn send(
     sent
 }
 
-/// Takes appends from the budgets of user and log, waiting for them a bounded time: a request of
-/// many records is held to the rates like as many small ones. The token may end meanwhile.
-async fn pay(
+/// How a request pays: a purse, and what it has paid for before its work began.
+#[derive(Debug)]
+pub(super) struct Paying {
+    purse: Purse,
+    /// The log's key for its rate, where items name it by its id.
+    log: u64,
+    paid: Charged,
+    until: Instant,
+}
+
+impl Paying {
+    /// Pays for the first items, before anything is done. A budget of which something is left is
+    /// waited for a bounded time; one that is spent refuses at once, so that nobody has more than
+    /// one request waiting for the rates.
+    ///
+    /// # Errors
+    /// `rate` with the time after which all of the items fit: they are kept for who comes again.
+    pub(super) async fn begin(
+        gate: &Gate,
+        caller: &Caller,
+        writing: &Writing,
+        log: &str,
+        costs: Costs,
+    ) -> Result<Self, Refusal> {
+        let writer = writing.named.then_some(writing.writer);
+        let mut purse = gate.rates.purse_again(&writing.user, writer);
+        let until = Instant::now() + PAY_TIME;
+        let paid = match purse.take_whole(Id::NONE, costs.clone()) {
+            Ok(paid) => paid,
+            Err((refusal, false)) => return Err(refusal),
+            Err((refusal, true)) => wait(gate, caller, &mut purse, costs, refusal, until).await?,
+        };
+        Ok(Self { purse, log: gate.rates.log_key(log), paid, until })
+    }
+
+    /// Pays for the entries of a command, as far as that was not done.
+    async fn pay(
+        &mut self,
+        gate: &Gate,
+        caller: &Caller,
+        entries: &[Entry],
+    ) -> Result<Charged, Refusal> {
+        caller.recheck(gate).map_err(|problem| problem.refusal)?;
+        let mut charged = self.paid.split_to(entries.len());
+        let unpaid = entries.get(charged.len()..).unwrap_or_default();
+        if unpaid.is_empty() {
+            return Ok(charged);
+        }
+        let mut costs = Costs::with_room(unpaid.len());
+        for entry in unpaid {
+            let log = match &entry.to {
+                _ if entry.verdict.is_some() => 0,
+                Target::Name(name) => gate.rates.log_key(name),
+                Target::Log(_) => self.log,
+            };
+            costs.push(entry.record.size(), log);
+        }
+        let purse = &mut self.purse;
+        let more = match purse.take_whole(Id::NONE, costs.clone()) {
+            Ok(more) => more,
+            Err((refusal, _)) => wait(gate, caller, purse, costs, refusal, self.until).await?,
+        };
+        charged.join(more);
+        Ok(charged)
+    }
+}
+
+/// Waits until what was refused fits, a bounded time: a request of many records is held to the
+/// rates like as many small ones. The token may end meanwhile.
+///
+/// # Errors
+/// The refusal, where it would take too long.
+pub(super) async fn wait(
     gate: &Gate,
     caller: &Caller,
-    entries: &[Entry],
+    purse: &mut Purse,
+    costs: Costs,
+    mut refusal: Refusal,
     until: Instant,
-) -> Result<(), Refusal> {
-    let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-    let bytes = entries.iter().map(|entry| entry.record.size() as u64).sum();
-    let log = entries.iter().find(|entry| entry.verdict.is_none()).map(|entry| &entry.to);
-    // The user's budget is that of all its connections: what was taken from it is not taken again
-    // while the log's is waited for.
-    let mut of_user = false;
+) -> Result<Charged, Refusal> {
     loop {
-        caller.recheck(gate).map_err(|problem| problem.refusal)?;
-        let user = || gate.rates.check(&caller.0.user, count, bytes);
-        let asked = if of_user { Ok(()) } else { user() };
-        of_user |= asked.is_ok();
-        let asked = asked.and_then(|()| match log {
-            Some(Target::Name(name)) => gate.rates.check_log(name, count),
-            _ => Ok(()),
-        });
-        let Err(refusal) = asked else { return Ok(()) };
         let wait = Duration::from_millis(u64::from(refusal.retry_after));
         if Instant::now() + wait > until {
             return Err(refusal);
         }
         tokio::time::sleep(wait).await;
+        caller.recheck(gate).map_err(|problem| problem.refusal)?;
+        match purse.take_whole(Id::NONE, costs.clone()) {
+            Ok(charged) => return Ok(charged),
+            Err((again, _)) => refusal = again,
+        }
     }
 }
 

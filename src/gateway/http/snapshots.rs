@@ -15,6 +15,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::answer::{Answer, Problem, json_answer};
 use super::caller::{Caller, LogName};
@@ -26,6 +27,7 @@ use super::{guard, logs, sending};
 use crate::auth::Can;
 use crate::fold::Command;
 use crate::gateway::Gate;
+use crate::limit::{Costs, Purse};
 use crate::log::{LogRow, Part, SnapshotAt};
 use crate::wire::{Code, Id, Refusal, SnapshotRule};
 
@@ -33,6 +35,8 @@ use crate::wire::{Code, Id, Refusal, SnapshotRule};
 const PAGE_BYTES: usize = 64 << 10;
 /// Time for the next piece of a snapshot to arrive.
 const PIECE_TIME: Duration = Duration::from_secs(30);
+/// Longest that a part waits for the rates; with less than its bytes in this time, it is refused.
+const WAIT_TIME: Duration = Duration::from_secs(1_200);
 
 const OFFSET: HeaderName = HeaderName::from_static("highwater-offset");
 const VERSION: HeaderName = HeaderName::from_static("highwater-version");
@@ -211,6 +215,7 @@ fn place_of(user: &str) -> Id {
 async fn upload(gate: &Gate, caller: &Caller, mut part: Part, body: Body) -> Result<u64, Problem> {
     let size = gate.limits.snapshot_part_bytes as usize;
     let _room = gate.http.room_for(size).ok_or_else(guard::no_room)?;
+    let mut purse = gate.rates.purse(&caller.0.user);
     let mut body = body.into_data_stream();
     let mut waiting = BytesMut::new();
     let mut sent = 0;
@@ -230,7 +235,7 @@ async fn upload(gate: &Gate, caller: &Caller, mut part: Part, body: Body) -> Res
             part.data = waiting.split_to(waiting.len().min(size)).freeze();
             part.last = ended && waiting.is_empty();
             sent += part.data.len() as u64;
-            put_part(gate, caller, part.clone()).await?;
+            put_part(gate, caller, &mut purse, part.clone()).await?;
             if part.last {
                 return Ok(sent);
             }
@@ -239,15 +244,27 @@ async fn upload(gate: &Gate, caller: &Caller, mut part: Part, body: Body) -> Res
     }
 }
 
-async fn put_part(gate: &Gate, caller: &Caller, part: Part) -> Result<(), Problem> {
+async fn put_part(
+    gate: &Gate,
+    caller: &Caller,
+    purse: &mut Purse,
+    part: Part,
+) -> Result<(), Problem> {
     let weight = part.data.len();
     caller.recheck(gate)?;
+    let mut costs = Costs::with_room(1);
+    costs.push(weight, 0);
     // The body waits in the kernel meanwhile: whoever sends too fast is slowed down.
-    while let Err(refusal) = gate.rates.check(&caller.0.user, 1, weight as u64) {
-        tokio::time::sleep(Duration::from_millis(u64::from(refusal.retry_after.max(1)))).await;
-        caller.recheck(gate)?;
-    }
-    sending::ask(gate, Command::PutSnapshot(part), weight).await.map(drop)
+    let charged = match purse.take_whole(Id::NONE, costs.clone()) {
+        Ok(charged) => charged,
+        Err((refusal, _)) => {
+            let until = Instant::now() + WAIT_TIME;
+            sending::wait(gate, caller, purse, costs, refusal, until).await?
+        }
+    };
+    sending::ask(gate, Command::PutSnapshot(part), weight).await?;
+    charged.settle(|_| false);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Appends of a socket: admitted by rate, checked item by item, handed to the fold in order.
 //!
-//! A transient refusal spends nothing and is answered here. What is refused for good (a name, a
+//! A frame is taken as far as the rates let it; the rest is answered with what was taken. A
+//! transient refusal spends nothing and is answered here. What is refused for good (a name, a
 //! grant, a size) is handed to the fold as a verdict, which records it under the sequence, so that
 //! it is answered alike for ever.
 
@@ -9,12 +10,13 @@ use std::sync::Arc;
 
 use super::Session;
 use crate::auth::Can;
-use crate::channel::{Asked, Ticket};
+use crate::channel::{Appending, Asked, Ticket, refused};
 use crate::fold::Command;
+use crate::limit::{Costs, Taken};
 use crate::log::{Appends, Entry, entry_hash};
 use crate::wire::{
-    Answer, Answers, Append, Code, Item, Made, Outcome, Position, Record, Refusal, ServerFrame,
-    Target, name,
+    Answers, Append, Code, Credit, Id, Item, Made, Position, Record, Refusal, ServerFrame, Target,
+    name,
 };
 
 /// Names of logs by id and the batches that made them, as far as this socket has used them.
@@ -26,6 +28,8 @@ pub(super) struct Names(HashMap<u64, Known>);
 struct Known {
     name: Arc<str>,
     made: u64,
+    /// Of its rate.
+    key: u64,
 }
 
 /// Names kept per socket.
@@ -45,7 +49,8 @@ impl Session {
         if self.names.0.len() >= MOST_NAMES {
             self.names.0.clear();
         }
-        let known = Known { name: row.name.into(), made: row.made };
+        let key = self.gate.rates.log_key(&row.name);
+        let known = Known { name: row.name.into(), made: row.made, key };
         self.names.0.insert(log, known.clone());
         Some(known)
     }
@@ -69,18 +74,26 @@ impl Session {
     }
 
     pub(super) fn append(&mut self, append: Append, size: usize) {
-        let Append { writer, oldest, items, positions, made } = append;
+        let Append { writer, oldest, mut items, positions, made } = append;
         if items.is_empty() {
             let message = "an append has at least one item";
             return self.refuse(0, Refusal::because(Code::BadRequest, message));
         }
-        let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
-        let bytes: usize = items.iter().map(|item| item.record.size()).sum();
-        let admitted = self.admit(count, bytes as u64).and_then(|()| self.admit_logs(&items));
-        if let Err(refusal) = admitted {
-            return self.put_off(writer, items.iter().map(|item| item.seq).collect(), &refusal);
+        let seqs = |items: &[Item]| items.iter().map(|item| item.seq).collect::<Vec<_>>();
+        if let Err(refusal) = self.admit() {
+            return self.put_off(writer, seqs(&items), &refusal, None);
         }
-        let seqs: Vec<u64> = items.iter().map(|item| item.seq).collect();
+        let costs = self.costs(&items);
+        let prev = |at| items.get(at).map_or(0, |item: &Item| item.prev);
+        let Taken { charged, count, refusal } = self.purse.take(writer, costs, prev);
+        let credit = self.purse.credit(writer);
+        let rest = refusal.map(|refusal| (seqs(&items.split_off(count)), refusal));
+        if let (true, Some((rest, refusal))) = (items.is_empty(), &rest) {
+            return self.put_off(writer, rest.clone(), refusal, credit);
+        }
+        let mut all = seqs(&items);
+        all.extend(rest.iter().flat_map(|(rest, _)| rest));
+        let bytes: usize = items.iter().map(|item| item.record.size()).sum();
         let targets = items.iter().map(|item| &item.to);
         self.gate.warmth.append(&self.gate.store, Some(writer), targets);
         let entries = items.into_iter().map(|item| self.entry(item, &made)).collect();
@@ -89,51 +102,44 @@ impl Session {
         let once = false;
         let appends = Appends { user, writer, connection, oldest, once, positions, entries };
         let command = Command::Append(appends);
-        let ticket = Ticket::Socket(Arc::clone(&self.socket), Asked::Append);
-        let weight = size.max(bytes + seqs.len() * 96);
+        let weight = size.max(bytes + all.len() * 96);
+        let asked = Asked::Append(Box::new(Appending { charged, rest, credit }));
+        let ticket = Ticket::Socket(Arc::clone(&self.socket), asked);
         // In an answer it would count as decided, and the client would give the append up.
         if let Err(refusal) = self.gate.inbox.submit(command, weight, Some(ticket))
             && !self.ends(&refusal)
         {
-            self.put_off(writer, seqs, &refusal);
+            self.put_off(writer, all, &refusal, None);
         }
     }
 
-    fn admit(&self, count: u32, bytes: u64) -> Result<(), Refusal> {
+    fn admit(&self) -> Result<(), Refusal> {
         let expires = self.grants.0.expires_ms;
         if expires != 0 && self.gate.now() >= expires {
             return Err(Code::TokenExpired.into());
         }
-        self.gate.shed.check()?;
-        self.gate.rates.check(&self.socket.user, count, bytes)
+        self.gate.shed.check()
     }
 
-    /// The rate of each log, where logs have one.
-    fn admit_logs(&mut self, items: &[Item]) -> Result<(), Refusal> {
-        if self.gate.limits.appends_per_log_second == 0 {
-            return Ok(());
-        }
+    /// What items cost: their rows, and one append to each log that has a rate.
+    fn costs(&mut self, items: &[Item]) -> Costs {
+        let mut costs = Costs::with_room(items.len());
         for item in items {
-            let name: Arc<str> = match &item.to {
-                Target::Name(name) => name.as_str().into(),
-                Target::Log(log) => match self.name_of(*log) {
-                    Some(name) => name,
-                    None => continue,
-                },
+            let log = match &item.to {
+                _ if !self.gate.rates.of_logs() => 0,
+                Target::Name(name) => self.gate.rates.log_key(name),
+                Target::Log(log) => self.known_log(*log).map_or(0, |known| known.key),
             };
-            self.gate.rates.check_log(&name, 1)?;
+            costs.push(item.record.size(), log);
         }
-        Ok(())
+        costs
     }
 
     /// Answers items with a transient refusal. The mark is not known here: 0.
-    fn put_off(&self, writer: crate::wire::Id, seqs: Vec<u64>, refusal: &Refusal) {
-        let answers = seqs
-            .into_iter()
-            .map(|seq| Answer { seq, outcome: Outcome::Refused(refusal.clone()) })
-            .collect();
+    fn put_off(&self, writer: Id, seqs: Vec<u64>, refusal: &Refusal, credit: Option<Credit>) {
+        let answers = refused(seqs, refusal).collect();
         let positions = Vec::new();
-        let answers = Answers { writer, mark: 0, answers, positions, credit: None };
+        let answers = Answers { writer, mark: 0, answers, positions, credit };
         self.socket.send(&[ServerFrame::Answers(answers)]);
     }
 

@@ -8,9 +8,10 @@ use crate::channel::{Asked, Closing, Ticket};
 use crate::connection::{Subscribe, too_early};
 use crate::fold::Command;
 use crate::gateway::{Making, TokenGrants, making, readable};
+use crate::limit::Costs;
 use crate::log::Part;
 use crate::wire::{
-    Ack, Activate, Class, ClientFrame, Code, Ended, Open, Pattern, Pong, PutSnapshot, Refresh,
+    Ack, Activate, Class, ClientFrame, Code, Ended, Id, Open, Pattern, Pong, PutSnapshot, Refresh,
     Refreshed, Refusal, Refused, Retire, Seek, ServerFrame, State, Subscribe as SubscribeFrame,
     Unsubscribe, Visible,
 };
@@ -99,7 +100,7 @@ impl Session {
         Err(Refusal::because(Code::BadRequest, message))
     }
 
-    fn named(&self) -> (crate::wire::Id, Option<u64>) {
+    fn named(&self) -> (Id, Option<u64>) {
         (self.socket.connection, Some(self.socket.generation()))
     }
 
@@ -266,10 +267,23 @@ impl Session {
     fn snapshot(&mut self, put: PutSnapshot, size: usize) {
         let may = (self.may_put(put.log, put.data.bytes().len()))
             .and_then(|()| self.socket.take_part(&put));
-        let PutSnapshot { request, log, offset, version, part, last, data } = put;
-        if let Err(refusal) = may {
-            return self.socket.refuse_part(log, request, refusal);
+        match may {
+            Ok(true) => {}
+            // Behind one that the rates put off: it comes again.
+            Ok(false) => return,
+            Err(refusal) => return self.socket.refuse_part(put.log, put.request, refusal),
         }
+        let mut costs = Costs::with_room(1);
+        costs.push(put.data.bytes().len(), 0);
+        match self.purse.take_whole(Id::NONE, costs) {
+            Ok(charged) => charged.settle(|_| false),
+            Err((refusal, _)) => {
+                let message = format!("{}: send part {} and on again", refusal.message, put.part);
+                self.socket.put_off(&put);
+                return self.refuse(put.request, Refusal { message, ..refusal });
+            }
+        }
+        let PutSnapshot { request, log, offset, version, part, last, data } = put;
         let (connection, data) = (self.socket.connection, data.bytes().clone());
         let user = self.socket.user.clone();
         let part = Part { user, connection, log, offset, version, part, last, data };
