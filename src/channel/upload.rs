@@ -26,7 +26,7 @@ struct Upload {
 enum Taken {
     /// It is the next one, and supersedes the upload of that request.
     Next(Option<u32>),
-    /// It stands behind one that was put off.
+    /// Another one was put off: it is here already, or comes again behind that.
     Later,
 }
 
@@ -41,7 +41,7 @@ impl Uploads {
         let known = known.map(|at| self.0.remove(at));
         let goes_on = Upload { log, request, offset, version, next: part, waits: false };
         let same = known.filter(|known| Upload { next: part, waits: false, ..*known } == goes_on);
-        if let Some(same) = same.filter(|same| same.waits && part > same.next) {
+        if let Some(same) = same.filter(|same| same.waits && part != same.next) {
             self.0.push(same);
             return Ok(Taken::Later);
         }
@@ -143,7 +143,7 @@ mod tests {
         uploads.take(&part(1, 1, false)).unwrap();
         let waits = Upload { log: 7, request: 1, offset: 4, version: 1, next: 1, waits: true };
         uploads.put(waits);
-        for behind in [part(1, 2, false), part(1, 3, true)] {
+        for behind in [part(1, 0, false), part(1, 2, false), part(1, 3, true)] {
             assert_eq!(uploads.take(&behind), Ok(Taken::Later));
         }
         for again in [part(1, 1, false), part(1, 2, false), part(1, 3, true)] {

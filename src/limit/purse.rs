@@ -233,7 +233,14 @@ impl<C: Clock + Clone> Purse<C> {
         };
         let user = Arc::clone(&self.user);
         let mut levels = user.lock();
-        let fits = self.fits(&levels, own.sum, costs, now);
+        let mut fits = self.fits(&levels, own.sum, costs, now);
+        if fits < costs.len() && !self.later.is_nothing() {
+            // Who sends more than its credit has no use for credit that is still to come.
+            let later = std::mem::take(&mut self.later);
+            levels.appends.hand_back(self.rates.appends, later.appends);
+            levels.bytes.hand_back(self.rates.bytes, later.bytes);
+            fits = self.fits(&levels, own.sum, costs, now);
+        }
         let some = self.take_from_logs(&mut own, costs, fits, whole, now);
         let count = if whole && some < costs.len() { 0 } else { some };
         let bytes = costs.bytes(0).take(count).sum();
@@ -330,9 +337,7 @@ impl<C: Clock + Clone> Purse<C> {
         now: u64,
     ) -> Refusal {
         // The booking takes the place of credit that was too little for what was sent.
-        let mut back = std::mem::take(&mut self.lease);
-        back.add(std::mem::take(&mut self.later));
-        self.later_at = 0;
+        let back = std::mem::take(&mut self.lease);
         levels.appends.hand_back(self.rates.appends, back.appends);
         levels.bytes.hand_back(self.rates.bytes, back.bytes);
         let Booking { holder, sum: mut left, logs: left_in_logs, ripe: was_ripe, .. } = own;
