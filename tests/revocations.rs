@@ -24,12 +24,13 @@ fn ended(options: Options) -> (Server, PathBuf) {
 
 /// All that are in force, page by page.
 fn listed(http: &Http) -> Vec<Value> {
-    let mut all = Vec::new();
+    let (mut all, mut after) = (Vec::new(), String::new());
     loop {
-        let page = http.get(&format!("/v1/revocations?after={}", all.len())).ok().json();
+        let page = http.get(&format!("/v1/revocations{after}")).ok().json();
         all.extend(page["revocations"].as_array().unwrap().iter().cloned());
-        if page["next"].is_null() {
-            return all;
+        match page["next"].as_str() {
+            Some(next) => after = format!("?after={next}"),
+            None => return all,
         }
     }
 }

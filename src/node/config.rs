@@ -2,8 +2,9 @@
 //!
 //! Promise: loose text becomes a checked [`Config`] once, and nobody asks again whether it is
 //! valid. All problems are reported together, each with the file and line, the variable or the
-//! flag that it stands in; an unknown key is one of them and names the nearest known one. An unknown
-//! variable is a warning, since an environment is shared with others. Secrets are never printed. `docs/configuration.md` lists every key.
+//! flag that it stands in; an unknown key is one of them and names the nearest known one. An
+//! unknown variable is a warning, since an environment is shared with others. Secrets are never
+//! printed. `docs/configuration.md` lists every key.
 
 mod check;
 mod known;

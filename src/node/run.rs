@@ -208,11 +208,11 @@ impl Node {
         hub.load_eras().map_err(FoldError::from)?;
         announce(&inbox, versions, first).await?;
         revoked::take_over(left, &config.server.data, &inbox).await?;
-        let marks = http::Marks::new(authority.shared_key("highwater 2026 page marks"));
         let gate = Arc::new(Gate {
             hub,
             store,
             inbox,
+            http: http::Shared::new(&limits, http::Marks::of_authority(&authority)),
             authority,
             rates: Rates::new(&limits),
             limits,
@@ -228,7 +228,6 @@ impl Node {
             greeting: Default::default(),
             requests: Default::default(),
             warmth: Default::default(),
-            http: http::Shared::new(&limits, marks),
         });
         let keeper = Keeper::start(&gate);
         let (watch, lost) = Watch::start(gate.store.clone())?;

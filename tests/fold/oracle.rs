@@ -159,9 +159,7 @@ impl Oracle {
 
     fn command(&mut self, node: (Id, u64), command: &Command, reply: &Reply, events: &[Event]) {
         let before = self.connections.clone();
-        if let (Command::SubscribeUser { user, open }, Reply::Reached(_)) = (command, reply) {
-            self.stand(user, open);
-        }
+        self.stand(command, reply);
         self.tell(events);
         match (command, reply) {
             (Command::Append(appends), reply) => self.append(appends, reply),
@@ -189,19 +187,8 @@ impl Oracle {
                 assert_eq!(opened.len() + refused.len(), ask.open.len());
                 self.opened(ask.connection, opened);
             }
-            (Command::SubscribeUser { user, .. }, Reply::Reached(reached)) => {
-                let active = before.iter().filter(|(_, one)| one.user == *user && one.active);
-                assert!(active.map(|(id, _)| id).eq(reached));
-            }
-            (Command::SubscribeUser { user, open }, Reply::Refused(why)) => {
-                let held = self.standing.get(user).map_or(0, BTreeSet::len);
-                assert!(held + open.len() > self.budgets.subscriptions as usize);
-                assert!(why.code == Code::Subscriptions && events.is_empty());
-            }
-            (Command::UnsubscribeUser { user, logs }, Reply::Reached(reached)) => {
-                assert_eq!(reached.len(), events.len());
-                let standing = self.standing.entry(user.clone()).or_default();
-                standing.retain(|log| !logs.contains(log));
+            (Command::SubscribeUser { .. } | Command::UnsubscribeUser { .. }, reply) => {
+                self.of_user(command, reply, events, &before);
             }
             (Command::Seek { connection, .. }, Reply::Moved(_, opened)) => {
                 self.opened(*connection, std::slice::from_ref(opened));
@@ -235,8 +222,32 @@ impl Oracle {
         }
     }
 
-    /// The user's connections are subscribed to these logs, whenever they come.
-    fn stand(&mut self, user: &str, open: &[Open]) {
+    /// What the back end does with all connections of a user.
+    fn of_user(&mut self, command: &Command, reply: &Reply, events: &[Event], before: &Before) {
+        match (command, reply) {
+            (Command::SubscribeUser { user, .. }, Reply::Reached(reached)) => {
+                let active = before.iter().filter(|(_, one)| one.user == *user && one.active);
+                assert!(active.map(|(id, _)| id).eq(reached));
+            }
+            (Command::SubscribeUser { user, open }, Reply::Refused(why)) => {
+                let held = self.standing.get(user).map_or(0, BTreeSet::len);
+                assert!(held + open.len() > self.budgets.subscriptions as usize);
+                assert!(why.code == Code::Subscriptions && events.is_empty());
+            }
+            (Command::UnsubscribeUser { user, logs }, Reply::Reached(reached)) => {
+                assert_eq!(reached.len(), events.len());
+                let standing = self.standing.entry(user.clone()).or_default();
+                standing.retain(|log| !logs.contains(log));
+            }
+            (command, reply) => panic!("{command:?} gave {reply:?}"),
+        }
+    }
+
+    /// Where a user was subscribed, its connections are whenever they come.
+    fn stand(&mut self, command: &Command, reply: &Reply) {
+        let (Command::SubscribeUser { user, open }, Reply::Reached(_)) = (command, reply) else {
+            return;
+        };
         for open in open.iter().take(self.budgets.subscriptions as usize) {
             let log = self.make(&open.name);
             self.standing.entry(user.to_owned()).or_default().insert(log);

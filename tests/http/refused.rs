@@ -337,7 +337,7 @@ fn health_readiness_and_metrics_need_no_token() {
 #[test]
 fn what_is_set_beside_the_point_is_warned_of_and_what_is_meant_is_understood() {
     let mut options = Options::default();
-    options.env.push(("HIGHWATER_LIMIT_SOCKETS".into(), "1".into()));
+    options.env.push(("HIGHWATER_LIMIT_SOCKETS", "1".into()));
     let listed = r#"server.allowed_origins=["https://App.example:443"]"#;
     options.args.extend(["--set".into(), listed.into()]);
     let server = Server::start(options);

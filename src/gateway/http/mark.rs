@@ -13,6 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::answer::Problem;
+use crate::auth::Authority;
 
 /// Most bytes of a position, and its length as it is kept.
 const ROOM: usize = 272;
@@ -36,8 +37,13 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Marks {
+    /// Marks under a key of the secrets that tokens are verified with.
+    pub fn of_authority(authority: &Authority) -> Self {
+        Self::new(authority.shared_key("highwater 2026 page marks"))
+    }
+
     /// Marks under that key, else under one of this run.
-    pub fn new(key: Option<[u8; 32]>) -> Self {
+    pub(super) fn new(key: Option<[u8; 32]>) -> Self {
         Self(Secret(key.unwrap_or_else(rand::random)))
     }
 
