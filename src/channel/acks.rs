@@ -94,7 +94,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::channel::{Readable, Refusals};
+    use crate::channel::{Abilities, Readable, Refusals};
     use crate::wire::{Encoding, Id};
 
     #[derive(Debug)]
@@ -124,7 +124,7 @@ mod tests {
             1,
             Id([1; 16]),
             user,
-            (Encoding::Json, true),
+            (Encoding::Json, Abilities::default()),
             Arc::new(tcp),
             Arc::new(All),
             1 << 20,

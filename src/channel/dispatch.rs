@@ -14,7 +14,7 @@ use super::asked::{Asked, Ticket};
 use super::awaited::Awaited;
 use super::closing::Closing;
 use super::due::Due;
-use super::encode::{self, DELIVERY_BYTES, Message};
+use super::encode::{self, DELIVERY_BYTES, Form, Message, Messages};
 use super::hub::{Hub, Watch};
 use super::readable::Revoking;
 use super::socket::{Offered, Phase, Socket};
@@ -24,7 +24,7 @@ use crate::fold::{Command, Effect, Reply};
 use crate::journal::{Inbox, Told};
 use crate::log::{Rule, Stored};
 use crate::wire::{
-    Code, Done, Encoding, Ended, Id, Met, Position, Reason, ServerFrame, State, Welcome, WriterMark,
+    Code, Done, Ended, Id, Met, Position, Reason, ServerFrame, State, Welcome, WriterMark,
 };
 
 /// Subscribers written to in one slice.
@@ -59,12 +59,12 @@ struct Turn {
     going: Option<Going>,
 }
 
-/// Records on their way: the frame in each encoding that is wanted, and whom to offer it next.
+/// Records on their way: the frame in each form that is wanted, and whom to offer it next.
 #[derive(Debug)]
 struct Going {
     base: u64,
     stored: Vec<Arc<Stored>>,
-    messages: [Option<Message>; 2],
+    messages: Messages,
     next: usize,
 }
 
@@ -73,18 +73,12 @@ impl Going {
         self.base + self.stored.len() as u64
     }
 
-    /// The frame in an encoding, made when it is first wanted.
-    fn message(&mut self, log: u64, encoding: Encoding, hub: &Hub) -> &Message {
-        let at = match encoding {
-            Encoding::Bincode => 0,
-            Encoding::Json => 1,
-        };
+    /// The frame in a form.
+    fn message(&mut self, log: u64, form: Form, hub: &Hub) -> &Message {
         let (base, stored) = (self.base, &self.stored);
-        let [binary, json] = &mut self.messages;
-        let message = if at == 0 { binary } else { json };
-        message.get_or_insert_with(|| {
+        self.messages.get(form, || {
             hub.frames.fetch_add(1, Ordering::Relaxed);
-            encode::records(log, base, stored, encoding, &hub.encoded)
+            encode::records(log, base, stored, form, &hub.encoded)
         })
     }
 }
@@ -198,7 +192,7 @@ impl Dispatcher {
         let (mut behind, mut delivered) = (Vec::new(), 0);
         let upto = watched.sockets.len().min(going.next + SLICE);
         for socket in watched.sockets.get(going.next..upto).unwrap_or_default().iter().flatten() {
-            let message = going.message(watch.log, socket.encoding, &self.hub);
+            let message = going.message(watch.log, socket.form(), &self.hub);
             match socket.offer(watch.log, base, end, message, self.now) {
                 Offered::Sent => delivered += 1,
                 Offered::Gone => socket.wake(),
@@ -550,7 +544,7 @@ fn begin(hub: &Hub, watch: &Watch, watched: &mut super::hub::Watched) -> Option<
     }
     let base = watched.target;
     watched.target = base + stored.len() as u64;
-    Some(Going { base, stored, messages: [None, None], next: 0 })
+    Some(Going { base, stored, messages: Messages::default(), next: 0 })
 }
 
 /// The newest records cannot be read: those that wait for them read for themselves. A pump that

@@ -1,4 +1,8 @@
 //! Frames into WebSocket messages: header, frame, nothing per client in it.
+//!
+//! Promise: a client that puts parts together hears something at least every [`PIECE_BYTES`] of a
+//! large delivery, however slow its link; what it puts together is the frame as it would have
+//! come whole, and counts as that.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,19 +11,71 @@ use bytes::Bytes;
 
 use crate::log::Stored;
 use crate::wire::{
-    Base, BaseRecords, Encoding, Frame, Kept, Origin, Payload, Records, ServerFrame, codec,
+    Base, BaseRecords, Encoding, Frame, Kept, Origin, Part, Payload, Records, ServerFrame, codec,
 };
 
 /// Most bytes of records in one delivery, unless a single record is larger.
 pub(super) const DELIVERY_BYTES: usize = 32 << 10;
 
+/// A larger delivery goes in pieces to who puts them together: a link of 15 kB/s carries so much
+/// in less than half of the time after which a client takes silence for the end.
+const WHOLE_BYTES: usize = 64 << 10;
+/// Most bytes of a delivery in one piece.
+const PIECE_BYTES: usize = 16 << 10;
+
+/// The form in which a socket is written to: all of one form share what is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Form {
+    /// The encoding agreed on.
+    pub encoding: Encoding,
+    /// Whether its client puts parts together.
+    pub parts: bool,
+}
+
 /// A message ready to be written, and the size of its frame's body as flow control counts it.
 #[derive(Debug, Clone)]
 pub(super) struct Message {
-    /// WebSocket header and payload.
+    /// WebSocket header and payload; of a large one, all its pieces, each a message.
     pub bytes: Bytes,
     /// What the client will count for it.
     pub counted: u64,
+    /// Where the pieces end, but for the last one; none: it is whole.
+    pub ends: Arc<[usize]>,
+    /// Whether the frame is one that goes in pieces to who puts them together.
+    pub large: bool,
+}
+
+/// The frame of one delivery, in the forms that are wanted.
+#[derive(Debug, Default)]
+pub(super) struct Messages {
+    binary: Option<Message>,
+    json: Option<Message>,
+    binary_parts: Option<Message>,
+    json_parts: Option<Message>,
+}
+
+impl Messages {
+    /// The frame in a form, made when it is first wanted; a small one looks alike in both.
+    pub(super) fn get(&mut self, form: Form, make: impl FnOnce() -> Message) -> &Message {
+        let whole = Form { parts: false, ..form };
+        let small = self.place(whole).as_ref().is_some_and(|message| !message.large);
+        let at = if small { whole } else { form };
+        if self.place(at).is_some() {
+            return self.place(at).get_or_insert_with(make);
+        }
+        let message = make();
+        let at = if message.large { form } else { whole };
+        self.place(at).insert(message)
+    }
+
+    const fn place(&mut self, form: Form) -> &mut Option<Message> {
+        match (form.encoding, form.parts) {
+            (Encoding::Bincode, false) => &mut self.binary,
+            (Encoding::Json, false) => &mut self.json,
+            (Encoding::Bincode, true) => &mut self.binary_parts,
+            (Encoding::Json, true) => &mut self.json_parts,
+        }
+    }
 }
 
 /// A message of one WebSocket frame, unmasked and final (RFC 6455 §5.2).
@@ -93,7 +149,8 @@ fn held(bytes: Vec<u8>, gauge: &Arc<AtomicUsize>) -> Bytes {
 
 /// One delivery frame as a message, with what flow control counts; `gauge` is what all of them
 /// that are held weigh.
-fn delivery(frame: &ServerFrame, encoding: Encoding, gauge: &Arc<AtomicUsize>) -> Message {
+fn delivery(frame: &ServerFrame, form: Form, gauge: &Arc<AtomicUsize>) -> Message {
+    let encoding = form.encoding;
     let mut payload = Vec::with_capacity(256);
     codec::encode(frame, encoding, &mut payload);
     let counted = match encoding {
@@ -117,9 +174,53 @@ fn delivery(frame: &ServerFrame, encoding: Encoding, gauge: &Arc<AtomicUsize>) -
         }
     };
     debug_assert_eq!(frame.kind() & 0x40, 0x40, "deliveries are the server's kinds");
-    let mut out = Vec::with_capacity(payload.len() + 10);
-    wrap(opcode(encoding), &payload, &mut out);
-    Message { bytes: held(out, gauge), counted: counted as u64 }
+    let large = payload.len() > WHOLE_BYTES;
+    let (out, ends) = if large && form.parts {
+        in_pieces(&payload, encoding)
+    } else {
+        let mut out = Vec::with_capacity(payload.len() + 10);
+        wrap(opcode(encoding), &payload, &mut out);
+        (out, Vec::new())
+    };
+    Message { bytes: held(out, gauge), counted: counted as u64, ends: ends.into(), large }
+}
+
+/// An encoded frame as `part` frames, each a message of its own, and where these end but for the
+/// last one.
+fn in_pieces(payload: &[u8], encoding: Encoding) -> (Vec<u8>, Vec<usize>) {
+    // A line needs no end where it is the only one.
+    let whole = payload.strip_suffix(b"\n").unwrap_or(payload);
+    let whole = if encoding == Encoding::Json { whole } else { payload };
+    let (mut out, mut ends) = (Vec::with_capacity(whole.len() + whole.len() / 8), Vec::new());
+    let (mut rest, mut message) = (whole, Vec::with_capacity(PIECE_BYTES + 64));
+    while !rest.is_empty() {
+        let piece = piece(&mut rest, encoding);
+        let last = rest.is_empty();
+        message.clear();
+        codec::encode(&ServerFrame::Part(Part { last, data: piece }), encoding, &mut message);
+        wrap(opcode(encoding), &message, &mut out);
+        if !last {
+            ends.push(out.len());
+        }
+    }
+    (out, ends)
+}
+
+/// Takes a piece off the front. Text is parted between characters only.
+fn piece(rest: &mut &[u8], encoding: Encoding) -> Payload {
+    let mut at = rest.len().min(PIECE_BYTES);
+    if encoding == Encoding::Json {
+        let inside = |at: usize| rest.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
+        while at > 1 && inside(at) {
+            at -= 1;
+        }
+    }
+    let (front, back) = rest.split_at(at);
+    *rest = back;
+    match (encoding, std::str::from_utf8(front)) {
+        (Encoding::Json, Ok(text)) => Payload::text(text),
+        _ => Payload::binary(Bytes::copy_from_slice(front)),
+    }
 }
 
 /// Origins of a frame, each once, in order of appearance.
@@ -142,13 +243,13 @@ pub(super) fn records(
     log: u64,
     base: u64,
     stored: &[Arc<Stored>],
-    encoding: Encoding,
+    form: Form,
     gauge: &Arc<AtomicUsize>,
 ) -> Message {
     let mut origins = Origins::default();
     let records = stored.iter().map(|one| one.delivered(origins.index(&one.origin))).collect();
     let frame = ServerFrame::Records(Records { log, base, origins: origins.0, records });
-    delivery(&frame, encoding, gauge)
+    delivery(&frame, form, gauge)
 }
 
 /// A part of a `latest` base.
@@ -158,7 +259,7 @@ pub(super) fn base_records(
     entries: &[(u64, Stored)],
     last: bool,
     complete: u64,
-    (encoding, gauge): (Encoding, &Arc<AtomicUsize>),
+    (form, gauge): (Form, &Arc<AtomicUsize>),
 ) -> Message {
     let mut origins = Origins::default();
     let records = (entries.iter())
@@ -169,7 +270,7 @@ pub(super) fn base_records(
         .collect();
     let origins = origins.0;
     let frame = BaseRecords { log, offset, last, complete, origins, records };
-    delivery(&ServerFrame::BaseRecords(frame), encoding, gauge)
+    delivery(&ServerFrame::BaseRecords(frame), form, gauge)
 }
 
 /// A part of a client-made base.
@@ -179,8 +280,11 @@ pub(super) fn base(
     part: u32,
     last: bool,
     data: Bytes,
-    (encoding, gauge): (Encoding, &Arc<AtomicUsize>),
+    (form, gauge): (Form, &Arc<AtomicUsize>),
 ) -> Message {
     let data = Payload::binary(data);
-    delivery(&ServerFrame::Base(Base { log, offset, part, last, data }), encoding, gauge)
+    delivery(&ServerFrame::Base(Base { log, offset, part, last, data }), form, gauge)
 }
+
+#[cfg(test)]
+mod tests;

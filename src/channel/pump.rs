@@ -268,7 +268,7 @@ fn read(hub: &Hub, job: &Job, socket: &Socket) -> Result<Slice, RowsError> {
                 return reopen(hub, job);
             }
             let head = row.map_or(job.cursor, |row| row.head);
-            let to = (socket.encoding, &hub.encoded);
+            let to = (socket.form(), &hub.encoded);
             let message = encode::base_records(job.log, *offset, &page.entries, last, head, to);
             let phase = match page.next {
                 Some(after) => Phase::Latest { offset: *offset, after: Some(after) },
@@ -281,7 +281,7 @@ fn read(hub: &Hub, job: &Job, socket: &Socket) -> Result<Slice, RowsError> {
                 return reopen(hub, job);
             };
             let last = part + 1 >= snapshot.parts;
-            let to = (socket.encoding, &hub.encoded);
+            let to = (socket.form(), &hub.encoded);
             let message = encode::base(job.log, snapshot.offset, *part, last, data, to);
             let phase = if last {
                 Phase::Behind
@@ -318,7 +318,7 @@ fn read_records(hub: &Hub, job: &Job, socket: &Socket) -> Result<Slice, RowsErro
     if first > job.cursor {
         return Ok(Slice::Gap { to: first });
     }
-    let message = encode::records(job.log, first, &stored, socket.encoding, &hub.encoded);
+    let message = encode::records(job.log, first, &stored, socket.form(), &hub.encoded);
     let cursor = first + stored.len() as u64;
     Ok(Slice::Message { message, cursor, phase: Phase::Behind })
 }
@@ -384,7 +384,7 @@ fn put(hub: &Arc<Hub>, socket: &Arc<Socket>, job: &Job, slice: Slice, now: u64) 
                 inner.no_room_at = Some(inner.received);
                 return keeps_its_turn(&mut inner);
             }
-            let deliver = |inner: &mut Inner| inner.way.deliver(&message.bytes, &*socket.tcp);
+            let deliver = |inner: &mut Inner| socket.deliver(inner, &message);
             match finish(socket, &mut inner, deliver) {
                 Wrote::All | Wrote::Waits => {
                     hub.delivered.fetch_add(1, Ordering::Relaxed);

@@ -15,6 +15,7 @@ use super::closing::Closing;
 use super::due::Due;
 use super::encode::{Message, control, ws_close};
 use super::hub::Watch;
+use super::pieces::{WS_CLOSE, goes_between};
 use super::readable::Readable;
 use super::refusals::Refusals;
 use super::upload::Uploads;
@@ -121,6 +122,15 @@ pub(super) struct Inner {
     epochs: u64,
 }
 
+/// What its client said it is able to, as far as delivery and answers depend on it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Abilities {
+    /// It numbers every request, and knows `superseded`.
+    pub numbers: bool,
+    /// It puts parts together.
+    pub parts: bool,
+}
+
 /// One attachment of a connection.
 #[derive(Debug)]
 pub struct Socket {
@@ -132,8 +142,7 @@ pub struct Socket {
     pub user: String,
     /// How it is written.
     pub encoding: Encoding,
-    /// Its client numbers every request, and knows `superseded`.
-    pub(super) numbers: bool,
+    pub(super) abilities: Abilities,
     pub(super) tcp: Arc<TcpStream>,
     pub(super) refusals: Arc<Refusals>,
     inner: Mutex<Inner>,
@@ -181,12 +190,13 @@ pub(super) enum Offered {
 impl Socket {
     /// A socket whose client has said Hello. `window` bounds unacknowledged deliveries,
     /// `reply_share` the replies that may wait before its input is left unread; both in bytes.
+    /// `parts`: the client puts parts together.
     #[allow(clippy::too_many_arguments, reason = "made in one place")]
     pub fn new(
         number: u64,
         connection: Id,
         user: String,
-        (encoding, numbers): (Encoding, bool),
+        (encoding, abilities): (Encoding, Abilities),
         tcp: Arc<TcpStream>,
         grants: Arc<dyn Readable>,
         window: u64,
@@ -225,7 +235,7 @@ impl Socket {
             connection,
             user,
             encoding,
-            numbers,
+            abilities,
             tcp,
             refusals,
             inner: Mutex::new(inner),
@@ -274,7 +284,7 @@ impl Socket {
     /// Whether replies have filled their share: input is left unread until they drain.
     pub fn full(&self) -> bool {
         let inner = self.lock();
-        inner.way.waiting() > inner.reply_share || !inner.due.is_empty()
+        inner.way.replies() > inner.reply_share || !inner.due.is_empty()
     }
 
     /// Sends a frame, or lets it wait behind what is due.
@@ -301,7 +311,11 @@ impl Socket {
         if !inner.closing {
             self.refusals.count_in(frames);
             let message = control(frames, self.encoding);
-            let wrote = inner.way.reply(message, &*self.tcp);
+            let wrote = if frames.iter().all(goes_between) {
+                inner.way.between(message, &*self.tcp)
+            } else {
+                inner.way.reply(message, &*self.tcp)
+            };
             self.after(inner, wrote);
         }
     }
@@ -309,7 +323,10 @@ impl Socket {
     /// Raw bytes from the WebSocket layer (pongs, closes), through the same way.
     pub fn send_raw(&self, bytes: &[u8]) {
         let mut inner = self.lock();
-        let wrote = inner.way.reply(Bytes::copy_from_slice(bytes), &*self.tcp);
+        if bytes.first().is_some_and(|first| first & 0x0f == WS_CLOSE) {
+            inner.way.drop_pieces();
+        }
+        let wrote = inner.way.between(Bytes::copy_from_slice(bytes), &*self.tcp);
         self.after(&mut inner, wrote);
     }
 
@@ -340,6 +357,8 @@ impl Socket {
         inner.closing = true;
         let frame = ServerFrame::Bye(Bye { code, message, reconnect, after });
         self.refusals.count(code);
+        // Nothing comes behind its last word.
+        inner.way.drop_pieces();
         let bye = control(&[frame], self.encoding);
         if inner.way.reply(bye, &*self.tcp) != Wrote::Broken {
             inner.way.reply(ws_close(number, code.name()), &*self.tcp);
@@ -396,7 +415,7 @@ impl Socket {
     /// What is said of a request whose place another took.
     pub(super) fn superseded(&self, message: &str) -> Refusal {
         // Who does not know that code is told the nearest one there was.
-        let code = if self.numbers { Code::Superseded } else { Code::Stale };
+        let code = if self.abilities.numbers { Code::Superseded } else { Code::Stale };
         Refusal::because(code, message)
     }
 
@@ -412,6 +431,7 @@ impl Socket {
             while super::due::tell_due(self, &mut inner) {}
         }
         if !std::mem::replace(&mut inner.closing, true) {
+            inner.way.drop_pieces();
             inner.way.reply(ws_close(1000, ""), &*self.tcp);
         }
         drop(inner);
@@ -492,8 +512,7 @@ impl Socket {
             return Offered::Gone;
         }
         let may = inner.readable(now) && inner.fits(message.counted);
-        let Inner { subs, way, sent, .. } = &mut *inner;
-        let Some(sub) = subs.get_mut(&log) else { return Offered::Gone };
+        let Some(sub) = inner.subs.get_mut(&log) else { return Offered::Gone };
         if !matches!(sub.phase, Phase::Live) || sub.cursor >= end {
             return Offered::Sent;
         }
@@ -501,11 +520,13 @@ impl Socket {
             inner.fall_behind(log);
             return Offered::Behind;
         }
-        let wrote = way.deliver(&message.bytes, &*self.tcp);
+        let wrote = self.deliver(&mut inner, message);
         match wrote {
             Wrote::All | Wrote::Waits => {
-                *sent += message.counted;
-                sub.cursor = end;
+                inner.sent += message.counted;
+                if let Some(sub) = inner.subs.get_mut(&log) {
+                    sub.cursor = end;
+                }
                 if wrote == Wrote::All { Offered::Sent } else { Offered::Waits }
             }
             Wrote::Nothing => {

@@ -1,7 +1,9 @@
 //! The one ordered way out of a socket: a partial frame first, then replies, then what comes next.
 //!
 //! Bounded: the rest of one partial frame, and replies up to a share; when replies fill their
-//! share, the reader of the socket stops reading until they have drained.
+//! share, the reader of the socket stops reading until they have drained. A large frame goes in
+//! pieces, each a message of its own: between two of them goes what names nothing that the frame
+//! speaks of (`between`), so that an answer does not wait for a slow link to carry all of it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -29,9 +31,16 @@ pub enum Wrote {
 #[derive(Debug, Default)]
 pub struct Way {
     queue: VecDeque<Bytes>,
+    /// The pieces of a delivery that were not begun yet.
+    pieces: VecDeque<Bytes>,
+    /// Replies that wait until all pieces are out; where there are none, nothing waits here.
+    behind: VecDeque<Bytes>,
+    /// All bytes that wait.
     bytes: usize,
-    /// Bytes of the first that are the rest of a delivery.
+    /// Bytes of the first that are the rest of a delivery, or of a piece of one.
     rest: usize,
+    /// Bytes of `pieces`.
+    to_come: usize,
 }
 
 /// Writes without blocking; `WouldBlock` where the kernel takes no more.
@@ -57,7 +66,7 @@ impl Sink for tokio::net::TcpStream {
 impl Way {
     /// Whether something waits to be written.
     pub fn busy(&self) -> bool {
-        !self.queue.is_empty()
+        !self.queue.is_empty() || !self.pieces.is_empty()
     }
 
     /// Bytes that wait.
@@ -67,17 +76,28 @@ impl Way {
 
     /// Bytes of replies that wait.
     pub const fn replies(&self) -> usize {
-        self.bytes - self.rest
+        self.bytes - self.rest - self.to_come
     }
 
     /// Writes a reply, or lets it wait behind what waits.
     pub fn reply(&mut self, message: Bytes, sink: &impl Sink) -> Wrote {
+        self.enqueue(message, false, sink)
+    }
+
+    /// Like [`Way::reply`], for what may go between the pieces of a delivery.
+    pub fn between(&mut self, message: Bytes, sink: &impl Sink) -> Wrote {
+        self.enqueue(message, true, sink)
+    }
+
+    fn enqueue(&mut self, message: Bytes, between: bool, sink: &impl Sink) -> Wrote {
         if self.replies() + message.len() > REPLY_MOST {
             return Wrote::Broken;
         }
         if self.busy() {
             self.bytes += message.len();
-            self.queue.push_back(message);
+            let waits = !between && !self.pieces.is_empty();
+            let queue = if waits { &mut self.behind } else { &mut self.queue };
+            queue.push_back(message);
             return self.flush(sink);
         }
         match self.begin(&message, sink) {
@@ -90,14 +110,36 @@ impl Way {
         }
     }
 
-    /// Writes a delivery if nothing waits: all or part of it, or nothing at all.
-    pub fn deliver(&mut self, message: &Bytes, sink: &impl Sink) -> Wrote {
+    /// Writes a delivery if nothing waits: all or part of it, or nothing at all. `ends` are where
+    /// its pieces end, the last one left out; none: it is whole.
+    pub fn deliver(&mut self, message: &Bytes, ends: &[usize], sink: &impl Sink) -> Wrote {
         if self.busy() {
             return Wrote::Nothing;
         }
-        let wrote = self.begin(message, sink);
+        let first = ends.first().copied().unwrap_or(message.len()).min(message.len());
+        let wrote = self.begin(&message.slice(..first), sink);
         self.rest = self.bytes;
-        wrote
+        if ends.is_empty() || matches!(wrote, Wrote::Nothing | Wrote::Broken) {
+            return wrote;
+        }
+        let after = ends.iter().skip(1).copied().chain([message.len()]);
+        let mut from = first;
+        for end in after {
+            self.pieces.push_back(message.slice(from..end));
+            from = end;
+        }
+        self.to_come = message.len() - first;
+        self.bytes += self.to_come;
+        if wrote == Wrote::All { self.flush(sink) } else { wrote }
+    }
+
+    /// No piece follows: what waited behind them goes next. What the other side has of the
+    /// delivery stays unfinished.
+    pub fn drop_pieces(&mut self) {
+        self.bytes -= self.to_come;
+        self.to_come = 0;
+        self.pieces.clear();
+        self.queue.append(&mut self.behind);
     }
 
     /// Writes what it can of a message that nothing waits before; the rest of one that was begun
@@ -121,14 +163,28 @@ impl Way {
     pub fn flush(&mut self, sink: &impl Sink) -> Wrote {
         let wrote = self.write_on(sink);
         if wrote == Wrote::Broken {
-            self.queue.clear();
-            (self.bytes, self.rest) = (0, 0);
+            *self = Self::default();
         }
         wrote
     }
 
+    /// The next piece, where nothing waits before it; behind the last one, what waited for it.
+    fn next_piece(&mut self) {
+        let Some(piece) = self.pieces.pop_front() else { return };
+        self.rest = piece.len();
+        self.to_come -= piece.len();
+        self.queue.push_back(piece);
+        if self.pieces.is_empty() {
+            self.queue.append(&mut self.behind);
+        }
+    }
+
     fn write_on(&mut self, sink: &impl Sink) -> Wrote {
-        while let Some(first) = self.queue.front_mut() {
+        loop {
+            if self.queue.is_empty() {
+                self.next_piece();
+            }
+            let Some(first) = self.queue.front_mut() else { break };
             match sink.try_write(first) {
                 Ok(0) => return Wrote::Broken,
                 Ok(written) => {
@@ -143,9 +199,14 @@ impl Way {
                 Err(_) => return Wrote::Broken,
             }
         }
-        if self.queue.capacity() > 16 {
-            self.queue.shrink_to(4);
+        for queue in [&mut self.queue, &mut self.pieces, &mut self.behind] {
+            if queue.capacity() > 16 {
+                queue.shrink_to(4);
+            }
         }
         Wrote::All
     }
 }
+
+#[cfg(test)]
+mod tests;

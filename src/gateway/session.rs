@@ -15,10 +15,10 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::socket_io::Lane;
+use super::socket_io::{Lane, Life};
 use super::{Gate, Making, TokenGrants, making, readable};
 use crate::auth::Grants;
-use crate::channel::{Asked, Closing, Socket, Ticket, control, ws_close};
+use crate::channel::{Abilities, Asked, Closing, Socket, Ticket, control, ws_close};
 use crate::connection::Attach;
 use crate::fold::Command;
 use crate::limit::{Purse, SocketRate};
@@ -98,8 +98,9 @@ pub(super) async fn run(
     tcp.set_nodelay(true).ok();
     let tcp = Arc::new(tcp);
     let cell = Arc::new(OnceLock::new());
-    let lane = Lane { tcp: Arc::clone(&tcp), socket: Arc::clone(&cell) };
     let most = gate.limits.frame_bytes as usize + MESSAGE_SLACK;
+    let life = Life::new(Arc::clone(&gate.hub), most);
+    let lane = Lane { tcp: Arc::clone(&tcp), socket: Arc::clone(&cell), life };
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
@@ -207,7 +208,8 @@ async fn greet(
     }
     let knows = |name: &str| hello.capabilities.iter().any(|known| known == name);
     let history = knows(capability::HISTORY);
-    let numbers = knows(capability::REQUESTS);
+    let abilities =
+        Abilities { numbers: knows(capability::REQUESTS), parts: knows(capability::PARTS) };
     let now = gate.now();
     let mut made = None;
     let token = match (&hello.token, gate.dev) {
@@ -228,7 +230,7 @@ async fn greet(
         gate.hub.number(),
         attach.connection,
         user,
-        (encoding, numbers),
+        (encoding, abilities),
         Arc::clone(tcp),
         Arc::clone(&grants) as _,
         window,

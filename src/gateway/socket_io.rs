@@ -11,13 +11,46 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::channel::Socket;
+use crate::channel::{Hub, Socket};
+
+/// Steps of the largest message: of 1 MiB each is 16 KiB, which a link of 15 kB/s carries in a
+/// little more than a second.
+const STEPS: usize = 64;
 
 /// A TCP socket whose writes go through a [`Socket`] from the moment there is one.
 #[derive(Debug)]
 pub(super) struct Lane {
     pub tcp: Arc<TcpStream>,
     pub socket: Arc<OnceLock<Arc<Socket>>>,
+    pub life: Life,
+}
+
+/// What is read of a message that is not whole yet is a sign of life too: a large one takes a slow
+/// link longer than the time after which silence is taken for the end. It counts by the step, so
+/// that a client that dribbles does not hold a half-sent message for ever: the largest one has to
+/// be whole in so many times the time of silence as it has steps.
+#[derive(Debug)]
+pub(super) struct Life {
+    hub: Arc<Hub>,
+    step: usize,
+    read: usize,
+}
+
+impl Life {
+    /// For messages of at most so many bytes.
+    pub(super) const fn new(hub: Arc<Hub>, most: usize) -> Self {
+        Self { hub, step: most.div_ceil(STEPS), read: 0 }
+    }
+
+    fn came(&mut self, read: usize, socket: Option<&Arc<Socket>>) {
+        self.read += read;
+        if self.read >= self.step {
+            self.read = 0;
+            if let Some(socket) = socket {
+                socket.hear(self.hub.ticks());
+            }
+        }
+    }
 }
 
 impl AsyncRead for Lane {
@@ -26,11 +59,13 @@ impl AsyncRead for Lane {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let Self { tcp, socket, life } = self.get_mut();
         loop {
-            ready!(self.tcp.poll_read_ready(cx))?;
-            match self.tcp.try_read(buf.initialize_unfilled()) {
+            ready!(tcp.poll_read_ready(cx))?;
+            match tcp.try_read(buf.initialize_unfilled()) {
                 Ok(read) => {
                     buf.advance(read);
+                    life.came(read, socket.get());
                     return Poll::Ready(Ok(()));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -71,8 +71,7 @@ fn offsets_that_are_none() {
         client.store("docs/a", &n.to_string());
     }
     client.reach("docs/a", 5);
-    let log = client.log("docs/a").log;
-    let beyond = MAX_OFFSET + 1;
+    let (log, beyond) = (client.log("docs/a").log, MAX_OFFSET + 1);
     let open = Open {
         name: "docs/a".to_owned(),
         have: Some(Cursor { log, next: beyond }),

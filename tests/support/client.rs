@@ -3,12 +3,13 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use highwater::wire::{
-    Ack, Activate, Append, Bye, ClientFrame, Cloning, Cursor, Encoding, Hello, Id, Leave, Met,
-    Open, Payload, Ping, Pong, Position, Reason, Record, Refusal, Refused, ServerFrame, Start,
-    State, Subscribe, Target, Unsubscribed, Welcome, WriterAt, capability,
+    Ack, Activate, Append, Bye, ClientFrame, Cloning, Cursor, Encoding, Hello, Id, Met, Open,
+    Payload, Ping, Pong, Position, Reason, Record, Refusal, Refused, ServerFrame, Start, State,
+    Subscribe, Target, Unsubscribed, Welcome, WriterAt, capability,
 };
 
 use super::laws::{Held, Seen, Writing};
@@ -71,6 +72,10 @@ pub struct Client {
     pub deliveries: Vec<u64>,
     /// Whether it states positions, and understands that it is of another history.
     pub history: bool,
+    /// Capabilities that it lacks.
+    pub lacks: Vec<&'static str>,
+    /// The address that it connects to; none: the server's own.
+    pub through: Option<SocketAddr>,
     /// The highest position that it has seen.
     pub position: Option<Position>,
     /// How often it was told that it is of another history.
@@ -122,6 +127,8 @@ impl Client {
             order: Vec::new(),
             deliveries: Vec::new(),
             history: true,
+            lacks: Vec::new(),
+            through: None,
             position: None,
             others: 0,
             known_made: BTreeMap::new(),
@@ -153,15 +160,16 @@ impl Client {
         self.wants.iter().map(open).collect()
     }
 
+    fn capabilities(&self) -> Vec<String> {
+        let has = |name: &&str| self.history && !self.lacks.contains(name);
+        capability::ALL.into_iter().filter(has).map(str::to_owned).collect()
+    }
+
     /// Its `hello`.
     pub fn hello(&self) -> Hello {
         Hello {
             version: 1,
-            capabilities: if self.history {
-                capability::ALL.map(str::to_owned).to_vec()
-            } else {
-                Vec::new()
-            },
+            capabilities: self.capabilities(),
             token: self.token.clone(),
             connection: self.id,
             device: self.device,
@@ -178,7 +186,7 @@ impl Client {
 
     /// Opens a socket and says `hello`.
     pub fn say_hello(&mut self, server: &Server) {
-        let mut link = Link::open(server.address, self.encoding);
+        let mut link = Link::open(self.through.unwrap_or(server.address), self.encoding);
         link.send(&ClientFrame::Hello(self.hello()));
         self.link = Some(link);
         self.begin();
@@ -324,7 +332,7 @@ impl Client {
         }
     }
 
-    fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let held = |held: &Held| {
             let Held { name, log, cursor, complete, whole, open, .. } = held;
             format!("{name} ({log}): cursor {cursor}, complete {complete}, {whole}, {open}")
@@ -542,42 +550,6 @@ impl Client {
             assert!(held.cursor >= *before, "{} went back from {before}", held.name);
             *before = held.cursor;
         }
-    }
-
-    /// The TCP connection breaks.
-    pub fn cut(&mut self) {
-        if let Some(link) = self.link.take() {
-            link.cut();
-        }
-        self.logs.values_mut().for_each(|held| held.open = false);
-    }
-
-    /// Goes in the regular way, and waits until the server has closed too.
-    pub fn close(&mut self) {
-        if let Some(link) = &mut self.link {
-            link.close();
-        }
-        self.until_closed();
-        self.cut();
-    }
-
-    /// Leaves, and waits until the server has closed.
-    pub fn leave(&mut self, forget: bool) {
-        self.send(&ClientFrame::Leave(Leave { forget }));
-        self.until_closed();
-        assert_eq!(self.closed, Some((1000, String::new())), "after leave");
-        assert_eq!(self.bye, None);
-        self.cut();
-    }
-
-    /// Takes frames until the socket is closed: the close code.
-    pub fn until_closed(&mut self) -> u16 {
-        let end = Instant::now() + WAIT;
-        while self.closed.is_none() {
-            self.step(Instant::now() + Duration::from_millis(50));
-            assert!(Instant::now() < end, "not closed; {}", self.describe());
-        }
-        self.closed.as_ref().map_or(0, |(code, _)| *code)
     }
 
     /// Asks to be activated.

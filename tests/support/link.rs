@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use highwater::wire::{ClientFrame, Encoding, MAX_FRAME_BYTES, ServerFrame, codec};
+use highwater::wire::{ClientFrame, Encoding, Frame, MAX_FRAME_BYTES, Part, ServerFrame, codec};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::HandshakeError;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -17,6 +17,14 @@ pub struct Link {
     encoding: Encoding,
     frames: VecDeque<(ServerFrame, usize)>,
     closed: Option<(u16, String)>,
+    /// The frame that comes in parts, as far as it has come.
+    parts: Option<Vec<u8>>,
+    /// Parts that have come.
+    pub parted: usize,
+    /// Messages that have come.
+    pub messages: usize,
+    /// Frames that came between the parts of another.
+    pub between: usize,
 }
 
 /// What a read came to.
@@ -50,7 +58,16 @@ impl Link {
         let config = WebSocketConfig::default();
         let config = config.max_message_size(None).max_frame_size(None);
         match tungstenite::client::client_with_config(request, tcp, Some(config)) {
-            Ok((ws, _)) => Ok(Self { ws, encoding, frames: VecDeque::new(), closed: None }),
+            Ok((ws, _)) => Ok(Self {
+                ws,
+                encoding,
+                frames: VecDeque::new(),
+                closed: None,
+                parts: None,
+                parted: 0,
+                messages: 0,
+                between: 0,
+            }),
             Err(HandshakeError::Failure(error)) => Err(error),
             Err(HandshakeError::Interrupted(_)) => unreachable!("the stream blocks"),
         }
@@ -133,11 +150,48 @@ impl Link {
     }
 
     fn take(&mut self, message: &[u8], encoding: Encoding) {
+        self.messages += 1;
         assert_eq!(encoding, self.encoding, "the server answers in the encoding agreed on");
         // What the server sends may be longer in JSON than in binary; the decoder's own bound is
         // that of frames to a server.
         for frame in codec::decode::<ServerFrame>(message, encoding, MAX_FRAME_BYTES) {
-            self.frames.push_back(frame.expect("the server's frames can be read"));
+            let (frame, size) = frame.expect("the server's frames can be read");
+            match frame {
+                ServerFrame::Part(part) => self.part(&part),
+                frame => {
+                    if self.parts.is_some() {
+                        self.between += 1;
+                        assert!(goes_between(&frame), "between the parts of a frame: {frame:?}");
+                    }
+                    self.frames.push_back((frame, size));
+                }
+            }
         }
     }
+
+    /// Puts parts together: the whole is taken as if it had come in one.
+    fn part(&mut self, part: &Part) {
+        self.parted += 1;
+        assert_eq!(part.data.is_text(), self.encoding == Encoding::Json);
+        assert!(part.data.bytes().len() <= 32 << 10, "a part is small");
+        let whole = self.parts.get_or_insert_default();
+        whole.extend_from_slice(part.data.bytes());
+        if part.last {
+            let whole = self.parts.take().unwrap_or_default();
+            let mut frames = codec::decode::<ServerFrame>(&whole, self.encoding, MAX_FRAME_BYTES);
+            let (frame, size) = frames.next().expect("parts are a frame").expect("it can be read");
+            assert!(frames.next().is_none(), "one frame");
+            assert!(matches!(frame.kind(), 69 | 72 | 73), "only deliveries come in parts");
+            self.frames.push_back((frame, size));
+        }
+    }
+}
+
+/// What may come between the parts of a frame.
+fn goes_between(frame: &ServerFrame) -> bool {
+    // After the last word no part comes any more.
+    matches!(
+        frame,
+        ServerFrame::Ping(_) | ServerFrame::Pong(_) | ServerFrame::Answers(_) | ServerFrame::Bye(_)
+    )
 }

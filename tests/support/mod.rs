@@ -7,6 +7,7 @@
 mod client;
 mod command;
 pub mod fixture;
+mod goes;
 mod history;
 mod http;
 mod laws;

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use socket2::{Domain, SockRef, Socket, Type};
+
 /// A forwarding address.
 pub struct Proxy {
     /// Where clients connect.
@@ -22,11 +24,21 @@ struct Shared {
     held: AtomicUsize,
     /// How often all was cut.
     cuts: AtomicUsize,
+    /// Bytes a second, each way; 0: as many as come.
+    rate: u64,
 }
+
+/// What a slow link holds at each end: the kernel may give twice as much.
+const SLOW_BUFFER: usize = 4 << 10;
 
 impl Proxy {
     /// One that leads to that server.
     pub fn to(server: SocketAddr) -> Self {
+        Self::slow(server, 0)
+    }
+
+    /// One that carries so many bytes a second each way, and holds few on their way; 0: any.
+    pub fn slow(server: SocketAddr, rate: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -35,19 +47,23 @@ impl Proxy {
             passes: AtomicU64::new(u64::MAX),
             held: AtomicUsize::new(0),
             cuts: AtomicUsize::new(0),
+            rate,
         });
         let of_listener = Arc::clone(&shared);
         // It ends with the process.
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let to = *of_listener.server.lock().unwrap();
-                let Ok(server) = TcpStream::connect(to) else { continue };
+                if rate > 0 {
+                    SockRef::from(&client).set_recv_buffer_size(SLOW_BUFFER).unwrap();
+                }
+                let Ok(server) = connect(to, rate) else { continue };
                 let mut open = of_listener.open.lock().unwrap();
                 open.extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
                 drop(open);
                 let of_answers = Arc::clone(&of_listener);
                 let cuts = of_answers.cuts.load(Ordering::SeqCst);
-                carry(client.try_clone().unwrap(), server.try_clone().unwrap());
+                carry(client.try_clone().unwrap(), server.try_clone().unwrap(), rate);
                 std::thread::spawn(move || answer(server, client, &of_answers, cuts));
             }
         });
@@ -79,9 +95,33 @@ impl Proxy {
     }
 }
 
-fn carry(mut from: TcpStream, mut to: TcpStream) {
+/// Opens the way to the server; what a slow one holds is bounded before the first byte.
+fn connect(to: SocketAddr, rate: u64) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    if rate > 0 {
+        socket.set_recv_buffer_size(SLOW_BUFFER)?;
+        socket.set_send_buffer_size(SLOW_BUFFER)?;
+    }
+    socket.connect(&to.into())?;
+    Ok(socket.into())
+}
+
+/// Waits as long as a slow link takes for so many bytes.
+fn take_time(bytes: usize, rate: u64) {
+    if let Some(micros) = (bytes as u64 * 1_000_000).checked_div(rate) {
+        std::thread::sleep(Duration::from_micros(micros));
+    }
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream, rate: u64) {
     std::thread::spawn(move || {
-        io::copy(&mut from, &mut to).ok();
+        let mut bytes = [0; 2 << 10];
+        while let Ok(read @ 1..) = from.read(&mut bytes) {
+            take_time(read, rate);
+            if to.write_all(&bytes[..read]).is_err() {
+                break;
+            }
+        }
         to.shutdown(Shutdown::Both).ok();
         from.shutdown(Shutdown::Both).ok();
     });
@@ -92,6 +132,7 @@ fn answer(mut server: TcpStream, mut client: TcpStream, shared: &Shared, cuts: u
     let cut = || shared.cuts.load(Ordering::SeqCst) != cuts;
     let mut bytes = [0; 4 << 10];
     while let Ok(read @ 1..) = server.read(&mut bytes) {
+        take_time(read, shared.rate);
         let (mut rest, mut holds) = (&bytes[..read], false);
         while !rest.is_empty() && !cut() {
             let most = rest.len() as u64;

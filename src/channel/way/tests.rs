@@ -1,0 +1,117 @@
+//! The way out over a kernel that takes what it is told to.
+
+use std::cell::{Cell, RefCell};
+
+use super::*;
+
+/// Takes so many bytes more, and keeps them.
+#[derive(Default)]
+struct Kernel {
+    room: Cell<usize>,
+    took: RefCell<Vec<u8>>,
+}
+
+impl Kernel {
+    fn with(room: usize) -> Self {
+        Self { room: Cell::new(room), took: RefCell::default() }
+    }
+
+    fn took(&self) -> String {
+        String::from_utf8(self.took.borrow().clone()).unwrap()
+    }
+}
+
+impl Sink for Kernel {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let takes = self.room.get().min(bytes.len());
+        if takes == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.room.set(self.room.get() - takes);
+        self.took.borrow_mut().extend_from_slice(&bytes[..takes]);
+        Ok(takes)
+    }
+}
+
+fn bytes(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
+}
+
+#[test]
+fn what_may_goes_between_pieces_and_the_rest_behind_them() {
+    let (mut way, kernel) = (Way::default(), Kernel::with(2));
+    assert_eq!(way.deliver(&bytes("aaabbbccc"), &[3, 6], &kernel), Wrote::Waits);
+    assert_eq!((way.waiting(), way.replies()), (7, 0));
+    assert_eq!(way.reply(bytes("[state]"), &kernel), Wrote::Waits);
+    assert_eq!(way.between(bytes("[pong]"), &kernel), Wrote::Waits);
+    assert_eq!((way.waiting(), way.replies()), (20, 13));
+    assert_eq!(way.deliver(&bytes("next"), &[], &kernel), Wrote::Nothing);
+    // One piece is begun, and goes on; then what may come between.
+    kernel.room.set(8);
+    assert_eq!(way.flush(&kernel), Wrote::Waits);
+    assert_eq!(kernel.took(), "aaa[pong]b");
+    assert_eq!(way.between(bytes("[answers]"), &kernel), Wrote::Waits);
+    kernel.room.set(100);
+    assert_eq!(way.flush(&kernel), Wrote::All);
+    assert_eq!(kernel.took(), "aaa[pong]bbb[answers]ccc[state]");
+    assert_eq!((way.waiting(), way.replies(), way.busy()), (0, 0, false));
+    assert_eq!(way.deliver(&bytes("next"), &[], &kernel), Wrote::All);
+}
+
+#[test]
+fn pieces_that_all_fit_go_at_once() {
+    let (mut way, kernel) = (Way::default(), Kernel::with(100));
+    assert_eq!(way.deliver(&bytes("aabbc"), &[2, 4], &kernel), Wrote::All);
+    assert_eq!((kernel.took().as_str(), way.busy(), way.waiting()), ("aabbc", false, 0));
+}
+
+#[test]
+fn what_is_not_begun_is_kept_by_the_caller() {
+    let (mut way, kernel) = (Way::default(), Kernel::with(0));
+    assert_eq!(way.deliver(&bytes("aabbc"), &[2, 4], &kernel), Wrote::Nothing);
+    assert_eq!((way.busy(), way.waiting()), (false, 0));
+}
+
+/// A last word stands behind the piece that is begun, and no other.
+#[test]
+fn no_piece_follows_the_last_word() {
+    let (mut way, kernel) = (Way::default(), Kernel::with(1));
+    way.deliver(&bytes("aabbcc"), &[2, 4], &kernel);
+    way.reply(bytes("[refused]"), &kernel);
+    way.drop_pieces();
+    way.reply(bytes("[bye]"), &kernel);
+    kernel.room.set(100);
+    assert_eq!(way.flush(&kernel), Wrote::All);
+    assert_eq!((kernel.took().as_str(), way.waiting()), ("aa[refused][bye]", 0));
+}
+
+/// However the kernel takes it: each piece, and each reply, comes out in one run and in order.
+#[test]
+fn nothing_is_torn_whatever_the_kernel_takes() {
+    for step in 1..20 {
+        let (mut way, kernel) = (Way::default(), Kernel::with(step));
+        way.deliver(&bytes("(1111)(222222)(33)(4444)"), &[6, 14, 18], &kernel);
+        let (mut wrote, mut asked) = (Wrote::Waits, 0);
+        while wrote != Wrote::All || asked < 6 {
+            if asked < 6 {
+                let text = if asked % 2 == 0 { "<between>" } else { "<behind>" };
+                let reply = bytes(text);
+                wrote = match asked % 2 {
+                    0 => way.between(reply, &kernel),
+                    _ => way.reply(reply, &kernel),
+                };
+                asked += 1;
+            }
+            kernel.room.set(step);
+            if way.busy() {
+                wrote = way.flush(&kernel);
+            }
+        }
+        let took = kernel.took();
+        let order = ["(1111)", "(222222)", "(33)", "(4444)"].map(|one| took.find(one).unwrap());
+        assert!(order.is_sorted(), "{took}");
+        let count = |text: &str| took.matches(text).count();
+        assert_eq!((count("<between>"), count("<behind>")), (3, 3), "{took}");
+        assert_eq!((way.waiting(), way.replies()), (0, 0));
+    }
+}
