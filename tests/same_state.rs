@@ -19,8 +19,8 @@ use highwater::log::rows::{MemoryRows, Rows, Table, Writes};
 use highwater::log::{Appends, Deriving, Entry, Part, Rule, entry_hash};
 use highwater::store::{Options, Store};
 use highwater::wire::{
-    Cloning, Cursor, Id, Open, Outcome, Pattern, Payload, Reason, Record, SnapshotRule, Start,
-    Target, Whom, WriterAt, codec,
+    BaseHeld, Cloning, Cursor, Id, Open, Outcome, Pattern, Payload, Reason, Record, SnapshotRule,
+    Start, Target, Upto, Whom, WriterAt, codec,
 };
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -212,6 +212,15 @@ impl Commands {
         self.random.random_range(1..=LOGS.len() as u64 + 2)
     }
 
+    fn bases(&mut self) -> Vec<BaseHeld> {
+        let upto = [Upto::Parts(1), Upto::Key("k".to_owned())];
+        let mut base = |upto| {
+            let (log, offset) = (self.log(), self.random.random_range(0..30));
+            BaseHeld { log, offset, upto }
+        };
+        upto.map(&mut base).to_vec()
+    }
+
     fn open(&mut self) -> Open {
         let name = LOGS[self.random.random_range(0..LOGS.len())].to_owned();
         let have = self
@@ -297,6 +306,7 @@ impl Commands {
                 read: vec![Pattern::all()],
                 make: vec![Pattern::all()],
                 positions: Vec::new(),
+                bases: self.bases(),
             }),
             10 => Command::Detach(Progress { connection, generation, reached: Vec::new() }),
             11 => {
@@ -310,6 +320,7 @@ impl Commands {
                 open: vec![self.open()],
                 read: vec![Pattern::all()],
                 make: vec![Pattern::all()],
+                bases: self.bases(),
             }),
             13 => Command::SubscribeUser { user: name, open: vec![self.open()] },
             14 => Command::UnsubscribeUser { user: name, logs: vec![self.log()] },

@@ -137,6 +137,7 @@ impl Dispatcher {
             open: vec![open],
             read: vec![pattern],
             make: Vec::new(),
+            bases: Vec::new(),
         });
         let ticket = Ticket::Socket(Arc::clone(socket), Asked::Awaited);
         // Where there is no room for it the client asks again.

@@ -405,8 +405,8 @@ impl Hub {
     fn open_watch(&self, opened: &Opened) -> Arc<Watch> {
         let entry = self.watches.entry(opened.log).or_insert_with(|| {
             let snapshot = match (&opened.base, opened.rule) {
-                (Some(base), SnapshotRule::Client) => base.offset(),
-                (None, SnapshotRule::Client) => self.newest_snapshot(opened.log),
+                (Some(base), SnapshotRule::Client) if opened.upto.is_none() => base.offset(),
+                (_, SnapshotRule::Client) => self.newest_snapshot(opened.log),
                 _ => 0,
             };
             Arc::new(Watch {

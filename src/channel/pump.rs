@@ -19,7 +19,8 @@ use crate::connection::{BaseFrom, Opened, Wanted, open};
 use crate::log::rows::RowsError;
 use crate::log::{SnapshotAt, Stored};
 use crate::wire::{
-    BaseAt, Code, Gap, GapReason, Reset, ResetReason, ServerFrame, SnapshotRule, Start, Subscribed,
+    BaseAt, BaseHeld, Code, Gap, GapReason, Reset, ResetReason, ServerFrame, SnapshotRule, Start,
+    Subscribed, Upto,
 };
 
 /// Most records in one slice.
@@ -184,13 +185,7 @@ pub(super) fn announce(socket: &Socket, inner: &mut Inner) -> bool {
             continue;
         };
         (sub.since, sub.told) = (sent, true);
-        sub.phase = match &opened.base {
-            Some(BaseFrom::Latest(offset)) => Phase::Latest { offset: *offset, after: None },
-            Some(BaseFrom::Client(snapshot)) => {
-                Phase::Base { snapshot: Box::new(snapshot.clone()), part: 0 }
-            }
-            None => Phase::Behind,
-        };
+        sub.phase = base_phase(&opened);
         inner.behind.entry(sub.priority).or_default().push_back(log);
         tell_opened(&opened, request, &mut frames);
     }
@@ -202,11 +197,34 @@ pub(super) fn announce(socket: &Socket, inner: &mut Inner) -> bool {
     true
 }
 
+/// What is sent first: the base, from where the reader has come in it.
+fn base_phase(opened: &Opened) -> Phase {
+    match (&opened.base, &opened.upto) {
+        (Some(BaseFrom::Latest(offset)), upto) => {
+            let after = match upto {
+                Some(Upto::Key(key)) => Some(key.as_bytes().to_vec()),
+                Some(Upto::Parts(_)) | None => None,
+            };
+            Phase::Latest { offset: *offset, after }
+        }
+        (Some(BaseFrom::Client(snapshot)), upto) => {
+            let part = match upto {
+                Some(Upto::Parts(parts)) => *parts,
+                Some(Upto::Key(_)) | None => 0,
+            };
+            Phase::Base { snapshot: Box::new(snapshot.clone()), part }
+        }
+        (None, _) => Phase::Behind,
+    }
+}
+
 /// The frames that open a log: `subscribed`, then `reset` and `gap` where they apply.
 pub(super) fn tell_opened(opened: &Opened, request: u32, frames: &mut Vec<ServerFrame>) {
     let Opened { log, rule, priority, start, head, cursor, complete, .. } = *opened;
     let reset = opened.reset.is_some();
     let name = opened.name.clone();
+    let goes_on = opened.base.as_ref().zip(opened.upto.clone());
+    let begun = goes_on.map(|(base, upto)| BaseHeld { log, offset: base.offset(), upto });
     frames.push(ServerFrame::Subscribed(Subscribed {
         request,
         name,
@@ -220,7 +238,7 @@ pub(super) fn tell_opened(opened: &Opened, request: u32, frames: &mut Vec<Server
         reset,
         made: opened.made,
         held: false,
-        base: None,
+        base: begun,
     }));
     if let Some(reason) = opened.reset {
         let base = opened.base.as_ref().map(|base| match base {
@@ -330,6 +348,7 @@ fn reopen(hub: &Hub, job: &Job) -> Result<Slice, RowsError> {
     let wanted = Wanted {
         history: Default::default(),
         have: None,
+        begun: None,
         start: Start::State,
         committed: None,
         priority: 0,

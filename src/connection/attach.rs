@@ -16,8 +16,8 @@ use super::{Connections, Decided, Event, user_key};
 use crate::log::rows::{Cache, Io, Key, RowsError, Table};
 use crate::log::{Logs, Moment, Writer};
 use crate::wire::{
-    Answer, Cloning, Code, Cursor, Id, Met, Open, Pattern, Place, Position, Reason, Refusal,
-    ResetReason, Start, Target, WriterAt, WriterMark, name,
+    Answer, BaseHeld, Cloning, Code, Cursor, Id, Met, Open, Pattern, Place, Position, Reason,
+    Refusal, ResetReason, Start, Target, WriterAt, WriterMark, name,
 };
 
 /// Most writers that a client may ask after when it comes.
@@ -48,6 +48,8 @@ pub struct Attach {
     pub make: Vec<Pattern>,
     /// The highest positions that it has seen.
     pub positions: Vec<Position>,
+    /// Bases that it has begun.
+    pub bases: Vec<BaseHeld>,
 }
 
 /// Logs to subscribe a connection to, as a command carries it.
@@ -63,6 +65,8 @@ pub struct Subscribe {
     pub read: Vec<Pattern>,
     /// Names under which it may make a log by opening it.
     pub make: Vec<Pattern>,
+    /// Bases that it has begun.
+    pub bases: Vec<BaseHeld>,
 }
 
 /// A writer's mark and the answers that its client may have missed.
@@ -126,6 +130,12 @@ pub(super) struct Ask<'a> {
     /// Subscriptions that stay as they are; they count against the budget.
     pub(super) held: &'a [Sub],
     pub(super) history: History,
+    pub(super) bases: BTreeMap<u64, &'a BaseHeld>,
+}
+
+/// Bases that a client has begun, by log; of two for one log the later counts.
+pub(super) fn by_log(bases: &[BaseHeld]) -> BTreeMap<u64, &BaseHeld> {
+    bases.iter().map(|base| (base.log, base)).collect()
 }
 
 pub(super) type Made = (Vec<Opened>, Vec<(String, Refusal)>);
@@ -194,7 +204,8 @@ impl Connections {
             attached.met = if is_new && met == Met::Restored { Met::Fresh } else { met };
             (attached.source, attached.inactive) = (source, None);
             let may = May { read: &ask.read, make: &ask.make };
-            self.fill(&mut attached, ask.cloning, &ask.open, may, at.time, logs, io)?;
+            let asked = (ask.open.as_slice(), ask.bases.as_slice());
+            self.fill(&mut attached, ask.cloning, asked, may, at.time, logs, io)?;
         }
         Ok(Ok(attached))
     }
@@ -256,7 +267,8 @@ impl Connections {
             other_history: false,
         };
         let may = May { read: &ask.read, make: &ask.make };
-        self.fill(&mut attached, cloning, &ask.open, may, at.time, logs, io)?;
+        let asked = (ask.open.as_slice(), ask.bases.as_slice());
+        self.fill(&mut attached, cloning, asked, may, at.time, logs, io)?;
         Ok(Ok(attached))
     }
 
@@ -403,7 +415,7 @@ impl Connections {
         &mut self,
         attached: &mut Attached,
         cloning: Cloning,
-        asked: &[Open],
+        (asked, bases): (&[Open], &[BaseHeld]),
         may: May<'_>,
         time: u64,
         logs: &mut Logs,
@@ -427,7 +439,8 @@ impl Connections {
         };
         let known = source.as_ref().unwrap_or(&own);
         let history = if attached.other_history { History::Other } else { History::This };
-        let ask = Ask { open: asked, may, because, time, held: &[], history };
+        let bases = by_log(bases);
+        let ask = Ask { open: asked, may, because, time, held: &[], history, bases };
         let mut wants = BTreeMap::new();
         for sub in &taken {
             let visible = logs.row(sub.log, io)?.is_some_and(|row| {
@@ -506,11 +519,13 @@ impl Connections {
                         // Named twice: only the priority is taken from the later one.
                         Some(first) => {
                             twice.push((log, open.priority));
-                            Wanted { priority: open.priority, ..*first }
+                            Wanted { priority: open.priority, ..first.clone() }
                         }
                         None => {
                             let start = logs.located(log, open.start, io)?;
-                            wanted(open.have, start, open.priority, known, ask, log)
+                            let begun = ask.bases.get(&log).map(|base| (*base).clone());
+                            let want = wanted(open.have, start, open.priority, known, ask, log);
+                            Wanted { begun, ..want }
                         }
                     };
                     named.insert(log);
@@ -574,7 +589,8 @@ fn wanted(
     log: u64,
 ) -> Wanted {
     let committed = sub_of(known, log).and_then(Sub::confirmed);
-    Wanted { have, start, committed, priority, because: ask.because, history: ask.history }
+    let (because, history) = (ask.because, ask.history);
+    Wanted { have, begun: None, start, committed, priority, because, history }
 }
 
 fn sub_of(subs: &[Sub], log: u64) -> Option<&Sub> {

@@ -21,7 +21,7 @@ mod subscribe;
 
 pub use attach::{Attach, Attached, MAX_WRITERS, Subscribe, WriterAnswers, too_early};
 pub(crate) use node::Heard;
-pub use open::{BaseFrom, CHEAP_DELTA, History, Opened, Wanted, open};
+pub use open::{BaseFrom, CHEAP_DELTA, History, LONG_DELTA, Opened, Wanted, open};
 pub use row::{ActiveOne, Attachment, ConnectionRow, NodeRow, Progress, Reached, Sub, UserRow};
 
 use std::collections::BTreeMap;

@@ -2,12 +2,23 @@
 //!
 //! One function decides it for attach, clone, subscribe and seek alike, so that the same word of a
 //! client means the same everywhere. Rules: `docs/protocol.md` on opening a log.
+//!
+//! A reader that was cut off in a base goes on where it was, as long as that comes to the same
+//! state: the parts of a snapshot that is still kept, or the keys of `latest` behind the last one
+//! it has. Of the keys before that one whatever has changed since lies in the records from the
+//! base's offset on, and those are sent in any case.
 
 use crate::log::{LogRow, SnapshotAt};
-use crate::wire::{Cursor, Gap, GapReason, Position, ResetReason, SnapshotRule, Start};
+use crate::wire::{
+    BaseHeld, Cursor, Gap, GapReason, Position, ResetReason, SnapshotRule, Start, Upto,
+};
 
 /// A delta is sent, though a snapshot is newer, while it is at most this many records.
 pub const CHEAP_DELTA: u64 = 1_000;
+
+/// A base under `latest` that was cut goes on while at most so many records have come since it
+/// began: they are sent behind it, and at some length a new base costs less.
+pub const LONG_DELTA: u64 = 100_000;
 
 /// The base that is sent before records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +62,8 @@ pub struct Opened {
     pub reset: Option<ResetReason>,
     /// The base it gets first.
     pub base: Option<BaseFrom>,
+    /// What the reader holds of that base: it goes on from there, and is not reset.
+    pub upto: Option<Upto>,
     /// The range it will never get.
     pub gap: Option<Gap>,
     /// It was subscribed already: the cursor stays where the socket has it.
@@ -62,10 +75,12 @@ pub struct Opened {
 }
 
 /// What a reader brings and wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// What it says it holds.
     pub have: Option<Cursor>,
+    /// A base that it has begun.
+    pub begun: Option<BaseHeld>,
     /// Where to begin when it holds nothing.
     pub start: Start,
     /// What its row has committed, if it has a subscription.
@@ -101,6 +116,7 @@ pub fn open(log: u64, row: &LogRow, wanted: &Wanted) -> Opened {
         complete: row.head,
         reset: None,
         base: None,
+        upto: None,
         gap: None,
         again: false,
         opening: 0,
@@ -142,7 +158,14 @@ fn from_offset(opened: &mut Opened, row: &LogRow, offset: u64) {
 fn from_start(opened: &mut Opened, row: &LogRow, wanted: &Wanted) {
     match (wanted.start, wanted.committed) {
         (Start::Committed, Some(committed)) => from_offset(opened, row, committed.min(row.head)),
-        (Start::State | Start::Committed, _) => from_state(opened, row, wanted.because),
+        (Start::State | Start::Committed, _) => {
+            from_state(opened, row, wanted.because);
+            if let Some(begun) = wanted.begun.as_ref().filter(|begun| begun.log == opened.log)
+                && wanted.history == History::This
+            {
+                go_on(opened, row, begun);
+            }
+        }
         (Start::Earliest, _) => opened.cursor = row.start,
         (Start::End, _) => opened.cursor = row.head,
         (Start::Offset(offset), _) if offset > row.head => {
@@ -171,5 +194,27 @@ fn from_state(opened: &mut Opened, row: &LogRow, reason: ResetReason) {
             opened.base = Some(base);
         }
         None => from_offset(opened, row, 0),
+    }
+}
+
+/// In place of the base that it would be given the reader gets the rest of the one it has begun,
+/// where that can still be had.
+fn go_on(opened: &mut Opened, row: &LogRow, begun: &BaseHeld) {
+    let base = match (&opened.base, &begun.upto) {
+        (Some(BaseFrom::Latest(head)), Upto::Key(_)) => {
+            let behind = head.checked_sub(begun.offset);
+            let kept = row.start <= begun.offset;
+            let rest = kept && behind.is_some_and(|records| records <= LONG_DELTA);
+            rest.then_some(BaseFrom::Latest(begun.offset))
+        }
+        (Some(BaseFrom::Client(_)), Upto::Parts(parts)) => {
+            let same = |known: &&SnapshotAt| known.offset == begun.offset && *parts < known.parts;
+            row.snapshots.iter().find(same).cloned().map(BaseFrom::Client)
+        }
+        _ => None,
+    };
+    if let Some(base) = base {
+        (opened.cursor, opened.reset) = (base.offset(), None);
+        (opened.base, opened.upto) = (Some(base), Some(begun.upto.clone()));
     }
 }

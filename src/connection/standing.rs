@@ -131,8 +131,9 @@ impl Connections {
             });
             if may_read && wants.len() < most && !wants.contains_key(&log) {
                 let (have, start, history) = (None, Start::State, History::This);
-                let committed = None;
-                wants.insert(log, Wanted { have, start, committed, priority, because, history });
+                let (committed, begun) = (None, None);
+                let want = Wanted { have, start, committed, priority, because, history, begun };
+                wants.insert(log, want);
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::attach::{Ask, Made, May, Named};
+use super::attach::{Ask, Made, May, Named, by_log};
 use super::open::{History, Opened, Wanted, open};
 use super::row::{ConnectionRow, Sub};
 use super::{Connections, Decided, Subscribe};
@@ -49,7 +49,8 @@ impl Connections {
         }
         let may = May { read: &ask.read, make: &ask.make };
         let history = History::This;
-        let asks = Ask { open: &new, may, because, time, held: &row.subs, history };
+        let bases = by_log(&ask.bases);
+        let asks = Ask { open: &new, may, because, time, held: &row.subs, history, bases };
         let mut wants = BTreeMap::new();
         let Named { refused, twice } = self.name_logs(&asks, &row.subs, &mut wants, logs, io)?;
         let mut opened = self.add_subs(id, &wants, logs, io)?;
@@ -96,6 +97,7 @@ impl Connections {
             let Some(row) = logs.row(*log, io)? else { continue };
             let want = Wanted {
                 have: None,
+                begun: None,
                 start: Start::Offset(next.min(row.head)),
                 committed: None,
                 priority: *priority,
@@ -154,6 +156,7 @@ impl Connections {
         let to = logs.located(log, to, io)?;
         let want = Wanted {
             have: None,
+            begun: None,
             start: to,
             committed: sub.confirmed(),
             priority: sub.priority,

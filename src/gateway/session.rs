@@ -78,6 +78,8 @@ struct Session {
     names: append::Names,
     /// The client states positions, and understands that it is of another history.
     history: bool,
+    /// It goes on with bases that were cut.
+    bases: bool,
     /// Logs of its Hello that are not made, and why: told once it is welcome.
     unmade: Vec<(String, Refusal)>,
     /// It leaves, and whether it is to be forgotten, but that found no room yet.
@@ -207,7 +209,7 @@ async fn greet(
         return Err(Closing { code: Code::BadFrame, message, after: 0 });
     }
     let knows = |name: &str| hello.capabilities.iter().any(|known| known == name);
-    let history = knows(capability::HISTORY);
+    let (history, bases) = (knows(capability::HISTORY), knows(capability::BASES));
     let abilities =
         Abilities { numbers: knows(capability::REQUESTS), parts: knows(capability::PARTS) };
     let now = gate.now();
@@ -243,7 +245,8 @@ async fn greet(
     let (gate, rate) = (Arc::clone(gate), gate.rates.socket());
     let names = append::Names::default();
     let leaves = None;
-    let session = Session { gate, socket, grants, rate, purse, names, history, unmade, leaves };
+    let session =
+        Session { gate, socket, grants, rate, purse, names, history, bases, unmade, leaves };
     Ok((session, Box::new((attach, welcome)), rest))
 }
 
@@ -258,10 +261,14 @@ fn prepare(
 ) -> (Attach, Welcome, Vec<(String, Refusal)>) {
     let Hello { connection, device, client, visible, cloning, writers, window, .. } = hello;
     let (capabilities, mut positions, mut open) = (hello.capabilities, hello.positions, hello.open);
+    let mut bases = hello.bases;
     let ours = |name: &String| capability::ALL.contains(&name.as_str());
     let capabilities: Vec<_> = capabilities.into_iter().filter(ours).collect();
     if !capabilities.iter().any(|name| name == capability::HISTORY) {
         positions.clear();
+    }
+    if !capabilities.iter().any(|name| name == capability::BASES) {
+        bases.clear();
     }
     let most = gate.limits.window_bytes;
     let window = if window == 0 { most } else { window.clamp(64 << 10, most) };
@@ -304,6 +311,7 @@ fn prepare(
         read,
         make,
         positions,
+        bases,
     };
     (attach, welcome, unmade)
 }
@@ -430,7 +438,7 @@ impl Session {
         let names: Vec<_> = open.map(|open| open.name.as_str()).collect();
         let (store, user) = (&self.gate.store, attach.user.as_str());
         self.gate.warmth.attach(store, user, attach.connection, &writers, &names);
-        let weight = 512 + attach.open.len() * 512;
+        let weight = 512 + (attach.open.len() + attach.bases.len()) * 512;
         let ticket = Ticket::Socket(Arc::clone(&self.socket), Asked::Attach(Box::new(welcome)));
         let submitted = self.gate.inbox.submit(Command::Attach(attach), weight, Some(ticket));
         if let Err(refusal) = submitted {

@@ -260,6 +260,7 @@ fn promise_12_a_second_attachment_fences_the_first() {
         generation: Some(1),
         open,
         make: read.clone(),
+        bases: vec![],
         read,
     };
     world.stale(Command::Subscribe(ask.clone()));
@@ -377,6 +378,7 @@ fn who_may_only_read_makes_no_log() {
         open,
         read: vec![Pattern::all()],
         make: vec![Pattern::parse("c").unwrap()],
+        bases: vec![],
     };
     let opened = |reply| match reply {
         Reply::Subscribed(_, opened, refused) => (opened.len(), refused.len()),

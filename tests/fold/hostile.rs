@@ -132,7 +132,7 @@ fn promise_10_asking_for_a_slot_in_vain_is_cheap() {
     world.attach(client("ann", id(6)));
     world.time += 2_000;
     let (connection, generation, read) = (id(6), Some(1), vec![Pattern::all()]);
-    let ask = Subscribe { connection, generation, open: vec![], read, make: vec![] };
+    let ask = Subscribe { connection, generation, open: vec![], read, make: vec![], bases: vec![] };
     let (reads, reply) = reads(&mut world, Command::Activate { ask, cloning: Cloning::All });
     assert!(matches!(reply, Reply::Refused(why) if why.code == Code::Slots));
     // Row and cursors of each of the six, and a few besides; not their 300 logs.
@@ -153,6 +153,7 @@ fn promise_10_a_long_list_of_logs_is_cut() {
         open: all,
         make: read.clone(),
         read,
+        bases: vec![],
     });
     let (reads, reply) = reads(&mut world, ask);
     let Reply::Subscribed(_, opened, refused) = reply else { panic!("{reply:?}") };

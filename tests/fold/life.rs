@@ -289,8 +289,8 @@ fn a_subscription_of_an_inactive_connection_is_refused_and_its_end_is_not() {
     world.downgrade(1, Reason::Memory);
     let (connection, generation) = (id(1), Some(2));
     let (open, read) = (vec![open("b", Start::End)], vec![Pattern::all()]);
-    let ask =
-        highwater::connection::Subscribe { connection, generation, open, make: read.clone(), read };
+    let (make, bases) = (read.clone(), vec![]);
+    let ask = highwater::connection::Subscribe { connection, generation, open, make, read, bases };
     assert_eq!(world.refused(Command::Subscribe(ask)), Code::Inactive);
     let ask = Command::Unsubscribe { connection, generation, logs: vec![log, log, 99] };
     assert_eq!(world.reply(ask), Reply::Unsubscribed(vec![log]));

@@ -7,6 +7,7 @@
 
 mod appends;
 mod attach;
+mod bases;
 mod cache;
 mod expire;
 mod history;

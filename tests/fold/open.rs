@@ -1,9 +1,9 @@
 //! Where a reader begins in one log, as a table: what the log keeps, what the reader brings and
 //! wants, where it begins, and what it is told first.
 
-use highwater::connection::{CHEAP_DELTA, History, Opened, Wanted, open};
+use highwater::connection::{CHEAP_DELTA, History, LONG_DELTA, Opened, Wanted, open};
 use highwater::log::{LogRow, SnapshotAt};
-use highwater::wire::{Cursor, ResetReason, SnapshotRule, Start};
+use highwater::wire::{BaseHeld, Cursor, ResetReason, SnapshotRule, Start, Upto};
 
 use crate::world::keeps_promise_8;
 
@@ -41,6 +41,11 @@ fn show(opened: &Opened) -> String {
     if let Some(base) = &opened.base {
         text += &format!(", base {}", base.offset());
     }
+    match &opened.upto {
+        Some(Upto::Parts(parts)) => text += &format!(" from part {parts}"),
+        Some(Upto::Key(key)) => text += &format!(" behind {key}"),
+        None => {}
+    }
     if let Some(gap) = &opened.gap {
         text += &format!(", gap {}..{}", gap.from, gap.to);
     }
@@ -56,7 +61,8 @@ fn check(
 ) {
     let have = have.map(|(log, next)| Cursor { log, next });
     let (because, history) = (ResetReason::New, History::This);
-    let wanted = Wanted { have, start, committed, priority: 3, because, history };
+    let (begun, priority) = (None, 3);
+    let wanted = Wanted { have, begun, start, committed, priority, because, history };
     let opened = open(LOG, row, &wanted);
     assert_eq!((opened.log, opened.priority, opened.head), (LOG, 3, row.head));
     assert_eq!(show(&opened), expect, "{row:?} {wanted:?}");
@@ -147,4 +153,97 @@ fn who_holds_nothing_begins_where_it_says() {
     starts(&client, Start::Earliest, None, "from 4");
     let latest = log(SnapshotRule::Latest, 2, 9, &[]);
     starts(&latest, Start::State, None, "from 9, reset New, base 9");
+}
+
+/// One that was cut off in a base, says how far it came, and how it would else begin.
+fn begun(log: u64, offset: u64, upto: Upto) -> Wanted {
+    Wanted {
+        have: None,
+        begun: Some(BaseHeld { log, offset, upto }),
+        start: Start::State,
+        committed: None,
+        priority: 0,
+        because: ResetReason::New,
+        history: History::This,
+    }
+}
+
+fn goes_on(row: &LogRow, wanted: &Wanted, expect: &str) {
+    let opened = open(LOG, row, wanted);
+    assert_eq!(show(&opened), expect, "{row:?} {wanted:?}");
+    keeps_promise_8(&[opened]);
+}
+
+#[test]
+fn a_latest_base_goes_on_behind_its_last_key_while_its_records_are_kept() {
+    let anew = "from 9, reset New, base 9";
+    for (start, offset, expect) in [
+        (0, 6, "from 6, base 6 behind k"),
+        (6, 6, "from 6, base 6 behind k"),
+        (0, 9, "from 9, base 9 behind k"),
+        (0, 0, "from 0, base 0 behind k"),
+        (7, 6, anew),
+        (0, 10, anew),
+    ] {
+        let row = log(SnapshotRule::Latest, start, 9, &[]);
+        goes_on(&row, &begun(LOG, offset, Upto::Key("k".to_owned())), expect);
+    }
+    let row = log(SnapshotRule::Latest, 0, 3 * LONG_DELTA, &[]);
+    let wanted = |offset| begun(LOG, offset, Upto::Key("k".to_owned()));
+    goes_on(&row, &wanted(2 * LONG_DELTA), "from 200000, base 200000 behind k");
+    goes_on(&row, &wanted(2 * LONG_DELTA - 1), "from 300000, reset New, base 300000");
+}
+
+#[test]
+fn a_snapshot_goes_on_at_its_next_part_while_it_is_kept() {
+    let mut row = log(SnapshotRule::Client, 4, 9, &[4, 6]);
+    row.snapshots.iter_mut().for_each(|snapshot| snapshot.parts = 3);
+    let anew = "from 6, reset New, base 6";
+    for (offset, parts, expect) in [
+        (6, 2, "from 6, base 6 from part 2"),
+        (6, 0, "from 6, base 6 from part 0"),
+        // A newer one has come meanwhile.
+        (4, 1, "from 4, base 4 from part 1"),
+        (3, 1, anew),
+        (5, 1, anew),
+        (6, 3, anew),
+        (6, u32::MAX, anew),
+    ] {
+        goes_on(&row, &begun(LOG, offset, Upto::Parts(parts)), expect);
+    }
+}
+
+/// A base is gone on with where a base would be given, and is the same: else it begins anew, or
+/// there is none.
+#[test]
+fn a_base_goes_on_only_in_place_of_one() {
+    let key = || Upto::Key("k".to_owned());
+    let latest = log(SnapshotRule::Latest, 0, 9, &[]);
+    let on = begun(LOG, 6, key());
+    let anew = "from 9, reset New, base 9";
+    goes_on(&latest, &begun(LOG + 1, 6, key()), anew);
+    goes_on(&latest, &begun(LOG, 6, Upto::Parts(1)), anew);
+    goes_on(&latest, &Wanted { history: History::Other, ..on.clone() }, anew);
+    let have = |log, next| Wanted { have: Some(Cursor { log, next }), ..on.clone() };
+    goes_on(&latest, &have(LOG, 8), "from 8");
+    goes_on(&latest, &have(LOG, 10), "from 9, reset PastHead, base 9");
+    goes_on(&latest, &have(LOG + 1, 8), "from 9, reset OtherLog, base 9");
+    goes_on(&latest, &Wanted { start: Start::Committed, ..on.clone() }, "from 6, base 6 behind k");
+    for (start, expect) in [
+        (Start::End, "from 9"),
+        (Start::Earliest, "from 0"),
+        (Start::Offset(3), "from 3"),
+        (Start::Offset(10), "from 9, reset PastHead, base 9"),
+    ] {
+        goes_on(&latest, &Wanted { start, ..on.clone() }, expect);
+    }
+    let committed = Some(5);
+    let start = Start::Committed;
+    goes_on(&latest, &Wanted { start, committed, ..on.clone() }, "from 5");
+    // The rule is another one by now.
+    let none = log(SnapshotRule::None, 0, 9, &[]);
+    goes_on(&none, &on, "from 0, reset New");
+    let client = log(SnapshotRule::Client, 0, 9, &[6]);
+    goes_on(&client, &on, "from 6, reset New, base 6");
+    goes_on(&latest, &begun(LOG, 6, Upto::Parts(0)), anew);
 }

@@ -177,6 +177,7 @@ impl Oracle {
                 let ready = one.since + u64::from(self.budgets.activate_after_ms);
                 assert!(self.time >= ready || self.stands);
                 self.filled(told, *cloning, (&ask.read, &ask.make), &ask.open, &before);
+                self.go_on(&ask.bases, &told.opened);
                 self.gave(told, events, &before);
             }
             (Command::Activate { .. }, Reply::Refused(why)) => {
@@ -186,6 +187,7 @@ impl Oracle {
             (Command::Subscribe(ask), Reply::Subscribed(_, opened, refused)) => {
                 assert_eq!(opened.len() + refused.len(), ask.open.len());
                 self.opened(ask.connection, opened);
+                self.go_on(&ask.bases, opened);
             }
             (Command::SubscribeUser { .. } | Command::UnsubscribeUser { .. }, reply) => {
                 self.of_user(command, reply, events, &before);
@@ -555,5 +557,6 @@ pub fn ask(connection: Id, generation: Option<u64>, open: Vec<Open>) -> Subscrib
         open,
         read: vec![Pattern::all()],
         make: vec![Pattern::all()],
+        bases: vec![],
     }
 }

@@ -12,7 +12,8 @@ use highwater::fold::{Applied, Batch, CacheSizes, Command, Effect, Fold, Header,
 use highwater::log::rows::MemoryRows;
 use highwater::log::{Appends, Entry, Part, entry_hash};
 use highwater::wire::{
-    Cloning, Cursor, Id, Level, Open, Pattern, Reason, SnapshotRule, Start, Target, WriterAt, codec,
+    BaseHeld, Cloning, Cursor, Id, Level, Open, Pattern, Reason, SnapshotRule, Start, Target, Upto,
+    WriterAt, codec,
 };
 
 use crate::oracle::{Oracle, ask};
@@ -248,7 +249,22 @@ impl Run {
             read: vec![if self.random.one_in(5) { narrow.clone() } else { Pattern::all() }],
             make: vec![if self.random.one_in(5) { narrow } else { Pattern::all() }],
             positions: vec![],
+            bases: self.bases(),
         })
+    }
+
+    /// Bases that may have been begun, at offsets where there may be one.
+    fn bases(&mut self) -> Vec<BaseHeld> {
+        let base = |random: &mut Self| {
+            let log = random.log();
+            let offset = random.offset(log);
+            let upto = match random.random.below(2) {
+                0 => Upto::Parts(random.random.below(3) as u32),
+                _ => Upto::Key("k".to_owned()),
+            };
+            BaseHeld { log, offset, upto }
+        };
+        (0..self.random.below(4)).map(|_| base(self)).collect()
     }
 
     fn part(&mut self) -> Command {
@@ -278,7 +294,10 @@ impl Run {
             11..=16 => self.attach(),
             17..=18 => Command::Detach(self.progress(connection, generation)),
             19..=21 => self.commit(),
-            22..=23 => Command::Subscribe(ask(connection, by, self.opens())),
+            22..=23 => {
+                let ask = ask(connection, by, self.opens());
+                Command::Subscribe(highwater::connection::Subscribe { bases: self.bases(), ..ask })
+            }
             24 => Command::Unsubscribe { connection, generation: by, logs: vec![log, log] },
             25 => {
                 let open = vec![self.open()];

@@ -265,6 +265,7 @@ fn activating_waits_for_the_time_told_and_needs_a_socket() {
         open: vec![],
         read: vec![],
         make: vec![],
+        bases: vec![],
     };
     world.stale(Command::Activate { ask, cloning: Cloning::All });
 }

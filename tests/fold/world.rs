@@ -117,6 +117,7 @@ pub fn client(user: &str, connection: Id) -> Attach {
         read: vec![Pattern::all()],
         make: vec![Pattern::all()],
         positions: Vec::new(),
+        bases: Vec::new(),
     }
 }
 
@@ -383,6 +384,7 @@ impl World {
             open,
             read,
             make: vec![Pattern::all()],
+            bases: vec![],
         };
         match self.reply(Command::Subscribe(ask)) {
             Reply::Subscribed(_, opened, refused) => {
@@ -423,7 +425,8 @@ impl World {
     ) -> (Reply, Vec<Event>) {
         let (connection, generation) = (id(number), Some(self.generation(number)));
         let read = vec![Pattern::all()];
-        let ask = Subscribe { connection, generation, open, make: read.clone(), read };
+        let ask =
+            Subscribe { connection, generation, open, make: read.clone(), read, bases: vec![] };
         self.run(Command::Activate { ask, cloning })
     }
 

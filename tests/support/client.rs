@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use highwater::wire::{
-    Ack, Activate, Append, Bye, ClientFrame, Cloning, Cursor, Encoding, Hello, Id, Met, Open,
-    Payload, Ping, Pong, Position, Reason, Record, Refusal, Refused, ServerFrame, Start, State,
-    Subscribe, Target, Unsubscribed, Welcome, WriterAt, capability,
+    Ack, Activate, Append, BaseHeld, Bye, ClientFrame, Cloning, Cursor, Encoding, Hello, Id, Met,
+    Open, Payload, Ping, Pong, Position, Reason, Record, Refusal, Refused, ServerFrame, Start,
+    State, Subscribe, Target, Unsubscribed, Welcome, WriterAt, capability,
 };
 
 use super::laws::{Held, Seen, Writing};
@@ -160,9 +160,21 @@ impl Client {
         self.wants.iter().map(open).collect()
     }
 
+    fn knows(&self, capability: &str) -> bool {
+        self.history && !self.lacks.contains(&capability)
+    }
+
     fn capabilities(&self) -> Vec<String> {
-        let has = |name: &&str| self.history && !self.lacks.contains(name);
-        capability::ALL.into_iter().filter(has).map(str::to_owned).collect()
+        let all = capability::ALL.into_iter().filter(|name| self.knows(name));
+        all.map(str::to_owned).collect()
+    }
+
+    /// Bases that it has begun, of the logs that it has open.
+    fn bases(&self) -> Vec<BaseHeld> {
+        if !self.knows(capability::BASES) {
+            return Vec::new();
+        }
+        self.logs.values().filter_map(Held::begun).collect()
     }
 
     /// Its `hello`.
@@ -179,7 +191,7 @@ impl Client {
             writers: vec![WriterAt { writer: self.writing.id, oldest: self.writing.oldest() }],
             open: self.open_list(),
             window: self.window,
-            bases: vec![],
+            bases: self.bases(),
             positions: self.stated(),
         }
     }
@@ -201,8 +213,9 @@ impl Client {
         self.closed = None;
         self.order.clear();
         self.deliveries.clear();
-        // A base that broke off is asked for anew.
-        self.logs.retain(|_, held| held.holds());
+        // A base that broke off goes on, where something of it is held.
+        let bases = self.knows(capability::BASES);
+        self.logs.retain(|_, held| held.holds() || (bases && held.begun().is_some()));
         self.logs.values_mut().for_each(|held| held.open = false);
     }
 
@@ -555,7 +568,8 @@ impl Client {
     /// Asks to be activated.
     pub fn activate(&mut self) {
         let (cloning, open) = (self.cloning, self.open_list());
-        self.send(&ClientFrame::Activate(Activate { request: 9, cloning, open, bases: vec![] }));
+        let bases = self.bases();
+        self.send(&ClientFrame::Activate(Activate { request: 9, cloning, open, bases }));
     }
 
     /// The refusal of a request.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use highwater::wire::{
-    Answers, Base, BaseRecords, Class, Delivered, Gap, Id, Item, Origin, Outcome, Place, Position,
-    Record, Records, Reset, ResetReason, SnapshotRule, Subscribed,
+    Answers, Base, BaseHeld, BaseRecords, Class, Delivered, Gap, Id, Item, Origin, Outcome, Place,
+    Position, Record, Records, Reset, ResetReason, SnapshotRule, Subscribed, Upto,
 };
 
 /// A record as it was seen: offsets are never recycled, so it looks the same for ever.
@@ -48,6 +48,10 @@ pub struct Held {
     /// Whether the base told of has come in full.
     pub whole: bool,
     parts: u32,
+    /// The last key that a `latest` base brought.
+    last_key: Option<String>,
+    /// How often an unfinished base was gone on with.
+    pub went_on: usize,
     /// Newest record by key, for `latest`.
     pub keys: BTreeMap<String, (u64, Vec<u8>)>,
     /// Records since the base, by offset.
@@ -77,6 +81,8 @@ impl Held {
             base: None,
             whole: true,
             parts: 0,
+            last_key: None,
+            went_on: 0,
             keys: BTreeMap::new(),
             records: BTreeMap::new(),
             resets: Vec::new(),
@@ -91,6 +97,18 @@ impl Held {
     /// Whether it may be shown.
     pub fn shown(&self) -> bool {
         self.whole && !self.reset_due && !self.stale && self.cursor >= self.complete
+    }
+
+    /// The base that has begun and is not whole, where something of it is held.
+    pub fn begun(&self) -> Option<BaseHeld> {
+        let (offset, _) = self.base.as_ref().filter(|_| !self.whole)?;
+        let upto = match (self.rule, &self.last_key) {
+            (SnapshotRule::Latest, Some(key)) => Upto::Key(key.clone()),
+            (SnapshotRule::Client, _) if self.parts > 0 => Upto::Parts(self.parts),
+            _ => return None,
+        };
+        let current = !self.reset_due && !self.stale;
+        current.then_some(BaseHeld { log: self.log, offset: *offset, upto })
     }
 
     /// Whether its state may be spoken for in `have`: nothing of it is still to come.
@@ -109,6 +127,15 @@ impl Held {
         assert_eq!((self.log, &self.name), (told.log, &told.name));
         assert!(told.reset || !self.stale, "{}: what is of another history is reset", self.name);
         self.made = told.made;
+        if let Some(base) = &told.base {
+            assert!(!told.reset, "{}: it goes on, or begins anew", self.name);
+            assert_eq!(Some(base), self.begun().as_ref(), "{}: the base that is held", self.name);
+            assert_eq!(told.cursor, base.offset, "{}: records follow the base", self.name);
+            self.went_on += 1;
+        } else {
+            let whole = self.whole || self.open || told.reset;
+            assert!(whole, "{}: half a base, and nothing is said of it", self.name);
+        }
         if !told.reset && self.open {
             assert_eq!(self.cursor, told.cursor, "{}: asked again, the cursor stays", self.name);
         } else if !told.reset {
@@ -135,7 +162,7 @@ impl Held {
         self.keys.clear();
         self.records.clear();
         self.base = None;
-        self.parts = 0;
+        (self.parts, self.last_key) = (0, None);
         self.whole = told.base.is_none();
         if let Some(base) = &told.base {
             assert_eq!(base.rule, self.rule);
@@ -169,6 +196,8 @@ impl Held {
             assert!(kept.offset < offset, "{}: newer ones come as records", self.name);
             let key = seen.key.clone().expect("only keyed records are kept");
             let payload = seen.payload.clone().expect("a tombstone is not kept");
+            assert!(self.last_key.as_ref() < Some(&key), "{}: keys come in order", self.name);
+            self.last_key = Some(key.clone());
             assert!(self.keys.insert(key, (kept.offset, payload)).is_none(), "a key comes once");
             all.push((kept.offset, seen));
         }

@@ -275,7 +275,7 @@ fn subscribe_user(
     for connection in connections.of_user(user, io)? {
         let (open, all) = (open.to_vec(), vec![Pattern::all()]);
         let (read, make) = (all.clone(), all);
-        let ask = Subscribe { connection, generation: None, open, read, make };
+        let ask = Subscribe { connection, generation: None, open, read, make, bases: Vec::new() };
         let reply = subscribe(connections, logs, &ask, time, io, events)?;
         if matches!(reply, Reply::Subscribed(..)) {
             reached.push(connection);

@@ -339,7 +339,7 @@ pub(super) async fn subscribe(
     let grants = &caller.0;
     let read = if grants.administers_all() { vec![Pattern::all()] } else { readable(grants) };
     let Making { make, unmade } = making(&gate, grants, &mut open);
-    let ask = Subscribe { connection, generation: None, open, read, make };
+    let ask = Subscribe { connection, generation: None, open, read, make, bases: Vec::new() };
     let weight = arrived.bytes.len();
     match sending::ask(&gate, Command::Subscribe(ask), weight).await? {
         Reply::Subscribed(generation, opened, refused) => {

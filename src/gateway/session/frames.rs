@@ -11,9 +11,9 @@ use crate::gateway::{Making, TokenGrants, making, readable};
 use crate::limit::Costs;
 use crate::log::Part;
 use crate::wire::{
-    Ack, Activate, Class, ClientFrame, Code, Ended, Id, Open, Pattern, Pong, PutSnapshot, Refresh,
-    Refreshed, Refusal, Refused, Retire, Seek, ServerFrame, State, Subscribe as SubscribeFrame,
-    Unsubscribe, Visible,
+    Ack, Activate, BaseHeld, Class, ClientFrame, Code, Ended, Id, Open, Pattern, Pong, PutSnapshot,
+    Refresh, Refreshed, Refusal, Refused, Retire, Seek, ServerFrame, State,
+    Subscribe as SubscribeFrame, Unsubscribe, Visible,
 };
 
 /// About what a log that is asked for takes in memory, with its refusal.
@@ -182,7 +182,7 @@ impl Session {
     }
 
     fn subscribe(&self, subscribe: SubscribeFrame, size: usize) {
-        let SubscribeFrame { request, mut open, bases: _ } = subscribe;
+        let SubscribeFrame { request, mut open, bases } = subscribe;
         if !self.in_force(request) {
             return;
         }
@@ -198,7 +198,8 @@ impl Session {
             return;
         }
         let read = readable(&self.grants.0);
-        let ask = Subscribe { connection, generation, open, read, make };
+        let bases = self.known_bases(bases);
+        let ask = Subscribe { connection, generation, open, read, make, bases };
         self.submit(Command::Subscribe(ask), weight, request, Asked::Subscribe(request));
     }
 
@@ -207,6 +208,11 @@ impl Session {
         let Making { make, unmade } = making(&self.gate, &self.grants.0, open);
         self.gate.hub.refuse(&self.socket, request, unmade);
         make
+    }
+
+    /// Bases that were begun, of a client that goes on with them.
+    fn known_bases(&self, bases: Vec<BaseHeld>) -> Vec<BaseHeld> {
+        if self.bases { bases } else { Vec::new() }
     }
 
     fn warm(&self, open: &[Open]) {
@@ -234,7 +240,7 @@ impl Session {
     }
 
     fn activate(&self, activate: Activate, size: usize) {
-        let Activate { request, cloning, mut open, bases: _ } = activate;
+        let Activate { request, cloning, mut open, bases } = activate;
         if !self.in_force(request) {
             return;
         }
@@ -259,7 +265,8 @@ impl Session {
         self.warm(&open);
         let make = self.making(request, &mut open);
         let read = readable(&self.grants.0);
-        let ask = Subscribe { connection, generation, open, read, make };
+        let bases = self.known_bases(bases);
+        let ask = Subscribe { connection, generation, open, read, make, bases };
         let command = Command::Activate { ask, cloning };
         self.submit(command, weight, request, Asked::Activate(request));
     }

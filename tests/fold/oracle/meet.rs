@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use highwater::connection::{Attach, Attached, Event};
+use highwater::connection::{Attach, Attached, BaseFrom, Event, Opened};
 use highwater::fold::Reply;
-use highwater::wire::{Cloning, Code, Id, Met, Open, Pattern, Reason};
+use highwater::wire::{
+    BaseHeld, Cloning, Code, Id, Met, Open, Pattern, Reason, SnapshotRule, Upto,
+};
 
 use super::{Before, Connection, Oracle};
 
@@ -76,7 +78,27 @@ impl Oracle {
             return assert!(events.iter().all(told));
         }
         self.filled(told, ask.cloning, (&ask.read, &ask.make), &ask.open, before);
+        self.go_on(&ask.bases, &told.opened);
         self.gave(told, events, before);
+    }
+
+    /// What goes on is a base that was stated, and all that follows it is still kept.
+    pub(super) fn go_on(&self, stated: &[BaseHeld], opened: &[Opened]) {
+        for one in opened {
+            let Some(upto) = &one.upto else { continue };
+            let base = one.base.as_ref().expect("there is a base to go on with");
+            let held = BaseHeld { log: one.log, offset: base.offset(), upto: upto.clone() };
+            assert!(stated.contains(&held), "{one:?}, stated {stated:?}");
+            assert_eq!((one.reset, &one.gap), (None, &None), "{one:?}");
+            assert!(one.start <= held.offset && held.offset <= one.head, "{one:?}");
+            match (base, upto) {
+                (BaseFrom::Latest(_), Upto::Key(_)) => assert_eq!(one.rule, SnapshotRule::Latest),
+                (BaseFrom::Client(snapshot), Upto::Parts(parts)) => {
+                    assert!(one.rule == SnapshotRule::Client && *parts < snapshot.parts);
+                }
+                other => panic!("a base of one kind goes on as another: {other:?}"),
+            }
+        }
     }
 
     /// Whether a slot is free for it, or one may be taken. Called where nothing was taken.
