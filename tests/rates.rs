@@ -124,6 +124,11 @@ fn a_frame_beyond_a_logs_rate_is_stored_at_the_time_told() {
     wait(&refusal);
     hand.send("docs/a", 51 + stored, 70);
     assert_eq!(hand.told(), (left, None));
+    // The whole frame may come again too: what was stored of it costs nothing.
+    hand.send("docs/a", 71, 150);
+    wait(&hand.told().1.unwrap());
+    hand.send("docs/a", 71, 150);
+    assert_eq!(hand.told(), (80, None));
 }
 
 /// Five frames in flight at a rate that takes less than one of them in a second.

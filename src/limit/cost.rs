@@ -20,12 +20,14 @@ pub struct Costs {
     bytes: Vec<u32>,
     /// The logs, by [`Rates::log_key`]; empty where logs have no rate.
     logs: Vec<u64>,
+    /// So many of the first were taken before, and come again with what was refused.
+    pub(super) again: usize,
 }
 
 impl Costs {
     /// No items, with room for so many.
     pub fn with_room(items: usize) -> Self {
-        Self { bytes: Vec::with_capacity(items), logs: Vec::new() }
+        Self { bytes: Vec::with_capacity(items), ..Self::default() }
     }
 
     /// Adds an item: its record's size, and its log's key; 0: none that has a rate.
@@ -64,7 +66,7 @@ impl Costs {
     #[must_use]
     pub fn split_off(&mut self, at: usize) -> Self {
         let logs = self.logs.split_off(at.min(self.logs.len()));
-        Self { bytes: self.bytes.split_off(at.min(self.bytes.len())), logs }
+        Self { bytes: self.bytes.split_off(at.min(self.bytes.len())), logs, again: 0 }
     }
 }
 
@@ -83,18 +85,28 @@ impl<C: Clock + Clone> Charged<C> {
         self.costs = Costs::default();
     }
 
+    /// Items that came again were not charged; those that were not stored before are now.
     fn give_back(&self, spent_nothing: impl Fn(usize) -> bool) {
-        let Costs { bytes, logs } = &self.costs;
-        let (mut appends, mut sum) = (0, 0);
-        for (at, bytes) in bytes.iter().enumerate().filter(|(at, _)| spent_nothing(*at)) {
-            appends += 1;
-            sum += u64::from(*bytes);
-            if let Some(log) = logs.get(at).filter(|log| **log != 0) {
-                self.rates.hand_back_log(*log, 1);
+        let Costs { bytes, logs, again } = &self.costs;
+        let (mut back, mut late) = ((0, 0), (0, 0));
+        for (at, bytes) in bytes.iter().enumerate() {
+            let (came_again, nothing) = (at < *again, spent_nothing(at));
+            if came_again == nothing {
+                continue;
+            }
+            let sum = if nothing { &mut back } else { &mut late };
+            *sum = (sum.0 + 1, sum.1 + u64::from(*bytes));
+            match logs.get(at).filter(|log| **log != 0) {
+                Some(log) if nothing => self.rates.hand_back_log(*log, 1),
+                Some(log) => drop(self.rates.book_log(*log, 1, self.rates.now())),
+                None => {}
             }
         }
-        if appends > 0 {
-            self.rates.hand_back(&self.user, appends, sum);
+        if back.0 > 0 {
+            self.rates.hand_back(&self.user, back.0, back.1);
+        }
+        if late.0 > 0 {
+            self.rates.charge_late(&self.user, late.0, late.1);
         }
     }
 
@@ -108,7 +120,7 @@ impl<C: Clock + Clone> Charged<C> {
 
     /// Joins the receipt for the items that follow.
     pub fn join(&mut self, mut next: Self) {
-        let Costs { bytes, logs } = std::mem::take(&mut next.costs);
+        let Costs { bytes, logs, .. } = std::mem::take(&mut next.costs);
         let logs = logs.into_iter().chain(std::iter::repeat(0));
         bytes.into_iter().zip(logs).for_each(|(bytes, log)| self.costs.add(bytes, log));
     }

@@ -192,10 +192,18 @@ impl<C: Clock + Clone> Purse<C> {
         Self { rates, user, bookings, lease, later, later_at: 0, socket, key }
     }
 
-    /// Takes a holder's items as far as the budgets let it. `prev` says what an item names as sent
-    /// before it; what lies beyond items that were refused is refused with them, and costs nothing.
-    pub fn take(&mut self, holder: Id, mut costs: Costs, prev: impl Fn(usize) -> u64) -> Taken<C> {
-        let (count, refusal) = self.take_of(holder, &costs, &prev, false);
+    /// Takes a holder's items as far as the budgets let it. `numbers` says an item's sequence, and
+    /// what it names as sent before it. What lies beyond items that were refused is refused with
+    /// them, and costs nothing. Items that were taken and come again with those that were refused
+    /// are charged when the fold has stored them after all: so the time told is enough for who
+    /// sends the same frame again.
+    pub fn take(
+        &mut self,
+        holder: Id,
+        mut costs: Costs,
+        numbers: impl Fn(usize) -> (u64, u64),
+    ) -> Taken<C> {
+        let (count, refusal) = self.take_of(holder, &mut costs, &numbers, false);
         // The rest is charged when it comes again.
         drop(costs.split_off(count));
         Taken { charged: self.charged(costs), count, refusal }
@@ -205,8 +213,12 @@ impl<C: Clock + Clone> Purse<C> {
     ///
     /// # Errors
     /// `rate` with the time after which all of them fit, and whether some would have by now.
-    pub fn take_whole(&mut self, holder: Id, costs: Costs) -> Result<Charged<C>, (Refusal, bool)> {
-        match self.take_of(holder, &costs, &|_| 0, true) {
+    pub fn take_whole(
+        &mut self,
+        holder: Id,
+        mut costs: Costs,
+    ) -> Result<Charged<C>, (Refusal, bool)> {
+        match self.take_of(holder, &mut costs, &|_| (u64::MAX, 0), true) {
             (_, None) => Ok(self.charged(costs)),
             (some, Some(refusal)) => Err((refusal, some > 0)),
         }
@@ -220,17 +232,22 @@ impl<C: Clock + Clone> Purse<C> {
     fn take_of(
         &mut self,
         holder: Id,
-        costs: &Costs,
-        prev: &dyn Fn(usize) -> u64,
+        costs: &mut Costs,
+        numbers: &dyn Fn(usize) -> (u64, u64),
         whole: bool,
     ) -> (usize, Option<Refusal>) {
         let now = self.rates.now();
         lapse(&mut self.bookings, &self.rates, &self.user, now);
         self.ripen(now);
-        let mut own = match self.booked(holder, prev(0), now) {
+        let mut own = match self.booked(holder, numbers(0).1, now) {
             Ok(own) => own,
             Err(refusal) => return (0, Some(refusal)),
         };
+        if own.from != ANY {
+            let again = (0..costs.len()).take_while(|at| numbers(*at).0 <= own.from);
+            costs.again = again.count();
+        }
+        let again = costs.again;
         let user = Arc::clone(&self.user);
         let mut levels = user.lock();
         let mut fits = self.fits(&levels, own.sum, costs, now);
@@ -243,12 +260,13 @@ impl<C: Clock + Clone> Purse<C> {
         }
         let some = self.take_from_logs(&mut own, costs, fits, whole, now);
         let count = if whole && some < costs.len() { 0 } else { some };
-        let bytes = costs.bytes(0).take(count).sum();
-        let wanted = own.sum.draw(Sum { appends: count as u64, bytes });
+        let paid = count.saturating_sub(again);
+        let bytes = costs.bytes(again).take(paid).sum();
+        let wanted = own.sum.draw(Sum { appends: paid as u64, bytes });
         let wanted = self.lease.draw(wanted);
         self.charge(&mut levels, wanted, now);
         if count < costs.len() {
-            let refusal = self.book(&mut levels, own, costs, count, prev(count), now);
+            let refusal = self.book(&mut levels, own, costs, count, numbers(count).1, now);
             return (some, Some(refusal));
         }
         drop(levels);
@@ -256,7 +274,7 @@ impl<C: Clock + Clone> Purse<C> {
             own.hand_back(&self.rates, &self.user);
         } else {
             // The holder parted what was refused into several frames: the next one's.
-            own.from = ANY;
+            own.from = if paid == 0 { own.from } else { ANY };
             self.bookings.push(own);
         }
         (count, None)
@@ -284,14 +302,14 @@ impl<C: Clock + Clone> Purse<C> {
         let rates = &self.rates;
         let appends = levels.appends.room(rates.appends, now) + self.lease.appends + own.appends;
         let mut left = levels.bytes.room(rates.bytes, now) + self.lease.bytes + own.bytes;
-        let fits = costs.bytes(0).take_while(|bytes| match left.checked_sub(*bytes) {
+        let fits = costs.bytes(costs.again).take_while(|bytes| match left.checked_sub(*bytes) {
             Some(rest) => {
                 left = rest;
                 true
             }
             None => false,
         });
-        fits.count().min(usize::try_from(appends).unwrap_or(usize::MAX))
+        costs.again + fits.count().min(usize::try_from(appends).unwrap_or(usize::MAX))
     }
 
     /// Takes items from logs' budgets, at most so many: how many fit.
@@ -312,8 +330,9 @@ impl<C: Clock + Clone> Purse<C> {
                 fits
             }
         };
-        let short = costs.logs(0).take(most).position(|log| !fits(log));
-        let count = short.unwrap_or(most);
+        let again = costs.again;
+        let short = costs.logs(again).take(most - again).position(|log| !fits(log));
+        let count = short.map_or(most, |short| again + short);
         if whole && count < costs.len() {
             taken.into_iter().for_each(|log| self.rates.hand_back_log(log, 1));
             own.logs = before;

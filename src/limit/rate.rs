@@ -157,6 +157,13 @@ impl<C: Clock + Clone> Rates<C> {
         levels.bytes.hand_back(self.bytes, bytes);
     }
 
+    /// Charges what was stored already: the budgets owe it.
+    pub(super) fn charge_late(&self, user: &Budget, appends: u64, bytes: u64) {
+        let (mut levels, now) = (user.lock(), self.now());
+        levels.appends.charge(self.appends, appends, now);
+        levels.bytes.charge(self.bytes, bytes, now);
+    }
+
     /// Whether a log has a rate of its own.
     pub fn of_logs(&self) -> bool {
         self.log.is_some()

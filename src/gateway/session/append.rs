@@ -84,8 +84,8 @@ impl Session {
             return self.put_off(writer, seqs(&items), &refusal, None);
         }
         let costs = self.costs(&items);
-        let prev = |at| items.get(at).map_or(0, |item: &Item| item.prev);
-        let Taken { charged, count, refusal } = self.purse.take(writer, costs, prev);
+        let numbers = |at| items.get(at).map_or((0, 0), |item: &Item| (item.seq, item.prev));
+        let Taken { charged, count, refusal } = self.purse.take(writer, costs, numbers);
         let credit = self.purse.credit(writer);
         let rest = refusal.map(|refusal| (seqs(&items.split_off(count)), refusal));
         if let (true, Some((rest, refusal))) = (items.is_empty(), &rest) {

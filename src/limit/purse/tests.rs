@@ -40,7 +40,7 @@ fn take(
     first: u64,
     costs: Costs,
 ) -> (usize, Option<u32>) {
-    let taken = purse.take(holder, costs, |at| first + at as u64 - 1);
+    let taken = purse.take(holder, costs, |at| (first + at as u64, first + at as u64 - 1));
     taken.charged.settle(|_| false);
     (taken.count, taken.refusal.map(|refusal| refusal.retry_after))
 }
@@ -141,14 +141,34 @@ fn a_receipt_gives_back_what_spent_nothing() {
     let (rates, _) = node(10, 1 << 40, 10);
     let log = rates.log_key("log");
     let mut purse = rates.purse("ana");
-    let mut charged = purse.take(WRITER, costs(10, 1, log), |_| 0).charged;
+    let mut charged = purse.take(WRITER, costs(10, 1, log), |_| (1, 0)).charged;
     let mut first = charged.split_to(4);
     assert_eq!((first.len(), charged.len()), (4, 6));
     drop(charged);
-    let next = purse.take(WRITER, costs(6, 1, log), |_| 0).charged;
+    let next = purse.take(WRITER, costs(6, 1, log), |_| (1, 0)).charged;
     first.join(next);
     first.settle(|at| at >= 7);
     assert_eq!(take(&mut purse, WRITER, 1, costs(4, 1, log)).0, 3);
+}
+
+/// A client may send the whole frame again: what was taken of it is no second time in the way, and
+/// is charged after all where it was not stored then.
+#[test]
+fn what_comes_again_with_what_was_refused_is_charged_when_it_is_stored() {
+    let (rates, clock) = node(50, 1 << 40, 0);
+    let mut purse = rates.purse("ana");
+    assert_eq!(take(&mut purse, WRITER, 1, costs(70, 1, 0)), (50, Some(400)));
+    pass(&clock, 400);
+    let taken = purse.take(WRITER, costs(70, 1, 0), |at| (at as u64 + 1, at as u64));
+    assert_eq!((taken.count, taken.refusal), (70, None));
+    // Ten of them had been put off by the fold.
+    taken.charged.settle(|at| (10..50).contains(&at));
+    assert_eq!(take(&mut purse, OTHER, 1, costs(1, 1, 0)), (0, Some(220)));
+    // In several frames, too, the first of which has nothing new.
+    assert_eq!(take(&mut purse, WRITER, 71, costs(20, 1, 0)), (0, Some(620)));
+    pass(&clock, 620);
+    assert_eq!(take(&mut purse, WRITER, 1, costs(70, 1, 0)), (70, None));
+    assert_eq!(take(&mut purse, WRITER, 61, costs(30, 1, 0)), (30, None));
 }
 
 #[test]
