@@ -307,6 +307,7 @@ impl Commands {
                 make: vec![Pattern::all()],
                 positions: Vec::new(),
                 bases: self.bases(),
+                holds: self.random.random_bool(0.5),
             }),
             10 => Command::Detach(Progress { connection, generation, reached: Vec::new() }),
             11 => {

@@ -4,7 +4,7 @@
 //! when it named it; so no acknowledgement undoes a move backwards. What could not be committed
 //! goes back and is taken again.
 
-use super::socket::{Socket, Sub};
+use super::socket::{Phase, Socket, Sub};
 use crate::connection::{Progress, Reached};
 use crate::wire::{Code, Cursor, Refusal};
 
@@ -36,7 +36,9 @@ impl Socket {
         inner.received = inner.received.max(received);
         let (mut moved, mut beyond) = (false, Vec::new());
         for cursor in cursors {
-            let Some(sub) = inner.subs.get_mut(&cursor.log) else { continue };
+            // Of one that is held nothing was delivered: there is nothing to acknowledge.
+            let delivered = |sub: &&mut Box<Sub>| !matches!(sub.phase, Phase::Held);
+            let Some(sub) = inner.subs.get_mut(&cursor.log).filter(delivered) else { continue };
             if received <= sub.since && cursor.next <= sub.cursor {
                 continue;
             }

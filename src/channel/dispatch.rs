@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
 use super::asked::{Asked, Ticket};
+use super::asking::{ask_for_snapshot, wants_snapshot};
 use super::awaited::Awaited;
 use super::closing::Closing;
 use super::due::Due;
@@ -18,7 +19,6 @@ use super::encode::{self, DELIVERY_BYTES, Form, Message, Messages};
 use super::hub::{Hub, Watch};
 use super::readable::Revoking;
 use super::socket::{Offered, Phase, Socket};
-use super::wanted::ask_for_snapshot;
 use crate::connection::{Attached, Event, Opened, Progress};
 use crate::fold::{Command, Effect, Reply};
 use crate::journal::{Inbox, Told};
@@ -39,7 +39,7 @@ pub struct Dispatcher {
     node: Id,
     incarnation: u64,
     activate_after: u32,
-    pub(super) rules: Vec<Rule>,
+    rules: Vec<Rule>,
     turns: VecDeque<Turn>,
     now: u64,
     /// The log of this batch that was told last to have grown.
@@ -192,8 +192,9 @@ impl Dispatcher {
         let (mut behind, mut delivered) = (Vec::new(), 0);
         let upto = watched.sockets.len().min(going.next + SLICE);
         for socket in watched.sockets.get(going.next..upto).unwrap_or_default().iter().flatten() {
-            let message = going.message(watch.log, socket.form(), &self.hub);
-            match socket.offer(watch.log, base, end, message, self.now) {
+            let (log, going, hub) = (watch.log, &mut going, &self.hub);
+            let form = socket.form();
+            match socket.offer(log, base, end, || going.message(log, form, hub), self.now) {
                 Offered::Sent => delivered += 1,
                 Offered::Gone => socket.wake(),
                 Offered::Waits => {
@@ -205,7 +206,7 @@ impl Dispatcher {
         }
         going.next = upto;
         let finished = upto >= watched.sockets.len();
-        let wanted = finished && self.wants_snapshot(&watch, &mut watched, end);
+        let wanted = finished && wants_snapshot(&self.rules, &watch, &mut watched, end);
         let more = watched.tail.end() > end;
         watched.pending = !finished || more;
         drop(watched);

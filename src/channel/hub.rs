@@ -554,7 +554,8 @@ fn tell_again(socket: &Socket, opened: &Opened, request: u32) -> bool {
     while due::tell_due(socket, &mut inner) {}
     while waits(&inner) && pump::announce(socket, &mut inner) {}
     let queued = inner.behind.values().any(|logs| logs.contains(&log));
-    let Some(sub) = inner.subs.get_mut(&log) else { return false };
+    let opened_here = |sub: &&mut Box<Sub>| !matches!(sub.phase, Phase::Held);
+    let Some(sub) = inner.subs.get_mut(&log).filter(opened_here) else { return false };
     sub.priority = priority;
     let told = Opened { cursor: sub.cursor, ..opened.clone() };
     if queued {

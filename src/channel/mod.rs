@@ -15,6 +15,7 @@
 mod acks;
 mod appending;
 mod asked;
+mod asking;
 mod awaited;
 mod closing;
 mod dispatch;
@@ -29,7 +30,6 @@ mod socket;
 mod tail;
 mod upload;
 mod wait;
-mod wanted;
 mod way;
 
 pub use appending::{Appending, refused, settle};

@@ -165,7 +165,7 @@ fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
     let what = match &sub.phase {
         Phase::Latest { offset, after } => What::Latest { offset: *offset, after: after.clone() },
         Phase::Base { snapshot, part } => What::Base { snapshot: snapshot.clone(), part: *part },
-        Phase::Announce { .. } | Phase::Behind | Phase::Live => What::Records,
+        Phase::Announce { .. } | Phase::Held | Phase::Behind | Phase::Live => What::Records,
     };
     let (epoch, cursor, watch) = (sub.epoch, sub.cursor, Arc::clone(&sub.watch));
     let job = Job { log, epoch, cursor, watch, what };
@@ -185,6 +185,11 @@ pub(super) fn announce(socket: &Socket, inner: &mut Inner) -> bool {
             continue;
         };
         (sub.since, sub.told) = (sent, true);
+        if opened.held {
+            sub.phase = Phase::Held;
+            tell_opened(&opened, request, &mut frames);
+            continue;
+        }
         sub.phase = base_phase(&opened);
         inner.behind.entry(sub.priority).or_default().push_back(log);
         tell_opened(&opened, request, &mut frames);
@@ -237,7 +242,7 @@ pub(super) fn tell_opened(opened: &Opened, request: u32, frames: &mut Vec<Server
         complete,
         reset,
         made: opened.made,
-        held: false,
+        held: opened.held,
         base: begun,
     }));
     if let Some(reason) = opened.reset {

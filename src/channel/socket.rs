@@ -28,6 +28,8 @@ use crate::wire::{Bye, Class, Code, Cursor, Encoding, Id, Refusal, Refused, Serv
 pub(super) enum Phase {
     /// Its opening is to be told first.
     Announce { opened: Box<Opened>, request: u32 },
+    /// Its client has not opened it: nothing is delivered, and it costs no turn of a pump.
+    Held,
     /// A `latest` base is being sent: after this key.
     Latest { offset: u64, after: Option<Vec<u8>> },
     /// A client-made base is being sent: this part is next.
@@ -498,25 +500,31 @@ impl Socket {
         }
     }
 
-    /// Offers a frame with records `base..end` of a log to a caught-up socket.
-    pub(super) fn offer(
+    /// Offers a frame with records `base..end` of a log to a caught-up socket. The frame is made
+    /// when the first one takes it: where nobody stands there, as of a log that is held, never.
+    pub(super) fn offer<'a>(
         &self,
         log: u64,
         base: u64,
         end: u64,
-        message: &Message,
+        message: impl FnOnce() -> &'a Message,
         now: u64,
     ) -> Offered {
         let mut inner = self.lock();
         if inner.closing {
             return Offered::Gone;
         }
-        let may = inner.readable(now) && inner.fits(message.counted);
-        let Some(sub) = inner.subs.get_mut(&log) else { return Offered::Gone };
+        let readable = inner.readable(now);
+        let Some(sub) = inner.subs.get(&log) else { return Offered::Gone };
         if !matches!(sub.phase, Phase::Live) || sub.cursor >= end {
             return Offered::Sent;
         }
-        if sub.cursor != base || !may {
+        if sub.cursor != base || !readable {
+            inner.fall_behind(log);
+            return Offered::Behind;
+        }
+        let message = message();
+        if !inner.fits(message.counted) {
             inner.fall_behind(log);
             return Offered::Behind;
         }

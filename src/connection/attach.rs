@@ -2,19 +2,20 @@
 //!
 //! Attach and activation end in `fill`, later subscriptions in `subscribe`; both come down to
 //! `set_subs`, which asks [`open`](super::open()) for each log. A clone happens here, at one point
-//! of the journal: the source's subscriptions as far as the clone's own grants allow, and what the
-//! client has open besides.
+//! of the journal: its siblings' subscriptions as far as the clone's own grants allow, and what the
+//! client has open besides. What it has not opened is held, if it knows of that: a second tab that
+//! shows one small log is not sent a sibling's big one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::open::{History, Opened, Wanted, open};
+use super::open::{History, Opened, Wanted, hold, open};
 use super::row::{ActiveOne, Attachment, ConnectionRow, Sub};
 use super::slots::Newcomer;
 use super::{Connections, Decided, Event, user_key};
 use crate::log::rows::{Cache, Io, Key, RowsError, Table};
-use crate::log::{Logs, Moment, Writer};
+use crate::log::{LogRow, Logs, Moment, Writer};
 use crate::wire::{
     Answer, BaseHeld, Cloning, Code, Cursor, Id, Met, Open, Pattern, Place, Position, Reason,
     Refusal, ResetReason, Start, Target, WriterAt, WriterMark, name,
@@ -50,6 +51,8 @@ pub struct Attach {
     pub positions: Vec<Position>,
     /// Bases that it has begun.
     pub bases: Vec<BaseHeld>,
+    /// Whether what it has not opened is held.
+    pub holds: bool,
 }
 
 /// Logs to subscribe a connection to, as a command carries it.
@@ -103,6 +106,26 @@ pub struct Attached {
     pub writers: Vec<WriterAnswers>,
     /// What the client holds is of another history.
     pub other_history: bool,
+}
+
+/// What a client brings that becomes active, or was.
+#[derive(Clone, Copy)]
+struct Brings<'a> {
+    cloning: Cloning,
+    open: &'a [Open],
+    bases: &'a [BaseHeld],
+    may: May<'a>,
+    holds: bool,
+    time: u64,
+}
+
+/// How a log is to be subscribed to.
+#[derive(Clone)]
+pub(super) enum Want {
+    /// Opened: its records follow.
+    Open(Wanted),
+    /// Held, with the cursor that is known.
+    Hold(Sub),
 }
 
 /// What a token lets its client do with logs that it opens.
@@ -172,8 +195,14 @@ impl Connections {
         };
         let other_history = !logs.judge(&ask.positions, io)?;
         let known = self.rows.get(&ask.connection, io)?.cloned();
-        if let Err(refusal) = self.admit(ask, known.as_ref(), at.time, io, events)? {
-            return Ok(Err(refusal));
+        let room = match self.admit(ask, known.as_ref(), io)? {
+            Ok(room) => room,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let siblings = self.siblings(&ask.user, ask.connection, ask.cloning, io)?;
+        if let Some(unused) = room {
+            // It gives its slot first and its row last: the newcomer may be a clone of it.
+            self.downgrade(unused, Reason::Slots, at.time, io, events)?;
         }
         let is_new = known.is_none();
         let was_active = known.as_ref().is_some_and(ConnectionRow::active);
@@ -181,11 +210,11 @@ impl Connections {
         let generation = self.renew(ask, known, node, at.time, io, events)?;
         let id = ask.connection;
         let became = if was_active {
-            Some((Met::Resumed, None))
+            Some(Met::Resumed)
         } else {
             let want = ActiveOne { connection: id, device: ask.device };
             let new = Newcomer { want, user: &ask.user, visible: ask.visible };
-            self.activate(&new, ask.cloning, at.time, logs, io, events)?
+            self.activate(&new, &siblings, at.time, logs, io, events)?
         };
         let mut attached = Attached {
             connection: id,
@@ -200,12 +229,16 @@ impl Connections {
             writers,
             other_history,
         };
-        if let Some((met, source)) = became {
+        if let Some(met) = became {
             attached.met = if is_new && met == Met::Restored { Met::Fresh } else { met };
-            (attached.source, attached.inactive) = (source, None);
+            attached.inactive = None;
             let may = May { read: &ask.read, make: &ask.make };
-            let asked = (ask.open.as_slice(), ask.bases.as_slice());
-            self.fill(&mut attached, ask.cloning, asked, may, at.time, logs, io)?;
+            let Attach { cloning, ref open, ref bases, holds, .. } = *ask;
+            let brings = Brings { cloning, open, bases, may, holds, time: at.time };
+            self.fill(&mut attached, &siblings, &brings, logs, io)?;
+        }
+        if let Some(unused) = room {
+            self.forget(unused, at.time, io, events)?;
         }
         Ok(Ok(attached))
     }
@@ -218,7 +251,7 @@ impl Connections {
     pub(crate) fn reactivate(
         &mut self,
         ask: &Subscribe,
-        cloning: Cloning,
+        (cloning, holds): (Cloning, bool),
         node: Attachment,
         at: &mut Moment,
         logs: &mut Logs,
@@ -245,8 +278,8 @@ impl Connections {
         }
         let want = ActiveOne { connection: id, device: row.device };
         let new = Newcomer { want, user: &row.user, visible: row.visible };
-        let became = self.activate(&new, cloning, at.time, logs, io, events)?;
-        let Some((met, source)) = became else {
+        let siblings = self.siblings(&row.user, id, cloning, io)?;
+        let Some(met) = self.activate(&new, &siblings, at.time, logs, io, events)? else {
             return Ok(Err(Refusal::new(Code::Slots).after(self.budgets.activate_after_ms)));
         };
         let generation = row.generation + 1;
@@ -257,7 +290,7 @@ impl Connections {
             connection: id,
             generation,
             met,
-            source,
+            source: None,
             place: at.place(),
             inactive: None,
             opened: Vec::new(),
@@ -267,47 +300,10 @@ impl Connections {
             other_history: false,
         };
         let may = May { read: &ask.read, make: &ask.make };
-        let asked = (ask.open.as_slice(), ask.bases.as_slice());
-        self.fill(&mut attached, cloning, asked, may, at.time, logs, io)?;
+        let (open, bases) = (ask.open.as_slice(), ask.bases.as_slice());
+        let brings = Brings { cloning, open, bases, may, holds, time: at.time };
+        self.fill(&mut attached, &siblings, &brings, logs, io)?;
         Ok(Ok(attached))
-    }
-
-    /// Refuses another user's connection, and one too many.
-    fn admit(
-        &mut self,
-        ask: &Attach,
-        known: Option<&ConnectionRow>,
-        time: u64,
-        io: &mut Io<'_>,
-        events: &mut Vec<Event>,
-    ) -> Decided<()> {
-        if let Some(known) = known {
-            let own = known.user == ask.user;
-            return Ok(if own { Ok(()) } else { Err(Code::UnknownConnection.into()) });
-        }
-        let user = self.users.get(&ask.user, io)?.cloned().unwrap_or_default();
-        if user.connections < self.budgets.connections_per_user {
-            return Ok(Ok(()));
-        }
-        let Some(unused) = self.longest_unused(&ask.user, io)? else {
-            return Ok(Err(Code::Connections.into()));
-        };
-        self.forget(unused, time, io, events)?;
-        Ok(Ok(()))
-    }
-
-    /// The user's inactive connection that has been without a socket for longest.
-    fn longest_unused(&mut self, user: &str, io: &Io<'_>) -> Result<Option<Id>, RowsError> {
-        let mut unused: Option<(u64, Id)> = None;
-        for id in self.of_user(user, io)? {
-            let look = |row: &ConnectionRow| (row.active(), row.attached, row.since);
-            let Some((active, socket, since)) = self.rows.peek(&id, io, look)? else { continue };
-            let (attached, since) = self.since(socket, since);
-            if !active && !attached {
-                unused = Some(unused.map_or((since, id), |known| known.min((since, id))));
-            }
-        }
-        Ok(unused.map(|(_, id)| id))
     }
 
     /// Marks, and answers the client may have missed; refused when a writer is another user's.
@@ -383,74 +379,62 @@ impl Connections {
         Ok(generation)
     }
 
-    /// Makes an inactive connection active, if a slot can be had: how, and from whom.
+    /// Makes an inactive connection active, if a slot can be had: how. The siblings that it may be
+    /// cloned from were chosen before: one of them may be the one that has to give its slot.
     fn activate(
         &mut self,
         new: &Newcomer<'_>,
-        cloning: Cloning,
+        siblings: &[Id],
         time: u64,
         logs: &mut Logs,
         io: &Io<'_>,
         events: &mut Vec<Event>,
-    ) -> Result<Option<(Met, Option<Id>)>, RowsError> {
-        let id = new.want.connection;
-        // The source is chosen before a slot is taken: it may be the one that has to give it.
-        let source = match cloning {
-            Cloning::None => None,
-            Cloning::All | Cloning::Own => self.source(new.user, id, io)?,
-        };
+    ) -> Result<Option<Met>, RowsError> {
         if !self.take_slot(new, time, logs, io, events)? {
             return Ok(None);
         }
-        if let Some(row) = self.rows.change(&id, io)? {
+        if let Some(row) = self.rows.change(&new.want.connection, io)? {
             row.inactive = None;
             row.since = time;
         }
-        Ok(Some(if source.is_some() { (Met::Cloned, source) } else { (Met::Restored, None) }))
+        Ok(Some(if siblings.is_empty() { Met::Restored } else { Met::Cloned }))
     }
 
     /// Decides the subscriptions of a connection that has become active, or was.
-    #[allow(clippy::too_many_arguments, reason = "the parts of the fold are handed in one by one")]
     fn fill(
         &mut self,
         attached: &mut Attached,
-        cloning: Cloning,
-        (asked, bases): (&[Open], &[BaseHeld]),
-        may: May<'_>,
-        time: u64,
+        siblings: &[Id],
+        brings: &Brings<'_>,
         logs: &mut Logs,
         io: &mut Io<'_>,
     ) -> Result<(), RowsError> {
-        let id = attached.connection;
+        let (id, Brings { open: asked, may, time, .. }) = (attached.connection, *brings);
         let own = self.rows.get(&id, io)?.map(|row| row.subs.clone()).unwrap_or_default();
-        let source = match attached.source {
-            Some(source) => self.rows.get(&source, io)?.map(|row| row.subs.clone()),
-            None => None,
+        let cloned = attached.met == Met::Cloned;
+        let source = if cloned { self.union(siblings, asked.len(), io)? } else { Vec::new() };
+        attached.source = siblings.first().copied().filter(|_| cloned);
+        let (known, because) = match attached.met {
+            Met::Cloned => (&source, ResetReason::Cloned),
+            Met::Restored => (&own, ResetReason::Restored),
+            Met::Fresh | Met::Resumed | Met::Waiting => (&own, ResetReason::New),
         };
-        let taken = match (&source, cloning) {
-            (Some(source), Cloning::All) => source.clone(),
-            (Some(_), _) => Vec::new(),
-            (None, _) => own.clone(),
-        };
-        let because = match attached.met {
-            Met::Cloned => ResetReason::Cloned,
-            Met::Restored => ResetReason::Restored,
-            Met::Fresh | Met::Resumed | Met::Waiting => ResetReason::New,
-        };
-        let known = source.as_ref().unwrap_or(&own);
         let history = if attached.other_history { History::Other } else { History::This };
-        let bases = by_log(bases);
+        let bases = by_log(brings.bases);
         let ask = Ask { open: asked, may, because, time, held: &[], history, bases };
         let mut wants = BTreeMap::new();
-        for sub in &taken {
+        let taken = known.iter().filter(|_| !cloned || brings.cloning == Cloning::All);
+        for sub in taken {
             let visible = logs.row(sub.log, io)?.is_some_and(|row| {
                 !row.deleted && may.read.iter().any(|pattern| pattern.matches(&row.name))
             });
+            let want = if brings.holds {
+                Want::Hold(sub.hold())
+            } else {
+                Want::Open(wanted(None, Start::State, sub.priority, known, &ask, sub.log))
+            };
             if visible {
-                wants.insert(
-                    sub.log,
-                    wanted(None, Start::State, sub.priority, known, &ask, sub.log),
-                );
+                wants.insert(sub.log, want);
             }
         }
         let Named { refused, twice } = self.name_logs(&ask, known, &mut wants, logs, io)?;
@@ -464,6 +448,8 @@ impl Connections {
         }
         attached.opened = self.set_subs(id, &wants, logs, io)?;
         attached.opened.extend(self.keep_subs(id, &twice, logs, io)?);
+        // What its client looks at is told before what it does not.
+        attached.opened.sort_by_key(|opened| opened.held);
         attached.ended =
             own.iter().map(|sub| sub.log).filter(|log| !wants.contains_key(log)).collect();
         for log in &attached.ended {
@@ -477,7 +463,7 @@ impl Connections {
         &self,
         ask: &Ask<'_>,
         known: &[Sub],
-        wants: &mut BTreeMap<u64, Wanted>,
+        wants: &mut BTreeMap<u64, Want>,
         logs: &mut Logs,
         io: &Io<'_>,
     ) -> Result<Named, RowsError> {
@@ -517,11 +503,11 @@ impl Connections {
                 Ok(log) => {
                     let want = match wants.get(&log).filter(|_| named.contains(&log)) {
                         // Named twice: only the priority is taken from the later one.
-                        Some(first) => {
+                        Some(Want::Open(first)) => {
                             twice.push((log, open.priority));
                             Wanted { priority: open.priority, ..first.clone() }
                         }
-                        None => {
+                        _ => {
                             let start = logs.located(log, open.start, io)?;
                             let begun = ask.bases.get(&log).map(|base| (*base).clone());
                             let want = wanted(open.have, start, open.priority, known, ask, log);
@@ -529,7 +515,7 @@ impl Connections {
                         }
                     };
                     named.insert(log);
-                    wants.insert(log, want);
+                    wants.insert(log, Want::Open(want));
                 }
                 Err(refusal) if refusal.code == Code::NoLog => {
                     refused.push((open.name.clone(), Code::UnknownLog.into()));
@@ -544,39 +530,52 @@ impl Connections {
     pub(super) fn set_subs(
         &mut self,
         id: Id,
-        wants: &BTreeMap<u64, Wanted>,
+        wants: &BTreeMap<u64, Want>,
         logs: &mut Logs,
         io: &mut Io<'_>,
     ) -> Result<Vec<Opened>, RowsError> {
+        let openings = self.rows.get(&id, io)?.map_or(0, |row| row.openings) + 1;
         let mut made = Vec::with_capacity(wants.len());
+        let mut subs: BTreeMap<u64, Sub> = BTreeMap::new();
         for (log, want) in wants {
             let Some(row) = logs.row(*log, io)? else { continue };
-            let mut opened = open(*log, row, want);
+            let (mut opened, sub) = decided(*log, row, want, openings);
             let (floor, batch) = (row.floor, row.made);
-            opened.made = logs.eras.position(batch);
-            if opened.cursor < floor
+            (opened.made, opened.opening) = (logs.eras.position(batch), sub.opening);
+            if sub.cursor < floor
                 && let Some(row) = logs.change(*log, io)?
             {
-                row.floor = opened.cursor;
+                row.floor = sub.cursor;
             }
             made.push(opened);
+            subs.insert(*log, sub);
         }
         if let Some(row) = self.rows.change(&id, io)? {
-            row.openings += 1;
-            let opening = row.openings;
-            let mut subs: BTreeMap<u64, Sub> = BTreeMap::new();
-            for opened in &mut made {
-                opened.opening = opening;
-                let Opened { log, cursor, priority, ref base, .. } = *opened;
-                subs.insert(log, Sub { log, cursor, priority, base: base.is_some(), opening });
-                if row.sub(log).is_none() {
-                    let key = Key::of(log).then_bytes(&id.0).build();
-                    io.put_raw(Table::Subscribers, key, Vec::new());
-                }
+            row.openings = openings;
+            for log in subs.keys().filter(|log| row.sub(**log).is_none()) {
+                let key = Key::of(*log).then_bytes(&id.0).build();
+                io.put_raw(Table::Subscribers, key, Vec::new());
             }
             row.subs = subs.into_values().collect();
         }
         Ok(made)
+    }
+}
+
+/// What is told of a log, and what the row keeps of it.
+fn decided(log: u64, row: &LogRow, want: &Want, opening: u64) -> (Opened, Sub) {
+    match want {
+        Want::Open(wanted) => {
+            let opened = open(log, row, wanted);
+            let Opened { cursor, priority, ref base, .. } = opened;
+            let base = base.is_some();
+            (opened, Sub { log, cursor, priority, base, opening })
+        }
+        // What was committed stays as it is, also below the start: who begins there is told of the
+        // gap.
+        Want::Hold(sub) => {
+            (hold(log, row, sub), Sub { cursor: sub.cursor.min(row.head), ..sub.hold() })
+        }
     }
 }
 

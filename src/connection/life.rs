@@ -30,7 +30,9 @@ impl Connections {
         let mut moved = false;
         for Reached { log, next, opening } in progress.reached.iter().copied() {
             // Logs it is not subscribed to are not looked up: a client may name any.
-            let Some(sub) = row.sub_mut(log).filter(|sub| sub.opening == opening) else { continue };
+            // Of one that is held nothing was delivered, so nothing was reached.
+            let counts = |sub: &&mut Sub| sub.opening == opening && !sub.held();
+            let Some(sub) = row.sub_mut(log).filter(counts) else { continue };
             let rises = next > sub.cursor || (sub.base && next == sub.cursor);
             if rises && logs.row(log, io)?.is_some_and(|log| next <= log.head) {
                 *sub = Sub { cursor: next, base: false, ..*sub };

@@ -15,6 +15,7 @@ mod open;
 pub mod policy;
 mod retention;
 mod row;
+mod siblings;
 mod slots;
 mod standing;
 mod subscribe;

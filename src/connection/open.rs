@@ -8,6 +8,7 @@
 //! it has. Of the keys before that one whatever has changed since lies in the records from the
 //! base's offset on, and those are sent in any case.
 
+use super::row::Sub;
 use crate::log::{LogRow, SnapshotAt};
 use crate::wire::{
     BaseHeld, Cursor, Gap, GapReason, Position, ResetReason, SnapshotRule, Start, Upto,
@@ -68,6 +69,8 @@ pub struct Opened {
     pub gap: Option<Gap>,
     /// It was subscribed already: the cursor stays where the socket has it.
     pub again: bool,
+    /// It is told and not delivered: its client has not opened it.
+    pub held: bool,
     /// The subscription's opening; whoever makes the subscription gives the number.
     pub opening: u64,
     /// Where the log was made; whoever knows the eras says it.
@@ -105,23 +108,7 @@ pub enum History {
 
 /// Decides it.
 pub fn open(log: u64, row: &LogRow, wanted: &Wanted) -> Opened {
-    let mut opened = Opened {
-        log,
-        name: row.name.clone(),
-        rule: row.rule,
-        priority: wanted.priority,
-        start: row.start,
-        head: row.head,
-        cursor: row.head,
-        complete: row.head,
-        reset: None,
-        base: None,
-        upto: None,
-        gap: None,
-        again: false,
-        opening: 0,
-        made: None,
-    };
+    let mut opened = at_head(log, row, wanted.priority);
     match wanted.have {
         Some(_) if wanted.history == History::Other => {
             from_state(&mut opened, row, ResetReason::OtherHistory);
@@ -132,6 +119,34 @@ pub fn open(log: u64, row: &LogRow, wanted: &Wanted) -> Opened {
         None => from_start(&mut opened, row, wanted),
     }
     opened
+}
+
+/// Tells of a log that is held: where it stands, and where who goes on from its cursor would begin.
+pub(super) fn hold(log: u64, row: &LogRow, sub: &Sub) -> Opened {
+    let cursor = sub.cursor.clamp(row.start, row.head);
+    Opened { cursor, held: true, ..at_head(log, row, sub.priority) }
+}
+
+/// A reader that begins at the head.
+fn at_head(log: u64, row: &LogRow, priority: u8) -> Opened {
+    Opened {
+        log,
+        name: row.name.clone(),
+        rule: row.rule,
+        priority,
+        start: row.start,
+        head: row.head,
+        cursor: row.head,
+        complete: row.head,
+        reset: None,
+        base: None,
+        upto: None,
+        gap: None,
+        again: false,
+        held: false,
+        opening: 0,
+        made: None,
+    }
 }
 
 /// The reader holds everything below `next`.

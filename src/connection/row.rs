@@ -50,7 +50,8 @@ pub struct Sub {
     /// The cursor stands behind a base that no commit has confirmed yet: who begins where it
     /// committed has to begin with the state.
     pub base: bool,
-    /// Number of the opening that set the cursor, among those of its connection.
+    /// Number of the opening that set the cursor, among those of its connection, from 1; 0: none
+    /// has, it is held.
     pub opening: u64,
 }
 
@@ -58,6 +59,23 @@ impl Sub {
     /// The cursor that the client itself has committed or brought.
     pub fn confirmed(&self) -> Option<u64> {
         (!self.base).then_some(self.cursor)
+    }
+
+    /// Whether its client has not opened it: it was taken over, and nothing of it is delivered.
+    pub const fn held(&self) -> bool {
+        self.opening == 0
+    }
+
+    /// The same subscription, held: its cursor stays where it is.
+    pub(super) const fn hold(self) -> Self {
+        Self { opening: 0, ..self }
+    }
+
+    /// Of two subscriptions to a log the cursor that is further; a confirmed one counts more.
+    pub(super) fn merge(&mut self, other: &Self) {
+        if (other.confirmed(), other.cursor) > (self.confirmed(), self.cursor) {
+            (self.cursor, self.base) = (other.cursor, other.base);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Slots: who gets one, whose is taken for it, and who is cloned.
+//! Slots: who gets one, and whose is taken for it.
 //!
 //! A newcomer takes slots of its own user only, as far as the policy lets it; all of what it needs
 //! or nothing, so that a newcomer that has to wait has cost nobody a slot.
@@ -127,35 +127,10 @@ impl Connections {
     fn lag(&mut self, id: Id, logs: &mut Logs, io: &Io<'_>) -> Result<u64, RowsError> {
         let Some(row) = self.rows.get(&id, io)? else { return Ok(0) };
         let mut lag = 0_u64;
-        for sub in &row.subs {
+        for sub in row.subs.iter().filter(|sub| !sub.held()) {
             let head = logs.row(sub.log, io)?.map_or(0, |log| log.head);
             lag = lag.saturating_add(head.saturating_sub(sub.cursor));
         }
         Ok(lag)
-    }
-
-    /// The active connection of the user that has seen most: attached before detached, then the
-    /// newest commit of cursors, then the smallest id.
-    pub(super) fn source(
-        &mut self,
-        user: &str,
-        but: Id,
-        io: &Io<'_>,
-    ) -> Result<Option<Id>, RowsError> {
-        let Some(row) = self.users.get(&user.to_owned(), io)? else { return Ok(None) };
-        let mut best = None;
-        for one in row.active.clone() {
-            if one.connection == but {
-                continue;
-            }
-            let Some(row) = self.rows.get(&one.connection, io)? else { continue };
-            let (attached, since, committed) = (row.attached, row.since, row.committed);
-            let attached = self.since(attached, since).0;
-            let rank = (attached, committed, std::cmp::Reverse(one.connection));
-            if best.as_ref().is_none_or(|(known, _)| rank > *known) {
-                best = Some((rank, one.connection));
-            }
-        }
-        Ok(best.map(|(_, id)| id))
     }
 }

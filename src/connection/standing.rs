@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::attach::May;
+use super::attach::{May, Want};
 use super::open::{History, Wanted};
 use super::row::UserRow;
 use super::{Connections, Decided};
@@ -119,7 +119,7 @@ impl Connections {
         id: Id,
         may: May<'_>,
         because: ResetReason,
-        wants: &mut BTreeMap<u64, Wanted>,
+        wants: &mut BTreeMap<u64, Want>,
         logs: &mut Logs,
         io: &Io<'_>,
     ) -> Result<(), RowsError> {
@@ -129,11 +129,17 @@ impl Connections {
             let may_read = logs.row(log, io)?.is_some_and(|row| {
                 !row.deleted && may.read.iter().any(|pattern| pattern.matches(&row.name))
             });
-            if may_read && wants.len() < most && !wants.contains_key(&log) {
+            // What the back end wants read is opened, also where a sibling's would only be held.
+            let room = match wants.get(&log) {
+                Some(Want::Open(_)) => false,
+                Some(Want::Hold(_)) => true,
+                None => wants.len() < most,
+            };
+            if may_read && room {
                 let (have, start, history) = (None, Start::State, History::This);
                 let (committed, begun) = (None, None);
                 let want = Wanted { have, start, committed, priority, because, history, begun };
-                wants.insert(log, want);
+                wants.insert(log, Want::Open(want));
             }
         }
         Ok(())

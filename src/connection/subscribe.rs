@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::attach::{Ask, Made, May, Named, by_log};
+use super::attach::{Ask, Made, May, Named, Want, by_log};
 use super::open::{History, Opened, Wanted, open};
 use super::row::{ConnectionRow, Sub};
 use super::{Connections, Decided, Subscribe};
 use crate::log::Logs;
 use crate::log::rows::{Io, RowsError};
-use crate::wire::{Code, Id, ResetReason, Start};
+use crate::wire::{Code, Id, Refusal, ResetReason, Start};
 
 impl Connections {
     /// Subscribes a connection to logs besides those it has.
@@ -41,8 +41,9 @@ impl Connections {
         for (at, open) in ask.open.iter().enumerate() {
             // No more are looked up than there may be; the others are refused by name.
             let known = if at < most { logs.find(&open.name, io)? } else { None };
-            let held = known.filter(|log| row.sub(*log).is_some());
-            match held.filter(|_| ask.read.iter().any(|pattern| pattern.matches(&open.name))) {
+            // One that is held is opened now, as a new one is.
+            let has = known.filter(|log| row.sub(*log).is_some_and(|sub| !sub.held()));
+            match has.filter(|_| ask.read.iter().any(|pattern| pattern.matches(&open.name))) {
                 Some(log) => again.push((log, open.priority)),
                 None => new.push(open.clone()),
             }
@@ -115,7 +116,7 @@ impl Connections {
     fn add_subs(
         &mut self,
         id: Id,
-        wants: &BTreeMap<u64, Wanted>,
+        wants: &BTreeMap<u64, Want>,
         logs: &mut Logs,
         io: &mut Io<'_>,
     ) -> Result<Vec<Opened>, RowsError> {
@@ -154,6 +155,16 @@ impl Connections {
         }
         let Some(sub) = row.sub(log) else { return Ok(Err(Code::UnknownLog.into())) };
         let to = logs.located(log, to, io)?;
+        let Some(at) = logs.row(log, io)?.filter(|log| !log.deleted) else {
+            return Ok(Err(Code::UnknownLog.into()));
+        };
+        if sub.held() && generation.is_some() {
+            let message = "the log is held: subscribe to it, and say there where to begin";
+            return Ok(Err(Refusal::because(Code::BadRequest, message)));
+        }
+        if matches!(to, Start::Offset(offset) if offset > at.head) {
+            return Ok(Err(Code::BadOffset.into()));
+        }
         let want = Wanted {
             have: None,
             begun: None,
@@ -163,19 +174,19 @@ impl Connections {
             because: ResetReason::Asked,
             history: History::This,
         };
-        let head = logs.row(log, io)?.filter(|log| !log.deleted).map(|log| log.head);
-        match (head, to) {
-            (None, _) => return Ok(Err(Code::UnknownLog.into())),
-            (Some(head), Start::Offset(offset)) if offset > head => {
-                return Ok(Err(Code::BadOffset.into()));
+        let want = match sub.held() {
+            // The back end moves it; that opens nothing.
+            true => {
+                let Opened { cursor, base, .. } = open(log, at, &want);
+                Want::Hold(Sub { cursor, base: base.is_some(), ..*sub })
             }
-            _ => {}
-        }
+            false => Want::Open(want),
+        };
         let mut opened = self.add_subs(id, &BTreeMap::from([(log, want)]), logs, io)?;
         let missing = || RowsError::Storage("a log vanished from the cache".to_owned());
         let mut opened = opened.pop().ok_or_else(missing)?;
         // A reader that is moved drops what it holds, also where no base follows.
-        opened.reset = Some(ResetReason::Asked);
+        opened.reset = Some(ResetReason::Asked).filter(|_| !opened.held);
         Ok(Ok((row.generation, opened)))
     }
 }

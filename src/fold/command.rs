@@ -140,6 +140,8 @@ pub enum Command {
         ask: Subscribe,
         /// What to clone.
         cloning: Cloning,
+        /// Whether what it has not opened is held.
+        holds: bool,
     },
     /// A connection is to lose its channel.
     Downgrade {

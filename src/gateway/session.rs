@@ -80,6 +80,8 @@ struct Session {
     history: bool,
     /// It goes on with bases that were cut.
     bases: bool,
+    /// The client opens what it wants to have delivered: the rest is held.
+    holds: bool,
     /// Logs of its Hello that are not made, and why: told once it is welcome.
     unmade: Vec<(String, Refusal)>,
     /// It leaves, and whether it is to be forgotten, but that found no room yet.
@@ -210,6 +212,7 @@ async fn greet(
     }
     let knows = |name: &str| hello.capabilities.iter().any(|known| known == name);
     let (history, bases) = (knows(capability::HISTORY), knows(capability::BASES));
+    let holds = knows(capability::HELD);
     let abilities =
         Abilities { numbers: knows(capability::REQUESTS), parts: knows(capability::PARTS) };
     let now = gate.now();
@@ -246,7 +249,7 @@ async fn greet(
     let names = append::Names::default();
     let leaves = None;
     let session =
-        Session { gate, socket, grants, rate, purse, names, history, bases, unmade, leaves };
+        Session { gate, socket, grants, rate, purse, names, history, bases, holds, unmade, leaves };
     Ok((session, Box::new((attach, welcome)), rest))
 }
 
@@ -264,10 +267,12 @@ fn prepare(
     let mut bases = hello.bases;
     let ours = |name: &String| capability::ALL.contains(&name.as_str());
     let capabilities: Vec<_> = capabilities.into_iter().filter(ours).collect();
-    if !capabilities.iter().any(|name| name == capability::HISTORY) {
+    let knows = |name: &str| capabilities.iter().any(|known| known == name);
+    let holds = knows(capability::HELD);
+    if !knows(capability::HISTORY) {
         positions.clear();
     }
-    if !capabilities.iter().any(|name| name == capability::BASES) {
+    if !knows(capability::BASES) {
         bases.clear();
     }
     let most = gate.limits.window_bytes;
@@ -312,6 +317,7 @@ fn prepare(
         make,
         positions,
         bases,
+        holds,
     };
     (attach, welcome, unmade)
 }

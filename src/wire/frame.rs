@@ -31,7 +31,7 @@ pub mod capability {
     /// A base that was cut goes on where it was.
     pub const BASES: &str = "bases";
     /// Those that this server has.
-    pub const ALL: [&str; 5] = [HISTORY, STARTS, REQUESTS, PARTS, BASES];
+    pub const ALL: [&str; 6] = [HISTORY, STARTS, REQUESTS, PARTS, HELD, BASES];
 }
 
 /// Name by which the binary reader knows a field that may be missing at a body's end.

@@ -264,7 +264,7 @@ fn promise_12_a_second_attachment_fences_the_first() {
         read,
     };
     world.stale(Command::Subscribe(ask.clone()));
-    world.stale(Command::Activate { ask, cloning: Cloning::All });
+    world.stale(Command::Activate { ask, cloning: Cloning::All, holds: false });
     let reason = Reason::Lag;
     world.stale(Command::Downgrade { connection, generation: Some(1), reason });
     world.stale(Command::Forget { connection, generation: Some(1) });

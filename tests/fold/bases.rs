@@ -48,7 +48,7 @@ fn a_base_goes_on_at_each_way_in() {
     world.downgrade(1, Reason::Memory);
     world.time += 60_000;
     let ask = ask(1, world.generation(1), &["latest/a", "latest/b"], vec![held(a, 8), held(b, 10)]);
-    let reply = world.reply(Command::Activate { ask, cloning: Cloning::None });
+    let reply = world.reply(Command::Activate { ask, cloning: Cloning::None, holds: false });
     let Reply::Attached(met) = reply else { panic!("{reply:?}") };
     assert!(goes_on(of(&met.opened, a), 8));
     assert_eq!(of(&met.opened, b).reset, Some(ResetReason::Restored), "past the head");

@@ -133,7 +133,8 @@ fn promise_10_asking_for_a_slot_in_vain_is_cheap() {
     world.time += 2_000;
     let (connection, generation, read) = (id(6), Some(1), vec![Pattern::all()]);
     let ask = Subscribe { connection, generation, open: vec![], read, make: vec![], bases: vec![] };
-    let (reads, reply) = reads(&mut world, Command::Activate { ask, cloning: Cloning::All });
+    let (reads, reply) =
+        reads(&mut world, Command::Activate { ask, cloning: Cloning::All, holds: false });
     assert!(matches!(reply, Reply::Refused(why) if why.code == Code::Slots));
     // Row and cursors of each of the six, and a few besides; not their 300 logs.
     assert!(reads <= 2 * 6 + 4, "{reads} reads");

@@ -10,6 +10,7 @@ mod attach;
 mod bases;
 mod cache;
 mod expire;
+mod held;
 mod history;
 mod hostile;
 mod life;

@@ -24,6 +24,15 @@ struct Writer {
     kept: BTreeMap<u64, (String, Outcome)>,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Sub {
+    cursor: u64,
+    /// 0: it is held.
+    opening: u64,
+    /// The client is known to have confirmed the cursor; a base may be due all the same, else.
+    sure: bool,
+}
+
 #[derive(Clone, Debug)]
 struct Connection {
     user: String,
@@ -34,8 +43,8 @@ struct Connection {
     visible: bool,
     since: u64,
     node: Option<(Id, u64)>,
-    /// Cursor and opening, by log.
-    subs: BTreeMap<u64, (u64, u64)>,
+    /// By log.
+    subs: BTreeMap<u64, Sub>,
     openings: u64,
 }
 
@@ -170,13 +179,13 @@ impl Oracle {
                 }
             }
             (Command::Attach(ask), reply) => self.attach(node, ask, reply, events, &before),
-            (Command::Activate { ask, cloning }, Reply::Attached(told)) => {
+            (Command::Activate { ask, cloning, holds }, Reply::Attached(told)) => {
                 let one = &before[&ask.connection];
                 assert!(!one.active && one.generation + 1 == told.generation);
                 assert_eq!((Some(one.generation), one.node), (ask.generation, Some(node)));
                 let ready = one.since + u64::from(self.budgets.activate_after_ms);
                 assert!(self.time >= ready || self.stands);
-                self.filled(told, *cloning, (&ask.read, &ask.make), &ask.open, &before);
+                self.filled(told, (*cloning, *holds), (&ask.read, &ask.make), &ask.open, &before);
                 self.go_on(&ask.bases, &told.opened);
                 self.gave(told, events, &before);
             }
@@ -288,10 +297,18 @@ impl Oracle {
             assert_eq!((log, self.head(log)), (one.log, one.head), "{one:?}");
             assert_eq!(self.log_mut(log).start, one.start);
             let connection = self.connections.get_mut(&id).unwrap();
-            let known = connection.subs.insert(log, (one.cursor, one.opening));
+            let Opened { cursor, opening, .. } = *one;
+            let sure = one.base.is_none() && !one.held;
+            let known = connection.subs.insert(log, Sub { cursor, opening, sure });
+            assert_eq!(one.held, opening == 0, "{one:?}");
+            assert!(!one.held || (one.reset, &one.base, &one.gap) == (None, &None, &None));
             // What the back end brings about is told twice: in the reply and as an event.
-            let stands = known == Some((one.cursor, one.opening));
-            assert!(stands || (!one.again && one.opening > openings), "{one:?}");
+            let stands =
+                known.is_some_and(|known| (known.cursor, known.opening) == (cursor, opening));
+            assert!(stands || one.held || (!one.again && opening > openings), "{one:?}");
+            if let Some(known) = known.filter(|_| stands) {
+                connection.subs.insert(log, known);
+            }
             connection.openings = connection.openings.max(one.opening);
         }
     }
@@ -336,11 +353,11 @@ impl Oracle {
                 if generation.is_some() {
                     self.if_active(*connection)?;
                 }
-                let known = self.connections[connection].subs.contains_key(log);
-                return Err(if known && self.alive(*log) {
-                    Code::BadOffset
-                } else {
-                    Code::UnknownLog
+                let known = self.connections[connection].subs.get(log);
+                return Err(match known.filter(|_| self.alive(*log)) {
+                    None => Code::UnknownLog,
+                    Some(sub) if sub.opening == 0 && generation.is_some() => Code::BadRequest,
+                    Some(_) => Code::BadOffset,
                 });
             }
             Command::Downgrade { connection, generation, reason } => {
@@ -383,7 +400,7 @@ impl Oracle {
     /// Number of the opening in force, or of none.
     pub fn opening(&self, id: Id, log: u64) -> u64 {
         let known = self.connections.get(&id).and_then(|known| known.subs.get(&log));
-        known.map_or(0, |(_, opening)| *opening)
+        known.map_or(0, |known| known.opening)
     }
 
     fn commit(&mut self, progress: &Progress) {
@@ -393,11 +410,13 @@ impl Oracle {
         }
         for Reached { log, next, opening } in reached {
             let head = self.head(*log);
-            if let Some((stands, of)) = self.connections.get_mut(id).unwrap().subs.get_mut(log)
-                && of == opening
+            if let Some(sub) = self.connections.get_mut(id).unwrap().subs.get_mut(log)
+                && sub.opening == *opening
+                && *opening > 0
                 && *next <= head
             {
-                *stands = (*stands).max(*next);
+                sub.sure |= *next >= sub.cursor;
+                sub.cursor = sub.cursor.max(*next);
             }
         }
     }
@@ -505,8 +524,11 @@ impl Oracle {
             let seen = one.subs.iter().filter(|(log, _)| self.alive(**log));
             let is = row.subs.iter().filter(|sub| self.alive(sub.log));
             assert!(
-                seen.map(|(log, at)| (*log, *at))
-                    .eq(is.map(|sub| (sub.log, (sub.cursor, sub.opening)))),
+                seen.map(|(log, at)| (*log, at.cursor, at.opening)).eq(is.map(|sub| (
+                    sub.log,
+                    sub.cursor,
+                    sub.opening
+                ))),
                 "{id}"
             );
         }

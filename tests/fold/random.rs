@@ -250,6 +250,7 @@ impl Run {
             make: vec![if self.random.one_in(5) { narrow } else { Pattern::all() }],
             positions: vec![],
             bases: self.bases(),
+            holds: self.random.one_in(2),
         })
     }
 
@@ -314,7 +315,8 @@ impl Run {
             28 => Command::Visible { connection, generation, visible: self.random.one_in(2) },
             29..=30 => {
                 let cloning = self.random.pick(&[Cloning::All, Cloning::Own, Cloning::None]);
-                Command::Activate { ask: ask(connection, Some(generation), self.opens()), cloning }
+                let ask = ask(connection, Some(generation), self.opens());
+                Command::Activate { ask, cloning, holds: self.random.one_in(2) }
             }
             31 => {
                 let reason = self.random.pick(&[Reason::Lag, Reason::Detached, Reason::NodeSlots]);

@@ -267,7 +267,7 @@ fn activating_waits_for_the_time_told_and_needs_a_socket() {
         make: vec![],
         bases: vec![],
     };
-    world.stale(Command::Activate { ask, cloning: Cloning::All });
+    world.stale(Command::Activate { ask, cloning: Cloning::All, holds: false });
 }
 
 #[test]
@@ -305,9 +305,7 @@ fn an_operators_downgrade_needs_no_generation_and_is_done_once() {
 #[test]
 fn the_longest_unused_connection_makes_room_for_a_newcomer() {
     let mut world = World::new();
-    let mut low = settings();
-    low.budgets.connections_per_user = 2;
-    world.done(Command::Configure(low));
+    few_connections(&mut world, 2, 5);
     world.attach_all("ann", &[1, 2]);
     let third = Command::Attach(client("ann", id(3)));
     assert_eq!(world.refused(third.clone()), Code::Connections, "both are in use");
@@ -316,4 +314,60 @@ fn the_longest_unused_connection_makes_room_for_a_newcomer() {
     world.detach(1);
     let (_, events) = world.run(third);
     assert!(events.contains(&Event::Forgotten { connection: id(1) }));
+}
+
+fn few_connections(world: &mut World, connections: u32, active: u32) {
+    let mut low = settings();
+    low.budgets.connections_per_user = connections;
+    low.budgets.active_per_user = active;
+    world.done(Command::Configure(low));
+}
+
+/// Two closed tabs whose ids are lost: both are active and without a socket, and there is no third
+/// row to be had. The one that is away for longest goes, an inactive one before it.
+#[test]
+fn connections_that_never_come_back_do_not_lock_their_user_out() {
+    let mut world = World::new();
+    few_connections(&mut world, 2, 2);
+    let log = world.grow("a", 5);
+    world.attach(Attach { open: vec![open("a", Start::State)], ..client("ann", id(1)) });
+    world.attach_all("ann", &[2]);
+    world.commit(1, log, 4);
+    for number in [2, 1] {
+        world.time += 1;
+        world.detach(number);
+    }
+    let (met, events) = world.try_attach(client("ann", id(3)));
+    let met = met.unwrap();
+    assert_eq!((met.met, met.source), (Met::Cloned, Some(id(1))));
+    assert!(events.contains(&Event::Forgotten { connection: id(2) }));
+    assert!(world.connection(2).is_none() && world.active(1) && world.active(3));
+    // One has a socket, so it is the other that goes, though it is the one with most to give.
+    let (met, events) = world.try_attach(client("ann", id(4)));
+    assert!(events.contains(&Event::Forgotten { connection: id(1) }));
+    assert_eq!(met.unwrap().source, Some(id(3)));
+    assert_eq!(world.refused(Command::Attach(client("ann", id(5)))), Code::Connections);
+    // An inactive one goes before an active one that is away for longer.
+    world.detach(3);
+    world.time += 9;
+    world.downgrade(4, Reason::Asked);
+    world.detach(4);
+    let (_, events) = world.try_attach(client("ann", id(5)));
+    assert_eq!(events, [Event::Forgotten { connection: id(4) }]);
+}
+
+/// The last one that is active goes as well, and what it had lives on in the newcomer.
+#[test]
+fn the_last_active_connection_is_cloned_before_it_makes_room() {
+    let mut world = World::new();
+    few_connections(&mut world, 1, 1);
+    let log = world.grow("a", 5);
+    world.attach(Attach { open: vec![open("a", Start::State)], ..client("ann", id(1)) });
+    world.commit(1, log, 4);
+    world.detach(1);
+    let (met, events) = world.try_attach(Attach { holds: true, ..client("ann", id(2)) });
+    let met = met.unwrap();
+    assert_eq!((met.met, met.source), (Met::Cloned, Some(id(1))));
+    assert!(events.contains(&Event::Forgotten { connection: id(1) }));
+    assert_eq!((world.cursor(2, log), world.user("ann").unwrap().connections), (Some(4), 1));
 }

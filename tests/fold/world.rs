@@ -118,6 +118,7 @@ pub fn client(user: &str, connection: Id) -> Attach {
         make: vec![Pattern::all()],
         positions: Vec::new(),
         bases: Vec::new(),
+        holds: false,
     }
 }
 
@@ -427,7 +428,7 @@ impl World {
         let read = vec![Pattern::all()];
         let ask =
             Subscribe { connection, generation, open, make: read.clone(), read, bases: vec![] };
-        self.run(Command::Activate { ask, cloning })
+        self.run(Command::Activate { ask, cloning, holds: false })
     }
 
     pub fn downgrade(&mut self, number: u8, reason: highwater::wire::Reason) {

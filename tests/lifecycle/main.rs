@@ -2,6 +2,7 @@
 //! the running server.
 
 mod early;
+mod held;
 mod slots;
 mod stop;
 mod unused;
@@ -123,14 +124,15 @@ fn a_second_tab_is_a_clone() {
     first.settled();
     first.reach("docs/a", 30);
     first.reach("state/a", 30);
-    // It has nothing open of its own: it gets all that the first has.
-    let mut second = Client::new("ann").join(&server);
+    // It names one of the two, and opens the other when it is told of it.
+    let mut second = Client::new("ann").wanting("docs/a").join(&server);
     assert_eq!(second.met(), Met::Cloned);
     assert_eq!(second.welcome.as_ref().unwrap().source, Some(first.id));
     second.reach("docs/a", 30);
     second.reach("state/a", 30);
     same(&first, &second, &["docs/a", "state/a"]);
     assert_eq!(second.log("docs/a").resets, [ResetReason::Cloned]);
+    assert_eq!(second.log("state/a").resets, [ResetReason::New]);
     // Its own logs only; and none at all.
     let mut own = Client::new("ann").wanting("state/a");
     own.cloning = Cloning::Own;
@@ -163,7 +165,7 @@ fn a_clone_by_delta_equals_a_full_overwrite() {
         source.reach("state/a", to);
     };
     write(&mut source, 0, 50);
-    let mut near = Client::new("ann").join(&server);
+    let mut near = Client::new("ann").wanting("docs/a").join(&server);
     near.reach("docs/a", 50);
     near.reach("state/a", 50);
     near.leave(false);
@@ -221,7 +223,8 @@ fn a_row_restores_what_was_open() {
         }
         server.crash();
         client.logs.clear();
-        client.wants.clear();
+        // Of what it names it gets the state at once; the other it opens when it is told of it.
+        client.wants.remove("docs/b");
         assert_eq!(client.connect(&server), met);
         client.reach("docs/a", 1);
         client.reach("docs/b", 0);

@@ -138,3 +138,37 @@ fn leave_frees_the_slot_at_once() {
     first.sync();
     assert!(first.logs.is_empty() && !logs.is_empty());
 }
+
+/// Two closed tabs whose ids are lost held both slots and both rows: their user was locked out for
+/// as long as a detached connection may be active.
+#[test]
+fn two_lost_tabs_do_not_lock_their_user_out() {
+    let options = quick().limit("connections_per_user", 2).limit("active_per_user", 2);
+    let server = Server::start(options.limit("active_per_device", 2));
+    let mut tabs: Vec<Client> =
+        (0..2).map(|_| Client::new("ann").wanting("docs/a").join(&server)).collect();
+    tabs[0].store("docs/a", "0");
+    for tab in &mut tabs {
+        tab.reach("docs/a", 1);
+    }
+    // Both are in use: there is no room, and nobody loses anything.
+    let mut third = Client::new("ann");
+    third.say_hello(&server);
+    assert_eq!(third.until_closed(), 4106);
+    for tab in &mut tabs {
+        tab.cut();
+        server.until_shows("it is detached", tab.id, |shown| shown["attached"] == false);
+    }
+    let mut third = Client::new("ann").join(&server);
+    assert_eq!(third.met(), Met::Cloned);
+    third.reach("docs/a", 1);
+    let fourth = Client::new("ann").join(&server);
+    assert_eq!(
+        (fourth.met(), fourth.welcome.as_ref().unwrap().source),
+        (Met::Cloned, Some(third.id))
+    );
+    let status = |id| server.http().get(&format!("/v1/connections/{id}")).status;
+    assert_eq!(tabs.iter().map(|tab| status(tab.id)).collect::<Vec<_>>(), [404, 404]);
+    third.sync();
+    assert!(third.active && fourth.active);
+}

@@ -61,6 +61,8 @@ pub struct Client {
     pub acks: bool,
     /// Whether it sends again what was put off.
     pub resends: bool,
+    /// Whether it opens what it is told of as held.
+    pub opens: bool,
     pub link: Option<Link>,
     /// Bytes of delivery worked off, and of those acknowledged.
     pub received: u64,
@@ -120,6 +122,7 @@ impl Client {
             closed: None,
             acks: true,
             resends: true,
+            opens: true,
             link: None,
             received: 0,
             told: 0,
@@ -306,17 +309,6 @@ impl Client {
         self.wait("answers to all appends", |client| client.writing.pending.is_empty());
     }
 
-    /// Subscribes to a log from now on.
-    pub fn subscribe(&mut self, name: &str, start: Start, priority: u8) {
-        self.wants.insert(name.to_owned(), (start, priority));
-        let open = Open { name: name.to_owned(), have: None, start, priority };
-        self.send(&ClientFrame::Subscribe(Subscribe {
-            request: 77,
-            open: vec![open],
-            bases: vec![],
-        }));
-    }
-
     /// What it holds of a log.
     pub fn log(&self, name: &str) -> &Held {
         self.find(name).unwrap_or_else(|| panic!("nothing is held of {name}"))
@@ -471,28 +463,7 @@ impl Client {
     /// What is told of a log.
     fn of_log(&mut self, frame: ServerFrame, size: usize) {
         match frame {
-            ServerFrame::Subscribed(told) => {
-                if let Some(made) = told.made {
-                    self.known_made.insert(told.log, made);
-                }
-                let same = |held: &&mut Held| held.name == told.name;
-                if let Some(held) = self.logs.get_mut(&told.log).filter(same) {
-                    held.subscribed(&told);
-                } else {
-                    if let Some(before) = self.find(&told.name).map(|held| held.log) {
-                        let before = self.logs.remove(&before);
-                        assert!(before.is_none_or(|held| !held.open), "one log of a name");
-                    }
-                    if let Some(other) = self.logs.remove(&told.log) {
-                        assert!(other.stale, "a log id has one name in a history");
-                    }
-                    let mut held = Held::new(&told);
-                    held.open = false;
-                    held.subscribed(&told);
-                    self.logs.insert(told.log, held);
-                }
-                self.wants.entry(told.name).or_insert((Start::State, told.priority));
-            }
+            ServerFrame::Subscribed(told) => self.subscribed(told),
             ServerFrame::Reset(told) => self.held(told.log).reset(&told),
             ServerFrame::Gap(told) => {
                 self.held(told.log).gap(&told);

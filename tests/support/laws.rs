@@ -61,6 +61,8 @@ pub struct Held {
     reset_due: bool,
     /// Whether it is subscribed on the present socket.
     pub open: bool,
+    /// Whether it is held: told of, and nothing of it follows until it is opened.
+    pub held: bool,
     /// Where the log id was made.
     pub made: Option<Position>,
     /// What is held is of another history: a reset has to come before anything else.
@@ -89,6 +91,7 @@ impl Held {
             gaps: Vec::new(),
             reset_due: false,
             open: true,
+            held: told.held,
             made: told.made,
             stale: false,
         }
@@ -96,7 +99,7 @@ impl Held {
 
     /// Whether it may be shown.
     pub fn shown(&self) -> bool {
-        self.whole && !self.reset_due && !self.stale && self.cursor >= self.complete
+        self.holds() && self.cursor >= self.complete
     }
 
     /// The base that has begun and is not whole, where something of it is held.
@@ -113,7 +116,7 @@ impl Held {
 
     /// Whether its state may be spoken for in `have`: nothing of it is still to come.
     pub fn holds(&self) -> bool {
-        self.whole && !self.reset_due && !self.stale
+        self.whole && !self.reset_due && !self.stale && !self.held
     }
 
     /// The state of a log whose records are folded into a list, as texts.
@@ -125,6 +128,12 @@ impl Held {
 
     pub fn subscribed(&mut self, told: &Subscribed) {
         assert_eq!((self.log, &self.name), (told.log, &told.name));
+        if told.held || self.held {
+            // It begins anew: of one that is held, a client holds nothing.
+            assert!(!(told.held && told.reset), "{}: nothing follows", self.name);
+            *self = Self { reset_due: told.reset, ..Self::new(told) };
+            return;
+        }
         assert!(told.reset || !self.stale, "{}: what is of another history is reset", self.name);
         self.made = told.made;
         if let Some(base) = &told.base {
@@ -159,6 +168,7 @@ impl Held {
     }
 
     pub fn reset(&mut self, told: &Reset) {
+        assert!(!self.held, "{} is held", self.name);
         self.keys.clear();
         self.records.clear();
         self.base = None;
@@ -210,6 +220,7 @@ impl Held {
     }
 
     pub fn gap(&mut self, told: &Gap) {
+        assert!(!self.held, "{} is held", self.name);
         assert!(told.from <= self.cursor && told.from < told.to, "{}: {told:?}", self.name);
         self.cursor = self.cursor.max(told.to);
         self.gaps.push(told.clone());
@@ -217,6 +228,7 @@ impl Held {
 
     /// Law 5 and promise 1: exactly the next offset, in order, places rising.
     pub fn take(&mut self, told: &Records) -> Vec<(u64, Seen)> {
+        assert!(!self.held, "{} is held", self.name);
         assert!(!self.reset_due, "{}: the reset comes first", self.name);
         assert!(self.whole, "{}: the base comes before records", self.name);
         assert!(!told.records.is_empty(), "an empty frame");

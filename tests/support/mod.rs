@@ -12,6 +12,7 @@ mod history;
 mod http;
 mod laws;
 mod link;
+mod opening;
 mod proxy;
 mod server;
 

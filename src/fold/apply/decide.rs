@@ -86,8 +86,9 @@ impl Fold {
             Command::Visible { connection, generation, visible } => {
                 done(connections.see(connection, generation, visible, io)?)
             }
-            Command::Activate { ask, cloning } => {
-                let made = connections.reactivate(&ask, cloning, node, at, logs, io, events)?;
+            Command::Activate { ask, cloning, holds } => {
+                let how = (cloning, holds);
+                let made = connections.reactivate(&ask, how, node, at, logs, io, events)?;
                 reply(made, |attached| Reply::Attached(Box::new(attached)))
             }
             Command::Downgrade { connection: id, generation, reason } => {

@@ -216,6 +216,7 @@ fn subscriptions(
             "name": log.as_ref().map(|log| &log.name),
             "cursor": sub.cursor,
             "priority": sub.priority,
+            "held": sub.held(),
             "start": log.as_ref().map(|log| log.start),
             "head": log.as_ref().map(|log| log.head),
             "lag": lag,

@@ -267,7 +267,7 @@ impl Session {
         let read = readable(&self.grants.0);
         let bases = self.known_bases(bases);
         let ask = Subscribe { connection, generation, open, read, make, bases };
-        let command = Command::Activate { ask, cloning };
+        let command = Command::Activate { ask, cloning, holds: self.holds };
         self.submit(command, weight, request, Asked::Activate(request));
     }
 

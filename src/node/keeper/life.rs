@@ -274,7 +274,8 @@ fn candidate(
     if row.active() {
         for sub in &row.subs {
             let (lag, retained) = seen.behind(gate, sub.log, sub.cursor)?;
-            one.lag += lag;
+            // Of one that is held nothing is read, so nobody lags; what is kept for it is kept.
+            one.lag += if sub.held() { 0 } else { lag };
             one.retained += retained;
         }
     }

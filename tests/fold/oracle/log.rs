@@ -258,9 +258,9 @@ impl Oracle {
             }
             other => panic!("{other:?}"),
         }
-        let below = before.iter().filter(|(_, one)| {
-            one.active && one.subs.get(&log).is_some_and(|(cursor, _)| *cursor < to)
-        });
+        let below = before
+            .iter()
+            .filter(|(_, one)| one.active && one.subs.get(&log).is_some_and(|sub| sub.cursor < to));
         if matches!(reply, Reply::Trimmed(Some(_))) {
             let lost: Vec<_> = below.map(|(id, _)| *id).collect();
             assert_eq!(events.len(), lost.len() + 1);

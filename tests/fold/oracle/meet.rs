@@ -8,7 +8,7 @@ use highwater::wire::{
     BaseHeld, Cloning, Code, Id, Met, Open, Pattern, Reason, SnapshotRule, Upto,
 };
 
-use super::{Before, Connection, Oracle};
+use super::{Before, Connection, Oracle, Sub};
 
 impl Oracle {
     pub(super) fn attach(
@@ -25,16 +25,7 @@ impl Oracle {
             .iter()
             .any(|at| self.writers.get(&at.writer).is_some_and(|writer| writer.user != ask.user));
         let of_user = before.values().filter(|one| one.user == ask.user).count();
-        let runs = |node: &(Id, u64)| self.nodes.get(&node.0).is_some_and(|n| *n == (node.1, true));
-        let unused = |one: &&Connection| {
-            one.user == ask.user && !one.active && !one.node.as_ref().is_some_and(runs)
-        };
-        let forgotten = before.values().any(|one| unused(&one));
-        let fair = |event: &Event| match event {
-            Event::Forgotten { connection } => unused(&&before[connection]) && known.is_none(),
-            _ => true,
-        };
-        assert!(events.iter().all(fair));
+        let forgotten = self.makes_room(&ask.user, known.is_none(), events, before);
         let expect = match known {
             _ if foreign_writer => Err(Code::UnknownWriter),
             Some(known) if known.user != ask.user => Err(Code::UnknownConnection),
@@ -74,10 +65,13 @@ impl Oracle {
         );
         if told.met == Met::Waiting {
             assert!(told.opened.is_empty() && !self.has_room(&self.connections[&id], id));
-            let told = |one: &Event| matches!(one, Event::Fenced { .. } | Event::Forgotten { .. });
+            let told = |one: &Event| match one {
+                Event::Downgraded { connection, .. } => gone(events, connection),
+                other => matches!(other, Event::Fenced { .. } | Event::Forgotten { .. }),
+            };
             return assert!(events.iter().all(told));
         }
-        self.filled(told, ask.cloning, (&ask.read, &ask.make), &ask.open, before);
+        self.filled(told, (ask.cloning, ask.holds), (&ask.read, &ask.make), &ask.open, before);
         self.go_on(&ask.bases, &told.opened);
         self.gave(told, events, before);
     }
@@ -99,6 +93,20 @@ impl Oracle {
                 other => panic!("a base of one kind goes on as another: {other:?}"),
             }
         }
+    }
+
+    /// Whether a connection of the user can make room for another. One that does has no socket, and
+    /// is an active one only where there is no other.
+    fn makes_room(&self, user: &str, is_new: bool, events: &[Event], before: &Before) -> bool {
+        let runs = |node: &(Id, u64)| self.nodes.get(&node.0).is_some_and(|n| *n == (node.1, true));
+        let unused = |one: &Connection| one.user == user && !one.node.as_ref().is_some_and(runs);
+        let idle = before.values().any(|one| unused(one) && !one.active);
+        for event in events {
+            let Event::Forgotten { connection } = event else { continue };
+            let one = &before[connection];
+            assert!(unused(one) && is_new && !(one.active && idle), "{event:?}");
+        }
+        before.values().any(unused)
     }
 
     /// Whether a slot is free for it, or one may be taken. Called where nothing was taken.
@@ -124,7 +132,7 @@ impl Oracle {
         for event in events {
             let Event::Downgraded { connection, reason, .. } = event else { continue };
             let victim = &before[connection];
-            count += 1;
+            count += u32::from(!gone(events, connection));
             assert!(matches!(reason, Reason::Slots | Reason::NodeSlots) && victim.user == new.user);
             assert!(!self.attached(victim) || (!victim.visible && new.visible), "{victim:?}");
         }
@@ -135,7 +143,7 @@ impl Oracle {
     pub(super) fn filled(
         &mut self,
         told: &Attached,
-        cloning: Cloning,
+        (cloning, holds): (Cloning, bool),
         (read, make): (&[Pattern], &[Pattern]),
         open: &[Open],
         before: &Before,
@@ -145,8 +153,11 @@ impl Oracle {
         let one = self.connections.get_mut(&id).unwrap();
         (one.active, one.generation, one.since) = (true, told.generation, time);
         let (own, user) = (std::mem::take(&mut one.subs), one.user.clone());
-        let siblings = before.iter().filter(|(other, one)| **other != id && one.user == user);
-        let has_source = cloning != Cloning::None && siblings.clone().any(|(_, one)| one.active);
+        let siblings =
+            |other: &Id, one: &Connection| *other != id && one.user == user && one.active;
+        let siblings: Vec<_> =
+            before.iter().filter(|(other, one)| siblings(other, one)).map(|(_, one)| one).collect();
+        let has_source = cloning != Cloning::None && !siblings.is_empty();
         match told.met {
             Met::Resumed => assert_eq!(told.source, None),
             Met::Cloned => assert!(has_source && before[&told.source.unwrap()].active),
@@ -154,16 +165,16 @@ impl Oracle {
             Met::Restored => assert!(!has_source && before.contains_key(&id)),
             Met::Waiting => panic!("it waits, and is filled"),
         }
-        let taken = match (told.source, cloning) {
-            (Some(source), Cloning::All) => before[&source].subs.clone(),
-            (Some(_), _) => BTreeMap::new(),
-            (None, _) => own.clone(),
+        let own_row = [own.clone()];
+        let (best, all): (_, Vec<&Subs>) = match (told.source, cloning) {
+            (Some(source), Cloning::All) => {
+                (before[&source].subs.clone(), siblings.iter().map(|one| &one.subs).collect())
+            }
+            (Some(_), _) => (Subs::new(), Vec::new()),
+            (None, _) => (own.clone(), own_row.iter().collect()),
         };
+        self.takes(told, &best, &all, open, read);
         let may = |name: &str| read.iter().any(|pattern| pattern.matches(name));
-        for log in taken.keys().filter(|log| self.alive(**log)) {
-            let opened = told.opened.iter().any(|one| one.log == *log);
-            assert_eq!(opened, may(&self.log(*log).unwrap().name), "log {log} of {told:?}");
-        }
         let ids: BTreeSet<u64> = told.opened.iter().map(|one| one.log).collect();
         let full = ids.len() >= self.budgets.subscriptions as usize;
         for log in self.standing.get(&user).into_iter().flatten() {
@@ -180,9 +191,65 @@ impl Oracle {
         }
         assert!(told.opened.iter().all(|one| may(&one.name)), "wider than its grants");
         self.opened(id, &told.opened);
+        for one in &told.opened {
+            let asked = open.iter().any(|open| open.name == one.name);
+            let asked = asked || self.stands(id, one.log);
+            assert_eq!(one.held, holds && !asked, "what was not opened is held: {one:?}");
+            if one.held {
+                self.held(id, one, &all);
+            }
+        }
         let subs = &self.connections[&id].subs;
         let ended: Vec<_> = own.keys().filter(|log| !subs.contains_key(log)).collect();
         assert!(told.ended.iter().all(|log| ended.contains(&log)));
         assert!(ended.iter().all(|log| told.ended.contains(log) || !self.alive(**log)));
     }
+
+    /// What is taken over: all that the best source has; of what its siblings have besides, all
+    /// that there is room for; nothing else.
+    fn takes(&self, told: &Attached, best: &Subs, all: &[&Subs], open: &[Open], read: &[Pattern]) {
+        let union: BTreeSet<u64> = all.iter().flat_map(|subs| subs.keys().copied()).collect();
+        let room = (self.budgets.subscriptions as usize).saturating_sub(open.len());
+        for log in union.iter().filter(|log| self.alive(**log)) {
+            let name = &self.log(*log).unwrap().name;
+            let opened = told.opened.iter().any(|one| one.log == *log);
+            let may = read.iter().any(|pattern| pattern.matches(name));
+            assert!(may || !opened, "log {log} of {told:?}");
+            let due = best.contains_key(log) || union.len() <= room;
+            assert!(opened || !(may && due), "log {log} of {told:?}");
+        }
+        for one in &told.opened {
+            let asked = open.iter().any(|open| open.name == one.name);
+            let standing = self.stands(told.connection, one.log);
+            assert!(asked || standing || union.contains(&one.log), "nobody has {one:?}");
+        }
+    }
+
+    /// Whether the back end has subscribed a connection's user to a log.
+    fn stands(&self, connection: Id, log: u64) -> bool {
+        let user = &self.connections[&connection].user;
+        self.standing.get(user).is_some_and(|logs| logs.contains(&log))
+    }
+
+    /// One that is held stands at the greatest cursor that one of those has committed; below the
+    /// start it is told to stand there.
+    fn held(&mut self, id: Id, told: &Opened, all: &[&Subs]) {
+        let head = self.head(told.log);
+        let known: Vec<Sub> = all.iter().filter_map(|subs| subs.get(&told.log)).copied().collect();
+        let fits = |sub: &&Sub| sub.cursor.min(head).clamp(told.start, head) == told.cursor;
+        let from = known.iter().filter(fits).max_by_key(|sub| sub.cursor);
+        let from = from.unwrap_or_else(|| panic!("{told:?} stands at none of {known:?}"));
+        let sure = known.iter().filter(|sub| sub.sure).map(|sub| sub.cursor).max();
+        assert!(sure.is_none_or(|sure| from.cursor >= sure), "{told:?} of {known:?}");
+        let all_sure = known.iter().all(|sub| sub.sure);
+        let sub = Sub { opening: 0, sure: all_sure, ..*from };
+        self.connections.get_mut(&id).unwrap().subs.insert(told.log, sub);
+    }
+}
+
+type Subs = BTreeMap<u64, Sub>;
+
+/// Whether a connection was forgotten in the same command.
+fn gone(events: &[Event], id: &Id) -> bool {
+    events.iter().any(|event| matches!(event, Event::Forgotten { connection } if connection == id))
 }

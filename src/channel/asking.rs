@@ -1,0 +1,44 @@
+//! Client-made snapshots are asked for: of whom, and when.
+//!
+//! Promise: one caught-up reader at a time is asked, and of one tail once.
+
+use std::sync::Arc;
+
+use super::hub::{Watch, Watched};
+use super::socket::{Phase, Socket};
+use crate::log::Rule;
+use crate::wire::{ServerFrame, SnapshotRule, SnapshotWanted};
+
+/// Whether the log's tail has grown long since its newest snapshot, and since the last asking.
+pub(super) fn wants_snapshot(
+    rules: &[Rule],
+    watch: &Watch,
+    watched: &mut Watched,
+    end: u64,
+) -> bool {
+    if watched.rule != SnapshotRule::Client {
+        return false;
+    }
+    let rule = rules.iter().find(|rule| rule.pattern.matches(&watch.name));
+    let after = rule.map_or(u64::MAX, |rule| rule.ask_after.max(1));
+    let newest = watched.snapshot.max(watched.asked);
+    let wants = end.saturating_sub(newest) >= after;
+    if wants {
+        watched.asked = end;
+    }
+    wants
+}
+
+/// Asks one caught-up subscriber that may make a snapshot of the log.
+pub(super) fn ask_for_snapshot(watch: &Watch, end: u64) {
+    let watched = watch.lock();
+    let may = |socket: &&Arc<Socket>| {
+        let inner = socket.lock();
+        let live = inner.subs.get(&watch.log).is_some_and(|sub| matches!(sub.phase, Phase::Live));
+        live && inner.grants.may_snapshot(&watch.name)
+    };
+    if let Some(socket) = watched.sockets.iter().flatten().find(may) {
+        let wanted = SnapshotWanted { log: watch.log, at_least: end };
+        socket.send(&[ServerFrame::SnapshotWanted(wanted)]);
+    }
+}
