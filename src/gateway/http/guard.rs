@@ -20,13 +20,12 @@ use tokio::sync::SemaphorePermit;
 
 use super::answer::Problem;
 use super::caller::Caller;
+use super::coming::Coming;
 use super::route::OWN_HEADER;
 use crate::auth::is_of_host;
 use crate::gateway::Gate;
 use crate::wire::{Code, Refusal};
 
-/// Time for a body to arrive.
-const BODY_TIME: Duration = Duration::from_secs(30);
 /// How much of a body that nobody wants is read on, and for how long.
 const LINGER_BYTES: usize = 16 << 20;
 const LINGER_TIME: Duration = Duration::from_secs(1);
@@ -190,8 +189,8 @@ pub(super) struct Arrived<'a> {
 /// sends little keeps nobody else out.
 ///
 /// # Errors
-/// `too_large`, `overloaded` when too much is being read already, `silent` when it comes too
-/// slowly, `token_expired`, `revoked`.
+/// `too_large`, `overloaded` when too much is being read already, `silent` when it comes more
+/// slowly than any link that is in use, `token_expired`, `revoked`.
 pub(super) async fn arrive<'a>(
     gate: &'a Gate,
     caller: &Caller,
@@ -211,10 +210,9 @@ pub(super) async fn arrive<'a>(
         return Err(too_large());
     }
     let read = async {
-        let mut body = body.into_data_stream();
+        let mut body = Coming::new(body);
         let mut bytes = BytesMut::new();
-        while let Some(piece) = body.next().await {
-            let piece = piece.map_err(|_| Problem::bad_request("the body broke off"))?;
+        while let Some(piece) = body.next().await? {
             if bytes.len() + piece.len() > most {
                 return Err(too_large());
             }
@@ -223,11 +221,7 @@ pub(super) async fn arrive<'a>(
         }
         Ok(Arrived { bytes: bytes.freeze(), _room: room })
     };
-    let late = || {
-        let message = format!("the body did not arrive within {} seconds", BODY_TIME.as_secs());
-        Problem::from(Refusal::because(Code::Silent, message))
-    };
-    let arrived = tokio::time::timeout(BODY_TIME, read).await.map_err(|_| late())??;
+    let arrived = read.await?;
     caller.recheck(gate)?;
     Ok(arrived)
 }

@@ -2,7 +2,8 @@
 //!
 //! Promise: an answer holds the records from `from` up to `Highwater-Next`, without a hole, or it
 //! breaks off; what is gone is told as a gap before anything is sent. Memory per answer is a page,
-//! whatever its length. The grant is looked at again before each page.
+//! whatever its length. The grant is looked at again before each page. Who asks by HTTP/1.0, which
+//! has no chunks and so no end that shows, is told the length before: what is read is read twice.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Extension, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use futures_util::stream;
@@ -139,7 +140,7 @@ pub(super) async fn get(
     caller: Caller,
     Asked(asked): Asked<ReadQuery>,
     Extension(slot): Extension<Arc<Slot>>,
-    headers: HeaderMap,
+    (version, headers): (Version, HeaderMap),
 ) -> Answer {
     caller.must(Can::Read, &name)?;
     let wish = asked.check(&headers)?;
@@ -164,7 +165,9 @@ pub(super) async fn get(
     }
     reading::told(&gate, log, &row).await?;
     let end = wish.limit.map_or(row.head, |limit| row.head.min(from.saturating_add(limit)));
-    let reading = Reading { gate, caller, log, next: from, end, form: wish.form, _slot: slot };
+    let measured = version < Version::HTTP_11;
+    let form = wish.form;
+    let reading = Reading { gate, caller, log, next: from, end, form, measured, _slot: slot };
     out.extend(stand(log, &row));
     out.insert(header::CONTENT_TYPE, HeaderValue::from_static(wish.form.content_type()));
     reading.answer(out, wish.max_bytes).await.map_err(|problem| meant.gone(problem))
@@ -239,6 +242,8 @@ struct Reading {
     next: u64,
     end: u64,
     form: Form,
+    /// Whether its length is told before, since its end would not show.
+    measured: bool,
     /// Counts as a request under way until the last page is sent.
     _slot: Arc<Slot>,
 }
@@ -263,7 +268,23 @@ impl Reading {
         if self.next >= self.end {
             return Ok((StatusCode::OK, headers, first).into_response());
         }
+        if self.measured {
+            let length = first.len() as u64 + self.length().await?;
+            headers.insert(header::CONTENT_LENGTH, length.into());
+        }
         Ok((StatusCode::OK, headers, self.stream(first)).into_response())
+    }
+
+    /// How long the pages to come are together. Records do not change; should some be trimmed
+    /// before they are sent, the answer breaks off short of this.
+    async fn length(&mut self) -> Result<u64, Problem> {
+        let begin = self.next;
+        let mut length = 0;
+        while self.next < self.end {
+            length += self.page(PAGE_BYTES).await?.len() as u64;
+        }
+        self.next = begin;
+        Ok(length)
     }
 
     fn stream(self, first: Bytes) -> Body {

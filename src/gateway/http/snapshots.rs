@@ -1,7 +1,8 @@
 //! `/v1/snapshots/{name}`: the folded state of a log, and putting one where clients make them.
 //!
 //! Under rule `latest` a snapshot is the newest record of each key, as JSON lines; under `client`
-//! it is the bytes that a client put. Both stream; memory is a page or a part.
+//! it is the bytes that a client put. Both stream; memory is a page or a part. Who asks by HTTP/1.0
+//! is told the length before, since an end that comes too early would not show there.
 
 use std::io;
 use std::sync::Arc;
@@ -9,16 +10,18 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Extension, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use axum::response::IntoResponse;
 use bytes::{Bytes, BytesMut};
-use futures_util::{StreamExt, stream};
+use futures_util::stream;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::answer::{Answer, Problem, json_answer};
 use super::caller::{Caller, LogName};
+use super::coming::Coming;
+use super::filling::Filling;
 use super::guard::Slot;
 use super::line::{self, Form};
 use super::query::{self, Asked};
@@ -33,8 +36,6 @@ use crate::wire::{Code, Id, Refusal, SnapshotRule};
 
 /// Bytes of rows that are looked at for one page.
 const PAGE_BYTES: usize = 64 << 10;
-/// Time for the next piece of a snapshot to arrive.
-const PIECE_TIME: Duration = Duration::from_secs(30);
 /// Longest that a part waits for the rates; with less than its bytes in this time, it is refused.
 const WAIT_TIME: Duration = Duration::from_secs(1_200);
 
@@ -48,6 +49,7 @@ pub(super) async fn get(
     meant: Meant,
     caller: Caller,
     Extension(slot): Extension<Arc<Slot>>,
+    version: Version,
 ) -> Answer {
     caller.must(Can::Read, &name)?;
     let (log, row) = meant.named(&gate, &name).await?;
@@ -62,7 +64,10 @@ pub(super) async fn get(
     let headers = logs::stand(log, &row);
     let reading = Reading { gate, caller, log, _slot: slot };
     match row.rule {
-        SnapshotRule::Latest => reading.latest(headers, row.head).await,
+        SnapshotRule::Latest => {
+            let measured = version < Version::HTTP_11;
+            reading.latest(headers, row.head, measured).await
+        }
         SnapshotRule::Client => match row.snapshots.last() {
             Some(snapshot) => reading.client(headers, snapshot.clone()).await,
             None => {
@@ -93,34 +98,69 @@ fn broken(problem: Problem) -> io::Error {
 impl Reading {
     /// The newest record of each key below `below`. A key that is overwritten meanwhile is left
     /// out: its record stands at `below` or past it, where the reader goes on.
-    async fn latest(self, mut headers: HeaderMap, below: u64) -> Answer {
+    async fn latest(self, mut headers: HeaderMap, below: u64, measured: bool) -> Answer {
         headers.insert(OFFSET, below.into());
         let form = HeaderValue::from_static(Form::Json.content_type());
         headers.insert(header::CONTENT_TYPE, form);
-        // Before the first page, a key to go on after, or the end.
-        let begin = Some(None::<Vec<u8>>);
-        let pages = stream::try_unfold((begin, self), move |(after, reading)| async move {
-            let Some(after) = after else { return Ok::<_, io::Error>(None) };
-            reading.caller.recheck(&reading.gate).map_err(broken)?;
-            let log = reading.log;
-            let read = reading::look(&reading.gate, move |store| {
-                let page = store.latest_page(log, after.as_deref(), below, PAGE_BYTES)?;
-                let mut lines = Vec::new();
-                for (offset, stored) in &page.entries {
-                    line::push(Form::Json, *offset, stored, &mut lines);
-                }
-                // Looked at after the page: rows have gone from it only where this is seen by now.
-                let ruled = store.log_row(log)?.map(|row| row.rule);
-                Ok((Bytes::from(lines), page.next, ruled))
-            });
-            let (lines, next, ruled) = read.await.map_err(broken)?;
-            if ruled != Some(SnapshotRule::Latest) {
-                return Err(io::Error::other("another rule holds for the log by now"));
+        let filling = match measured {
+            true => {
+                let length = self.length(below).await?;
+                headers.insert(header::CONTENT_LENGTH, length.into());
+                Some(Filling::new(length))
             }
-            let next = next.map(Some);
-            Ok(Some((lines, (next, reading))))
+            false => None,
+        };
+        // Before the first page, a key to go on after, or the end.
+        let begin = (Some(None), filling, self);
+        let pages = stream::try_unfold(begin, move |(after, mut filling, reading)| async move {
+            let Some(after) = after else {
+                let rest = filling.as_mut().map(Filling::rest).transpose()?.flatten();
+                return Ok::<_, io::Error>(rest.map(|rest| (rest, (None, filling, reading))));
+            };
+            let (lines, next) = reading.keys(after, below).await.map_err(broken)?;
+            let lines = filling.as_mut().map_or(lines.clone(), |filling| filling.lines(&lines));
+            Ok(Some((lines, (next.map(Some), filling, reading))))
         });
         Ok((StatusCode::OK, headers, Body::from_stream(pages)).into_response())
+    }
+
+    /// How long all pages are together, or were: keys that are overwritten later count.
+    async fn length(&self, below: u64) -> Result<u64, Problem> {
+        let (mut length, mut after) = (0, None);
+        loop {
+            let (lines, next) = self.keys(after, below).await?;
+            length += lines.len() as u64;
+            match next {
+                Some(next) => after = Some(next),
+                None => return Ok(length),
+            }
+        }
+    }
+
+    /// A page of keys, and the one to go on after.
+    async fn keys(
+        &self,
+        after: Option<Vec<u8>>,
+        below: u64,
+    ) -> Result<(Bytes, Option<Vec<u8>>), Problem> {
+        self.caller.recheck(&self.gate)?;
+        let log = self.log;
+        let read = reading::look(&self.gate, move |store| {
+            let page = store.latest_page(log, after.as_deref(), below, PAGE_BYTES)?;
+            let mut lines = Vec::new();
+            for (offset, stored) in &page.entries {
+                line::push(Form::Json, *offset, stored, &mut lines);
+            }
+            // Looked at after the page: rows have gone from it only where this is seen by now.
+            let ruled = store.log_row(log)?.map(|row| row.rule);
+            Ok((Bytes::from(lines), page.next, ruled))
+        });
+        let (lines, next, ruled) = read.await?;
+        if ruled != Some(SnapshotRule::Latest) {
+            let message = "another rule holds for the log by now";
+            return Err(Refusal::because(Code::Stale, message).into());
+        }
+        Ok((lines, next))
     }
 
     /// The bytes that a client put.
@@ -216,26 +256,21 @@ async fn upload(gate: &Gate, caller: &Caller, mut part: Part, body: Body) -> Res
     let size = gate.limits.snapshot_part_bytes as usize;
     let _room = gate.http.room_for(size).ok_or_else(guard::no_room)?;
     let mut purse = gate.rates.purse(&caller.0.user);
-    let mut body = body.into_data_stream();
+    let mut body = Coming::new(body);
     let mut waiting = BytesMut::new();
     let mut sent = 0;
     loop {
-        let late = || {
-            let message = format!("nothing came for {} seconds", PIECE_TIME.as_secs());
-            Refusal::because(Code::Silent, message)
-        };
-        let piece = tokio::time::timeout(PIECE_TIME, body.next()).await.map_err(|_| late())?;
+        let piece = body.next().await?;
         let ended = piece.is_none();
-        if let Some(piece) = piece {
-            let piece = piece.map_err(|_| Problem::bad_request("the body broke off"))?;
-            waiting.extend_from_slice(&piece);
-        }
+        waiting.extend_from_slice(&piece.unwrap_or_default());
         // The last part is marked, so the rest is kept until it is known whether more comes.
         while waiting.len() > size || ended {
             part.data = waiting.split_to(waiting.len().min(size)).freeze();
             part.last = ended && waiting.is_empty();
             sent += part.data.len() as u64;
+            let begun = Instant::now();
             put_part(gate, caller, &mut purse, part.clone()).await?;
+            body.paused(begun.elapsed());
             if part.last {
                 return Ok(sent);
             }
