@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::client::{Client, Failure, ServerArgs};
+use super::client::{Client, ServerArgs};
 use super::error::CliError;
+use super::failure::Failure;
 use crate::node::folder::{self, BackupError, End, Head, Reader, Restored};
 
 /// Arguments of `backup`.

@@ -1,35 +1,37 @@
 //! A server as commands see it: requests, their refusals, and how long to keep trying.
 
-use std::io;
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::http::{Response, Uri};
 use ureq::{Agent, Body, RequestBuilder};
 
 use super::error::CliError;
+use super::failure::{Failure, Refused, answered, read_json};
 use super::kept::Kept;
 use crate::node::config::environment;
-use crate::wire::{Class, Code};
+use crate::wire::Code;
 
-/// How long a command keeps trying without getting anywhere.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a command keeps trying without getting anywhere, in seconds.
+pub(super) const PATIENCE: u64 = 60;
+/// The longest that may be asked for, in seconds: a year.
+const MOST_PATIENCE: u64 = 365 * 24 * 3_600;
 /// Pauses between tries where the server did not say: from here, doubled up to there.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Longest silence of a server before it counts as gone; longer than the longest wait that is
 /// asked for.
 const SILENCE: Duration = Duration::from_secs(90);
-/// Longest answer that is read at once, in bytes.
-const MOST_JSON: u64 = 64 << 20;
+/// Whoever waits for longer than this is told why, so that it does not look as if it hung.
+const TOLD_AFTER: Duration = Duration::from_secs(3);
+/// What a server takes where nothing else is configured, as people write it.
+const LARGEST_BODY: &str = "8 MiB";
 /// What to do where a server has no such address, and is one of ours.
 const OLDER: &str = "; this server is older than the command, and has nothing for it: run the \
                      program of the server's version, or put the server on this one's";
-/// How the system's word for a name that leads nowhere begins; it has no kind of its own.
-const NO_NAME: &str = "failed to lookup address information";
 
 /// Which server, and as whom.
 #[derive(Clone, Debug, Args)]
@@ -42,6 +44,18 @@ pub(super) struct ServerArgs {
     /// The token; a server in development needs none [variable: HIGHWATER_TOKEN]
     #[arg(long, global = true)]
     pub token: Option<String>,
+    /// Give up (exit code 3) when nothing has got through for so many seconds: till then it is
+    /// tried again, whether contact is lost, a proxy answers 429, 502, 503 or 504, or the server
+    /// takes no work
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        global = true,
+        default_value_t = PATIENCE,
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u64).range(0..=MOST_PATIENCE)
+    )]
+    pub give_up_after: u64,
 }
 
 /// Where a server in development listens.
@@ -58,92 +72,6 @@ impl ServerArgs {
         let server = self.server.clone().or_else(|| variable("HIGHWATER_URL"));
         let token = self.token.clone().or_else(|| variable("HIGHWATER_TOKEN"));
         (server.unwrap_or_else(|| HERE.to_owned()), token)
-    }
-}
-
-/// What a refusal says; other members are left to whoever knows them.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Refused {
-    pub code: String,
-    pub message: String,
-    #[serde(default)]
-    pub retry_after: u64,
-    /// With a gap: where the log begins now.
-    pub start: Option<u64>,
-    pub gap: Option<Value>,
-    /// With appends: how many were stored, and what became of each.
-    #[serde(default)]
-    pub stored: u64,
-    #[serde(default)]
-    pub results: Vec<RefusedResult>,
-}
-
-impl Refused {
-    /// A refusal that the server did not have to say.
-    pub(super) fn because(code: Code, message: String) -> Self {
-        Self {
-            code: code.name().to_owned(),
-            message,
-            retry_after: 0,
-            start: None,
-            gap: None,
-            stored: 0,
-            results: Vec::new(),
-        }
-    }
-}
-
-/// What became of one append.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct RefusedResult {
-    pub seq: u64,
-    pub code: Option<String>,
-    pub message: Option<String>,
-}
-
-/// A request that was not answered as it should.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// The server refused.
-    Refused(Box<Refused>),
-    /// There was no answer, or not all of it.
-    Lost(String),
-    /// Nobody listens there; how that showed, where it was not the plain way.
-    Nobody(Option<String>),
-    /// Something answers that is no Highwater server, or cannot be asked at all.
-    Foreign(String),
-}
-
-impl Failure {
-    /// An answer that no Highwater server gives; how that showed.
-    pub(super) fn foreign(problem: impl std::fmt::Display) -> Self {
-        Self::Foreign(format!(
-            "answered, and not as a Highwater server does ({problem}): check the address"
-        ))
-    }
-
-    /// Whether the same may be asked again, by the protocol's classes.
-    pub(super) fn may_pass(&self) -> bool {
-        match self {
-            Self::Lost(_) | Self::Nobody(_) => true,
-            Self::Foreign(_) => false,
-            Self::Refused(refused) => match Code::from_name(&refused.code) {
-                // A token does not renew itself, and a history does not come back.
-                Some(Code::TokenExpired | Code::OtherHistory) => false,
-                Some(code) => matches!(code.class(), Class::Transient | Class::Reconnect),
-                None => false,
-            },
-        }
-    }
-
-    /// Whether what was asked may have been carried out all the same.
-    pub(super) fn leaves_open(&self) -> bool {
-        match self {
-            Self::Lost(_) => true,
-            Self::Nobody(_) | Self::Foreign(_) => false,
-            Self::Refused(refused) => Code::from_name(&refused.code)
-                .is_some_and(|code| code == Code::Unknown || code.class() == Class::Reconnect),
-        }
     }
 }
 
@@ -178,7 +106,8 @@ impl Client {
         if here {
             config = config.proxy(None);
         }
-        Ok(Self { agent: config.build().new_agent(), base, token, patience: PATIENCE })
+        let patience = Duration::from_secs(args.give_up_after);
+        Ok(Self { agent: config.build().new_agent(), base, token, patience })
     }
 
     fn url(&self, path: &str) -> String {
@@ -235,37 +164,19 @@ impl Client {
         met: bool,
         mut ask: impl FnMut(&Self) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let mut since = None;
-        let mut pause = FIRST_PAUSE;
+        let mut waiting = Waiting { met, since: None, pause: FIRST_PAUSE, told: false };
         loop {
-            let failure = match ask(self) {
+            match ask(self) {
                 Ok(answer) => return Ok(answer),
-                Err(failure) => failure,
-            };
-            let first = since.is_none() && !met;
-            if !failure.may_pass() || (first && matches!(failure, Failure::Nobody(_))) {
-                return Err(failure);
+                Err(failure) => waiting.out(self, failure)?,
             }
-            let began = *since.get_or_insert_with(Instant::now);
-            let told = match &failure {
-                Failure::Refused(refused) => Duration::from_millis(refused.retry_after),
-                _ => Duration::ZERO,
-            };
-            // A rate passes by itself, so that waiting it out is getting somewhere.
-            let rate = matches!(&failure, Failure::Refused(refused) if refused.code == "rate");
-            if !rate && began.elapsed() > self.patience {
-                return Err(failure);
-            }
-            let jitter = rand::random_range(0.5..1.0);
-            std::thread::sleep(if told.is_zero() { pause.mul_f64(jitter) } else { told });
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
     /// The failure in words, with what to do.
     pub(super) fn explain(&self, failure: Failure) -> CliError {
         let base = &self.base;
-        match failure {
+        match &failure {
             Failure::Nobody(Some(problem)) => {
                 CliError::Unreachable(format!("no server at {base}: {problem}"))
             }
@@ -277,17 +188,51 @@ impl Client {
                 CliError::Unreachable(format!("contact with {base} was lost: {problem}"))
             }
             Failure::Foreign(problem) => CliError::Failed(format!("{base}: {problem}")),
+            Failure::Between(status, _) if failure.is_too_much() => CliError::Failed(format!(
+                "{base}: {status}: a proxy before the server takes no body of this size: have it \
+                 take {LARGEST_BODY} (nginx: client_max_body_size)"
+            )),
+            Failure::Between(status, _) => CliError::Unreachable(format!(
+                "{base}: {status}, said by a proxy and not by the server; {}",
+                self.stayed(&failure)
+            )),
             Failure::Refused(refused) => {
-                let Refused { code, message, .. } = &*refused;
+                let Refused { code, message, .. } = &**refused;
                 let older = code == Code::NotFound.name() && self.is_served();
                 let help = if older { OLDER } else { self.help(code) };
                 let text = format!("{code}: {message}{help}");
-                if Failure::Refused(refused).may_pass() {
-                    // It was asked again until patience was at its end.
-                    return CliError::Unreachable(format!("{text}; it has stayed so for a minute"));
+                if failure.may_pass() {
+                    let stayed = self.stayed(&failure);
+                    return CliError::Unreachable(format!("{text}; {stayed}"));
                 }
                 CliError::Failed(text)
             }
+        }
+    }
+
+    /// The failure in a few words.
+    fn explain_short(&self, failure: &Failure) -> String {
+        let base = &self.base;
+        match failure {
+            Failure::Nobody(_) => format!("no server at {base}"),
+            Failure::Lost(problem) => format!("contact with {base} was lost: {problem}"),
+            Failure::Between(status, _) => format!("{base}: {status}, said by a proxy"),
+            Failure::Refused(refused) => format!("{base}: {}: {}", refused.code, refused.message),
+            Failure::Foreign(problem) => format!("{base}: {problem}"),
+        }
+    }
+
+    /// Why it is not asked again what may pass.
+    fn stayed(&self, failure: &Failure) -> String {
+        let patience = self.patience.as_secs();
+        match failure.after() {
+            after if after > self.patience => {
+                format!(
+                    "it says to come back in {} s, and {patience} s are waited",
+                    after.as_secs()
+                )
+            }
+            _ => format!("it has stayed so for {patience} s"),
         }
     }
 
@@ -334,6 +279,51 @@ impl Client {
     }
 }
 
+/// A command that asks again, from its first failure on.
+struct Waiting {
+    /// Whether there was a server before.
+    met: bool,
+    since: Option<Instant>,
+    pause: Duration,
+    /// Whether it was said what is waited for.
+    told: bool,
+}
+
+impl Waiting {
+    /// Waits until the same may be asked again.
+    ///
+    /// # Errors
+    /// The failure, where that is no use, or the patience with it is at its end. Who finds nobody
+    /// there at the first try does not wait, unless there was a server before.
+    fn out(&mut self, client: &Client, failure: Failure) -> Result<(), Failure> {
+        let first = self.since.is_none() && !self.met;
+        if !failure.may_pass() || (first && matches!(failure, Failure::Nobody(_))) {
+            return Err(failure);
+        }
+        let waited = self.since.get_or_insert_with(Instant::now).elapsed();
+        let left = client.patience.saturating_sub(waited);
+        // A rate passes by itself, so that waiting it out is getting somewhere.
+        let rate = matches!(&failure, Failure::Refused(refused) if refused.code == "rate");
+        let after = failure.after();
+        if !rate && (left.is_zero() || after > left) {
+            return Err(failure);
+        }
+        if waited.max(after) >= TOLD_AFTER && !rate && !std::mem::replace(&mut self.told, true) {
+            let told = client.explain_short(&failure);
+            let _ = writeln!(std::io::stderr(), "highwater: {told}: trying again");
+        }
+        // Many that were cut off at once do not come back at once.
+        let jitter = rand::random_range(0.5..1.0);
+        let pause = match after.is_zero() {
+            true => self.pause.mul_f64(jitter).min(left),
+            false => after.mul_f64(1.0 + jitter / 10.0),
+        };
+        std::thread::sleep(pause);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        Ok(())
+    }
+}
+
 /// Reads the address of a server: without a slash at its end, and whether it is on this machine.
 fn address(text: &str) -> Result<(String, bool), CliError> {
     let wrong = |problem: &str| {
@@ -369,69 +359,6 @@ fn token(text: Option<&str>) -> Result<Option<String>, CliError> {
     Ok(token.map(str::to_owned))
 }
 
-/// Why there is no answer.
-fn unanswered(error: ureq::Error) -> Failure {
-    let nobody = |problem: &str| Failure::Nobody(Some(problem.to_owned()));
-    match error {
-        ureq::Error::Io(error) => match error.kind() {
-            io::ErrorKind::ConnectionRefused => Failure::Nobody(None),
-            io::ErrorKind::HostUnreachable
-            | io::ErrorKind::NetworkUnreachable
-            | io::ErrorKind::NetworkDown => {
-                nobody(&format!("no way leads there ({error}); check the address and the network"))
-            }
-            // So TLS says that the other side speaks something else, or who it is.
-            io::ErrorKind::InvalidData => Failure::Foreign(format!(
-                "no TLS with what is there ({error}): check the address, and http or https"
-            )),
-            _ if error.to_string().starts_with(NO_NAME) => {
-                nobody(&format!("{error}; check the host's name"))
-            }
-            _ => Failure::Lost(error.to_string()),
-        },
-        ureq::Error::HostNotFound => nobody("there is no host of that name"),
-        ureq::Error::Timeout(ureq::Timeout::Connect) => {
-            nobody("nothing answers there; check the address")
-        }
-        ureq::Error::Protocol(problem) => Failure::foreign(problem),
-        ureq::Error::Tls(problem) => Failure::Foreign(problem.to_owned()),
-        ureq::Error::Rustls(problem) => Failure::Foreign(problem.to_string()),
-        ureq::Error::BadUri(problem) => Failure::Foreign(problem),
-        ureq::Error::Http(problem) => Failure::Foreign(problem.to_string()),
-        other => Failure::Lost(other.to_string()),
-    }
-}
-
-/// Sorts what came back: an answer, a refusal, or nothing to go by.
-fn answered(result: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, Failure> {
-    let response = result.map_err(unanswered)?;
-    if response.status().is_success() {
-        return Ok(response);
-    }
-    let status = response.status();
-    let body = response.into_body().into_with_config().limit(MOST_JSON).read_to_vec();
-    let body = body.map_err(|error| Failure::Lost(error.to_string()))?;
-    Err(match serde_json::from_slice(&body) {
-        Ok(refused) => Failure::Refused(Box::new(refused)),
-        Err(_) => Failure::foreign(status),
-    })
-}
-
-/// Reads an answer of JSON.
-pub(super) fn read_json<T: DeserializeOwned>(response: Response<Body>) -> Result<T, Failure> {
-    let body = response.into_body().into_with_config().limit(MOST_JSON).read_to_vec();
-    let body = body.map_err(|error| Failure::Lost(error.to_string()))?;
-    serde_json::from_slice(&body).map_err(Failure::foreign)
-}
-
-/// A number that an answer tells in a header.
-pub(super) fn number(response: &Response<Body>, name: &str) -> Result<u64, Failure> {
-    let value = response.headers().get(name).and_then(|value| value.to_str().ok());
-    value
-        .and_then(|value| value.parse().ok())
-        .ok_or_else(|| Failure::foreign(format_args!("{name} is missing")))
-}
-
 /// Text as a part of a query.
 pub(super) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -457,7 +384,8 @@ mod tests {
     use super::*;
 
     fn client(server: &str) -> Result<Client, CliError> {
-        Client::new(&ServerArgs { server: Some(server.to_owned()), token: None })
+        let server = Some(server.to_owned());
+        Client::new(&ServerArgs { server, token: None, give_up_after: PATIENCE })
     }
 
     fn refused(code: &str) -> Failure {
@@ -503,30 +431,41 @@ mod tests {
         }
     }
 
-    #[test]
-    fn where_no_way_leads_is_nobody() {
-        for kind in [
-            io::ErrorKind::ConnectionRefused,
-            io::ErrorKind::HostUnreachable,
-            io::ErrorKind::NetworkUnreachable,
-        ] {
-            let failure = unanswered(ureq::Error::Io(kind.into()));
-            assert!(matches!(failure, Failure::Nobody(_)), "{kind:?}: {failure:?}");
-        }
-        let cut = unanswered(ureq::Error::Io(io::ErrorKind::ConnectionReset.into()));
-        assert!(matches!(cut, Failure::Lost(_)), "{cut:?}");
+    fn between(after: u64) -> Failure {
+        let status = ureq::http::StatusCode::BAD_GATEWAY;
+        Failure::Between(status, Duration::from_secs(after))
     }
 
     #[test]
-    fn only_what_was_on_its_way_may_have_been_done() {
-        for code in ["unknown_outcome", "shutting_down", "failed"] {
-            assert!(refused(code).leaves_open(), "{code}");
-        }
-        for code in ["rate", "overloaded", "denied", "made_up"] {
-            assert!(!refused(code).leaves_open(), "{code}");
-        }
-        assert!(Failure::Lost(String::new()).leaves_open());
-        assert!(!Failure::Nobody(None).leaves_open());
+    fn who_is_told_to_come_back_too_late_does_not_wait() {
+        let mut client = client("http://127.0.0.1:1").unwrap();
+        client.patience = Duration::from_secs(5);
+        let asked = Cell::new(0);
+        let failure = client.insist::<()>(true, |_| {
+            asked.set(asked.get() + 1);
+            Err(between(3_600))
+        });
+        let text = client.explain(failure.unwrap_err()).to_string();
+        assert_eq!(asked.get(), 1);
+        assert!(text.contains("502 Bad Gateway, said by a proxy"), "{text}");
+        assert!(text.contains("come back in 3600 s, and 5 s are waited"), "{text}");
+    }
+
+    #[test]
+    fn a_proxy_that_answers_for_a_server_is_asked_again() {
+        let client = client("http://127.0.0.1:1").unwrap();
+        let asked = Cell::new(0);
+        let answer = client.insist(false, |_| {
+            asked.set(asked.get() + 1);
+            if asked.get() < 3 { Err(between(0)) } else { Ok(()) }
+        });
+        assert!(answer.is_ok());
+        let large = Failure::Between(ureq::http::StatusCode::PAYLOAD_TOO_LARGE, Duration::ZERO);
+        let failure = client.insist::<()>(true, |_| Err(between(9_999))).unwrap_err();
+        let error = client.explain(failure);
+        assert!(matches!(error, CliError::Unreachable(_)), "{error:?}");
+        let error = client.explain(large);
+        assert!(matches!(&error, CliError::Failed(text) if text.contains("client_max_body_size")));
     }
 
     #[test]

@@ -6,8 +6,9 @@ use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::{Client, Failure, ServerArgs, quoted, read_json};
+use super::client::{Client, ServerArgs, quoted};
 use super::error::CliError;
+use super::failure::{Failure, read_json};
 use super::logs::{Table, cell};
 use crate::wire::Id;
 

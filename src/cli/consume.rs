@@ -1,25 +1,32 @@
 //! `consume` and `tail`: a log's records to standard output, each once and in order.
 //!
-//! The offset of each record is followed, so an answer that breaks off is asked for again from
-//! where it broke, and nothing is written twice or left out. The first answer says which log and
-//! which history it is; no record of another one is ever written.
+//! The offset of each record is followed, and held against what the answer said at its head that it
+//! would hold: so one that breaks off is told from a whole one on every network, and is asked for
+//! again from where it broke; nothing is written twice or left out. The first answer says which log
+//! and which history it is; no record of another one is ever written.
 
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Deserialize;
 use ureq::Body;
 use ureq::http::Response;
 
-use super::client::{Client, Failure, ServerArgs, log_name, number};
+use super::client::{Client, ServerArgs, log_name};
 use super::cursor::CursorFile;
 use super::error::CliError;
+use super::failure::{Failure, number};
 use super::kept::{Kept, Parted, parted};
 use crate::wire::{MAX_OFFSET, Payload};
 
-/// How long one request waits for records, in milliseconds.
+/// How long one request waits for records at most, in milliseconds; where somebody on the way has
+/// less patience than that, shorter ones are tried, down to the shortest.
 const WAIT: u64 = 25_000;
+const SHORTEST_WAIT: u64 = 1_000;
+/// Where a run begins with what comes.
+const END: &str = "end";
 /// Longest line of an answer, in bytes: a record at its largest, escaped.
 const MOST_LINE: u64 = 16 << 20;
 
@@ -102,19 +109,24 @@ fn from_client(args: &ConsumeArgs, client: &Client, out: impl Write) -> Result<(
         cursor.must_begin()?;
     }
     let mut lines = Lines::new(args, cursor, out);
-    let wait = if args.follow { format!("&wait={WAIT}") } else { String::new() };
     loop {
         let met = lines.until.is_some();
         let ask = |client: &Client| {
-            let ConsumeArgs { name, fetch_size, .. } = args;
-            let from = lines.next.clone();
-            let path = format!("/v1/logs/{name}?from={from}&limit={fetch_size}{wait}");
+            let (from, asked) = (lines.next.clone(), Instant::now());
+            let path = lines.path(args);
             let taken = client.get_kept(&path, &lines.kept).and_then(|answer| lines.take(answer));
             match lines.rest().and(taken) {
                 // It broke off, but further on than it began: that is getting somewhere, so the
                 // patience with this server begins anew.
                 Err(failure) if failure.may_pass() && lines.next != from => Ok(()),
-                taken => taken,
+                Err(failure) => {
+                    lines.hurry(&failure, asked.elapsed());
+                    Err(failure)
+                }
+                Ok(()) => {
+                    lines.wait = (lines.wait * 5 / 4).min(lines.most_wait);
+                    Ok(())
+                }
             }
         };
         let fetched = client.insist(met, ask);
@@ -130,7 +142,7 @@ fn from_client(args: &ConsumeArgs, client: &Client, out: impl Write) -> Result<(
                 None => {
                     let parted = parted(&failure, &lines.kept, &args.name);
                     let left = parted.map(|why| lines.left(why));
-                    return Err(left.unwrap_or_else(|| client.explain(failure)));
+                    return Err(left.unwrap_or_else(|| lines.so_far(client.explain(failure))));
                 }
             },
         }
@@ -143,7 +155,7 @@ fn from_client(args: &ConsumeArgs, client: &Client, out: impl Write) -> Result<(
 /// As [`run`].
 pub(super) fn tail(args: &TailArgs, out: impl Write) -> Result<(), CliError> {
     let TailArgs { name, json, server } = args.clone();
-    let (from, follow, fetch_size) = (Some("end".to_owned()), true, 1_000);
+    let (from, follow, fetch_size) = (Some(END.to_owned()), true, 1_000);
     let (cursor, skip_gap) = (None, false);
     run(&ConsumeArgs { name, fetch_size, from, follow, json, cursor, skip_gap, server }, out)
 }
@@ -161,6 +173,9 @@ struct Lines<W: Write> {
     next: String,
     /// The head, as the first answer told it.
     until: Option<u64>,
+    /// How long a request waits for records, in milliseconds, and how long it may come to wait.
+    wait: u64,
+    most_wait: u64,
     /// Which log and which history that answer was of.
     kept: Kept,
     /// Where it is written down how far they were read.
@@ -181,12 +196,41 @@ impl<W: Write> Lines<W> {
             }
         };
         let out = BufWriter::with_capacity(64 << 10, out);
-        Self { next, until: None, kept, cursor, json: args.json, out, failed: None }
+        let wait = if args.follow { WAIT } else { 0 };
+        let json = args.json;
+        Self { next, until: None, wait, most_wait: wait, kept, cursor, json, out, failed: None }
     }
 
     /// Whether everything below that head is written.
     fn ended(&self) -> bool {
         self.until.is_some_and(|until| self.next.parse().is_ok_and(|next: u64| next >= until))
+    }
+
+    /// What is asked for next.
+    fn path(&self, args: &ConsumeArgs) -> String {
+        let (name, from, wait) = (&args.name, &self.next, self.wait);
+        if from == END {
+            // Where the end is comes first: a wait there that was cut would have to begin anew at
+            // an end that is further on by then.
+            return format!("/v1/logs/{name}?from={END}&limit=0");
+        }
+        let wait = if wait > 0 { format!("&wait={wait}") } else { String::new() };
+        format!("/v1/logs/{name}?from={from}&limit={}{wait}", args.fetch_size)
+    }
+
+    /// Waits less long from now on where somebody on the way may have given up on an answer that
+    /// was waited for.
+    fn hurry(&mut self, failure: &Failure, lasted: Duration) {
+        let lasted = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
+        if self.wait == 0 || lasted < SHORTEST_WAIT || !failure.may_be_impatience() {
+            return;
+        }
+        let less = (lasted.min(self.wait) / 2).max(SHORTEST_WAIT);
+        self.wait = less;
+        // A proxy that says so will say it again; a connection may have been cut for any reason.
+        if matches!(failure, Failure::Between(..)) {
+            self.most_wait = less;
+        }
     }
 
     /// Writes an answer's records.
@@ -195,23 +239,49 @@ impl<W: Write> Lines<W> {
         let head = number(&answer, "highwater-head")?;
         self.kept.read(&answer)?;
         self.until.get_or_insert(head);
+        let begins = number(&answer, "highwater-start").ok();
         let mut input = BufReader::with_capacity(64 << 10, answer.into_body().into_reader());
         let mut line = Vec::new();
         loop {
             line.clear();
             let mut limited = std::io::Read::take(&mut input, MOST_LINE);
             let read = limited.read_until(b'\n', &mut line);
-            if read.map_err(|error| Failure::Lost(error.to_string()))? == 0 {
+            let read = read.map_err(|error| Failure::Lost(error.to_string()))?;
+            if read == 0 {
                 break;
+            }
+            if line.last() != Some(&b'\n') && (read as u64) < MOST_LINE {
+                return Err(self.broken(next));
             }
             let Line { offset, payload } =
                 serde_json::from_slice(&line).map_err(Failure::foreign)?;
+            if self.next.parse().is_ok_and(|due: u64| due != offset) {
+                let due = &self.next;
+                return Err(Failure::foreign(format_args!(
+                    "record {offset} in the place of {due}"
+                )));
+            }
             self.write(&line, payload.as_ref())?;
             // Only now: should the answer break off here, it goes on behind this record.
             self.next = (offset + 1).to_string();
         }
+        // A proxy that asks by HTTP/1.0 may take an answer that broke off for one that ended.
+        let whole = match self.next.parse::<u64>() {
+            Ok(came) => came >= next,
+            // Nothing came: there was nothing, unless the log began before it.
+            Err(_) => self.next == END || begins.is_none_or(|begins| begins >= next),
+        };
+        if !whole {
+            return Err(self.broken(next));
+        }
         self.next = next.to_string();
         Ok(())
+    }
+
+    /// An answer that ended before it should have.
+    fn broken(&self, next: u64) -> Failure {
+        let came = &self.next;
+        Failure::Lost(format!("an answer up to offset {next} broke off at {came}"))
     }
 
     /// Lets out what was written, also of an answer that broke off; only then the cursor says so.
@@ -225,12 +295,31 @@ impl<W: Write> Lines<W> {
         cursor.save(next, &self.kept).map_err(|error| self.end(error))
     }
 
-    /// Why it cannot be gone on, and how far it came.
-    fn left(&self, why: Parted) -> CliError {
-        let came = match self.next.parse::<u64>() {
+    fn came(&self) -> String {
+        match self.next.parse::<u64>() {
             Ok(next) => format!("records below offset {next} were written"),
             Err(_) => "no record was written".to_owned(),
-        };
+        }
+    }
+
+    /// Why it was given up, and how far it came; a first try says that by itself.
+    fn so_far(&self, error: CliError) -> CliError {
+        match (error, self.until, &self.cursor) {
+            (CliError::Unreachable(text), Some(_), cursor) => {
+                let on = match (self.next.parse::<u64>(), cursor) {
+                    (Ok(_), Some(_)) => "; the same command goes on there".to_owned(),
+                    (Ok(next), None) => format!("; --from {next} goes on there"),
+                    (Err(_), _) => String::new(),
+                };
+                CliError::Unreachable(format!("{text}; {}{on}", self.came()))
+            }
+            (error, ..) => error,
+        }
+    }
+
+    /// Why it cannot be gone on, and how far it came.
+    fn left(&self, why: Parted) -> CliError {
+        let came = self.came();
         let how = match self.cursor {
             Some(_) => "name another file for --cursor",
             None => "begin with --from start",
@@ -307,6 +396,7 @@ fn range(from: u64, to: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::failure::Refused;
     use super::*;
 
     fn answer(next: &str, body: &str) -> Response<Body> {
@@ -320,7 +410,8 @@ mod tests {
 
     fn args(json: bool, server: &str) -> ConsumeArgs {
         let (name, follow, skip_gap) = ("a".to_owned(), false, false);
-        let server = ServerArgs { server: Some(server.to_owned()), token: None };
+        let (server, give_up_after) = (Some(server.to_owned()), 60);
+        let server = ServerArgs { server, token: None, give_up_after };
         let (from, cursor) = (None, None);
         ConsumeArgs { name, fetch_size: 10, from, follow, json, cursor, skip_gap, server }
     }
@@ -351,6 +442,52 @@ mod tests {
         assert_eq!(broken.out.into_inner().unwrap(), b"a\n");
     }
 
+    #[test]
+    fn an_answer_that_ends_too_early_is_no_whole_one() {
+        let record = |offset: u64| format!("{{\"offset\":{offset},\"payload\":\"a\"}}\n");
+        for (from, body, came) in [
+            ("4", record(4), "5"),
+            ("4", String::new(), "4"),
+            ("start", record(4), "5"),
+            ("4", record(4) + "{\"offset\":5,\"payload\":\"b\"}", "5"),
+        ] {
+            let mut cut = lines(false);
+            from.clone_into(&mut cut.next);
+            let failure = cut.take(answer("7", &body)).unwrap_err();
+            assert!(matches!(failure, Failure::Lost(_)), "{from} {body}: {failure:?}");
+            assert_eq!(cut.next, came, "{from} {body}");
+        }
+        let began = |start: &str| {
+            let mut answer = answer("7", "");
+            answer.headers_mut().insert("highwater-start", start.parse().unwrap());
+            lines(false).take(answer)
+        };
+        assert!(matches!(began("4"), Err(Failure::Lost(_))));
+        began("7").unwrap();
+        // A hole in the middle is no cut: no server of ours makes one.
+        let mut holed = lines(false);
+        let failure = holed.take(answer("7", &(record(4) + &record(6)))).unwrap_err();
+        assert!(matches!(failure, Failure::Foreign(_)), "{failure:?}");
+    }
+
+    #[test]
+    fn where_the_end_is_comes_before_what_comes() {
+        let mut args = args(false, "");
+        (args.from, args.follow) = (Some(END.to_owned()), true);
+        let mut lines = Lines::new(&args, None, Vec::new());
+        assert_eq!(lines.path(&args), "/v1/logs/a?from=end&limit=0");
+        lines.take(answer("9", "")).unwrap();
+        assert_eq!(lines.path(&args), "/v1/logs/a?from=9&limit=10&wait=25000");
+        let lost = Failure::Lost(String::new());
+        lines.hurry(&lost, Duration::from_millis(100));
+        assert_eq!(lines.wait, WAIT, "it was over before anybody could lose patience");
+        lines.hurry(&lost, Duration::from_secs(10));
+        assert_eq!((lines.wait, lines.most_wait), (5_000, WAIT));
+        let status = ureq::http::StatusCode::GATEWAY_TIMEOUT;
+        lines.hurry(&Failure::Between(status, Duration::ZERO), Duration::from_millis(1_500));
+        assert_eq!((lines.wait, lines.most_wait), (SHORTEST_WAIT, SHORTEST_WAIT));
+    }
+
     /// A server of three records whose link carries one at a time.
     fn flaky() -> String {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -377,7 +514,7 @@ mod tests {
         let args = args(false, &flaky());
         let mut client = Client::new(&args.server).unwrap();
         // So that a second break without a record between would end it.
-        client.patience = std::time::Duration::ZERO;
+        client.patience = Duration::ZERO;
         let mut out = Vec::new();
         from_client(&args, &client, &mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "r0\nr1\nr2\n");
@@ -416,8 +553,7 @@ mod tests {
     #[test]
     fn a_gap_that_leads_nowhere_is_none() {
         let mut lines = lines(false);
-        let mut refused =
-            super::super::client::Refused::because(crate::wire::Code::BadOffset, "gone".to_owned());
+        let mut refused = Refused::because(crate::wire::Code::BadOffset, "gone".to_owned());
         refused.gap = Some(serde_json::json!({}));
         for (next, start, want) in [
             ("3", Some(5), Some((3, 5))),

@@ -7,8 +7,9 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::client::{Client, ServerArgs, read_json};
+use super::client::{Client, ServerArgs};
 use super::error::CliError;
+use super::failure::read_json;
 use super::logs::{Table, cell};
 
 /// Arguments of `journal`.

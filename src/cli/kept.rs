@@ -6,7 +6,7 @@
 use ureq::Body;
 use ureq::http::Response;
 
-use super::client::{Failure, Refused, number};
+use super::failure::{Failure, Refused, number};
 use crate::wire::{Code, Position};
 
 /// The header that tells and states a position.

@@ -6,8 +6,9 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::{Client, Failure, ServerArgs, log_name, quoted, read_json};
+use super::client::{Client, ServerArgs, log_name, quoted};
 use super::error::CliError;
+use super::failure::{Failure, read_json};
 use crate::wire::MAX_OFFSET;
 
 /// Arguments of `create`.

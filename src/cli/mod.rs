@@ -11,6 +11,7 @@ mod connections;
 mod consume;
 mod cursor;
 mod error;
+mod failure;
 mod journal;
 mod kept;
 mod logs;
@@ -42,8 +43,8 @@ Try it:
   highwater consume words
 
 Commands that talk to a server take --server and --token, or HIGHWATER_URL and HIGHWATER_TOKEN.
-Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no server there, or contact lost or no
-work taken for a minute.";
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no server there, or nothing got through
+for a minute (contact lost, a proxy alone answering, no work taken).";
 
 #[derive(Debug, Subcommand)]
 enum Command {

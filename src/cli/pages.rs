@@ -6,8 +6,9 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::client::{Client, ServerArgs, log_name, read_json};
+use super::client::{Client, ServerArgs, log_name};
 use super::error::CliError;
+use super::failure::read_json;
 use super::logs::{Table, cell};
 use crate::wire::MAX_OFFSET;
 

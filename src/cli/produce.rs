@@ -1,20 +1,25 @@
 //! `produce`: standard input into a log, a record a line, each stored exactly once.
 //!
-//! A run is one writer: lines are numbered, and a batch whose answer was lost is sent again under
-//! the same numbers, so nothing is stored twice. Lines are sent when a batch is full or no more
-//! input is at hand, so that what is typed does not wait.
+//! A run is one writer: lines are numbered, and those whose answer was lost are sent again under
+//! the same numbers, so nothing is stored twice, however they are parted into requests: fewer at
+//! once where a network or a proxy does not carry as many. Lines are sent when a request is full or
+//! no more input is at hand, so that what is typed does not wait.
 
 use std::io::{BufRead, Write};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use ureq::Body;
+use ureq::http::Response;
 
-use super::client::{Client, Failure, ServerArgs, log_name, read_json};
+use super::client::{Client, ServerArgs, log_name};
 use super::error::CliError;
+use super::failure::{Failure, read_json};
 use super::kept::{Kept, Parted, parted};
 use crate::wire::{Id, MAX_ITEMS, Payload};
 
-/// A batch is sent when its lines are this long together, in bytes.
+/// A request has at most so many bytes, unless a single line has more: what proxies take that were
+/// not told otherwise.
 const BATCH_BYTES: usize = 1 << 20;
 /// Longest line, in bytes; no server takes larger records.
 const MOST_LINE: usize = 4 << 20;
@@ -61,10 +66,15 @@ pub(super) fn run(
         writer: Id(rand::random()),
         kept: Kept::default(),
         stored: 0,
+        last: None,
         batch: Batch::default(),
+        most_lines: usize::from(args.batch_size),
+        most_bytes: BATCH_BYTES,
+        ceiling: BATCH_BYTES,
     };
-    let produced = run.all(input, usize::from(args.batch_size));
-    if run.stored > 0 {
+    let produced = run.all(input);
+    // A server that was given up would not hear it either.
+    if run.stored > 0 && !matches!(produced, Err(CliError::Unreachable(_))) {
         run.retire();
     }
     if !args.quiet {
@@ -74,11 +84,12 @@ pub(super) fn run(
     produced
 }
 
-/// Lines that wait to be sent, as the request's body.
+/// Lines that wait to be sent, as a request's body.
 #[derive(Debug, Default)]
 struct Batch {
-    lines: usize,
     body: Vec<u8>,
+    /// Where each line ends in it.
+    ends: Vec<usize>,
 }
 
 #[derive(Serialize)]
@@ -94,8 +105,27 @@ impl Batch {
         };
         serde_json::to_writer(&mut self.body, &Line { payload }).map_err(CliError::failed)?;
         self.body.push(b'\n');
-        self.lines += 1;
+        self.ends.push(self.body.len());
         Ok(())
+    }
+
+    fn lines(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The first lines, as many as fit, but one at least: how many, and their bytes.
+    fn front(&self, most_lines: usize, most_bytes: usize) -> (usize, &[u8]) {
+        let fit = self.ends.iter().take(most_lines).take_while(|end| **end <= most_bytes).count();
+        let lines = fit.max(1).min(self.lines());
+        let end = lines.checked_sub(1).and_then(|last| self.ends.get(last)).copied();
+        (lines, self.body.get(..end.unwrap_or_default()).unwrap_or_default())
+    }
+
+    /// Forgets the first lines.
+    fn pass(&mut self, lines: usize) {
+        let end = self.ends.drain(..lines.min(self.ends.len())).next_back().unwrap_or_default();
+        self.body.drain(..end);
+        self.ends.iter_mut().for_each(|own| *own -= end);
     }
 }
 
@@ -104,6 +134,7 @@ impl Batch {
 struct Appended {
     count: u64,
     log: u64,
+    last: u64,
 }
 
 struct Run<'a> {
@@ -113,62 +144,95 @@ struct Run<'a> {
     /// Which log and which history the lines so far are stored in.
     kept: Kept,
     stored: u64,
+    /// The offset of the last one that is stored.
+    last: Option<u64>,
     batch: Batch,
+    most_lines: usize,
+    /// How many bytes a request has now; it shrinks with what is cut, and grows with what is not.
+    most_bytes: usize,
+    /// How far it may grow: as far as nobody on the way has refused.
+    ceiling: usize,
+}
+
+/// What one try to send came to.
+enum Tried {
+    /// So many lines are stored, the last at that offset, of that log and history.
+    Stored(u64, u64, Kept),
+    /// They were too much at once, and less may pass.
+    Less,
 }
 
 impl Run<'_> {
-    fn all(&mut self, input: impl std::io::Read, most: usize) -> Result<(), CliError> {
+    fn all(&mut self, input: impl std::io::Read) -> Result<(), CliError> {
         let mut input = std::io::BufReader::with_capacity(1 << 20, input);
         let mut line = Vec::new();
         loop {
-            if self.batch.lines > 0 && input.buffer().is_empty() {
+            while self.batch.lines() > 0 && input.buffer().is_empty() {
                 self.send()?;
             }
             line.clear();
-            if !next_line(&mut input, &mut line, self.stored + self.batch.lines as u64 + 1)? {
+            let number = self.stored + self.batch.lines() as u64 + 1;
+            if !next_line(&mut input, &mut line, number)? {
                 return Ok(());
             }
             self.batch.push(&line)?;
-            if self.batch.lines == most || self.batch.body.len() >= BATCH_BYTES {
+            while self.batch.lines() >= self.most_lines || self.batch.body.len() > BATCH_BYTES {
                 self.send()?;
             }
         }
     }
 
-    /// Sends the batch until it is answered for good.
+    /// Sends the first lines that wait until they are answered for good.
     fn send(&mut self) -> Result<(), CliError> {
-        let Self { client, name, writer, kept, stored, batch } = self;
-        let first = *stored + 1;
-        let path = format!("/v1/logs/{name}?writer={writer}&seq={first}");
-        let (lines, body) = (batch.lines as u64, &batch.body);
-        let post = |client: &Client| {
-            let answer = client.post_kept(&path, "application/x-ndjson", body, kept)?;
-            let mut kept = *kept;
-            kept.told(&answer)?;
-            let Appended { count, log } = read_json(answer)?;
-            // Anybody can answer 200; that a line is stored is said by its own server alone.
-            if count != lines {
-                return Err(Failure::foreign(format_args!("{count} stored of {lines}")));
+        // Up to which line it may be stored though no answer said so.
+        let mut open = 0;
+        loop {
+            let client = self.client;
+            match client.insist(self.stored > 0, |client| self.try_once(client, &mut open)) {
+                Ok(Tried::Less) => {}
+                Ok(Tried::Stored(lines, last, kept)) => {
+                    // Not before: what is sent again has to be the same.
+                    self.kept = kept;
+                    self.stored += lines;
+                    self.last = Some(last);
+                    self.batch.pass(usize::try_from(lines).unwrap_or(usize::MAX));
+                    self.most_bytes = (self.most_bytes * 2).min(self.ceiling);
+                    return Ok(());
+                }
+                Err(failure) => return Err(self.explain(failure, open)),
             }
-            kept.in_log(log)?;
-            Ok(kept)
-        };
-        let sent = client.insist(*stored > 0, post);
-        match sent {
-            Ok(answered) => {
-                // Not before: what is sent again has to be the same.
-                *kept = answered;
-                *stored += lines;
-                batch.lines = 0;
-                batch.body.clear();
-                Ok(())
-            }
-            Err(failure) => Err(self.explain(failure, first)),
         }
     }
 
-    fn explain(&mut self, failure: Failure, first: u64) -> CliError {
-        let mut line = first;
+    /// Sends as many lines as are thought to get through.
+    fn try_once(&mut self, client: &Client, open: &mut u64) -> Result<Tried, Failure> {
+        let Self { name, writer, kept, stored, .. } = self;
+        let path = format!("/v1/logs/{name}?writer={writer}&seq={}", *stored + 1);
+        let (lines, body) = self.batch.front(self.most_lines, self.most_bytes);
+        let (count, bytes) = (lines as u64, body.len());
+        let answer = client.post_kept(&path, "application/x-ndjson", body, kept);
+        let kept = *kept;
+        let failure = match answer.and_then(|answer| taken(answer, count, kept)) {
+            Ok(taken) => return Ok(taken),
+            Err(failure) => failure,
+        };
+        if failure.leaves_open() {
+            *open = (*open).max(*stored + count);
+        }
+        if failure.is_too_much() && lines > 1 {
+            self.ceiling = (bytes / 2).max(1);
+            self.most_bytes = self.ceiling;
+            return Ok(Tried::Less);
+        }
+        // A link that is slow, or cut again and again, carries a part where it does not carry all.
+        if failure.may_be_slowness() {
+            self.most_bytes = (bytes / 2).max(1);
+        }
+        Err(failure)
+    }
+
+    fn explain(&mut self, failure: Failure, open: u64) -> CliError {
+        let mut line = self.stored + 1;
         let failure = match failure {
             Failure::Refused(mut refused) => {
                 self.stored += refused.stored;
@@ -189,9 +253,29 @@ impl Run<'_> {
         }
         match self.client.explain(failure) {
             CliError::Failed(text) => CliError::Failed(at(text)),
-            CliError::Unreachable(text) => CliError::Unreachable(at(text)),
+            CliError::Unreachable(text) => {
+                CliError::Unreachable(at(format!("{text}; {}", self.so_far(open))))
+            }
             other => other,
         }
+    }
+
+    /// What became of the lines when it was given up; up to `open` they may be stored.
+    fn so_far(&self, open: u64) -> String {
+        let stored = match (self.stored, self.last) {
+            (0, _) | (_, None) => "no line is known to be stored".to_owned(),
+            (1, Some(last)) => format!("line 1 is stored, at offset {last}"),
+            (stored, Some(last)) => {
+                format!("lines 1 to {stored} are stored, the last at offset {last}")
+            }
+        };
+        let first = self.stored + 1;
+        let perhaps = match open.checked_sub(first) {
+            None => String::new(),
+            Some(0) => format!(", line {first} may be"),
+            Some(_) => format!(", lines {first} to {open} may be"),
+        };
+        format!("{stored}{perhaps}")
     }
 
     /// Why it cannot be gone on, and what became of the lines so far.
@@ -215,6 +299,18 @@ impl Run<'_> {
         let path = format!("/v1/writers/{}/retire", self.writer);
         let _ = self.client.post(&path, "application/json", &[]);
     }
+}
+
+/// Looks at the answer to so many lines.
+fn taken(answer: Response<Body>, lines: u64, mut kept: Kept) -> Result<Tried, Failure> {
+    kept.told(&answer)?;
+    let Appended { count, log, last } = read_json(answer)?;
+    // Anybody can answer 200; that a line is stored is said by its own server alone.
+    if count != lines {
+        return Err(Failure::foreign(format_args!("{count} stored of {lines}")));
+    }
+    kept.in_log(log)?;
+    Ok(Tried::Stored(count, last, kept))
 }
 
 /// Reads a line without its newline; false at the end of the input.
@@ -270,6 +366,25 @@ mod tests {
         batch.push("ä\"".as_bytes()).unwrap();
         batch.push(b"\xff").unwrap();
         let want = "{\"payload\":\"ä\\\"\"}\n{\"payload\":{\"b64\":\"_w\"}}\n";
-        assert_eq!((batch.lines, batch.body.as_slice()), (2, want.as_bytes()));
+        assert_eq!((batch.lines(), batch.body.as_slice()), (2, want.as_bytes()));
+    }
+
+    #[test]
+    fn a_request_has_as_many_lines_as_fit_and_one_at_least() {
+        let mut batch = Batch::default();
+        for line in ["a", "bb", "ccc"] {
+            batch.push(line.as_bytes()).unwrap();
+        }
+        let ends = batch.ends.clone();
+        for (most_lines, most_bytes, want) in
+            [(9, 999, 3), (2, 999, 2), (9, ends[1], 2), (9, ends[1] - 1, 1), (9, 1, 1)]
+        {
+            let (lines, body) = batch.front(most_lines, most_bytes);
+            assert_eq!((lines, body.len()), (want, ends[want - 1]), "{most_lines} {most_bytes}");
+        }
+        batch.pass(2);
+        assert_eq!(batch.front(9, 999), (1, &b"{\"payload\":\"ccc\"}\n"[..]));
+        batch.pass(1);
+        assert_eq!((batch.lines(), batch.front(9, 999)), (0, (0, &b""[..])));
     }
 }

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 #![allow(unused_imports, reason = "each test crate uses a part of it")]
 
+mod between;
 mod client;
 mod command;
 pub mod fixture;
@@ -16,6 +17,7 @@ mod opening;
 mod proxy;
 mod server;
 
+pub use between::{Between, Manner};
 pub use client::{Client, WAIT};
 pub use command::{Running, command, errors, feed, run, told};
 pub use http::{Answer, Http};
