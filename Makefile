@@ -26,7 +26,9 @@ test: tools fmt-check lint doc test-rust test-js browser
 ## make test-rust    the Rust tests alone
 test-rust: tools
 	@sh scripts/tools.sh tests
-	$(CARGO) test --workspace
+	@mkdir -p target
+	@sh scripts/nginx.sh > target/nginx.path
+	NGINX="$$(cat target/nginx.path)" $(CARGO) test --workspace
 
 ## make test-js      the JavaScript client: types, build, tests, and the trace of two writers
 test-js: tools client-js/dist/highwater.js

@@ -6,3 +6,4 @@ mod support;
 
 mod between;
 mod lengths;
+mod nginx;

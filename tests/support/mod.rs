@@ -13,6 +13,7 @@ mod history;
 mod http;
 mod laws;
 mod link;
+mod nginx;
 mod opening;
 mod proxy;
 mod server;
@@ -23,6 +24,7 @@ pub use command::{Running, command, errors, feed, run, told};
 pub use http::{Answer, Http};
 pub use laws::{Held, Seen, Writing};
 pub use link::{Link, Next};
+pub use nginx::Nginx;
 pub use proxy::Proxy;
 pub use server::{Options, SECRET, Server, now_ms, token, token_until};
 
