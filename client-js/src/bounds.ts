@@ -22,8 +22,6 @@ export const enum Ms {
   RETRY_TO = 10_000,
   /** A refused round is sent again once all of it was answered, or after this much more. */
   ROUND = 5_000,
-  /** The longest wait for other pages that take up a connection; one of them may be frozen. */
-  PATIENCE = 2_000,
   /** The longest that timers can wait. */
   LONGEST = 2 ** 31 - 1,
 }

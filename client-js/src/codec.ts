@@ -23,112 +23,80 @@ const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 export const utf8Length = (value: string): number => text.encode(value).length;
 
 /** 16 bytes as 32 lower-case hexadecimal digits. */
-export const hex = (bytes: Uint8Array): string =>
+export const hex = (bytes: ArrayLike<number>): string =>
   Array.from(bytes, (byte) => (byte + 256).toString(16).slice(1)).join('');
 /** Whether that is what a text is, of 16 bytes or of so many. */
 export const isHex = (value: unknown, bytes = 16): value is string =>
-  typeof value === 'string' && value.length === bytes * 2 && /^[0-9a-f]*$/.test(value);
+  RegExp(`^[\\da-f]{${bytes * 2}}$`).test(value as string);
 
 /** Bytes of base64url, as a string of one unit per byte. */
 export const fromBase64 = (coded: string): string =>
   atob(coded.replace(/-/g, '+').replace(/_/g, '/'));
 
-/** A growing byte buffer. */
-export class Out {
+/**
+ * Bytes that are written, or those given, which are read and never left. What writes and what reads
+ * has the same name: it is given the value to write, which a reader does not look at, and answers
+ * the value in either case.
+ */
+export class Io {
+  at = 0;
   #bytes = new Uint8Array(128);
-  size = 0;
 
-  /** Makes room for `count` bytes and says where they go. */
-  #room(count: number): number {
-    const at = this.size;
-    this.size += count;
-    if (this.size > this.#bytes.length) {
-      const grown = new Uint8Array(Math.max(this.size, this.#bytes.length * 2));
+  constructor(readonly given?: Uint8Array) {}
+
+  get left(): number {
+    return this.given!.length - this.at;
+  }
+
+  /** These bytes to write, or the number of those to read. */
+  raw(value: any): ArrayLike<number> & Uint8Array {
+    const { at, given } = this;
+    this.at += value.length ?? value;
+    if (given) return this.left < 0 ? fail('long enough') : given.subarray(at, this.at);
+    if (this.at > this.#bytes.length) {
+      const grown = new Uint8Array(this.at * 2);
       grown.set(this.#bytes);
       this.#bytes = grown;
     }
-    return at;
-  }
-
-  byte(value: number): void {
-    const at = this.#room(1);
-    this.#bytes[at] = value;
-  }
-
-  raw(value: Uint8Array): void {
-    const at = this.#room(value.length);
     this.#bytes.set(value, at);
+    return value;
   }
 
-  blob(value: Uint8Array): void {
-    this.varint(value.length);
-    this.raw(value);
+  byte(value?: number): number {
+    return this.raw(this.given ? 1 : [value])[0]!;
   }
 
-  varint(value: number): void {
-    if (value < 251) return this.byte(value);
-    const width = value <= 0xffff ? 2 : value <= 0xffffffff ? 4 : 8;
-    this.byte(width === 2 ? 251 : width === 4 ? 252 : 253);
-    for (let index = 0; index < width; index++) {
-      this.byte(value % 256);
-      value = Math.floor(value / 256);
-    }
+  varint(value = 0, most = MOST): number {
+    const first = this.byte(
+      value < 251 ? value : value > 0xffffffff ? 253 : value > 0xffff ? 252 : 251,
+    );
+    if (first < 251) return first;
+    const length = 2 ** (first - 250);
+    // The marker says a type, and may not be wider than the one that is read.
+    if (length > (most > 0xffffffff ? 8 : most > 0xffff ? 4 : 2)) fail('such a number');
+    const digit = (_: unknown, index: number): number => Math.floor(value / 256 ** index) % 256;
+    const digits = this.raw(this.given ? length : Array.from({ length }, digit));
+    return this.given ? digits.reduceRight((sum, byte) => sum * 256 + byte, 0) : value;
+  }
+
+  blob(value?: Uint8Array): Uint8Array {
+    const length = this.varint(value?.length);
+    return this.raw(this.given ? length : value);
   }
 
   done(): Uint8Array<ArrayBuffer> {
-    return this.#bytes.slice(0, this.size);
+    return this.#bytes.slice(0, this.at);
   }
 }
 
-/** A reader that never leaves its bytes. */
-export class In {
-  at = 0;
-  readonly #bytes: Uint8Array;
-
-  constructor(bytes: Uint8Array) {
-    this.#bytes = bytes;
-  }
-
-  get left(): number {
-    return this.#bytes.length - this.at;
-  }
-
-  raw(count: number): Uint8Array {
-    if (count > this.left) fail('long enough');
-    this.at += count;
-    return this.#bytes.subarray(this.at - count, this.at);
-  }
-
-  byte(): number {
-    return this.raw(1)[0]!;
-  }
-
-  varint(most = MOST): number {
-    let value = this.byte();
-    if (value > 250) {
-      const width = 2 ** (value - 250);
-      // The marker says a type, and may not be wider than the one that is read.
-      if (width > (most > 0xffffffff ? 8 : most > 0xffff ? 4 : 2)) fail(`a number up to ${most}`);
-      const raw = this.raw(width);
-      value = 0;
-      for (let index = width; index--; ) value = value * 256 + raw[index]!;
-    }
-    return value <= most ? value : fail(`a number up to ${most}`);
-  }
-
-  blob(): Uint8Array {
-    return this.raw(this.varint());
-  }
-}
-
-/** How one kind of value is written and read. Both check what they are given. */
-export interface Type<T> {
-  put(out: Out, value: T): void;
-  take(input: In): T;
-}
+/**
+ * How one kind of value is written and read. It checks what it is given, and answers it as it will
+ * be read.
+ */
+export type Type<T> = (io: Io, value?: T) => T;
 
 /** The values of a type. */
-export type Value<T> = T extends Type<infer V> ? V : never;
+export type Value<T> = T extends (io: Io, value?: any) => infer V ? V : never;
 
 type Flat<T> = { [K in keyof T]: T[K] } & {};
 type Absent<S> = { [K in keyof S]: undefined extends Value<S[K]> ? K : never }[keyof S];
@@ -141,23 +109,14 @@ type Union<S extends Variants> = {
   [K in keyof S]: S[K] extends Type<infer V> ? { [P in K]: V } : K;
 }[keyof S];
 
-const decodeText = (bytes: Uint8Array): string => {
-  try {
-    return utf8.decode(bytes);
-  } catch {
-    return fail('UTF-8');
-  }
-};
+/** Text from UTF-8; throws where it is none. */
+export const decodeText = (bytes: Uint8Array): string => utf8.decode(bytes);
 
 /** Up to 255 as a raw byte, larger ones as a varint. */
-const number = (most: number): Type<number> => ({
-  put: (out, value) => {
-    if (!Number.isInteger(value) || value < 0 || value > most) fail(`a number up to ${most}`);
-    if (most < 256) out.byte(value);
-    else out.varint(value);
-  },
-  take: (input) => (most < 256 ? input.byte() : input.varint(most)),
-});
+const number = (most: number): Type<number> => (io, value) => {
+  const got = most < 256 ? io.byte(value) : io.varint(value, most);
+  return Number.isInteger(got) && got >= 0 && got <= most ? got : fail('such a number');
+};
 
 export const u8 = number(0xff);
 export const u16 = number(0xffff);
@@ -165,27 +124,23 @@ export const u32 = number(0xffffffff);
 /** A larger one is an error, never rounded. */
 export const u64 = number(MOST);
 
-export const bool: Type<boolean> = {
-  put: (out, value) => out.byte(typeof value === 'boolean' ? +value : fail('a flag')),
-  take: (input) => {
-    const byte = input.byte();
-    return byte < 2 ? byte > 0 : fail('a flag');
-  },
-};
+const FLAGS = [false, true];
+export const bool: Type<boolean> = (io, value) =>
+  FLAGS[io.byte(FLAGS.indexOf(value!))] ?? fail('a flag');
 
-export const str: Type<string> = {
-  put: (out, value) => out.blob(typeof value === 'string' ? text.encode(value) : fail('a text')),
-  take: (input) => decodeText(input.blob()),
-};
+/** What a payload holds. */
+export const content = (data: Payload): Uint8Array =>
+  typeof data === 'string' ? text.encode(data) : data;
+
+export const str: Type<string> = (io, value) =>
+  decodeText(io.blob(io.given || typeof value === 'string' ? content(value!) : fail('a text')));
 
 /** So many bytes as lower-case hexadecimal digits. */
-const digits = (bytes: number): Type<string> => ({
-  put: (out, value) => {
-    if (!isHex(value, bytes)) fail(`${bytes * 2} hex digits`);
-    for (const pair of value.match(/../g)!) out.byte(parseInt(pair, 16));
-  },
-  take: (input) => hex(input.raw(bytes)),
-});
+const digits = (bytes: number): Type<string> => (io, value) => {
+  if (io.given) return hex(io.raw(bytes));
+  if (!isHex(value, bytes)) fail(`${bytes * 2} hex digits`);
+  return hex(io.raw(value!.match(/../g)!.map((pair) => parseInt(pair, 16))));
+};
 
 /** 128 bits as 32 lower-case hexadecimal digits. */
 export const id = digits(16);
@@ -193,88 +148,52 @@ export const id = digits(16);
 /** Text stays text, anything else is bytes: the writer's word, carried by both encodings. */
 export type Payload = string | Uint8Array;
 
-export const payload: Type<Payload> = {
-  put: (out, value) => {
-    const bytes = value instanceof Uint8Array;
-    out.byte(+!bytes);
-    if (bytes) out.blob(value);
-    else str.put(out, value);
-  },
-  take: (input) => (bool.take(input) ? str.take(input) : input.blob().slice()),
+export const payload: Type<Payload> = (io, value: any) =>
+  bool(io, !(value instanceof Uint8Array)) ? str(io, value) : io.blob(value).slice();
+
+export const option = <T>(type: Type<T>): Type<T | undefined> => (io, value) =>
+  bool(io, value != null) ? type(io, value!) : undefined;
+
+export const list = <T>(type: Type<T>): Type<T[]> => (io, value) => {
+  if (!io.given && !Array.isArray(value)) fail('a list');
+  const items: T[] = [];
+  const count = io.varint(value?.length);
+  // Every item has at least one byte: a count past the end is found after the last that is there.
+  while (items.length < count) items.push(type(io, value?.[items.length]));
+  return items;
 };
 
-export const option = <T>(type: Type<T>): Type<T | undefined> => ({
-  put: (out, value) => {
-    out.byte(+(value != null));
-    if (value != null) type.put(out, value);
-  },
-  take: (input) => (bool.take(input) ? type.take(input) : undefined),
-});
-
-export const list = <T>(type: Type<T>): Type<T[]> => ({
-  put: (out, value) => {
-    if (!Array.isArray(value)) fail('a list');
-    out.varint(value.length);
-    for (const item of value) type.put(out, item);
-  },
-  take: (input) => {
-    let count = input.varint();
-    // Every item has at least one byte, so a count past the end is found before any is made.
-    if (count > input.left) fail('long enough');
-    const items: T[] = [];
-    while (count--) items.push(type.take(input));
-    return items;
-  },
-});
-
-export const pair = <T>(type: Type<T>): Type<[T, T]> => ({
-  put: (out, value) => [0, 1].forEach((at) => type.put(out, value[at]!)),
-  take: (input) => [type.take(input), type.take(input)],
-});
+export const pair = <T>(type: Type<T>): Type<[T, T]> => (io, value) =>
+  [type(io, value?.[0]), type(io, value?.[1])];
 
 /** Fields in their order; one that is absent is there as undefined. */
-export const struct = <S extends Fields>(fields: S): Type<Struct<S>> => ({
-  put: (out, value: any) => {
-    for (const name in fields) fields[name]!.put(out, value[name]);
-  },
-  take: (input) => {
-    const made: Record<string, unknown> = {};
-    for (const name in fields) made[name] = fields[name]!.take(input);
-    return made as Struct<S>;
-  },
-});
+export const struct = <S extends Fields>(fields: S): Type<Struct<S>> => (io, value: any = {}) => {
+  const made: Record<string, unknown> = {};
+  for (const name in fields) made[name] = fields[name]!(io, value[name]);
+  return made as Struct<S>;
+};
 
 /** One of several; a variant without content (0) is its bare name, one with content an object. */
 export const union = <S extends Variants>(variants: S): Type<Union<S>> => {
   const names = Object.keys(variants);
-  return {
-    put: (out, value) => {
-      const bare = typeof value === 'string';
-      const [name = '', more] = bare ? [value] : Object.keys(value);
-      const type = Object.hasOwn(variants, name) ? variants[name] : undefined;
-      if (more || type === undefined || !type !== bare) return fail(`one of ${names}`);
-      out.varint(names.indexOf(name));
-      if (type) type.put(out, (value as any)[name]);
-    },
-    take: (input) => {
-      const name = names[input.varint(0xffffffff)] ?? fail(`one of ${names}`);
-      const type = variants[name];
-      return (type ? { [name]: type.take(input) } : name) as Union<S>;
-    },
+  return (io, value: any) => {
+    const bare = io.given || typeof value === 'string';
+    const [which, more] = bare ? [value] : Object.keys(value);
+    const name = names[io.varint(names.indexOf(which), 0xffffffff)] ?? fail(`one of ${names}`);
+    const type = variants[name];
+    if (more || (!io.given && !type !== bare)) fail(`one of ${names}`);
+    return (type ? { [name]: type(io, value?.[name]) } : name) as Union<S>;
   };
 };
 
 /** The same type in memory by another form on the wire. */
-export const via = <T, R>(type: Type<R>, to: (value: T) => R, from: (raw: R) => T): Type<T> => ({
-  put: (out, value) => type.put(out, to(value)),
-  take: (input) => from(type.take(input)),
-});
+export const via =
+  <T, R>(type: Type<R>, to: (value: T) => R, from: (raw: R) => T): Type<T> => (io, value) =>
+    from(type(io, io.given ? undefined : to(value!)));
 
 /** A field by which a body has grown: what was written before that ends where it would begin. */
-export const grown = <T>(type: Type<T>, without?: T): Type<T | undefined> => ({
-  put: (out, value = without) => type.put(out, value as T),
-  take: (input) => (input.left ? type.take(input) : without),
-});
+export const grown = <T>(type: Type<T>, without?: T): Type<T | undefined> =>
+  (io, value = without) => (!io.given || io.left ? type(io, value) : without);
 
 /** A point of one history: `era.batch` or `era.batch.chain`, in memory as in JSON. */
 export const position: Type<string> = via(
@@ -286,8 +205,8 @@ export const position: Type<string> = via(
   ({ era, batch, chain }) => `${era}.${batch}${chain ? `.${chain}` : ''}`,
 );
 
-// JSON has the shape of the values in memory, but for two leaves: bytes and places. All else that
-// binary checks and normalises is checked and normalised by going through it.
+// JSON has the shape of the values in memory, but for two leaves: bytes and places. All else is
+// checked and normalised as by writing it in binary.
 
 /** A value as JSON text. */
 export const toJson = (value: unknown): string =>
@@ -322,9 +241,9 @@ export type Encoding = 'bincode' | 'json';
 
 /** A value in binary. Throws `CodecError` where it cannot be carried. */
 export const bytesOf = <T>(type: Type<T>, value: T): Uint8Array<ArrayBuffer> => {
-  const out = new Out();
-  type.put(out, value);
-  return out.done();
+  const io = new Io();
+  type(io, value);
+  return io.done();
 };
 
 /** One frame as a message of its own. */
@@ -335,11 +254,12 @@ export const encode = <T extends Table>(
 ): string | Uint8Array<ArrayBuffer> => {
   const name = frame.name as string;
   const [kind, type] = table[name]!;
-  const bytes = bytesOf(type, frame.body);
-  if (encoding === 'json') return toJson({ [name]: type.take(new In(bytes)) }) + '\n';
-  const message = new Out();
+  const io = new Io();
+  const body = type(io, frame.body);
+  if (encoding === 'json') return toJson({ [name]: body }) + '\n';
+  const message = new Io();
   message.varint(kind);
-  message.blob(bytes);
+  message.blob(io.done());
   return message.done();
 };
 
@@ -353,10 +273,9 @@ export const decode = <T extends Table>(
 ): Sized<FrameOf<T>>[] => {
   const found: Sized<FrameOf<T>>[] = [];
   let at = 'a message';
-  const add = (name: string, size: number, bytes: (type: Type<any>) => Uint8Array): void => {
+  const add = (name: string, size: number, io: Io, value?: unknown): void => {
     at = name;
-    const type = table[name]![1];
-    found.push({ frame: { name, body: type.take(new In(bytes(type))) } as FrameOf<T>, size });
+    found.push({ frame: { name, body: table[name]![1](io, value) } as FrameOf<T>, size });
   };
   try {
     if (typeof message === 'string') {
@@ -365,14 +284,15 @@ export const decode = <T extends Table>(
         type Members = [[string, unknown], unknown];
         const [[name, value], more] = Object.entries(fromJson(line)) as Members;
         if (more) fail('one frame');
-        if (Object.hasOwn(table, name)) add(name, utf8Length(line), (type) => bytesOf(type, value));
+        if (Object.hasOwn(table, name)) add(name, utf8Length(line), new Io(), value);
       }
     } else {
-      for (const input = new In(message); input.left; ) {
+      for (const input = new Io(message); input.left; ) {
         const kind = input.varint();
         const bytes = input.blob();
-        const name = Object.keys(table).find((one) => table[one]![0] === kind);
-        if (name) add(name, bytes.length, () => bytes);
+        for (const name in table) {
+          if (table[name]![0] === kind) add(name, bytes.length, new Io(bytes));
+        }
       }
     }
   } catch (error) {

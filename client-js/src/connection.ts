@@ -13,7 +13,7 @@
 import { Ms } from './bounds.js';
 import { bytesOf, u64, type Sized } from './codec.js';
 import type { AppendOptions } from './delivery.js';
-import { asError, codeName, HighwaterError, wantsToken } from './errors.js';
+import { asError, codeName, HighwaterError, passes, wantsToken } from './errors.js';
 import type {
   Answers, Bye, ClientFrame, LogRecord, Refused, ServerFrame, State as StateFrame, Welcome,
 } from './frames.js';
@@ -58,8 +58,10 @@ export class Connection {
   #asking = false;
   #refreshes = 0;
   #welcomedAt = 0;
-  /** What the server was last told of `visible`. */
+  /** What the server was last told of `visible`, and the newest requests of that and `refresh`. */
   #told: boolean | undefined;
+  #looking = 0;
+  #refreshing = 0;
 
   constructor(readonly config: Config) {
     this.writer = new Writer(this);
@@ -85,7 +87,7 @@ export class Connection {
       const { most, encoding } = this.config;
       if (this.state.state === 'stopped') throw this.state.error;
       if (this.writer.pending.length >= most) {
-        throw new HighwaterError('queue_full', `${most} actions wait`);
+        throw new HighwaterError('queue_full', 'over the limit');
       }
       let weighed;
       try {
@@ -132,13 +134,13 @@ export class Connection {
     const body = {
       ...config, // Of which goes out what the frame has.
       version: 1,
-      capabilities: ['history', 'starts'],
+      capabilities: ['history', 'starts', 'requests', 'held'],
       client: VERSION,
       writers: [{ writer: writer.id, oldest: writer.oldest }],
-      open: this.logs.ask(0),
+      ...this.logs.ask(0),
       positions: history.positions,
     };
-    this.send({ name: 'hello', body });
+    this.send('hello', body);
     this.#told = config.visible;
   }
 
@@ -211,7 +213,7 @@ export class Connection {
   close(now: number, leave: boolean, forget: boolean): void {
     if (this.#phase === Phase.OPEN) {
       this.#ack();
-      if (leave) this.send({ name: 'leave', body: { forget } });
+      if (leave) this.send('leave', { forget });
     }
     this.stop(now, new HighwaterError('closed', 'closed'));
   }
@@ -252,7 +254,9 @@ export class Connection {
   /** The browser's word on the network: only a hint. */
   network(now: number, online: boolean): void {
     this.#online = online;
-    if (!online && this.#phase === Phase.WAITING) this.#tell({ state: 'offline', reason: 'network' });
+    if (!online && this.#phase === Phase.WAITING) {
+      this.#tell({ state: 'offline', reason: 'network' });
+    }
     this.probe(now);
   }
 
@@ -264,7 +268,7 @@ export class Connection {
   /** Is the other side there? With a socket it is asked, without one it is tried at once. */
   probe(now: number): void {
     if (this.#phase === Phase.OPEN && !this.#at.pong) {
-      this.send({ name: 'ping', body: { nonce: 0 } });
+      this.send('ping', { nonce: 0 });
       this.#at.pong = now + Ms.PONG;
     } else if (this.#phase === Phase.WAITING && this.#online) {
       this.#at.retry = Math.max(now, this.#notBefore);
@@ -300,8 +304,10 @@ export class Connection {
     }
     this.config.token = token;
     this.#tokenEnds = Infinity;
-    if (this.#phase === Phase.TOKEN) this.#connect(now);
-    else if (this.#phase === Phase.OPEN) this.send({ name: 'refresh', body: { token: token! } });
+    if (this.#phase === Phase.TOKEN) return this.#connect(now);
+    if (this.#phase !== Phase.OPEN) return;
+    const request = (this.#refreshing = this.logs.request());
+    this.send('refresh', { token: token!, request });
   }
 
   /** The token in force ended, or another could not be had: soon again, slower each time. */
@@ -328,6 +334,10 @@ export class Connection {
 
   /** The frames of a message. */
   frames(now: number, frames: readonly Sized<ServerFrame>[]): void {
+    if (this.#phase === Phase.OPEN) {
+      delete this.#at.pong;
+      this.#at.ping = now + this.welcome!.ping_interval;
+    }
     for (const { frame, size } of frames) this.#frame(now, frame, size);
   }
 
@@ -336,13 +346,11 @@ export class Connection {
     if (name === 'bye') return this.#bye(now, body);
     if (name === 'welcome') return this.#welcomed(now, body);
     if (this.#phase !== Phase.OPEN) return;
-    delete this.#at.pong;
-    this.#at.ping = now + this.welcome!.ping_interval;
     if (name !== 'answers') this.writer.settled();
     switch (name) {
       case 'ping':
         this.history.told(body.positions!);
-        return this.send({ name: 'pong', body });
+        return this.send('pong', body);
       case 'answers':
         return this.#answered(now, body);
       case 'state':
@@ -393,11 +401,9 @@ export class Connection {
     this.#at.ping = now + body.ping_interval;
     const { writers, positions, other_history } = body;
     this.history.told(positions!, other_history);
-    this.writer.welcomed(
-      writers.find(({ writer }) => writer === this.writer.id)?.mark ?? 0,
-      other_history,
-    );
-    if (other_history) for (const log of this.logs.open.values()) log.forget();
+    const mark = writers.find(({ writer }) => writer === this.writer.id)?.mark ?? 0;
+    this.writer.welcomed(mark, other_history);
+    if (other_history) this.logs.forget();
     if (body.token !== undefined) {
       this.config.token = body.token;
       this.config.kept = true;
@@ -440,26 +446,30 @@ export class Connection {
     if (this.#active || this.#activating) return;
     const request = (this.#activating = this.logs.request());
     const { cloning } = this.config;
-    this.send({ name: 'activate', body: { request, cloning, open: this.logs.ask(request) } });
+    this.send('activate', { request, cloning, ...this.logs.ask(0) });
   }
 
   #refused(now: number, { request, name, refusal }: Refused): void {
     const { code, message, retry_after } = refusal;
     const error = new HighwaterError(code, message, retry_after);
-    if (request && request === this.#activating) {
-      if (name === undefined) {
+    const activating = request > 0 && request === this.#activating;
+    if (name === undefined) {
+      if (activating) {
         this.#activating = 0;
         this.#pause();
         this.#activateAt = now + retry_after + this.config.random() * 1000;
         return this.activate(now);
       }
-    } else if (!request && name === undefined) {
-      // Of what has no number: the token ended, or `visible` came too soon.
-      if (wantsToken(code)) this.#refreshSoon(now);
-      else if (this.logs.passes(now, error)) this.#told = undefined;
-      return;
+      // Without a number: the token ended, or it is of a server that does not number these.
+      if (request ? request === this.#refreshing : wantsToken(code)) return this.#refreshSoon(now);
+      if (!request || request === this.#looking) {
+        if (!passes(code)) return;
+        this.#told = undefined;
+        return this.logs.wait(now, error);
+      }
     }
-    this.logs.refused(now, request, name, error);
+    // The logs of `activate` are answered as those of `hello`.
+    this.logs.refused(now, activating ? 0 : request, name, error);
   }
 
   // What goes out when nothing else is to be done.
@@ -471,7 +481,8 @@ export class Connection {
     if (again) {
       this.#at.subscribe = again;
     } else if (this.#told !== visible) {
-      this.send({ name: 'visible', body: { visible } });
+      const request = (this.#looking = this.logs.request());
+      this.send('visible', { visible, request });
       this.#told = visible;
     }
     this.writer.flush(now);
@@ -485,7 +496,7 @@ export class Connection {
     const cursors = this.logs.cursors();
     if (this.#phase !== Phase.OPEN || (this.acked === this.received && !cursors.length)) return;
     this.acked = this.received;
-    this.send({ name: 'ack', body: { received: this.received, cursors } });
+    this.send('ack', { received: this.received, cursors });
   }
 
   #tell(state: ConnectionState): void {
@@ -493,8 +504,11 @@ export class Connection {
     this.out('state', state);
   }
 
-  send(frame: ClientFrame): void {
-    this.out('send', frame);
+  send<K extends ClientFrame['name']>(
+    name: K,
+    body: Extract<ClientFrame, { name: K }>['body'],
+  ): void {
+    this.out('send', { name, body } as ClientFrame);
   }
 
   out(...output: Output): void {

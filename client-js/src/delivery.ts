@@ -12,7 +12,7 @@ import {
   type GapReason, type LogRecord, type Made, type Open, type Origin, type Place, type Records,
   type Reset, type ResetReason, type SnapshotRule, type Start, type Subscribed,
 } from './frames.js';
-import { bytesOf, Out, text, u64 } from './codec.js';
+import { bytesOf, content, Io, u64 } from './codec.js';
 import type { Connection } from './connection.js';
 import { Emitter } from './emitter.js';
 import { HighwaterError } from './errors.js';
@@ -136,8 +136,8 @@ export class Delivery extends Emitter<LogEvents> implements Log {
    * the announced reset or base comes next. `live`: records. `over`: refused or ended.
    */
   phase: 'wanted' | 'asked' | 'reset' | 'base' | 'live' | 'over' = 'wanted';
-  /** The request that asked for it. */
-  request = 0;
+  /** The request that asks for it, until it is answered; -1: none does. */
+  request = -1;
   /** All of this log id below `cursor` is held, folded or stored. */
   holds = false;
   cursor = 0;
@@ -162,11 +162,11 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   #target = 0;
   /** What was delivered is of another history: a reset is due. */
   #foreign = false;
-  /** From here on all below `cursor` was delivered; what lies below is a gap that is not told yet. */
+  /** From here on all below `cursor` was delivered; what lies below is a gap still to be told. */
   #from = 0;
   #base: BaseAt | undefined;
   #part = 0;
-  #whole = new Out();
+  #whole = new Io();
 
   constructor(
     readonly name: string,
@@ -263,11 +263,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
       // What was seen stays seen: a log that was to be complete at 9 is not complete at 7.
       this.#target = Math.max(this.#target, complete);
     } else {
-      this.#target = complete;
-      this.complete = false;
-      this.holds = true;
-      this.#clear();
-      this.cursor = this.committed = this.#from = cursor;
+      this.#begin(cursor, complete);
       if (this.touched) this.#reset({ reason: 'other_log', cursor });
     }
     this.#check();
@@ -275,17 +271,22 @@ export class Delivery extends Emitter<LogEvents> implements Log {
 
   reset(frame: Reset): void {
     const { base, cursor, complete } = frame;
+    if (!this.sought) this.#arrive();
+    this.#begin(cursor, complete, base);
+    this.#reset(frame);
+    this.#check();
+  }
+
+  /** All begins anew: with this base, or without one at `cursor`. */
+  #begin(cursor: number, complete: number, base?: BaseAt): void {
     this.phase = base ? 'base' : 'live';
     this.holds = !base;
     this.complete = false;
-    if (!this.sought) this.#arrive();
     this.#target = complete;
     this.cursor = cursor;
     this.#from = base ? 0 : cursor;
     this.committed = base ? -1 : cursor;
     this.#clear(base);
-    this.#reset(frame);
-    this.#check();
   }
 
   #reset(event: LogEvents['reset']): void {
@@ -309,12 +310,12 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   base({ offset, part, last, data }: Base): boolean {
     const base = this.#base;
     if (this.phase !== 'base' || base?.offset !== offset || part !== this.#part++) return false;
-    this.#whole.raw(typeof data === 'string' ? text.encode(data) : data);
-    if (this.#whole.size > Most.BASE) {
+    this.#whole.raw(content(data));
+    if (this.#whole.at > Most.BASE) {
       // Coming back would only bring it once more.
       this.#clear();
       this.core.logs.drop(this);
-      this.end(new HighwaterError('too_large', `a base over ${Most.BASE} bytes`));
+      this.end('refused', new HighwaterError('too_large', 'over the limit'));
     } else if (last) {
       this.#tell('base', { offset, version: base.version, last, data: this.#whole.done() });
       this.#based();
@@ -345,7 +346,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   #clear(base?: BaseAt): void {
     this.#base = base;
     this.#part = 0;
-    this.#whole = new Out();
+    this.#whole = new Io();
   }
 
   records({ base, origins, records }: Records): boolean {
@@ -431,10 +432,9 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   }
 
   /** The server ended it, or would not begin. */
-  end(reason: Ended | HighwaterError): void {
+  end<K extends 'ended' | 'refused'>(on: K, event: LogEvents[K]): void {
     this.phase = 'over';
-    if (typeof reason === 'string') this.#tell('ended', { reason });
-    else this.#tell('refused', reason);
+    this.#tell(on, event);
     this.#lift();
   }
 

@@ -59,6 +59,10 @@ export const isTransient = (code: string): boolean => {
   return number > 0 && number < 32;
 };
 
+/** The same may be asked for again: it was too soon, or something moved under it. */
+export const passes = (code: string): boolean =>
+  isTransient(code) || ['inactive', 'stale', 'superseded'].includes(code);
+
 /** A close that another token may heal. */
 export const wantsToken = (code: string): boolean =>
   code === 'unauthorized' || code === 'revoked' || code === 'token_expired';

@@ -1,7 +1,7 @@
-/** Frames of the protocol that this client does not send yet; kept out of its bundle. */
+/** Frames of the protocol that this client does not send, or need not read; not in its bundle. */
 
 import { bool, grown, id, payload, struct, u32, u64 } from './codec.js';
-import { clientFrames } from './frames.js';
+import { clientFrames, serverFrames } from './frames.js';
 
 const PutSnapshot = struct({
   request: u32, log: u64, offset: u64, version: u32, part: u32, last: bool, data: payload,
@@ -14,3 +14,6 @@ export const allClientFrames = {
   put_snapshot: [12, PutSnapshot],
   retire: [13, Retire],
 } as const;
+
+/** All frames that a server may send. */
+export const allServerFrames = { ...serverFrames, done: [67, struct({ request: u32 })] } as const;

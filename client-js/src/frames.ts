@@ -123,7 +123,7 @@ export const clientFrames = {
   leave: [14, struct({ forget: bool })],
 } as const;
 
-/** Frames that a server sends. */
+/** Frames that a server sends and this client reads; `done` (67) tells it nothing. */
 export const serverFrames = {
   ping: [9, Ping],
   pong: [10, Pong],
@@ -154,7 +154,6 @@ export const serverFrames = {
     held: grown(bool, false), base: grown(option(BaseHeld)),
   })],
   refused: [66, struct({ request: u32, name: option(str), refusal: Refusal })],
-  done: [67, struct({ request: u32 })],
   unsubscribed: [68, struct({
     request: u32,
     log: u64,
@@ -221,7 +220,7 @@ export type Cursor = Value<typeof Cursor>;
 export type Start = Value<typeof Start>;
 export type Cloning = Value<typeof Cloning>;
 export type Open = Value<typeof Open>;
-type Append = Value<(typeof clientFrames)['append'][1]>;
+export type Append = Value<(typeof clientFrames)['append'][1]>;
 export type Item = Append['items'][number];
 export type Made = NonNullable<Append['made']>[number];
 export type Target = Item['to'];
@@ -250,3 +249,6 @@ export type Answers = Server<'answers'>;
 export type Outcome = Answers['answers'][number]['outcome'];
 export type Level = Extract<Outcome, { stored: unknown }>['stored']['level'];
 export type Bye = Server<'bye'>;
+export type Part = Server<'part'>;
+export type Credit = NonNullable<Answers['credit']>;
+export type BaseHeld = Value<typeof BaseHeld>;

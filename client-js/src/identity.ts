@@ -7,7 +7,7 @@
  * it with the page; a duplicated tab remembers the same id, and finds its lock taken.
  */
 
-import { Most, Ms } from './bounds.js';
+import { Most } from './bounds.js';
 import { fromBase64, hex, isHex } from './codec.js';
 
 /** The part of `localStorage` and `sessionStorage` that is used. */
@@ -21,8 +21,8 @@ export interface Storage {
 export interface Locks {
   request(
     name: string,
-    options: { ifAvailable?: boolean; signal?: AbortSignal },
-    work: (lock: unknown) => Promise<unknown> | undefined,
+    options: { ifAvailable?: boolean },
+    work: (lock: unknown) => Promise<unknown> | void,
   ): Promise<unknown>;
 }
 
@@ -100,36 +100,33 @@ export class Identity {
   }
 
   /** Takes up a connection of that user that no living page holds, else makes one. */
-  async claim(user = ''): Promise<string> {
+  claim(user = ''): Promise<string> {
     this.#scope += user;
-    const made = newId();
-    let claimed: string | undefined;
-    await this.#alone(async () => {
-      const ids = this.#ids();
-      const last = this.#read('connection', this.#tab);
-      claimed = await this.#take([...ids.filter((id) => id === last), ...ids, made], ids);
-    });
-    return claimed ?? made;
+    const ids = this.#ids();
+    const last = this.#read('connection', this.#tab);
+    return this.#take([...ids.filter((id) => id === last), ...ids, newId()]);
   }
 
   /** Another connection, at once: those that were kept are of another user. */
   renew(): string {
     this.leave();
+    this.#keep([]);
     const made = newId();
-    void this.#alone(() => this.#take([made], []));
+    void this.#take([made]);
     return made;
   }
 
-  /** Takes up the first that no living page holds, and keeps it beside the others. */
-  async #take(wanted: string[], others: string[]): Promise<string | undefined> {
+  /** Takes up the first that no living page holds, and keeps it beside the others; or the last. */
+  async #take(wanted: string[]): Promise<string> {
     for (const id of wanted) {
       this.#release = await this.#hold(id);
       if (!this.#release) continue;
-      this.#keep([id, ...others.filter((other) => other !== id)]);
+      // What others have kept meanwhile stays.
+      this.#keep([id, ...this.#ids().filter((other) => other !== id)]);
       this.#write('connection', id, this.#tab);
       return id;
     }
-    return undefined;
+    return wanted.at(-1)!;
   }
 
   /** Lets others take the connection up. */
@@ -139,8 +136,8 @@ export class Identity {
   }
 
   /** Nobody shall take it up. */
-  async forget(connection: string): Promise<void> {
-    await this.#alone(async () => this.#keep(this.#ids().filter((id) => id !== connection)));
+  forget(connection: string): void {
+    this.#keep(this.#ids().filter((id) => id !== connection));
     this.leave();
   }
 
@@ -158,28 +155,14 @@ export class Identity {
     this.#write('connections', JSON.stringify(ids.slice(0, Most.CONNECTIONS)));
   }
 
-  /** Does something while no other page does the same; not at all where that takes too long. */
-  async #alone(work: () => Promise<unknown>): Promise<void> {
-    if (!this.#storage || !this.#locks) return;
-    try {
-      const signal = AbortSignal.timeout(Ms.PATIENCE);
-      await this.#locks.request(`${this.#scope}:claim`, { signal }, work);
-    } catch {
-      // Its turn did not come: the id is a new one, which nobody will take up.
-    }
-  }
-
   /** Holds a connection's lock, if nobody does; answers how to let it go. */
   #hold(id: string): Promise<(() => void) | undefined> {
     return new Promise((resolve) => {
-      const work = (lock: unknown): Promise<void> | undefined => {
-        if (lock) return new Promise<void>((release) => resolve(release));
-        resolve(undefined);
-        return undefined;
-      };
-      this.#locks!
-        .request(`${this.#scope}:${id}`, { ifAvailable: true }, work)
-        .catch(() => resolve(undefined));
+      const none = (): void => resolve(undefined);
+      if (!this.#storage || !this.#locks) return none();
+      const work = (lock: unknown): Promise<void> | void =>
+        lock ? new Promise<void>(resolve) : none();
+      this.#locks.request(`${this.#scope}:${id}`, { ifAvailable: true }, work).catch(none);
     });
   }
 }

@@ -101,7 +101,7 @@ export class Client extends Emitter<ClientEvents> {
     this.#core = new Connection({
       connection: '',
       device: options.device ?? this.#identity.device(),
-      visible: typeof document === 'undefined' || !document.hidden,
+      visible: !globalThis.document?.hidden,
       cloning: 'all',
       window: 0,
       activate: true,
@@ -179,10 +179,11 @@ export class Client extends Emitter<ClientEvents> {
   }
 
   /** Opens a log, or gives the one that is open. Listen in the same turn, to miss nothing. */
-  subscribe(name: string, options: SubscribeOptions = {}): Log {
-    const { start = 'state', priority = 0, commit } = options;
-    const manual = commit === 'manual';
-    return this.#core.logs.subscribe(name, { start, priority, manual });
+  subscribe(
+    name: string,
+    { start = 'state', priority = 0, commit }: SubscribeOptions = {},
+  ): Log {
+    return this.#core.logs.subscribe(name, { start, priority, manual: commit === 'manual' });
   }
 
   /**
@@ -215,7 +216,7 @@ export class Client extends Emitter<ClientEvents> {
     this.#closed = true;
     this.#turn('close', leave, forget);
     this.#deaf.abort();
-    if (forget) void this.#identity.forget(this.connection);
+    if (forget) this.#identity.forget(this.connection);
     else this.#identity.leave();
   }
 

@@ -2,14 +2,16 @@
  * The logs that are open, and how each stands on the socket of the day, without any IO.
  *
  * Promise: what the app opens is asked for until it is had or refused for good; what it closes is
- * let go; every log id is known by the socket that announced it and by no other.
+ * let go; every log id is known by the socket that announced it and by no other. An answer is taken
+ * for what was asked by its number: that of an older request neither opens, moves nor ends a newer
+ * one. So that there is no doubt, one name is asked for once at a time.
  */
 
 import { Most } from './bounds.js';
 import { bytesOf, toJson, utf8Length } from './codec.js';
 import type { Connection } from './connection.js';
 import { Delivery, type Options } from './delivery.js';
-import { isTransient, type HighwaterError } from './errors.js';
+import { passes, type HighwaterError } from './errors.js';
 import {
   Open, type Cursor, type Ended, type ServerFrame, type Subscribed,
 } from './frames.js';
@@ -26,9 +28,11 @@ export class Subscriptions {
   readonly #ids = new Map<number, Delivery>();
   /** Those whose cursor has moved since it was last told. */
   readonly moved = new Set<Delivery>();
-  #dropped: number[] = [];
-  /** Requests that let logs go, until they are answered. */
-  readonly #dropping = new Map<number, number[]>();
+  /**
+   * What was let go, by name, until the server knows; also over sockets. `sought` is the request
+   * that says so; -1: it is still to be sent.
+   */
+  readonly #gone = new Map<string, Delivery>();
   /** After a refusal that passes: nothing is asked for before this time. */
   #after = 0;
   #requests = 0;
@@ -68,14 +72,16 @@ export class Subscriptions {
     this.#core.config.wake();
   }
 
-  /** Takes no more of it, and says so to the server. */
+  /** Takes no more of it, and says so to the server; where it has no id yet, once that is told. */
   drop(log: Delivery): void {
     this.moved.delete(log);
-    if (log.announced) {
-      this.#ids.delete(log.id!);
-      this.#dropped.push(log.id!);
-    }
+    this.#ids.delete(log.id!);
+    if (log.phase !== 'over' && (log.request >= 0 || log.id! >= 0)) this.#letGo(log, log.id);
     log.phase = 'over';
+  }
+
+  #letGo(log: Delivery, id?: number): void {
+    this.#gone.set(log.name, Object.assign(log, { id, sought: -1 }));
   }
 
   // What the socket tells.
@@ -84,39 +90,59 @@ export class Subscriptions {
    * What is wanted, with what is held of it, asked for from now on. What does not fit into a frame
    * waits for the next; first comes what is held, which the server would else send from its start.
    */
-  ask(request: number, now = Infinity): Open[] {
+  ask(request: number, now = Infinity): { open: Open[] } {
     const { config, history, welcome } = this.#core;
     const open: Open[] = [];
     let room = (welcome?.limits.frame_bytes ?? Most.FRAME) - Most.AROUND_LIST;
     room -= (config.token ?? '').length + Most.POSITION * history.positions.length;
     for (const log of [...this.open.values()].sort((a, b) => +b.holds - +a.holds)) {
-      if (log.phase !== 'wanted' || log.after > now) continue;
-      room -= utf8Length(toJson(log.name)) + Most.AROUND_NAME;
+      const { name, phase } = log;
+      if (phase !== 'wanted' || log.after > now || this.#gone.get(name)?.request! >= 0) continue;
+      room -= utf8Length(toJson(name)) + Most.AROUND_NAME;
       if (room < 0) break;
+      // Then this word takes the place of what the server has.
+      if (!request) this.#gone.delete(name);
       open.push(log.ask(request));
     }
-    return open;
+    return { open };
   }
 
   subscribed(body: Subscribed): void {
-    let log = this.open.get(body.name);
-    if (log ? log.phase === 'over' : body.request) {
-      this.#dropped.push(body.log); // It was let go while it was asked for, or is over.
+    const { request, name, log: id, priority, head, cursor, held } = body;
+    const gone = this.#gone.get(name);
+    if (gone && (!request || gone.request === request)) {
+      if (gone.request === request) gone.request = -1;
+      if (gone.id !== id) this.#letGo(gone, id);
       return;
     }
+    let log = this.open.get(name);
+    const asked = log?.request === request;
+    if (request && !asked && log?.sought !== request) return;
+    if (asked) log!.request = -1;
     if (!log) {
-      log = this.#delivery(body.name, { start: 'state', priority: body.priority, manual: false });
+      log = this.#delivery(name, { start: 'state', priority, manual: false });
+      // What it would have to catch up on.
+      Object.assign(log, held && { cursor, head });
       this.#core.out('adopted', log);
     }
+    if (held) {
+      if (asked || log.announced) log.phase = 'wanted';
+      return;
+    }
+    if (log.phase === 'over') return this.#letGo(log, id);
     // In another history its number may be another log's by now.
     if (this.#ids.get(log.id!) === log) this.#ids.delete(log.id!);
-    this.#ids.set(body.log, log);
+    this.#ids.set(id, log);
     log.subscribed(body);
   }
 
   unsubscribed({ request, log, reason }: { request: number; log: number; reason: Ended }): void {
-    this.#dropping.delete(request);
-    this.#ids.get(log)?.end(reason);
+    for (const [name, gone] of this.#gone) {
+      if (gone.id === log && gone.sought === request) this.#gone.delete(name);
+    }
+    // What was asked for was let go here already; it may be open again.
+    if (request) return;
+    this.#ids.get(log)?.end('ended', { reason });
     this.#ids.delete(log);
   }
 
@@ -125,33 +151,44 @@ export class Subscriptions {
     const log = this.#ids.get(body.log);
     if (!log) return;
     this.moved.add(log);
-    if (log[name](body as never) === false) return `${log.name} was not sent from ${log.cursor} on`;
+    if (log[name](body as never) === false) return `${log.name} jumped`;
     return;
   }
 
-  /** Whether a refusal passes; then the same is asked for again, not before the time it tells. */
-  passes(now: number, { code, retryAfter }: HighwaterError): boolean {
-    const passes = isTransient(code) || code === 'inactive' || code === 'stale';
-    if (passes) this.#after = now + retryAfter + this.#core.config.random() * 1000;
-    return passes;
+  /** After a refusal that passes: nothing is asked for before the time it tells. */
+  wait(now: number, { retryAfter }: HighwaterError): void {
+    this.#after = now + retryAfter + this.#core.config.random() * 1000;
   }
 
   /** A request was refused: as a whole, or the log of that name. */
   refused(now: number, request: number, name: string | undefined, error: HighwaterError): void {
-    const passes = this.passes(now, error);
-    if (passes) this.#dropped.push(...(this.#dropping.get(request) ?? []));
-    for (const log of this.open.values()) {
-      if (request && log.sought === request) {
-        if (passes) log.sought = -1;
-        else log.stay(error);
+    const again = passes(error.code);
+    for (const log of [...this.#gone.values(), ...this.open.values()]) {
+      const gone = this.open.get(log.name) !== log;
+      const asked = log.request === request && (name ?? log.name) === log.name;
+      const sought = request > 0 && log.sought === request;
+      if (!asked && !sought) continue;
+      if (again) this.wait(now, error);
+      if (gone && !again) this.#gone.delete(log.name);
+      if (sought) {
+        if (again) log.sought = -1;
+        else if (!gone) log.stay(error);
+        const anew = this.open.get(log.name);
+        if (gone && again && anew?.phase === 'asked') {
+          // It was asked for on top of what is still there: what comes of that is let go too.
+          log.request = anew.request;
+          anew.request = -1;
+          anew.phase = 'wanted';
+        }
       }
-      const meant = name === undefined ? log.request === request : log.name === name;
-      if (log.phase !== 'asked' || !meant) continue;
+      if (!asked) continue;
+      log.request = -1;
+      if (gone) continue;
       // A log that others have to make may be there later; that holds nothing else up.
       const missing = error.code === 'unknown_log' ? error.retryAfter : 0;
       log.after = now + missing;
-      if (passes || missing) log.phase = 'wanted';
-      else log.end(error);
+      if (again || missing) log.phase = 'wanted';
+      else log.end('refused', error);
     }
   }
 
@@ -159,9 +196,19 @@ export class Subscriptions {
   pause(): void {
     this.#ids.clear();
     this.moved.clear();
-    this.#dropping.clear();
-    this.#dropped = [];
-    for (const log of this.open.values()) if (log.phase !== 'over') log.phase = 'wanted';
+    for (const log of this.#gone.values()) {
+      log.request = log.sought = -1;
+    }
+    for (const log of this.open.values()) {
+      log.request = -1;
+      if (log.phase !== 'over') log.phase = 'wanted';
+    }
+  }
+
+  /** The server's history is another: there the ids are those of other logs. */
+  forget(): void {
+    for (const gone of this.#gone.values()) gone.id = undefined;
+    for (const log of this.open.values()) log.forget();
   }
 
   // What goes out when nothing else is to be done.
@@ -170,21 +217,26 @@ export class Subscriptions {
   flush(now: number, active: boolean): number | undefined {
     if (this.#after > now) return this.#after;
     const core = this.#core;
-    while (this.#dropped.length) {
-      const body = { request: this.request(), logs: this.#dropped.splice(0, Most.IDS) };
-      this.#dropping.set(body.request, body.logs);
-      core.send({ name: 'unsubscribe', body });
+    for (;;) {
+      const unsaid = [...this.#gone.values()].filter(({ id, sought }) => id! >= 0 && sought < 0);
+      if (!unsaid.length) break;
+      const request = this.request();
+      const logs = unsaid.slice(0, Most.IDS).map((log) => {
+        log.sought = request;
+        return log.id!;
+      });
+      core.send('unsubscribe', { request, logs });
     }
     if (!active) return;
     for (const log of this.open.values()) {
       if (log.sought >= 0 || !log.announced) continue;
       log.sought = this.request();
-      core.send({ name: 'seek', body: { request: log.sought, log: log.id!, to: log.to! } });
+      core.send('seek', { request: log.sought, log: log.id!, to: log.to! });
     }
     for (;;) {
-      const body = { request: this.request(), open: this.ask(this.#requests, now) };
+      const body = { request: this.request(), ...this.ask(this.#requests, now) };
       if (!body.open.length) break;
-      core.send({ name: 'subscribe', body });
+      core.send('subscribe', body);
     }
     // Those that are missing are looked for about when the server said.
     return [...this.open.values()].some(({ phase }) => phase === 'wanted') ? now + 1000 : undefined;

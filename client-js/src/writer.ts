@@ -8,11 +8,11 @@
  */
 
 import { Most, Ms } from './bounds.js';
-import { bytesOf, In, toJson, utf8Length, type Encoding } from './codec.js';
+import { content, Io, toJson, utf8Length, type Encoding } from './codec.js';
 import type { Connection } from './connection.js';
 import { HighwaterError, isTransient } from './errors.js';
 import {
-  Record, type Answers, type Item, type Level, type LogRecord, type Made, type Place, type Target,
+  Record, type Answers, type Append, type Level, type LogRecord, type Made, type Place, type Target,
 } from './frames.js';
 
 /** Where an append was stored. */
@@ -54,18 +54,19 @@ export const weigh = (
   given: LogRecord,
   encoding: Encoding,
 ): { record: LogRecord; size: number; weight: number } => {
-  const bytes = bytesOf(Record, given);
-  const record = Record.take(new In(bytes));
+  const io = new Io();
+  const record = Record(io, given);
   const { key = '', kind = '', headers = [], payload = '' } = record;
-  const content = typeof payload === 'string' ? utf8Length(payload) : payload.length;
-  const texts = [key, kind, ...headers.flat()];
-  const size = texts.reduce((sum, text) => sum + utf8Length(text), content);
-  return { record, size, weight: encoding === 'json' ? utf8Length(toJson(record)) : bytes.length };
+  const size = [key, kind, payload, ...headers.flat()].reduce(
+    (sum, part) => sum + content(part).length,
+    0,
+  );
+  return { record, size, weight: encoding === 'json' ? utf8Length(toJson(record)) : io.at };
 };
 
 /** A longer name would cost the socket; all other bad ones the server refuses by themselves. */
 export const checkName = (name: string): void => {
-  if (utf8Length(name) > 255) throw new HighwaterError('bad_name', 'at most 255 bytes');
+  if (utf8Length(name) > 255) throw new HighwaterError('bad_name', 'over the limit');
 };
 
 export class Writer {
@@ -99,6 +100,7 @@ export class Writer {
     return this.#round() ? this.#retryAt + Ms.ROUND : this.#retryAt;
   }
 
+  /** Answers are due. */
   #round(): boolean {
     return this.pending.some((action) => action.sent);
   }
@@ -130,8 +132,7 @@ export class Writer {
     let passes: string | undefined;
     this.#mark = Math.max(this.#mark, mark);
     for (const { seq, outcome } of answers) {
-      const at = this.pending.findIndex((action) => action.seq === seq);
-      const action = this.pending[at];
+      const action = this.pending.find((one) => one.seq === seq);
       if (!action) continue;
       let result;
       if ('stored' in outcome) {
@@ -146,8 +147,7 @@ export class Writer {
         }
         result = new HighwaterError(code, message, retry_after);
       }
-      this.pending.splice(at, 1);
-      this.#core.decided(action, result);
+      this.#end(action, result);
     }
     return passes;
   }
@@ -186,21 +186,19 @@ export class Writer {
     if (this.#retryAt) {
       if (now < this.deadline) return;
       this.#retryAt = 0;
-      for (const action of this.pending) action.sent = false;
+      // The answers to what the mark covers are on their way.
+      for (const action of this.pending) action.sent &&= action.seq <= this.#mark;
     }
     const most = Math.min(limits.in_flight, Most.ITEMS);
-    let items: Item[] = [];
-    let logs: Made[] = [];
+    let body: Append | undefined;
     let room = 0;
     let prev = 0;
     for (const action of this.pending.slice(0, most)) {
       const { seq, to, made, if_head, record, size, weight } = action;
       if (this.#over && seq > this.#mark) break;
       const needs = weight + Most.AROUND_RECORD;
-      const large = size > limits.record_bytes || needs > limits.frame_bytes;
-      if (large && !action.sent && !action.tried) {
-        this.pending.splice(this.pending.indexOf(action), 1);
-        this.#core.decided(action, new HighwaterError('too_large', 'over the limit'));
+      if (!action.tried && (size > limits.record_bytes || needs > limits.frame_bytes)) {
+        this.#end(action, new HighwaterError('too_large', 'over the limit'));
         continue;
       }
       const before = seq > this.#mark ? Math.max(this.#mark, prev) : prev;
@@ -208,18 +206,21 @@ export class Writer {
       if (action.sent) continue;
       action.sent = action.tried = true;
       // Two histories may have given one number to two logs: a frame speaks of one of them.
-      if (needs > room || logs.some((one) => one !== made && one.log === made?.log)) {
-        items = [];
-        logs = [];
+      if (needs > room || body!.made!.some((one) => one !== made && one.log === made?.log)) {
         // Its lists are filled below, before it goes out.
-        const { id: writer, oldest } = this;
-        const body = { writer, oldest, items, positions, made: logs };
-        this.#core.send({ name: 'append', body });
+        body = { writer: this.id, oldest: this.oldest, items: [], positions, made: [] };
+        this.#core.send('append', body);
         room = limits.frame_bytes - Most.AROUND_LIST - Most.POSITION * positions.length;
       }
       room -= needs;
-      if (made && !logs.includes(made)) logs.push(made);
-      items.push({ seq, prev: before, to, record, ...(if_head !== undefined && { if_head }) });
+      if (made && !body!.made!.includes(made)) body!.made!.push(made);
+      body!.items.push({ seq, prev: before, to, if_head, record });
     }
+  }
+
+  /** It has its answer. */
+  #end(action: Action, result: Stored | HighwaterError): void {
+    this.pending.splice(this.pending.indexOf(action), 1);
+    this.#core.decided(action, result);
   }
 }

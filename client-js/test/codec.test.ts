@@ -4,10 +4,9 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { test } from 'node:test';
-import { CodecError, decode, encode, In, Out, toJson, utf8Length, u64, type Table } from '../src/codec.js';
+import { CodecError, decode, encode, Io, toJson, utf8Length, u64, type Table } from '../src/codec.js';
 import { codeName, codeNumber, isTransient } from '../src/errors.js';
-import { allClientFrames as clientFrames } from '../src/frames-more.js';
-import { serverFrames } from '../src/frames.js';
+import { allClientFrames as clientFrames, allServerFrames as serverFrames } from '../src/frames-more.js';
 
 const tables: Record<string, Table> = { client: clientFrames, server: serverFrames };
 
@@ -140,17 +139,17 @@ test('odd input: read as told, or refused', () => {
 
 test('integers: every width at its edges, and nothing past 2^53-1', () => {
   for (const value of [0, 1, 250, 251, 65_535, 65_536, 2 ** 32 - 1, 2 ** 32, 2 ** 53 - 1]) {
-    const out = new Out();
-    u64.put(out, value);
+    const out = new Io();
+    u64(out, value);
     const raw = out.done();
     assert.equal(raw.length, value < 251 ? 1 : value < 65_536 ? 3 : value < 2 ** 32 ? 5 : 9);
-    assert.equal(u64.take(new In(raw)), value);
+    assert.equal(u64(new Io(raw)), value);
   }
   for (const value of [-1, 0.5, NaN, 2 ** 53, '1']) {
-    assert.throws(() => u64.put(new Out(), value as number), CodecError);
+    assert.throws(() => u64(new Io(), value as number), CodecError);
   }
-  assert.throws(() => u64.take(new In(bytes('fd00000000000020ff'))), CodecError);
-  assert.throws(() => u64.take(new In(bytes('fe00000000000000000000000000000000'))), CodecError);
+  assert.throws(() => u64(new Io(bytes('fd00000000000020ff'))), CodecError);
+  assert.throws(() => u64(new Io(bytes('fe00000000000000000000000000000000'))), CodecError);
   assert.throws(() => decode(serverFrames, '{"pong":{"nonce":9007199254740992}}'), CodecError);
 });
 

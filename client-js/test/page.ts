@@ -15,13 +15,9 @@ export const memory = (): Storage & { kept: Map<string, string> } => {
 /** Exclusive locks, in the order of the requests. */
 export const locksOf = (): Locks => {
   const held = new Map<string, Promise<unknown>>();
-  const request: Locks['request'] = async (name, { ifAvailable, signal }, work) => {
+  const request: Locks['request'] = async (name, { ifAvailable }, work) => {
     if (ifAvailable && held.has(name)) return work(null);
-    const given_up = new Promise((_, reject) => {
-      signal?.addEventListener('abort', () => reject(signal.reason as Error));
-    });
-    given_up.catch(() => {});
-    while (held.has(name)) await Promise.race([held.get(name), given_up]);
+    while (held.has(name)) await held.get(name);
     const done = Promise.resolve().then(() => work({ name }));
     held.set(name, done);
     try {

@@ -7,10 +7,11 @@
 import assert from 'node:assert/strict';
 import { Connection } from '../src/connection.js';
 import type { Delivery, LogEvents } from '../src/delivery.js';
-import { encode, decode, type Value } from '../src/codec.js';
+import { encode, decode, type Sized, type Value } from '../src/codec.js';
 import {
   clientFrames, serverFrames, type ClientFrame, type LogRecord, type Origin, type ServerFrame,
 } from '../src/frames.js';
+import { allServerFrames } from '../src/frames-more.js';
 import type { Config, ConnectionState, Output } from '../src/states.js';
 
 export const hexId = (digit: string): string => digit.repeat(32);
@@ -22,7 +23,7 @@ export const OTHER: Origin = { user: 'ada', writer: hexId('a'), connection: hexI
 export const MINE: Origin = { user: 'ada', writer: WRITER, connection: ME };
 
 type Client = { [K in keyof typeof clientFrames]: Value<(typeof clientFrames)[K][1]> };
-type Server = { [K in keyof typeof serverFrames]: Value<(typeof serverFrames)[K][1]> };
+type Server = { [K in keyof typeof allServerFrames]: Value<(typeof allServerFrames)[K][1]> };
 
 export const text = (payload: string, key?: string): LogRecord => ({
   payload, ...(key !== undefined && { key }),
@@ -49,7 +50,8 @@ export class World {
     this.core = new Connection({
       connection: ME, fixed: false, newId: () => ids.shift()!, device: undefined, token: 'token', tokens: false,
       kept: false, visible: true, cloning: 'all', window: 0, activate: true, most: 100,
-      random: () => this.chance.shift() ?? 0.5, encoding: 'bincode', wake: () => {}, ...config,
+      random: () => this.chance.shift() ?? 0.5, encoding: 'bincode', wake: () => {},
+      ...config,
     });
   }
 
@@ -103,9 +105,10 @@ export class World {
 
   /** The client is told something by the server; its size is that of its body unless given. */
   tell<K extends keyof Server>(name: K, body: Server[K], size?: number): void {
-    const frame = { name, body } as ServerFrame;
-    const [sized] = decode(serverFrames, encode(serverFrames, frame, 'bincode') as Uint8Array);
-    this.core.frames(this.now, [{ frame: sized!.frame, size: size ?? sized!.size }]);
+    const frame = { name, body } as never;
+    const known = decode(serverFrames, encode(allServerFrames, frame, 'bincode') as Uint8Array);
+    const frames = known.map((one): Sized<ServerFrame> => ({ ...one, size: size ?? one.size }));
+    this.core.frames(this.now, frames);
     this.settle();
   }
 
@@ -172,11 +175,21 @@ export class World {
     return hello;
   }
 
+  /** The newest `subscribe` that asked for that log; 0: it was asked by `hello` or `activate`. */
+  private request(name: string): number {
+    const attached = this.sent.findLastIndex((frame) => frame.name === 'hello' || frame.name === 'activate');
+    const since = this.sent.slice(Math.max(0, attached));
+    const [asked] = since.reverse().filter(
+      (frame) => frame.name === 'subscribe' && frame.body.open.some((open) => open.name === name),
+    );
+    return asked?.name === 'subscribe' ? asked.body.request : 0;
+  }
+
   /** The server announces a log; without `reset` it goes on at `cursor`. */
   announce(name: string, log: number, body: Partial<Server['subscribed']> = {}): void {
     const { cursor = 0, head = cursor, complete = head } = body;
     this.tell('subscribed', {
-      request: 0, name, log, priority: 0, rule: 'none', start: 0, reset: false,
+      request: this.request(name), name, log, priority: 0, rule: 'none', start: 0, reset: false,
       ...body, head, cursor, complete,
     });
   }
