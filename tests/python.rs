@@ -7,9 +7,20 @@ use std::process::{Command, Stdio};
 
 #[test]
 fn promise_15_a_client_in_python_stays_in_one_history() {
+    runs("histories.py", 7);
+}
+
+/// `docs/client.md` is a program: against the vectors, and against a server with cuts and kills.
+#[test]
+fn the_client_of_the_document_works() {
+    runs("reference.py", 2);
+}
+
+/// A script, which tells that many things to be as they should.
+fn runs(script: &str, least: usize) {
     let folder = format!("{}/tests/python", env!("CARGO_MANIFEST_DIR"));
     let output = Command::new("python3")
-        .args(["-B", "histories.py", env!("CARGO_BIN_EXE_highwater")])
+        .args(["-B", script, env!("CARGO_BIN_EXE_highwater")])
         .current_dir(folder)
         .stdin(Stdio::null())
         .output()
@@ -17,6 +28,6 @@ fn promise_15_a_client_in_python_stays_in_one_history() {
     let said = String::from_utf8_lossy(&output.stdout);
     let wrong = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}{wrong}");
-    assert!(said.lines().filter(|line| line.starts_with("ok: ")).count() >= 7, "{said}");
+    assert!(said.lines().filter(|line| line.starts_with("ok: ")).count() >= least, "{said}");
     assert!(wrong.is_empty(), "{wrong}");
 }
