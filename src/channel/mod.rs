@@ -22,6 +22,7 @@ mod dispatch;
 mod due;
 mod encode;
 mod hub;
+mod owed;
 mod pieces;
 mod pump;
 mod readable;

@@ -21,7 +21,7 @@ use super::refusals::Refusals;
 use super::upload::Uploads;
 use super::way::{Way, Wrote};
 use crate::connection::{Opened, Reached};
-use crate::wire::{Bye, Class, Code, Cursor, Encoding, Id, Refusal, Refused, ServerFrame};
+use crate::wire::{Bye, Class, Cursor, Encoding, Id, ServerFrame};
 
 /// How far a subscription has come.
 #[derive(Debug)]
@@ -61,22 +61,6 @@ pub(super) struct Sub {
     pub acked: Option<u64>,
     /// The client has heard of the subscription: its log id was announced.
     pub told: bool,
-}
-
-impl Sub {
-    /// The request whose answer the subscription's opening is, and its log's name; none once that
-    /// was told.
-    pub(super) fn owed(&self) -> Option<(u32, &str)> {
-        match &self.phase {
-            Phase::Announce { request, .. } => Some((*request, &self.watch.name)),
-            _ => None,
-        }
-    }
-
-    /// Whether a request waits for its opening.
-    pub(super) fn asked(&self) -> bool {
-        self.owed().is_some_and(|(request, _)| request != 0)
-    }
 }
 
 #[derive(Debug)]
@@ -409,18 +393,6 @@ impl Socket {
         inner.wants_pump()
     }
 
-    /// Refuses a request.
-    pub(super) fn refuse(&self, request: u32, refusal: Refusal) {
-        self.send(&[ServerFrame::Refused(Refused { request, name: None, refusal })]);
-    }
-
-    /// What is said of a request whose place another took.
-    pub(super) fn superseded(&self, message: &str) -> Refusal {
-        // Who does not know that code is told the nearest one there was.
-        let code = if self.abilities.numbers { Code::Superseded } else { Code::Stale };
-        Refusal::because(code, message)
-    }
-
     /// The client said it leaves: nothing more is delivered. What it asked before is answered.
     pub fn set_leaving(&self) {
         self.lock().leaving = true;
@@ -590,22 +562,6 @@ impl Inner {
         self.behind.retain(|_, logs| !logs.is_empty());
         if self.behind.is_empty() {
             self.behind = BTreeMap::new();
-        }
-    }
-
-    /// Refuses the requests that wait for openings of these subscriptions; of what came by itself,
-    /// only what the client has not heard of. Due, so that it goes before anything later.
-    pub(super) fn refuse_owed<'a>(
-        &mut self,
-        subs: impl IntoIterator<Item = &'a Box<Sub>>,
-        why: &Refusal,
-    ) {
-        for sub in subs {
-            let owed = sub.owed().filter(|(request, _)| *request != 0 || !sub.told);
-            if let Some((request, name)) = owed {
-                let refused = vec![(name.to_owned(), why.clone())];
-                self.due.push_back(Due::Refused(request, refused.into_iter()));
-            }
         }
     }
 

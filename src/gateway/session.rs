@@ -184,22 +184,7 @@ async fn greet(
     tcp: &Arc<TcpStream>,
     encoding: Encoding,
 ) -> Result<Greeted, Closing> {
-    let message = loop {
-        let message = ws.next().await.ok_or_else(|| Closing::new(Code::HelloExpected))?;
-        if let Some(bytes) = payload(message.map_err(|error| broken(&error))?, encoding)? {
-            break bytes;
-        }
-    };
-    let most = gate.limits.frame_bytes as usize;
-    let mut frames = codec::decode::<ClientFrame>(&message, encoding, most);
-    let first = frames.next().ok_or_else(|| Closing::new(Code::HelloExpected))?;
-    let (first, _) = first.map_err(|error| unreadable(&error))?;
-    first.check().map_err(Closing::from)?;
-    let ClientFrame::Hello(hello) = first else {
-        return Err(Closing::new(Code::HelloExpected));
-    };
-    let rest: Result<Vec<_>, _> = frames.collect();
-    let rest = rest.map_err(|error| unreadable(&error))?;
+    let (hello, rest) = first_message(gate, ws, encoding).await?;
     if gate.shed.draining() {
         return Err(Refusal::new(Code::ShuttingDown).after(1_000).into());
     }
@@ -251,6 +236,30 @@ async fn greet(
     let session =
         Session { gate, socket, grants, rate, purse, names, history, bases, holds, unmade, leaves };
     Ok((session, Box::new((attach, welcome)), rest))
+}
+
+/// Hello, and the frames that came behind it in the same message.
+async fn first_message(
+    gate: &Gate,
+    ws: &mut Ws,
+    encoding: Encoding,
+) -> Result<(Hello, Vec<(ClientFrame, usize)>), Closing> {
+    let message = loop {
+        let message = ws.next().await.ok_or_else(|| Closing::new(Code::HelloExpected))?;
+        if let Some(bytes) = payload(message.map_err(|error| broken(&error))?, encoding)? {
+            break bytes;
+        }
+    };
+    let most = gate.limits.frame_bytes as usize;
+    let mut frames = codec::decode::<ClientFrame>(&message, encoding, most);
+    let first = frames.next().ok_or_else(|| Closing::new(Code::HelloExpected))?;
+    let (first, _) = first.map_err(|error| unreadable(&error))?;
+    first.check().map_err(Closing::from)?;
+    let ClientFrame::Hello(hello) = first else {
+        return Err(Closing::new(Code::HelloExpected));
+    };
+    let rest: Result<Vec<_>, _> = frames.collect();
+    Ok((hello, rest.map_err(|error| unreadable(&error))?))
 }
 
 /// The command that attaches a client, the welcome as far as the gateway knows it, and the logs
