@@ -11,12 +11,12 @@ use highwater::wire::{
 };
 use support::{Client, Next, Options, Proxy, Server, WAIT};
 
-/// Bytes a second of the link, and of the record that it carries: five seconds.
+/// Bytes a second of the link, and of the record that it carries: eight seconds.
 const RATE: u64 = 60_000;
-const LARGE: usize = 300_000;
+const LARGE: usize = 500_000;
 /// The server takes twice this for the end, a client a little more.
-const INTERVAL: u64 = 1_000;
-const DEADLINE: Duration = Duration::from_millis(2_500);
+const INTERVAL: u64 = 2_000;
+const DEADLINE: Duration = Duration::from_millis(5_000);
 
 fn options() -> Options {
     Options::default().limit("ping_interval_ms", INTERVAL)
@@ -60,6 +60,14 @@ impl Slow {
         }
         self.count() - before
     }
+
+    /// Another client stores a text, while this one goes on answering the server.
+    fn store(&mut self, server: &Server, log: &str, text: &str) {
+        std::thread::scope(|scope| {
+            let stored = scope.spawn(|| store(server, log, text));
+            self.until("another client to store", |_| stored.is_finished());
+        });
+    }
 }
 
 fn large(encoding: Encoding) -> String {
@@ -89,7 +97,7 @@ fn a_large_record_arrives_over_a_link_slower_than_the_deadline() {
         slow.client.connect(&server);
         slow.until("the small record", |client| client.find(log).is_some_and(|l| l.cursor == 1));
         let text = large(encoding);
-        store(&server, log, &text);
+        slow.store(&server, log, &text);
         // Its own requests are answered meanwhile, between two parts.
         let nonce = 77;
         slow.until("a part", |client| client.link.as_ref().is_some_and(|link| link.parted > 0));
@@ -106,7 +114,7 @@ fn a_large_record_arrives_over_a_link_slower_than_the_deadline() {
         // Those two, and pings of the server: without an answer to them it had closed.
         assert!(link.between > 2, "{} frames came between parts", link.between);
         // The window counts the frame as a whole: what follows finds it open again.
-        store(&server, log, "after");
+        slow.store(&server, log, "after");
         slow.until("what follows", |client| client.log(log).cursor == 3);
         slow.proxy.cut();
     }
