@@ -62,6 +62,8 @@ export class Connection {
   #told: boolean | undefined;
   #looking = 0;
   #refreshing = 0;
+  /** How much had gone out when the other side was asked whether it is there. */
+  #flown = 0;
 
   constructor(readonly config: Config) {
     this.writer = new Writer(this);
@@ -134,7 +136,7 @@ export class Connection {
     const body = {
       ...config, // Of which goes out what the frame has.
       version: 1,
-      capabilities: ['history', 'starts', 'requests', 'held'],
+      capabilities: ['history', 'starts', 'requests', 'parts', 'held'],
       client: VERSION,
       writers: [{ writer: writer.id, oldest: writer.oldest }],
       ...this.logs.ask(0),
@@ -239,7 +241,10 @@ export class Connection {
       case 'ping':
         return this.probe(now);
       case 'pong':
-        if (late > Ms.FROZEN) return this.probe(now);
+        // A ping that waits behind an upload is no silence as long as that moves.
+        if (late > Ms.FROZEN || (this.#flown && this.#flown !== this.config.flown())) {
+          return this.probe(now);
+        }
         return this.#lost(now, 'silence');
       case 'ack':
         return this.#ack();
@@ -270,6 +275,7 @@ export class Connection {
     if (this.#phase === Phase.OPEN && !this.#at.pong) {
       this.send('ping', { nonce: 0 });
       this.#at.pong = now + Ms.PONG;
+      this.#flown = this.config.flown();
     } else if (this.#phase === Phase.WAITING && this.#online) {
       this.#at.retry = Math.max(now, this.#notBefore);
     }

@@ -6,13 +6,15 @@
  * in order; this form keeps nothing of them on disk.
  */
 
-import { Ms } from './bounds.js';
-import type { Encoding } from './codec.js';
+import { Most, Ms } from './bounds.js';
+import type { Encoding, Sized } from './codec.js';
 import { Connection } from './connection.js';
 import type { AppendOptions, Log } from './delivery.js';
 import { Emitter } from './emitter.js';
 import { asError } from './errors.js';
-import { sparse, type Cloning, type LogRecord, type Start, type Welcome } from './frames.js';
+import {
+  sparse, type Cloning, type LogRecord, type ServerFrame, type Start, type Welcome,
+} from './frames.js';
 import { browserStorage, Identity, newId, userOf, type Locks, type Storage } from './identity.js';
 import type { ConnectionState, Effects } from './states.js';
 import {
@@ -114,6 +116,7 @@ export class Client extends Emitter<ClientEvents> {
       tokens: typeof token === 'function',
       kept: false,
       random: Math.random,
+      flown: () => this.#socket?.flown() ?? 0,
       wake: () => this.#wake(),
     });
     this.#watch();
@@ -314,12 +317,15 @@ export class Client extends Emitter<ClientEvents> {
 
   #open(): void {
     const closed = (code?: number, reason?: string): void => this.#turn('closed', code, reason);
+    const events = {
+      opened: () => this.#turn('opened'),
+      message: (frames: Sized<ServerFrame>[]) => this.#turn('frames', frames),
+      closed,
+    };
+    // In JSON a frame may be six times as long.
+    const most = (): number => 6 * this.#core.welcome!.limits.frame_bytes + Most.AROUND_LIST;
     try {
-      this.#socket = openSocket(this.#make!, this.#url, this.#core.config.encoding, {
-        opened: () => this.#turn('opened'),
-        message: (frames) => this.#turn('frames', frames),
-        closed,
-      });
+      this.#socket = openSocket(this.#make!, this.#url, this.#core.config.encoding, events, most);
     } catch (error) {
       queueMicrotask(() => closed(0, (error as Error).message));
     }

@@ -4,12 +4,15 @@
  * It does not reconnect, wait or judge; bytes that are no frame end it like a loss.
  */
 
-import { decode, encode, type Encoding, type Sized } from './codec.js';
+import {
+  CodecError, content, decode, decodeText, encode, Io, type Encoding, type Sized,
+} from './codec.js';
 import { clientFrames, serverFrames, type ClientFrame, type ServerFrame } from './frames.js';
 
 /** What is used of a WebSocket: the browser's, Node's and that of `ws` all have it. */
 export interface WebSocketLike {
   binaryType: string;
+  readonly bufferedAmount?: number;
   onopen: ((event: any) => void) | null;
   onmessage: ((event: any) => void) | null;
   onclose: ((event: any) => void) | null;
@@ -49,6 +52,8 @@ export interface SocketEvents {
 /** An open or opening socket. */
 export interface Socket {
   send(frame: ClientFrame): void;
+  /** Bytes that went out, plus one; 0 where nothing waits to go out. */
+  flown(): number;
   /** Ends it; nothing of it is told any more. */
   drop(): void;
 }
@@ -58,6 +63,7 @@ export const openSocket = (
   url: string,
   encoding: Encoding,
   events: SocketEvents,
+  most: () => number,
 ): Socket => {
   const raw = new make(url, [`highwater.v1.${encoding}`]);
   const drop = (): void => {
@@ -71,15 +77,35 @@ export const openSocket = (
     drop();
     events.closed(code, reason);
   };
+  let whole = new Io();
+  /** The frames of a message, or of the pieces that together are one. */
+  const read = (message: string | Uint8Array): Sized<ServerFrame>[] =>
+    decode(serverFrames, message).flatMap((one) => {
+      if (one.frame.name !== 'part') return one;
+      const { last, data } = one.frame.body;
+      whole.raw(content(data));
+      if (whole.at > most()) throw new CodecError('over the limit');
+      if (!last) return [];
+      const bytes = whole.done();
+      whole = new Io();
+      return read(typeof data === 'string' ? decodeText(bytes) : bytes);
+    });
   raw.onmessage = ({ data }) => {
     let frames;
     try {
-      frames = decode(serverFrames, typeof data === 'string' ? data : new Uint8Array(data));
+      frames = read(typeof data === 'string' ? data : new Uint8Array(data));
     } catch (error) {
       drop();
       return events.closed(0, (error as Error).message);
     }
     events.message(frames);
   };
-  return { send: (frame) => raw.send(encode(clientFrames, frame, encoding)), drop };
+  let given = 1;
+  const send = (frame: ClientFrame): void => {
+    const message = encode(clientFrames, frame, encoding);
+    given += message.length;
+    raw.send(message);
+  };
+  const flown = (): number => raw.bufferedAmount ? given - raw.bufferedAmount : 0;
+  return { send, flown, drop };
 };

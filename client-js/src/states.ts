@@ -73,6 +73,8 @@ export interface Config {
   most: number;
   /** From 0 to 1. */
   random: () => number;
+  /** Bytes that went out on the socket, plus one; 0 where nothing waits to go out. */
+  flown: () => number;
   /** Called when the app has asked for something: there may be outputs. */
   wake: () => void;
   encoding: Encoding;

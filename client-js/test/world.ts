@@ -50,7 +50,7 @@ export class World {
     this.core = new Connection({
       connection: ME, fixed: false, newId: () => ids.shift()!, device: undefined, token: 'token', tokens: false,
       kept: false, visible: true, cloning: 'all', window: 0, activate: true, most: 100,
-      random: () => this.chance.shift() ?? 0.5, encoding: 'bincode', wake: () => {},
+      random: () => this.chance.shift() ?? 0.5, encoding: 'bincode', flown: () => 0, wake: () => {},
       ...config,
     });
   }
