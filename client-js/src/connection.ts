@@ -405,10 +405,10 @@ export class Connection {
     this.received = this.acked = 0;
     delete this.#at.welcome;
     this.#at.ping = now + body.ping_interval;
-    const { writers, positions, other_history } = body;
+    const { writers, positions, other_history, credit } = body;
     this.history.told(positions!, other_history);
     const mark = writers.find(({ writer }) => writer === this.writer.id)?.mark ?? 0;
-    this.writer.welcomed(mark, other_history);
+    this.writer.welcomed(now, mark, other_history, credit);
     if (other_history) this.logs.forget();
     if (body.token !== undefined) {
       this.config.token = body.token;

@@ -12,7 +12,8 @@ import { content, Io, toJson, utf8Length, type Encoding } from './codec.js';
 import type { Connection } from './connection.js';
 import { HighwaterError, isTransient } from './errors.js';
 import {
-  Record, type Answers, type Append, type Level, type LogRecord, type Made, type Place, type Target,
+  Record, type Answers, type Append, type Credit, type Level, type LogRecord, type Made,
+  type Place, type Target,
 } from './frames.js';
 
 /** Where an append was stored. */
@@ -69,6 +70,9 @@ export const checkName = (name: string): void => {
   if (utf8Length(name) > 255) throw new HighwaterError('bad_name', 'over the limit');
 };
 
+/** The credit of a server that tells none. */
+const FREE = { appends: Infinity, bytes: Infinity, after: 0 };
+
 export class Writer {
   readonly pending: Action[] = [];
   id!: string;
@@ -81,6 +85,8 @@ export class Writer {
   #retryAt = 0;
   /** Answers for what the server's mark covers are still on their way. */
   #settling = false;
+  /** What the server has set aside for what is still to be sent. */
+  #credit = FREE;
 
   readonly #core: Connection;
 
@@ -105,6 +111,19 @@ export class Writer {
     return this.pending.some((action) => action.sent);
   }
 
+  /** Takes credit, from which goes what is on its way. */
+  #credited(now: number, { appends, bytes, after }: Credit): void {
+    // What was refused has its own time in it.
+    if (after) this.#retryAt = now + after;
+    this.#credit = { appends, bytes, after };
+    for (const one of this.pending) if (one.sent && one.seq > this.#mark) this.#spend(one, 1);
+  }
+
+  #spend({ size }: Action, appends: number): void {
+    this.#credit.appends -= appends;
+    this.#credit.bytes -= appends * size;
+  }
+
   add(given: Omit<Action, 'seq' | 'sent' | 'tried'>): Action {
     const action = { ...given, seq: this.#next++, sent: false, tried: false };
     this.pending.push(action);
@@ -112,12 +131,13 @@ export class Writer {
   }
 
   /** A new socket is there: goes on above the mark; answers up to the mark are on their way. */
-  welcomed(mark: number, other = false): void {
+  welcomed(now: number, mark: number, other = false, credit: Credit = FREE): void {
     this.#mark = mark;
     this.#over ||= other;
     this.#retryAt = this.#refusals = 0;
     this.#settling = true;
     for (const action of this.pending) action.sent = action.seq <= mark;
+    this.#credited(now, credit);
   }
 
   /** The answers that were kept have all come: what has none is asked about once more. */
@@ -128,7 +148,7 @@ export class Writer {
   }
 
   /** Takes answers; tells the first reason that passes, if any was refused for one. */
-  answered({ mark, answers }: Answers, now: number): string | undefined {
+  answered({ mark, answers, credit }: Answers, now: number): string | undefined {
     let passes: string | undefined;
     this.#mark = Math.max(this.#mark, mark);
     for (const { seq, outcome } of answers) {
@@ -149,10 +169,12 @@ export class Writer {
       }
       this.#end(action, result);
     }
+    if (credit) this.#credited(now, credit);
     return passes;
   }
 
   #refused(action: Action, after: number, now: number): void {
+    if (action.sent) this.#spend(action, -1);
     action.sent = false;
     if (this.#retryAt) {
       // The same round: those behind a refused one are refused for the gap it left.
@@ -189,6 +211,8 @@ export class Writer {
       // The answers to what the mark covers are on their way.
       for (const action of this.pending) action.sent &&= action.seq <= this.#mark;
     }
+    const credit = this.#credit;
+    let due = false;
     const most = Math.min(limits.in_flight, Most.ITEMS);
     let body: Append | undefined;
     let room = 0;
@@ -203,7 +227,12 @@ export class Writer {
       }
       const before = seq > this.#mark ? Math.max(this.#mark, prev) : prev;
       prev = seq;
+      // Beyond its credit it sends only where nothing is due: that answer tells more.
+      const spent = credit.appends < 1 || credit.bytes < size;
+      if (!action.sent && spent && due && seq > this.#mark) break;
+      due = true;
       if (action.sent) continue;
+      this.#spend(action, 1);
       action.sent = action.tried = true;
       // Two histories may have given one number to two logs: a frame speaks of one of them.
       if (needs > room || body!.made!.some((one) => one !== made && one.log === made?.log)) {
