@@ -4,7 +4,7 @@
 import { readFileSync } from 'node:fs';
 
 const NAMES = `
-  act announced answered ask blob byte claim config core deadline decided deliver drop era fixed flown flush
+  act announced answered ask begun blob byte claim config core deadline decided deliver drop era fixed flown flush
   holds history kept landed moved newId out pause poll put raw renew safe saw sent
   settled sought stay take told tokens tried varint wait wake weight welcomed
 `.trim().split(/\s+/);

@@ -136,7 +136,7 @@ export class Connection {
     const body = {
       ...config, // Of which goes out what the frame has.
       version: 1,
-      capabilities: ['history', 'starts', 'requests', 'parts', 'held'],
+      capabilities: ['history', 'starts', 'requests', 'parts', 'held', 'bases'],
       client: VERSION,
       writers: [{ writer: writer.id, oldest: writer.oldest }],
       ...this.logs.ask(0),

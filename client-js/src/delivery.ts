@@ -8,11 +8,12 @@
 
 import { Most } from './bounds.js';
 import {
-  Start as Where, type Base, type BaseAt, type BaseRecords, type Delivered, type Ended, type Gap,
-  type GapReason, type LogRecord, type Made, type Open, type Origin, type Place, type Records,
+  Start as Where, type Base, type BaseAt, type BaseHeld, type BaseRecords, type Delivered,
+  type Ended, type Gap, type GapReason, type LogRecord, type Made, type Open, type Origin,
+  type Place, type Records,
   type Reset, type ResetReason, type SnapshotRule, type Start, type Subscribed,
 } from './frames.js';
-import { bytesOf, content, Io, u64 } from './codec.js';
+import { bytesOf, content, Io, toJson, u64 } from './codec.js';
 import type { Connection } from './connection.js';
 import { Emitter } from './emitter.js';
 import { HighwaterError } from './errors.js';
@@ -165,7 +166,9 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   /** From here on all below `cursor` was delivered; what lies below is a gap still to be told. */
   #from = 0;
   #base: BaseAt | undefined;
+  /** What came of it: parts, or all up to a key. */
   #part = 0;
+  #key: string | undefined;
   #whole = new Io();
 
   constructor(
@@ -214,6 +217,13 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     return !this.holds ? -1 : this.options.manual ? this.committed : this.cursor;
   }
 
+  /** What came of a base that was cut: it may go on after that. */
+  get begun(): BaseHeld | undefined {
+    const upto = this.#part ? { parts: this.#part } : this.#key && { key: this.#key };
+    const { id, to } = this;
+    return !to && this.#base && upto ? { log: id!, offset: this.#base.offset, upto } : undefined;
+  }
+
   /** What the client has and wants of it, for `Hello`, `Subscribe` and `Activate`. */
   ask(request: number): Open {
     const { name, id } = this;
@@ -247,7 +257,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   // Methods by the names of frames; one that answers false was given something out of order.
 
   subscribed(frame: Subscribed): void {
-    const { log: id, request, head, rule, cursor, complete, reset, made } = frame;
+    const { log: id, request, head, rule, cursor, complete, reset, made, base } = frame;
     const same = this.id === id;
     this.made = made ? { log: id, position: made } : undefined;
     Object.assign(this, { id, head, rule });
@@ -258,6 +268,14 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     }
     // Already subscribed: the answer tells nothing new, and an unfinished base goes on.
     if (this.announced && same) return;
+    if (base) {
+      // What goes on elsewhere than here is no use: its next part will not fit.
+      if (toJson(base) !== toJson(this.begun)) this.#clear();
+      this.phase = 'base';
+      this.cursor = cursor;
+      this.#target = complete;
+      return;
+    }
     this.phase = 'live';
     if (same && this.holds) {
       // What was seen stays seen: a log that was to be complete at 9 is not complete at 7.
@@ -327,6 +345,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   base_records({ offset, last, complete, origins, records }: BaseRecords): boolean {
     if (this.phase !== 'base' || this.#base?.offset !== offset) return false;
     const entries = records.map((kept) => this.#entry(kept.record, kept.offset, origins));
+    this.#key = entries.at(-1)?.record.key ?? this.#key;
     this.#tell('base', { offset, version: this.#base.version, last, records: entries });
     if (last) {
       this.#target = Math.max(this.#target, complete);
@@ -346,6 +365,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   #clear(base?: BaseAt): void {
     this.#base = base;
     this.#part = 0;
+    this.#key = undefined;
     this.#whole = new Io();
   }
 

@@ -13,7 +13,7 @@ import type { Connection } from './connection.js';
 import { Delivery, type Options } from './delivery.js';
 import { passes, type HighwaterError } from './errors.js';
 import {
-  Open, type Cursor, type Ended, type ServerFrame, type Subscribed,
+  Open, type BaseHeld, type Cursor, type Ended, type ServerFrame, type Subscribed,
 } from './frames.js';
 import { checkName } from './writer.js';
 
@@ -90,21 +90,23 @@ export class Subscriptions {
    * What is wanted, with what is held of it, asked for from now on. What does not fit into a frame
    * waits for the next; first comes what is held, which the server would else send from its start.
    */
-  ask(request: number, now = Infinity): { open: Open[] } {
+  ask(request: number, now = Infinity): { open: Open[]; bases: BaseHeld[] } {
     const { config, history, welcome } = this.#core;
     const open: Open[] = [];
+    const bases: BaseHeld[] = [];
     let room = (welcome?.limits.frame_bytes ?? Most.FRAME) - Most.AROUND_LIST;
     room -= (config.token ?? '').length + Most.POSITION * history.positions.length;
     for (const log of [...this.open.values()].sort((a, b) => +b.holds - +a.holds)) {
-      const { name, phase } = log;
+      const { name, begun, phase } = log;
       if (phase !== 'wanted' || log.after > now || this.#gone.get(name)?.request! >= 0) continue;
-      room -= utf8Length(toJson(name)) + Most.AROUND_NAME;
-      if (room < 0) break;
+      room -= utf8Length(toJson([name, begun])) + Most.AROUND_NAME;
+      if (room < 0 || bases.length === Most.ITEMS) break;
       // Then this word takes the place of what the server has.
       if (!request) this.#gone.delete(name);
+      if (begun) bases.push(begun);
       open.push(log.ask(request));
     }
-    return { open };
+    return { open, bases };
   }
 
   subscribed(body: Subscribed): void {
