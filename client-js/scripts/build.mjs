@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync, rmSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
-import { mangleProps, published } from './internal.mjs';
+import { mangleCache, mangleProps, published } from './internal.mjs';
 
 /** Bytes min+gz. */
 const LIMITS = { core: 12_000, views: 600 };
@@ -24,7 +24,7 @@ execFileSync(
   { stdio: 'inherit' },
 );
 const entry = { entryPoints: ['src/index.ts'], outfile: 'dist/highwater.js', sourcemap: true };
-await bundle({ ...entry, mangleProps, minifySyntax: true });
+await bundle({ ...entry, mangleCache, mangleProps, minifySyntax: true });
 const wrong = published('dist');
 if (wrong.length) {
   console.error(`scripts/internal.mjs names what apps use: ${wrong}`);

@@ -33,6 +33,9 @@ export const isHex = (value: unknown, bytes = 16): value is string =>
 export const fromBase64 = (coded: string): string =>
   atob(coded.replace(/-/g, '+').replace(/_/g, '/'));
 
+/** The byte before a number that is not one byte: 2, 4 or 8 follow it. */
+const marker = (value: number): number => (value > 0xffffffff ? 253 : value > 0xffff ? 252 : 251);
+
 /**
  * Bytes that are written, or those given, which are read and never left. What writes and what reads
  * has the same name: it is given the value to write, which a reader does not look at, and answers
@@ -40,11 +43,11 @@ export const fromBase64 = (coded: string): string =>
  */
 export class Io {
   at = 0;
-  #bytes = new Uint8Array(128);
+  private _bytes = new Uint8Array(128);
 
   constructor(readonly given?: Uint8Array) {}
 
-  get left(): number {
+  get rest(): number {
     return this.given!.length - this.at;
   }
 
@@ -52,13 +55,13 @@ export class Io {
   raw(value: any): ArrayLike<number> & Uint8Array {
     const { at, given } = this;
     this.at += value.length ?? value;
-    if (given) return this.left < 0 ? fail('long enough') : given.subarray(at, this.at);
-    if (this.at > this.#bytes.length) {
+    if (given) return this.rest < 0 ? fail('long enough') : given.subarray(at, this.at);
+    if (this.at > this._bytes.length) {
       const grown = new Uint8Array(this.at * 2);
-      grown.set(this.#bytes);
-      this.#bytes = grown;
+      grown.set(this._bytes);
+      this._bytes = grown;
     }
-    this.#bytes.set(value, at);
+    this._bytes.set(value, at);
     return value;
   }
 
@@ -67,16 +70,16 @@ export class Io {
   }
 
   varint(value = 0, most = MOST): number {
-    const first = this.byte(
-      value < 251 ? value : value > 0xffffffff ? 253 : value > 0xffff ? 252 : 251,
-    );
+    const first = this.byte(value < 251 ? value : marker(value));
     if (first < 251) return first;
-    const length = 2 ** (first - 250);
     // The marker says a type, and may not be wider than the one that is read.
-    if (length > (most > 0xffffffff ? 8 : most > 0xffff ? 4 : 2)) fail('such a number');
-    const digit = (_: unknown, index: number): number => Math.floor(value / 256 ** index) % 256;
-    const digits = this.raw(this.given ? length : Array.from({ length }, digit));
-    return this.given ? digits.reduceRight((sum, byte) => sum * 256 + byte, 0) : value;
+    if (first > marker(most)) fail('such a number');
+    const length = 2 ** (first - 250);
+    let sum = 0;
+    for (let at = 1; at < 256 ** length; at *= 256) {
+      sum += this.byte(Math.floor(value / at) % 256) * at;
+    }
+    return this.given ? sum : value;
   }
 
   blob(value?: Uint8Array): Uint8Array {
@@ -85,7 +88,7 @@ export class Io {
   }
 
   done(): Uint8Array<ArrayBuffer> {
-    return this.#bytes.slice(0, this.at);
+    return this._bytes.slice(0, this.at);
   }
 }
 
@@ -137,9 +140,8 @@ export const str: Type<string> = (io, value) =>
 
 /** So many bytes as lower-case hexadecimal digits. */
 const digits = (bytes: number): Type<string> => (io, value) => {
-  if (io.given) return hex(io.raw(bytes));
-  if (!isHex(value, bytes)) fail(`${bytes * 2} hex digits`);
-  return hex(io.raw(value!.match(/../g)!.map((pair) => parseInt(pair, 16))));
+  if (!io.given && !isHex(value, bytes)) fail(`${bytes * 2} hex digits`);
+  return hex(io.raw(io.given ? bytes : value!.match(/../g)!.map((pair) => parseInt(pair, 16))));
 };
 
 /** 128 bits as 32 lower-case hexadecimal digits. */
@@ -186,6 +188,12 @@ export const union = <S extends Variants>(variants: S): Type<Union<S>> => {
   };
 };
 
+type Words<S> = S extends `${infer W} ${infer R}` ? W | Words<R> : S;
+
+/** One of these words. */
+export const word = <S extends string>(words: S): Type<Words<S>> =>
+  union(Object.fromEntries(words.split(' ').map((name) => [name, 0]))) as Type<any>;
+
 /** The same type in memory by another form on the wire. */
 export const via =
   <T, R>(type: Type<R>, to: (value: T) => R, from: (raw: R) => T): Type<T> => (io, value) =>
@@ -193,17 +201,16 @@ export const via =
 
 /** A field by which a body has grown: what was written before that ends where it would begin. */
 export const grown = <T>(type: Type<T>, without?: T): Type<T | undefined> =>
-  (io, value = without) => (!io.given || io.left ? type(io, value) : without);
+  (io, value = without) => (!io.given || io.rest ? type(io, value) : without);
+
+const hash = option(digits(8));
 
 /** A point of one history: `era.batch` or `era.batch.chain`, in memory as in JSON. */
-export const position: Type<string> = via(
-  struct({ era: id, batch: u64, chain: option(digits(8)) }),
-  (text: string) => {
-    const [era, batch, chain] = text.split('.');
-    return { era: era!, batch: batch ? +batch : NaN, chain };
-  },
-  ({ era, batch, chain }) => `${era}.${batch}${chain ? `.${chain}` : ''}`,
-);
+export const position: Type<string> = (io, text = '') => {
+  const [era, batch, chain] = text.split('.');
+  const parts = [id(io, era), u64(io, +(batch || NaN)), hash(io, chain)];
+  return parts.filter((part) => part !== undefined).join('.');
+};
 
 // JSON has the shape of the values in memory, but for two leaves: bytes and places. All else is
 // checked and normalised as by writing it in binary.
@@ -214,8 +221,7 @@ export const toJson = (value: unknown): string =>
     if (part === undefined) return null;
     if (name === 'place') return `${part.batch}.${part.index}`;
     if (!(part instanceof Uint8Array)) return part;
-    let units = '';
-    for (const byte of part) units += String.fromCharCode(byte);
+    const units = Array.from(part, (byte) => String.fromCharCode(byte)).join('');
     return { b64: btoa(units).replace(/\+/g, '-').replace(/\//g, '_').replace(/=/g, '') };
   });
 
@@ -231,6 +237,15 @@ const fromJson = (json: string): Record<string, unknown> =>
 
 /** Kinds of frames: number and body, by name. */
 export type Table = Record<string, readonly [number, Type<any>]>;
+
+/** Frames with these fields, numbered from there on. */
+export const numbered = <F extends Record<string, Fields>>(
+  kind: number,
+  frames: F,
+): { [K in keyof F]: readonly [number, Type<Struct<F[K]>>] } =>
+  Object.fromEntries(
+    Object.entries(frames).map(([name, fields]) => [name, [kind++, struct(fields)]]),
+  ) as any;
 /** A frame of such a table. */
 export type FrameOf<T extends Table> = {
   [K in keyof T]: { readonly name: K; readonly body: Value<T[K][1]> };
@@ -287,7 +302,7 @@ export const decode = <T extends Table>(
         if (Object.hasOwn(table, name)) add(name, utf8Length(line), new Io(), value);
       }
     } else {
-      for (const input = new Io(message); input.left; ) {
+      for (const input = new Io(message); input.rest; ) {
         const kind = input.varint();
         const bytes = input.blob();
         for (const name in table) {

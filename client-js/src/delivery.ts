@@ -114,7 +114,7 @@ export interface Own {
   /** Where it was stored, once answered. */
   stored?: { readonly log: number; readonly offset: number };
   /** It is among what was delivered; it goes when that is shown. */
-  landed: boolean;
+  landed?: boolean;
 }
 
 export interface Options {
@@ -138,7 +138,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
    */
   phase: 'wanted' | 'asked' | 'reset' | 'base' | 'live' | 'over' = 'wanted';
   /** The request that asks for it, until it is answered; -1: none does. */
-  request = -1;
+  asking = -1;
   /** All of this log id below `cursor` is held, folded or stored. */
   holds = false;
   cursor = 0;
@@ -151,34 +151,35 @@ export class Delivery extends Emitter<LogEvents> implements Log {
    * Where the app could restart, where it says so itself: at first where delivery began; -1: it
    * was given a base, and has not said that it worked it off.
    */
-  committed = 0;
+  vouched!: number;
   /** Where the app wants it delivered anew from: what is held does not count any more. */
   to: Start | undefined;
   /** The request that seeks there, until it is answered; -1: it is still to be sent. */
   sought = 0;
   /** Missing on the server: not to be asked for before this time. */
   after = 0;
-  own: Own[];
+  mine: Own[];
 
-  #target = 0;
+  private _target!: number;
   /** What was delivered is of another history: a reset is due. */
-  #foreign = false;
+  private _foreign?: boolean;
   /** From here on all below `cursor` was delivered; what lies below is a gap still to be told. */
-  #from = 0;
-  #base: BaseAt | undefined;
+  private _from!: number;
+  private _base: BaseAt | undefined;
   /** What came of it: parts, or all up to a key. */
-  #part = 0;
-  #key: string | undefined;
-  #whole = new Io();
+  private _part!: number;
+  private _key: string | undefined;
+  private _whole!: Io;
 
   constructor(
     readonly name: string,
-    public options: Options,
+    public wishes: Options,
     readonly core: Connection,
   ) {
     super();
-    const mine = core.writer.pending.filter(({ log }) => log === name);
-    this.own = mine.map((action) => ({ action, landed: false }));
+    this.mine = core.author.queue
+      .filter(({ log }) => log === name)
+      .map((action) => ({ action }));
   }
 
   get lag(): number {
@@ -198,54 +199,54 @@ export class Delivery extends Emitter<LogEvents> implements Log {
 
   commit(next: number): void {
     bytesOf(u64, next); // Throws where it cannot be carried.
-    this.committed = Math.min(next, this.cursor);
-    this.core.logs.moved.add(this);
+    this.vouched = Math.min(next, this.cursor);
+    this.core.followed.moved.add(this);
     this.core.config.wake();
   }
 
   unsubscribe(): void {
-    this.core.logs.unsubscribe(this);
+    this.core.followed.unsubscribe(this);
   }
 
-  #tell<K extends keyof LogEvents>(on: K, event: LogEvents[K]): void {
+  private _tell<K extends keyof LogEvents>(on: K, event: LogEvents[K]): void {
     if (on !== 'pending') this.touched = true;
     this.core.out('log', this, [on, event] as LogEvent);
   }
 
   /** The app could restart from here; -1: from nowhere but its start. */
   get safe(): number {
-    return !this.holds ? -1 : this.options.manual ? this.committed : this.cursor;
+    return !this.holds ? -1 : this.wishes.manual ? this.vouched : this.cursor;
   }
 
   /** What came of a base that was cut: it may go on after that. */
   get begun(): BaseHeld | undefined {
-    const upto = this.#part ? { parts: this.#part } : this.#key && { key: this.#key };
+    const upto = this._part ? { parts: this._part } : this._key && { key: this._key };
     const { id, to } = this;
-    return !to && this.#base && upto ? { log: id!, offset: this.#base.offset, upto } : undefined;
+    return !to && this._base && upto ? { log: id!, offset: this._base.offset, upto } : undefined;
   }
 
   /** What the client has and wants of it, for `Hello`, `Subscribe` and `Activate`. */
   ask(request: number): Open {
     const { name, id } = this;
     this.phase = 'asked';
-    this.request = request;
+    this.asking = request;
     if (this.to) {
       this.holds = false;
-      this.#clear();
+      this._clear();
     }
-    this.#arrive();
+    this._arrive();
     this.sought = 0;
-    const { start, priority } = this.options;
+    const { start, priority } = this.wishes;
     // The server takes this word for what was worked off: what comes twice is dropped by offset.
     const next = this.safe;
     if (next >= 0) return { name, start, priority, have: { log: id!, next } };
     // A base that broke off, or was not worked off, must come again, wherever it once began.
-    return { name, start: this.holds || this.#base ? 'state' : start, priority };
+    return { name, start: this.holds || this._base ? 'state' : start, priority };
   }
 
   /** Where the app sought to is where it begins. */
-  #arrive(): void {
-    this.options.start = this.to ?? this.options.start;
+  private _arrive(): void {
+    this.wishes.start = this.to ?? this.wishes.start;
     this.to = undefined;
   }
 
@@ -262,54 +263,50 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     this.made = made ? { log: id, position: made } : undefined;
     Object.assign(this, { id, head, rule });
     if (request === this.sought) this.sought = 0;
-    if (reset) {
-      this.phase = 'reset';
-      return;
-    }
     // Already subscribed: the answer tells nothing new, and an unfinished base goes on.
-    if (this.announced && same) return;
+    if (!reset && this.announced && same) return;
+    this.phase = reset ? 'reset' : base ? 'base' : 'live';
+    if (reset) return;
     if (base) {
       // What goes on elsewhere than here is no use: its next part will not fit.
-      if (toJson(base) !== toJson(this.begun)) this.#clear();
-      this.phase = 'base';
+      if (toJson(base) !== toJson(this.begun)) this._clear();
       this.cursor = cursor;
-      this.#target = complete;
+      this._target = complete;
       return;
     }
-    this.phase = 'live';
     if (same && this.holds) {
       // What was seen stays seen: a log that was to be complete at 9 is not complete at 7.
-      this.#target = Math.max(this.#target, complete);
+      this._target = Math.max(this._target, complete);
     } else {
-      this.#begin(cursor, complete);
-      if (this.touched) this.#reset({ reason: 'other_log', cursor });
+      this._begin(cursor, complete);
+      if (this.touched) this._reset({ reason: 'other_log', cursor });
     }
-    this.#check();
+    this._check();
   }
 
   reset(frame: Reset): void {
     const { base, cursor, complete } = frame;
-    if (!this.sought) this.#arrive();
-    this.#begin(cursor, complete, base);
-    this.#reset(frame);
-    this.#check();
+    if (!this.sought) this._arrive();
+    this._begin(cursor, complete, base);
+    this._reset(frame);
+    this._check();
   }
 
   /** All begins anew: with this base, or without one at `cursor`. */
-  #begin(cursor: number, complete: number, base?: BaseAt): void {
+  private _begin(cursor: number, complete: number, base?: BaseAt): void {
     this.phase = base ? 'base' : 'live';
     this.holds = !base;
     this.complete = false;
-    this.#target = complete;
+    this._target = complete;
     this.cursor = cursor;
-    this.#from = base ? 0 : cursor;
-    this.committed = base ? -1 : cursor;
-    this.#clear(base);
+    this._from = base ? 0 : cursor;
+    this.vouched = base ? -1 : cursor;
+    this._clear(base);
   }
 
-  #reset(event: LogEvents['reset']): void {
-    this.#tell('reset', this.#foreign ? { ...event, reason: 'other_history' } : event);
-    this.#foreign = false;
+  private _reset(event: LogEvents['reset']): void {
+    this._tell('reset', this._foreign ? { ...event, reason: 'other_history' } : event);
+    this._foreign = false;
   }
 
   /**
@@ -317,56 +314,56 @@ export class Delivery extends Emitter<LogEvents> implements Log {
    * due. What was stored in the other history then goes too.
    */
   forget(): void {
-    this.#foreign = this.touched;
-    if (this.holds || this.#base) this.options.start = 'state';
+    this._foreign = this.touched;
+    if (this.holds || this._base) this.wishes.start = 'state';
     this.holds = false;
-    this.#clear();
-    for (const own of this.own) own.landed = !!own.stored;
+    this._clear();
+    for (const own of this.mine) own.landed = !!own.stored;
   }
 
   /** A part of a client-made base; handed on as a whole. */
   base({ offset, part, last, data }: Base): boolean {
-    const base = this.#base;
-    if (this.phase !== 'base' || base?.offset !== offset || part !== this.#part++) return false;
-    this.#whole.raw(content(data));
-    if (this.#whole.at > Most.BASE) {
+    const base = this._base;
+    if (this.phase !== 'base' || base?.offset !== offset || part !== this._part++) return false;
+    this._whole.raw(content(data));
+    if (this._whole.at > Most.BASE) {
       // Coming back would only bring it once more.
-      this.#clear();
-      this.core.logs.drop(this);
+      this._clear();
+      this.core.followed.drop(this);
       this.end('refused', new HighwaterError('too_large', 'over the limit'));
     } else if (last) {
-      this.#tell('base', { offset, version: base.version, last, data: this.#whole.done() });
-      this.#based();
+      this._tell('base', { offset, version: base.version, last, data: this._whole.done() });
+      this._based();
     }
     return true;
   }
 
   /** A part of a base that the server keeps; handed on part by part. */
   base_records({ offset, last, complete, origins, records }: BaseRecords): boolean {
-    if (this.phase !== 'base' || this.#base?.offset !== offset) return false;
-    const entries = records.map((kept) => this.#entry(kept.record, kept.offset, origins));
-    this.#key = entries.at(-1)?.record.key ?? this.#key;
-    this.#tell('base', { offset, version: this.#base.version, last, records: entries });
+    if (this.phase !== 'base' || this._base?.offset !== offset) return false;
+    const entries = records.map((kept) => this._entry(kept.record, kept.offset, origins));
+    this._key = entries.at(-1)?.record.key ?? this._key;
+    this._tell('base', { offset, version: this._base.version, last, records: entries });
     if (last) {
-      this.#target = Math.max(this.#target, complete);
-      this.#based();
+      this._target = Math.max(this._target, complete);
+      this._based();
     }
     return true;
   }
 
-  #based(): void {
+  private _based(): void {
     this.phase = 'live';
     this.holds = true;
-    this.#clear();
-    this.#check();
+    this._clear();
+    this._check();
   }
 
   /** What has come of a base is of no more use; perhaps another follows. */
-  #clear(base?: BaseAt): void {
-    this.#base = base;
-    this.#part = 0;
-    this.#key = undefined;
-    this.#whole = new Io();
+  private _clear(base?: BaseAt): void {
+    this._base = base;
+    this._part = 0;
+    this._key = undefined;
+    this._whole = new Io();
   }
 
   records({ base, origins, records }: Records): boolean {
@@ -375,97 +372,97 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     if (repeated >= records.length) return true;
     const fresh = records
       .slice(repeated)
-      .map((record, index) => this.#entry(record, this.cursor + index, origins));
+      .map((record, index) => this._entry(record, this.cursor + index, origins));
     this.cursor += fresh.length;
-    const { id } = this.core.writer;
+    const { id } = this.core.author;
     const seqs = new Set(fresh.map(({ origin, seq }) => origin.writer === id && seq));
-    for (const own of this.own) own.landed ||= !own.stored && seqs.has(own.action.seq);
-    this.#tell('records', { records: fresh });
-    this.#check();
+    for (const own of this.mine) own.landed ||= !own.stored && seqs.has(own.action.seq);
+    this._tell('records', { records: fresh });
+    this._check();
     return true;
   }
 
   gap(frame: Gap): boolean {
     if (this.phase !== 'live' || frame.from > this.cursor) return false;
     // The cursor of an opening or a reset is the end of the gap that follows it.
-    if (frame.to <= this.cursor && frame.from >= this.#from) return true;
+    if (frame.to <= this.cursor && frame.from >= this._from) return true;
     this.cursor = Math.max(this.cursor, frame.to);
-    this.#tell('gap', frame);
-    this.#check();
+    this._tell('gap', frame);
+    this._check();
     return true;
   }
 
   /** Puts an own action on top. */
   act(action: Action): void {
-    this.own.push({ action, landed: false });
-    this.#showOwn();
+    this.mine.push({ action });
+    this._showOwn();
   }
 
   /** An own action was stored there, or not at all. */
   answered(action: Action, stored?: { log: number; offset: number }): void {
-    const own = this.own.find((one) => one.action === action);
+    const own = this.mine.find((one) => one.action === action);
     if (!own) return;
     own.stored = stored;
     // Answers come in order, so the answered ones stand first; of too many (an inactive client may
     // append for long) the oldest goes, and is seen again when the log is live.
-    const many = stored && this.own[this.core.config.most]?.stored && this.own[0];
-    this.#lift(stored ? many : own);
+    const many = this.mine[this.core.config.most]?.stored && this.mine[0];
+    this._lift(stored ? many : own);
   }
 
   /** Lets go this one, and all that the log shows or, where it shows no more, that are answered. */
-  #lift(gone?: Own): void {
+  private _lift(gone?: Own): void {
     const { complete, cursor, id, phase } = this;
     const over = phase === 'over';
-    const left = this.own.filter((own) => {
+    const left = this.mine.filter((own) => {
       const { landed, stored } = own;
       const shown = landed || (stored && (over || stored.log !== id || stored.offset < cursor));
-      return own !== gone && !(shown && ((complete && !this.#foreign) || over));
+      return own !== gone && !(shown && ((complete && !this._foreign) || over));
     });
-    if (left.length === this.own.length) return;
-    this.own = left;
-    this.#showOwn();
+    if (left.length === this.mine.length) return;
+    this.mine = left;
+    this._showOwn();
   }
 
   /** Own actions in their order, as they lie on top of what is shown. */
   get pending(): Entry[] {
-    const { config, welcome, writer } = this.core;
+    const { config, greeting: welcome, author: writer } = this.core;
     const origin = { user: welcome?.user ?? '', writer: writer.id, connection: config.connection };
-    return this.own.map(({ action: { record, seq } }) => ({ record, origin, seq, pending: true }));
+    return this.mine.map(({ action: { record, seq } }) => ({ record, origin, seq, pending: true }));
   }
 
-  #showOwn(): void {
-    this.#tell('pending', { pending: this.pending });
+  private _showOwn(): void {
+    this._tell('pending', { pending: this.pending });
   }
 
-  #entry(record: Delivered, offset: number, origins: Origin[]): Entry {
+  private _entry(record: Delivered, offset: number, origins: Origin[]): Entry {
     this.core.history.saw(record.place.batch);
     return { ...record, origin: origins[record.origin] ?? NOBODY, offset, pending: false };
   }
 
   /** Tells when the log becomes complete, or stops being so, and lets go what it now shows. */
-  #check(): void {
+  private _check(): void {
     this.head = Math.max(this.head, this.cursor);
     const was = this.complete;
-    this.complete = this.phase === 'live' && this.cursor >= this.#target;
-    if (was !== this.complete) this.#tell(was ? 'behind' : 'complete', { cursor: this.cursor });
-    this.#lift();
+    this.complete = this.phase === 'live' && this.cursor >= this._target;
+    if (was !== this.complete) this._tell(was ? 'behind' : 'complete', { cursor: this.cursor });
+    this._lift();
   }
 
   /** The server ended it, or would not begin. */
   end<K extends 'ended' | 'refused'>(on: K, event: LogEvents[K]): void {
     this.phase = 'over';
-    this.#tell(on, event);
-    this.#lift();
+    this._tell(on, event);
+    this._lift();
   }
 
   /** The server will not go where the app sought to. */
   stay(error: HighwaterError): void {
     this.sought = 0;
     this.to = undefined;
-    this.#tell('refused', error);
+    this._tell('refused', error);
   }
 
   snapshot_wanted(frame: { at_least: number }): void {
-    this.#tell('snapshot_wanted', frame);
+    this._tell('snapshot_wanted', frame);
   }
 }

@@ -6,6 +6,8 @@
  * wait).
  */
 
+import type { Refusal } from './frames.js';
+
 /** What a refusal or an end of this client carries. */
 export class HighwaterError extends Error {
   override readonly name = 'HighwaterError';
@@ -22,6 +24,10 @@ export class HighwaterError extends Error {
     super(message);
   }
 }
+
+/** A server's word as an error. */
+export const refusalOf = ({ code, message, retry_after }: Refusal): HighwaterError =>
+  new HighwaterError(code, message, retry_after);
 
 /** Anything thrown, as an error of that code; one that has its code already keeps it. */
 export const asError = (code: string, error: unknown): HighwaterError =>

@@ -4,9 +4,9 @@
  */
 
 import {
-  bool, grown, id, list, option, pair, payload, position, str, struct, u8, u16, u32, u64, union,
-  via,
-  type FrameOf, type Payload, type Value,
+  bool, grown, id, list, numbered, option, pair, payload, position, str, struct, u8, u16, u32,
+  u64, union, via, word,
+  type FrameOf, type Payload, type Type, type Value,
 } from './codec.js';
 import { codeName, codeNumber } from './errors.js';
 
@@ -37,179 +37,177 @@ export interface LogRecord {
 }
 
 /** Without what is absent, and without empty lists. (An empty payload is a payload.) */
-export const sparse = <T extends object>(given: T): T =>
+export const sparse = <T extends object>(whole: T): T =>
   Object.fromEntries(
-    Object.entries(given).filter(
+    Object.entries(whole).filter(
       ([, part]) => part !== undefined && !(Array.isArray(part) && !part.length),
     ),
   ) as T;
-export const Record = via(
-  struct({
-    key: option(str),
-    kind: option(str),
-    event_time: option(u64),
-    headers: list(pair(str)),
-    extensions: list(Extension),
-    payload: option(payload),
-  }),
-  (record: LogRecord) => ({ headers: [], extensions: [], ...record }),
-  sparse as (record: object) => LogRecord,
-);
+const fields = struct({
+  key: option(str),
+  kind: option(str),
+  event_time: option(u64),
+  headers: list(pair(str)),
+  extensions: list(Extension),
+  payload: option(payload),
+});
+export const Record: Type<LogRecord> = (io, record) =>
+  sparse(fields(io, { headers: [], extensions: [], ...record }));
 
 /** Of one log id: the next offset wanted, all below it was seen. */
 const Cursor = struct({ log: u64, next: u64 });
 export const Start = union({
   state: 0, earliest: 0, end: 0, offset: u64, committed: 0, last: u64, time: u64,
 });
-const Cloning = union({ all: 0, own: 0, none: 0 });
+const Cloning = word('all own none');
 export const Open = struct({ name: str, have: option(Cursor), start: Start, priority: u8 });
 /** A base that was begun, and what of it is held. */
 const BaseHeld = struct({ log: u64, offset: u64, upto: union({ parts: u32, key: str }) });
 const bases = grown(list(BaseHeld), []);
 const request = grown(u32, 0);
 const credit = grown(option(struct({ appends: u32, bytes: u64, after: u32 })));
-const Pong = struct({ nonce: u64 });
-const Ping = struct({ nonce: u64, positions });
 
-const Met = union({ fresh: 0, resumed: 0, cloned: 0, restored: 0, waiting: 0 });
-const SnapshotRule = union({ none: 0, latest: 0, client: 0 });
+const Met = word('fresh resumed cloned restored waiting');
+const SnapshotRule = word('none latest client');
 const Refusal = struct({ code, message: str, retry_after: u32 });
 const Origin = struct({ user: str, writer: id, connection: id });
 const Delivered = struct({ place, time: u64, origin: u32, seq: u64, record: Record });
+
+const heartbeat = numbered(9, { ping: { nonce: u64, positions }, pong: { nonce: u64 } });
 
 /**
  * Frames that this client sends. `frames-more.ts` has those that it does not; kinds 32 to 39 are
  * numbered for later.
  */
 export const clientFrames = {
-  hello: [1, struct({
-    version: u16,
-    capabilities: list(str),
-    token: option(str),
-    connection: id,
-    device: option(id),
-    client: str,
-    visible: bool,
-    cloning: Cloning,
-    writers: list(struct({ writer: id, oldest: u64 })),
-    open: list(Open),
-    window: u32,
-    positions,
-    bases,
-  })],
-  subscribe: [2, struct({ request: u32, open: list(Open), bases })],
-  unsubscribe: [3, struct({ request: u32, logs: list(u64) })],
-  append: [4, struct({
-    writer: id,
-    oldest: u64,
-    items: list(struct({
-      seq: u64,
-      prev: u64,
-      to: union({ log: u64, name: str }),
-      if_head: option(u64),
-      record: Record,
-    })),
-    positions,
-    // Where the log ids that `items` name were made.
-    made: grown(list(struct({ log: u64, position })), []),
-  })],
-  ack: [5, struct({ received: u64, cursors: list(Cursor) })],
-  visible: [6, struct({ visible: bool, request })],
-  activate: [7, struct({ request: u32, cloning: Cloning, open: list(Open), bases })],
-  refresh: [8, struct({ token: str, request })],
-  ping: [9, Ping],
-  pong: [10, Pong],
-  seek: [11, struct({ request: u32, log: u64, to: Start })],
-  leave: [14, struct({ forget: bool })],
-} as const;
+  ...numbered(1, {
+    hello: {
+      version: u16,
+      capabilities: list(str),
+      token: option(str),
+      connection: id,
+      device: option(id),
+      client: str,
+      visible: bool,
+      cloning: Cloning,
+      writers: list(struct({ writer: id, oldest: u64 })),
+      open: list(Open),
+      window: u32,
+      positions,
+      bases,
+    },
+    subscribe: { request: u32, open: list(Open), bases },
+    unsubscribe: { request: u32, logs: list(u64) },
+    append: {
+      writer: id,
+      oldest: u64,
+      items: list(struct({
+        seq: u64,
+        prev: u64,
+        to: union({ log: u64, name: str }),
+        if_head: option(u64),
+        record: Record,
+      })),
+      positions,
+      // Where the log ids that `items` name were made.
+      made: grown(list(struct({ log: u64, position })), []),
+    },
+    ack: { received: u64, cursors: list(Cursor) },
+    visible: { visible: bool, request },
+    activate: { request: u32, cloning: Cloning, open: list(Open), bases },
+    refresh: { token: str, request },
+  }),
+  ...heartbeat,
+  ...numbered(11, { seek: { request: u32, log: u64, to: Start } }),
+  ...numbered(14, { leave: { forget: bool } }),
+};
 
 /** Frames that a server sends and this client reads; `done` (67) tells it nothing. */
 export const serverFrames = {
-  ping: [9, Ping],
-  pong: [10, Pong],
-  welcome: [64, struct({
-    version: u16,
-    capabilities: list(str),
-    connection: id,
-    user: str,
-    met: Met,
-    source: option(id),
-    place,
-    generation: u64,
-    time: u64,
-    expires: u64,
-    ping_interval: u32,
-    limits: struct({
-      frame_bytes: u32, record_bytes: u32, window: u32, in_flight: u32, subscriptions: u32,
-    }),
-    token: option(str),
-    writers: list(struct({ writer: id, mark: u64 })),
-    positions,
-    other_history: grown(bool, false),
-    credit,
-  })],
-  subscribed: [65, struct({
-    request: u32, name: str, log: u64, priority: u8, rule: SnapshotRule, start: u64, head: u64,
-    cursor: u64, complete: u64, reset: bool, made: grown(option(position)),
-    held: grown(bool, false), base: grown(option(BaseHeld)),
-  })],
-  refused: [66, struct({ request: u32, name: option(str), refusal: Refusal })],
-  unsubscribed: [68, struct({
-    request: u32,
-    log: u64,
-    reason: union({ asked: 0, back_end: 0, deleted: 0, denied: 0, overwritten: 0 }),
-  })],
-  records: [69, struct({
-    log: u64, base: u64, origins: list(Origin), records: list(Delivered),
-  })],
-  gap: [70, struct({ log: u64, from: u64, to: u64, reason: union({ trimmed: 0, removed: 0 }) })],
-  reset: [71, struct({
-    log: u64,
-    reason: union({
-      new: 0, cloned: 0, restored: 0, past_head: 0, other_log: 0, trimmed: 0, asked: 0,
-      other_history: 0,
-    }),
-    base: option(struct({ rule: SnapshotRule, offset: u64, version: u32 })),
-    cursor: u64,
-    complete: u64,
-  })],
-  base: [72, struct({ log: u64, offset: u64, part: u32, last: bool, data: payload })],
-  base_records: [73, struct({
-    log: u64, offset: u64, last: bool, complete: u64, origins: list(Origin),
-    records: list(struct({ offset: u64, record: Delivered })),
-  })],
-  answers: [74, struct({
-    writer: id,
-    mark: u64,
-    answers: list(struct({
-      seq: u64,
-      outcome: union({
-        stored: struct({
-          log: u64, offset: u64, place, level: union({ synced: 0, replicated: 0, memory: 0 }),
-        }),
-        refused: Refusal,
+  ...heartbeat,
+  ...numbered(64, {
+    welcome: {
+      version: u16,
+      capabilities: list(str),
+      connection: id,
+      user: str,
+      met: Met,
+      source: option(id),
+      place,
+      generation: u64,
+      time: u64,
+      expires: u64,
+      ping_interval: u32,
+      limits: struct({
+        frame_bytes: u32, record_bytes: u32, window: u32, in_flight: u32, subscriptions: u32,
       }),
-    })),
-    positions,
-    credit,
-  })],
-  state: [75, struct({
-    active: bool,
-    met: option(Met),
-    reason: option(union({
-      detached: 0, lag: 0, retention: 0, retained_bytes: 0, slots: 0, node_slots: 0, memory: 0,
-      asked: 0, left: 0, no_slot: 0,
-    })),
-    activate_after: u32,
-    generation: u64,
-    source: option(id),
-    request,
-  })],
-  snapshot_wanted: [76, struct({ log: u64, at_least: u64 })],
-  refreshed: [77, struct({ expires: u64, request })],
-  bye: [78, struct({ code, message: str, reconnect: bool, after: u32 })],
-  part: [79, struct({ last: bool, data: payload })],
-} as const;
+      token: option(str),
+      writers: list(struct({ writer: id, mark: u64 })),
+      positions,
+      other_history: grown(bool, false),
+      credit,
+    },
+    subscribed: {
+      request: u32, name: str, log: u64, priority: u8, rule: SnapshotRule, start: u64, head: u64,
+      cursor: u64, complete: u64, reset: bool, made: grown(option(position)),
+      held: grown(bool, false), base: grown(option(BaseHeld)),
+    },
+    refused: { request: u32, name: option(str), refusal: Refusal },
+  }),
+  ...numbered(68, {
+    unsubscribed: {
+      request: u32,
+      log: u64,
+      reason: word('asked back_end deleted denied overwritten'),
+    },
+    records: {
+      log: u64, base: u64, origins: list(Origin), records: list(Delivered),
+    },
+    gap: { log: u64, from: u64, to: u64, reason: word('trimmed removed') },
+    reset: {
+      log: u64,
+      reason: word('new cloned restored past_head other_log trimmed asked other_history'),
+      base: option(struct({ rule: SnapshotRule, offset: u64, version: u32 })),
+      cursor: u64,
+      complete: u64,
+    },
+    base: { log: u64, offset: u64, part: u32, last: bool, data: payload },
+    base_records: {
+      log: u64, offset: u64, last: bool, complete: u64, origins: list(Origin),
+      records: list(struct({ offset: u64, record: Delivered })),
+    },
+    answers: {
+      writer: id,
+      mark: u64,
+      answers: list(struct({
+        seq: u64,
+        outcome: union({
+          stored: struct({
+            log: u64, offset: u64, place, level: word('synced replicated memory'),
+          }),
+          refused: Refusal,
+        }),
+      })),
+      positions,
+      credit,
+    },
+    state: {
+      active: bool,
+      met: option(Met),
+      reason: option(word(
+        'detached lag retention retained_bytes slots node_slots memory asked left no_slot',
+      )),
+      activate_after: u32,
+      generation: u64,
+      source: option(id),
+      request,
+    },
+    snapshot_wanted: { log: u64, at_least: u64 },
+    refreshed: { expires: u64, request },
+    bye: { code, message: str, reconnect: bool, after: u32 },
+    part: { last: bool, data: payload },
+  }),
+};
 
 export type ClientFrame = FrameOf<typeof clientFrames>;
 export type ServerFrame = FrameOf<typeof serverFrames>;

@@ -51,31 +51,31 @@ export const browserStorage = (name: 'localStorage' | 'sessionStorage'): Storage
 };
 
 export class Identity {
-  #release: (() => void) | undefined;
-  #scope: string;
-  readonly #storage: Storage | undefined;
-  readonly #locks: Locks | undefined;
-  readonly #tab: Storage | undefined;
+  private _release: (() => void) | undefined;
+  private _scope: string;
+  private readonly _storage: Storage | undefined;
+  private readonly _locks: Locks | undefined;
+  private readonly _tab: Storage | undefined;
 
   constructor(scope: string, storage?: Storage, locks?: Locks, tab?: Storage) {
-    this.#scope = scope;
-    this.#storage = storage;
-    this.#locks = locks;
-    this.#tab = tab;
+    this._scope = scope;
+    this._storage = storage;
+    this._locks = locks;
+    this._tab = tab;
   }
 
-  #read(key: string, storage = this.#storage): string | undefined {
+  private _read(key: string, storage = this._storage): string | undefined {
     try {
-      return storage?.getItem(`${this.#scope}:${key}`) ?? undefined;
+      return storage?.getItem(`${this._scope}:${key}`) ?? undefined;
     } catch {
       return undefined;
     }
   }
 
-  #write(key: string, value: string | undefined, storage = this.#storage): void {
+  private _write(key: string, value: string | undefined, storage = this._storage): void {
     try {
-      if (value === undefined) storage?.removeItem(`${this.#scope}:${key}`);
-      else storage?.setItem(`${this.#scope}:${key}`, value);
+      if (value === undefined) storage?.removeItem(`${this._scope}:${key}`);
+      else storage?.setItem(`${this._scope}:${key}`, value);
     } catch {
       // A full or forbidden storage: the next page load makes new ids.
     }
@@ -83,47 +83,47 @@ export class Identity {
 
   /** The token that a server in `--dev` made up for us. */
   get token(): string | undefined {
-    return this.#read('token');
+    return this._read('token');
   }
 
   set token(token: string | undefined) {
-    this.#write('token', token);
+    this._write('token', token);
   }
 
   /** The same for all pages of this browser; none where nothing can be kept. */
   device(): string | undefined {
-    if (!this.#storage) return undefined;
-    const kept = this.#read('device');
+    if (!this._storage) return undefined;
+    const kept = this._read('device');
     const device = isHex(kept) ? kept : newId();
-    if (device !== kept) this.#write('device', device);
+    if (device !== kept) this._write('device', device);
     return device;
   }
 
   /** Takes up a connection of that user that no living page holds, else makes one. */
   claim(user = ''): Promise<string> {
-    this.#scope += user;
-    const ids = this.#ids();
-    const last = this.#read('connection', this.#tab);
-    return this.#take([...ids.filter((id) => id === last), ...ids, newId()]);
+    this._scope += user;
+    const ids = this._ids();
+    const last = this._read('connection', this._tab);
+    return this._take([...ids.filter((id) => id === last), ...ids, newId()]);
   }
 
   /** Another connection, at once: those that were kept are of another user. */
   renew(): string {
     this.leave();
-    this.#keep([]);
+    this._keep([]);
     const made = newId();
-    void this.#take([made]);
+    void this._take([made]);
     return made;
   }
 
   /** Takes up the first that no living page holds, and keeps it beside the others; or the last. */
-  async #take(wanted: string[]): Promise<string> {
+  private async _take(wanted: string[]): Promise<string> {
     for (const id of wanted) {
-      this.#release = await this.#hold(id);
-      if (!this.#release) continue;
+      this._release = await this._hold(id);
+      if (!this._release) continue;
       // What others have kept meanwhile stays.
-      this.#keep([id, ...this.#ids().filter((other) => other !== id)]);
-      this.#write('connection', id, this.#tab);
+      this._keep([id, ...this._ids().filter((other) => other !== id)]);
+      this._write('connection', id, this._tab);
       return id;
     }
     return wanted.at(-1)!;
@@ -131,38 +131,38 @@ export class Identity {
 
   /** Lets others take the connection up. */
   leave(): void {
-    this.#release?.();
-    this.#release = undefined;
+    this._release?.();
+    this._release = undefined;
   }
 
   /** Nobody shall take it up. */
   forget(connection: string): void {
-    this.#keep(this.#ids().filter((id) => id !== connection));
+    this._keep(this._ids().filter((id) => id !== connection));
     this.leave();
   }
 
   /** The newest first. */
-  #ids(): string[] {
+  private _ids(): string[] {
     try {
-      const kept = JSON.parse(this.#read('connections')!) as unknown[];
+      const kept = JSON.parse(this._read('connections')!) as unknown[];
       return kept.filter((id) => isHex(id));
     } catch {
       return []; // Nothing is kept, or nothing that is a list.
     }
   }
 
-  #keep(ids: string[]): void {
-    this.#write('connections', JSON.stringify(ids.slice(0, Most.CONNECTIONS)));
+  private _keep(ids: string[]): void {
+    this._write('connections', JSON.stringify(ids.slice(0, Most.CONNECTIONS)));
   }
 
   /** Holds a connection's lock, if nobody does; answers how to let it go. */
-  #hold(id: string): Promise<(() => void) | undefined> {
+  private _hold(id: string): Promise<(() => void) | undefined> {
     return new Promise((resolve) => {
       const none = (): void => resolve(undefined);
-      if (!this.#storage || !this.#locks) return none();
+      if (!this._storage || !this._locks) return none();
       const work = (lock: unknown): Promise<void> | void =>
         lock ? new Promise<void>(resolve) : none();
-      this.#locks.request(`${this.#scope}:${id}`, { ifAvailable: true }, work).catch(none);
+      this._locks.request(`${this._scope}:${id}`, { ifAvailable: true }, work).catch(none);
     });
   }
 }

@@ -74,35 +74,33 @@ export interface ClientEvents {
 }
 
 export class Client extends Emitter<ClientEvents> {
-  readonly #url: string;
-  readonly #options: ClientOptions;
-  readonly #core: Connection;
-  readonly #identity: Identity;
+  private readonly _url: string;
+  private readonly _options: ClientOptions;
+  private readonly _core: Connection;
+  private readonly _identity: Identity;
   /** Ends what listens to the page. */
-  readonly #deaf = new AbortController();
-  #make: WebSocketConstructor | undefined;
-  #socket: Socket | undefined;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #closed = false;
-  #queued = false;
-  #draining = false;
+  private readonly _deaf = new AbortController();
+  private _make: WebSocketConstructor | undefined;
+  private _socket: Socket | undefined;
+  private _timer: ReturnType<typeof setTimeout> | undefined;
+  private _closed?: boolean;
+  private _queued?: boolean;
+  private _draining?: boolean;
 
   constructor(url: string, options: ClientOptions) {
     super();
-    this.#url = url;
-    this.#options = options;
+    this._url = url;
+    this._options = options;
     const { token, storage, user } = options;
-    const name = user ?? userOf(token);
-    const locks = (globalThis as { navigator?: { locks?: Locks } }).navigator?.locks;
-    this.#identity = new Identity(
-      `highwater:${url}:${name}`,
+    this._identity = new Identity(
+      `highwater:${url}:${user ?? userOf(token)}`,
       storage ?? browserStorage('localStorage'),
-      locks,
+      (globalThis as { navigator?: { locks?: Locks } }).navigator?.locks,
       browserStorage('sessionStorage'),
     );
-    this.#core = new Connection({
+    this._core = new Connection({
       connection: '',
-      device: options.device ?? this.#identity.device(),
+      device: options.device ?? this._identity.device(),
       visible: !globalThis.document?.hidden,
       cloning: 'all',
       window: 0,
@@ -114,71 +112,70 @@ export class Client extends Emitter<ClientEvents> {
       newId,
       token: typeof token === 'string' ? token : undefined,
       tokens: typeof token === 'function',
-      kept: false,
-      random: Math.random,
-      flown: () => this.#socket?.flown() ?? 0,
-      wake: () => this.#wake(),
+      chance: Math.random,
+      flown: () => this._socket?.flown() ?? 0,
+      wake: () => this._wake(),
     });
-    this.#watch();
-    void this.#begin();
+    this._watch();
+    void this._begin();
   }
 
-  async #begin(): Promise<void> {
-    const { config } = this.#core;
-    const { token, WebSocket } = this.#options;
+  private async _begin(): Promise<void> {
+    const { config } = this._core;
+    const { token, WebSocket } = this._options;
     try {
-      if (!config.tokens) await this.#claim();
+      if (!config.tokens) await this._claim();
       if (token === undefined) {
-        config.token = this.#identity.token;
+        config.token = this._identity.token;
         config.kept = config.token !== undefined;
       }
-      this.#make = await webSocket(WebSocket);
+      this._make = await webSocket(WebSocket);
     } catch (error) {
-      return this.#turn('stop', asError('failed', error));
+      return this._turn('stop', asError('failed', error));
     }
     // Closed before it began: it stays so.
     if (this.state.state === 'connecting') this.reconnect();
   }
 
   /** Takes up a connection, unless there is one. */
-  async #claim(user?: string): Promise<void> {
-    const { config } = this.#core;
-    config.connection ||= await this.#identity.claim(user);
-    if (this.#closed) this.#identity.leave();
+  private async _claim(user?: string): Promise<void> {
+    const { config } = this._core;
+    config.connection ||= await this._identity.claim(user);
+    if (this._closed) this._identity.leave();
   }
 
   /**
    * The browser kept the page and shows it again. Its lock may be gone, and the connection with
    * another page, so that it would be fenced or fence.
    */
-  async #restored(): Promise<void> {
-    if (this.#options.connection === undefined) {
-      this.#identity.leave();
-      this.#core.config.connection = await this.#identity.claim();
+  private async _restored(): Promise<void> {
+    if (this._options.connection === undefined) {
+      this._identity.leave();
+      this._core.config.connection = await this._identity.claim();
     }
-    if (this.#closed) return this.#identity.leave();
-    this.#turn('cut');
-    this.#turn('start');
+    if (this._closed) return this._identity.leave();
+    this._turn('cut');
+    this._turn('start');
   }
 
   /** What the connection is doing, and why. */
   get state(): ConnectionState {
-    return this.#core.state;
+    return this._core.state;
   }
 
   /** The connection's id; empty until it is claimed. */
   get connection(): string {
-    return this.#core.config.connection;
+    return this._core.config.connection;
   }
 
   /** The id under which this run appends; another after it has come to another history. */
   get writer(): string {
-    return this.#core.writer.id;
+    return this._core.author.id;
   }
 
   /** The logs that are open. */
   get logs(): Log[] {
-    return [...this.#core.logs.open.values()];
+    return [...this._core.followed.named.values()];
   }
 
   /** Opens a log, or gives the one that is open. Listen in the same turn, to miss nothing. */
@@ -186,7 +183,7 @@ export class Client extends Emitter<ClientEvents> {
     name: string,
     { start = 'state', priority = 0, commit }: SubscribeOptions = {},
   ): Log {
-    return this.#core.logs.subscribe(name, { start, priority, manual: commit === 'manual' });
+    return this._core.followed.subscribe(name, { start, priority, manual: commit === 'manual' });
   }
 
   /**
@@ -194,12 +191,12 @@ export class Client extends Emitter<ClientEvents> {
    * It is sent again over new sockets until there is an answer, and stored once.
    */
   append(name: string, record: LogRecord, options?: AppendOptions): Promise<Stored> {
-    return this.#core.append(name, record, options);
+    return this._core.append(name, record, options);
   }
 
   /** An inactive connection asks to be active again, as soon as the server allows. */
   activate(): void {
-    this.#turn('activate', true);
+    this._turn('activate', true);
   }
 
   /**
@@ -207,7 +204,7 @@ export class Client extends Emitter<ClientEvents> {
    * soon as the server allows.
    */
   reconnect(): void {
-    this.#turn('start');
+    this._turn('start');
   }
 
   /**
@@ -216,96 +213,93 @@ export class Client extends Emitter<ClientEvents> {
    * rejected.
    */
   close({ forget = false, leave = true }: { forget?: boolean; leave?: boolean } = {}): void {
-    this.#closed = true;
-    this.#turn('close', leave, forget);
-    this.#deaf.abort();
-    if (forget) this.#identity.forget(this.connection);
-    else this.#identity.leave();
+    this._closed = true;
+    this._turn('close', leave, forget);
+    this._deaf.abort();
+    if (forget) this._identity.forget(this.connection);
+    else this._identity.leave();
   }
 
   /** What a demo or a curious person may look at, and break. */
   readonly debug = {
     /** Breaks the socket as a network would. */
-    cut: (): void => this.#turn('cut'),
+    cut: (): void => this._turn('cut'),
     /** No socket until it is set back. */
-    setOffline: (offline: boolean): void => this.#turn(offline ? 'offline' : 'start'),
+    setOffline: (offline: boolean): void => this._turn(offline ? 'offline' : 'start'),
     /**
      * How it was last met (`met`, `generation`, `source`, `user`), the bytes of delivery worked
      * off and acknowledged since, and the number of actions without an answer.
      */
     info: (): Partial<Welcome> & { received: number; acked: number; pending: number } => {
-      const { welcome, received, acked, writer } = this.#core;
-      return { ...welcome, token: undefined, received, acked, pending: writer.pending.length };
+      const { greeting: welcome, worked: received, acked, author: writer } = this._core;
+      return { ...welcome, token: undefined, received, acked, pending: writer.queue.length };
     },
   };
 
   // The shell around the machine.
 
   /** The app asked for something; what comes together in a turn goes out when it ends. */
-  #wake(): void {
-    this.#drain();
-    if (this.#queued) return;
-    this.#queued = true;
+  private _wake(): void {
+    this._drain();
+    if (this._queued) return;
+    this._queued = true;
     queueMicrotask(() => {
-      this.#queued = false;
-      this.#end();
+      this._queued = false;
+      this._end();
     });
   }
 
   /** Tells the machine what happened, and does all that follows. */
-  #turn<K extends Happening>(what: K, ...given: Given<Connection[K]>): void {
-    (this.#core as unknown as Record<K, (now: number, ...given: unknown[]) => void>)[what](
+  private _turn<K extends Happening>(what: K, ...given: Given<Connection[K]>): void {
+    (this._core as unknown as Record<K, (now: number, ...given: unknown[]) => void>)[what](
       now(),
       ...given,
     );
-    this.#end();
+    this._end();
   }
 
-  #end(): void {
-    const core = this.#core;
-    this.#drain();
+  private _end(): void {
+    const core = this._core;
+    this._drain();
     core.flush(now());
-    this.#drain();
+    this._drain();
     const wait = core.deadline() - now();
-    clearTimeout(this.#timer);
+    clearTimeout(this._timer);
     if (wait === Infinity) return;
-    this.#timer = setTimeout(() => this.#turn('tick'), Math.min(Ms.LONGEST, Math.max(0, wait)));
+    this._timer = setTimeout(() => this._turn('tick'), Math.min(Ms.LONGEST, Math.max(0, wait)));
   }
 
-  #drain(): void {
+  private _drain(): void {
     // A listener that asks for something adds to the queue; the loop that runs takes it from there.
-    if (this.#draining) return;
-    this.#draining = true;
-    try {
-      for (let output; (output = this.#core.poll()); ) {
-        const [effect, ...given] = output;
-        (this.#effects[effect] as (...given: unknown[]) => void)(...given);
-      }
-    } finally {
-      this.#draining = false;
+    if (this._draining) return;
+    this._draining = true;
+    for (let output; (output = this._core.poll()); ) {
+      const [effect, ...given] = output;
+      (this._effects[effect] as (...given: unknown[]) => void)(...given);
     }
+    this._draining = false;
   }
 
-  readonly #effects: Effects = {
-    connect: () => this.#open(),
+  private readonly _effects: Effects = {
+    connect: () => this._open(),
     send: (frame) => {
       try {
-        this.#socket?.send(frame);
+        this._socket?.send(frame);
       } catch (error) {
         // An id or a number of the app's that is none: coming back would not help.
-        this.#turn('stop', asError('bad_frame', error));
+        this._turn('stop', asError('bad_frame', error));
       }
     },
     disconnect: () => {
-      this.#socket?.drop();
-      this.#socket = undefined;
+      this._socket?.drop();
+      this._socket = undefined;
     },
-    token: () => void this.#fetchToken(),
+    token: () => void this._fetchToken(),
     keep: (token) => {
-      this.#identity.token = token;
+      this._identity.token = token;
     },
     rename: () => {
-      this.#core.config.connection = this.#identity.renew();
+      this._core.config.connection = this._identity.renew();
     },
     state: (state) => this.emit('state', state),
     adopted: (log) => {
@@ -315,47 +309,47 @@ export class Client extends Emitter<ClientEvents> {
     log: (log, [on, event]) => log.emit(on, event),
   };
 
-  #open(): void {
-    const closed = (code?: number, reason?: string): void => this.#turn('closed', code, reason);
+  private _open(): void {
+    const closed = (code?: number, reason?: string): void => this._turn('closed', code, reason);
     const events = {
-      opened: () => this.#turn('opened'),
-      message: (frames: Sized<ServerFrame>[]) => this.#turn('frames', frames),
+      opened: () => this._turn('opened'),
+      message: (frames: Sized<ServerFrame>[]) => this._turn('frames', frames),
       closed,
     };
     // In JSON a frame may be six times as long.
-    const most = (): number => 6 * this.#core.welcome!.limits.frame_bytes + Most.AROUND_LIST;
+    const most = (): number => 6 * this._core.greeting!.limits.frame_bytes + Most.AROUND_LIST;
     try {
-      this.#socket = openSocket(this.#make!, this.#url, this.#core.config.encoding, events, most);
+      this._socket = openSocket(this._make!, this._url, this._core.config.encoding, events, most);
     } catch (error) {
       queueMicrotask(() => closed(0, (error as Error).message));
     }
   }
 
-  async #fetchToken(): Promise<void> {
-    const { token, user } = this.#options;
+  private async _fetchToken(): Promise<void> {
+    const { token, user } = this._options;
     try {
       const got = await (token as () => string | Promise<string>)();
-      await this.#claim(user === undefined ? userOf(got) : '');
-      this.#turn('gotToken', got);
+      await this._claim(user === undefined ? userOf(got) : '');
+      this._turn('gotToken', got);
     } catch (error) {
-      this.#turn('gotToken', undefined, asError('unauthorized', error));
+      this._turn('gotToken', undefined, asError('unauthorized', error));
     }
   }
 
   /** In a page: its network, and whether it is looked at. */
-  #watch(): void {
+  private _watch(): void {
     if (!globalThis.document) return;
     const listen = (to: EventTarget, name: string, listener: (event: Event) => void): void => {
-      to.addEventListener(name, listener, this.#deaf);
+      to.addEventListener(name, listener, this._deaf);
     };
-    listen(window, 'online', () => this.#turn('network', true));
-    listen(window, 'offline', () => this.#turn('network', false));
+    listen(window, 'online', () => this._turn('network', true));
+    listen(window, 'offline', () => this._turn('network', false));
     listen(window, 'pageshow', (event) => {
-      if ((event as PageTransitionEvent).persisted) void this.#restored();
-      else this.#turn('probe');
+      if ((event as PageTransitionEvent).persisted) void this._restored();
+      else this._turn('probe');
     });
-    if (this.#options.visible === undefined) {
-      listen(document, 'visibilitychange', () => this.#turn('look', !document.hidden));
+    if (this._options.visible === undefined) {
+      listen(document, 'visibilitychange', () => this._turn('look', !document.hidden));
     }
   }
 }

@@ -37,9 +37,8 @@ export const webSocket = async (given?: WebSocketConstructor): Promise<WebSocket
 /** The address of a server's WebSocket, from `http:` or `ws:`, with or without the path. */
 export const address = (url: string | URL): string => {
   const made = new URL(url, (globalThis as { location?: { href: string } }).location?.href);
-  made.protocol = made.protocol.replace(/^http/, 'ws');
   if (made.pathname === '/') made.pathname = '/v1/connect';
-  return made.href;
+  return made.href.replace(/^http/, 'ws');
 };
 
 /** What a socket tells. */

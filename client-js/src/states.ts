@@ -62,7 +62,7 @@ export interface Config {
   /** Whether the output `token` can be answered. */
   tokens: boolean;
   /** Whether `token` was made up by a server in `--dev` and kept. */
-  kept: boolean;
+  kept?: boolean;
   visible: boolean;
   cloning: Cloning;
   /** Bytes of delivery that may be unacknowledged; 0: as the server likes. */
@@ -72,7 +72,7 @@ export interface Config {
   /** Most actions without an answer, and most answered ones of a log that it does not show yet. */
   most: number;
   /** From 0 to 1. */
-  random: () => number;
+  chance: () => number;
   /** Bytes that went out on the socket, plus one; 0 where nothing waits to go out. */
   flown: () => number;
   /** Called when the app has asked for something: there may be outputs. */

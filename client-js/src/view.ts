@@ -24,86 +24,86 @@ export interface Rules<S, V> {
 }
 
 export class View<S, V> {
-  #shown: S | undefined;
-  #work: S;
-  #live = false;
-  #cached: V | undefined;
-  #dirty = false;
-  #queued = false;
-  readonly #watchers = new Emitter<{ change: void }>();
-  readonly #rules: Rules<S, V>;
-  readonly #offs: (() => void)[];
+  private _shown: S | undefined;
+  private _work: S;
+  private _live = false;
+  private _cached: V | undefined;
+  private _dirty = false;
+  private _queued = false;
+  private readonly _watchers = new Emitter<{ change: void }>();
+  private readonly _rules: Rules<S, V>;
+  private readonly _offs: (() => void)[];
 
   constructor(
     readonly log: Log,
     rules: Rules<S, V>,
   ) {
-    this.#rules = rules;
-    this.#work = rules.initial();
+    this._rules = rules;
+    this._work = rules.initial();
     // What went by before this view came is asked for once more; until then all is half of it.
     let deaf = log.touched;
     const on = <K extends keyof LogEvents>(name: K, work: (event: LogEvents[K]) => void) =>
       log.on(name, (event) => deaf || work(event));
-    this.#offs = [
+    this._offs = [
       log.on('reset', () => {
-        deaf = this.#live = false;
-        this.#work = rules.initial();
+        deaf = this._live = false;
+        this._work = rules.initial();
       }),
       on('base', ({ records, data, version }) => {
-        if (records) return this.#take(records);
+        if (records) return this._take(records);
         if (!rules.base) throw new Error(`${log.name} has bases of clients: give a "base" rule`);
-        this.#work = rules.base(data!, version);
+        this._work = rules.base(data!, version);
       }),
-      on('records', ({ records }) => this.#take(records)),
+      on('records', ({ records }) => this._take(records)),
       on('behind', () => {
-        this.#live = false;
-        if (rules.fork) this.#work = rules.fork(this.#work);
+        this._live = false;
+        if (rules.fork) this._work = rules.fork(this._work);
       }),
       on('complete', () => {
-        this.#live = true;
-        this.#show();
+        this._live = true;
+        this._show();
       }),
-      log.on('pending', () => this.#change()),
+      log.on('pending', () => this._change()),
     ];
     if (deaf) log.seek('state');
   }
 
   /** What is to be shown; undefined until the log was complete for the first time. */
   get value(): V | undefined {
-    if (this.#dirty && this.#shown !== undefined) {
-      this.#dirty = false;
-      this.#cached = this.#rules.project(this.#shown, this.log.pending);
+    if (this._dirty && this._shown !== undefined) {
+      this._dirty = false;
+      this._cached = this._rules.project(this._shown, this.log.pending);
     }
-    return this.#cached;
+    return this._cached;
   }
 
   /** Calls `watcher` after the value has changed, once for many changes; answers how to stop. */
   subscribe(watcher: () => void): () => void {
-    return this.#watchers.on('change', watcher);
+    return this._watchers.on('change', watcher);
   }
 
   /** Follows the log no longer: what is shown stays. The log stays subscribed. */
   close(): void {
-    for (const off of this.#offs.splice(0)) off();
+    for (const off of this._offs.splice(0)) off();
   }
 
-  #take(records: readonly Entry[]): void {
-    for (const entry of records) this.#work = this.#rules.fold(this.#work, entry);
-    if (this.#live) this.#show();
+  private _take(records: readonly Entry[]): void {
+    for (const entry of records) this._work = this._rules.fold(this._work, entry);
+    if (this._live) this._show();
   }
 
-  #show(): void {
-    this.#shown = this.#work;
-    this.#change();
+  private _show(): void {
+    this._shown = this._work;
+    this._change();
   }
 
-  #change(): void {
-    this.#dirty = true;
-    if (this.#queued || this.#shown === undefined) return;
-    this.#queued = true;
+  private _change(): void {
+    this._dirty = true;
+    if (this._queued || this._shown === undefined) return;
+    this._queued = true;
     queueMicrotask(() => {
-      this.#queued = false;
-      this.#watchers.emit('change', undefined);
+      this._queued = false;
+      this._watchers.emit('change', undefined);
     });
   }
 }

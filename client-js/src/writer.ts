@@ -10,7 +10,7 @@
 import { Most, Ms } from './bounds.js';
 import { content, Io, toJson, utf8Length, type Encoding } from './codec.js';
 import type { Connection } from './connection.js';
-import { HighwaterError, isTransient } from './errors.js';
+import { HighwaterError, isTransient, refusalOf } from './errors.js';
 import {
   Record, type Answers, type Append, type Credit, type Level, type LogRecord, type Made,
   type Place, type Target,
@@ -37,14 +37,14 @@ export interface Action {
   readonly if_head?: number | undefined;
   readonly record: LogRecord;
   /** Size of the record as limits count it, and as the frame carries it, in bytes. */
-  readonly size: number;
+  readonly bulk: number;
   readonly weight: number;
   /** Told to whoever appended it. */
-  readonly done: (result: Stored | Promise<never>) => void;
+  readonly settle: (result: Stored | Promise<never>) => void;
   /** It is on this socket, its answer due. */
-  sent: boolean;
+  sent?: boolean;
   /** It was on some socket: nobody knows whether it was stored. */
-  tried: boolean;
+  tried?: boolean;
 }
 
 /**
@@ -54,7 +54,7 @@ export interface Action {
 export const weigh = (
   given: LogRecord,
   encoding: Encoding,
-): { record: LogRecord; size: number; weight: number } => {
+): { record: LogRecord; bulk: number; weight: number } => {
   const io = new Io();
   const record = Record(io, given);
   const { key = '', kind = '', headers = [], payload = '' } = record;
@@ -62,7 +62,7 @@ export const weigh = (
     (sum, part) => sum + content(part).length,
     0,
   );
-  return { record, size, weight: encoding === 'json' ? utf8Length(toJson(record)) : io.at };
+  return { record, bulk: size, weight: encoding === 'json' ? utf8Length(toJson(record)) : io.at };
 };
 
 /** A longer name would cost the socket; all other bad ones the server refuses by themselves. */
@@ -74,182 +74,177 @@ export const checkName = (name: string): void => {
 const FREE = { appends: Infinity, bytes: Infinity, after: 0 };
 
 export class Writer {
-  readonly pending: Action[] = [];
+  readonly queue: Action[] = [];
   id!: string;
   /** The server's history is another: what lies above its mark is to be numbered anew. */
-  #over!: boolean;
-  #next!: number;
-  #mark!: number;
-  #refusals = 0;
+  private _over!: boolean;
+  private _next!: number;
+  private _mark!: number;
+  private _refusals = 0;
   /** Not before this a refused round is sent again; 0: nothing was refused. */
-  #retryAt = 0;
+  private _retryAt = 0;
   /** Answers for what the server's mark covers are still on their way. */
-  #settling = false;
+  private _settling?: boolean;
   /** What the server has set aside for what is still to be sent. */
-  #credit = FREE;
+  private _credit!: Credit;
 
-  readonly #core: Connection;
+  private readonly _core: Connection;
 
   constructor(core: Connection) {
-    this.#core = core;
-    this.#renew();
+    this._core = core;
+    this._renew();
   }
 
   /** The oldest sequence without an answer. */
   get oldest(): number {
-    return this.pending[0]?.seq ?? this.#next;
+    return this.queue[0]?.seq ?? this._next;
   }
 
   /** When `flush` has something to say again, ms; Infinity: not by time. */
   get deadline(): number {
-    if (!this.#retryAt) return Infinity;
-    return this.#round() ? this.#retryAt + Ms.ROUND : this.#retryAt;
-  }
-
-  /** Answers are due. */
-  #round(): boolean {
-    return this.pending.some((action) => action.sent);
+    if (!this._retryAt) return Infinity;
+    // Answers of the round are due.
+    return this._retryAt + (this.queue.some((action) => action.sent) ? Ms.ROUND : 0);
   }
 
   /** Takes credit, from which goes what is on its way. */
-  #credited(now: number, { appends, bytes, after }: Credit): void {
+  private _credited(now: number, credit: Credit): void {
     // What was refused has its own time in it.
-    if (after) this.#retryAt = now + after;
-    this.#credit = { appends, bytes, after };
-    for (const one of this.pending) if (one.sent && one.seq > this.#mark) this.#spend(one, 1);
+    if (credit.after) this._retryAt = now + credit.after;
+    this._credit = { ...credit };
+    for (const one of this.queue) if (one.sent && one.seq > this._mark) this._spend(one, 1);
   }
 
-  #spend({ size }: Action, appends: number): void {
-    this.#credit.appends -= appends;
-    this.#credit.bytes -= appends * size;
+  private _spend({ bulk: size }: Action, appends: number): void {
+    this._credit.appends -= appends;
+    this._credit.bytes -= appends * size;
   }
 
   add(given: Omit<Action, 'seq' | 'sent' | 'tried'>): Action {
-    const action = { ...given, seq: this.#next++, sent: false, tried: false };
-    this.pending.push(action);
+    const action = { ...given, seq: this._next++ };
+    this.queue.push(action);
     return action;
   }
 
   /** A new socket is there: goes on above the mark; answers up to the mark are on their way. */
   welcomed(now: number, mark: number, other = false, credit: Credit = FREE): void {
-    this.#mark = mark;
-    this.#over ||= other;
-    this.#retryAt = this.#refusals = 0;
-    this.#settling = true;
-    for (const action of this.pending) action.sent = action.seq <= mark;
-    this.#credited(now, credit);
+    this._mark = mark;
+    this._over ||= other;
+    this._retryAt = this._refusals = 0;
+    this._settling = true;
+    for (const action of this.queue) action.sent = action.seq <= mark;
+    this._credited(now, credit);
   }
 
   /** The answers that were kept have all come: what has none is asked about once more. */
   settled(): void {
-    if (!this.#settling) return;
-    this.#settling = false;
-    for (const action of this.pending) action.sent &&= action.seq > this.#mark;
+    if (!this._settling) return;
+    this._settling = false;
+    for (const action of this.queue) action.sent &&= action.seq > this._mark;
   }
 
   /** Takes answers; tells the first reason that passes, if any was refused for one. */
   answered({ mark, answers, credit }: Answers, now: number): string | undefined {
     let passes: string | undefined;
-    this.#mark = Math.max(this.#mark, mark);
+    this._mark = Math.max(this._mark, mark);
     for (const { seq, outcome } of answers) {
-      const action = this.pending.find((one) => one.seq === seq);
+      const action = this.queue.find((one) => one.seq === seq);
       if (!action) continue;
-      let result;
       if ('stored' in outcome) {
-        this.#refusals = 0;
-        result = outcome.stored;
-      } else {
-        const { code, message, retry_after } = outcome.refused;
-        if (isTransient(code)) {
-          passes ??= code;
-          this.#refused(action, retry_after, now);
-          continue;
-        }
-        result = new HighwaterError(code, message, retry_after);
+        this._refusals = 0;
+        this._end(action, outcome.stored);
+        continue;
       }
-      this.#end(action, result);
+      const error = refusalOf(outcome.refused);
+      if (isTransient(error.code)) {
+        passes ??= error.code;
+        this._refused(action, error.retryAfter, now);
+      } else {
+        this._end(action, error);
+      }
     }
-    if (credit) this.#credited(now, credit);
+    if (credit) this._credited(now, credit);
     return passes;
   }
 
-  #refused(action: Action, after: number, now: number): void {
-    if (action.sent) this.#spend(action, -1);
+  private _refused(action: Action, after: number, now: number): void {
+    if (action.sent) this._spend(action, -1);
     action.sent = false;
-    if (this.#retryAt) {
+    if (this._retryAt) {
       // The same round: those behind a refused one are refused for the gap it left.
-      this.#retryAt = Math.max(this.#retryAt, now + after);
+      this._retryAt = Math.max(this._retryAt, now + after);
       return;
     }
-    const bound = Math.min(Ms.RETRY_TO, Ms.RETRY_FROM * 2 ** this.#refusals++);
-    this.#retryAt = now + after + this.#core.config.random() * bound;
+    const bound = Math.min(Ms.RETRY_TO, Ms.RETRY_FROM * 2 ** this._refusals++);
+    this._retryAt = now + after + this._core.config.chance() * bound;
   }
 
   /** It begins; and where all that this history has of it is answered, begins as another. */
-  #renew(): void {
-    this.#over = false;
-    this.id = this.#core.config.newId();
-    this.#mark = 0;
-    this.#next = 1;
-    for (const action of this.pending.splice(0)) {
-      action.seq = this.#next++;
+  private _renew(): void {
+    this._over = false;
+    this.id = this._core.config.newId();
+    this._mark = 0;
+    this._next = 1;
+    for (const action of this.queue.splice(0)) {
+      action.seq = this._next++;
       action.tried = false; // Not in this history.
       // A condition on a head of the other history says nothing of this one.
-      if (action.if_head! >= 0) this.#core.decided(action, new HighwaterError('conflict', ''));
-      else this.pending.push(action);
+      if (action.if_head! >= 0) this._core.decided(action, new HighwaterError('conflict', ''));
+      else this.queue.push(action);
     }
   }
 
   /** Sends what is to be sent, within the limits. Actions too large for the server are refused. */
   flush(now: number): void {
-    const { positions } = this.#core.history;
-    const { limits } = this.#core.welcome!;
-    if (this.#over && !(this.oldest <= this.#mark)) this.#renew();
-    if (this.#retryAt) {
+    const { positions } = this._core.history;
+    const { limits } = this._core.greeting!;
+    if (this._over && !(this.oldest <= this._mark)) this._renew();
+    if (this._retryAt) {
       if (now < this.deadline) return;
-      this.#retryAt = 0;
+      this._retryAt = 0;
       // The answers to what the mark covers are on their way.
-      for (const action of this.pending) action.sent &&= action.seq <= this.#mark;
+      for (const action of this.queue) action.sent &&= action.seq <= this._mark;
     }
-    const credit = this.#credit;
+    const credit = this._credit;
     let due = false;
     const most = Math.min(limits.in_flight, Most.ITEMS);
     let body: Append | undefined;
     let room = 0;
     let prev = 0;
-    for (const action of this.pending.slice(0, most)) {
-      const { seq, to, made, if_head, record, size, weight } = action;
-      if (this.#over && seq > this.#mark) break;
+    for (const action of this.queue.slice(0, most)) {
+      const { seq, made, bulk: size, weight } = action;
+      const above = seq > this._mark;
+      if (this._over && above) break;
       const needs = weight + Most.AROUND_RECORD;
       if (!action.tried && (size > limits.record_bytes || needs > limits.frame_bytes)) {
-        this.#end(action, new HighwaterError('too_large', 'over the limit'));
+        this._end(action, new HighwaterError('too_large', 'over the limit'));
         continue;
       }
-      const before = seq > this.#mark ? Math.max(this.#mark, prev) : prev;
+      const before = above ? Math.max(this._mark, prev) : prev;
       prev = seq;
       // Beyond its credit it sends only where nothing is due: that answer tells more.
       const spent = credit.appends < 1 || credit.bytes < size;
-      if (!action.sent && spent && due && seq > this.#mark) break;
+      if (!action.sent && spent && due && above) break;
       due = true;
       if (action.sent) continue;
-      this.#spend(action, 1);
+      this._spend(action, 1);
       action.sent = action.tried = true;
       // Two histories may have given one number to two logs: a frame speaks of one of them.
       if (needs > room || body!.made!.some((one) => one !== made && one.log === made?.log)) {
         // Its lists are filled below, before it goes out.
         body = { writer: this.id, oldest: this.oldest, items: [], positions, made: [] };
-        this.#core.send('append', body);
+        this._core.say('append', body);
         room = limits.frame_bytes - Most.AROUND_LIST - Most.POSITION * positions.length;
       }
       room -= needs;
       if (made && !body!.made!.includes(made)) body!.made!.push(made);
-      body!.items.push({ seq, prev: before, to, if_head, record });
+      body!.items.push({ ...action, prev: before }); // Of which goes out what the frame has.
     }
   }
 
   /** It has its answer. */
-  #end(action: Action, result: Stored | HighwaterError): void {
-    this.pending.splice(this.pending.indexOf(action), 1);
-    this.#core.decided(action, result);
+  private _end(action: Action, result: Stored | HighwaterError): void {
+    this.queue.splice(this.queue.indexOf(action), 1);
+    this._core.decided(action, result);
   }
 }

@@ -39,7 +39,7 @@ test('a resume lists what is held of every log; what the app let go is not liste
     world.begin(name, id);
     world.records(id, 0, [text('x')]);
   }
-  world.core.logs.open.get('b')!.unsubscribe();
+  world.core.followed.named.get('b')!.unsubscribe();
   world.settle();
   assert.deepEqual(world.last('unsubscribe').logs, [8]);
   lose(world);
@@ -61,12 +61,12 @@ const longName = (index: number): string => `${index}/`.padEnd(150, 'é"');
 test('many subscriptions of a turn go in few frames, in the order they were made', () => {
   const world = new World().attach();
   for (let index = 0; index < 900; index++) {
-    world.core.logs.subscribe(`log/${index}`, { start: 'state', priority: 0, manual: false });
+    world.core.followed.subscribe(`log/${index}`, { start: 'state', priority: 0, manual: false });
   }
   world.settle();
   const frames = world.got('subscribe');
   assert.ok(frames.length <= 3, `${frames.length} frames`);
-  assert.deepEqual(frames.flatMap(({ open }) => open.map(({ name }) => name)), [...world.core.logs.open.keys()]);
+  assert.deepEqual(frames.flatMap(({ open }) => open.map(({ name }) => name)), [...world.core.followed.named.keys()]);
   assert.equal(new Set(frames.map(({ request }) => request)).size, frames.length);
 });
 
@@ -75,7 +75,7 @@ test('no frame is larger than the limit, however many logs are open', () => {
   for (const encoding of ['bincode', 'json'] as const) {
     const world = new World({ encoding, token });
     const names = Array.from({ length: 1000 }, (_, index) => longName(index));
-    for (const name of names) world.core.logs.subscribe(name, { start: { offset: 2 ** 52 }, priority: 255, manual: false });
+    for (const name of names) world.core.followed.subscribe(name, { start: { offset: 2 ** 52 }, priority: 255, manual: false });
     const check = (hello: object, name: 'hello' | 'activate'): void => {
       const rest = world.got('subscribe');
       const asked = [hello as { open: { name: string }[] }, ...rest].flatMap(({ open }) => open.map(({ name }) => name));
@@ -102,7 +102,7 @@ test('no frame is larger than the limit, however many logs are open', () => {
 test('a frame that has not room for all tells first what is held, and as much as this server takes', () => {
   const world = new World();
   const names = Array.from({ length: 1000 }, (_, index) => longName(index));
-  for (const name of names.slice(0, 900)) world.core.logs.subscribe(name, { start: 'state', priority: 0, manual: false });
+  for (const name of names.slice(0, 900)) world.core.followed.subscribe(name, { start: 'state', priority: 0, manual: false });
   world.attach();
   const held = names[899]!;
   world.announce(held, 7);
@@ -117,7 +117,7 @@ test('a frame that has not room for all tells first what is held, and as much as
 
 test('backoff is full jitter: every wait lies under a bound that doubles from 0.5 to 20 s', () => {
   for (const chance of [0, 0.25, 0.999]) {
-    const world = new World({ random: () => chance });
+    const world = new World({ chance: () => chance });
     world.core.start(world.now);
     world.settle();
     for (let attempt = 0; attempt < 12; attempt++) {
@@ -137,7 +137,7 @@ test('waits are spread evenly over the bound', () => {
   const random = (): number => (seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31) / 2 ** 31;
   const quarters = [0, 0, 0, 0];
   for (let run = 0; run < 4000; run++) {
-    const world = new World({ random });
+    const world = new World({ chance: random });
     world.core.start(world.now);
     lose(world);
     assert.ok(world.state.state === 'waiting');
@@ -147,7 +147,7 @@ test('waits are spread evenly over the bound', () => {
 });
 
 test('it comes back for ever, and a socket that lived begins anew at the small bound', () => {
-  const world = new World({ random: () => 0.999 });
+  const world = new World({ chance: () => 0.999 });
   world.core.start(world.now);
   world.settle();
   for (let attempt = 0; attempt < 2000; attempt++) {
@@ -162,7 +162,7 @@ test('it comes back for ever, and a socket that lived begins anew at the small b
 });
 
 test('a socket that dies right after its welcome does not reset the bound', () => {
-  const world = new World({ random: () => 1 });
+  const world = new World({ chance: () => 1 });
   world.attach();
   for (const bound of [500, 1000, 2000]) {
     lose(world);
@@ -573,8 +573,8 @@ test('a log that comes along unasked is told, and let go when nobody takes it', 
   const world = new World().attach();
   world.begin('stranger', 9);
   assert.ok(world.effects.includes('adopted'));
-  assert.ok(world.core.logs.open.has('stranger'));
-  world.core.logs.open.get('stranger')!.unsubscribe();
+  assert.ok(world.core.followed.named.has('stranger'));
+  world.core.followed.named.get('stranger')!.unsubscribe();
   world.settle();
   assert.deepEqual(world.last('unsubscribe').logs, [9]);
 });
@@ -583,7 +583,7 @@ test('a log let go while it was asked for is unsubscribed when it comes', () => 
   const world = new World().attach();
   world.subscribe('a');
   const { request } = world.last('subscribe');
-  world.core.logs.open.get('a')!.unsubscribe();
+  world.core.followed.named.get('a')!.unsubscribe();
   world.announce('a', 7, { request });
   assert.deepEqual(world.last('unsubscribe').logs, [7]);
   assert.ok(!world.effects.includes('adopted'));

@@ -106,7 +106,7 @@ test('frames of a log id that was not announced are left aside, but counted', ()
   world.records(99, 5, [text('x')], OTHER, 1, 300);
   world.tell('gap', { log: 99, from: 0, to: 5, reason: 'trimmed' });
   assert.equal(world.state.state, 'active');
-  assert.equal(world.core.received, 300);
+  assert.equal(world.core.worked, 300);
 });
 
 test('a base of the server comes in parts, then records; complete as its last part says', () => {

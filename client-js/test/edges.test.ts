@@ -224,11 +224,11 @@ test('a refused unsubscribe is sent again, and only that', () => {
     world.subscribe(name);
     world.begin(name, id);
   }
-  world.core.logs.open.get('a')!.unsubscribe();
+  world.core.followed.named.get('a')!.unsubscribe();
   world.settle();
   const { request } = world.last('unsubscribe');
   world.tell('refused', { request, name: undefined, refusal: { code: 'overloaded', message: '', retry_after: 2000 } });
-  world.core.logs.open.get('b')!.unsubscribe();
+  world.core.followed.named.get('b')!.unsubscribe();
   world.pass(1999);
   assert.equal(world.got('unsubscribe').length, 1);
   world.pass(1002);
@@ -287,7 +287,7 @@ test('an old handle does not end the new subscription of its name', () => {
   old.unsubscribe();
   const log = world.subscribe('a');
   old.unsubscribe();
-  assert.deepEqual([...world.core.logs.open.values()], [log]);
+  assert.deepEqual([...world.core.followed.named.values()], [log]);
 });
 
 test('a listener or watcher that throws is reported, and harms no other', (context) => {
@@ -329,14 +329,14 @@ test('a listener or watcher that throws is reported, and harms no other', (conte
 
 test('a log that is missing is looked for again, and holds nothing else up', () => {
   const world = new World().attach();
-  const log = world.core.logs.subscribe('a', { start: 'state', priority: 0, manual: false });
+  const log = world.core.followed.subscribe('a', { start: 'state', priority: 0, manual: false });
   const over = collect(log, 'refused');
   world.settle();
   const { request } = world.last('subscribe');
   const refusal = { code: 'unknown_log', message: '', retry_after: 5000 };
   world.tell('refused', { request, name: 'a', refusal });
   world.clear();
-  world.core.logs.subscribe('b', { start: 'state', priority: 0, manual: false });
+  world.core.followed.subscribe('b', { start: 'state', priority: 0, manual: false });
   world.settle();
   assert.deepEqual(world.got('subscribe').map(({ open }) => open.map(({ name }) => name)), [['b']]);
   world.clear();

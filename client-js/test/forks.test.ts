@@ -57,7 +57,7 @@ class Fork {
     let ids = 0;
     this.#newId = () => (++ids + 2 ** 40).toString(16).padStart(32, '0');
     this.world = new World({
-      newId: this.#newId, random: () => this.#random(1000) / 1000, most: 10_000,
+      newId: this.#newId, chance: () => this.#random(1000) / 1000, most: 10_000,
     });
     this.state = this.#empty();
   }
@@ -282,7 +282,7 @@ const play = async (seed: number): Promise<number> => {
   const { world } = fork;
   const heard = new Map<string, string[]>();
   const shown = LOGS.map((name) => {
-    const log = world.core.logs.subscribe(name, { start: 'state', priority: 0, manual: false });
+    const log = world.core.followed.subscribe(name, { start: 'state', priority: 0, manual: false });
     log.on('reset', () => heard.set(name, []));
     log.on('records', ({ records }) => {
       heard.set(name, [...(heard.get(name) ?? []), ...records.map(({ record }) => record.payload as string)]);
@@ -297,7 +297,7 @@ const play = async (seed: number): Promise<number> => {
     [30, () => {
       const name = fork.pick(LOGS);
       const payload = `${name} mine ${actions.length}`;
-      fork.made.set(payload, world.core.logs.open.get(name)?.made?.position);
+      fork.made.set(payload, world.core.followed.named.get(name)?.made?.position);
       actions.push(world.append(name, text(payload)).catch((error: HighwaterError) => error));
     }],
     [10, () => {
@@ -323,10 +323,10 @@ const play = async (seed: number): Promise<number> => {
   }
   fork.calm = true;
   const rests = (): boolean =>
-    fork.active && !world.core.writer.pending.length &&
-    [...world.core.logs.open.values()].every(({ complete, own }) => complete && !own.length);
+    fork.active && !world.core.author.queue.length &&
+    [...world.core.followed.named.values()].every(({ complete, mine }) => complete && !mine.length);
   for (let round = 0; !rests(); round++) {
-    assert.ok(round < 2000, `${world.core.writer.pending.length} are never answered, ${world.state.state}`);
+    assert.ok(round < 2000, `${world.core.author.queue.length} are never answered, ${world.state.state}`);
     world.pass(500);
     fork.serve();
   }

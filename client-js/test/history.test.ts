@@ -195,7 +195,7 @@ test('another history that has nothing of the writer: all is numbered anew at on
   world.again(other);
   assert.deepEqual(chain(world), [1, 2, 3, 4].map((seq) => [ANEW[0], seq, seq - 1]));
   assert.deepEqual(said(world), ['mine 2', 'mine 3', 'mine 4', 'mine 5']);
-  assert.equal(world.core.writer.id, ANEW[0]);
+  assert.equal(world.core.author.id, ANEW[0]);
 });
 
 test('another history: a condition on a head of the one before is refused, and never sent', async () => {

@@ -135,7 +135,7 @@ test('what the app closes while away stays closed: offline, before the answer to
     world.announce('a', 7, { request: 0, cursor: 1, head: 2 });
     world.records(7, 1, [text('1')]);
     assert.ok(!world.effects.includes('adopted'), when);
-    assert.equal(world.core.logs.open.size, 0, when);
+    assert.equal(world.core.followed.named.size, 0, when);
     assert.deepEqual(world.got('unsubscribe').map(({ logs }) => logs), [[7]], when);
     world.tell('unsubscribed', { request: world.last('unsubscribe').request, log: 7, reason: 'asked' });
     world.announce('a', 7, { request: 0, cursor: 2, head: 2 });
@@ -217,7 +217,7 @@ test('a held log that nobody takes up costs nothing; one that is taken up is ask
   const world = new World().attach();
   world.announce('a', 7, { request: 0, held: true, cursor: 3, head: 5 });
   assert.ok(world.effects.includes('adopted'));
-  const came = world.core.logs.open.get('a')!;
+  const came = world.core.followed.named.get('a')!;
   assert.deepEqual([came.head, came.lag], [5, 2], 'what there is to catch up on');
   assert.deepEqual(world.last('subscribe').open, [{ name: 'a', have: undefined, start: 'state', priority: 0 }]);
   world.begin('a', 7, 0, 5);
@@ -232,7 +232,7 @@ test('a held log that nobody takes up costs nothing; one that is taken up is ask
   };
   deaf.announce('a', 7, { request: 0, held: true, cursor: 3, head: 5 });
   deaf.records(7, 3, [text('3')]);
-  assert.deepEqual([names(deaf), deaf.core.logs.open.size], [[], 0]);
+  assert.deepEqual([names(deaf), deaf.core.followed.named.size], [[], 0]);
   const log = deaf.subscribe('a', { start: 'earliest' });
   assert.deepEqual(deaf.last('subscribe').open[0]!.start, 'earliest');
   deaf.announce('a', 7, { cursor: 0, head: 5 });

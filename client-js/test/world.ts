@@ -50,7 +50,7 @@ export class World {
     this.core = new Connection({
       connection: ME, fixed: false, newId: () => ids.shift()!, device: undefined, token: 'token', tokens: false,
       kept: false, visible: true, cloning: 'all', window: 0, activate: true, most: 100,
-      random: () => this.chance.shift() ?? 0.5, encoding: 'bincode', flown: () => 0, wake: () => {},
+      chance: () => this.chance.shift() ?? 0.5, encoding: 'bincode', flown: () => 0, wake: () => {},
       ...config,
     });
   }
@@ -128,8 +128,8 @@ export class World {
     this.sent.length = this.events.length = this.states.length = this.effects.length = 0;
   }
 
-  subscribe(name: string, options: Partial<Delivery['options']> = {}): Delivery {
-    const log = this.core.logs.subscribe(name, { start: 'state', priority: 0, manual: false, ...options });
+  subscribe(name: string, options: Partial<Delivery['wishes']> = {}): Delivery {
+    const log = this.core.followed.subscribe(name, { start: 'state', priority: 0, manual: false, ...options });
     this.settle();
     return log;
   }

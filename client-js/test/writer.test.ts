@@ -108,7 +108,7 @@ test('the round is not sent again while answers to it are still coming', () => {
 });
 
 test('retries slow down while refusals go on, and begin anew once something is stored', () => {
-  const world = new World({ random: () => 1 }).attach();
+  const world = new World({ chance: () => 1 }).attach();
   world.append('a', text('1'));
   const waits: number[] = [];
   const wait = (): number => {
