@@ -16,7 +16,7 @@ const NAMES = `
 export const mangleProps = new RegExp(`^(${NAMES.join('|')}|_[a-z]\\w*)$`);
 
 /** In the order that was found to compress best; any other is as right, and a little larger. */
-const SHORT = 'keotdinsjbpLqDmrf$aywHFKcCgAhxVMlNuG_EOSTBXzJQZIvUWYRP';
+const SHORT = 'DeotuicsvbpaNqmjfMSyhLzZndgrCxVHl$_GTEOwABFXJQKIkUWYRP';
 
 /**
  * For esbuild: what is short for what. Two names are short for the same where no object has both:

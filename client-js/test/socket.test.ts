@@ -114,6 +114,18 @@ test('a large upload is no silence while it moves', () => {
   assert.equal(ends(), 1, 'it moves no more');
 });
 
+test('while a frame comes in pieces the server hears of the client', () => {
+  const world = new World().attach();
+  for (let second = 0; second < 100; second++) {
+    world.core.frames(world.now, []);
+    world.settle();
+    world.pass(1000);
+  }
+  const pings = world.got('ping').length;
+  assert.ok(pings >= 4 && pings < 10, `${pings} in 100 s, of an interval of 25`);
+  assert.equal(world.state.state, 'active');
+});
+
 test('any message is a sign of life, whatever it holds', () => {
   const world = new World().attach();
   world.pass(25_000);
