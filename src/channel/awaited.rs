@@ -51,8 +51,10 @@ impl Awaited {
         }
         let until = now + KEPT;
         self.names.entry(name.to_owned()).or_default().insert(waiter, until);
-        self.ends.push_back((until, name.to_owned(), waiter));
+        // One that asks again takes no more room than before: it is looked at when it would have
+        // ended.
         if !known {
+            self.ends.push_back((until, name.to_owned(), waiter));
             *self.of_socket.entry(waiter.1).or_default() += 1;
         }
     }
@@ -69,8 +71,11 @@ impl Awaited {
         while self.ends.front().is_some_and(|(end, ..)| *end <= now) {
             let Some((_, name, waiter)) = self.ends.pop_front() else { return };
             let Some(all) = self.names.get_mut(&name) else { continue };
-            if all.get(&waiter).is_some_and(|until| *until <= now) {
-                all.remove(&waiter);
+            let until = all.get(&waiter).copied().unwrap_or_default();
+            if until > now {
+                // It asked again meanwhile.
+                self.ends.push_back((until, name, waiter));
+            } else if all.remove(&waiter).is_some() {
                 if all.is_empty() {
                     self.names.remove(&name);
                 }

@@ -375,6 +375,7 @@ impl Dispatcher {
         })]);
         // Only of what this socket was told of; a log that it was not means nothing to it.
         let ended = socket.take_announced(&ended);
+        socket.lock().announced = Vec::new();
         self.hub.end(socket, ended, 0, Ended::Overwritten);
         self.open(socket, opened, 0);
         self.refuse(socket, 0, refused);

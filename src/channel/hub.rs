@@ -315,7 +315,9 @@ impl Hub {
             Ended::Deleted => Refusal::because(Code::UnknownLog, "the log was deleted meanwhile"),
             Ended::Denied => Code::Denied.into(),
         };
-        let told = self.drop_some(socket, &logs, &why);
+        let mut told = self.drop_some(socket, &logs, &why);
+        // Of one that is inactive now, what it was told before.
+        told.extend(socket.take_announced(&logs));
         if matches!(reason, Ended::BackEnd | Ended::Deleted | Ended::Denied) {
             logs.retain(|log| told.contains(log));
         }
@@ -396,6 +398,10 @@ impl Hub {
                 drop(inner);
                 drop(watched);
                 self.drop_some(socket, &[log], &why);
+                if told {
+                    let ended = Due::Unsubscribed(0, Ended::Denied, vec![log].into_iter());
+                    socket.lock().due.push_back(ended);
+                }
                 return false;
             }
             return true;

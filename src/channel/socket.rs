@@ -3,7 +3,7 @@
 //! A socket is shared by the task that reads it, the dispatcher that writes records to it and the
 //! pumps that catch it up. Whoever holds its lock sees cursors, window and the way out agree.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -417,10 +417,15 @@ impl Socket {
         self.lock().activate_at
     }
 
-    /// Those of the logs that were announced before it became inactive; asked once.
+    /// Those of the logs that were announced before it became inactive; each is told once.
     pub(super) fn take_announced(&self, logs: &[u64]) -> Vec<u64> {
-        let announced = std::mem::take(&mut self.lock().announced);
-        logs.iter().copied().filter(|log| announced.binary_search(log).is_ok()).collect()
+        let mut inner = self.lock();
+        let known = |log: &u64| inner.announced.binary_search(log).is_ok();
+        let found: BTreeSet<u64> = logs.iter().copied().filter(known).collect();
+        if !found.is_empty() {
+            inner.announced.retain(|log| !found.contains(log));
+        }
+        found.into_iter().collect()
     }
 
     /// The name of a log it is subscribed to.

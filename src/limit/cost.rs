@@ -70,14 +70,22 @@ impl Costs {
     }
 }
 
-/// What was charged for items: given back when this is dropped, unless it is settled.
+/// What was charged for items: given back when this is dropped, unless it is settled, or was handed
+/// in with them.
 pub struct Charged<C: Clock + Clone = DefaultClock> {
     pub(super) rates: Arc<Rates<C>>,
     pub(super) user: Arc<Budget>,
     pub(super) costs: Costs,
+    /// The items may be stored by now, whether somebody waits for the answer or not.
+    pub(super) handed_in: bool,
 }
 
 impl<C: Clock + Clone> Charged<C> {
+    /// From here on the items may be stored: only what is known of them gives anything back.
+    pub fn hand_in(&mut self) {
+        self.handed_in = true;
+    }
+
     /// What became of the items is known: gives back what those cost that `spent_nothing` is true
     /// of, by their number, and no more.
     pub fn settle(mut self, spent_nothing: impl Fn(usize) -> bool) {
@@ -115,7 +123,8 @@ impl<C: Clock + Clone> Charged<C> {
     pub fn split_to(&mut self, items: usize) -> Self {
         let rest = self.costs.split_off(items);
         let costs = std::mem::replace(&mut self.costs, rest);
-        Self { rates: Arc::clone(&self.rates), user: Arc::clone(&self.user), costs }
+        let (rates, user) = (Arc::clone(&self.rates), Arc::clone(&self.user));
+        Self { rates, user, costs, handed_in: self.handed_in }
     }
 
     /// Joins the receipt for the items that follow.
@@ -138,7 +147,9 @@ impl<C: Clock + Clone> Charged<C> {
 
 impl<C: Clock + Clone> Drop for Charged<C> {
     fn drop(&mut self) {
-        self.give_back(|_| true);
+        if !self.handed_in {
+            self.give_back(|_| true);
+        }
     }
 }
 

@@ -68,12 +68,18 @@ impl Sum {
     }
 }
 
+/// Items that come again before one that was refused: a frame's worth.
+const MOST_AGAIN: usize = 1_024;
+
 /// What is set aside for the rest of a frame.
 #[derive(Debug)]
 pub(super) struct Booking {
     holder: Id,
     /// What the first refused item names as sent before it: what names a later one lies beyond.
     from: u64,
+    /// So many items before it may still come again without being charged at once. Sequences are
+    /// the client's word: without a bound, one that names a far one would make all before it free.
+    again: usize,
     sum: Sum,
     /// Appends to logs that have a rate, sorted.
     logs: Vec<(u64, u64)>,
@@ -84,7 +90,7 @@ pub(super) struct Booking {
 impl Booking {
     const fn nothing(holder: Id) -> Self {
         let sum = Sum { appends: 0, bytes: 0 };
-        Self { holder, from: ANY, sum, logs: Vec::new(), ripe: 0, why: APPENDS }
+        Self { holder, from: ANY, again: 0, sum, logs: Vec::new(), ripe: 0, why: APPENDS }
     }
 
     /// Takes one append to a log, if it is set aside.
@@ -225,7 +231,8 @@ impl<C: Clock + Clone> Purse<C> {
     }
 
     fn charged(&self, costs: Costs) -> Charged<C> {
-        Charged { rates: Arc::clone(&self.rates), user: Arc::clone(&self.user), costs }
+        let (rates, user) = (Arc::clone(&self.rates), Arc::clone(&self.user));
+        Charged { rates, user, costs, handed_in: false }
     }
 
     /// How many items fit, and why not all; where only the whole is wanted, no less is taken.
@@ -245,9 +252,10 @@ impl<C: Clock + Clone> Purse<C> {
         };
         if own.from != ANY {
             let again = (0..costs.len()).take_while(|at| numbers(*at).0 <= own.from);
-            costs.again = again.count();
+            costs.again = again.count().min(own.again);
         }
         let again = costs.again;
+        own.again -= again;
         let user = Arc::clone(&self.user);
         let mut levels = user.lock();
         let mut fits = self.fits(&levels, own.sum, costs, now);
@@ -387,7 +395,7 @@ impl<C: Clock + Clone> Purse<C> {
         }
         let (ripe, why) = last.max((was_ripe, last.1));
         logs.shrink_to_fit();
-        self.bookings.push(Booking { holder, from, sum, logs, ripe, why });
+        self.bookings.push(Booking { holder, from, again: MOST_AGAIN, sum, logs, ripe, why });
         refused(why, ripe, now)
     }
 

@@ -165,7 +165,7 @@ pub(super) async fn send(
     let mut sent = Sent::default();
     let once = !writing.named;
     for (mut entries, weight) in loads {
-        let charged = match paying.pay(gate, caller, &entries).await {
+        let mut charged = match paying.pay(gate, caller, &entries).await {
             Ok(charged) => charged,
             Err(refusal) => {
                 sent.stopped = Some(refusal);
@@ -195,16 +195,20 @@ pub(super) async fn send(
                 break;
             }
         };
+        // Whoever hangs up now is charged all the same.
+        charged.hand_in();
         match tokio::time::timeout(REPLY_TIME, reply).await {
             Ok(Ok((batch, Reply::Answers(answers)))) => {
                 settle(charged, batch, &answers.answers);
                 sent.mark = answers.mark;
                 sent.answers.extend(answers.answers);
             }
-            Ok(Ok((_, Reply::Refused(refusal)))) => sent.stopped = Some(refusal),
+            Ok(Ok((_, Reply::Refused(refusal)))) => {
+                charged.settle(|_| true);
+                sent.stopped = Some(refusal);
+            }
             _ => {
                 // It may have been stored: it stays charged.
-                charged.settle(|_| false);
                 sent.stopped = Some(unknown(writing.named));
             }
         }

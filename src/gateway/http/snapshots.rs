@@ -290,16 +290,20 @@ async fn put_part(
     let mut costs = Costs::with_room(1);
     costs.push(weight, 0);
     // The body waits in the kernel meanwhile: whoever sends too fast is slowed down.
-    let charged = match purse.take_whole(Id::NONE, costs.clone()) {
+    let mut charged = match purse.take_whole(Id::NONE, costs.clone()) {
         Ok(charged) => charged,
         Err((refusal, _)) => {
             let until = Instant::now() + WAIT_TIME;
             sending::wait(gate, caller, purse, costs, refusal, until).await?
         }
     };
-    sending::ask(gate, Command::PutSnapshot(part), weight).await?;
-    charged.settle(|_| false);
-    Ok(())
+    // Whoever hangs up now is charged all the same.
+    charged.hand_in();
+    let put = sending::ask(gate, Command::PutSnapshot(part), weight).await;
+    let unknown = |problem: &Problem| problem.refusal.code == Code::Unknown;
+    let refused = put.as_ref().is_err_and(|problem| !unknown(problem));
+    charged.settle(|_| refused);
+    put.map(drop)
 }
 
 #[cfg(test)]

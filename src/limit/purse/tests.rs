@@ -171,6 +171,28 @@ fn what_comes_again_with_what_was_refused_is_charged_when_it_is_stored() {
     assert_eq!(take(&mut purse, WRITER, 61, costs(30, 1, 0)), (30, None));
 }
 
+/// Sequences are the client's word: one that names a far one does not make all before it free.
+#[test]
+fn what_comes_again_is_bounded() {
+    let (rates, clock) = node(50, 1 << 40, 0);
+    let mut purse = rates.purse("ana");
+    assert_eq!(take(&mut purse, WRITER, 1, costs(50, 1, 0)), (50, None));
+    let far = (1 << 53) - 1;
+    assert_eq!(take(&mut purse, WRITER, far, costs(1, 1, 0)), (0, Some(20)));
+    pass(&clock, 20);
+    let mut stored = 0;
+    for round in 0..200 {
+        let numbers = |at| (51 + 50 * round + at as u64, 50 + 50 * round + at as u64);
+        let taken = purse.take(WRITER, costs(50, 1, 0), numbers);
+        stored += taken.count;
+        taken.charged.settle(|_| false);
+    }
+    assert!(stored <= MOST_AGAIN + 2, "{stored} in the time for one");
+    // And is owed from then on.
+    pass(&clock, 1_000);
+    assert_eq!(take(&mut purse, OTHER, 1, costs(1, 1, 0)).0, 0);
+}
+
 #[test]
 fn all_or_none_takes_no_less_and_sets_all_aside() {
     let (rates, clock) = node(10, 1 << 40, 10);
