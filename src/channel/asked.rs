@@ -16,21 +16,21 @@ use crate::wire::{Ended, Welcome};
 pub enum Asked {
     /// To be attached; the welcome lacks only what the fold decides.
     Attach(Box<Welcome>),
-    /// To be active again.
+    /// To be active again, by that request; answered by `state`.
     Activate(u32),
-    /// Appends.
+    /// Appends, with what they cost and what is told of those that the rates put off.
     Append(Box<Appending>),
-    /// Subscriptions.
+    /// Subscriptions, by that request; each name is answered.
     Subscribe(u32),
     /// Their end, why, and of which logs.
     Unsubscribe(u32, Ended, Vec<u64>),
-    /// Another cursor.
+    /// Another cursor, by that request; answered by `subscribed`.
     Seek(u32),
-    /// A part of a snapshot; only the last is answered.
+    /// A part of a snapshot: answered if it is refused, or the last one.
     Snapshot {
-        /// The request.
+        /// The number that all parts of the upload carry.
         request: u32,
-        /// The log.
+        /// The log's id, by which its upload is known.
         log: u64,
         /// Whether it is the last part.
         last: bool,
@@ -48,7 +48,7 @@ pub enum Asked {
 /// Who waits for a command's reply.
 #[derive(Debug)]
 pub enum Ticket {
-    /// A socket.
+    /// A socket, which is told in the form that it asked in.
     Socket(Arc<Socket>, Asked),
     /// Someone on this node: the batch's number and the reply.
     Caller(oneshot::Sender<(u64, Reply)>),
