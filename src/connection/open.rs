@@ -215,6 +215,10 @@ fn from_state(opened: &mut Opened, row: &LogRow, reason: ResetReason) {
 /// In place of the base that it would be given the reader gets the rest of the one it has begun,
 /// where that can still be had.
 fn go_on(opened: &mut Opened, row: &LogRow, begun: &BaseHeld) {
+    // Under another rule keys may have gone without a record that says so.
+    if begun.offset < row.ruled() {
+        return;
+    }
     let base = match (&opened.base, &begun.upto) {
         (Some(BaseFrom::Latest(head)), Upto::Key(_)) => {
             let behind = head.checked_sub(begun.offset);

@@ -86,7 +86,7 @@ impl Logs {
             snapshot::drop_uploads_of(log, io)?;
         }
         if let Some(row) = self.change(log, io)? {
-            row.rule = in_force;
+            row.rule_by(in_force);
             row.deriving = (!done).then_some(step);
         }
         Ok(Ok((in_force != row.rule).then_some(in_force)))

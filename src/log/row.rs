@@ -3,6 +3,7 @@
 //! Layouts are those of `docs/storage.md` §3; the order of fields is the layout. Each row ends
 //! with what it has grown by ([`More`]).
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::rows::{Hot, Io, Key, More, RowsError, Table, read_row};
@@ -72,6 +73,9 @@ pub struct Paging {
     pub opened: u64,
 }
 
+/// The tag of a log's row under which [`LogRow::ruled`] stands; see `docs/storage.md` §3.
+const RULED: u32 = 1;
+
 /// One incarnation of a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogRow {
@@ -138,6 +142,21 @@ impl LogRow {
             paging: Paging::default(),
             deriving: None,
             more: More::default(),
+        }
+    }
+
+    /// The head at which its rule came into force: what is known of a state of before may be of
+    /// another rule. Where that cannot be read, nothing is.
+    pub fn ruled(&self) -> u64 {
+        let number = |bytes: &Bytes| bytes.as_ref().try_into().map_or(u64::MAX, u64::from_be_bytes);
+        self.more.get(RULED).map_or(0, number)
+    }
+
+    /// Another rule comes into force.
+    pub(super) fn rule_by(&mut self, rule: SnapshotRule) {
+        if self.rule != rule {
+            self.rule = rule;
+            self.more.set(RULED, Bytes::copy_from_slice(&self.head.to_be_bytes()));
         }
     }
 

@@ -1,8 +1,8 @@
 //! Bases that were cut and go on, as the fold decides it for each way in.
 
 use highwater::connection::{Attach, BaseFrom, Opened, Subscribe};
-use highwater::fold::{Command, Reply};
-use highwater::wire::{BaseHeld, Cloning, Pattern, Reason, ResetReason, Start, Upto};
+use highwater::fold::{Command, Reply, Settings};
+use highwater::wire::{BaseHeld, Cloning, Pattern, Reason, ResetReason, SnapshotRule, Start, Upto};
 
 use crate::world::*;
 
@@ -73,4 +73,30 @@ fn records_from_a_base_that_goes_on_are_kept() {
     world.reply(Command::Trim { log, to: 6 });
     let met = world.attach(come(vec![held(log, 5)]));
     assert!(!goes_on(of(&met.opened, log), 5));
+}
+
+/// Under another rule keys may go without a record that says so: a base of before is not gone on
+/// with, also where the rule came back.
+#[test]
+fn a_base_does_not_outlive_its_rule() {
+    let mut world = World::new();
+    let log = world.grow("latest/a", 9);
+    let open = vec![open("latest/a", Start::State)];
+    let come = |bases| Attach { open: open.clone(), bases, ..client("ann", id(1)) };
+    world.attach(come(vec![]));
+    assert!(goes_on(of(&world.attach(come(vec![held(log, 8)])).opened, log), 8));
+    for snapshot in [SnapshotRule::None, SnapshotRule::Latest] {
+        let rules = vec![rule("**", snapshot)];
+        world.done(Command::Configure(Settings { rules, ..settings() }));
+        while world.log(log).rule != snapshot || world.log(log).deriving.is_some() {
+            let seen = world.log(log).deriving;
+            world.done(Command::Derive { log, rule: snapshot, seen, most: 3 });
+        }
+    }
+    assert_eq!((world.log(log).start, world.log(log).ruled()), (0, 9));
+    let met = world.attach(come(vec![held(log, 8)]));
+    assert_eq!(of(&met.opened, log).reset, Some(ResetReason::New));
+    // One of the rule that is in force goes on.
+    world.grow("latest/a", 3);
+    assert!(goes_on(of(&world.attach(come(vec![held(log, 10)])).opened, log), 10));
 }
