@@ -21,6 +21,8 @@ struct Asker {
     /// Answers by writer: each writer here appends once.
     stored: BTreeMap<Id, Vec<String>>,
     announced: BTreeMap<u64, String>,
+    /// What was told of logs by name and without a number.
+    unnumbered: Vec<(String, &'static str)>,
     active: bool,
     closed: Option<u16>,
 }
@@ -138,6 +140,7 @@ impl Asker {
             answers: BTreeMap::new(),
             stored: BTreeMap::new(),
             announced: BTreeMap::new(),
+            unnumbered: vec![],
             active: true,
             closed: None,
         };
@@ -200,9 +203,15 @@ impl Asker {
         match frame {
             ServerFrame::Subscribed(told) => {
                 self.announced.insert(told.log, told.name.clone());
+                if told.request == 0 {
+                    self.unnumbered.push((told.name.clone(), name));
+                }
                 self.note(told.request, name);
             }
             ServerFrame::Refused(told) => {
+                if let (0, Some(log)) = (told.request, &told.name) {
+                    self.unnumbered.push((log.clone(), told.refusal.code.name()));
+                }
                 self.note(told.request, told.refusal.code.name());
             }
             ServerFrame::Done(told) => self.note(told.request, name),
@@ -422,6 +431,41 @@ fn promise_20_requests_that_cross_a_shrinking_grant_are_answered() {
     }
 }
 
+/// A log that an activation asks for is answered by its name, also where a smaller grant crosses.
+#[test]
+fn promise_20_names_of_an_activation_that_crosses_a_shrinking_grant_are_answered() {
+    let server = server();
+    let mut denied = 0;
+    for round in 0..20 {
+        let mut asker = Asker::join(&server, Encoding::ALL[round % 2]);
+        let path = format!("/v1/connections/{}/downgrade", asker.id);
+        server.http().ask("POST", &path, &[], None);
+        asker.until("to be inactive", |asker| !asker.active);
+        while !asker.active {
+            asker.unnumbered.clear();
+            let refresh = |asker: &mut Asker, token| {
+                ClientFrame::Refresh(Refresh { token, request: asker.number() })
+            };
+            let activate = REQUESTS.iter().find(|(name, _)| *name == "activate").unwrap().1;
+            let frames = [
+                activate(&mut asker, 0),
+                refresh(&mut asker, token("ann", &[("other/**", "read")])),
+            ];
+            asker.link.send_all(&frames);
+            asker.settle("to be active, with less granted");
+            // It was too early: once more, with all of the grants.
+            let all = refresh(&mut asker, everything());
+            asker.link.send(&all);
+            asker.settle("to be granted all again");
+        }
+        let of_it = |(name, _): &&(String, &str)| name == NAME;
+        let told: Vec<_> = asker.unnumbered.iter().filter(of_it).map(|(_, told)| *told).collect();
+        assert!(told == ["denied"] || told == ["subscribed"], "{told:?}");
+        denied += usize::from(told == ["denied"]);
+    }
+    assert!(denied > 0, "the grant never came between the question and its answer");
+}
+
 /// What stands before `leave` is answered before the socket closes.
 #[test]
 fn promise_20_requests_before_a_leave_are_answered() {
@@ -468,32 +512,60 @@ fn a_token_that_has_ended_moves_no_cursor() {
     assert_eq!(client.log(NAME).cursor, 5, "nothing was moved");
 }
 
-/// A snapshot is made of the parts of one upload.
-#[test]
-fn parts_of_two_uploads_make_no_snapshot() {
-    let server = server();
-    let mut client = Client::new("ann").wanting(NAME).join(&server);
-    client.reach(NAME, 5);
-    let log = client.log(NAME).log;
-    let put = |request, part, last, text: &str| {
-        let data = Payload::text(text);
-        let (offset, version) = (4, 1);
+/// Sends parts (of the request, which, whether the last, its text) of a snapshot at that offset in
+/// one message: what each request was answered, in the order of their numbers.
+fn upload(asker: &mut Asker, offset: u64, parts: &[(u32, u32, bool, &str)]) -> Vec<String> {
+    let (log, first) = (asker.log(), asker.next);
+    let requests = parts.iter().map(|(request, ..)| *request).max().unwrap();
+    for _ in 0..requests {
+        asker.number();
+    }
+    let put = |(request, part, last, text): &(u32, u32, bool, &str)| {
+        let (request, data) = (first + request, Payload::text(*text));
+        let (version, part, last) = (1, *part, *last);
         ClientFrame::PutSnapshot(PutSnapshot { request, log, offset, version, part, last, data })
     };
-    let parts = |client: &mut Client, request| client.refusal(request).code;
-    client.send(&put(1, 0, false, "ONE-"));
-    client.send(&put(1, 2, true, "x"));
-    assert_eq!(parts(&mut client, 1), Code::SnapshotParts);
-    client.send(&put(1, 1, true, "one"));
-    assert_eq!(parts(&mut client, 1), Code::SnapshotParts, "until part 0 comes again");
-    client.send(&put(2, 0, false, "TWO-"));
-    client.send(&put(3, 1, true, "three"));
-    assert_eq!(parts(&mut client, 3), Code::SnapshotParts, "of another request");
-    client.send(&put(4, 0, false, "FOUR-"));
-    client.send(&put(5, 0, false, "FIVE-"));
-    assert_eq!(parts(&mut client, 4), Code::Superseded);
-    client.send(&put(5, 1, true, "five"));
-    client.wait("it is done", |client| client.done.contains(&5));
-    let snapshot = server.http().get(&format!("/v1/snapshots/{NAME}")).ok();
-    assert_eq!(snapshot.text(), "FIVE-five");
+    asker.link.send_all(&parts.iter().map(put).collect::<Vec<_>>());
+    asker.until("answers of uploads", |asker| asker.missing().is_empty());
+    let told = asker.answers.values().map(|told| told[0].clone()).collect();
+    asker.settle("uploads");
+    told
+}
+
+/// A snapshot is made of the parts of one upload, and each upload has one answer, however many of
+/// its parts are on their way behind what it is.
+#[test]
+fn promise_20_an_upload_has_one_answer() {
+    let server = server();
+    for (encoding, base) in [(Encoding::Bincode, 0), (Encoding::Json, 2)] {
+        let asker = &mut Asker::join(&server, encoding);
+        let snapshot = || server.http().get(&format!("/v1/snapshots/{NAME}")).ok().text();
+        // A part is missing.
+        let parts = [(1, 0, false, "1"), (1, 2, false, "x"), (1, 3, false, "x"), (1, 1, true, "x")];
+        assert_eq!(upload(asker, base + 1, &parts), ["snapshot_parts"]);
+        // Parts that go on with nothing take nobody's place.
+        let parts = [
+            (1, 0, false, "ONE-"),
+            (2, 1, false, "x"),
+            (2, 2, true, "x"),
+            (3, 1, true, "x"),
+            (1, 1, true, "one"),
+        ];
+        assert_eq!(upload(asker, base + 1, &parts), ["done", "snapshot_parts", "snapshot_parts"]);
+        assert_eq!(snapshot(), "ONE-one");
+        // An upload that begins takes the place of one that goes on.
+        let parts = [
+            (1, 0, false, "x"),
+            (2, 0, false, "TWO-"),
+            (1, 1, false, "x"),
+            (1, 2, true, "x"),
+            (2, 1, true, "two"),
+        ];
+        assert_eq!(upload(asker, base + 2, &parts), ["superseded", "done"]);
+        assert_eq!(snapshot(), "TWO-two");
+        // What the fold refuses it refuses once; and what begins anew behind it is another upload.
+        let parts = [(1, 0, false, "x"), (1, 1, false, "x"), (1, 2, true, "x"), (2, 0, true, "x")];
+        assert_eq!(upload(asker, base + 2, &parts), ["snapshot_behind", "snapshot_behind"]);
+        assert_eq!(upload(asker, 9, &parts), ["snapshot_beyond", "snapshot_beyond"]);
+    }
 }

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use highwater::wire::{
-    Answers, Append, ClientFrame, Code, Credit, Id, Item, Outcome, Payload, PutSnapshot, Record,
-    Refusal, ServerFrame, Target,
+    Answers, Append, ClientFrame, Code, Credit, Id, Item, Met, Outcome, Payload, PutSnapshot,
+    Record, Refusal, ServerFrame, Start, Target,
 };
 use serde_json::json;
 use support::{Client, Link, Next, Options, Server, WAIT, token};
@@ -313,6 +313,53 @@ fn parts_of_snapshots_cost_their_bytes_and_are_put_off_one_by_one() {
     assert!(began.elapsed() >= Duration::from_millis(1_900), "192 KiB: {:?}", began.elapsed());
     let want: Vec<u8> = (0..12).flat_map(bytes).collect();
     assert_eq!(server.http().get("/v1/snapshots/made/a").ok().body, want);
+}
+
+/// Parts that the fold refuses wrote nothing.
+#[test]
+fn a_part_that_is_refused_costs_nothing() {
+    let options = Options::default()
+        .limit("append_bytes_per_user_second", 64 << 10)
+        .rule("made/**", "client", "");
+    let server = Server::start(options);
+    let mut maker = Client::new("mak").wanting("made/a").join(&server);
+    maker.store("made/a", "x");
+    maker.reach("made/a", 1);
+    let log = maker.log("made/a").log;
+    for request in 1..=20 {
+        let data = Payload::binary(vec![0; 32 << 10].into());
+        let (offset, version, part, last) = (7, 1, 0, true);
+        let put = PutSnapshot { request, log, offset, version, part, last, data };
+        maker.send(&ClientFrame::PutSnapshot(put));
+        assert_eq!(maker.refusal(request).code, Code::SnapshotBeyond);
+    }
+}
+
+/// A request that opens more new logs than the rates let be made, and that is refused as a whole,
+/// has that one answer; and what the others would have cost is given back.
+#[test]
+fn promise_20_logs_of_a_request_that_is_refused_cost_nothing() {
+    let options = Options::default().limit("activate_after_ms", 100);
+    let options = options.limit("active_per_user", 1).limit("active_per_device", 1);
+    let server = Server::start(options.limit("appends_per_user_second", 20));
+    let _holder = Client::new("ann").join(&server);
+    let mut other = Client::new("ann").join(&server);
+    assert_eq!(other.met(), Met::Waiting);
+    let began = Instant::now();
+    other.wants = (0..30).map(|n| (format!("new/{n}"), (Start::State, 0))).collect();
+    let mut early = true;
+    while early {
+        other.activate();
+        let refusal = other.refusal(9);
+        assert_eq!(refusal.code, Code::Slots);
+        early = refusal.message.contains("too early");
+        other.sync();
+        assert!(other.refused.is_empty(), "{:?}", other.refused);
+    }
+    // The budget is whole, but for what other sockets hold of it as credit.
+    let mut hand = Hand::join(&server, "ann");
+    hand.send("docs/a", 1, 8);
+    assert_eq!(hand.told(), (8, None), "{:?} later", began.elapsed());
 }
 
 /// Over HTTP what was refused is set aside for whoever comes again then.

@@ -7,33 +7,35 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::appending::Appending;
+use super::opening::Opening;
 use super::socket::Socket;
 use crate::fold::Reply;
+use crate::limit::Charged;
 use crate::wire::{Ended, Welcome};
 
 /// What a socket asked for, so that the answer finds its form.
 #[derive(Debug)]
 pub enum Asked {
-    /// To be attached; the welcome lacks only what the fold decides.
-    Attach(Box<Welcome>),
-    /// To be active again, by that request; answered by `state`.
-    Activate(u32),
+    /// To be attached, with these logs; the welcome lacks only what the fold decides.
+    Attach(Box<(Welcome, Opening)>),
+    /// To be active again; answered by `state`, and by the name of each log.
+    Activate(Box<Opening>),
     /// Appends, with what they cost and what is told of those that the rates put off.
     Append(Box<Appending>),
-    /// Subscriptions, by that request; each name is answered.
-    Subscribe(u32),
+    /// Subscriptions; each name is answered.
+    Subscribe(Box<Opening>),
     /// Their end, why, and of which logs.
     Unsubscribe(u32, Ended, Vec<u64>),
     /// Another cursor, by that request; answered by `subscribed`.
     Seek(u32),
     /// A part of a snapshot: answered if it is refused, or the last one.
     Snapshot {
-        /// The number that all parts of the upload carry.
-        request: u32,
-        /// The log's id, by which its upload is known.
-        log: u64,
+        /// The turn by which the socket knows the upload.
+        turn: u64,
         /// Whether it is the last part.
         last: bool,
+        /// What the part costs.
+        charged: Charged,
     },
     /// A log that it had asked for in vain is there: it was answered then.
     Awaited,

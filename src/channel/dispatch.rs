@@ -17,6 +17,7 @@ use super::closing::Closing;
 use super::due::Due;
 use super::encode::{self, DELIVERY_BYTES, Form, Message, Messages};
 use super::hub::{Hub, Watch};
+use super::opening::Opening;
 use super::readable::Revoking;
 use super::socket::{Offered, Phase, Socket};
 use crate::connection::{Attached, Event, Opened, Progress};
@@ -225,12 +226,13 @@ impl Dispatcher {
     /// Gives a socket the answer to what it asked.
     fn answer(&mut self, socket: &Arc<Socket>, asked: Asked, reply: Reply) {
         match (asked, reply) {
-            (Asked::Attach(welcome), Reply::Attached(attached)) => {
-                self.attached(socket, *welcome, *attached);
+            (Asked::Attach(asked), Reply::Attached(attached)) => {
+                let (welcome, opening) = *asked;
+                self.attached(socket, welcome, opening, *attached);
             }
             (Asked::Attach(_), Reply::Refused(refusal)) => socket.close(&refusal.into()),
-            (Asked::Activate(request), Reply::Attached(attached)) => {
-                self.activated(socket, request, *attached);
+            (Asked::Activate(opening), Reply::Attached(attached)) => {
+                self.activated(socket, *opening, *attached);
             }
             (Asked::Append(appending), Reply::Answers(mut answers)) => {
                 appending.answer(self.batch, &mut answers);
@@ -241,45 +243,50 @@ impl Dispatcher {
                 self.hub.schedule(socket);
             }
             (Asked::Append(_), Reply::Refused(refusal)) => socket.close(&refusal.into()),
-            (Asked::Subscribe(request), Reply::Subscribed(_, opened, refused)) => {
-                if opened.is_empty() && refused.is_empty() {
+            (Asked::Subscribe(opening), Reply::Subscribed(_, opened, refused)) => {
+                let (request, nothing) = (opening.request, opened.is_empty());
+                self.open(socket, opened, &opening);
+                let refused = opening.refused(refused);
+                if nothing && refused.is_empty() {
                     socket.send(&[ServerFrame::Done(Done { request })]);
                 }
-                self.open(socket, opened, request);
                 self.refuse(socket, request, refused);
             }
-            (Asked::Awaited, Reply::Subscribed(_, opened, _)) => self.open(socket, opened, 0),
-            (Asked::Unsubscribe(request, Ended::Asked, logs), Reply::Unsubscribed(_))
-                if logs.is_empty() =>
-            {
-                socket.send(&[ServerFrame::Done(Done { request })]);
+            (Asked::Awaited, Reply::Subscribed(_, opened, _)) => {
+                self.open(socket, opened, &Opening::default());
             }
             (Asked::Unsubscribe(request, reason, logs), Reply::Unsubscribed(_)) => {
+                if logs.is_empty() && reason == Ended::Asked {
+                    socket.send(&[ServerFrame::Done(Done { request })]);
+                }
                 // Each is answered, whether there was a subscription or not.
                 self.hub.end(socket, logs, request, reason);
             }
             (Asked::Seek(request), Reply::Moved(_, opened)) => {
-                self.open(socket, vec![*opened], request);
+                self.open(socket, vec![*opened], &Opening { request, ..Opening::default() });
             }
-            (
-                Asked::Snapshot { request, last: true, .. } | Asked::Done(request @ 1..),
-                Reply::Done,
-            ) => {
+            (Asked::Done(request @ 1..), Reply::Done) => {
                 socket.send(&[ServerFrame::Done(Done { request })]);
             }
+            (Asked::Snapshot { turn, last, charged }, Reply::Done) => {
+                charged.settle(|_| false);
+                if let Some(request) = last.then(|| socket.end_upload(turn)).flatten() {
+                    socket.send(&[ServerFrame::Done(Done { request })]);
+                }
+            }
             (
-                Asked::Activate(request)
-                | Asked::Subscribe(request)
-                | Asked::Unsubscribe(request, ..)
-                | Asked::Seek(request)
-                | Asked::Done(request @ 1..),
+                Asked::Unsubscribe(request, ..) | Asked::Seek(request) | Asked::Done(request @ 1..),
                 Reply::Refused(refusal),
             ) => socket.refuse(request, refusal),
-            (Asked::Snapshot { request, log, .. }, Reply::Refused(refusal)) => {
-                socket.refuse_part(log, request, refusal);
+            (Asked::Activate(opening) | Asked::Subscribe(opening), Reply::Refused(refusal)) => {
+                socket.refuse(opening.request, refusal);
+            }
+            // What the part cost goes back with it.
+            (Asked::Snapshot { turn, .. }, Reply::Refused(refusal)) => {
+                socket.refuse_upload(turn, refusal);
             }
             (Asked::Leave, _) => self.left(socket),
-            (Asked::Quiet | Asked::Awaited | Asked::Done(_) | Asked::Snapshot { .. }, _) => {}
+            (Asked::Quiet | Asked::Awaited | Asked::Done(_), _) => {}
             (asked, reply) => {
                 tracing::error!(?asked, ?reply, "a reply of another kind than was asked for");
                 socket.close(&Closing::new(Code::Failed));
@@ -288,7 +295,13 @@ impl Dispatcher {
     }
 
     /// A client is met: welcome, answers it may have missed, its state, then its logs.
-    fn attached(&mut self, socket: &Arc<Socket>, mut welcome: Welcome, attached: Attached) {
+    fn attached(
+        &mut self,
+        socket: &Arc<Socket>,
+        mut welcome: Welcome,
+        opening: Opening,
+        attached: Attached,
+    ) {
         let Attached { generation, met, source, place, inactive, opened, refused, .. } = attached;
         if socket.closing() {
             self.detach(socket.connection, generation);
@@ -315,8 +328,8 @@ impl Dispatcher {
         // Under the same lock: the socket's task goes on as soon as it sees the generation.
         socket.send_now(&mut inner, &[ServerFrame::Welcome(welcome)]);
         drop(inner);
-        self.take_in(socket, opened, 0);
-        self.refuse(socket, 0, refused);
+        self.take_in(socket, opened, &opening);
+        self.refuse(socket, 0, opening.refused(refused));
         if socket.closing() {
             // Its task may have left before it was admitted.
             self.hub.leave(socket);
@@ -357,7 +370,7 @@ impl Dispatcher {
         socket.close_quietly();
     }
 
-    fn activated(&mut self, socket: &Arc<Socket>, request: u32, attached: Attached) {
+    fn activated(&mut self, socket: &Arc<Socket>, opening: Opening, attached: Attached) {
         let Attached { generation, met, source, opened, refused, ended, .. } = attached;
         {
             let mut inner = socket.lock();
@@ -371,22 +384,24 @@ impl Dispatcher {
             activate_after: 0,
             generation,
             source,
-            request,
+            request: opening.request,
         })]);
         // Only of what this socket was told of; a log that it was not means nothing to it.
         let ended = socket.take_announced(&ended);
         socket.lock().announced = Vec::new();
         self.hub.end(socket, ended, 0, Ended::Overwritten);
-        self.open(socket, opened, 0);
-        self.refuse(socket, 0, refused);
+        // Of a name it is told as of what comes by itself: without a number.
+        let opening = Opening { request: 0, ..opening };
+        self.open(socket, opened, &opening);
+        self.refuse(socket, 0, opening.refused(refused));
     }
 
     /// Takes subscriptions in, unless the socket is no longer its connection's.
-    fn open(&self, socket: &Arc<Socket>, opened: Vec<Opened>, request: u32) {
+    fn open(&self, socket: &Arc<Socket>, opened: Vec<Opened>, opening: &Opening) {
         if !self.hub.holds(socket) {
             return;
         }
-        self.take_in(socket, opened, request);
+        self.take_in(socket, opened, opening);
         if socket.closing() {
             self.hub.leave(socket);
         }
@@ -480,28 +495,28 @@ impl Dispatcher {
     fn opened_by_back_end(&self, connection: Id, generation: u64, opened: Vec<Opened>) {
         let Some(socket) = self.hub.socket(connection) else { return };
         if socket.generation() == generation {
-            self.open(&socket, opened, 0);
+            self.open(&socket, opened, &Opening::default());
         }
     }
 
     /// Subscriptions come in as far as the socket's grants go at this moment; the others end.
-    fn take_in(&self, socket: &Arc<Socket>, opened: Vec<Opened>, request: u32) {
+    fn take_in(&self, socket: &Arc<Socket>, opened: Vec<Opened>, opening: &Opening) {
+        let request = opening.request;
         let (mut denied, mut refused) = (Vec::new(), Vec::new());
         for one in opened {
             let (log, name) = (one.log, one.name.clone());
             if !self.hub.subscribe(socket, one, request) {
                 denied.push(log);
-                refused.push((name, Code::Denied.into()));
+                // What came by itself was never told.
+                if request != 0 || opening.asked(&name) {
+                    refused.push((name, Code::Denied.into()));
+                }
             }
         }
         if denied.is_empty() {
             return;
         }
-        // What came by itself was never told.
-        if request != 0 {
-            socket.lock().due.push_back(Due::Refused(request, refused.into_iter()));
-            self.hub.schedule(socket);
-        }
+        self.hub.refuse(socket, request, refused);
         let (connection, generation) = (socket.connection, Some(socket.generation()));
         let command = Command::Unsubscribe { connection, generation, logs: denied };
         if let Err(refusal) = self.inbox.submit(command, 64, None) {

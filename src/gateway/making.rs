@@ -3,9 +3,13 @@
 //! Promise: what is there can be read, whatever keeps new logs from being made; and who asks for
 //! one that is not made is told why. A full disk or a spent rate is no lack of rights.
 
+use std::collections::BTreeSet;
+
 use super::Gate;
 use crate::auth::{Can, Grant, Grants};
-use crate::wire::{Code, Open, Pattern, Refusal};
+use crate::channel::Spent;
+use crate::limit::Charged;
+use crate::wire::{Open, Pattern, Refusal};
 
 /// What a client that opens logs may make.
 #[derive(Debug, Default)]
@@ -15,6 +19,15 @@ pub struct Making {
     /// Those of its names that it could have made, and why they are not; they were taken off the
     /// list, and whoever asked for them is to be told.
     pub unmade: Vec<(String, Refusal)>,
+    /// What those cost that may be made.
+    pub spent: Spent,
+}
+
+/// The names that are asked for, as far as a connection may hold as many: the fold refuses those
+/// beyond, by name.
+pub fn asked_for(gate: &Gate, open: &[Open]) -> BTreeSet<String> {
+    let most = gate.limits.subscriptions as usize;
+    open.iter().take(most).map(|open| open.name.clone()).collect()
 }
 
 /// What a token's user makes by opening these logs: what it may append to or administer. Each log
@@ -39,28 +52,32 @@ pub fn making(gate: &Gate, grants: &Grants, open: &mut Vec<Open>) -> Making {
     let look = || open.iter().take(most).map(|open| lacks(&open.name)).collect::<Vec<_>>();
     let missing = tokio::task::block_in_place(look);
     let count = u32::try_from(missing.iter().filter(|lacks| **lacks).count()).unwrap_or(u32::MAX);
+    let mut making = Making { make, ..Making::default() };
     if count == 0 {
-        return Making { make, unmade: Vec::new() };
+        return making;
     }
     // As many as there are left for, the first ones of the list; the others later.
-    let (mut left, refusal) = match gate.shed.check() {
+    let (charged, refusal) = match gate.shed.check() {
         Ok(()) => {
-            let taken = gate.rates.take_some(&grants.user, count);
-            let more = gate.rates.check(&grants.user, count - taken);
-            (if more.is_ok() { count } else { taken }, more.err().unwrap_or(Code::Rate.into()))
+            let (charged, refusal) = gate.rates.take_some(&grants.user, count);
+            (Some(charged), refusal)
         }
-        Err(refusal) => (0, refusal),
+        Err(refusal) => (None, Some(refusal)),
     };
+    let left = charged.as_ref().map_or(0, Charged::len);
     let mut missing = missing.into_iter();
-    let mut unmade = Vec::new();
     open.retain(|open| {
-        let lacks = missing.next().unwrap_or(false);
-        let made = lacks && left > 0;
-        left -= u32::from(made);
-        if lacks && !made {
-            unmade.push((open.name.clone(), refusal.clone()));
+        if !missing.next().unwrap_or(false) {
+            return true;
         }
-        !lacks || made
+        let made = making.spent.names.len() < left;
+        if made {
+            making.spent.names.push(open.name.clone());
+        } else if let Some(refusal) = &refusal {
+            making.unmade.push((open.name.clone(), refusal.clone()));
+        }
+        made
     });
-    Making { make, unmade }
+    making.spent.charged = charged;
+    making
 }

@@ -14,7 +14,7 @@ mod socket_io;
 mod warm;
 
 pub use accept::{Accepting, PLAIN_CONNECTIONS, serve};
-pub use making::{Making, making};
+pub use making::{Making, asked_for, making};
 pub use warm::Warmth;
 
 use std::sync::Arc;

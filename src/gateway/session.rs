@@ -16,9 +16,9 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::socket_io::{Lane, Life};
-use super::{Gate, Making, TokenGrants, making, readable};
+use super::{Gate, Making, TokenGrants, asked_for, making, readable};
 use crate::auth::Grants;
-use crate::channel::{Abilities, Asked, Closing, Socket, Ticket, control, ws_close};
+use crate::channel::{Abilities, Asked, Closing, Opening, Socket, Ticket, control, ws_close};
 use crate::connection::Attach;
 use crate::fold::Command;
 use crate::limit::{Purse, SocketRate};
@@ -82,8 +82,6 @@ struct Session {
     bases: bool,
     /// The client opens what it wants to have delivered: the rest is held.
     holds: bool,
-    /// Logs of its Hello that are not made, and why: told once it is welcome.
-    unmade: Vec<(String, Refusal)>,
     /// It leaves, and whether it is to be forgotten, but that found no room yet.
     leaves: Option<bool>,
 }
@@ -129,8 +127,8 @@ pub(super) async fn run(
         return;
     }
     counted.greeted();
-    let (attach, welcome) = *attach;
-    session.attach(attach, welcome);
+    let (attach, welcome, opening) = *attach;
+    session.attach(attach, welcome, opening);
     // A task of its own: what greeting took is given back, however long the socket lives.
     tokio::spawn(drive(session, counted, rest, ws, tcp, encoding));
 }
@@ -175,7 +173,7 @@ async fn drain(tcp: &TcpStream) {
 }
 
 /// A session, what it asks the fold, and the frames that came behind its Hello with their sizes.
-type Greeted = (Session, Box<(Attach, Welcome)>, Vec<(ClientFrame, usize)>);
+type Greeted = (Session, Box<(Attach, Welcome, Opening)>, Vec<(ClientFrame, usize)>);
 
 /// Waits for Hello and checks it: all that can be known without the fold.
 async fn greet(
@@ -212,7 +210,7 @@ async fn greet(
     };
     let grants =
         gate.authority.authenticate(token, now).map_err(|e| Closing::from(Refusal::from(e)))?;
-    let (attach, welcome, unmade) = prepare(gate, hello, &grants, made, now);
+    let (attach, welcome, opening) = prepare(gate, hello, &grants, made, now);
     let grants = Arc::new(TokenGrants(grants));
     let window = u64::from(welcome.limits.window);
     let user = attach.user.clone();
@@ -234,8 +232,8 @@ async fn greet(
     let names = append::Names::default();
     let leaves = None;
     let session =
-        Session { gate, socket, grants, rate, purse, names, history, bases, holds, unmade, leaves };
-    Ok((session, Box::new((attach, welcome)), rest))
+        Session { gate, socket, grants, rate, purse, names, history, bases, holds, leaves };
+    Ok((session, Box::new((attach, welcome, opening)), rest))
 }
 
 /// Hello, and the frames that came behind it in the same message.
@@ -263,14 +261,14 @@ async fn first_message(
 }
 
 /// The command that attaches a client, the welcome as far as the gateway knows it, and the logs
-/// that it asks for in vain.
+/// that it asks for.
 fn prepare(
     gate: &Gate,
     hello: Hello,
     grants: &Grants,
     token: Option<String>,
     now: u64,
-) -> (Attach, Welcome, Vec<(String, Refusal)>) {
+) -> (Attach, Welcome, Opening) {
     let Hello { connection, device, client, visible, cloning, writers, window, .. } = hello;
     let (capabilities, mut positions, mut open) = (hello.capabilities, hello.positions, hello.open);
     let mut bases = hello.bases;
@@ -312,7 +310,9 @@ fn prepare(
         credit: None,
     };
     let (user, read) = (grants.user.clone(), readable(grants));
-    let Making { make, unmade } = making(gate, grants, &mut open);
+    let names = asked_for(gate, &open);
+    let Making { make, unmade, spent } = making(gate, grants, &mut open);
+    let opening = Opening { request: 0, names, unmade, spent };
     let attach = Attach {
         connection,
         user,
@@ -328,7 +328,7 @@ fn prepare(
         bases,
         holds,
     };
-    (attach, welcome, unmade)
+    (attach, welcome, opening)
 }
 
 /// The bytes of a data message in the encoding's form; none for pings and the like.
@@ -378,8 +378,6 @@ fn drive(
         if let Err(error) = authority.recheck(&session.grants.0, now) {
             session.socket.close(&Refusal::from(error).into());
         }
-        let unmade = std::mem::take(&mut session.unmade);
-        session.gate.hub.refuse(&session.socket, 0, unmade);
         session.frames(rest);
         talk(&mut session, &mut ws, &tcp, encoding).await;
         let socket = &session.socket;
@@ -446,7 +444,7 @@ async fn talk(session: &mut Session, ws: &mut Ws, tcp: &TcpStream, encoding: Enc
 
 impl Session {
     /// Asks the fold to attach the client.
-    fn attach(&self, attach: Attach, welcome: Welcome) {
+    fn attach(&self, attach: Attach, welcome: Welcome, opening: Opening) {
         let writers: Vec<_> = attach.writers.iter().map(|at| at.writer).collect();
         let most = self.gate.limits.subscriptions as usize;
         let open = attach.open.iter().take(most);
@@ -454,7 +452,8 @@ impl Session {
         let (store, user) = (&self.gate.store, attach.user.as_str());
         self.gate.warmth.attach(store, user, attach.connection, &writers, &names);
         let weight = 512 + (attach.open.len() + attach.bases.len()) * 512;
-        let ticket = Ticket::Socket(Arc::clone(&self.socket), Asked::Attach(Box::new(welcome)));
+        let asked = Asked::Attach(Box::new((welcome, opening)));
+        let ticket = Ticket::Socket(Arc::clone(&self.socket), asked);
         let submitted = self.gate.inbox.submit(Command::Attach(attach), weight, Some(ticket));
         if let Err(refusal) = submitted {
             self.socket.close(&refusal.into());

@@ -30,6 +30,11 @@ impl Costs {
         Self { bytes: Vec::with_capacity(items), ..Self::default() }
     }
 
+    /// So many items that cost an append each, and no bytes.
+    pub(super) fn of_appends(items: u32) -> Self {
+        Self { bytes: vec![0; items as usize], ..Self::default() }
+    }
+
     /// Adds an item: its record's size, and its log's key; 0: none that has a rate.
     pub fn push(&mut self, record: usize, log: u64) {
         self.add(u32::try_from(record as u64 + ROW_BYTES).unwrap_or(u32::MAX), log);

@@ -37,7 +37,7 @@ const MOST_CREDIT: u64 = 4_096;
 /// No refusal came before: what is left of a booking serves any frame of its holder.
 const ANY: u64 = u64::MAX;
 
-const APPENDS: &str = "too many appends of this user in a second";
+pub(super) const APPENDS: &str = "too many appends of this user in a second";
 const BYTES: &str = "too many bytes appended by this user in a second";
 const LOG: &str = "too many appends to this log in a second";
 

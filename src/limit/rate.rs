@@ -23,8 +23,9 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{NotUntil, Quota, RateLimiter};
 
 use super::Limits;
+use super::cost::{Charged, Costs};
 use super::level::{Level, Speed};
-use super::purse::{Kept, Purse, millis};
+use super::purse::{APPENDS, Kept, Purse, millis};
 use crate::wire::{Code, Refusal};
 
 /// Decisions between two sweeps that nobody asked for.
@@ -131,24 +132,30 @@ impl<C: Clock + Clone> Rates<C> {
         let mut charged = levels.appends;
         let at = charged.charge(self.appends, appends.into(), now);
         if at > now {
-            let refusal = Refusal::because(Code::Rate, "too many appends of this user in a second");
-            return Err(refusal.after(millis(at, now)));
+            return Err(Refusal::because(Code::Rate, APPENDS).after(millis(at, now)));
         }
         levels.appends = charged;
         Ok(())
     }
 
-    /// Takes as many of so many appends of a user as there are.
-    pub fn take_some(&self, user: &str, appends: u32) -> u32 {
-        if appends == 0 {
-            return 0;
-        }
+    /// Takes as many of so many appends of a user as there are; their bytes are not known. Of the
+    /// others, the time after which they would fit.
+    pub fn take_some(self: &Arc<Self>, user: &str, appends: u32) -> (Charged<C>, Option<Refusal>) {
         let (budget, now) = (self.user(user), self.now());
         let mut levels = budget.lock();
         let room = levels.appends.room(self.appends, now);
         let taken = appends.min(u32::try_from(room).unwrap_or(u32::MAX));
-        levels.appends.charge(self.appends, taken.into(), now);
-        taken
+        if taken > 0 {
+            levels.appends.charge(self.appends, taken.into(), now);
+        }
+        let (mut later, rest) = (levels.appends, appends - taken);
+        drop(levels);
+        let refusal = (rest > 0).then(|| {
+            let at = later.charge(self.appends, rest.into(), now);
+            Refusal::because(Code::Rate, APPENDS).after(millis(at, now))
+        });
+        let (rates, costs) = (Arc::clone(self), Costs::of_appends(taken));
+        (Charged { rates, user: budget, costs, handed_in: false }, refusal)
     }
 
     pub(super) fn hand_back(&self, user: &Budget, appends: u64, bytes: u64) {
@@ -320,13 +327,17 @@ mod tests {
         rates.check("ana", 2_000).unwrap();
         let refusal = rates.check("ana", 500).unwrap_err();
         assert_eq!((refusal.code, refusal.retry_after), (Code::Rate, 250));
-        assert_eq!(rates.take_some("ben", 3_000), 2_000);
+        let (charged, more) = rates.take_some("ben", 3_000);
+        assert_eq!((charged.len(), more.unwrap().retry_after), (2_000, 500));
+        charged.settle(|at| at < 1_500);
+        let (_, more) = rates.take_some("ben", 1_600);
+        assert_eq!(more.unwrap().retry_after, 50, "what spent nothing was given back");
         clock.advance(Duration::from_millis(u64::from(refusal.retry_after) - 1));
         assert_eq!(rates.check("ana", 500).unwrap_err().retry_after, 1);
-        assert_eq!(rates.take_some("ana", 0), 0);
+        assert!(rates.take_some("ana", 0).0.is_empty());
         clock.advance(Duration::from_millis(1));
         rates.check("ana", 500).unwrap();
-        assert_eq!(rates.take_some("ana", 1), 0);
+        assert!(rates.take_some("ana", 1).0.is_empty());
     }
 
     #[test]

@@ -339,11 +339,13 @@ pub(super) async fn subscribe(
     // What the client may read is looked at again with each delivery, by its own token.
     let grants = &caller.0;
     let read = if grants.administers_all() { vec![Pattern::all()] } else { readable(grants) };
-    let Making { make, unmade } = making(&gate, grants, &mut open);
+    let Making { make, unmade, mut spent } = making(&gate, grants, &mut open);
     let ask = Subscribe { connection, generation: None, open, read, make, bases: Vec::new() };
     let weight = arrived.bytes.len();
+    spent.hand_in();
     match sending::ask(&gate, Command::Subscribe(ask), weight).await? {
         Reply::Subscribed(generation, opened, refused) => {
+            spent.settle(&refused);
             let refused: Vec<_> = refused
                 .iter()
                 .chain(&unmade)

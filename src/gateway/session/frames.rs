@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use super::Session;
 use crate::auth::Can;
-use crate::channel::{Asked, Closing, Ticket};
+use crate::channel::{Asked, Closing, Opening, Ticket};
 use crate::connection::{Subscribe, too_early};
 use crate::fold::Command;
-use crate::gateway::{Making, TokenGrants, making, readable};
+use crate::gateway::{Making, TokenGrants, asked_for, making, readable};
 use crate::limit::Costs;
 use crate::log::Part;
 use crate::wire::{
-    Ack, Activate, BaseHeld, Class, ClientFrame, Code, Ended, Id, Open, Pattern, Pong, PutSnapshot,
-    Refresh, Refreshed, Refusal, Refused, Retire, Seek, ServerFrame, State,
-    Subscribe as SubscribeFrame, Unsubscribe, Visible,
+    Ack, Activate, BaseHeld, Class, ClientFrame, Code, Ended, Id, Open, Pong, PutSnapshot, Refresh,
+    Refreshed, Refusal, Refused, Retire, Seek, ServerFrame, State, Subscribe as SubscribeFrame,
+    Unsubscribe, Visible,
 };
 
 /// About what a log that is asked for takes in memory, with its refusal.
@@ -189,25 +189,20 @@ impl Session {
         let (connection, generation) = self.named();
         let weight = size + open.len() * OPEN_WEIGHT;
         self.warm(&open);
-        let asked = open.len();
         // An inactive one is refused as a whole.
         let active = self.socket.active();
-        let make = if active { self.making(request, &mut open) } else { Vec::new() };
-        if open.is_empty() && asked > 0 {
-            // Each was answered.
-            return;
+        let Making { make, unmade, spent } =
+            if active { making(&self.gate, &self.grants.0, &mut open) } else { Making::default() };
+        if open.is_empty() && !unmade.is_empty() {
+            // Nothing is left to decide.
+            return self.gate.hub.refuse(&self.socket, request, unmade);
         }
         let read = readable(&self.grants.0);
         let bases = self.known_bases(bases);
         let ask = Subscribe { connection, generation, open, read, make, bases };
-        self.submit(Command::Subscribe(ask), weight, request, Asked::Subscribe(request));
-    }
-
-    /// What the client makes by opening these logs; of those that are not made it is told why.
-    fn making(&self, request: u32, open: &mut Vec<Open>) -> Vec<Pattern> {
-        let Making { make, unmade } = making(&self.gate, &self.grants.0, open);
-        self.gate.hub.refuse(&self.socket, request, unmade);
-        make
+        let opening = Opening { request, unmade, spent, ..Opening::default() };
+        let asked = Asked::Subscribe(Box::new(opening));
+        self.submit(Command::Subscribe(ask), weight, request, asked);
     }
 
     /// Bases that were begun, of a client that goes on with them.
@@ -263,43 +258,51 @@ impl Session {
         let (connection, generation) = self.named();
         let weight = size + open.len() * OPEN_WEIGHT;
         self.warm(&open);
-        let make = self.making(request, &mut open);
+        let names = asked_for(&self.gate, &open);
+        let Making { make, unmade, spent } = making(&self.gate, &self.grants.0, &mut open);
         let read = readable(&self.grants.0);
         let bases = self.known_bases(bases);
         let ask = Subscribe { connection, generation, open, read, make, bases };
         let command = Command::Activate { ask, cloning, holds: self.holds };
-        self.submit(command, weight, request, Asked::Activate(request));
+        let asked = Asked::Activate(Box::new(Opening { request, names, unmade, spent }));
+        self.submit(command, weight, request, asked);
     }
 
     fn snapshot(&mut self, put: PutSnapshot, size: usize) {
-        let may = (self.may_put(put.log, put.data.bytes().len()))
-            .and_then(|()| self.socket.take_part(&put));
-        match may {
-            Ok(true) => {}
-            // Behind one that the rates put off: it comes again.
-            Ok(false) => return,
-            Err(refusal) => return self.socket.refuse_part(put.log, put.request, refusal),
+        let turn = match self.socket.take_part(&put) {
+            Ok(Some(turn)) => turn,
+            Ok(None) => return,
+            Err(refusal) => return self.refuse(put.request, refusal),
+        };
+        if let Err(refusal) = self.may_put(put.log, put.data.bytes().len()) {
+            return self.socket.refuse_upload(turn, refusal);
         }
         let mut costs = Costs::with_room(1);
         costs.push(put.data.bytes().len(), 0);
-        match self.purse.take_whole(Id::NONE, costs) {
-            Ok(charged) => charged.settle(|_| false),
-            Err((refusal, _)) => {
-                let message = format!("{}: send part {} and on again", refusal.message, put.part);
-                self.socket.put_off(&put);
-                return self.refuse(put.request, Refusal { message, ..refusal });
-            }
-        }
-        let PutSnapshot { request, log, offset, version, part, last, data } = put;
+        let charged = match self.purse.take_whole(Id::NONE, costs) {
+            Ok(charged) => charged,
+            Err((refusal, _)) => return self.put_part_off(turn, put.request, put.part, refusal),
+        };
+        let PutSnapshot { request, log, offset, version, part: number, last, data } = put;
         let (connection, data) = (self.socket.connection, data.bytes().clone());
         let user = self.socket.user.clone();
-        let part = Part { user, connection, log, offset, version, part, last, data };
-        let asked = Asked::Snapshot { request, log, last };
-        if let Err(refusal) = self.hand_in(Command::PutSnapshot(part), size, asked)
-            && !self.ends(&refusal)
-        {
-            self.socket.refuse_part(log, request, refusal);
+        let part = Part { user, connection, log, offset, version, part: number, last, data };
+        let asked = Asked::Snapshot { turn, last, charged };
+        match self.hand_in(Command::PutSnapshot(part), size, asked) {
+            Ok(()) => {}
+            Err(refusal) if self.ends(&refusal) => {}
+            Err(refusal) if refusal.code.class() == Class::Transient => {
+                self.put_part_off(turn, request, number, refusal);
+            }
+            Err(refusal) => self.socket.refuse_upload(turn, refusal),
         }
+    }
+
+    /// A part of a snapshot is to come again, and those behind it.
+    fn put_part_off(&self, turn: u64, request: u32, part: u32, refusal: Refusal) {
+        let message = format!("{}: send part {part} and on again", refusal.message);
+        self.socket.put_off(turn, part);
+        self.refuse(request, Refusal { message, ..refusal });
     }
 
     /// What can be known of a part of a snapshot before the fold.
