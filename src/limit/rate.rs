@@ -332,6 +332,11 @@ mod tests {
         charged.settle(|at| at < 1_500);
         let (_, more) = rates.take_some("ben", 1_600);
         assert_eq!(more.unwrap().retry_after, 50, "what spent nothing was given back");
+        let (mut charged, _) = rates.take_some("cyd", 2_000);
+        charged.hand_in();
+        drop(charged);
+        let (charged, _) = rates.take_some("cyd", 1);
+        assert!(charged.is_empty(), "who hangs up has spent it all the same");
         clock.advance(Duration::from_millis(u64::from(refusal.retry_after) - 1));
         assert_eq!(rates.check("ana", 500).unwrap_err().retry_after, 1);
         assert!(rates.take_some("ana", 0).0.is_empty());

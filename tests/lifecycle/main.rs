@@ -347,6 +347,31 @@ fn reason_asked() {
     client.reach("docs/a", 1);
 }
 
+/// What it was told of before is ended for an inactive one, too; of what it was not, it hears
+/// nothing.
+#[test]
+fn an_inactive_one_is_told_what_the_back_end_ends() {
+    let server = Server::start(quick());
+    let mut client = Client::new("ann").wanting("docs/a").wanting("docs/b").join(&server);
+    client.reach("docs/a", 0);
+    client.reach("docs/b", 0);
+    let (a, b) = (client.log("docs/a").log, client.log("docs/b").log);
+    let http = server.http();
+    http.post(&format!("/v1/connections/{}/downgrade", client.id), "").ok();
+    inactive(&mut client, Reason::Asked);
+    let path = format!("/v1/connections/{}/subscribe", client.id);
+    http.post_json(&path, &serde_json::json!({ "logs": [{ "name": "docs/c" }] }));
+    let path = format!("/v1/connections/{}/unsubscribe", client.id);
+    let names = serde_json::json!({ "logs": ["docs/a", "docs/c"] });
+    http.post_json(&path, &names).ok();
+    client.wait("its end", |client| !client.ended.is_empty());
+    http.post_json("/v1/users/ann/unsubscribe", &serde_json::json!({ "logs": ["docs/b"] })).ok();
+    client.wait("its end", |client| client.ended.len() > 1);
+    client.sync();
+    let ended: Vec<_> = client.ended.iter().map(|end| (end.log, end.reason)).collect();
+    assert_eq!(ended, [(a, Ended::BackEnd), (b, Ended::BackEnd)]);
+}
+
 #[test]
 fn killed_in_the_middle_of_a_clone() {
     let mut server = Server::start(quick());

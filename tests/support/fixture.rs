@@ -16,6 +16,8 @@ pub struct Fixture(&'static str);
 pub const STORE_2: Fixture = Fixture("store-2");
 /// "highwater store 3", today's: what is told of one that was made before has to stay.
 pub const STORE_3: Fixture = Fixture("store-3");
+/// The same format, with rows that have what they have grown by since.
+pub const GROWN_3: Fixture = Fixture("store-3-grown");
 
 impl Fixture {
     fn path(self, ending: &str) -> PathBuf {
