@@ -105,7 +105,7 @@ pub(super) async fn connect(
     mut request: Request<Body>,
 ) -> Response<Body> {
     let room: Option<Room> = request.extensions_mut().remove();
-    let (key, encoding) = match admit(&gate, request.headers()) {
+    let Admitted { key, encoding, foreign } = match admit(&gate, request.headers()) {
         Ok(admitted) => admitted,
         Err(refusal) => return http::refuse(&gate, &refusal),
     };
@@ -129,6 +129,10 @@ pub(super) async fn connect(
                 return;
             }
         };
+        if foreign {
+            let closing = Refusal::from(Code::Origin).into();
+            return session::send_away(gate, counted, tcp, encoding, closing).await;
+        }
         session::run(gate, counted, tcp, read, encoding).await;
     });
     let mut response = Response::new(Body::empty());
@@ -144,8 +148,17 @@ pub(super) async fn connect(
     response
 }
 
-/// Decides on a handshake before anything is done for it: the key and the encoding.
-fn admit(gate: &Gate, headers: &HeaderMap) -> Result<(Vec<u8>, Encoding), Refusal> {
+/// A handshake that is answered.
+struct Admitted {
+    key: Vec<u8>,
+    encoding: Encoding,
+    /// A page of an origin that is not allowed: it is told so, and nothing else. Were the handshake
+    /// refused, a browser would keep the reason from its page.
+    foreign: bool,
+}
+
+/// Decides on a handshake before anything is done for it.
+fn admit(gate: &Gate, headers: &HeaderMap) -> Result<Admitted, Refusal> {
     let has = |name, want: &str| {
         headers
             .get_all(name)
@@ -166,18 +179,6 @@ fn admit(gate: &Gate, headers: &HeaderMap) -> Result<(Vec<u8>, Encoding), Refusa
     let encoding = encodings
         .find(|encoding| has(header::SEC_WEBSOCKET_PROTOCOL, encoding.subprotocol()))
         .ok_or_else(|| bad("offer the subprotocol highwater.v1.bincode or highwater.v1.json"))?;
-    let origin = match headers.get(header::ORIGIN).map(HeaderValue::to_str) {
-        None => None,
-        Some(Ok(origin)) => Some(origin),
-        Some(Err(_)) => return Err(Code::Origin.into()),
-    };
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    if !gate.authority.origins().allows(origin) && !http::same_origin(origin, host) {
-        return Err(Code::Origin.into());
-    }
-    if gate.dev && !http::is_local(headers) {
-        return Err(Code::Origin.into());
-    }
     if gate.shed.draining() {
         return Err(Refusal::new(Code::ShuttingDown).after(1_000));
     }
@@ -188,5 +189,17 @@ fn admit(gate: &Gate, headers: &HeaderMap) -> Result<(Vec<u8>, Encoding), Refusa
     if gate.greeting.load(Ordering::Relaxed) >= gate.limits.handshakes_waiting as usize {
         return Err(Refusal::new(Code::Overloaded).after(1_000));
     }
-    Ok((key, encoding))
+    Ok(Admitted { key, encoding, foreign: is_foreign(gate, headers) })
+}
+
+/// Whether the handshake is one of a page that may not connect.
+fn is_foreign(gate: &Gate, headers: &HeaderMap) -> bool {
+    let origin = match headers.get(header::ORIGIN).map(HeaderValue::to_str) {
+        None => None,
+        Some(Ok(origin)) => Some(origin),
+        Some(Err(_)) => return true,
+    };
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let allowed = gate.authority.origins().allows(origin) || http::same_origin(origin, host);
+    !allowed || (gate.dev && !http::is_local(headers))
 }

@@ -133,6 +133,19 @@ pub(super) async fn run(
     tokio::spawn(drive(session, counted, rest, ws, tcp, encoding));
 }
 
+/// Says why to a client that is not let in, and closes; nothing that it sends is looked at.
+pub(super) async fn send_away(
+    gate: Arc<Gate>,
+    counted: Counted,
+    tcp: TcpStream,
+    encoding: Encoding,
+    closing: Closing,
+) {
+    gate.hub.refusals().count(closing.code);
+    turn_away(&tcp, &closing, encoding).await;
+    drop(counted);
+}
+
 /// The last words to a client that was not met.
 async fn turn_away(tcp: &TcpStream, closing: &Closing, encoding: Encoding) {
     let Closing { code, message, after } = closing.clone();

@@ -47,8 +47,20 @@ impl Link {
 
     /// Opens a WebSocket, or tells what was answered instead.
     pub fn try_open(address: SocketAddr, encoding: Encoding) -> Result<Self, tungstenite::Error> {
+        Self::try_open_from(None, address, encoding)
+    }
+
+    /// The same, as a page of that origin would.
+    pub fn try_open_from(
+        origin: Option<&str>,
+        address: SocketAddr,
+        encoding: Encoding,
+    ) -> Result<Self, tungstenite::Error> {
         let url = format!("ws://{address}/v1/connect");
         let mut request = url.into_client_request()?;
+        if let Some(origin) = origin {
+            request.headers_mut().insert("Origin", origin.parse().unwrap());
+        }
         let subprotocol = encoding.subprotocol().parse().unwrap();
         request.headers_mut().insert("Sec-WebSocket-Protocol", subprotocol);
         let tcp = TcpStream::connect(address)?;
