@@ -28,8 +28,10 @@ pub enum Asked {
     Unsubscribe(u32, Ended, Vec<u64>),
     /// Another cursor, by that request; answered by `subscribed`.
     Seek(u32),
-    /// A part of a snapshot: answered if it is refused, or the last one.
+    /// A part of a snapshot: answered if it is refused, or is the last one.
     Snapshot {
+        /// The number that all parts of the upload carry.
+        request: u32,
         /// The turn by which the socket knows the upload.
         turn: u64,
         /// Whether it is the last part.

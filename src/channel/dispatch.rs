@@ -268,9 +268,9 @@ impl Dispatcher {
             (Asked::Done(request @ 1..), Reply::Done) => {
                 socket.send(&[ServerFrame::Done(Done { request })]);
             }
-            (Asked::Snapshot { turn, last, charged }, Reply::Done) => {
+            (Asked::Snapshot { request, last, charged, .. }, Reply::Done) => {
                 charged.settle(|_| false);
-                if let Some(request) = last.then(|| socket.end_upload(turn)).flatten() {
+                if last {
                     socket.send(&[ServerFrame::Done(Done { request })]);
                 }
             }
@@ -282,8 +282,8 @@ impl Dispatcher {
                 socket.refuse(opening.request, refusal);
             }
             // What the part cost goes back with it.
-            (Asked::Snapshot { turn, .. }, Reply::Refused(refusal)) => {
-                socket.refuse_upload(turn, refusal);
+            (Asked::Snapshot { request, turn, .. }, Reply::Refused(refusal)) => {
+                socket.refuse_part(turn, request, refusal);
             }
             (Asked::Leave, _) => self.left(socket),
             (Asked::Quiet | Asked::Awaited | Asked::Done(_), _) => {}

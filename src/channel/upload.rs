@@ -1,9 +1,9 @@
 //! Client-made snapshots on their way up: which part of which upload is next.
 //!
-//! Promise: a snapshot is made of the parts of one upload, in order, and each upload has one answer
-//! (promise 20): `done`, or one refusal, whichever of its parts it hits and however many are on
-//! their way behind that one. What follows a refusal is passed over until a part 0 begins anew.
-//! Told in between is only a part that is to come again.
+//! Promise: a snapshot is made of the parts of one upload, in order. Each part that is not taken is
+//! refused, and the last one that is taken is answered `done`; an upload that gives way to another
+//! has one answer for the parts that it has here (promise 20). A part that is put off is to come
+//! again, and those behind it with it: these are passed over.
 
 use super::socket::Socket;
 use crate::wire::{Code, PutSnapshot, Refusal, Refused, ServerFrame};
@@ -18,10 +18,10 @@ enum Stage {
     Next(u32),
     /// That part was put off: those behind it come again with it.
     PutOff(u32),
-    /// All parts are here; the answer is the fold's.
-    Whole,
-    /// It was refused: what still comes of it has had its answer.
-    Refused,
+    /// No part is next: all are here, or one was refused.
+    Over,
+    /// Another took its place, and that was its answer.
+    GaveWay,
 }
 
 /// An upload, as its parts name it.
@@ -41,7 +41,7 @@ struct Upload {
 enum Taken {
     /// It is the next one of that turn; uploads of these requests gave way.
     Next(u64, Vec<u32>),
-    /// It has had its answer, or comes again.
+    /// It comes again.
     Passed,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Uploads {
 impl Uploads {
     fn take(&mut self, put: &PutSnapshot) -> Result<Taken, Refusal> {
         let PutSnapshot { request, log, offset, version, part, last, .. } = *put;
-        let stage = if last { Stage::Whole } else { Stage::Next(part.saturating_add(1)) };
+        let stage = if last { Stage::Over } else { Stage::Next(part.saturating_add(1)) };
         let same = |one: &&mut Upload| (one.log, one.request) == (log, request);
         if let Some(known) = self.known.iter_mut().find(same) {
             let of_it = (known.offset, known.version) == (offset, version);
@@ -65,32 +65,32 @@ impl Uploads {
                     return Ok(Taken::Next(known.turn, Vec::new()));
                 }
                 Stage::PutOff(_) if of_it => return Ok(Taken::Passed),
-                Stage::Whole | Stage::Refused if part > 0 => return Ok(Taken::Passed),
-                Stage::Next(_) | Stage::PutOff(_) if part > 0 => {
-                    known.stage = Stage::Refused;
-                    return Err(Code::SnapshotParts.into());
-                }
+                Stage::Next(_) | Stage::PutOff(_) if part > 0 => known.stage = Stage::Over,
                 _ => {}
             }
         }
-        self.known.retain(|one| (one.log, one.request) != (log, request));
+        if part > 0 {
+            return Err(Code::SnapshotParts.into());
+        }
+        self.turns += 1;
+        let upload = Upload { log, request, offset, version, stage, turn: self.turns };
+        Ok(Taken::Next(upload.turn, self.begin(upload)))
+    }
+
+    /// An upload begins, also anew: the requests of those that give way to it.
+    fn begin(&mut self, upload: Upload) -> Vec<u32> {
+        self.known.retain(|one| (one.log, one.request) != (upload.log, upload.request));
         let mut given_way = Vec::new();
-        let stage = if part == 0 { stage } else { Stage::Refused };
-        if part == 0 {
-            for one in self.known.iter_mut().filter(|one| one.log == log && one.goes_on()) {
-                one.stage = Stage::Refused;
-                given_way.push(one.request);
-            }
+        for one in self.known.iter_mut().filter(|one| one.log == upload.log && one.goes_on()) {
+            one.stage = Stage::GaveWay;
+            given_way.push(one.request);
         }
         if self.known.len() >= MOST {
             let oldest = self.known.remove(0);
-            given_way.extend((oldest.stage != Stage::Refused).then_some(oldest.request));
+            given_way.extend(oldest.goes_on().then_some(oldest.request));
         }
-        self.turns += 1;
-        let turn = self.turns;
-        self.known.push(Upload { log, request, offset, version, stage, turn });
-        // A part that goes on with nothing takes no other's place.
-        if part == 0 { Ok(Taken::Next(turn, given_way)) } else { Err(Code::SnapshotParts.into()) }
+        self.known.push(upload);
+        given_way
     }
 
     fn find(&mut self, turn: u64) -> Option<&mut Upload> {
@@ -105,8 +105,8 @@ impl Upload {
 }
 
 impl Socket {
-    /// Takes a part of a snapshot, if it goes on with its upload or begins one: the upload's turn,
-    /// by which it is answered. None where the part has had its answer, or comes again.
+    /// Takes a part of a snapshot, if it goes on with its upload or begins one: the upload's turn.
+    /// None where it comes again.
     ///
     /// # Errors
     /// `snapshot_parts`.
@@ -131,24 +131,18 @@ impl Socket {
         }
     }
 
-    /// Refuses an upload, which has to begin anew; unless it has had its answer.
-    pub fn refuse_upload(&self, turn: u64, refusal: Refusal) {
+    /// Refuses a part that was taken: its upload has to begin anew. One that gave way has had its
+    /// answer.
+    pub fn refuse_part(&self, turn: u64, request: u32, refusal: Refusal) {
         let mut inner = self.lock();
-        let goes_on = |upload: &&mut Upload| upload.stage != Stage::Refused;
-        let Some(upload) = inner.uploads.find(turn).filter(goes_on) else { return };
-        upload.stage = Stage::Refused;
-        let request = upload.request;
+        if let Some(upload) = inner.uploads.find(turn) {
+            if upload.stage == Stage::GaveWay {
+                return;
+            }
+            upload.stage = Stage::Over;
+        }
         let refused = Refused { request, name: None, refusal };
         self.send_now(&mut inner, &[ServerFrame::Refused(refused)]);
-    }
-
-    /// The upload of that turn is over, its last part being taken: its request, if it has had no
-    /// answer.
-    pub(super) fn end_upload(&self, turn: u64) -> Option<u32> {
-        let known = &mut self.lock().uploads.known;
-        let whole = |one: &Upload| one.turn == turn && one.stage == Stage::Whole;
-        let at = known.iter().position(whole)?;
-        Some(known.remove(at).request)
     }
 }
 
@@ -171,7 +165,7 @@ mod tests {
         let mut uploads = Uploads::default();
         assert_eq!(uploads.take(&part(1, 0, false)), next(1));
         assert_eq!(uploads.take(&part(1, 1, true)), next(1));
-        assert_eq!(uploads.take(&part(1, 2, true)), Ok(Taken::Passed), "its answer is due");
+        assert!(uploads.take(&part(1, 2, true)).is_err(), "the upload is over");
         for bad in [
             part(2, 1, true),
             part(1, 2, true),
@@ -182,10 +176,9 @@ mod tests {
             let mut uploads = Uploads::default();
             uploads.take(&part(1, 0, false)).unwrap();
             assert!(uploads.take(&bad).is_err(), "{bad:?}");
-            assert_eq!(uploads.take(&bad), Ok(Taken::Passed), "refused once: {bad:?}");
             let others = (bad.log, bad.request) != (7, 1);
-            let expected = if others { next(1) } else { Ok(Taken::Passed) };
-            assert_eq!(uploads.take(&part(1, 1, true)), expected, "beside {bad:?}");
+            let goes_on = uploads.take(&part(1, 1, true));
+            assert_eq!(goes_on.is_ok(), others, "beside {bad:?}");
         }
     }
 
@@ -208,7 +201,8 @@ mod tests {
         let mut uploads = Uploads::default();
         assert_eq!(uploads.take(&part(1, 0, false)), next(1));
         assert_eq!(uploads.take(&part(2, 0, false)), Ok(Taken::Next(2, vec![1])));
-        assert_eq!(uploads.take(&part(1, 1, true)), Ok(Taken::Passed), "it has had its answer");
+        assert!(uploads.take(&part(1, 1, true)).is_err(), "it gave way");
+        assert_eq!(uploads.find(1).unwrap().stage, Stage::GaveWay);
         assert_eq!(uploads.take(&part(2, 0, false)), next(3), "begun anew by its own number");
         assert_eq!(uploads.take(&part(2, 1, true)), next(3));
         assert_eq!(uploads.take(&part(4, 0, false)), next(4), "what is whole stays");
@@ -223,7 +217,7 @@ mod tests {
             superseded.extend(given_way);
         }
         assert_eq!(uploads.known.len(), MOST);
-        let gone: Vec<u32> = [2, 4].into_iter().chain(100..136).collect();
-        assert_eq!(superseded, gone, "each that gave way is told, but those that were");
+        let gone: Vec<u32> = [4].into_iter().chain(100..136).collect();
+        assert_eq!(superseded, gone, "each that goes on and gives way is told");
     }
 }

@@ -275,7 +275,7 @@ impl Session {
             Err(refusal) => return self.refuse(put.request, refusal),
         };
         if let Err(refusal) = self.may_put(put.log, put.data.bytes().len()) {
-            return self.socket.refuse_upload(turn, refusal);
+            return self.socket.refuse_part(turn, put.request, refusal);
         }
         let mut costs = Costs::with_room(1);
         costs.push(put.data.bytes().len(), 0);
@@ -287,14 +287,14 @@ impl Session {
         let (connection, data) = (self.socket.connection, data.bytes().clone());
         let user = self.socket.user.clone();
         let part = Part { user, connection, log, offset, version, part: number, last, data };
-        let asked = Asked::Snapshot { turn, last, charged };
+        let asked = Asked::Snapshot { request, turn, last, charged };
         match self.hand_in(Command::PutSnapshot(part), size, asked) {
             Ok(()) => {}
             Err(refusal) if self.ends(&refusal) => {}
             Err(refusal) if refusal.code.class() == Class::Transient => {
                 self.put_part_off(turn, request, number, refusal);
             }
-            Err(refusal) => self.socket.refuse_upload(turn, refusal),
+            Err(refusal) => self.socket.refuse_part(turn, request, refusal),
         }
     }
 
