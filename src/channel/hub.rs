@@ -521,7 +521,9 @@ impl Hub {
             let silent = ticks.saturating_sub(socket.heard.load(Ordering::Relaxed));
             if silent > 2 * ping_interval {
                 socket.close(&Closing::new(Code::Silent));
-            } else if silent > ping_interval && !socket.pinged.swap(true, Ordering::Relaxed) {
+            } else if socket.was_mute(ticks, ping_interval)
+                || (silent > ping_interval && !socket.pinged.swap(true, Ordering::Relaxed))
+            {
                 socket.send(&[ServerFrame::Ping(crate::wire::Ping {
                     nonce: now,
                     positions: self.position().into_iter().collect(),

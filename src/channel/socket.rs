@@ -105,6 +105,8 @@ pub(super) struct Inner {
     pub activate_at: u64,
     /// Cursors of subscriptions that ended with the socket, still to be committed.
     pub last: Vec<Reached>,
+    /// How much the kernel had taken when the keeper last saw that move, and when it did.
+    pub said: (u32, u64),
     epochs: u64,
 }
 
@@ -214,6 +216,7 @@ impl Socket {
             told_expired: false,
             activate_at: 0,
             last: Vec::new(),
+            said: (0, 0),
             epochs: 0,
         };
         Arc::new(Self {
@@ -250,6 +253,20 @@ impl Socket {
     pub fn hear(&self, now: u64) {
         self.heard.store(now, Ordering::Relaxed);
         self.pinged.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether nothing was said to the client for longer than that, in milliseconds of the hub's
+    /// clock, as the keeper sees it from time to time; from now on it counts anew. A client that
+    /// sends one large message cannot ask meanwhile whether anybody is there: it has to be told.
+    pub(super) fn was_mute(&self, now: u64, longest: u64) -> bool {
+        let mut inner = self.lock();
+        let written = inner.way.written();
+        let (before, since) = inner.said;
+        let mute = written == before && since != 0 && now.saturating_sub(since) > longest;
+        if mute || written != before || since == 0 {
+            inner.said = (written, now);
+        }
+        mute
     }
 
     /// The generation that commands of this socket name.

@@ -41,6 +41,8 @@ pub struct Way {
     rest: usize,
     /// Bytes of `pieces`.
     to_come: usize,
+    /// Bytes that the kernel has taken, counted round and round: what moves is no silence.
+    written: u32,
 }
 
 /// Writes without blocking; `WouldBlock` where the kernel takes no more.
@@ -67,6 +69,15 @@ impl Way {
     /// Whether something waits to be written.
     pub fn busy(&self) -> bool {
         !self.queue.is_empty() || !self.pieces.is_empty()
+    }
+
+    /// Bytes that the kernel has taken, counted round and round.
+    pub const fn written(&self) -> u32 {
+        self.written
+    }
+
+    fn count(&mut self, written: usize) {
+        self.written = self.written.wrapping_add(u32::try_from(written).unwrap_or(u32::MAX));
     }
 
     /// Bytes that wait.
@@ -147,8 +158,12 @@ impl Way {
     fn begin(&mut self, message: &Bytes, sink: &impl Sink) -> Wrote {
         match sink.try_write(message) {
             Ok(0) => Wrote::Broken,
-            Ok(written) if written == message.len() => Wrote::All,
+            Ok(written) if written == message.len() => {
+                self.count(written);
+                Wrote::All
+            }
             Ok(written) => {
+                self.count(written);
                 let rest = message.slice(written..);
                 self.bytes += rest.len();
                 self.queue.push_back(rest);
@@ -194,6 +209,7 @@ impl Way {
                     if first.is_empty() {
                         self.queue.pop_front();
                     }
+                    self.count(written);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Wrote::Waits,
                 Err(_) => return Wrote::Broken,
