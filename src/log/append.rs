@@ -132,7 +132,11 @@ impl Logs {
         if writer.row.user != user {
             return Ok(Err(Code::UnknownWriter.into()));
         }
-        writer.confirm(oldest);
+        // What comes too early spends nothing, nor does it confirm the answers of those before it:
+        // over HTTP it is the server that takes an append for such a word.
+        if entries.iter().any(|entry| entry.prev <= writer.row.mark) {
+            writer.confirm(oldest);
+        }
         writer.row.used = at.time;
         writer.row.retired = false;
         let known = writer.row.origin.filter(|known| known.connection == connection);

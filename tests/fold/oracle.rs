@@ -449,7 +449,9 @@ impl Oracle {
             self.writers.insert(*id, writer);
             return;
         }
-        writer.oldest = writer.oldest.max((*oldest).min(writer.mark + 1));
+        if entries.iter().any(|entry| entry.prev <= writer.mark) {
+            writer.oldest = writer.oldest.max((*oldest).min(writer.mark + 1));
+        }
         let oldest = writer.oldest;
         writer.kept.retain(|seq, _| *seq >= oldest);
         let Reply::Answers(Answers { answers, mark, .. }) = reply else { panic!("{reply:?}") };

@@ -92,6 +92,8 @@ fn with_writer_and_sequence_it_is_stored_once() {
     let gap = http.post(&format!("{path}&seq=5"), "x");
     assert_eq!(gap.refusal(), (409, "sequence_gap".to_owned()));
     assert_eq!(gap.json()["mark"], 1);
+    let again = http.post(&format!("{path}&seq=1"), "x").ok().json();
+    assert_eq!(again, first, "what comes too early confirms no answer before it");
     let batch = ["b", "c", "d"].map(str::to_owned);
     let many = http.post_lines(&format!("{path}&seq=2&results"), batch.clone()).ok().json();
     assert_eq!(many["results"][2]["seq"], 4);
