@@ -362,6 +362,23 @@ fn promise_20_logs_of_a_request_that_is_refused_cost_nothing() {
     assert_eq!(hand.told(), (8, None), "{:?} later", began.elapsed());
 }
 
+/// Over HTTP what a user has to wait for in one log keeps it from no other.
+#[test]
+fn a_spent_log_keeps_its_user_from_no_other() {
+    let server = Server::start(Options::default().limit("appends_per_log_second", 10));
+    let http = server.http();
+    let refused = http.post_lines("/v1/logs/docs/a", (0..300).map(|n| n.to_string()));
+    assert_eq!(refused.refusal(), (429, "rate".to_owned()));
+    http.post("/v1/logs/docs/b", "x").ok();
+    let notify = |logs: &[&str]| {
+        let body = json!({ "logs": logs, "record": { "payload": "x" } });
+        http.post_json("/v1/notify", &body)
+    };
+    notify(&["docs/c", "docs/d"]).ok();
+    assert_eq!(notify(&["docs/a"]).status, 429, "of that log all is owed");
+    notify(&["docs/c", "docs/d"]).ok();
+}
+
 /// Over HTTP what was refused is set aside for whoever comes again then.
 #[test]
 fn http_is_told_a_time_that_is_enough() {

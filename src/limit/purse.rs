@@ -172,10 +172,16 @@ pub struct Purse<C: Clock + Clone = DefaultClock> {
 }
 
 impl<C: Clock + Clone> Rates<C> {
-    /// A purse for a request of this user, or of one of its writers. What is refused stays set
-    /// aside for the next purse of the same.
-    pub fn purse_again(self: &Arc<Self>, user: &str, writer: Option<Id>) -> Purse<C> {
-        let key = self.key((user, writer));
+    /// A purse for a request of one of this user's writers, or of the user itself for what is named
+    /// besides. What is refused stays set aside for the next purse of the same: so that a user waits
+    /// for one log does not keep it from the others.
+    pub fn purse_again(
+        self: &Arc<Self>,
+        user: &str,
+        writer: Option<Id>,
+        besides: &str,
+    ) -> Purse<C> {
+        let key = self.key((user, writer, besides));
         let mut purse = self.purse(user);
         purse.key = Some(key);
         if let Some((_, kept)) = self.kept.remove(&key) {

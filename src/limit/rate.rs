@@ -395,7 +395,7 @@ mod tests {
         let many = |items| {
             let mut costs = Costs::with_room(items);
             (0..items).for_each(|_| costs.push(1, 0));
-            rates.purse_again("ana", None).take_whole(Id::NONE, costs)
+            rates.purse_again("ana", None, "a").take_whole(Id::NONE, costs)
         };
         many(10).unwrap().settle(|_| false);
         assert_eq!(many(300).unwrap_err().0.retry_after, 30_000);

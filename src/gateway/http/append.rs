@@ -229,7 +229,7 @@ async fn append(
     let log = if wish.verdict.is_none() { gate.rates.log_key(&wish.name) } else { 0 };
     let mut costs = Costs::with_room(paid);
     records.iter().take(paid).for_each(|record| costs.push(record.size(), log));
-    let paying = Paying::begin(gate, caller, writing, &wish.name, costs).await?;
+    let paying = Paying::begin(gate, caller, writing, &wish.name, &wish.name, costs).await?;
     let (limits, first, named, results) = (gate.limits, writing.first, writing.named, wish.results);
     let prepare = move || {
         let wanted = wanted(&wish, records, &limits);

@@ -128,7 +128,9 @@ async fn tell(
     // Each log gets a copy of its own. One is paid for here, the others as they are sent.
     let mut first = Costs::with_room(1);
     first.push(size, names.first().map_or(0, |name| gate.rates.log_key(name)));
-    let paying = Paying::begin(gate, caller, writing, "", first).await?;
+    // No log's name has a space.
+    let holder = format!("notify {}", names.join(" "));
+    let paying = Paying::begin(gate, caller, writing, "", &holder, first).await?;
     let loads = sending::loads(writing.first, wanted);
     let sent = sending::send(gate, caller, writing, loads, paying).await;
     told(gate, &names, &sent).await

@@ -234,6 +234,8 @@ impl Paying {
     /// waited for a bounded time; one that is spent refuses at once, so that nobody has more than
     /// one request waiting for the rates.
     ///
+    /// `holder` names whose turn it is where no writer does: what comes again by that name.
+    ///
     /// # Errors
     /// `rate` with the time after which all of the items fit: they are kept for who comes again.
     pub(super) async fn begin(
@@ -241,10 +243,13 @@ impl Paying {
         caller: &Caller,
         writing: &Writing,
         log: &str,
+        holder: &str,
         costs: Costs,
     ) -> Result<Self, Refusal> {
         let writer = writing.named.then_some(writing.writer);
-        let mut purse = gate.rates.purse_again(&writing.user, writer);
+        // A writer's appends have their order, whatever log they are for.
+        let besides = if writer.is_some() { "" } else { holder };
+        let mut purse = gate.rates.purse_again(&writing.user, writer, besides);
         let until = Instant::now() + PAY_TIME;
         let paid = match purse.take_whole(Id::NONE, costs.clone()) {
             Ok(paid) => paid,
