@@ -33,8 +33,10 @@ test-rust: tools
 ## make test-js      the JavaScript client: types, build, tests, and the trace of two writers
 test-js: tools client-js/dist/highwater.js
 	$(CARGO) build --bin highwater
+	@mkdir -p target
+	@sh scripts/nginx.sh > target/nginx.path
 	cd client-js && $(NPM) run typecheck
-	cd client-js && $(SERVER) $(NPM) test
+	cd client-js && $(SERVER) NGINX="$$(cat ../target/nginx.path)" $(NPM) test
 	cd client-js && $(SERVER) $(NPM) run test:trace
 
 ## make browser      tests in a real Chromium, against a real server
