@@ -162,8 +162,41 @@ def rounds(server, seed):
     print(f'ok: 400 appends of two clients over {cuts} cuts and two kills, seed {seed}')
 
 
+def backlog(data):
+    """What was written offline goes out within the limits: none is refused, none begun anew."""
+    limits = {'frame_bytes': 262_144, 'record_bytes': 100_000, 'snapshot_part_bytes': 100_000,
+              'append_bytes_per_user_second': 2_000_000, 'appends_per_user_second': 2_000}
+    lines = ''.join(f'{name} = {value}\n' for name, value in limits.items())
+    server = Server(data, f'[limits]\n{lines}')
+    try:
+        runner = Runner(server, 'backlog')
+        client = runner.client
+        texts = [str(n) for n in range(1500)] + [str(n) * 17500 for n in range(1000, 1020)]
+        actions = [client.append('docs/plain', text, 0.0)[0] for text in texts]
+        # One in the middle that no frame takes.
+        large = client.append('docs/plain', 'x' * 300_000, 0.0)[0]
+        actions += [client.append('docs/plain', f'last {n}', 0.0)[0] for n in range(3)]
+        refused = []
+        take = client.take
+        def watched(line, now):
+            refused.extend(re.findall('"code":"([a-z_]+)"', line))
+            return take(line, now)
+        client.take = watched
+        until('answers', [runner], lambda: all(one.outcome for one in actions + [large]))
+        assert 'refused' in large.outcome, large.outcome
+        offsets = [one.outcome['stored']['offset'] for one in actions]
+        assert offsets == list(range(len(actions))), 'stored once, in their order'
+        assert (runner.cuts, refused) == (0, []), f'{runner.cuts} cuts, refused: {refused}'
+        runner.cut()
+        print(f'ok: {len(actions)} appends from offline, none refused')
+    finally:
+        server.stop(kill=True)
+
+
 def main():
     vectors()
+    with tempfile.TemporaryDirectory(prefix='highwater-python-') as folder:
+        backlog(f'{folder}/data')
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().getrandbits(32)
     print(f'seed {seed}; again: python3 -B reference.py PROGRAM {seed}', file=sys.stdout)
     rules = '[[rules]]\npattern = "latest/**"\nsnapshot = "latest"\n'
