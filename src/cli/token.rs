@@ -428,7 +428,7 @@ mod tests {
         let cases = [
             (make("", "a=read", "1h"), "--user: 1 to 128"),
             (make("ana", "a", "1h"), "--grant a: write PATTERN=right,right"),
-            (make("ana", "a//b=read", "1h"), "--grant a//b=read: a name has segments"),
+            (make("ana", "a//b=read", "1h"), "--grant a//b=read: \"a//b\" is no pattern: segments"),
             (make("ana", "a=write", "1h"), "--grant a=write: \"write\" is no right: read, append"),
             (make("ana", "a=", "1h"), "--grant a=: \"\" is no right"),
             (make("ana", "a=read", "0"), "\"0\" is no time"),

@@ -173,8 +173,8 @@ pub struct Purse<C: Clock + Clone = DefaultClock> {
 
 impl<C: Clock + Clone> Rates<C> {
     /// A purse for a request of one of this user's writers, or of the user itself for what is named
-    /// besides. What is refused stays set aside for the next purse of the same: so that a user waits
-    /// for one log does not keep it from the others.
+    /// besides. What is refused stays set aside for the next purse of the same: that a user waits
+    /// for one log keeps it from no other.
     pub fn purse_again(
         self: &Arc<Self>,
         user: &str,

@@ -85,7 +85,7 @@ codes! {
     40 SequenceOld "sequence_old" Permanent 409 "this sequence was confirmed as answered before: it is not looked at again";
     41 BadRecord "bad_record" Permanent 400 "the record breaks a rule of the protocol: see the message";
     64 BadFrame "bad_frame" Stop 400 "the frame could not be read: check the encoding against the protocol";
-    65 FrameTooLarge "frame_too_large" Stop 413 "the frame is larger than the limit told in Welcome: split it";
+    65 FrameTooLarge "frame_too_large" Stop 413 "a frame, or a message of frames, is larger than the limit told in Welcome: split it";
     66 HelloExpected "hello_expected" Stop 400 "the first frame must be Hello";
     67 HelloLate "hello_late" Reconnect 408 "Hello did not come within 10 seconds";
     68 HelloTwice "hello_twice" Stop 400 "Hello comes once per socket";

@@ -30,6 +30,14 @@ pub fn check(name: &str) -> Result<&str, BadName> {
     }
 }
 
+/// A pattern that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no pattern: segments of A-Z a-z 0-9 _ . ~ - parted by /, of which one may be * (one \
+     segment) and the last ** (one or more), at most 255 bytes"
+)]
+pub struct BadPattern(String);
+
 /// A checked pattern over names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pattern(String);
@@ -43,17 +51,18 @@ impl Pattern {
     /// Reads a pattern.
     ///
     /// # Errors
-    /// [`BadName`] when it is neither a name nor one with `*` and `**` in their places.
-    pub fn parse(text: &str) -> Result<Self, BadName> {
-        let (body, rest) = match text.strip_suffix("**") {
+    /// [`BadPattern`] when it is neither a name nor one with `*` and `**` in their places.
+    pub fn parse(text: &str) -> Result<Self, BadPattern> {
+        let bad = || BadPattern(text.chars().take(MAX_NAME_BYTES).collect());
+        let body = match text.strip_suffix("**") {
             Some("") => return Ok(Self::all()),
-            Some(body) => (body.strip_suffix('/').ok_or(BadName)?, true),
-            None => (text, false),
+            Some(body) => body.strip_suffix('/').ok_or_else(bad)?,
+            None => text,
         };
         let plain = body.split('/').map(|segment| if segment == "*" { "x" } else { segment });
-        check(&plain.collect::<Vec<_>>().join("/"))?;
-        if text.len() > MAX_NAME_BYTES || (rest && body.is_empty()) {
-            return Err(BadName);
+        let is_one = check(&plain.collect::<Vec<_>>().join("/")).is_ok();
+        if text.len() > MAX_NAME_BYTES || !is_one {
+            return Err(bad());
         }
         Ok(Self(text.to_owned()))
     }

@@ -138,8 +138,8 @@ fn what_is_not_known_yet() {
     client.wait("pong", |client| client.pongs.contains(&8));
 }
 
-/// A browser keeps the status of a refused handshake from its page, so a page of a foreign origin is
-/// told on the socket why it may not come, whatever it says; and its place is free again.
+/// A browser keeps the status of a refused handshake from its page, so a page of a foreign origin
+/// is told on the socket why it may not come, whatever it says; and its place is free again.
 #[test]
 fn a_page_of_a_foreign_origin_is_told_so() {
     let server = Server::start(Options::default().limit("sockets", 3));

@@ -277,7 +277,7 @@ pub(super) async fn forget(
 
 /// A log to subscribe to.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with name, and start and priority as wanted")]
 struct Wanted {
     name: String,
     #[serde(default)]

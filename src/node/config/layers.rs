@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
-use super::known::{self, Known, SECTIONS, nearest, nearest_path};
+use super::known::{self, Known, SECTIONS, nearest, nearest_path, nearest_variable};
 use super::{Problem, ServeFlags};
 
 /// What the names of all variables begin with.
@@ -191,7 +191,7 @@ impl Layers<'_> {
                 None if !name.starts_with(PREFIX) || is_foreign(name) => {}
                 None => {
                     let all: Vec<_> = known::all().iter().map(Known::variable).collect();
-                    let meant = nearest(name, all.iter().map(String::as_str));
+                    let meant = nearest_variable(name, &all);
                     // Whoever sets it may mean another program, or a newer version of this one.
                     let message = format!("unknown variable, left aside; did you mean {meant}?");
                     self.warnings.push(Problem { place: name.clone(), message });

@@ -240,7 +240,7 @@ fn what_is_wrong_in_a_file_is_told_with_its_line() {
             "[[rules]]\npattern = \"a\"\n[[rules]]\npatern = \"b\"",
             "c.toml:3: rules, number 2: unknown key patern; did you mean pattern?",
         ),
-        ("[[rules]]\npattern = \"a//b\"", "c.toml:1: rules, number 1: a name has segments"),
+        ("[[rules]]\npattern = \"a//b\"", "c.toml:1: rules, number 1: \"a//b\" is no pattern"),
         ("[[rules]]\nsnapshot = \"none\"", "c.toml:1: rules, number 1: missing field `pattern`"),
         (
             "[[rules]]\npattern = \"a\"\nsnapshot = \"newest\"",
@@ -347,6 +347,10 @@ fn unknown_variables_are_named_and_foreign_ones_left_alone() {
         ["HIGHWATER_LIMIT_SOCKETS: unknown variable, left aside; did you mean \
           HIGHWATER_LIMITS_SOCKETS?"]
     );
+    for short in ["LISTEN", "DATA", "DEV", "AUDIENCE"] {
+        let told = unknown(&format!("HIGHWATER_{short}")).join("");
+        assert!(told.ends_with(&format!("_{short}?")), "{told}");
+    }
     assert_eq!(unknown("HIGHWATER_LOG"), [""; 0], "logging reads it");
     let problem = Told::with_key().variable("HIGHWATER_LIMITS_SOCKETS", "5\nx = 1").problem();
     assert!(problem.starts_with("HIGHWATER_LIMITS_SOCKETS: limits.sockets: a whole"), "{problem}");
