@@ -197,6 +197,35 @@ fn a_large_append_arrives_over_a_slow_uplink() {
     }
 }
 
+/// The node itself was away: what came meanwhile counts, and who was quiet has its whole time.
+#[test]
+fn a_node_that_was_paused_takes_nobody_for_silent() {
+    let server = Server::start(Options::default().limit("ping_interval_ms", 1_000));
+    let join = |n: usize| Client::new(&format!("user {n}")).join(&server);
+    let mut clients: Vec<Client> = (0..10).map(join).collect();
+    server.signal("STOP");
+    let end = Instant::now() + Duration::from_millis(4_000);
+    let mut nonce = 100;
+    while Instant::now() < end {
+        nonce += 1;
+        for client in clients.iter_mut().skip(5) {
+            client.send(&ClientFrame::Ping(Ping { nonce, positions: vec![] }));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    server.signal("CONT");
+    for round in 0..5 {
+        for client in &mut clients {
+            client.sync();
+            assert!(client.bye.is_none() && client.closed.is_none(), "round {round}");
+        }
+    }
+    assert_eq!(
+        server.http().get("/v1/connections").ok().json()["connections"].as_array().unwrap().len(),
+        10
+    );
+}
+
 /// A message that is sent a byte at a time is no sign of life: nobody holds half of one for ever.
 #[test]
 fn a_client_that_dribbles_is_silent() {

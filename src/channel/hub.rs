@@ -14,13 +14,14 @@ use super::closing::Closing;
 use super::due::{self, Due};
 use super::pump;
 use super::refusals::Refusals;
+use super::silence::Presence;
 use super::socket::{Inner, Phase, Socket, Sub};
 use super::tail::{Tail, TailBudget};
 use crate::connection::Opened;
 use crate::log::Eras;
 use crate::log::rows::RowsError;
 use crate::store::Store;
-use crate::wire::{Code, Cursor, Ended, Id, Position, Refusal, Refused, ServerFrame, SnapshotRule};
+use crate::wire::{Code, Cursor, Ended, Id, Position, Refusal, SnapshotRule};
 
 /// Trimmed logs remembered until their files are let go.
 const MOST_TRIMMED: usize = 65_536;
@@ -79,7 +80,7 @@ pub struct Hub {
     sockets: DashMap<Id, Arc<Socket>>,
     watches: DashMap<u64, Arc<Watch>>,
     budget: Arc<TailBudget>,
-    limits: HubLimits,
+    pub(super) limits: HubLimits,
     started: Instant,
     numbers: AtomicU64,
     queue: Mutex<VecDeque<Arc<Socket>>>,
@@ -101,6 +102,7 @@ pub struct Hub {
     /// Bytes of encoded deliveries that someone still holds.
     pub(super) encoded: Arc<AtomicUsize>,
     refusals: Arc<Refusals>,
+    pub(super) presence: Mutex<Presence>,
 }
 
 /// Counts for metrics.
@@ -148,6 +150,7 @@ impl Hub {
             frames: AtomicU64::new(0),
             encoded: Arc::default(),
             refusals: Arc::default(),
+            presence: Mutex::default(),
         })
     }
 
@@ -510,43 +513,6 @@ impl Hub {
         let moved = std::mem::take(&mut *self.moved.lock().unwrap_or_else(PoisonError::into_inner));
         moved.iter().for_each(|socket| socket.moved.store(false, Ordering::Release));
         moved
-    }
-
-    /// Pings who has been silent, closes who has been silent for too long; tells whose token has
-    /// ended, and closes who brought no other in time.
-    pub fn sweep(&self, now: u64) {
-        let HubLimits { ping_interval, refresh_grace, .. } = self.limits;
-        let ticks = self.ticks();
-        self.each(|socket| {
-            let silent = ticks.saturating_sub(socket.heard.load(Ordering::Relaxed));
-            if silent > 2 * ping_interval {
-                socket.close(&Closing::new(Code::Silent));
-            } else if socket.was_mute(ticks, ping_interval)
-                || (silent > ping_interval && !socket.pinged.swap(true, Ordering::Relaxed))
-            {
-                socket.send(&[ServerFrame::Ping(crate::wire::Ping {
-                    nonce: now,
-                    positions: self.position().into_iter().collect(),
-                })]);
-            }
-            let (expires, told) = {
-                let mut inner = socket.lock();
-                let expires = inner.expires;
-                let ended = expires != 0 && now >= expires;
-                (expires, ended.then(|| std::mem::replace(&mut inner.told_expired, true)))
-            };
-            match told {
-                Some(true) if now >= expires + refresh_grace => {
-                    socket.close(&Closing::new(Code::TokenExpired));
-                }
-                Some(false) => {
-                    let refusal = Code::TokenExpired.into();
-                    let refused = Refused { request: 0, name: None, refusal };
-                    socket.send(&[ServerFrame::Refused(refused)]);
-                }
-                _ => {}
-            }
-        });
     }
 }
 

@@ -28,6 +28,7 @@ mod pieces;
 mod pump;
 mod readable;
 mod refusals;
+mod silence;
 mod socket;
 mod tail;
 mod upload;

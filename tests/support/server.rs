@@ -202,8 +202,7 @@ impl Server {
 
     /// SIGTERM.
     pub fn ask_to_stop(&self) {
-        let pid = self.pid().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.signal("TERM");
     }
 
     /// How it ended, once it has.
@@ -216,6 +215,13 @@ impl Server {
             assert!(Instant::now() < end, "the server did not end:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Sends it a signal, by its name.
+    pub fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        assert!(sent.unwrap().success());
     }
 
     /// Whether it still runs.
