@@ -10,10 +10,10 @@ before(async () => {
   server = await new Server().start();
   browser = await launch();
   context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
-  a = await (await Window.open(context, server.url, 'anna')).state('active');
-  b = await (await Window.open(context, server.url, 'berta')).state('active');
+  a = await (await Window.open(context, server.url, 'anna')).state('live');
+  b = await (await Window.open(context, server.url, 'berta')).state('live');
   const other = await browser.newContext({ viewport: { width: 1280, height: 800 } });
-  c = await (await Window.open(other, server.url, 'cleo')).state('active');
+  c = await (await Window.open(other, server.url, 'cleo')).state('live');
 });
 
 after(async () => {
@@ -70,7 +70,7 @@ test('offline by its own switch: edits wait, are marked, and arrive once', async
   assert.equal((await a.info()).cursor, cursor, 'nothing comes in without a socket');
   assert.equal(await c.note(key).count(), 0, 'nothing goes out without a socket');
   await a.page.click('#offline');
-  await a.state('active');
+  await a.state('live');
   assert.equal((await a.info()).met, 'resumed');
   await a.written(20);
   await converge(server, [a, b, c]);
@@ -86,12 +86,12 @@ test('without a network: the same', async () => {
   await b.page.click('#cut');
   await a.state('offline');
   await b.state('offline');
-  const from = await a.page.evaluate(() => demo.log.pending.length);
-  await a.page.waitForFunction((least) => demo.log.pending.length > least, from + 10);
+  const from = await a.page.evaluate(() => demo.log.pending.value.length);
+  await a.page.waitForFunction((least) => demo.log.pending.value.length > least, from + 10);
   await c.written(20);
   await context.setOffline(false);
-  await a.state('active');
-  await b.state('active');
+  await a.state('live');
+  await b.state('live');
   await a.written(20);
   await converge(server, [a, b, c]);
 });
@@ -102,8 +102,8 @@ test('a cut socket is back at once, by delta', async () => {
     await a.written(10);
     const { generation } = await a.info();
     await a.cut();
-    await a.page.waitForFunction((before) => demo.client.debug.info().generation > before, generation);
-    await a.page.waitForFunction(() => demo.log.complete);
+    await a.page.waitForFunction((before) => demo.debug.info().generation > before, generation);
+    await a.page.waitForFunction(() => demo.log.status.value.phase === 'live');
     assert.equal((await a.info()).met, 'resumed');
   }
   await converge(server, [a, b, c]);

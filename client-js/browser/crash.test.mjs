@@ -14,7 +14,7 @@ before(async () => {
   const other = await browser.newContext();
   windows = [];
   for (const [where, name] of [[context, 'anna'], [context, 'berta'], [other, 'cleo']]) {
-    windows.push(await (await Window.open(where, server.url, name)).state('active'));
+    windows.push(await (await Window.open(where, server.url, name)).state('live'));
   }
 });
 
@@ -28,14 +28,14 @@ test('kill -9 in the middle of edits: all that was acknowledged is there, and al
   for (let round = 0; round < ROUNDS; round++) {
     for (const window of windows) await window.written(10);
     await server.kill();
-    for (const window of windows) await window.state('waiting', 'connecting');
+    for (const window of windows) await window.state('offline');
     await server.start();
-    for (const window of windows) await window.state('active');
+    for (const window of windows) await window.state('live');
   }
   for (const window of windows) await window.written(10);
   await converge(server, windows);
   for (const window of windows) {
-    const lost = (await window.states()).filter(({ state }) => state === 'waiting').length;
+    const lost = (await window.states()).filter(({ state }) => state === 'offline').length;
     assert.ok(lost >= ROUNDS, `${window.name} has lost its socket ${lost} times`);
   }
 });

@@ -10,10 +10,10 @@ before(async () => {
   server = await new Server({ detached_limit_seconds: 1 }).start();
   browser = await launch();
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
-  a = await (await Window.open(context, server.url, 'anna')).state('active');
-  b = await (await Window.open(context, server.url, 'berta')).state('active');
+  a = await (await Window.open(context, server.url, 'anna')).state('live');
+  b = await (await Window.open(context, server.url, 'berta')).state('live');
   const other = await browser.newContext();
-  c = await (await Window.open(other, server.url, 'cleo')).state('active');
+  c = await (await Window.open(other, server.url, 'cleo')).state('live');
 });
 
 after(async () => {
@@ -32,8 +32,8 @@ const row = async (id, wanted, of = server) => {
 };
 
 const met = async (window, source) => {
-  await window.state('active');
-  await window.page.waitForFunction(() => demo.log.complete);
+  await window.state('live');
+  await window.page.waitForFunction(() => demo.log.status.value.phase === 'live');
   const info = await window.info();
   assert.equal(info.met, 'cloned');
   assert.equal(info.source, source);
@@ -51,7 +51,7 @@ test('asked for: it loses its channel, may write, comes back as a clone', async 
     await a.written(5);
     await met(a, source);
     const states = (await a.states()).slice(before).map(({ state }) => state);
-    assert.deepEqual(states, ['inactive', 'active'], 'on the same socket');
+    assert.deepEqual(states, ['inactive', 'live'], 'on the same socket');
   }
   assert.ok((await a.states()).some(({ reason }) => reason === 'asked'));
   await converge(server, [a, b, c]);
@@ -96,7 +96,7 @@ test('a sleeping window is downgraded from another one of its user', async () =>
   const patient = await new Server().start();
   try {
     const context = await browser.newContext();
-    const open = async (name) => (await Window.open(context, patient.url, name)).state('active');
+    const open = async (name) => (await Window.open(context, patient.url, name)).state('live');
     const [asleep, awake] = [await open('dora'), await open('emil')];
     const { connection } = await asleep.info();
     const { connection: source } = await awake.info();

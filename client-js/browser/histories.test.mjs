@@ -14,7 +14,7 @@ before(async () => {
   windows = [];
   for (const name of ['anna', 'berta']) {
     const context = await browser.newContext();
-    windows.push(await (await Window.open(context, server.url, name)).state('active'));
+    windows.push(await (await Window.open(context, server.url, name)).state('live'));
   }
 });
 
@@ -28,7 +28,7 @@ const settle = async () => {
   for (const window of windows) await window.rest();
   const records = await server.records(LOG);
   for (const { page, name } of windows) {
-    const whole = (head) => demo.log.complete && demo.log.cursor === head && !document.querySelector('.pending');
+    const whole = (head) => demo.log.status.value.phase === 'live' && demo.log.cursor === head && !document.querySelector('.pending');
     await page.waitForFunction(whole, records.length).catch(() => assert.fail(`${name} never reached ${records.length}`));
   }
   for (const window of windows) stored(records, await window.board());
@@ -44,7 +44,7 @@ const away = async (work, word) => {
   await work();
   await Promise.all(writers);
   for (const window of windows) {
-    await window.state('active');
+    await window.state('live');
     await window.add(`${window.name} ${word}`);
   }
 };
@@ -54,18 +54,18 @@ test('restored from a backup that has grown past what the pages have seen', asyn
   await anna.add('in the backup');
   await berta.find('in the backup');
   const backup = await server.backup();
-  for (const window of windows) await window.state('active');
+  for (const window of windows) await window.state('live');
   await anna.add('lost with the disk');
   await berta.find('lost with the disk');
   await settle();
   const before = await Promise.all(windows.map(resets));
   for (const window of windows) {
-    await window.page.evaluate(() => demo.client.debug.setOffline(true));
+    await window.page.evaluate(() => demo.client.disconnect());
   }
   await away(async () => {
     await server.restore(backup);
     for (let n = 0; n < 20; n++) await server.note(LOG, `new-${n % 4}`, `new ${n}`);
-    for (const { page } of windows) await page.evaluate(() => demo.client.debug.setOffline(false));
+    for (const { page } of windows) await page.evaluate(() => demo.client.connect());
   }, 'goes on');
   const records = await settle();
   const texts = records.map(({ payload }) => JSON.parse(payload).text);
@@ -84,11 +84,11 @@ test('restored from a backup that has grown past what the pages have seen', asyn
 
 test('the folder is made anew under open pages', async () => {
   const before = await Promise.all(windows.map(resets));
-  for (const window of windows) await window.page.evaluate(() => demo.client.debug.cut());
+  for (const window of windows) await window.page.evaluate(() => demo.debug.cut());
   await server.restore();
   for (const window of windows) {
     await window.cut();
-    await window.state('active');
+    await window.state('live');
     await window.add(`${window.name} begins anew`);
   }
   const records = await settle();

@@ -12,8 +12,8 @@ before(async () => {
   const mobile = await browser.newContext({
     viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true,
   });
-  phone = await (await Window.open(mobile, server.url, 'phone')).state('active');
-  desk = await (await Window.open(await browser.newContext(), server.url, 'desk')).state('active');
+  phone = await (await Window.open(mobile, server.url, 'phone')).state('live');
+  desk = await (await Window.open(await browser.newContext(), server.url, 'desk')).state('live');
 });
 
 after(async () => {
@@ -55,8 +55,8 @@ test('on a phone: notes by finger, the connection as a sheet', async () => {
   await picture(page, 'phone-sheet-end');
   const before = (await phone.states()).length;
   await page.tap('#cut');
-  await phone.was('waiting', before);
-  await phone.state('active');
+  await phone.was('offline', before);
+  await phone.state('live');
   await page.tap('#grip');
   await page.waitForSelector('#state', { state: 'hidden' });
   await converge(server, [phone, desk]);

@@ -22,14 +22,14 @@ test('a reload resumes its own connection, whichever others were left', async ()
   const context = await browser.newContext();
   const windows = [];
   for (const name of ['anna', 'berta', 'cleo', 'dora']) {
-    windows.push(await (await Window.open(context, server.url, name)).state('active'));
+    windows.push(await (await Window.open(context, server.url, name)).state('live'));
   }
   const ids = await Promise.all(windows.map(async (window) => (await window.info()).connection));
   assert.equal(new Set(ids).size, 4);
   await windows.pop().page.close();
   for (const at of [0, 2, 1, 0]) {
     await windows[at].page.reload();
-    await windows[at].state('active');
+    await windows[at].state('live');
     const { connection, met } = await windows[at].info();
     assert.deepEqual([connection, met], [ids[at], 'resumed'], windows[at].name);
   }
@@ -37,26 +37,26 @@ test('a reload resumes its own connection, whichever others were left', async ()
 
 test('a duplicated tab remembers the same connection, and makes one of its own', async () => {
   const context = await browser.newContext();
-  const first = await (await Window.open(context, server.url, 'anna')).state('active');
+  const first = await (await Window.open(context, server.url, 'anna')).state('live');
   const opens = context.waitForEvent('page');
   // A page that another opens begins with a copy of its `sessionStorage`, as a duplicate does.
   await first.page.evaluate(() => void open('/demo'));
-  const second = await new Window(await opens, 'copy').state('active');
+  const second = await new Window(await opens, 'copy').state('live');
   const memory = await second.page.evaluate(() => Object.keys(sessionStorage));
   assert.equal(memory.length, 1);
   const ids = [(await first.info()).connection, (await second.info()).connection];
   assert.notEqual(ids[0], ids[1]);
   for (const [at, window] of [first, second].entries()) {
     await window.page.reload();
-    await window.state('active');
+    await window.state('live');
     assert.equal((await window.info()).connection, ids[at]);
   }
 });
 
 test('a page that the browser had put by, and whose connection is taken, goes on with another', async () => {
   const context = await browser.newContext();
-  const kept = await (await Window.open(context, server.url, 'kept')).state('active');
-  const other = await (await Window.open(context, server.url, 'other')).state('active');
+  const kept = await (await Window.open(context, server.url, 'kept')).state('live');
+  const other = await (await Window.open(context, server.url, 'other')).state('live');
   const { connection } = await kept.info();
   await other.page.evaluate(async (connection) => {
     const { held } = await navigator.locks.query();
@@ -70,20 +70,20 @@ test('a page that the browser had put by, and whose connection is taken, goes on
     return localStorage.getItem(key);
   });
   const thief = connect(server.url, { token, connection });
-  await kept.state('stopped');
+  await kept.state('closed');
   await kept.page.evaluate(() => dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true })));
-  await kept.state('active');
+  await kept.state('live');
   const { connection: now, met } = await kept.info();
   assert.notEqual(now, connection);
   assert.equal(met, 'cloned');
-  assert.equal(thief.state.state, 'active', 'nobody is fenced for it');
+  assert.equal(thief.status.value.phase, 'live', 'nobody is fenced for it');
   thief.close();
   await kept.add('still at it');
   await other.find('still at it');
 });
 
 test('a full board says so, and how many notes it does not show', async () => {
-  const window = await (await Window.open(await browser.newContext(), server.url, 'full')).state('active');
+  const window = await (await Window.open(await browser.newContext(), server.url, 'full')).state('live');
   const { page } = window;
   // A connection is active before its board has been read: what the board holds is known after that.
   await page.waitForFunction(() => demo.board.view.value !== undefined);

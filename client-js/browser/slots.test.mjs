@@ -24,7 +24,7 @@ const generations = (windows) =>
 test('six visible windows on five slots come to rest', async () => {
   const windows = [];
   for (const name of ['anna', 'berta', 'cleo', 'dora', 'emma']) {
-    windows.push(await (await Window.open(context, server.url, name)).state('active'));
+    windows.push(await (await Window.open(context, server.url, name)).state('live'));
   }
   const before = await generations(windows);
   const sixth = await (await Window.open(context, server.url, 'fanny')).state('inactive');
@@ -36,7 +36,7 @@ test('six visible windows on five slots come to rest', async () => {
     return frames.some(({ textContent }) => +/^refused ×(\d+)$/.exec(textContent)?.[1] >= 4);
   });
   assert.deepEqual(await generations(windows), before, 'nobody was downgraded for it');
-  for (const window of windows) await window.state('active');
+  for (const window of windows) await window.state('live');
   await picture(sixth.page, 'no-slot');
 
   // What it writes counts all the same.
@@ -48,7 +48,7 @@ test('six visible windows on five slots come to rest', async () => {
   const left = windows.pop();
   await left.check();
   await left.page.close();
-  await sixth.state('active');
+  await sixth.state('live');
   assert.equal((await sixth.info()).met, 'cloned');
   await converge(server, [...windows, sixth]);
 });

@@ -42,13 +42,13 @@ const watch = () => {
       demo.log.on('reset', ({ cursor, reason }) => seen.delivered.push({ reset: reason, cursor }));
       demo.log.on('gap', ({ from, to }) => seen.delivered.push({ gap: from, cursor: to }));
       demo.log.on('records', ({ records }) => {
-        const { state } = demo.client.state;
-        if (state !== 'active') seen.delivered.push({ stray: state });
+        const { phase } = demo.client.status.value;
+        if (phase !== 'live') seen.delivered.push({ stray: phase });
         for (const { offset } of records) seen.delivered.push(offset);
       });
-      demo.client.on('state', (state) => {
-        const { met, reason, source } = state;
-        seen.states.push({ state: state.state, met, reason, source });
+      demo.client.status.subscribe(({ phase, reason, source }) => {
+        const met = phase === 'live' ? reason : undefined;
+        seen.states.push({ state: phase, met, reason, source });
       });
     },
   });
@@ -108,8 +108,9 @@ export class Window {
 
   info() {
     return this.page.evaluate(() => {
-      const { met, source, generation, user, pending } = demo.client.debug.info();
-      const { cursor, head, complete } = demo.log;
+      const { met, source, generation, user, pending } = demo.debug.info();
+      const { cursor, head } = demo.log;
+      const complete = demo.log.status.value.phase === 'live';
       return { met, source, generation, user, pending, cursor, head, complete, connection: demo.client.connection };
     });
   }
@@ -187,7 +188,7 @@ export class Window {
   async rest() {
     await this.page.evaluate(() => clearInterval(globalThis.writing?.timer));
     await this.page.waitForFunction(
-      () => !document.querySelector('.draft') && demo.client.debug.info().pending === 0,
+      () => !document.querySelector('.draft') && demo.debug.info().pending === 0,
     );
     return this.page.evaluate(() => globalThis.writing ?? { n: 0, acked: [], refused: [] });
   }
@@ -269,7 +270,7 @@ export const converge = async (server, windows) => {
   for (const window of windows) wrote.set(window, await window.rest());
   const records = await server.records('demo/board');
   for (const { page, name } of windows) {
-    const whole = (head) => demo.log.complete && demo.log.cursor === head && !document.querySelector('.pending');
+    const whole = (head) => demo.log.status.value.phase === 'live' && demo.log.cursor === head && !document.querySelector('.pending');
     await page.waitForFunction(whole, records.length).catch(() => assert.fail(`${name} never reached ${records.length}`));
   }
   const [first, ...others] = windows;

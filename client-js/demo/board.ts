@@ -6,7 +6,7 @@
  * from anybody, so they are read as data and bounded.
  */
 
-import { latestView, type Entry, type Log, type Stored } from '../src/index.js';
+import { latest, type Entry, type Log, type Stored } from '../src/index.js';
 import { badge, byId, make, write } from './dom.js';
 
 export interface Note {
@@ -76,7 +76,7 @@ export class Board {
     private readonly stored: Answered,
     private readonly tell: (problem: unknown) => void,
   ) {
-    this.view = latestView(log);
+    this.view = latest(log);
     this.view.subscribe(() => this.#show());
     byId('add').onclick = () => this.add();
     this.#pan();
@@ -127,7 +127,7 @@ export class Board {
         this.#sheet.append(card.element);
       }
       card.entry = entry;
-      card.note = read(entry.record.payload);
+      card.note = read(entry.payload);
       this.#draw(card);
     }
     this.#room(notes.size);
@@ -194,7 +194,7 @@ export class Board {
     const bar = make('div', { className: 'bar' }, grip, paint, bin);
     const element = make('article', { className: 'note' }, bar, area, foot);
     element.dataset['key'] = key;
-    const note = read(entry.record.payload);
+    const note = read(entry.payload);
     const card: Card = { element, area, foot, paint, note, entry, draft: undefined, timer: undefined };
     area.placeholder = 'Write…';
     area.oninput = () => this.#edit(card, { text: area.value }, TYPING);
@@ -282,8 +282,8 @@ export class Board {
 }
 
 /** What a pending action does, in a word for people. */
-export const deed = ({ record }: Entry): string => {
-  if (record.payload === undefined) return 'delete';
-  const { text, x, y } = read(record.payload);
+export const deed = ({ payload }: Entry): string => {
+  if (payload === undefined) return 'delete';
+  const { text, x, y } = read(payload);
   return `${text.trim().slice(0, 24) || 'empty note'} at ${x}, ${y}`;
 };

@@ -22,7 +22,7 @@ const words = ({ name, body }: ServerFrame | ClientFrame): string => {
       return `${body.name} is log ${body.log}, cursor ${body.cursor}, whole at ${body.complete}`;
     case 'reset':
       return `${body.reason}, from ${body.cursor}`;
-    case 'base_records':
+    case 'baseRecords':
       return `${stored(body.records.length, 'newest record')} at ${body.offset}`;
     case 'records':
       return `${stored(body.records.length, 'record')} to ${body.base + body.records.length}`;
@@ -38,7 +38,7 @@ const words = ({ name, body }: ServerFrame | ClientFrame): string => {
     case 'ack':
       return `${body.received} bytes${body.cursors.map(({ next }) => `, cursor ${next}`).join('')}`;
     case 'refused':
-      return `${body.refusal.code}${body.refusal.retry_after ? `, again in ${body.refusal.retry_after} ms` : ''}`;
+      return `${body.refusal.code}${body.refusal.retryAfter ? `, again in ${body.refusal.retryAfter} ms` : ''}`;
     case 'unsubscribed':
       return body.reason;
     case 'visible':

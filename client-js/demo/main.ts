@@ -1,6 +1,7 @@
 /** The demo: a shared board of notes over one log, and the machinery that carries it. */
 
-import { connect, HighwaterError, type Answers } from '../src/index.js';
+import type { Answers } from '../src/frames.js';
+import { connect, debug, HighwaterError } from '../src/index.js';
 import { Board } from './board.js';
 import { byId } from './dom.js';
 import { Feed } from './feed.js';
@@ -27,7 +28,7 @@ const tell = (problem: unknown): void => {
 const stored = new Map<number, number>();
 const answered = ({ writer, answers }: Answers): void => {
   if (writer !== client.writer) return;
-  const oldest = log.pending[0]?.seq ?? Infinity;
+  const oldest = log.pending.value[0]?.seq ?? Infinity;
   for (const seq of stored.keys()) if (seq < oldest) stored.delete(seq);
   for (const { seq, outcome } of answers) if ('stored' in outcome) stored.set(seq, outcome.stored.offset);
   board.answered();
@@ -40,10 +41,10 @@ const client = connect(location.origin, {
       if (frame.name === 'welcome') {
         token = frame.body.token ?? token;
         // Another history: its numbers begin anew.
-        if (frame.body.other_history) stored.clear();
+        if (frame.body.otherHistory) stored.clear();
       }
       if (frame.name === 'answers') answered(frame.body);
-      if (frame.name === 'refused') panel.refused(frame.body.refusal.retry_after);
+      if (frame.name === 'refused') panel.refused(frame.body.refusal.retryAfter);
       feed.frame('←', frame);
     },
     out: (frame) => {
@@ -52,40 +53,43 @@ const client = connect(location.origin, {
     },
   }),
 });
-const log = client.subscribe('demo/board');
+const probe = debug(client);
+const log = client.log('demo/board');
 const board = new Board(log, stored, tell);
-const panel = new Panel(client, stored);
+const panel = new Panel(client, log, stored);
 const mine = new Mine(
-  () => ({ token, user: client.debug.info().user, connection: client.connection }),
+  () => ({ token, user: probe.info().user, connection: client.connection }),
   tell,
 );
 
-client.on('state', (state) => {
-  if (state.state === 'waiting') feed.line('·', 'socket', `lost: ${state.error.message}`);
-  if (state.state === 'offline') feed.line('·', 'socket', `none, ${state.reason}`);
-  if (state.state === 'active' || state.state === 'inactive') void mine.look().catch(() => {});
-  const { state: is } = state;
-  board.idle(is === 'connecting' || is === 'active' ? '' : 'The board comes with the next active connection.');
+client.status.subscribe((status) => {
+  const { phase, reason } = status;
+  if (phase === 'offline') {
+    feed.line('·', 'socket', reason === 'lost' ? `lost: ${status.error!.message}` : `none, ${reason}`);
+  }
+  if (phase === 'live' || phase === 'inactive') void mine.look().catch(() => {});
+  const soon = phase === 'connecting' || phase === 'live';
+  board.idle(soon ? '' : 'The board comes with the next active connection.');
   panel.touch();
 });
-for (const event of ['records', 'reset', 'base', 'gap', 'complete', 'behind', 'pending'] as const) {
+log.pending.subscribe(() => panel.touch());
+for (const event of ['records', 'reset', 'base', 'gap', 'complete', 'behind'] as const) {
   log.on(event, () => panel.touch());
 }
 log.on('refused', tell);
 log.on('ended', ({ reason }) => tell(new Error(`the subscription ended: ${reason}`)));
 
-byId('cut').onclick = () => client.debug.cut();
-byId('offline').onclick = () => {
-  const { state } = client;
-  client.debug.setOffline(!(state.state === 'offline' && state.reason === 'asked'));
+byId('cut').onclick = () => probe.cut();
+/** Offline because the user asked for it. */
+const asked = (): boolean => {
+  const { phase, reason } = client.status.value;
+  return phase === 'offline' && reason === 'asked';
 };
+byId('offline').onclick = () => (asked() ? client.connect() : client.disconnect());
 byId('downgrade').onclick = () => void mine.downgrade(client.connection).catch(tell);
 byId('activate').onclick = () => {
-  const { state } = client.state;
-  if (state === 'stopped') client.reconnect();
-  // As when somebody comes back to the page.
-  else if (state === 'waiting') dispatchEvent(new Event('pageshow'));
-  else client.activate();
+  if (client.status.value.phase === 'inactive') client.activate();
+  else client.connect();
 };
 
 /** On a phone the panel is a sheet that the grip opens. */
@@ -100,4 +104,4 @@ addEventListener('keydown', ({ key }) => {
 });
 
 /** For the console of the browser, and for tests. */
-Object.assign(globalThis, { demo: { client, log, board, mine } });
+Object.assign(globalThis, { demo: { client, log, board, mine, debug: probe } });

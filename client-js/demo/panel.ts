@@ -5,7 +5,7 @@
  * when a state began, for the times that count down.
  */
 
-import type { Client, ConnectionState, Log, Met, Reason } from '../src/index.js';
+import { debug, type Client, type Entry, type Log, type Met, type Reason, type Status } from '../src/index.js';
 import { deed, type Answered } from './board.js';
 import { badge, byId, make, short, write } from './dom.js';
 
@@ -33,25 +33,25 @@ const REASON: { [R in Exclude<Reason, 'no_slot'>]: string } = {
 
 const seconds = (ms: number): string => (ms > 0 ? `in ${(ms / 1000).toFixed(1)}\u00a0s` : 'any moment');
 
-/** A state in a word and a sentence. */
-const words = (state: ConnectionState, passed: number): [string, string] => {
-  switch (state.state) {
+/** A status in a word and a sentence. */
+const words = (status: Status, passed: number): [string, string] => {
+  switch (status.phase) {
     case 'connecting':
       return ['Connecting', 'A socket is being opened.'];
-    case 'active':
-      return ['Active', MET[state.met] + (state.met === 'cloned' ? ` ${short(state.source ?? '')}.` : '')];
-    case 'waiting':
-      return ['Waiting', `${state.error.message}; comes back ${seconds(state.after - passed)}.`];
+    case 'live':
+      return ['Active', MET[status.reason] + (status.reason === 'cloned' ? ` ${short(status.source ?? '')}.` : '')];
     case 'inactive':
       return [
         'Inactive',
-        `${state.reason === 'no_slot' ? 'No slot is free' : `Downgraded: ${REASON[state.reason]}`}; ` +
-          `may ask to be active ${seconds(state.after - passed)}.`,
+        `${status.reason === 'no_slot' ? 'No slot is free' : `Downgraded: ${REASON[status.reason]}`}; ` +
+          `may ask to be active ${seconds(status.retryAfter - passed)}.`,
       ];
     case 'offline':
-      return ['Offline', state.reason === 'asked' ? 'Because you asked for it; the server keeps its place.' : 'There is no network; tried now and then.'];
-    case 'stopped':
-      return ['Stopped', `${state.error.message} (${state.error.code}).`];
+      if (status.reason === 'asked') return ['Offline', 'Because you asked for it; the server keeps its place.'];
+      if (status.reason === 'network') return ['Offline', 'There is no network; tried now and then.'];
+      return ['Waiting', `${status.error!.message}; comes back ${seconds(status.retryAfter! - passed)}.`];
+    default:
+      return ['Stopped', `${status.error.message} (${status.reason}).`];
   }
 };
 
@@ -73,7 +73,7 @@ const list = (names: readonly string[], into: HTMLElement): { [name: string]: HT
 
 export class Panel {
   #since = performance.now();
-  #state: ConnectionState | undefined;
+  #status: Status | undefined;
   /** When an inactive one that was refused may ask again. */
   #again = 0;
   #queued = false;
@@ -88,6 +88,7 @@ export class Panel {
 
   constructor(
     private readonly client: Client,
+    private readonly log: Log,
     private readonly stored: Answered,
   ) {
     setInterval(() => this.paint(), 200);
@@ -112,40 +113,41 @@ export class Panel {
   }
 
   paint(): void {
-    const { client } = this;
-    const { state } = client;
-    if (state !== this.#state) {
+    const { client, log } = this;
+    const status = client.status.value;
+    if (status !== this.#status) {
       this.#since = performance.now();
       this.#again = 0;
     }
-    this.#state = state;
+    this.#status = status;
     const again = this.#again - performance.now();
-    const told = state.state === 'inactive' && again > 0 ? { ...state, after: again } : state;
-    const [word, why] = words(told, told === state ? performance.now() - this.#since : 0);
-    document.documentElement.dataset['state'] = state.state;
+    const told = status.phase === 'inactive' && again > 0 ? { ...status, retryAfter: again } : status;
+    const [word, why] = words(told, told === status ? performance.now() - this.#since : 0);
+    document.documentElement.dataset['state'] = status.phase;
     write(byId('state'), word);
     write(byId('why'), why);
-    const [log] = client.logs;
-    const { pending } = client.debug.info();
+    const { pending } = debug(client).info();
     write(byId('pill').lastElementChild!, word);
     byId('pill').title = why;
     const waits = pending ? `, ${pending} pending` : '';
-    write(byId('grip').lastElementChild!, `${word} · cursor ${log?.cursor ?? 0} of ${log?.head ?? 0}${waits}`);
-    this.#actions(state);
+    write(byId('grip').lastElementChild!, `${word} · cursor ${log.cursor} of ${log.head}${waits}`);
+    this.#actions(status);
     this.#identity();
-    for (const one of client.logs) this.#log(one);
-    this.#waiting(client.logs.flatMap(({ pending }) => [...pending]));
+    this.#log(log);
+    this.#waiting(log.pending.value);
   }
 
-  #actions({ state }: ConnectionState): void {
+  #actions({ phase, reason }: Status): void {
     const enable = (id: string, on: boolean): void => {
       byId<HTMLButtonElement>(id).disabled = !on;
     };
-    const off = state === 'offline' && this.client.state.state === 'offline' && this.client.state.reason === 'asked';
-    enable('cut', state === 'active' || state === 'inactive');
-    enable('downgrade', state === 'active');
-    enable('offline', state !== 'stopped');
-    const word = { inactive: 'Activate', stopped: 'Start again', waiting: 'Come back now' }[state as string];
+    const off = phase === 'offline' && reason === 'asked';
+    const over = phase === 'closed' || phase === 'needs-auth' || phase === 'update-required';
+    enable('cut', phase === 'live' || phase === 'inactive');
+    enable('downgrade', phase === 'live');
+    enable('offline', !over);
+    const back = phase === 'offline' && !off ? 'Come back now' : undefined;
+    const word = phase === 'inactive' ? 'Activate' : over ? 'Start again' : back;
     enable('activate', !!word);
     byId('offline').ariaPressed = `${off}`;
     write(byId('offline'), off ? 'Go online' : 'Go offline');
@@ -154,7 +156,7 @@ export class Panel {
 
   #identity(): void {
     const { client } = this;
-    const { met, generation, source, user, received, acked } = client.debug.info();
+    const { met, generation, source, user, received, acked } = debug(client).info();
     const facts = this.#facts;
     if (this.#badges !== `${client.connection} ${source}`) {
       this.#badges = `${client.connection} ${source}`;
@@ -179,19 +181,20 @@ export class Panel {
       byId('logs').append(element);
     }
     const { fill, facts, element } = gauge;
+    const complete = log.status.value.phase === 'live';
     // An inactive one learns of the head by the answers to its own actions alone.
     const head = Math.max(log.head, ...[...this.stored.values()].map((offset) => offset + 1));
-    fill.style.width = `${head ? (100 * log.cursor) / head : log.complete ? 100 : 0}%`;
-    element.dataset['complete'] = `${log.complete}`;
+    fill.style.width = `${head ? (100 * log.cursor) / head : complete ? 100 : 0}%`;
+    element.dataset['complete'] = `${complete}`;
     write(facts['cursor']!, `${log.cursor}`);
     write(facts['head']!, `${head}`);
     write(facts['lag']!, `${head - log.cursor}`);
-    write(facts['complete']!, log.complete ? 'yes' : 'not yet');
+    write(facts['complete']!, complete ? 'yes' : 'not yet');
     write(facts['log id']!, `${log.id ?? '…'}`);
     write(facts['snapshot']!, log.rule);
   }
 
-  #waiting(pending: Log['pending']): void {
+  #waiting(pending: readonly Entry[]): void {
     write(byId('count'), `${pending.length}`);
     const first = pending.slice(0, MOST_PENDING).map((entry) => ({ entry, at: this.stored.get(entry.seq) }));
     const key = first.map(({ entry, at }) => [entry.seq, at]).join() + pending.length;

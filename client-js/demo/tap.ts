@@ -1,6 +1,6 @@
 /** A WebSocket that shows the frames that cross it, both ways, and changes none. */
 
-import { decode } from '../src/codec.js';
+import { binary } from '../src/codec.js';
 import { clientFrames, serverFrames, type ClientFrame, type ServerFrame } from '../src/frames.js';
 
 export interface Seen {
@@ -18,12 +18,12 @@ export const tapped = (seen: Seen): typeof WebSocket =>
       this.addEventListener('message', ({ data }) => {
         // A socket that was dropped has no listener any more; what still comes counts for nothing.
         if (!this.onmessage) return;
-        for (const { frame } of decode(serverFrames, bytes(data))) seen.in(frame);
+        for (const { frame } of binary.decode(serverFrames, bytes(data))) seen.in(frame);
       });
     }
 
     override send(data: string | Uint8Array<ArrayBuffer>): void {
-      for (const { frame } of decode(clientFrames, bytes(data))) seen.out(frame);
+      for (const { frame } of binary.decode(clientFrames, bytes(data))) seen.out(frame);
       super.send(data);
     }
   };

@@ -7,6 +7,8 @@ export const enum Ms {
   BACK_TO = 20_000,
   /** From opening a socket, or asking for a token, to what must follow. */
   WELCOME = 15_000,
+  /** From our close to the peer's; then the socket is broken off. */
+  GOODBYE = 1_000,
   /** From a ping to any sign of life. */
   PONG = 5_000,
   /** A timer later than this was frozen with its page, and what came meanwhile is not read yet. */

@@ -1,9 +1,10 @@
 /**
- * The one place that knows the two encodings: frames to bytes or text, and back.
+ * Frames to bytes, and back, by schemas.
  *
- * A schema is built from the parts below, fields in the order of the wire; both directions of both
- * encodings, and the TypeScript types, come from it. Any input gives a value or a `CodecError`;
- * trailing bytes of a body, unknown members and unknown kinds are skipped.
+ * A schema is built from the parts below, fields in the order of the wire; both directions, the
+ * check of what JSON brings (`json-wire.ts`), and the TypeScript types come from it. Any input
+ * gives a value or a `CodecError` that names the field; trailing bytes of a body, unknown members
+ * and unknown kinds are skipped.
  */
 
 /** Bytes or text that are no frame. */
@@ -16,6 +17,7 @@ const fail = (wanted: string): never => {
 /** Numbers are held exactly up to this one. */
 const MOST = 2 ** 53 - 1;
 
+/** @internal */
 export const text = new TextEncoder();
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
@@ -43,6 +45,8 @@ const marker = (value: number): number => (value > 0xffffffff ? 253 : value > 0x
  */
 export class Io {
   at = 0;
+  /** What is being written or read, for an error's message. */
+  field = '';
   private _bytes = new Uint8Array(128);
 
   constructor(readonly given?: Uint8Array) {}
@@ -117,6 +121,7 @@ export const decodeText = (bytes: Uint8Array): string => utf8.decode(bytes);
 
 /** Up to 255 as a raw byte, larger ones as a varint. */
 const number = (most: number): Type<number> => (io, value) => {
+  if (!io.given && typeof value !== 'number') fail('a number');
   const got = most < 256 ? io.byte(value) : io.varint(value, most);
   return Number.isInteger(got) && got >= 0 && got <= most ? got : fail('such a number');
 };
@@ -132,8 +137,12 @@ export const bool: Type<boolean> = (io, value) =>
   FLAGS[io.byte(FLAGS.indexOf(value!))] ?? fail('a flag');
 
 /** What a payload holds. */
-export const content = (data: Payload): Uint8Array =>
-  typeof data === 'string' ? text.encode(data) : data;
+export const content = (data: Payload): Uint8Array => {
+  if (typeof data !== 'string') return data;
+  // UTF-8 has no half of a pair: encoded, two texts would become one.
+  if (/\p{Cs}/u.test(data)) fail('whole text: it has half of a character');
+  return text.encode(data);
+};
 
 export const str: Type<string> = (io, value) =>
   decodeText(io.blob(io.given || typeof value === 'string' ? content(value!) : fail('a text')));
@@ -169,9 +178,14 @@ export const pair = <T>(type: Type<T>): Type<[T, T]> => (io, value) =>
   [type(io, value?.[0]), type(io, value?.[1])];
 
 /** Fields in their order; one that is absent is there as undefined. */
-export const struct = <S extends Fields>(fields: S): Type<Struct<S>> => (io, value: any = {}) => {
+export const struct = <S extends Fields>(fields: S): Type<Struct<S>> => (io, value: any) => {
+  if (io.given) value = {};
+  else if (Object(value) !== value) fail('an object');
   const made: Record<string, unknown> = {};
-  for (const name in fields) made[name] = fields[name]!(io, value[name]);
+  for (const name in fields) {
+    io.field = name;
+    made[name] = fields[name]!(io, value[name]);
+  }
   return made as Struct<S>;
 };
 
@@ -212,29 +226,6 @@ export const position: Type<string> = (io, text = '') => {
   return parts.filter((part) => part !== undefined).join('.');
 };
 
-// JSON has the shape of the values in memory, but for two leaves: bytes and places. All else is
-// checked and normalised as by writing it in binary.
-
-/** A value as JSON text. */
-export const toJson = (value: unknown): string =>
-  JSON.stringify(value, (name, part) => {
-    if (part === undefined) return null;
-    if (name === 'place') return `${part.batch}.${part.index}`;
-    if (!(part instanceof Uint8Array)) return part;
-    const units = Array.from(part, (byte) => String.fromCharCode(byte)).join('');
-    return { b64: btoa(units).replace(/\+/g, '-').replace(/\//g, '_').replace(/=/g, '') };
-  });
-
-const fromJson = (json: string): Record<string, unknown> =>
-  JSON.parse(json, (name, part) => {
-    if (name === 'place') {
-      const [batch, index] = `${part}`.split('.');
-      return { batch: +batch!, index: +index! };
-    }
-    if (typeof part?.b64 !== 'string' || !/^[\w-]*$/.test(part.b64)) return part;
-    return Uint8Array.from(fromBase64(part.b64), (unit) => unit.charCodeAt(0));
-  });
-
 /** Kinds of frames: number and body, by name. */
 export type Table = Record<string, readonly [number, Type<any>]>;
 
@@ -251,67 +242,69 @@ export type FrameOf<T extends Table> = {
   [K in keyof T]: { readonly name: K; readonly body: Value<T[K][1]> };
 }[keyof T];
 
-/** The two forms; each has a WebSocket subprotocol `highwater.v1.<encoding>`. */
-export type Encoding = 'bincode' | 'json';
-
-/** A value in binary. Throws `CodecError` where it cannot be carried. */
-export const bytesOf = <T>(type: Type<T>, value: T): Uint8Array<ArrayBuffer> => {
-  const io = new Io();
-  type(io, value);
-  return io.done();
-};
-
-/** One frame as a message of its own. */
-export const encode = <T extends Table>(
-  table: T,
-  frame: FrameOf<T>,
-  encoding: Encoding,
-): string | Uint8Array<ArrayBuffer> => {
-  const name = frame.name as string;
-  const [kind, type] = table[name]!;
-  const io = new Io();
-  const body = type(io, frame.body);
-  if (encoding === 'json') return toJson({ [name]: body }) + '\n';
-  const message = new Io();
-  message.varint(kind);
-  message.blob(io.done());
-  return message.done();
-};
+/** One message of a socket. */
+export type Message = string | Uint8Array;
 
 /** A frame with the size that flow control counts: its body, or its line in JSON, in bytes. */
 export type Sized<F> = { readonly frame: F; readonly size: number };
 
-/** The known frames of a message, in order. Throws `CodecError`. */
-export const decode = <T extends Table>(
-  table: T,
-  message: string | Uint8Array,
-): Sized<FrameOf<T>>[] => {
-  const found: Sized<FrameOf<T>>[] = [];
-  let at = 'a message';
-  const add = (name: string, size: number, io: Io, value?: unknown): void => {
-    at = name;
-    found.push({ frame: { name, body: table[name]![1](io, value) } as FrameOf<T>, size });
-  };
+/** How frames cross the socket: `binary`, where nothing else is given, or `jsonWire`. */
+export interface Encoding {
+  /** Of the WebSocket's subprotocol `highwater.v1.<name>`. */
+  readonly name: 'bincode' | 'json';
+  /** One frame as a message of its own. Throws `CodecError` where it cannot be carried. */
+  encode<T extends Table>(table: T, frame: FrameOf<T>): string | Uint8Array<ArrayBuffer>;
+  /** The known frames of a message, in order. Throws `CodecError`. */
+  decode<T extends Table>(table: T, message: Message): Sized<FrameOf<T>>[];
+  /** Bytes of a value in a frame, of which `binary` are so many in binary. */
+  weigh(value: unknown, binary: number): number;
+}
+
+/** What was written, where it could be; else throws `CodecError`, which names the field. */
+export const written = <T>(type: Type<T>, value: T, field = ''): { io: Io; value: T } => {
+  const io = new Io();
+  io.field = field;
   try {
-    if (typeof message === 'string') {
-      for (const line of message.split('\n')) {
-        if (!line.trim()) continue;
-        type Members = [[string, unknown], unknown];
-        const [[name, value], more] = Object.entries(fromJson(line)) as Members;
-        if (more) fail('one frame');
-        if (Object.hasOwn(table, name)) add(name, utf8Length(line), new Io(), value);
-      }
-    } else {
-      for (const input = new Io(message); input.rest; ) {
+    return { io, value: type(io, value) };
+  } catch (error) {
+    throw new CodecError(`${io.field}: ${(error as Error).message}`);
+  }
+};
+
+/** A value in binary. Throws `CodecError` where it cannot be carried. */
+export const bytesOf = <T>(type: Type<T>, value: T): Uint8Array<ArrayBuffer> =>
+  written(type, value).io.done();
+
+/** The form that is used where no other is given. */
+export const binary: Encoding = {
+  name: 'bincode',
+  encode: (table, frame) => {
+    const [kind, type] = table[frame.name as string]!;
+    const message = new Io();
+    message.varint(kind);
+    message.blob(bytesOf(type, frame.body));
+    return message.done();
+  },
+  decode: (table, message) => {
+    const found: Sized<any>[] = [];
+    let at = 'a message';
+    let io: Io | undefined;
+    try {
+      if (typeof message === 'string') fail('in binary');
+      for (const input = new Io(message as Uint8Array); input.rest; ) {
         const kind = input.varint();
         const bytes = input.blob();
         for (const name in table) {
-          if (table[name]![0] === kind) add(name, bytes.length, new Io(bytes));
+          if (table[name]![0] !== kind) continue;
+          at = name;
+          io = new Io(bytes);
+          found.push({ frame: { name, body: table[name]![1](io) }, size: bytes.length });
         }
       }
+    } catch (error) {
+      throw new CodecError(`${at}${io ? '.' + io.field : ''}: ${(error as Error).message}`);
     }
-  } catch (error) {
-    throw new CodecError(`${at}: ${(error as Error).message}`);
-  }
-  return found;
+    return found;
+  },
+  weigh: (_, bytes) => bytes,
 };

@@ -11,19 +11,22 @@
  */
 
 import { Ms } from './bounds.js';
-import { bytesOf, u64, type Sized } from './codec.js';
-import type { AppendOptions } from './delivery.js';
-import { asError, codeName, HighwaterError, passes, refusalOf, wantsToken } from './errors.js';
+import type { Sized } from './codec.js';
+import { Commits } from './commits.js';
+import type { Delivery, Holder } from './delivery.js';
+import { codeName, HighwaterError, passes, refusalOf, wantsToken } from './errors.js';
 import type {
-  Answers, Bye, ClientFrame, LogRecord, Refused, ServerFrame, State as StateFrame, Welcome,
+  Answers, Bye, ClientFrame, Draft, Refused, ServerFrame, State as StateFrame, Welcome,
 } from './frames.js';
 import { History } from './history.js';
-import type { Config, ConnectionState, Output, Timer } from './states.js';
+import type { Answer, BodyOf, Config, Core, End, Output, Status, Timer } from './states.js';
 import { Subscriptions, type DeliveryFrame } from './subscriptions.js';
-import { checkName, weigh, Writer, type Action, type Stored } from './writer.js';
+import { Tokens } from './tokens.js';
+import {
+  checkName, weigh, Writer, type Action, type AppendOptions, type Stored,
+} from './writer.js';
 
 export const VERSION = 'highwater-js/0.1.0';
-
 /** How far its socket is. */
 const enum Phase {
   OFF,
@@ -35,9 +38,9 @@ const enum Phase {
   OPEN,
 }
 
-export class Connection {
-  state: ConnectionState = { state: 'connecting', attempt: 0 };
-  readonly followed = new Subscriptions(this);
+export class Connection implements Core {
+  status: Status = { phase: 'connecting', reason: 'begun' };
+  readonly followed: Subscriptions;
   readonly author: Writer;
   readonly history = new History();
   greeting: Welcome | undefined;
@@ -46,6 +49,12 @@ export class Connection {
   acked = 0;
 
   private _phase = Phase.OFF;
+  /** It was met at least once, or lost: it is not `connecting` any more. */
+  private _begun?: boolean;
+  /** Why it is over, until it is started again. */
+  private _over: HighwaterError | undefined;
+  /** What it was told to be on this socket, while its token is good. */
+  private _standing!: Status;
   private readonly _outputs: Output[] = [];
   private _at: { [T in Timer]?: number } = {};
   private _active?: boolean;
@@ -54,19 +63,29 @@ export class Connection {
   private _activateAt = 0;
   private _notBefore!: number;
   private _online = true;
-  private _tokenEnds = Infinity;
-  private _asking?: boolean;
-  private _refreshes = 0;
   private _welcomedAt!: number;
+  private readonly _tokens: Tokens;
   /** What the server was last told of `visible`, and the newest requests of that and `refresh`. */
   private _told: boolean | undefined;
   private _looking?: number;
   private _refreshing?: number;
   /** How much had gone out when the other side was asked whether it is there. */
   private _flown?: number;
+  private _tickets = 0;
+  /** Requests that have one answer. Those of logs are known by their logs. */
+  private readonly _requests = new Map<number, Answer>();
+  private readonly _commits = new Commits();
 
   constructor(readonly config: Config) {
-    this.author = new Writer(this);
+    this.author = new Writer(this, (action, result) => this._decided(action, result));
+    this.followed = new Subscriptions(this, this.author);
+    this._tokens = new Tokens({
+      config,
+      ring: (timer, at) => (this._at[timer] = at),
+      soon: (at) => (this._at.refresh = Math.min(at, this._at.refresh ?? Infinity)),
+      ask: () => this.out('token'),
+      other: (now, error) => this.stop(now, error),
+    });
   }
 
   /** The next thing to do; undefined when all is done for now. */
@@ -77,54 +96,69 @@ export class Connection {
   /** When a `tick` is due; Infinity: never. */
   deadline(): number {
     const writer = this._phase === Phase.OPEN ? this.author.deadline : Infinity;
-    return Math.min(writer, ...Object.values(this._at));
+    return Math.min(writer, this.followed.deadline, ...Object.values(this._at));
+  }
+
+  ticket(answer?: Answer, number = ++this._tickets): number {
+    if (answer) this._requests.set(number, answer);
+    return number;
+  }
+
+  wake(): void {
+    this.config.wake();
   }
 
   // Commands of the app.
 
   /** As `Client.append`. */
-  append(name: string, given: LogRecord, { if_head }: AppendOptions = {}): Promise<Stored> {
-    return new Promise((resolve) => {
+  append(name: string, given: Draft, { ifHead }: AppendOptions = {}): Promise<Stored> {
+    const result = new Promise<Stored>((resolve) => {
       const log = this.followed.named.get(name);
-      const { most, encoding } = this.config;
-      if (this.state.state === 'stopped') throw this.state.error;
-      if (this.author.queue.length >= most) {
-        throw new HighwaterError('queue_full', 'over the limit');
+      const { maxPending, encoding } = this.config;
+      if (this._over) throw this._over;
+      if (this.author.queue.size >= maxPending) {
+        throw new HighwaterError('queue_full', `${maxPending} actions wait for their answers`);
       }
-      let weighed;
-      try {
-        checkName(name);
-        bytesOf(u64, if_head ?? 0);
-        weighed = weigh(given, encoding);
-      } catch (error) {
-        throw asError('bad_record', error);
-      }
+      checkName(name);
+      const weighed = weigh(given, encoding, ifHead);
       const { id, made } = (log?.phase !== 'over' && log) || {};
       const to = id === undefined ? { name } : { log: id };
-      const action = this.author.add({ log: name, to, made, if_head, ...weighed, settle: resolve });
+      const action = this.author.add({ log: name, to, made, ifHead, ...weighed, settle: resolve });
       log?.act(action);
-      this.config.wake();
+      this.wake();
     });
+    // Whoever does not look at it is not to lose a process for it.
+    result.catch(() => {});
+    return result;
+  }
+
+  /** All below `next` is worked off: resolves when the server has read that. */
+  commit(log: Delivery, holder: Holder, next: number): Promise<void> {
+    holder.vouched = Math.min(next, log.cursor);
+    this.wake();
+    return this._commits.add(log);
   }
 
   // The socket's life.
 
-  /** Begin, also after `stopped` and `offline`; one that waits comes back as soon as it may. */
+  /** Begin, also again, but after `close`; one that waits comes back as soon as it may. */
   start(now: number): void {
+    if (this._over?.code === 'closed') return;
     if (this._phase === Phase.WAITING) this._at.retry = Math.max(now, this._notBefore);
     if (this._phase !== Phase.OFF) return;
+    this._over = undefined;
     this._attempt = 0;
+    if (this._begun) this._tell({ phase: 'connecting', reason: 'begun' });
     this._connect(now);
   }
 
   private _connect(now: number): void {
-    this._at.welcome = now + Ms.WELCOME;
-    this._tell({ state: 'connecting', attempt: this._attempt });
-    const ended = this.config.token === undefined || now > this._tokenEnds - Ms.PONG;
-    if (this.config.tokens && ended) {
+    this._begun = true;
+    if (this._tokens.wanted(now)) {
       this._phase = Phase.TOKEN;
-      return this._askToken();
+      return this._tokens.ask(now);
     }
+    this._at.welcome = now + Ms.WELCOME;
     this._phase = Phase.OPENING;
     this.out('connect');
   }
@@ -133,16 +167,22 @@ export class Connection {
     if (this._phase !== Phase.OPENING) return;
     this._phase = Phase.HELLO;
     const { config, history, author: writer } = this;
+    const { token, connection, device, visible, cloning, window } = config;
     this.say('hello', {
-      ...config, // Of which goes out what the frame has.
       version: 1,
       capabilities: ['history', 'starts', 'requests', 'parts', 'held', 'bases'],
+      token,
+      connection,
+      device,
       client: VERSION,
+      visible,
+      cloning,
+      window,
       writers: [{ writer: writer.id, oldest: writer.oldest }],
       ...this.followed.ask(0),
       positions: history.positions,
     });
-    this._told = config.visible;
+    this._told = visible;
   }
 
   /** The socket ended, with its close code if there was one. */
@@ -155,10 +195,13 @@ export class Connection {
   private _bye(now: number, { code, message, reconnect, after }: Bye): void {
     const error = new HighwaterError(code, message, after);
     if (wantsToken(code)) {
-      this.config.token = undefined;
-      if (this.config.kept) this.out('keep');
-      else if (!this.config.tokens) return this.stop(now, error);
-      this.config.kept = false;
+      const { config } = this;
+      config.token = undefined;
+      if (config.kept) {
+        config.kept = false;
+        this._tokens.anybody();
+        this.out('keep');
+      } else if (!config.tokens) return this.stop(now, error);
     } else if (code === 'unknown_connection' && !this.greeting && !this.config.fixed) {
       this.out('rename'); // Another user of this browser left it.
     } else if (!reconnect) {
@@ -168,16 +211,19 @@ export class Connection {
   }
 
   /** The socket is of no more use; comes back after a while. */
-  private _lost(now: number, error: HighwaterError | string, after = 0): void {
+  private _lost(now: number, why: HighwaterError | string, after = 0): void {
     if (this._phase <= Phase.WAITING) return;
     if (this._phase === Phase.OPEN && now - this._welcomedAt >= Ms.STEADY) this._attempt = 0;
     this._drop();
     this._phase = Phase.WAITING;
-    const wait = Math.max(after, this._jitter(this._attempt++));
+    const retryAfter = Math.max(after, this._jitter(this._attempt++));
     this._notBefore = now + after;
-    this._at.retry = now + wait;
-    if (this._online) this._tell({ state: 'waiting', after: wait, error: asError('lost', error) });
-    else this._tell({ state: 'offline', reason: 'network' });
+    this._at.retry = now + retryAfter;
+    const error = typeof why === 'string' ? new HighwaterError('lost', why) : why;
+    if (!this._online) this._tell({ phase: 'offline', reason: 'network' });
+    else if (!wantsToken(error.code)) {
+      this._tell({ phase: 'offline', reason: 'lost', retryAfter, error });
+    } else this._tell({ phase: 'needs-auth', reason: error.code, retryAfter, error });
   }
 
   private _drop(): void {
@@ -185,7 +231,11 @@ export class Connection {
     this._phase = Phase.OFF;
     this._activating = 0;
     this._at = {};
-    this._asking = false;
+    this._tokens.asked();
+    const requests = [...this._requests.values()];
+    this._requests.clear();
+    for (const answer of requests) answer(0, new HighwaterError('lost', 'the socket ended'));
+    this._commits.lost();
     this._pause();
   }
 
@@ -197,26 +247,34 @@ export class Connection {
 
   /** The app wants no socket until `start`. */
   offline(_now: number): void {
-    if (this.state.state === 'stopped') return;
+    if (this._over) return;
+    this._begun = true;
     this._drop();
-    this._tell({ state: 'offline', reason: 'asked' });
+    this._tell({ phase: 'offline', reason: 'asked' });
   }
 
   /** It is over; actions without an answer are rejected. */
   stop(_now: number, error: HighwaterError): void {
+    const { code } = error;
+    this._over = error;
+    this._begun = true;
     this._drop();
-    this._tell({ state: 'stopped', error });
-    for (const action of this.author.queue.splice(0)) {
-      this.decided(action, new HighwaterError(error.code, error.message, 0, action.tried));
+    const auth = wantsToken(code) || code === 'other_user';
+    const phase = auth ? 'needs-auth' : code === 'version' ? 'update-required' : 'closed';
+    this._tell({ phase, reason: code, error } as End);
+    for (const action of this.author.queue.empty()) {
+      this._decided(action, new HighwaterError(code, error.message, 0, action.tried));
     }
+    this._commits.end(error);
   }
 
   close(now: number, leave: boolean, forget: boolean): void {
+    if (this._over?.code === 'closed') return;
     if (this._phase === Phase.OPEN) {
       this._ack();
       if (leave) this.say('leave', { forget });
     }
-    this.stop(now, new HighwaterError('closed', 'closed'));
+    this.stop(now, new HighwaterError('closed', 'the app closed this client'));
   }
 
   // Time.
@@ -244,13 +302,17 @@ export class Connection {
         }
         return this._lost(now, 'silence');
       case 'welcome':
-        return this._lost(now, 'silence');
+        return this._lost(now, 'no answer');
+      case 'token': {
+        const why = 'the token function did not answer';
+        return this.gotToken(now, undefined, new HighwaterError('unauthorized', why));
+      }
       case 'ack':
         return this._ack();
       case 'activate':
         return this._askActive();
       case 'refresh':
-        return this._askToken();
+        return this._tokens.ask(now);
       // After `subscribe`, `flush` sends what was refused.
     }
   }
@@ -259,7 +321,7 @@ export class Connection {
   network(now: number, online: boolean): void {
     this._online = online;
     if (!online && this._phase === Phase.WAITING) {
-      this._tell({ state: 'offline', reason: 'network' });
+      this._tell({ phase: 'offline', reason: 'network' });
     }
     this.probe(now);
   }
@@ -292,47 +354,39 @@ export class Connection {
 
   // Tokens.
 
-  private _askToken(): void {
-    if (this._asking) return;
-    this._asking = true;
-    this.out('token');
-  }
-
-  /** The answer to the output `token`. */
+  /** The answer to the output `token`; also a late one, which another was asked for since. */
   gotToken(now: number, token: string | undefined, error?: HighwaterError): void {
-    this._asking = false;
+    this._tokens.asked();
+    delete this._at.token;
+    if (this._over) return;
     if (!token) error ??= new HighwaterError('unauthorized', 'no token');
     if (error) {
       if (this._phase === Phase.TOKEN) this._lost(now, error);
-      else if (this._phase === Phase.OPEN) this._refreshSoon(now);
+      else if (this._phase === Phase.OPEN) this._tokens.soon(now);
       return;
     }
-    this.config.token = token;
-    this._tokenEnds = Infinity;
+    if (!this._tokens.took(now, token!)) return;
     if (this._phase === Phase.TOKEN) return this._connect(now);
     if (this._phase !== Phase.OPEN) return;
-    const request = (this._refreshing = this.followed.ticket());
+    const request = (this._refreshing = this.ticket((at, refused) => {
+      if (refused && request === this._refreshing && this._phase) this._tokens.soon(at);
+    }));
     this.say('refresh', { token: token!, request });
   }
 
-  /** The token in force ended, or another could not be had: soon again, slower each time. */
-  private _refreshSoon(now: number): void {
-    if (!this.config.tokens || this._asking) return;
-    const at = now + this._jitter(this._refreshes++);
-    this._at.refresh = Math.min(at, this._at.refresh ?? Infinity);
+  /** The server takes the token no more: nothing is delivered until it has another. */
+  private _ended(now: number, error: HighwaterError): void {
+    this._tell({ phase: 'needs-auth', reason: error.code, error });
+    this._tokens.soon(now);
   }
 
   private _jitter(attempt: number): number {
     return this.config.chance() * Math.min(Ms.BACK_TO, Ms.BACK_FROM * 2 ** attempt);
   }
 
-  /** Gets the next token while this one is still good: 10 to 20 % before its end, at most 60 s. */
   private _expires(now: number, expires: number): void {
-    this._tokenEnds = expires ? expires - this.greeting!.time + this._welcomedAt : Infinity;
-    if (!expires || !this.config.tokens) return;
-    const left = this._tokenEnds - now;
-    const lead = Math.min(30_000, left / 10) * (1 + this.config.chance());
-    this._at.refresh = now + Math.max(Ms.REFRESH, left - lead);
+    const end = expires ? expires - this.greeting!.time + this._welcomedAt : Infinity;
+    this._tokens.lasts(now, end - now);
   }
 
   // Frames.
@@ -343,7 +397,7 @@ export class Connection {
       delete this._at.pong;
       // Its own ping waits behind what comes in pieces, so the server hears one of ours.
       if (frames[0]) this._at.ping = 0;
-      this._at.ping ||= now + this.greeting!.ping_interval;
+      this._at.ping ||= now + this.greeting!.pingInterval;
     }
     for (const { frame, size } of frames) this._frame(now, frame, size);
   }
@@ -369,11 +423,17 @@ export class Connection {
       case 'refused':
         return this._refused(now, body);
       case 'refreshed':
-        this._refreshes = 0;
+        this._tokens.good();
+        this._tell(this._standing);
+        this._answer(body.request!);
         return this._expires(now, body.expires);
+      case 'done':
+        return this._answer(body.request)?.(now, undefined);
+      case 'pong':
+        return this._commits.read(body.nonce);
       case 'records':
       case 'base':
-      case 'base_records':
+      case 'baseRecords':
         this.worked += size;
     }
     // Law 5: it never guesses. What is held is stated again on a new socket.
@@ -381,8 +441,15 @@ export class Connection {
     if (astray) this._lost(now, astray);
   }
 
+  /** What is to be done with the answer to that request, of which there is no other. */
+  private _answer(request: number): Answer | undefined {
+    const answer = this._requests.get(request);
+    this._requests.delete(request);
+    return answer;
+  }
+
   /** An action has its end, here and for whoever made it. */
-  decided(action: Action, result: Stored | HighwaterError): void {
+  private _decided(action: Action, result: Stored | HighwaterError): void {
     const stored = result instanceof HighwaterError ? undefined : result;
     if (stored) this.history.saw(stored.place.batch);
     this.followed.named.get(action.log)?.answered(action, stored);
@@ -393,24 +460,24 @@ export class Connection {
     this.history.told(body.positions!);
     if (body.writer !== this.author.id) return;
     const code = this.author.answered(body, now);
-    if (code === 'token_expired') this._refreshSoon(now);
+    if (code === 'token_expired') this._tokens.soon(now);
     // The next `welcome` tells all that follows from it.
     if (code === 'other_history') this._lost(now, code);
   }
 
   private _welcomed(now: number, body: Welcome): void {
-    if (this._phase !== Phase.HELLO) return;
+    if (this._phase !== Phase.HELLO || !this._tokens.is(now, body.user)) return;
     this._phase = Phase.OPEN;
     this.greeting = body;
     this._welcomedAt = now;
     this.worked = this.acked = 0;
     delete this._at.welcome;
-    this._at.ping = now + body.ping_interval;
-    const { writers, positions, other_history, credit } = body;
-    this.history.told(positions!, other_history);
+    this._at.ping = now + body.pingInterval;
+    const { writers, positions, otherHistory, credit } = body;
+    this.history.told(positions!, otherHistory);
     const mark = writers.find(({ writer }) => writer === this.author.id)?.mark ?? 0;
-    this.author.welcomed(now, mark, other_history, credit);
-    if (other_history) this.followed.forget();
+    this.author.welcomed(now, mark, otherHistory, credit);
+    if (otherHistory) this.followed.forget();
     if (body.token !== undefined) {
       this.config.token = body.token;
       this.config.kept = true;
@@ -425,17 +492,19 @@ export class Connection {
     const { met, generation, source } = this.greeting!;
     this._active = true;
     delete this._at.activate;
-    this._tell({ state: 'active', met, generation, source });
+    this._tell((this._standing = { phase: 'live', reason: met, generation, source }));
   }
 
   private _changed(now: number, body: StateFrame): void {
-    const { active, generation, met, source, reason, activate_after } = body;
+    const { active, generation, met, source, reason, activateAfter, request } = body;
+    this._answer(request!);
     this._activating = 0;
     Object.assign(this.greeting!, { generation, source }, met && { met });
     if (active) return this._activated();
     this._pause();
-    this._activateAt = now + activate_after;
-    this._tell({ state: 'inactive', reason: reason!, after: activate_after });
+    this._activateAt = now + activateAfter;
+    this._standing = { phase: 'inactive', reason: reason!, retryAfter: activateAfter };
+    this._tell(this._standing);
     this.activate(now);
   }
 
@@ -450,32 +519,35 @@ export class Connection {
   }
 
   private _askActive(): void {
-    const request = (this._activating = this.followed.ticket());
+    const request = (this._activating = this.ticket((now, error) => {
+      if (!this._phase || !error) return;
+      this._activating = 0;
+      this._pause();
+      this._activateAt = now + error.retryAfter + this.config.chance() * 1000;
+      this.activate(now);
+    }));
     const { cloning } = this.config;
     this.say('activate', { request, cloning, ...this.followed.ask(0) });
   }
 
   private _refused(now: number, { request, name, refusal }: Refused): void {
     const error = refusalOf(refusal);
-    const activating = request > 0 && request === this._activating;
-    if (name === undefined) {
-      if (activating) {
-        this._activating = 0;
-        this._pause();
-        this._activateAt = now + error.retryAfter + this.config.chance() * 1000;
-        return this.activate(now);
-      }
-      // Without a number: the token ended, or it is of a server that does not number these.
-      const ended = request ? request === this._refreshing : wantsToken(error.code);
-      if (ended) return this._refreshSoon(now);
-      if (!request || request === this._looking) {
-        if (!passes(error.code)) return;
-        this._told = undefined;
-        return this.followed.wait(now, error);
-      }
-    }
     // The logs of `activate` are answered as those of `hello`.
-    this.followed.refused(now, activating ? 0 : request, name, error);
+    const asked = request > 0 && request === this._activating ? 0 : request;
+    if (name !== undefined) return this.followed.refused(now, asked, name, error);
+    const answer = this._answer(request);
+    if (answer) return answer(now, error);
+    if (request) return this.followed.refused(now, request, name, error);
+    // Without a number: the token ended, or it is of a server that does not number `visible`.
+    if (wantsToken(error.code)) this._ended(now, error);
+    else this._unseen(now, error);
+  }
+
+  /** It was not taken what is said of `visible`: once more, after a while. */
+  private _unseen(now: number, error: HighwaterError): void {
+    if (!passes(error.code)) return;
+    this._told = undefined;
+    this.followed.wait(now, error);
   }
 
   // What goes out when nothing else is to be done.
@@ -487,9 +559,16 @@ export class Connection {
     if (again) {
       this._at.subscribe = again;
     } else if (this._told !== visible) {
-      const request = (this._looking = this.followed.ticket());
+      const request = (this._looking = this.ticket((at, error) => {
+        if (error && request === this._looking && this._phase) this._unseen(at, error);
+      }));
       this.say('visible', { visible, request });
       this._told = visible;
+    }
+    const nonce = this._commits.due((log) => this.followed.moved.add(log));
+    if (nonce) {
+      this._ack();
+      this.say('ping', { nonce });
     }
     this.author.flush(now);
     const unacked = this.worked - this.acked;
@@ -505,15 +584,13 @@ export class Connection {
     this.say('ack', { received: this.worked, cursors });
   }
 
-  private _tell(state: ConnectionState): void {
-    this.state = state;
-    this.out('state', state);
+  private _tell(status: Status): void {
+    if (this.status === status) return;
+    this.status = status;
+    this.out('status', status);
   }
 
-  say<K extends ClientFrame['name']>(
-    name: K,
-    body: Extract<ClientFrame, { name: K }>['body'],
-  ): void {
+  say<K extends ClientFrame['name']>(name: K, body: BodyOf<K>): void {
     this.out('send', { name, body } as ClientFrame);
   }
 

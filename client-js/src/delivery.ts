@@ -3,25 +3,28 @@
  *
  * Promise: between two resets each record is let through once, in offset order. A repeat is
  * dropped by its offset. A jump that no gap explains is never let through: the method answers
- * false, and the connection closes the socket and resumes with what is held.
+ * false, and the connection closes the socket and resumes with what is held. All handles of a log
+ * share one of these.
  */
 
 import { Most } from './bounds.js';
+import { bytesOf, content, Io, type Payload } from './codec.js';
+import { HighwaterError } from './errors.js';
 import {
   Start as Where, type Base, type BaseAt, type BaseHeld, type BaseRecords, type Delivered,
-  type Ended, type Gap, type GapReason, type LogRecord, type Made, type Open, type Origin,
-  type Place, type Records,
-  type Reset, type ResetReason, type SnapshotRule, type Start, type Subscribed,
+  type Draft, type Ended, type Gap, type GapReason, type Made, type Open, type Origin,
+  type Place, type Records, type Reset, type ResetReason, type SnapshotRule, type Start,
+  type Subscribed,
 } from './frames.js';
-import { bytesOf, content, Io, toJson, u64 } from './codec.js';
-import type { Connection } from './connection.js';
-import { Emitter } from './emitter.js';
-import { HighwaterError } from './errors.js';
-import type { Action, Stored } from './writer.js';
+import type { Core } from './states.js';
+import type { Action, Stored, Writer } from './writer.js';
 
 /** A record as readers get it; the client's own that the log does not show yet are pending. */
-export interface Entry {
-  readonly record: LogRecord;
+export interface Entry<T = Payload> extends Draft<T> {
+  /** It has no payload: it takes its key away. */
+  readonly tombstone: boolean;
+  /** The codec could not read the payload, which is undefined then. */
+  readonly fault?: HighwaterError;
   /** Who appended it. */
   readonly origin: Origin;
   /** The writer's sequence. */
@@ -34,11 +37,19 @@ export interface Entry {
 }
 
 /** What happens to a log, in order. */
-export interface LogEvents {
+export interface LogEvents<T = Payload> {
   /** Records in offset order, each once. */
-  records: { readonly records: readonly Entry[] };
-  /** Drop what is held; a base may follow, then records from `cursor`. */
-  reset: { readonly reason: ResetReason; readonly base?: BaseAt; readonly cursor: number };
+  records: { readonly records: readonly Entry<T>[] };
+  /**
+   * Drop what is held; a base may follow, then records from `cursor`. `sought`: because a handle of
+   * this log asked to be elsewhere.
+   */
+  reset: {
+    readonly reason: ResetReason;
+    readonly base?: BaseAt | undefined;
+    readonly cursor: number;
+    readonly sought: boolean;
+  };
   /**
    * The base that follows a reset: `records` (newest per key, by key, in parts) where the server
    * keeps it, `data` (the whole) where a client made it.
@@ -47,7 +58,7 @@ export interface LogEvents {
     readonly offset: number;
     readonly version: number;
     readonly last: boolean;
-    readonly records?: readonly Entry[];
+    readonly records?: readonly Entry<T>[];
     readonly data?: Uint8Array;
   };
   /** A range that will never come. */
@@ -56,78 +67,59 @@ export interface LogEvents {
   complete: { readonly cursor: number };
   /** It was complete, and is catching up after a time away: what is shown is old but whole. */
   behind: { readonly cursor: number };
-  /** The client's own actions on top have changed. */
-  pending: { readonly pending: readonly Entry[] };
   /**
-   * Refused for good: the subscription, which is over (`phase`), or where the app sought to; then
-   * all goes on as it was. Also where a base is larger than this client takes.
+   * Refused for good: the subscription, which is over, or where the app sought to; then all goes on
+   * as it was. Also where a base is larger than this client takes.
    */
   refused: HighwaterError;
   /** The server ended the subscription. */
   ended: { readonly reason: Ended };
   /** The server asks for a snapshot at this offset or later. */
-  snapshot_wanted: { readonly at_least: number };
+  snapshotWanted: { readonly atLeast: number };
+}
+
+/** What a log tells its handles besides. */
+export interface Told extends LogEvents {
+  /** The client's own actions that came to lie on top, or went. */
+  pending: { readonly actions: readonly Action[] };
+  /** It is announced on another socket. */
+  announced: undefined;
 }
 
 /** A log's event: its name and itself. */
-export type LogEvent = { [K in keyof LogEvents]: readonly [K, LogEvents[K]] }[keyof LogEvents];
+export type LogEvent = { [K in keyof Told]: readonly [K, Told[K]] }[keyof Told];
 
-export interface AppendOptions {
-  /** Store it only if the log's head stands here; else it is refused with `conflict`. */
-  if_head?: number | undefined;
-}
-
-/** One log as the app sees it: its events, what is known of it, and what can be asked of it. */
-export interface Log extends Emitter<LogEvents> {
-  readonly name: string;
-  /** The log id, once the server has told it. */
-  readonly id: number | undefined;
-  /** Where the subscription stands, for the curious; `live` when records may come. */
-  readonly phase: string;
-  /** Next offset wanted; all below was delivered. */
-  readonly cursor: number;
-  /** Next offset to be written, as far as it is known here. */
-  readonly head: number;
-  /** Head minus cursor. */
-  readonly lag: number;
-  /** All that there was when it was attached is here. */
-  readonly complete: boolean;
-  /** How the server keeps its state. */
-  readonly rule: SnapshotRule;
-  /** Something of it was delivered already. */
-  readonly touched: boolean;
-  /** The client's own actions that the log does not show yet, in order. */
-  readonly pending: readonly Entry[];
-  /** As `Client.append` to this log. */
-  append(record: LogRecord, options?: AppendOptions): Promise<Stored>;
-  /** Has it delivered anew from there; a `reset` comes first, or `refused`, and all stays. */
-  seek(to: Start): void;
-  /** With `commit: 'manual'`: all below `next` is worked off, this client could restart there. */
-  commit(next: number): void;
-  /** Ends the subscription. */
-  unsubscribe(): void;
-}
-
-/** One of the client's own actions, until the log shows it. */
-export interface Own {
-  readonly action: Action;
-  /** Where it was stored, once answered. */
-  stored?: { readonly log: number; readonly offset: number };
-  /** It is among what was delivered; it goes when that is shown. */
-  landed?: boolean;
-}
-
-export interface Options {
-  start: Start;
+/** Who shares a log: what one handle wants of it. */
+export interface Holder {
+  readonly start: Start;
   readonly priority: number;
-  /** The app itself says from where it could restart, instead of what was delivered. */
+  /** It says itself from where it could restart, instead of what was delivered. */
   readonly manual: boolean;
+  /** Where that is; undefined: it was given a base, and has not said that it worked it off. */
+  vouched: number | undefined;
+  /** It asked to be elsewhere, and its reset is still due. */
+  readonly sought: boolean;
+  /** Is told what happens. */
+  take<K extends keyof Told>(name: K, event: Told[K]): void;
 }
 
 /** Of a record whose frame does not name its origin. */
 const NOBODY: Origin = { user: '', writer: '', connection: '' };
 
-export class Delivery extends Emitter<LogEvents> implements Log {
+const RANKS = ['end', 'committed', 'last', 'time', 'offset', 'earliest', 'state'];
+const rank = (start: Start): [number, number] => {
+  if (typeof start === 'string') return [RANKS.indexOf(start), 0];
+  const [[name, at]] = Object.entries(start) as [[string, number]];
+  return [RANKS.indexOf(name), name === 'last' ? at : -at];
+};
+
+/** Of two places to begin at that from which more comes; the first where they are alike. */
+export const wider = (one: Start, two: Start): Start => {
+  const [[a, from], [b, upto]] = [rank(one), rank(two)];
+  return a > b || (a === b && from >= upto) ? one : two;
+};
+
+export class Delivery {
   /** The log id, once announced. */
   id: number | undefined;
   /** Where that log id was made. */
@@ -137,32 +129,40 @@ export class Delivery extends Emitter<LogEvents> implements Log {
    * the announced reset or base comes next. `live`: records. `over`: refused or ended.
    */
   phase: 'wanted' | 'asked' | 'reset' | 'base' | 'live' | 'over' = 'wanted';
-  /** The request that asks for it, until it is answered; -1: none does. */
-  asking = -1;
+  /** The request that asks for it, until it is answered. */
+  asking: number | undefined;
+  /** That which seeks in it, or lets it go, until it is answered; or it is still to be sent. */
+  saying: 'due' | number | undefined;
   /** All of this log id below `cursor` is held, folded or stored. */
   holds = false;
   cursor = 0;
   head = 0;
   complete = false;
+  /** It was complete once. */
+  whole = false;
   rule: SnapshotRule = 'none';
   /** Something of it was handed to the app, so that going back needs a reset. */
   touched = false;
-  /**
-   * Where the app could restart, where it says so itself: at first where delivery began; -1: it
-   * was given a base, and has not said that it worked it off.
-   */
-  vouched!: number;
   /** Where the app wants it delivered anew from: what is held does not count any more. */
   to: Start | undefined;
-  /** The request that seeks there, until it is answered; -1: it is still to be sent. */
-  sought = 0;
   /** Missing on the server: not to be asked for before this time. */
   after = 0;
-  mine: Own[];
+  /** How long it is kept without a handle, ms. */
+  grace = 0;
+  /** Its handles. */
+  readonly holders = new Set<Holder>();
+  /** Own actions on top, in their order. */
+  readonly mine = new Set<Action>();
+  /** Why it is over. */
+  over: LogEvents['ended'] | HighwaterError | undefined;
 
+  /** Where to begin when nothing is held: at first the widest that a handle wants. */
+  private _start: Start;
   private _target!: number;
   /** What was delivered is of another history: a reset is due. */
   private _foreign?: boolean;
+  /** A reset that is due was sought by a handle. */
+  private _sought = false;
   /** From here on all below `cursor` was delivered; what lies below is a gap still to be told. */
   private _from!: number;
   private _base: BaseAt | undefined;
@@ -170,52 +170,72 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   private _part!: number;
   private _key: string | undefined;
   private _whole!: Io;
+  /** Own actions that go as soon as the log is complete, and those that wait for their record. */
+  private readonly _shown = new Set<Action>();
+  private readonly _due = new Map<number, Action>();
+  /** How many of `mine` are answered. */
+  private _answered = 0;
 
   constructor(
     readonly name: string,
-    public wishes: Options,
-    readonly core: Connection,
+    start: Start,
+    readonly core: Core,
+    readonly author: Writer,
   ) {
-    super();
-    this.mine = core.author.queue
-      .filter(({ log }) => log === name)
-      .map((action) => ({ action }));
+    this._start = start;
+    // Own actions lie on top from the beginning, also those made before.
+    for (const action of author.queue.from()) {
+      if (action.log !== name) continue;
+      action.landed = false;
+      this.mine.add(action);
+    }
   }
 
   get lag(): number {
     return this.head - this.cursor;
   }
 
-  append(record: LogRecord, options?: AppendOptions): Promise<Stored> {
-    return this.core.append(this.name, record, options);
+  get priority(): number {
+    return Math.min(255, ...[...this.holders].map(({ priority }) => priority));
+  }
+
+  /** Where to begin when nothing is held. */
+  get start(): Start {
+    return this.to ?? this._start;
+  }
+
+  /** A handle comes before anything was asked for. */
+  widen(start: Start): void {
+    this._start = this.holders.size ? wider(this._start, start) : start;
   }
 
   seek(to: Start): void {
     bytesOf(Where, to); // Throws where it cannot be carried.
     this.to = to;
-    this.sought = -1;
-    this.core.config.wake();
+    this._sought = true;
+    if (this.phase !== 'over') this.saying = 'due';
+    this.core.wake();
   }
 
-  commit(next: number): void {
-    bytesOf(u64, next); // Throws where it cannot be carried.
-    this.vouched = Math.min(next, this.cursor);
-    this.core.followed.moved.add(this);
-    this.core.config.wake();
-  }
-
-  unsubscribe(): void {
-    this.core.followed.unsubscribe(this);
-  }
-
-  private _tell<K extends keyof LogEvents>(on: K, event: LogEvents[K]): void {
-    if (on !== 'pending') this.touched = true;
+  private _tell<K extends keyof Told>(on: K, event: Told[K]): void {
+    this.touched ||= on !== 'pending' && on !== 'announced';
     this.core.out('log', this, [on, event] as LogEvent);
   }
 
-  /** The app could restart from here; -1: from nowhere but its start. */
-  get safe(): number {
-    return !this.holds ? -1 : this.wishes.manual ? this.vouched : this.cursor;
+  /** Tells all that hold it now, also of what happened before. */
+  emit([on, event]: LogEvent): void {
+    for (const holder of [...this.holders]) holder.take(on, event);
+  }
+
+  /** From here the app could restart; undefined: from nowhere but its start. */
+  get safe(): number | undefined {
+    if (!this.holds || !this.holders.size) return undefined;
+    let safe: number | undefined = this.cursor;
+    for (const { manual, vouched } of this.holders) {
+      if (manual) safe = vouched === undefined ? vouched : safe && Math.min(safe, vouched);
+      if (safe === undefined) break;
+    }
+    return safe;
   }
 
   /** What came of a base that was cut: it may go on after that. */
@@ -227,7 +247,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
 
   /** What the client has and wants of it, for `Hello`, `Subscribe` and `Activate`. */
   ask(request: number): Open {
-    const { name, id } = this;
+    const { name, id, priority } = this;
     this.phase = 'asked';
     this.asking = request;
     if (this.to) {
@@ -235,18 +255,18 @@ export class Delivery extends Emitter<LogEvents> implements Log {
       this._clear();
     }
     this._arrive();
-    this.sought = 0;
-    const { start, priority } = this.wishes;
+    this.saying = undefined;
+    const { _start: start } = this;
     // The server takes this word for what was worked off: what comes twice is dropped by offset.
     const next = this.safe;
-    if (next >= 0) return { name, start, priority, have: { log: id!, next } };
+    if (next !== undefined) return { name, start, priority, have: { log: id!, next } };
     // A base that broke off, or was not worked off, must come again, wherever it once began.
     return { name, start: this.holds || this._base ? 'state' : start, priority };
   }
 
   /** Where the app sought to is where it begins. */
   private _arrive(): void {
-    this.wishes.start = this.to ?? this.wishes.start;
+    this._start = this.to ?? this._start;
     this.to = undefined;
   }
 
@@ -262,14 +282,15 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     const same = this.id === id;
     this.made = made ? { log: id, position: made } : undefined;
     Object.assign(this, { id, head, rule });
-    if (request === this.sought) this.sought = 0;
+    if (request && request === this.saying) this.saying = undefined;
+    this._tell('announced', undefined);
     // Already subscribed: the answer tells nothing new, and an unfinished base goes on.
     if (!reset && this.announced && same) return;
     this.phase = reset ? 'reset' : base ? 'base' : 'live';
     if (reset) return;
     if (base) {
       // What goes on elsewhere than here is no use: its next part will not fit.
-      if (toJson(base) !== toJson(this.begun)) this._clear();
+      if (JSON.stringify(base) !== JSON.stringify(this.begun)) this._clear();
       this.cursor = cursor;
       this._target = complete;
       return;
@@ -279,14 +300,15 @@ export class Delivery extends Emitter<LogEvents> implements Log {
       this._target = Math.max(this._target, complete);
     } else {
       this._begin(cursor, complete);
-      if (this.touched) this._reset({ reason: 'other_log', cursor });
+      // Where it was sought to before there was a socket, this is the answer.
+      if (this.touched) this._reset({ reason: this._sought ? 'asked' : 'other_log', cursor });
     }
     this._check();
   }
 
   reset(frame: Reset): void {
     const { base, cursor, complete } = frame;
-    if (!this.sought) this._arrive();
+    if (this.saying === undefined) this._arrive();
     this._begin(cursor, complete, base);
     this._reset(frame);
     this._check();
@@ -300,13 +322,21 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     this._target = complete;
     this.cursor = cursor;
     this._from = base ? 0 : cursor;
-    this.vouched = base ? -1 : cursor;
+    for (const holder of this.holders) {
+      // Who was further, and only shares what another handle sought, has worked that off.
+      const shares = this._sought && !holder.sought;
+      const stays = shares && !base && holder.vouched! >= cursor;
+      if (!stays) holder.vouched = base ? undefined : cursor;
+    }
     this._clear(base);
   }
 
-  private _reset(event: LogEvents['reset']): void {
-    this._tell('reset', this._foreign ? { ...event, reason: 'other_history' } : event);
+  private _reset({ reason, base, cursor }: Omit<LogEvents['reset'], 'sought'>): void {
+    const foreign = this._foreign;
+    const sought = this._sought && !foreign && this.saying === undefined;
+    if (sought) this._sought = false;
     this._foreign = false;
+    this._tell('reset', { reason: foreign ? 'other_history' : reason, base, cursor, sought });
   }
 
   /**
@@ -315,10 +345,15 @@ export class Delivery extends Emitter<LogEvents> implements Log {
    */
   forget(): void {
     this._foreign = this.touched;
-    if (this.holds || this._base) this.wishes.start = 'state';
+    if (this.holds || this._base) this._start = 'state';
     this.holds = false;
     this._clear();
-    for (const own of this.mine) own.landed = !!own.stored;
+    this._shown.clear();
+    this._due.clear();
+    for (const action of this.mine) {
+      action.landed = !!action.stored;
+      if (action.landed) this._shown.add(action);
+    }
   }
 
   /** A part of a client-made base; handed on as a whole. */
@@ -329,8 +364,7 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     if (this._whole.at > Most.BASE) {
       // Coming back would only bring it once more.
       this._clear();
-      this.core.followed.drop(this);
-      this.end('refused', new HighwaterError('too_large', 'over the limit'));
+      this.end('refused', new HighwaterError('too_large', 'a base over 64 MiB'));
     } else if (last) {
       this._tell('base', { offset, version: base.version, last, data: this._whole.done() });
       this._based();
@@ -339,10 +373,10 @@ export class Delivery extends Emitter<LogEvents> implements Log {
   }
 
   /** A part of a base that the server keeps; handed on part by part. */
-  base_records({ offset, last, complete, origins, records }: BaseRecords): boolean {
+  baseRecords({ offset, last, complete, origins, records }: BaseRecords): boolean {
     if (this.phase !== 'base' || this._base?.offset !== offset) return false;
     const entries = records.map((kept) => this._entry(kept.record, kept.offset, origins));
-    this._key = entries.at(-1)?.record.key ?? this._key;
+    this._key = entries.at(-1)?.key ?? this._key;
     this._tell('base', { offset, version: this._base.version, last, records: entries });
     if (last) {
       this._target = Math.max(this._target, complete);
@@ -374,11 +408,15 @@ export class Delivery extends Emitter<LogEvents> implements Log {
       .slice(repeated)
       .map((record, index) => this._entry(record, this.cursor + index, origins));
     this.cursor += fresh.length;
-    const { id } = this.core.author;
-    const seqs = new Set(fresh.map(({ origin, seq }) => origin.writer === id && seq));
-    for (const own of this.mine) own.landed ||= !own.stored && seqs.has(own.action.seq);
+    const { id, queue } = this.author;
+    for (const { offset, origin, seq } of fresh) {
+      const own = this._due.get(offset!) ?? (origin.writer === id && queue.get(seq));
+      if (!own || !this.mine.has(own)) continue;
+      own.landed = true;
+      this._shown.add(own);
+    }
     this._tell('records', { records: fresh });
-    this._check();
+    this._check(true);
     return true;
   }
 
@@ -392,77 +430,110 @@ export class Delivery extends Emitter<LogEvents> implements Log {
     return true;
   }
 
-  /** Puts an own action on top. */
+  // Own actions on top.
+
+  /** Puts one there. */
   act(action: Action): void {
-    this.mine.push({ action });
-    this._showOwn();
+    this.mine.add(action);
+    this._tell('pending', { actions: [action] });
   }
 
-  /** An own action was stored there, or not at all. */
-  answered(action: Action, stored?: { log: number; offset: number }): void {
-    const own = this.mine.find((one) => one.action === action);
-    if (!own) return;
-    own.stored = stored;
+  /** One was stored there, or not at all. */
+  answered(action: Action, stored?: Stored): void {
+    if (!this.mine.has(action)) return;
+    if (!stored) return this._lift([action]);
+    action.stored = stored;
+    this._place(action);
     // Answers come in order, so the answered ones stand first; of too many (an inactive client may
     // append for long) the oldest goes, and is seen again when the log is live.
-    const many = this.mine[this.core.config.most]?.stored && this.mine[0];
-    this._lift(stored ? many : own);
+    const many = ++this._answered > this.core.config.maxPending;
+    if (many) for (const oldest of this.mine) return this._lift([oldest]);
+    this._settle();
   }
 
-  /** Lets go this one, and all that the log shows or, where it shows no more, that are answered. */
-  private _lift(gone?: Own): void {
-    const { complete, cursor, id, phase } = this;
-    const over = phase === 'over';
-    const left = this.mine.filter((own) => {
-      const { landed, stored } = own;
-      const shown = landed || (stored && (over || stored.log !== id || stored.offset < cursor));
-      return own !== gone && !(shown && ((complete && !this._foreign) || over));
-    });
-    if (left.length === this.mine.length) return;
-    this.mine = left;
-    this._showOwn();
+  /** An answered one goes with its record; or soon, where nothing of it will come any more. */
+  private _place(action: Action): void {
+    const { landed, stored } = action;
+    if (!stored) return;
+    const comes = this.phase !== 'over' && stored.log === this.id && stored.offset >= this.cursor;
+    if (comes && !landed) this._due.set(stored.offset, action);
+    else this._shown.add(action);
+  }
+
+  /** Lets go what the log shows or, where it shows no more, what is answered. */
+  private _settle(): void {
+    const shows = this.phase === 'over' || (this.complete && !this._foreign);
+    if (shows && this._shown.size) this._lift([...this._shown]);
+  }
+
+  private _lift(actions: Action[]): void {
+    for (const action of actions) {
+      this.mine.delete(action);
+      this._shown.delete(action);
+      if (!action.stored) continue;
+      this._due.delete(action.stored.offset);
+      this._answered--;
+    }
+    this._tell('pending', { actions });
   }
 
   /** Own actions in their order, as they lie on top of what is shown. */
   get pending(): Entry[] {
-    const { config, greeting: welcome, author: writer } = this.core;
-    const origin = { user: welcome?.user ?? '', writer: writer.id, connection: config.connection };
-    return this.mine.map(({ action: { record, seq } }) => ({ record, origin, seq, pending: true }));
+    return [...this.mine].map((action) => this.own(action));
   }
 
-  private _showOwn(): void {
-    this._tell('pending', { pending: this.pending });
+  own({ record, seq }: Action): Entry {
+    const { config, greeting } = this.core;
+    const writer = this.author.id;
+    const origin = { user: greeting?.user ?? '', writer, connection: config.connection };
+    const tombstone = record.payload === undefined;
+    return { ...record, tombstone, origin, seq, pending: true };
   }
 
-  private _entry(record: Delivered, offset: number, origins: Origin[]): Entry {
-    this.core.history.saw(record.place.batch);
-    return { ...record, origin: origins[record.origin] ?? NOBODY, offset, pending: false };
+  private _entry(
+    { record, place, time, seq, origin }: Delivered,
+    offset: number,
+    by: Origin[],
+  ): Entry {
+    this.core.history.saw(place.batch);
+    const tombstone = record.payload === undefined;
+    const from = by[origin] ?? NOBODY;
+    return { ...record, tombstone, place, time, seq, origin: from, offset, pending: false };
   }
 
-  /** Tells when the log becomes complete, or stops being so, and lets go what it now shows. */
-  private _check(): void {
+  /**
+   * Tells when the log becomes complete, or stops being so, and lets go what it now shows; `step`:
+   * the cursor moved over records alone, each of which was looked at.
+   */
+  private _check(step = false): void {
     this.head = Math.max(this.head, this.cursor);
     const was = this.complete;
     this.complete = this.phase === 'live' && this.cursor >= this._target;
-    if (was !== this.complete) this._tell(was ? 'behind' : 'complete', { cursor: this.cursor });
-    this._lift();
+    if (was !== this.complete) {
+      this.whole ||= this.complete;
+      this._tell(was ? 'behind' : 'complete', { cursor: this.cursor });
+    }
+    if (!step) for (const action of this.mine) this._place(action);
+    this._settle();
   }
 
   /** The server ended it, or would not begin. */
-  end<K extends 'ended' | 'refused'>(on: K, event: LogEvents[K]): void {
+  end<K extends 'ended' | 'refused'>(on: K, event: Told[K]): void {
     this.phase = 'over';
+    this.over = event;
     this._tell(on, event);
-    this._lift();
+    for (const action of this.mine) this._place(action);
+    this._settle();
   }
 
   /** The server will not go where the app sought to. */
   stay(error: HighwaterError): void {
-    this.sought = 0;
-    this.to = undefined;
+    this.saying = this.to = undefined;
+    this._sought = false;
     this._tell('refused', error);
   }
 
-  snapshot_wanted(frame: { at_least: number }): void {
-    this._tell('snapshot_wanted', frame);
+  snapshotWanted(frame: { atLeast: number }): void {
+    this._tell('snapshotWanted', frame);
   }
 }

@@ -1,9 +1,7 @@
 /**
  * The one error type of this client, and what its codes mean for coming back.
  *
- * The server's codes keep their names and numbers. Three codes are the client's own and never on
- * the wire: `closed` (the app closed it), `lost` (the socket broke), `queue_full` (too many actions
- * wait).
+ * The server's codes keep their names and numbers; the client's own are never on the wire.
  */
 
 import type { Refusal } from './frames.js';
@@ -14,7 +12,7 @@ export class HighwaterError extends Error {
 
   constructor(
     /** The server's code by its name, or one of the client's own. */
-    readonly code: string,
+    readonly code: Code,
     message: string,
     /** Milliseconds to wait before the same may be tried again; 0: no need to wait, or no use. */
     readonly retryAfter = 0,
@@ -26,38 +24,64 @@ export class HighwaterError extends Error {
 }
 
 /** A server's word as an error. */
-export const refusalOf = ({ code, message, retry_after }: Refusal): HighwaterError =>
-  new HighwaterError(code, message, retry_after);
+export const refusalOf = ({ code, message, retryAfter }: Refusal): HighwaterError =>
+  new HighwaterError(code as Code, message, retryAfter);
 
 /** Anything thrown, as an error of that code; one that has its code already keeps it. */
-export const asError = (code: string, error: unknown): HighwaterError =>
+export const asError = (code: Code, error: unknown): HighwaterError =>
   error instanceof HighwaterError
     ? error
     : new HighwaterError(code, (error as Error | undefined)?.message ?? `${error}`);
 
-/** Names in the order of their numbers; a number says where the next name stands. */
-const TABLE =
-  '1 rate overloaded token_expired not_ready draining slots in_flight sequence_gap ' +
-  'storage_full unknown_outcome other_history 32 conflict denied too_large epoch bad_name ' +
-  'log_full no_log sequence_reused sequence_old bad_record 64 bad_frame frame_too_large ' +
-  'hello_expected hello_late hello_twice version unauthorized unknown_connection ' +
-  'unknown_writer fenced origin wrong_encoding silent revoked shutting_down sockets failed ' +
-  '96 subscriptions unknown_log unsupported snapshot_behind snapshot_beyond snapshot_rule ' +
-  'snapshot_parts bad_offset bad_request inactive connections trim_rule not_found timeout ' +
-  'stale superseded';
+// Names in the order of their numbers; a number says where the next name stands.
+const PASSING =
+  '1 rate overloaded token_expired not_ready draining slots in_flight sequence_gap storage_full';
+const LASTING =
+  'unknown_outcome other_history 32 conflict denied too_large epoch bad_name log_full no_log';
+const CLOSING =
+  'sequence_reused sequence_old bad_record 64 bad_frame frame_too_large hello_expected hello_late';
+const ENDING =
+  'hello_twice version unauthorized unknown_connection unknown_writer fenced origin wrong_encoding';
+const ASKING =
+  'silent revoked shutting_down sockets failed 96 subscriptions unknown_log unsupported';
+const ANSWERING =
+  'snapshot_behind snapshot_beyond snapshot_rule snapshot_parts bad_offset bad_request inactive';
+const CROSSING = 'connections trim_rule not_found timeout stale superseded';
 
-const NAMES: string[] = [];
-for (const word of TABLE.split(' ')) {
-  if (+word) NAMES.length = +word;
-  else NAMES.push(word);
-}
+type Words<S> = S extends `${infer W} ${infer R}` ? Words<W> | Words<R> : S;
+type Named = Exclude<
+  Words<
+    | typeof PASSING | typeof LASTING | typeof CLOSING | typeof ENDING | typeof ASKING
+    | typeof ANSWERING | typeof CROSSING
+  >,
+  `${number}`
+>;
+
+/**
+ * Why something was refused or ended. The server's codes have its names; `code_N` is one that this
+ * version does not know. The client's own are `closed` (the app closed it), `lost` (the socket
+ * broke), `queue_full` (too many actions wait), `other_user` (a token of another user came) and
+ * `bad_payload` (the log's codec cannot read or write it).
+ */
+export type Code =
+  Named | `code_${number}` | 'closed' | 'lost' | 'queue_full' | 'other_user' | 'bad_payload';
+
+const NAMES: readonly Named[] = /* @__PURE__ */ (() => {
+  const names: string[] = [];
+  const all = [PASSING, LASTING, CLOSING, ENDING, ASKING, ANSWERING, CROSSING];
+  for (const word of all.join(' ').split(' ')) {
+    if (+word) names.length = +word;
+    else names.push(word);
+  }
+  return names as Named[];
+})();
 
 /** The name of a code; a number that this version does not know is kept as `code_<number>`. */
-export const codeName = (number: number): string => NAMES[number] ?? `code_${number}`;
+export const codeName = (number: number): Code => NAMES[number] ?? `code_${number}`;
 
 /** The number of a code by its name; -1 where it is not known. */
 export const codeNumber = (name: string): number =>
-  name.startsWith('code_') ? +name.slice(5) : NAMES.indexOf(name);
+  name.startsWith('code_') ? +name.slice(5) : NAMES.indexOf(name as Named);
 
 /** Given before the fold: the same may be sent again, after the time told. */
 export const isTransient = (code: string): boolean => {

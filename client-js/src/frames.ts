@@ -4,11 +4,11 @@
  */
 
 import {
-  bool, grown, id, list, numbered, option, pair, payload, position, str, struct, u8, u16, u32,
-  u64, union, via, word,
+  bool, CodecError, grown, id, list, numbered, option, pair, payload, position, str, struct, u8,
+  u16, u32, u64, union, via, word,
   type FrameOf, type Payload, type Type, type Value,
 } from './codec.js';
-import { codeName, codeNumber } from './errors.js';
+import { codeName, codeNumber, type Code } from './errors.js';
 
 const place = struct({ batch: u64, index: u32 });
 /** A position in the journal's order; JSON and text have it as `batch.index`. */
@@ -18,41 +18,46 @@ export type Place = Value<typeof place>;
 const positions = grown(list(position), []);
 
 /** A code by its name; binary carries the number. */
-const code = via(u16, (name: string) => Math.max(0, codeNumber(name)), codeName);
+const code = via(u16, (name: Code) => Math.max(0, codeNumber(name)), codeName);
 
 const Extension = struct({ tag: u32, data: payload });
 
-/** What a writer appends; no payload: a tombstone for the key. */
-export interface LogRecord {
-  /** For keyed views and `latest` snapshots; at most 255 bytes. */
-  key?: string;
-  /** As the app names it; at most 64 bytes. */
-  kind?: string;
+/** What is appended, and what comes of it. Without a payload it takes its key away. */
+export interface Draft<T = Payload> {
+  /** For keyed views and `latest` snapshots; 1 to 255 bytes. */
+  readonly key?: string | undefined;
+  /** As the app names it; 1 to 64 bytes. */
+  readonly kind?: string | undefined;
   /** When it happened by the writer's word, in milliseconds since 1970. */
-  event_time?: number;
+  readonly eventTime?: number | undefined;
   /** Names and values for the app; at most 32 pairs and 4,096 bytes. */
-  headers?: [string, string][];
-  extensions?: Value<typeof Extension>[];
-  payload?: Payload;
+  readonly headers?: readonly (readonly [string, string])[] | undefined;
+  readonly extensions?: readonly Value<typeof Extension>[] | undefined;
+  readonly payload?: T | undefined;
 }
 
+/** Lists that may be absent. */
+const NONE = ({ headers = [], extensions = [] }: any = {}): any => ({ headers, extensions });
+
 /** Without what is absent, and without empty lists. (An empty payload is a payload.) */
-export const sparse = <T extends object>(whole: T): T =>
+export const sparse = <T extends object>(record: T): T =>
   Object.fromEntries(
-    Object.entries(whole).filter(
+    Object.entries(record).filter(
       ([, part]) => part !== undefined && !(Array.isArray(part) && !part.length),
     ),
   ) as T;
 const fields = struct({
   key: option(str),
   kind: option(str),
-  event_time: option(u64),
+  eventTime: option(u64),
   headers: list(pair(str)),
   extensions: list(Extension),
   payload: option(payload),
 });
-export const Record: Type<LogRecord> = (io, record) =>
-  sparse(fields(io, { headers: [], extensions: [], ...record }));
+export const draft: Type<Draft> = (io, given: any) => {
+  if (!io.given && Object(given) !== given) throw new CodecError('not an object');
+  return sparse(fields(io, { ...given, ...NONE(given) }));
+};
 
 /** Of one log id: the next offset wanted, all below it was seen. */
 const Cursor = struct({ log: u64, next: u64 });
@@ -69,18 +74,18 @@ const credit = grown(option(struct({ appends: u32, bytes: u64, after: u32 })));
 
 const Met = word('fresh resumed cloned restored waiting');
 const SnapshotRule = word('none latest client');
-const Refusal = struct({ code, message: str, retry_after: u32 });
+const Refusal = struct({ code, message: str, retryAfter: u32 });
 const Origin = struct({ user: str, writer: id, connection: id });
-const Delivered = struct({ place, time: u64, origin: u32, seq: u64, record: Record });
+const Delivered = struct({ place, time: u64, origin: u32, seq: u64, record: draft });
 
+/** All of these frames. */
+const table = <A, B, C = unknown>(one: A, two: B, three?: C): A & B & C =>
+  ({ ...one, ...two, ...three }) as A & B & C;
 const heartbeat = numbered(9, { ping: { nonce: u64, positions }, pong: { nonce: u64 } });
 
-/**
- * Frames that this client sends. `frames-more.ts` has those that it does not; kinds 32 to 39 are
- * numbered for later.
- */
-export const clientFrames = {
-  ...numbered(1, {
+/** Frames that a client sends; kinds 32 to 39 are numbered for later. */
+export const clientFrames = table(
+  numbered(1, {
     hello: {
       version: u16,
       capabilities: list(str),
@@ -105,8 +110,8 @@ export const clientFrames = {
         seq: u64,
         prev: u64,
         to: union({ log: u64, name: str }),
-        if_head: option(u64),
-        record: Record,
+        ifHead: option(u64),
+        record: draft,
       })),
       positions,
       // Where the log ids that `items` name were made.
@@ -117,15 +122,21 @@ export const clientFrames = {
     activate: { request: u32, cloning: Cloning, open: list(Open), bases },
     refresh: { token: str, request },
   }),
-  ...heartbeat,
-  ...numbered(11, { seek: { request: u32, log: u64, to: Start } }),
-  ...numbered(14, { leave: { forget: bool } }),
-};
+  heartbeat,
+  numbered(11, {
+    seek: { request: u32, log: u64, to: Start },
+    putSnapshot: {
+      request: u32, log: u64, offset: u64, version: u32, part: u32, last: bool, data: payload,
+    },
+    retire: { writer: id, request },
+    leave: { forget: bool },
+  }),
+);
 
-/** Frames that a server sends and this client reads; `done` (67) tells it nothing. */
-export const serverFrames = {
-  ...heartbeat,
-  ...numbered(64, {
+/** Frames that a server sends. */
+export const serverFrames = table(
+  heartbeat,
+  numbered(64, {
     welcome: {
       version: u16,
       capabilities: list(str),
@@ -137,14 +148,14 @@ export const serverFrames = {
       generation: u64,
       time: u64,
       expires: u64,
-      ping_interval: u32,
+      pingInterval: u32,
       limits: struct({
-        frame_bytes: u32, record_bytes: u32, window: u32, in_flight: u32, subscriptions: u32,
+        frameBytes: u32, recordBytes: u32, window: u32, inFlight: u32, subscriptions: u32,
       }),
       token: option(str),
       writers: list(struct({ writer: id, mark: u64 })),
       positions,
-      other_history: grown(bool, false),
+      otherHistory: grown(bool, false),
       credit,
     },
     subscribed: {
@@ -153,8 +164,7 @@ export const serverFrames = {
       held: grown(bool, false), base: grown(option(BaseHeld)),
     },
     refused: { request: u32, name: option(str), refusal: Refusal },
-  }),
-  ...numbered(68, {
+    done: { request: u32 },
     unsubscribed: {
       request: u32,
       log: u64,
@@ -172,7 +182,7 @@ export const serverFrames = {
       complete: u64,
     },
     base: { log: u64, offset: u64, part: u32, last: bool, data: payload },
-    base_records: {
+    baseRecords: {
       log: u64, offset: u64, last: bool, complete: u64, origins: list(Origin),
       records: list(struct({ offset: u64, record: Delivered })),
     },
@@ -197,17 +207,17 @@ export const serverFrames = {
       reason: option(word(
         'detached lag retention retained_bytes slots node_slots memory asked left no_slot',
       )),
-      activate_after: u32,
+      activateAfter: u32,
       generation: u64,
       source: option(id),
       request,
     },
-    snapshot_wanted: { log: u64, at_least: u64 },
+    snapshotWanted: { log: u64, atLeast: u64 },
     refreshed: { expires: u64, request },
     bye: { code, message: str, reconnect: bool, after: u32 },
     part: { last: bool, data: payload },
   }),
-};
+);
 
 export type ClientFrame = FrameOf<typeof clientFrames>;
 export type ServerFrame = FrameOf<typeof serverFrames>;
@@ -242,7 +252,7 @@ export type Reset = Server<'reset'>;
 export type ResetReason = Reset['reason'];
 export type BaseAt = NonNullable<Reset['base']>;
 export type Base = Server<'base'>;
-export type BaseRecords = Server<'base_records'>;
+export type BaseRecords = Server<'baseRecords'>;
 export type Answers = Server<'answers'>;
 export type Outcome = Answers['answers'][number]['outcome'];
 export type Level = Extract<Outcome, { stored: unknown }>['stored']['level'];

@@ -4,9 +4,9 @@
  * It does not reconnect, wait or judge; bytes that are no frame end it like a loss.
  */
 
-import {
-  CodecError, content, decode, decodeText, encode, Io, type Encoding, type Sized,
-} from './codec.js';
+import { Ms } from './bounds.js';
+import { CodecError, content, Io, type Encoding, type Message, type Sized } from './codec.js';
+import { HighwaterError } from './errors.js';
 import { clientFrames, serverFrames, type ClientFrame, type ServerFrame } from './frames.js';
 
 /** What is used of a WebSocket: the browser's, Node's and that of `ws` all have it. */
@@ -17,14 +17,16 @@ export interface WebSocketLike {
   onmessage: ((event: any) => void) | null;
   onclose: ((event: any) => void) | null;
   onerror: ((event: any) => void) | null;
-  send(data: string | Uint8Array<ArrayBuffer>): void;
+  send(data: any): void;
   close(code?: number): void;
+  /** Of the package `ws`. */
+  terminate?: () => void;
 }
 export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocketLike;
 
 /** The constructor given, the global one, or that of the package `ws` (Node before 22). */
-export const webSocket = async (given?: WebSocketConstructor): Promise<WebSocketConstructor> => {
-  const found = given ?? (globalThis as { WebSocket?: WebSocketConstructor }).WebSocket;
+export const webSocket = async (made?: WebSocketConstructor): Promise<WebSocketConstructor> => {
+  const found = made ?? (globalThis as { WebSocket?: WebSocketConstructor }).WebSocket;
   if (found) return found;
   const name = 'ws'; // Not a literal in the import, so that bundlers for browsers leave it alone.
   try {
@@ -35,8 +37,19 @@ export const webSocket = async (given?: WebSocketConstructor): Promise<WebSocket
 };
 
 /** The address of a server's WebSocket, from `http:` or `ws:`, with or without the path. */
-export const address = (url: string | URL): string => {
-  const made = new URL(url, (globalThis as { location?: { href: string } }).location?.href);
+export const address = (url: string | { readonly href: string }): string => {
+  let made;
+  try {
+    made = new URL(
+      typeof url === 'string' ? url : url.href,
+      (globalThis as { location?: { href: string } }).location?.href,
+    );
+  } catch {
+    throw new HighwaterError('bad_request', `url: not an address: ${url}`);
+  }
+  if (!/^(http|ws)s?:$/.test(made.protocol)) {
+    throw new HighwaterError('bad_request', `url: ${made.protocol} is not http, https, ws, wss`);
+  }
   if (made.pathname === '/') made.pathname = '/v1/connect';
   return made.href.replace(/^http/, 'ws');
 };
@@ -57,6 +70,18 @@ export interface Socket {
   drop(): void;
 }
 
+/**
+ * A mute peer answers no close, and its socket would keep a process alive: it is broken off.
+ * Node's own WebSocket has no word for that; where its TCP socket can be had, that is ended.
+ */
+const abandon = (raw: any): void => {
+  const timer: any = setTimeout(() => {
+    raw.terminate?.();
+    for (const part of Object.getOwnPropertySymbols(raw)) raw[part]?.socket?.destroy?.();
+  }, Ms.GOODBYE);
+  timer.unref?.();
+};
+
 export const openSocket = (
   make: WebSocketConstructor,
   url: string,
@@ -64,22 +89,26 @@ export const openSocket = (
   events: SocketEvents,
   most: () => number,
 ): Socket => {
-  const raw = new make(url, [`highwater.v1.${encoding}`]);
+  const raw = new make(url, [`highwater.v1.${encoding.name}`]);
   const drop = (): void => {
     raw.onopen = raw.onclose = raw.onmessage = null;
+    raw.onerror = () => {}; // Of a socket that is given up; unheard, `ws` would throw it.
     raw.close(1000);
+    if (!globalThis.document) abandon(raw);
   };
-  raw.binaryType = 'arraybuffer';
-  raw.onopen = events.opened;
-  raw.onerror = () => {}; // A close always follows.
-  raw.onclose = ({ code, reason }) => {
+  const end = (code?: number, reason?: string): void => {
     drop();
     events.closed(code, reason);
   };
+  raw.binaryType = 'arraybuffer';
+  raw.onopen = events.opened;
+  // Node's own tells a failed connection by this alone. A close that would follow says no more.
+  raw.onerror = ({ message }) => end(0, message || 'no connection');
+  raw.onclose = ({ code, reason }) => end(code, reason);
   let whole = new Io();
   /** The frames of a message, or of the pieces that together are one. */
-  const read = (message: string | Uint8Array): Sized<ServerFrame>[] =>
-    decode(serverFrames, message).flatMap((one) => {
+  const read = (message: Message): Sized<ServerFrame>[] =>
+    encoding.decode(serverFrames, message).flatMap((one) => {
       if (one.frame.name !== 'part') return one;
       const { last, data } = one.frame.body;
       whole.raw(content(data));
@@ -87,24 +116,23 @@ export const openSocket = (
       if (!last) return [];
       const bytes = whole.done();
       whole = new Io();
-      return read(typeof data === 'string' ? decodeText(bytes) : bytes);
+      return read(bytes);
     });
   raw.onmessage = ({ data }) => {
     let frames;
     try {
       frames = read(typeof data === 'string' ? data : new Uint8Array(data));
     } catch (error) {
-      drop();
-      return events.closed(0, (error as Error).message);
+      return end(0, (error as Error).message);
     }
     events.message(frames);
   };
   let given = 1;
   const send = (frame: ClientFrame): void => {
-    const message = encode(clientFrames, frame, encoding);
+    const message = encoding.encode(clientFrames, frame);
     given += message.length;
     raw.send(message);
   };
-  const flown = (): number => raw.bufferedAmount ? given - raw.bufferedAmount : 0;
+  const flown = (): number => (raw.bufferedAmount ? given - raw.bufferedAmount : 0);
   return { send, flown, drop };
 };

@@ -4,28 +4,76 @@
 
 import type { Encoding } from './codec.js';
 import type { Delivery, LogEvent } from './delivery.js';
-import type { HighwaterError } from './errors.js';
-import type { ClientFrame, Cloning, Met, Reason } from './frames.js';
+import type { Code, HighwaterError } from './errors.js';
+import type { ClientFrame, Cloning, Ended, Met, Reason, Welcome } from './frames.js';
+import type { History } from './history.js';
 
-/** What a connection is doing, with the reason. */
-export type ConnectionState =
-  /** A socket is being opened or greeted. */
-  | { readonly state: 'connecting'; readonly attempt: number }
-  /** Attached, and sent every update. */
+/** Why a client, or a log, is not live; the same for both. */
+export type Away =
+  /** It has begun, and was not met by the server yet. */
+  | { readonly phase: 'connecting'; readonly reason: 'begun' }
+  /**
+   * Without a socket: it was `lost`, or could not be had, and is tried again in `retryAfter` ms;
+   * there is no `network` (tried now and then); the app `asked` for it.
+   */
   | {
-      readonly state: 'active';
-      readonly met: Met;
-      readonly generation: number;
-      readonly source?: string | undefined;
+      readonly phase: 'offline';
+      readonly reason: 'lost' | 'network' | 'asked';
+      readonly retryAfter?: number;
+      readonly error?: HighwaterError;
     }
-  /** The socket was lost, or could not be had; tried again in `after` ms. */
-  | { readonly state: 'waiting'; readonly after: number; readonly error: HighwaterError }
-  /** Attached but sent nothing; may append; asked to be active again in `after` ms. */
-  | { readonly state: 'inactive'; readonly reason: Reason; readonly after: number }
-  /** Without a network (still tried now and then), or because the app asked for it. */
-  | { readonly state: 'offline'; readonly reason: 'network' | 'asked' }
+  /** Attached but sent nothing; may append; may ask to be active in `retryAfter` ms. */
+  | { readonly phase: 'inactive'; readonly reason: Reason; readonly retryAfter: number }
+  /**
+   * Nothing is delivered: the token ended or is refused, or one of another user came. A token
+   * function is asked for the next one, but for another user: that is another client.
+   */
+  | {
+      readonly phase: 'needs-auth';
+      readonly reason: Code;
+      readonly retryAfter?: number;
+      readonly error: HighwaterError;
+    }
+  /** This client is too old for the server. */
+  | { readonly phase: 'update-required'; readonly reason: Code; readonly error: HighwaterError }
   /** Over: closed by the app, or coming back would not help. */
-  | { readonly state: 'stopped'; readonly error: HighwaterError };
+  | { readonly phase: 'closed'; readonly reason: Code; readonly error: HighwaterError };
+
+/** What a client is doing, with the reason. */
+export type Status =
+  | Away
+  /** Attached, and sent every update; `reason` is how it was met. */
+  | {
+      readonly phase: 'live';
+      readonly reason: Met;
+      readonly generation: number;
+      /** The connection it was cloned from. */
+      readonly source?: string | undefined;
+    };
+
+/** How a log stands, with the reason. */
+export type LogStatus =
+  | Away
+  /** It was not whole yet: what there is of it is on its way for the first time. */
+  | { readonly phase: 'loading'; readonly reason: 'first' }
+  /** It was whole, and catches up after a time away; what is shown is old but whole. */
+  | { readonly phase: 'catching-up'; readonly reason: 'missed' }
+  /** All that there was is here, and what comes is sent. */
+  | { readonly phase: 'live'; readonly reason: 'complete' }
+  /** The server ended it (`error` where it refused it), or the app released it. */
+  | {
+      readonly phase: 'closed';
+      readonly reason: Ended | Code | 'released';
+      readonly error?: HighwaterError;
+    };
+
+/** The phases of a client. */
+export type Phase = Status['phase'];
+/** The phases of a log. */
+export type LogPhase = LogStatus['phase'];
+
+/** The phases in which it is over, each with the error that says why. */
+export type End = Extract<Away, { phase: 'needs-auth' | 'update-required' | 'closed' }>;
 
 /** What is to be done outside; every output names one of these with its arguments. */
 export interface Effects {
@@ -40,7 +88,7 @@ export interface Effects {
   keep(token?: string): void;
   /** The connection needs another id: put it into `config`. */
   rename(): void;
-  state(state: ConnectionState): void;
+  status(status: Status): void;
   /** A log that the app has not opened came along (a clone, the back end). */
   adopted(log: Delivery): void;
   log(log: Delivery, event: LogEvent): void;
@@ -50,7 +98,34 @@ export type Output = {
   [K in keyof Effects]: readonly [K, ...Parameters<Effects[K]>];
 }[keyof Effects];
 
+/** The body of a client's frame. */
+export type BodyOf<K extends ClientFrame['name']> = Extract<ClientFrame, { name: K }>['body'];
+
+/** What the parts of a connection (its logs, its writer) ask of it. */
+export interface Core {
+  readonly config: Config;
+  readonly history: History;
+  /** The newest `welcome`; none before the first. */
+  readonly greeting: Welcome | undefined;
+  /** Says a frame to the server. */
+  say<K extends ClientFrame['name']>(
+    name: K,
+    body: BodyOf<K>,
+  ): void;
+  /** Tells something outside. */
+  out(...output: Output): void;
+  /** A number for a request (or that one again), with what is to be done when it is answered. */
+  ticket(answer?: Answer, number?: number): number;
+  /** The app asked for something: what comes together in a turn goes out at its end. */
+  wake(): void;
+}
+
+/** How a request was answered: not at all (`lost`: its socket ended), by a refusal, or done. */
+export type Answer = (now: number, error: HighwaterError | undefined) => void;
+
 export interface Config {
+  /** The server's address, `http:` or `https:`. */
+  base: string;
   connection: string;
   /** The app gave the id: without it there is no other. */
   fixed: boolean;
@@ -70,7 +145,7 @@ export interface Config {
   /** Ask to be active again when the time told is over and the client is visible. */
   activate: boolean;
   /** Most actions without an answer, and most answered ones of a log that it does not show yet. */
-  most: number;
+  maxPending: number;
   /** From 0 to 1. */
   chance: () => number;
   /** Bytes that went out on the socket, plus one; 0 where nothing waits to go out. */
@@ -81,9 +156,9 @@ export interface Config {
 }
 
 /**
- * `retry`: time to come back. `welcome`: the token or the socket took too long. `ping`: too quiet,
- * ask. `pong`: no sign of life. `ack`: acknowledge. `activate`: ask to be active. `refresh`: get a
- * new token. `subscribe`: send again what was refused.
+ * `retry`: time to come back. `welcome`: the socket took too long. `token`: the app's function did.
+ * `ping`: too quiet, ask. `pong`: no sign of life. `ack`: acknowledge. `activate`: ask to be
+ * active. `refresh`: get a new token. `subscribe`: send again what was refused.
  */
 export type Timer =
-  | 'retry' | 'welcome' | 'ping' | 'pong' | 'ack' | 'activate' | 'refresh' | 'subscribe';
+  | 'retry' | 'welcome' | 'token' | 'ping' | 'pong' | 'ack' | 'activate' | 'refresh' | 'subscribe';

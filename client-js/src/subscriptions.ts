@@ -8,19 +8,17 @@
  */
 
 import { Most } from './bounds.js';
-import { bytesOf, toJson, utf8Length } from './codec.js';
-import type { Connection } from './connection.js';
-import { Delivery, type Options } from './delivery.js';
+import { utf8Length } from './codec.js';
+import { Delivery, wider, type Holder } from './delivery.js';
 import { passes, type HighwaterError } from './errors.js';
-import {
-  Open, type BaseHeld, type Cursor, type Ended, type ServerFrame, type Subscribed,
-} from './frames.js';
-import { checkName } from './writer.js';
+import type { BaseHeld, Cursor, Ended, Open, ServerFrame, Start, Subscribed } from './frames.js';
+import type { Core } from './states.js';
+import type { Writer } from './writer.js';
 
 /** Frames of one log; others name none. */
 export type DeliveryFrame = Extract<
   ServerFrame,
-  { name: 'records' | 'base' | 'base_records' | 'gap' | 'reset' | 'snapshot_wanted' }
+  { name: 'records' | 'base' | 'baseRecords' | 'gap' | 'reset' | 'snapshotWanted' }
 >;
 
 export class Subscriptions {
@@ -28,60 +26,82 @@ export class Subscriptions {
   private readonly _ids = new Map<number, Delivery>();
   /** Those whose cursor has moved since it was last told. */
   readonly moved = new Set<Delivery>();
-  /**
-   * What was let go, by name, until the server knows; also over sockets. `sought` is the request
-   * that says so; -1: it is still to be sent.
-   */
+  /** What was let go, by name, until the server knows; also over sockets. */
   private readonly _gone = new Map<string, Delivery>();
+  /** Those that nobody holds any more, and until when they are kept. */
+  private readonly _leaving = new Map<Delivery, number>();
   /** After a refusal that passes: nothing is asked for before this time. */
   private _after = 0;
-  private _requests = 0;
-  private readonly _core: Connection;
+  private readonly _core: Core;
+  private readonly _author: Writer;
 
-  constructor(core: Connection) {
+  constructor(core: Core, author: Writer) {
     this._core = core;
-  }
-
-  /** A number for a request. */
-  ticket(): number {
-    return ++this._requests;
+    this._author = author;
   }
 
   // Commands of the app.
 
-  /** Opens a log, or gives the one that is open. */
-  subscribe(name: string, options: Options): Delivery {
-    checkName(name);
-    bytesOf(Open, { name, ...options }); // Throws where it cannot be carried.
+  /**
+   * A handle comes. Answers its log, and whether that begins for it with a `reset` only: where
+   * something of it went by already.
+   */
+  hold(name: string, holder: Holder): { log: Delivery; late: boolean } {
     let log = this.named.get(name);
-    if (log && log.phase !== 'over') return log;
-    if (log) {
-      log.phase = 'wanted';
-      log.wishes = options;
-    } else {
-      log = this._delivery(name, options);
+    if (log?.phase === 'over') this.drop(log);
+    if (!log || log.phase === 'over') log = this._delivery(name, holder.start);
+    const { phase, touched, start, holders } = log;
+    const anew = !holders.size && this._leaving.delete(log);
+    let late = false;
+    if (phase === 'wanted' && !touched) log.widen(holder.start);
+    else late = touched ? anew || holder.start !== 'end' : wider(start, holder.start) !== start;
+    holders.add(holder);
+    if (late) this.seek(log, holder.start);
+    const { name: called, id, priority, announced } = log;
+    if (announced && holders.size > 1 && holder.priority === priority) {
+      // The server takes the new priority; what comes of it tells nothing new.
+      const open = [{ name: called, start, priority, have: { log: id!, next: log.cursor } }];
+      this._core.say('subscribe', { request: this._core.ticket(), open, bases: [] });
     }
-    this._core.config.wake();
-    return log;
+    this._core.wake();
+    return { log, late };
   }
 
-  unsubscribe(log: Delivery): void {
-    if (this.named.get(log.name) !== log) return;
-    this.named.delete(log.name);
-    this.drop(log);
-    this._core.config.wake();
+  /** A handle wants it anew from there: it goes to where all that share it have enough. */
+  seek(log: Delivery, to: Start): void {
+    const others = [...log.holders].map(({ start }) => start);
+    log.seek(log.holders.size > 1 ? others.reduce(wider, to) : to);
+  }
+
+  /** A handle goes; the last one's log is kept for `grace` ms, as long as it is announced. */
+  release(log: Delivery, holder: Holder, grace: number): void {
+    log.holders.delete(holder);
+    if (log.holders.size || this.named.get(log.name) !== log) return;
+    log.grace = grace;
+    if (grace && log.phase !== 'wanted') this._leaving.set(log, Infinity);
+    else this.drop(log);
+    this._core.wake();
+  }
+
+  /** When something is due by time. */
+  get deadline(): number {
+    return Math.min(...this._leaving.values());
   }
 
   /** Takes no more of it, and says so to the server; where it has no id yet, once that is told. */
   drop(log: Delivery): void {
+    if (this.named.get(log.name) === log) this.named.delete(log.name);
+    this._leaving.delete(log);
     this.moved.delete(log);
     this._ids.delete(log.id!);
-    if (log.phase !== 'over' && (log.asking >= 0 || log.id! >= 0)) this._letGo(log, log.id);
+    const known = log.asking !== undefined || log.id !== undefined;
+    if (log.phase !== 'over' && known) this._letGo(log, log.id);
     log.phase = 'over';
+    this._core.wake();
   }
 
   private _letGo(log: Delivery, id?: number): void {
-    this._gone.set(log.name, Object.assign(log, { id, sought: -1 }));
+    this._gone.set(log.name, Object.assign(log, { id, saying: 'due' }));
   }
 
   // What the socket tells.
@@ -94,12 +114,13 @@ export class Subscriptions {
     const { config, history, greeting: welcome } = this._core;
     const open: Open[] = [];
     const bases: BaseHeld[] = [];
-    let room = (welcome?.limits.frame_bytes ?? Most.FRAME) - Most.AROUND_LIST;
+    let room = (welcome?.limits.frameBytes ?? Most.FRAME) - Most.AROUND_LIST;
     room -= (config.token ?? '').length + Most.POSITION * history.positions.length;
     for (const log of [...this.named.values()].sort((a, b) => +b.holds - +a.holds)) {
       const { name, begun, phase } = log;
-      if (phase !== 'wanted' || log.after > now || this._gone.get(name)?.asking! >= 0) continue;
-      room -= utf8Length(toJson([name, begun])) + Most.AROUND_NAME;
+      if (phase !== 'wanted' || !log.holders.size || log.after > now) continue;
+      if (this._gone.get(name)?.asking !== undefined) continue;
+      room -= utf8Length(JSON.stringify([name, begun])) + Most.AROUND_NAME;
       if (room < 0 || bases.length === Most.ITEMS) break;
       // Then this word takes the place of what the server has.
       if (!request) this._gone.delete(name);
@@ -110,19 +131,19 @@ export class Subscriptions {
   }
 
   subscribed(body: Subscribed): void {
-    const { request, name, log: id, priority, head, cursor, held } = body;
+    const { request, name, log: id, head, cursor, held } = body;
     const gone = this._gone.get(name);
     if (gone && (!request || gone.asking === request)) {
-      if (gone.asking === request) gone.asking = -1;
+      if (gone.asking === request) gone.asking = undefined;
       if (gone.id !== id) this._letGo(gone, id);
       return;
     }
     let log = this.named.get(name);
     const asked = log?.asking === request;
-    if (request && !asked && log?.sought !== request) return;
-    if (asked) log!.asking = -1;
+    if (request && !asked && log?.saying !== request) return;
+    if (asked) log!.asking = undefined;
     if (!log) {
-      log = this._delivery(name, { start: 'state', priority, manual: false });
+      log = this._delivery(name, 'state');
       // What it would have to catch up on.
       Object.assign(log, held && { cursor, head });
       this._core.out('adopted', log);
@@ -140,7 +161,7 @@ export class Subscriptions {
 
   unsubscribed({ request, log, reason }: { request: number; log: number; reason: Ended }): void {
     for (const gone of this._gone.values()) {
-      if (gone.id === log && gone.sought === request) this._gone.delete(gone.name);
+      if (gone.id === log && gone.saying === request) this._gone.delete(gone.name);
     }
     // What was asked for was let go here already; it may be open again.
     if (request) return;
@@ -154,7 +175,14 @@ export class Subscriptions {
     if (!log) return;
     this.moved.add(log);
     if (log[name](body as never) === false) return `${log.name} jumped`;
+    // It would not take that: coming back would only bring it once more.
+    if (log.phase === 'over') this._refuse(log);
     return;
+  }
+
+  private _refuse(log: Delivery): void {
+    this._ids.delete(log.id!);
+    this._letGo(log, log.id);
   }
 
   /** After a refusal that passes: nothing is asked for before the time it tells. */
@@ -168,23 +196,23 @@ export class Subscriptions {
     for (const log of [...this._gone.values(), ...this.named.values()]) {
       const gone = this.named.get(log.name) !== log;
       const asked = log.asking === request && (name ?? log.name) === log.name;
-      const sought = request > 0 && log.sought === request;
-      if (!asked && !sought) continue;
+      const said = request > 0 && log.saying === request;
+      if (!asked && !said) continue;
       if (again) this.wait(now, error);
       if (gone && !again) this._gone.delete(log.name);
-      if (sought) {
-        if (again) log.sought = -1;
+      if (said) {
+        if (again) log.saying = 'due';
         else if (!gone) log.stay(error);
         const anew = this.named.get(log.name);
         if (gone && again && anew?.phase === 'asked') {
           // It was asked for on top of what is still there: what comes of that is let go too.
           log.asking = anew.asking;
-          anew.asking = -1;
+          anew.asking = undefined;
           anew.phase = 'wanted';
         }
       }
       if (!asked) continue;
-      log.asking = -1;
+      log.asking = undefined;
       if (gone) continue;
       // A log that others have to make may be there later; that holds nothing else up.
       const missing = error.code === 'unknown_log' ? error.retryAfter : 0;
@@ -198,11 +226,15 @@ export class Subscriptions {
   pause(): void {
     this._ids.clear();
     this.moved.clear();
+    // Nobody holds these: they are not asked for again.
+    for (const log of [...this._leaving.keys()]) this.drop(log);
     for (const log of this._gone.values()) {
-      log.asking = log.sought = -1;
+      log.asking = undefined;
+      log.saying = 'due';
     }
     for (const log of this.named.values()) {
-      log.asking = -1;
+      log.asking = undefined;
+      if (typeof log.saying === 'number') log.saying = 'due';
       if (log.phase !== 'over') log.phase = 'wanted';
     }
   }
@@ -217,28 +249,35 @@ export class Subscriptions {
 
   /** Lets go of logs, seeks and asks for them; where it may not yet, answers when. */
   flush(now: number, active = false): number | undefined {
+    for (const [log, until] of this._leaving) {
+      if (until === Infinity) this._leaving.set(log, now + log.grace);
+      else if (until <= now) this.drop(log);
+    }
     if (this._after > now) return this._after;
     const core = this._core;
     for (;;) {
-      const unsaid = [...this._gone.values()].filter(({ id, sought }) => id! >= 0 && sought < 0);
+      const unsaid = [...this._gone.values()].filter(
+        ({ id, saying }) => id !== undefined && saying === 'due',
+      );
       if (!unsaid.length) break;
-      const request = this.ticket();
+      const request = core.ticket();
       const logs = unsaid.slice(0, Most.IDS).map((log) => {
-        log.sought = request;
+        log.saying = request;
         return log.id!;
       });
       core.say('unsubscribe', { request, logs });
     }
     if (!active) return;
     for (const log of this.named.values()) {
-      if (log.sought >= 0 || !log.announced) continue;
-      log.sought = this.ticket();
-      core.say('seek', { request: log.sought, log: log.id!, to: log.to! });
+      if (log.saying !== 'due' || !log.announced) continue;
+      const request = (log.saying = core.ticket());
+      core.say('seek', { request, log: log.id!, to: log.to! });
     }
     for (;;) {
-      const body = { request: this.ticket(), ...this.ask(this._requests, now) };
+      const request = core.ticket();
+      const body = this.ask(request, now);
       if (!body.open.length) break;
-      core.say('subscribe', body);
+      core.say('subscribe', { request, ...body });
     }
     // Those that are missing are looked for about when the server said.
     const missing = [...this.named.values()].some(({ phase }) => phase === 'wanted');
@@ -249,12 +288,14 @@ export class Subscriptions {
   cursors(): Cursor[] {
     const moved = [...this.moved].slice(0, Most.IDS);
     for (const log of moved) this.moved.delete(log);
-    const told = moved.filter((log) => log.announced && log.safe >= 0);
-    return told.map((log) => ({ log: log.id!, next: log.safe }));
+    return moved.flatMap((log) => {
+      const next = log.safe;
+      return log.announced && next !== undefined ? [{ log: log.id!, next }] : [];
+    });
   }
 
-  private _delivery(name: string, options: Options): Delivery {
-    const log = new Delivery(name, options, this._core);
+  private _delivery(name: string, start: Start): Delivery {
+    const log = new Delivery(name, start, this._core, this._author);
     this.named.set(name, log);
     return log;
   }

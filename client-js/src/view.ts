@@ -3,143 +3,232 @@
  *
  * A reset makes a new state aside; what was shown stays until the new one is complete, with the
  * client's own pending actions on top throughout. So nothing that was shown goes away and comes
- * back.
+ * back. What a view could not fold it says in `incomplete`.
  */
 
-import type { Entry, Log, LogEvents } from './delivery.js';
-import { Emitter } from './emitter.js';
+import type { Entry } from './delivery.js';
+import { report, Source, type Read } from './emitter.js';
+import { HighwaterError } from './errors.js';
+import type { Handle, Log } from './handle.js';
+import type { Action } from './writer.js';
 
-/** How a view is made. */
-export interface Rules<S, V> {
-  /** The state before any record. */
-  initial(): S;
-  /** The state after this record. */
-  fold(state: S, entry: Entry): S;
-  /** A state of its own, where `fold` changes the one it is given. */
-  fork?(state: S): S;
-  /** The state of a base that a client made (`SnapshotRule` `client`). */
-  base?(data: Uint8Array, version: number): S;
-  /** What is shown: the state with the client's own pending actions on top. */
-  project(state: S, pending: readonly Entry[]): V;
+/** Offsets from `from` on, below `to`. */
+export interface Range {
+  readonly from: number;
+  readonly to: number;
 }
 
-export class View<S, V> {
-  private _shown: S | undefined;
-  private _work: S;
-  private _live = false;
-  private _cached: V | undefined;
-  private _dirty = false;
+/** What is shown of a log: undefined until the log was complete for the first time. */
+export interface View<V> extends Read<V | undefined> {
+  /**
+   * What is missing in what is shown, because it is kept no more (a `gap`), or the reducer failed
+   * at it: what was changed there is not shown, what was removed there is. Empty: nothing.
+   */
+  readonly incomplete: Read<readonly Range[]>;
+  /** The way on from a hole: has the log's state delivered anew. */
+  reload(): void;
+  /** Follows the log no longer: what is shown stays. The log stays open. */
+  close(): void;
+}
+
+/** What a kind of view does with what its log tells. @internal */
+export interface Kind<T> {
+  /** A new state begins aside. */
+  begin(): void;
+  /** A base that a client made. */
+  base(data: Uint8Array, version: number): void;
+  fold(entry: Entry<T>): void;
+  /** It was whole, and now goes on aside. */
+  behind(): void;
+  /** All is folded: it is what is shown from now on. */
+  show(): void;
+  /** Own actions came to lie on top, or went. */
+  top(actions: readonly Action[]): void;
+  /** What has changed since is to be told: once for many changes of a turn. */
+  tell(): void;
+}
+
+/** Follows a log for a view; both kinds share this. @internal */
+export class Follower<T> {
+  readonly incomplete: Source<readonly Range[]> = new Source(() => this._missing);
+  /** Something is shown, and what it shows is whole. */
+  live = false;
+  shown = false;
+  readonly handle: Handle<T>;
+  private _missing: readonly Range[] = [];
+  private _holes: Range[] = [];
   private _queued = false;
-  private readonly _watchers = new Emitter<{ change: void }>();
-  private readonly _rules: Rules<S, V>;
+  private readonly _kind: Kind<T>;
   private readonly _offs: (() => void)[];
 
-  constructor(
-    readonly log: Log,
-    rules: Rules<S, V>,
-  ) {
-    this._rules = rules;
-    this._work = rules.initial();
+  constructor(log: Log<T>, kind: Kind<T>) {
+    const handle = log as Handle<T>;
+    this.handle = handle;
+    this._kind = kind;
     // What went by before this view came is asked for once more; until then all is half of it.
-    let deaf = log.touched;
-    const on = <K extends keyof LogEvents>(name: K, work: (event: LogEvents[K]) => void) =>
-      log.on(name, (event) => deaf || work(event));
+    let deaf = handle.touched;
+    const heard = <E>(work: (event: E) => void) => (event: E): void => {
+      if (!deaf) work(event);
+    };
     this._offs = [
-      log.on('reset', () => {
-        deaf = this._live = false;
-        this._work = rules.initial();
+      handle.on('reset', () => {
+        deaf = this.live = false;
+        this._holes = [];
+        kind.begin();
       }),
-      on('base', ({ records, data, version }) => {
+      handle.on('base', heard(({ records, data, version, offset }) => {
         if (records) return this._take(records);
-        if (!rules.base) throw new Error(`${log.name} has bases of clients: give a "base" rule`);
-        this._work = rules.base(data!, version);
-      }),
-      on('records', ({ records }) => this._take(records)),
-      on('behind', () => {
-        this._live = false;
-        if (rules.fork) this._work = rules.fork(this._work);
-      }),
-      on('complete', () => {
-        this._live = true;
+        this._try({ from: 0, to: offset }, () => kind.base(data!, version));
+      })),
+      handle.on('records', heard(({ records }) => this._take(records))),
+      handle.on('gap', heard(({ from, to }) => this._lacks({ from, to }))),
+      handle.on('behind', heard(() => {
+        this.live = false;
+        kind.behind();
+      })),
+      handle.on('complete', heard(() => {
+        this.live = this.shown = true;
         this._show();
+      })),
+      handle.on('pending', ({ actions }) => {
+        kind.top(actions);
+        this.changed();
       }),
-      log.on('pending', () => this._change()),
     ];
-    if (deaf) log.seek('state');
+    if (deaf) this.reload();
   }
 
-  /** What is to be shown; undefined until the log was complete for the first time. */
-  get value(): V | undefined {
-    if (this._dirty && this._shown !== undefined) {
-      this._dirty = false;
-      this._cached = this._rules.project(this._shown, this.log.pending);
-    }
-    return this._cached;
-  }
+  readonly reload = (): void => this.handle.seek(this.handle.start);
 
-  /** Calls `watcher` after the value has changed, once for many changes; answers how to stop. */
-  subscribe(watcher: () => void): () => void {
-    return this._watchers.on('change', watcher);
-  }
-
-  /** Follows the log no longer: what is shown stays. The log stays subscribed. */
-  close(): void {
+  readonly close = (): void => {
     for (const off of this._offs.splice(0)) off();
+  };
+
+  private _take(records: readonly Entry<T>[]): void {
+    for (const entry of records) {
+      const at = entry.offset!;
+      this._try({ from: at, to: at + 1 }, () => this._kind.fold(entry));
+    }
+    if (this.live) this._show();
   }
 
-  private _take(records: readonly Entry[]): void {
-    for (const entry of records) this._work = this._rules.fold(this._work, entry);
-    if (this._live) this._show();
+  private _try(range: Range, work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      report(error);
+      this._lacks(range);
+    }
+  }
+
+  private _lacks(range: Range): void {
+    this._holes = [...this._holes, range];
+    if (this.live) this._show();
   }
 
   private _show(): void {
-    this._shown = this._work;
-    this._change();
+    this._kind.show();
+    this.changed();
+    if (this._missing === this._holes || !(this._missing.length + this._holes.length)) return;
+    this._missing = this._holes;
+    this.incomplete.changed();
   }
 
-  private _change(): void {
-    this._dirty = true;
-    if (this._queued || this._shown === undefined) return;
+  /** What is shown has changed. */
+  changed(): void {
+    if (this._queued || !this.shown) return;
     this._queued = true;
     queueMicrotask(() => {
       this._queued = false;
-      this._watchers.emit('change', undefined);
+      this._kind.tell();
     });
   }
 }
 
-/**
- * A view by a reducer, which answers a new state and leaves the old one as it is. It gets the
- * records in order, then the client's own pending ones.
- */
-export const view = <S>(
-  log: Log,
-  reducer: (state: S, entry: Entry) => S,
-  initial: S,
-  base?: (data: Uint8Array, version: number) => S,
-): View<S, S> =>
-  new View<S, S>(log, {
-    initial: () => initial,
-    fold: reducer,
-    project: (state, pending) => pending.reduce(reducer, state),
-    ...(base && { base }),
-  });
-
-type Keyed = Map<string, Entry>;
-
-const put = (map: Keyed, entry: Entry): Keyed => {
-  const { key, payload } = entry.record;
-  if (key === undefined) return map;
-  if (payload === undefined) map.delete(key);
-  else map.set(key, entry);
-  return map;
+/** Whether an app is being developed: bundlers put a word in for the condition. */
+const developing = (): boolean => {
+  try {
+    return process.env.NODE_ENV !== 'production';
+  } catch {
+    return true; // A page without a bundler.
+  }
 };
 
-/** The newest record of each key; a record without payload takes its key away. */
-export const latestView = (log: Log): View<Keyed, ReadonlyMap<string, Entry>> =>
-  new View<Keyed, ReadonlyMap<string, Entry>>(log, {
-    initial: () => new Map(),
-    fold: put,
-    fork: (map) => new Map(map),
-    project: (map, pending) => pending.reduce(put, new Map(map)),
+const refuse = (): never => {
+  throw new TypeError('a reducer may not change what it is given: answer a new state');
+};
+
+/** Makes a change of this, or of what it is made of, throw. */
+const freeze = (value: any): void => {
+  if (Object(value) !== value || Object.isFrozen(value)) return;
+  const kept = value instanceof Map || value instanceof Set;
+  const plain = [Object.prototype, Array.prototype, null].includes(Object.getPrototypeOf(value));
+  if (!kept && !plain) return;
+  if (kept) for (const change of ['set', 'add', 'delete', 'clear']) {
+    Object.defineProperty(value, change, { value: refuse });
+  }
+  Object.freeze(value);
+  for (const part of kept ? value.values() : Object.values(value)) freeze(part);
+};
+
+/**
+ * A view by a reducer, which answers a new state and leaves the old one as it is: one that does not
+ * fails while an app is developed (`NODE_ENV` is not `production`), since what it is given is
+ * frozen. It gets the records in order, then the client's own pending ones. One that throws is
+ * reported, and what it threw at is missing (`incomplete`). `base` reads the state that a client
+ * made.
+ */
+export const view = <S, T>(
+  log: Log<T>,
+  reducer: (state: S, entry: Entry<T>) => S,
+  initial: S,
+  base?: (data: Uint8Array, version: number) => S,
+): View<S> => {
+  const guarded = developing();
+  const fold = (state: S, entry: Entry<T>): S => {
+    if (guarded) [state, entry].forEach(freeze);
+    return reducer(state, entry);
+  };
+  let work = initial;
+  let shown: S;
+  let cached: S | undefined;
+  let dirty = false;
+  const top = (state: S, entry: Entry<T>): S => {
+    try {
+      return fold(state, entry);
+    } catch (error) {
+      report(error);
+      return state;
+    }
+  };
+  const source = new Source<S | undefined>(() => {
+    if (dirty && follower.shown) {
+      dirty = false;
+      cached = follower.handle.pending.value.reduce(top, shown);
+    }
+    return cached;
   });
+  const follower: Follower<T> = new Follower<T>(log, {
+    begin: () => {
+      work = initial;
+    },
+    base: (data, version) => {
+      if (!base) throw new HighwaterError('bad_payload', `${log.name}: give view a base rule`);
+      work = base(data, version);
+    },
+    fold: (entry) => {
+      work = fold(work, entry);
+    },
+    behind: () => {},
+    show: () => {
+      shown = work;
+      dirty = true;
+    },
+    top: () => {
+      dirty = true;
+    },
+    tell: () => source.changed(),
+  });
+  const { incomplete, reload, close } = follower;
+  return Object.assign(source, { incomplete, reload, close });
+};

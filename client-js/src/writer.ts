@@ -8,13 +8,18 @@
  */
 
 import { Most, Ms } from './bounds.js';
-import { content, Io, toJson, utf8Length, type Encoding } from './codec.js';
-import type { Connection } from './connection.js';
-import { HighwaterError, isTransient, refusalOf } from './errors.js';
+import { content, u64, utf8Length, written, type Encoding, type Type } from './codec.js';
+import { asError, HighwaterError, isTransient, refusalOf } from './errors.js';
 import {
-  Record, type Answers, type Append, type Credit, type Level, type LogRecord, type Made,
-  type Place, type Target,
+  draft, type Answers, type Append, type Credit, type Draft, type Level, type Made, type Place,
+  type Target,
 } from './frames.js';
+import type { Core } from './states.js';
+
+export interface AppendOptions {
+  /** Store it only if the log's head stands here; else it is refused with `conflict`. */
+  readonly ifHead?: number | undefined;
+}
 
 /** Where an append was stored. */
 export interface Stored {
@@ -26,7 +31,7 @@ export interface Stored {
   readonly level: Level;
 }
 
-/** An append without an answer. */
+/** An own action, until it has its answer and its log shows it. */
 export interface Action {
   seq: number;
   /** The log's name, for the view that shows it. */
@@ -34,8 +39,8 @@ export interface Action {
   readonly to: Target;
   /** Where that log id was made. */
   readonly made: Made | undefined;
-  readonly if_head?: number | undefined;
-  readonly record: LogRecord;
+  readonly ifHead?: number | undefined;
+  readonly record: Draft;
   /** Size of the record as limits count it, and as the frame carries it, in bytes. */
   readonly bulk: number;
   readonly weight: number;
@@ -45,36 +50,128 @@ export interface Action {
   sent?: boolean;
   /** It was on some socket: nobody knows whether it was stored. */
   tried?: boolean;
+  /** Where it was stored, once answered. */
+  stored?: Stored | undefined;
+  /** It is among what its log has delivered; it goes when that is shown. */
+  landed?: boolean;
 }
+
+const within = (field: string, text: string | undefined, most: number): void => {
+  if (text === undefined) return;
+  const size = utf8Length(text);
+  if (!size || size > most) throw new HighwaterError('bad_record', `${field}: 1 to ${most} bytes`);
+};
 
 /**
  * A copy of a record, which the app cannot change any more, with its size as limits count it, and
- * as a frame carries it, in bytes. Throws if it cannot be carried.
+ * as a frame carries it, in bytes. Throws, with the field's name, if it cannot be carried.
  */
 export const weigh = (
-  given: LogRecord,
+  given: Draft,
   encoding: Encoding,
-): { record: LogRecord; bulk: number; weight: number } => {
-  const io = new Io();
-  const record = Record(io, given);
-  const { key = '', kind = '', headers = [], payload = '' } = record;
-  const size = [key, kind, payload, ...headers.flat()].reduce(
-    (sum, part) => sum + content(part).length,
-    0,
-  );
-  return { record, bulk: size, weight: encoding === 'json' ? utf8Length(toJson(record)) : io.at };
+  ifHead = 0,
+): { record: Draft; bulk: number; weight: number } => {
+  try {
+    written(u64, ifHead, 'ifHead');
+    const { io, value: record } = written(draft, given, 'record');
+    const { key, kind, headers = [], payload } = record;
+    within('key', key, 255);
+    within('kind', kind, 64);
+    if (payload === undefined && key === undefined) {
+      throw new HighwaterError('bad_record', 'payload: without one, "key" says what goes');
+    }
+    const sizes = headers.flat().map(utf8Length);
+    const many = sizes.reduce((sum, size) => sum + size, 0);
+    if (headers.length > 32 || many > 4096) {
+      throw new HighwaterError('bad_record', 'headers: at most 32, and 4096 bytes');
+    }
+    const bulk = [key, kind, payload].reduce<number>(
+      (sum, part) => sum + (part === undefined ? 0 : content(part).length),
+      many,
+    );
+    return { record, bulk, weight: encoding.weigh(record, io.at) };
+  } catch (error) {
+    throw asError('bad_record', error);
+  }
 };
 
-/** A longer name would cost the socket; all other bad ones the server refuses by themselves. */
-export const checkName = (name: string): void => {
-  if (utf8Length(name) > 255) throw new HighwaterError('bad_name', 'over the limit');
+/** That value, where it is of the type; else throws `bad_request`, with the field's name. */
+export const valid = <T>(type: Type<T>, value: T, field?: string): T => {
+  try {
+    return written(type, value, field).value;
+  } catch (error) {
+    throw asError('bad_request', error);
+  }
 };
+
+/** Throws where it is no log's name: the server would refuse it, or end the socket for it. */
+export const checkName = (name: string): void => {
+  const is = typeof name === 'string' && name.length < 256 && /^[\w.~-]+(\/[\w.~-]+)*$/.test(name);
+  if (is && !/(^|\/)\.\.?(\/|$)/.test(name)) return;
+  const rule = 'segments of A-Z a-z 0-9 _ . ~ - parted by /, none . or .., at most 255 bytes';
+  throw new HighwaterError('bad_name', `name: ${rule}`);
+};
+
+/** Actions by their sequence, which rises by one; those at the front go first. */
+class Queue {
+  size = 0;
+  private _slots: (Action | undefined)[] = [];
+  /** The sequence of the first slot, and the first slot that is taken. */
+  private _base = 1;
+  private _head = 0;
+
+  get(seq: number): Action | undefined {
+    return this._slots[seq - this._base];
+  }
+
+  add(action: Action): void {
+    if (!this.size) [this._slots, this._base, this._head] = [[], action.seq, 0];
+    this._slots[action.seq - this._base] = action;
+    this.size++;
+  }
+
+  drop({ seq }: Action): void {
+    this._slots[seq - this._base] = undefined;
+    this.size--;
+    while (this.size && !this._slots[this._head]) this._head++;
+    if (this._head < Most.ITEMS || this._head * 2 < this._slots.length) return;
+    this._slots.splice(0, this._head);
+    this._base += this._head;
+    this._head = 0;
+  }
+
+  /** Those from a sequence on, below another; at first all. */
+  from(seq = 0, below = Infinity): Action[] {
+    const [from, upTo] = [Math.max(this._head, seq - this._base), below - this._base];
+    return this.size ? this._slots.slice(from, upTo).filter((action) => !!action) : [];
+  }
+
+  /** The sequence of the last one below that; 0: there is none. */
+  before(seq: number): number {
+    let at = seq - this._base - 1;
+    while (at >= this._head && !this._slots[at]) at--;
+    return this._slots[at]?.seq ?? 0;
+  }
+
+  get oldest(): Action | undefined {
+    return this.size ? this._slots[this._head] : undefined;
+  }
+
+  /** Takes all. */
+  empty(): Action[] {
+    const all = this.from();
+    this.size = 0;
+    this._slots = [];
+    return all;
+  }
+}
 
 /** The credit of a server that tells none. */
 const FREE = { appends: Infinity, bytes: Infinity, after: 0 };
 
 export class Writer {
-  readonly queue: Action[] = [];
+  /** Those without an answer. */
+  readonly queue = new Queue();
   id!: string;
   /** The server's history is another: what lies above its mark is to be numbered anew. */
   private _over!: boolean;
@@ -85,26 +182,36 @@ export class Writer {
   private _retryAt = 0;
   /** Answers for what the server's mark covers are still on their way. */
   private _settling?: boolean;
+  /** All below this sequence are on their way. */
+  private _unsent = 0;
   /** What the server has set aside for what is still to be sent. */
   private _credit!: Credit;
 
-  private readonly _core: Connection;
+  private readonly _core: Core;
+  private readonly _decided: (action: Action, result: Stored | HighwaterError) => void;
 
-  constructor(core: Connection) {
+  /** `decided` is told of each action's end. */
+  constructor(core: Core, decided: (action: Action, result: Stored | HighwaterError) => void) {
     this._core = core;
+    this._decided = decided;
     this._renew();
   }
 
   /** The oldest sequence without an answer. */
   get oldest(): number {
-    return this.queue[0]?.seq ?? this._next;
+    return this.queue.oldest?.seq ?? this._next;
+  }
+
+  /** As many as may be on their way: no other is sent, however many wait. */
+  private _first(): Action[] {
+    return this.queue.from(0, this.oldest + Most.ITEMS);
   }
 
   /** When `flush` has something to say again, ms; Infinity: not by time. */
   get deadline(): number {
     if (!this._retryAt) return Infinity;
     // Answers of the round are due.
-    return this._retryAt + (this.queue.some((action) => action.sent) ? Ms.ROUND : 0);
+    return this._retryAt + (this._first().some((action) => action.sent) ? Ms.ROUND : 0);
   }
 
   /** Takes credit, from which goes what is on its way. */
@@ -112,7 +219,7 @@ export class Writer {
     // What was refused has its own time in it.
     if (credit.after) this._retryAt = now + credit.after;
     this._credit = { ...credit };
-    for (const one of this.queue) if (one.sent && one.seq > this._mark) this._spend(one, 1);
+    for (const one of this._first()) if (one.sent && one.seq > this._mark) this._spend(one, 1);
   }
 
   private _spend({ bulk: size }: Action, appends: number): void {
@@ -122,7 +229,7 @@ export class Writer {
 
   add(given: Omit<Action, 'seq' | 'sent' | 'tried'>): Action {
     const action = { ...given, seq: this._next++ };
-    this.queue.push(action);
+    this.queue.add(action);
     return action;
   }
 
@@ -130,9 +237,9 @@ export class Writer {
   welcomed(now: number, mark: number, other = false, credit: Credit = FREE): void {
     this._mark = mark;
     this._over ||= other;
-    this._retryAt = this._refusals = 0;
+    this._retryAt = this._refusals = this._unsent = 0;
     this._settling = true;
-    for (const action of this.queue) action.sent = action.seq <= mark;
+    for (const action of this.queue.from()) action.sent = action.seq <= mark;
     this._credited(now, credit);
   }
 
@@ -140,7 +247,8 @@ export class Writer {
   settled(): void {
     if (!this._settling) return;
     this._settling = false;
-    for (const action of this.queue) action.sent &&= action.seq > this._mark;
+    this._unsent = 0;
+    for (const action of this._first()) action.sent &&= action.seq > this._mark;
   }
 
   /** Takes answers; tells the first reason that passes, if any was refused for one. */
@@ -148,7 +256,7 @@ export class Writer {
     let passes: string | undefined;
     this._mark = Math.max(this._mark, mark);
     for (const { seq, outcome } of answers) {
-      const action = this.queue.find((one) => one.seq === seq);
+      const action = this.queue.get(seq);
       if (!action) continue;
       if ('stored' in outcome) {
         this._refusals = 0;
@@ -170,6 +278,7 @@ export class Writer {
   private _refused(action: Action, after: number, now: number): void {
     if (action.sent) this._spend(action, -1);
     action.sent = false;
+    this._unsent = 0;
     if (this._retryAt) {
       // The same round: those behind a refused one are refused for the gap it left.
       this._retryAt = Math.max(this._retryAt, now + after);
@@ -182,15 +291,17 @@ export class Writer {
   /** It begins; and where all that this history has of it is answered, begins as another. */
   private _renew(): void {
     this._over = false;
+    this._unsent = 0;
     this.id = this._core.config.newId();
     this._mark = 0;
     this._next = 1;
-    for (const action of this.queue.splice(0)) {
+    for (const action of this.queue.empty()) {
       action.seq = this._next++;
       action.tried = false; // Not in this history.
       // A condition on a head of the other history says nothing of this one.
-      if (action.if_head! >= 0) this._core.decided(action, new HighwaterError('conflict', ''));
-      else this.queue.push(action);
+      const bound = action.ifHead !== undefined;
+      if (bound) this._decided(action, new HighwaterError('conflict', 'another history'));
+      else this.queue.add(action);
     }
   }
 
@@ -201,22 +312,24 @@ export class Writer {
     if (this._over && !(this.oldest <= this._mark)) this._renew();
     if (this._retryAt) {
       if (now < this.deadline) return;
-      this._retryAt = 0;
+      this._retryAt = this._unsent = 0;
       // The answers to what the mark covers are on their way.
-      for (const action of this.queue) action.sent &&= action.seq <= this._mark;
+      for (const action of this._first()) action.sent &&= action.seq <= this._mark;
     }
     const credit = this._credit;
-    let due = false;
-    const most = Math.min(limits.in_flight, Most.ITEMS);
+    const { oldest } = this;
+    this._unsent = Math.max(this._unsent, oldest);
+    const most = oldest + Math.min(limits.inFlight, Most.ITEMS);
     let body: Append | undefined;
     let room = 0;
-    let prev = 0;
-    for (const action of this.queue.slice(0, most)) {
+    let prev = this.queue.before(this._unsent);
+    let due = prev > 0;
+    for (const action of this.queue.from(this._unsent, most)) {
       const { seq, made, bulk: size, weight } = action;
       const above = seq > this._mark;
       if (this._over && above) break;
       const needs = weight + Most.AROUND_RECORD;
-      if (!action.tried && (size > limits.record_bytes || needs > limits.frame_bytes)) {
+      if (!action.tried && (size > limits.recordBytes || needs > limits.frameBytes)) {
         this._end(action, new HighwaterError('too_large', 'over the limit'));
         continue;
       }
@@ -226,6 +339,7 @@ export class Writer {
       const spent = credit.appends < 1 || credit.bytes < size;
       if (!action.sent && spent && due && above) break;
       due = true;
+      this._unsent = seq + 1;
       if (action.sent) continue;
       this._spend(action, 1);
       action.sent = action.tried = true;
@@ -234,17 +348,18 @@ export class Writer {
         // Its lists are filled below, before it goes out.
         body = { writer: this.id, oldest: this.oldest, items: [], positions, made: [] };
         this._core.say('append', body);
-        room = limits.frame_bytes - Most.AROUND_LIST - Most.POSITION * positions.length;
+        room = limits.frameBytes - Most.AROUND_LIST - Most.POSITION * positions.length;
       }
       room -= needs;
       if (made && !body!.made!.includes(made)) body!.made!.push(made);
-      body!.items.push({ ...action, prev: before }); // Of which goes out what the frame has.
+      const { to, ifHead, record } = action;
+      body!.items.push({ seq, prev: before, to, ifHead, record });
     }
   }
 
   /** It has its answer. */
   private _end(action: Action, result: Stored | HighwaterError): void {
-    this.queue.splice(this.queue.indexOf(action), 1);
-    this._core.decided(action, result);
+    this.queue.drop(action);
+    this._decided(action, result);
   }
 }

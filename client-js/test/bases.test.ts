@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { latestView } from '../src/index.js';
+import { latest } from '../src/index.js';
 import type { BaseHeld } from '../src/frames.js';
 import { collect, delivered, OTHER, text, World } from './world.js';
 
@@ -20,7 +20,7 @@ const begun = (rule: 'client' | 'latest') => {
 };
 const keys = (world: World, last: boolean, ...names: string[]): void => {
   const records = names.map((name, index) => ({ offset: index, record: delivered(index + 1, text(name, name)) }));
-  world.tell('base_records', { log: 7, offset: 5, last, complete: 6, origins: [OTHER], records });
+  world.tell('baseRecords', { log: 7, offset: 5, last, complete: 6, origins: [OTHER], records });
 };
 const goesOn = (world: World, base: BaseHeld): void =>
   world.announce('a', 7, { cursor: 5, head: 6, base });
@@ -48,7 +48,7 @@ test('a base of a client: its parts are kept over a cut, and only the rest comes
 
 test('a base of the server: what was folded of it stays, by its last key', () => {
   const { world, log, resets } = begun('latest');
-  const board = latestView(log);
+  const board = latest(log);
   world.settle();
   world.tell('reset', { log: 7, reason: 'asked', base: { rule: 'latest', offset: 5, version: 1 }, cursor: 5, complete: 6 });
   keys(world, false, 'a', 'b');
@@ -65,7 +65,7 @@ test('a base of the server: what was folded of it stays, by its last key', () =>
   goesOn(world, held);
   keys(world, true, 'c');
   world.records(7, 5, [text('a2', 'a')]);
-  assert.deepEqual([...board.value!].map(([key, { record }]) => [key, record.payload]), [
+  assert.deepEqual([...board.value!].map(([key, { payload }]) => [key, payload]), [
     ['a', 'a2'], ['b', 'b'], ['c', 'c'],
   ]);
   assert.equal(log.complete, true);
@@ -76,12 +76,12 @@ test('subscribe and activate state it too; a reset drops it, and so do a seek an
   const part = (): void => world.tell('base', { log: 7, offset: 5, part: 0, last: false, data: 'x' });
   const held = [{ log: 7, offset: 5, upto: { parts: 1 } }];
   part();
-  const state = { met: undefined, reason: undefined, activate_after: 0, generation: 2, source: undefined };
+  const state = { met: undefined, reason: undefined, activateAfter: 0, generation: 2, source: undefined };
   world.tell('state', { ...state, active: false, reason: 'slots' });
   world.pass(1000);
   assert.deepEqual(world.last('activate').bases, held);
   world.tell('state', { ...state, active: true, met: 'restored' });
-  world.tell('refused', { request: 0, name: 'a', refusal: { code: 'overloaded', message: '', retry_after: 0 } });
+  world.tell('refused', { request: 0, name: 'a', refusal: { code: 'overloaded', message: '', retryAfter: 0 } });
   world.pass(1001);
   assert.deepEqual(world.last('subscribe').bases, held);
   world.announce('a', 7, { cursor: 6, head: 6, rule: 'client', reset: true });
@@ -101,7 +101,7 @@ test('subscribe and activate state it too; a reset drops it, and so do a seek an
   const other = begun('client');
   other.world.tell('base', { log: 7, offset: 5, part: 0, last: false, data: 'x' });
   lose(other.world);
-  other.world.again({ other_history: true });
+  other.world.again({ otherHistory: true });
   lose(other.world);
   assert.deepEqual(other.world.again().bases, []);
 });
@@ -113,7 +113,7 @@ test('a base that goes on elsewhere than it was left is a jump', () => {
   world.again();
   goesOn(world, { log: 7, offset: 5, upto: { parts: 2 } });
   world.tell('base', { log: 7, offset: 5, part: 2, last: true, data: 'z' });
-  assert.equal(world.state.state, 'waiting');
+  assert.equal(world.is, 'offline lost');
   assert.equal(log.complete, false);
   assert.deepEqual(world.again().bases, [], 'and is not tried again');
 });

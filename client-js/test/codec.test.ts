@@ -4,9 +4,15 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { test } from 'node:test';
-import { CodecError, decode, encode, Io, toJson, utf8Length, u64, type Table } from '../src/codec.js';
+import { CodecError, Io, utf8Length, u64, type Table } from '../src/codec.js';
 import { codeName, codeNumber, isTransient } from '../src/errors.js';
-import { allClientFrames as clientFrames, allServerFrames as serverFrames } from '../src/frames-more.js';
+import { clientFrames, serverFrames } from '../src/frames.js';
+import { toJson } from '../src/json-wire.js';
+import { decode, encode } from './world.js';
+
+/** In memory names are written in one word. */
+const camel = (name: string): string =>
+  name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
 
 const tables: Record<string, Table> = { client: clientFrames, server: serverFrames };
 
@@ -37,12 +43,13 @@ test('golden vectors: both encodings, both directions, byte for byte', () => {
   for (const vector of [...vectors<Vector>('client.json'), ...vectors<Vector>('server.json')]) {
     const table = tables[vector.table]!;
     const name = `${vector.table} ${vector.name}`;
-    if (!table[vector.frame]) continue; // Kinds 32 to 39 are numbered for later.
-    assert.equal(table[vector.frame]![0], vector.kind, name);
+    const frame = camel(vector.frame);
+    if (!table[frame]) continue; // Kinds 32 to 39 are numbered for later.
+    assert.equal(table[frame]![0], vector.kind, name);
     const line = JSON.stringify({ [vector.frame]: vector.json }) + '\n';
     const [fromBinary, ...more] = decode(table, bytes(vector.hex));
     assert.equal(more.length, 0, name);
-    assert.equal(fromBinary!.frame.name, vector.frame, name);
+    assert.equal(fromBinary!.frame.name, frame, name);
     const [fromJson] = decode(table, line);
     assert.deepEqual(fromJson!.frame, fromBinary!.frame, name);
     assert.equal(fromJson!.size, utf8Length(line) - 1, name);
@@ -54,20 +61,20 @@ test('golden vectors: both encodings, both directions, byte for byte', () => {
 });
 
 test('bodies from before they grew are read as the same frames, with what is said of no more', () => {
-  const grown = { positions: [], made: [], other_history: false, bases: [], request: 0, held: false } as const;
+  const grown = { positions: [], made: [], otherHistory: false, bases: [], request: 0, held: false } as const;
   let checked = 0;
   for (const kind of ['client', 'server']) {
     const today = new Map(vectors<Vector>(`${kind}.json`).map((vector) => [vector.name, vector]));
     for (const { name, table, frame, json, hex: short } of vectors<Vector>(`short/${kind}.json`)) {
       const known = tables[table]!;
-      if (!known[frame]) continue;
+      if (!known[camel(frame)]) continue;
       const [fromBinary] = decode(known, bytes(short));
       const [fromJson] = decode(known, JSON.stringify({ [frame]: json }) + '\n');
       const [wanted] = decode(known, bytes(today.get(name)!.hex));
       assert.deepEqual([fromBinary!.frame, fromJson!.frame], [wanted!.frame, wanted!.frame], `${table} ${name}`);
       const body = wanted!.frame.body as Record<string, unknown>;
       for (const [field, value] of Object.entries(grown)) {
-        if (field in (json as object) || body[field] === undefined) continue;
+        if (field.replace(/[A-Z]/, (at) => `_${at.toLowerCase()}`) in (json as object) || body[field] === undefined) continue;
         assert.deepEqual(body[field], value, `${table} ${name}`);
       }
       checked++;
@@ -104,7 +111,7 @@ test('positions: what is none is refused', () => {
 const KINDER = [
   '64 bits where 32 are the most', // in a kind numbered for later, which is skipped here
   'code that does not exist', // kept as `code_<number>` and treated by its range
-  'a member given twice', 'a fraction', 'an exponent', 'a lone surrogate', // as JSON.parse does
+  'a member given twice', 'a fraction', 'an exponent', // as JSON.parse does
   'a place with a sign', // as a number is read
 ];
 
@@ -128,7 +135,7 @@ test('odd input: read as told, or refused', () => {
     }
     const wanted = reads_as
       .map((of) => known.get(`${table} ${of}`)!)
-      .filter(({ frame }) => tables[table]![frame])
+      .filter(({ frame }) => tables[table]![camel(frame)])
       .map(({ hex }) => decode(tables[table]!, bytes(hex))[0]!.frame);
     // Members that a client may leave out are a server's to fill in.
     if (/^(defaults of (hello|ack|open)|options may be null)$/.test(name)) continue;
@@ -157,7 +164,7 @@ test('any bytes give frames or a typed error', () => {
   // A linear congruential generator: the same bytes in every run.
   let seed = 7;
   const random = (below: number): number => (seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31) % below;
-  const kinds = Object.values(serverFrames).map(([kind]) => kind);
+  const kinds = Object.values(serverFrames).map(([kind]) => kind as number);
   let read = 0;
   for (let run = 0; run < 50_000; run++) {
     const body = Array.from({ length: random(40) }, () => random(random(2) ? 256 : 4));

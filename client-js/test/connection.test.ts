@@ -4,9 +4,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Ms } from '../src/bounds.js';
 import { HighwaterError } from '../src/errors.js';
-import { encode, type Encoding } from '../src/codec.js';
 import { clientFrames, type ClientFrame } from '../src/frames.js';
-import { collect, hexId, ME, OTHER, text, World, WRITER } from './world.js';
+import {
+  collect, encode, forms, hexId, ME, OTHER, text, World, WRITER, type Form,
+} from './world.js';
 
 const lose = (world: World): void => {
   world.core.closed(world.now, 1006);
@@ -39,7 +40,7 @@ test('a resume lists what is held of every log; what the app let go is not liste
     world.begin(name, id);
     world.records(id, 0, [text('x')]);
   }
-  world.core.followed.named.get('b')!.unsubscribe();
+  world.drop('b');
   world.settle();
   assert.deepEqual(world.last('unsubscribe').logs, [8]);
   lose(world);
@@ -50,18 +51,17 @@ test('a resume lists what is held of every log; what the app let go is not liste
 });
 
 /** A frame's size as its limit counts it, in that encoding. */
-const sizeOf = (name: 'hello' | 'subscribe' | 'activate', body: object, encoding: Encoding): number => {
+const sizeOf = (name: 'hello' | 'subscribe' | 'activate', body: object, encoding: Form): number => {
   const message = encode(clientFrames, { name, body } as ClientFrame, encoding);
   return typeof message === 'string' ? Buffer.byteLength(message) : message.length;
 };
 const LIMIT = 65_536;
-/** Of more than 200 bytes, and more in JSON. */
-const longName = (index: number): string => `${index}/`.padEnd(150, 'é"');
+const longName = (index: number): string => `${index}/`.padEnd(250, 'x');
 
 test('many subscriptions of a turn go in few frames, in the order they were made', () => {
   const world = new World().attach();
   for (let index = 0; index < 900; index++) {
-    world.core.followed.subscribe(`log/${index}`, { start: 'state', priority: 0, manual: false });
+    world.open(`log/${index}`);
   }
   world.settle();
   const frames = world.got('subscribe');
@@ -73,9 +73,9 @@ test('many subscriptions of a turn go in few frames, in the order they were made
 test('no frame is larger than the limit, however many logs are open', () => {
   const token = 'x'.repeat(3000);
   for (const encoding of ['bincode', 'json'] as const) {
-    const world = new World({ encoding, token });
+    const world = new World({ encoding: forms[encoding], token });
     const names = Array.from({ length: 1000 }, (_, index) => longName(index));
-    for (const name of names) world.core.followed.subscribe(name, { start: { offset: 2 ** 52 }, priority: 255, manual: false });
+    for (const name of names) world.open(name, { start: { offset: 2 ** 52 }, priority: 255 });
     const check = (hello: object, name: 'hello' | 'activate'): void => {
       const rest = world.got('subscribe');
       const asked = [hello as { open: { name: string }[] }, ...rest].flatMap(({ open }) => open.map(({ name }) => name));
@@ -90,10 +90,10 @@ test('no frame is larger than the limit, however many logs are open', () => {
     check(hello, 'hello');
     for (const [index, name] of names.entries()) world.announce(name, 2 ** 52 + index, { cursor: 2 ** 52 });
     world.clear();
-    world.tell('state', { active: false, met: undefined, reason: 'slots', activate_after: 0, generation: 2, source: undefined });
+    world.tell('state', { active: false, met: undefined, reason: 'slots', activateAfter: 0, generation: 2, source: undefined });
     world.pass(1000);
     assert.deepEqual(world.got('subscribe'), [], 'not while it is inactive');
-    world.tell('state', { active: true, met: 'restored', reason: undefined, activate_after: 0, generation: 3, source: undefined });
+    world.tell('state', { active: true, met: 'restored', reason: undefined, activateAfter: 0, generation: 3, source: undefined });
     check(world.last('activate'), 'activate');
     assert.ok(world.last('activate').open[0]!.have);
   }
@@ -102,14 +102,14 @@ test('no frame is larger than the limit, however many logs are open', () => {
 test('a frame that has not room for all tells first what is held, and as much as this server takes', () => {
   const world = new World();
   const names = Array.from({ length: 1000 }, (_, index) => longName(index));
-  for (const name of names.slice(0, 900)) world.core.followed.subscribe(name, { start: 'state', priority: 0, manual: false });
+  for (const name of names.slice(0, 900)) world.open(name);
   world.attach();
   const held = names[899]!;
   world.announce(held, 7);
   lose(world);
   assert.equal(world.again().open[0]!.name, held);
   lose(world);
-  const limits = { frame_bytes: 1 << 20, record_bytes: 16_384, window: 4000, in_flight: 1024, subscriptions: 1000 };
+  const limits = { frameBytes: 1 << 20, recordBytes: 16_384, window: 4000, inFlight: 1024, subscriptions: 1000 };
   world.again({ limits });
   lose(world);
   assert.equal(world.again({ limits }).open.length, 900);
@@ -123,10 +123,10 @@ test('backoff is full jitter: every wait lies under a bound that doubles from 0.
     for (let attempt = 0; attempt < 12; attempt++) {
       lose(world);
       const bound = Math.min(Ms.BACK_TO, Ms.BACK_FROM * 2 ** attempt);
-      assert.ok(world.state.state === 'waiting');
-      assert.equal(world.state.after, chance * bound);
-      world.pass(world.state.after);
-      assert.equal(world.state.state, 'connecting');
+      assert.ok(world.status.phase === 'offline');
+      assert.equal(world.status.retryAfter, chance * bound);
+      world.pass(world.status.retryAfter);
+      assert.equal(world.effects.at(-1), 'connect');
     }
   }
 });
@@ -140,8 +140,8 @@ test('waits are spread evenly over the bound', () => {
     const world = new World({ chance: random });
     world.core.start(world.now);
     lose(world);
-    assert.ok(world.state.state === 'waiting');
-    quarters[Math.floor((world.state.after / Ms.BACK_FROM) * 4)]!++;
+    assert.ok(world.status.phase === 'offline');
+    quarters[Math.floor((world.status.retryAfter / Ms.BACK_FROM) * 4)]!++;
   }
   for (const count of quarters) assert.ok(count > 900 && count < 1100, `${quarters}`);
 });
@@ -152,13 +152,13 @@ test('it comes back for ever, and a socket that lived begins anew at the small b
   world.settle();
   for (let attempt = 0; attempt < 2000; attempt++) {
     lose(world);
-    assert.ok(world.state.state === 'waiting' && world.state.after <= Ms.BACK_TO);
-    world.pass(world.state.after);
+    assert.ok(world.status.phase === 'offline' && world.status.retryAfter <= Ms.BACK_TO);
+    world.pass(world.status.retryAfter);
   }
   world.attach();
   world.pass(11_000);
   lose(world);
-  assert.ok(world.state.state === 'waiting' && world.state.after < Ms.BACK_FROM);
+  assert.ok(world.status.phase === 'offline' && world.status.retryAfter < Ms.BACK_FROM);
 });
 
 test('a socket that dies right after its welcome does not reset the bound', () => {
@@ -166,8 +166,8 @@ test('a socket that dies right after its welcome does not reset the bound', () =
   world.attach();
   for (const bound of [500, 1000, 2000]) {
     lose(world);
-    assert.ok(world.state.state === 'waiting');
-    assert.equal(world.state.after, bound);
+    assert.ok(world.status.phase === 'offline');
+    assert.equal(world.status.retryAfter, bound);
     world.again();
   }
 });
@@ -175,14 +175,14 @@ test('a socket that dies right after its welcome does not reset the bound', () =
 test('a time that bye names is kept, also when the page is shown meanwhile', () => {
   const world = new World().attach();
   bye(world, 'shutting_down', true, 7000);
-  assert.ok(world.state.state === 'waiting');
-  assert.equal(world.state.after, 7000);
-  assert.equal(world.state.error.code, 'shutting_down');
+  assert.ok(world.status.phase === 'offline');
+  assert.equal(world.status.retryAfter, 7000);
+  assert.equal(world.status.error.code, 'shutting_down');
   world.core.probe(world.now);
   world.pass(6999);
-  assert.equal(world.state.state, 'waiting');
+  assert.equal(world.is, 'offline lost');
   world.pass(1);
-  assert.equal(world.state.state, 'connecting');
+  assert.equal(world.effects.at(-1), 'connect');
 });
 
 test('a waiting client that is shown, or hears of a network, tries at once', () => {
@@ -192,10 +192,10 @@ test('a waiting client that is shown, or hears of a network, tries at once', () 
   ]) {
     const world = new World().attach();
     lose(world);
-    assert.equal(world.state.state, 'waiting');
+    assert.equal(world.is, 'offline lost');
     wake(world);
     world.pass(0);
-    assert.equal(world.state.state, 'connecting');
+    assert.equal(world.effects.at(-1), 'connect');
   }
 });
 
@@ -203,11 +203,11 @@ test('without a network the state says so, and it is tried all the same', () => 
   const world = new World().attach();
   world.core.network(world.now, false);
   world.settle();
-  assert.equal(world.state.state, 'active', 'the browser may be wrong: the socket is asked');
+  assert.equal(world.status.phase, 'live', 'the browser may be wrong: the socket is asked');
   world.pass(5000);
-  assert.deepEqual(world.state, { state: 'offline', reason: 'network' });
+  assert.deepEqual(world.status, { phase: 'offline', reason: 'network' });
   world.pass(20_000);
-  assert.ok(world.states.some(({ state }) => state === 'connecting'));
+  assert.ok(world.effects.includes('connect'));
 });
 
 test('fenced stops: nothing is tried any more, actions are rejected as perhaps stored', async () => {
@@ -216,14 +216,15 @@ test('fenced stops: nothing is tried any more, actions are rejected as perhaps s
   world.begin('a', 7);
   const sent = world.append('a', text('1'));
   bye(world, 'fenced', false);
-  assert.ok(world.state.state === 'stopped');
-  assert.equal(world.state.error.code, 'fenced');
+  assert.ok(world.status.phase === 'closed');
+  assert.equal(world.status.error.code, 'fenced');
   const error = await outcomeOf(sent);
   assert.deepEqual([error.code, error.maybeStored], ['fenced', true]);
   assert.equal(world.core.deadline(), Infinity);
   assert.equal((await outcomeOf(world.append('a', text('2')))).code, 'fenced');
   world.core.start(world.now);
-  assert.equal(world.state.state, 'connecting', 'the app may take it back');
+  world.settle();
+  assert.equal(world.effects.at(-1), 'connect', 'the app may take it back');
 });
 
 const outcomeOf = (promise: Promise<unknown>): Promise<HighwaterError> =>
@@ -233,36 +234,41 @@ const outcomeOf = (promise: Promise<unknown>): Promise<HighwaterError> =>
   );
 
 test('codes after which coming back does not help stop it; others do not', () => {
-  for (const code of ['version', 'bad_frame', 'unknown_writer', 'origin', 'connections']) {
+  const old = new World().attach();
+  bye(old, 'version', false);
+  assert.equal(old.is, 'update-required version');
+  for (const code of ['bad_frame', 'unknown_writer', 'origin', 'connections']) {
     const world = new World().attach();
     bye(world, code, false);
-    assert.equal(world.state.state, 'stopped', code);
+    assert.equal(world.status.phase, 'closed', code);
   }
   for (const code of ['failed', 'silent', 'sockets', 'code_200']) {
     const world = new World().attach();
     bye(world, code, true);
-    assert.equal(world.state.state, 'waiting', code);
+    assert.equal(world.is, 'offline lost', code);
   }
 });
 
 test('a close without bye comes back', () => {
   const world = new World().attach();
   world.core.closed(world.now, 4078, 'shutting_down');
-  assert.ok(world.state.state === 'waiting');
-  assert.equal(world.state.error.code, 'shutting_down');
+  assert.ok(world.status.phase === 'offline');
+  assert.equal(world.status.error.code, 'shutting_down');
 });
 
 test('a token that no longer serves: another is asked for where there is a function, else it stops', () => {
   for (const code of ['unauthorized', 'revoked', 'token_expired']) {
     const fixed = new World().attach();
     bye(fixed, code, code === 'token_expired');
-    assert.equal(fixed.state.state, 'stopped', code);
+    assert.equal(fixed.is, `needs-auth ${code}`);
+    assert.equal(fixed.core.deadline(), Infinity, 'nobody can give it another');
 
     const world = new World({ tokens: true, token: 'old' }).attach();
     bye(world, code, false);
+    assert.equal(world.is, `needs-auth ${code}`, 'said at once');
     world.clear();
     world.pass(500);
-    assert.deepEqual(world.effects, ['state', 'token']);
+    assert.deepEqual(world.effects, ['token']);
     world.core.gotToken(world.now, 'new');
     world.settle();
     assert.equal(world.hello().token, 'new');
@@ -280,9 +286,9 @@ test('a token function that fails, or gives none, is asked again with backoff', 
     for (let round = 0; round < 5; round++) {
       world.core.gotToken(world.now, token, error);
       world.settle();
-      assert.ok(world.state.state === 'waiting');
-      assert.ok(world.state.after > 0);
-      world.pass(world.state.after);
+      assert.equal(world.is, 'needs-auth unauthorized');
+      assert.ok(world.status.retryAfter > 0);
+      world.pass(world.status.retryAfter);
       assert.equal(world.effects.at(-1), 'token');
     }
   }
@@ -314,7 +320,18 @@ test('a token is refreshed in band before its end', () => {
   alive(200_000);
   assert.ok(asked());
   lose(world);
-  assert.equal(world.again().token, 'second', 'a token that is still good is used again');
+  world.clear();
+  world.pass(500);
+  assert.deepEqual(world.effects, ['token'], 'so little is left of it that another comes first');
+  world.core.gotToken(world.now, 'third');
+  world.settle();
+  assert.equal(world.hello().token, 'third');
+  world.welcome({ time: 0, expires: 600_000 });
+  for (let round = 0; round < 5; round++) {
+    lose(world);
+    assert.equal(world.again({ time: 0, expires: 600_000 }).token, 'third');
+    assert.ok(!asked(), 'a token that is still good is used again');
+  }
 });
 
 test('a token that ended is replaced at once, with backoff while the server refuses', () => {
@@ -323,7 +340,7 @@ test('a token that ended is replaced at once, with backoff while the server refu
   const refuse = (): void =>
     world.tell('refused', {
       request: 0, name: undefined,
-      refusal: { code: 'token_expired', message: 'over', retry_after: 0 },
+      refusal: { code: 'token_expired', message: 'over', retryAfter: 0 },
     });
   const waits: number[] = [];
   for (let round = 0; round < 8; round++) {
@@ -353,7 +370,9 @@ test('a token that a server in --dev made up is kept, shown later, and dropped w
   assert.equal(world.again().token, 'made up');
   bye(world, 'unauthorized', false);
   assert.deepEqual(world.kept, ['made up', undefined]);
-  assert.equal(world.again().token, undefined);
+  // The folder was made anew: this server makes up another user.
+  assert.equal(world.again({ user: 'dev-2', token: 'another' }).token, undefined);
+  assert.equal(world.is, 'live resumed');
 });
 
 test("another user's connection id is replaced; one that the app gave, or that was ours, is not", () => {
@@ -361,18 +380,18 @@ test("another user's connection id is replaced; one that the app gave, or that w
   world.hello();
   bye(world, 'unknown_connection', false);
   assert.ok(world.effects.includes('rename'));
-  assert.ok(world.state.state === 'waiting' && world.state.after < 500);
+  assert.ok(world.status.phase === 'offline' && world.status.retryAfter < 500);
   const fixed = new World({ fixed: true });
   fixed.hello();
   bye(fixed, 'unknown_connection', false);
-  assert.equal(fixed.state.state, 'stopped');
+  assert.equal(fixed.status.phase, 'closed');
   const ours = new World().attach();
   bye(ours, 'unknown_connection', false);
-  assert.equal(ours.state.state, 'stopped');
+  assert.equal(ours.status.phase, 'closed');
 });
 
-test('silence: a ping after ping_interval, a new socket when nothing is heard for 5 s after it', () => {
-  const world = new World().attach({ ping_interval: 10_000 });
+test('silence: a ping after pingInterval, a new socket when nothing is heard for 5 s after it', () => {
+  const world = new World().attach({ pingInterval: 10_000 });
   world.pass(9_999);
   assert.equal(world.got('ping').length, 0);
   world.pass(1);
@@ -380,19 +399,19 @@ test('silence: a ping after ping_interval, a new socket when nothing is heard fo
   world.pass(4_999);
   world.tell('pong', { nonce: 1 });
   world.pass(9_000);
-  assert.equal(world.state.state, 'active');
+  assert.equal(world.status.phase, 'live');
   world.tell('gap', { log: 1, from: 0, to: 1, reason: 'trimmed' }); // anything is a sign of life
   world.pass(9_000);
   assert.equal(world.got('ping').length, 1);
   world.pass(1_000 + 4_999);
-  assert.equal(world.state.state, 'active');
+  assert.equal(world.status.phase, 'live');
   world.pass(1);
-  assert.equal(world.state.state, 'waiting');
+  assert.equal(world.is, 'offline lost');
   assert.ok(world.effects.includes('disconnect'));
 });
 
 test('a probe asks at once; a timer that was frozen with its page asks again before it gives up', () => {
-  const world = new World().attach({ ping_interval: 10_000 });
+  const world = new World().attach({ pingInterval: 10_000 });
   world.core.probe(world.now);
   world.settle();
   assert.equal(world.got('ping').length, 1);
@@ -400,10 +419,10 @@ test('a probe asks at once; a timer that was frozen with its page asks again bef
   world.now += 3_600_000;
   world.core.tick(world.now);
   world.settle();
-  assert.equal(world.state.state, 'active');
+  assert.equal(world.status.phase, 'live');
   assert.equal(world.got('ping').length, 2);
   world.pass(5_000);
-  assert.equal(world.state.state, 'waiting');
+  assert.equal(world.is, 'offline lost');
 });
 
 test('a ping of the server is answered', () => {
@@ -417,9 +436,9 @@ test('a socket without a welcome is given up', () => {
   world.core.start(world.now);
   world.settle();
   world.pass(14_999);
-  assert.equal(world.state.state, 'connecting');
+  assert.equal(world.effects.at(-1), 'connect');
   world.pass(1);
-  assert.equal(world.state.state, 'waiting');
+  assert.equal(world.is, 'offline lost');
 });
 
 test('downgraded: it says so, waits the time told, asks with what it holds, and goes on', () => {
@@ -427,8 +446,8 @@ test('downgraded: it says so, waits the time told, asks with what it holds, and 
   const log = world.subscribe('a');
   world.begin('a', 7);
   world.records(7, 0, [text('0')]);
-  world.tell('state', { active: false, met: undefined, reason: 'lag', activate_after: 3000, generation: 2, source: undefined });
-  assert.deepEqual(world.state, { state: 'inactive', reason: 'lag', after: 3000 });
+  world.tell('state', { active: false, met: undefined, reason: 'lag', activateAfter: 3000, generation: 2, source: undefined });
+  assert.deepEqual(world.status, { phase: 'inactive', reason: 'lag', retryAfter: 3000 });
   world.records(7, 9, [text('late')]);
   assert.equal(log.cursor, 1, 'nothing of before is let through');
   const kept = world.append('a', text('mine'));
@@ -439,12 +458,12 @@ test('downgraded: it says so, waits the time told, asks with what it holds, and 
   const { request, open, cloning } = world.last('activate');
   assert.equal(cloning, 'all');
   assert.deepEqual(open, [{ name: 'a', have: { log: 7, next: 1 }, start: 'state', priority: 0 }]);
-  world.tell('refused', { request, name: undefined, refusal: { code: 'slots', message: 'full', retry_after: 2000 } });
-  assert.equal(world.state.state, 'inactive');
+  world.tell('refused', { request, name: undefined, refusal: { code: 'slots', message: 'full', retryAfter: 2000 } });
+  assert.equal(world.status.phase, 'inactive');
   world.pass(4000);
   assert.equal(world.got('activate').length, 2);
-  world.tell('state', { active: true, met: 'cloned', reason: undefined, activate_after: 0, generation: 3, source: OTHER.connection });
-  assert.deepEqual(world.state, { state: 'active', met: 'cloned', generation: 3, source: OTHER.connection });
+  world.tell('state', { active: true, met: 'cloned', reason: undefined, activateAfter: 0, generation: 3, source: OTHER.connection });
+  assert.deepEqual(world.status, { phase: 'live', reason: 'cloned', generation: 3, source: OTHER.connection });
   world.announce('a', 7, { cursor: 1, head: 2 });
   world.records(7, 1, [text('1')]);
   assert.equal(log.cursor, 2);
@@ -453,7 +472,7 @@ test('downgraded: it says so, waits the time told, asks with what it holds, and 
 });
 
 test('a hidden client does not ask to be active until it is seen; one may be told to', () => {
-  const inactive = { active: false, met: undefined, reason: 'slots', activate_after: 1000, generation: 2, source: undefined } as const;
+  const inactive = { active: false, met: undefined, reason: 'slots', activateAfter: 1000, generation: 2, source: undefined } as const;
   const world = new World({ visible: false }).attach();
   world.tell('state', inactive);
   world.pass(20_000);
@@ -478,8 +497,8 @@ test('met without a slot: inactive from the start', () => {
   world.subscribe('a');
   world.hello();
   world.welcome({ met: 'waiting' });
-  world.tell('state', { active: false, met: undefined, reason: 'no_slot', activate_after: 500, generation: 1, source: undefined });
-  assert.equal(world.state.state, 'inactive');
+  world.tell('state', { active: false, met: undefined, reason: 'no_slot', activateAfter: 500, generation: 1, source: undefined });
+  assert.equal(world.status.phase, 'inactive');
   assert.equal(world.got('subscribe').length, 0);
   world.pass(1000);
   assert.equal(world.last('activate').open[0]!.name, 'a');
@@ -532,7 +551,7 @@ test('a half delivered base is not acknowledged as something to restart from', (
 
 test('with manual commits only what the app committed is told', () => {
   const world = new World().attach();
-  const log = world.subscribe('a', { manual: true, start: 'committed' });
+  const log = world.subscribe('a', { commit: 'manual', start: 'committed' });
   world.begin('a', 7);
   world.records(7, 0, [text('0'), text('1')]);
   world.pass(1000);
@@ -554,8 +573,8 @@ test('a refused subscription: for good, or asked for again after the time told',
   const refused = collect(a, 'refused');
   const asked = (name: string): number =>
     world.got('subscribe').find(({ open }) => open.some((one) => one.name === name))!.request;
-  const refuse = (name: string, code: string, retry_after: number): void =>
-    world.tell('refused', { request: asked(name), name, refusal: { code, message: 'no', retry_after } });
+  const refuse = (name: string, code: string, retryAfter: number): void =>
+    world.tell('refused', { request: asked(name), name, refusal: { code, message: 'no', retryAfter } });
   refuse('a', 'denied', 0);
   refuse('b', 'rate', 2000);
   assert.deepEqual(refused.map(({ code }) => code), ['denied']);
@@ -574,7 +593,7 @@ test('a log that comes along unasked is told, and let go when nobody takes it', 
   world.begin('stranger', 9);
   assert.ok(world.effects.includes('adopted'));
   assert.ok(world.core.followed.named.has('stranger'));
-  world.core.followed.named.get('stranger')!.unsubscribe();
+  world.drop('stranger');
   world.settle();
   assert.deepEqual(world.last('unsubscribe').logs, [9]);
 });
@@ -583,7 +602,7 @@ test('a log let go while it was asked for is unsubscribed when it comes', () => 
   const world = new World().attach();
   world.subscribe('a');
   const { request } = world.last('subscribe');
-  world.core.followed.named.get('a')!.unsubscribe();
+  world.drop('a');
   world.announce('a', 7, { request });
   assert.deepEqual(world.last('unsubscribe').logs, [7]);
   assert.ok(!world.effects.includes('adopted'));
@@ -604,16 +623,16 @@ test('offline for the app: no socket until it is set back', () => {
   const world = new World().attach();
   world.core.offline(world.now);
   world.settle();
-  assert.deepEqual(world.state, { state: 'offline', reason: 'asked' });
+  assert.deepEqual(world.status, { phase: 'offline', reason: 'asked' });
   assert.equal(world.core.deadline(), Infinity);
   world.core.probe(world.now);
   world.core.network(world.now, true);
   world.pass(60_000);
-  assert.equal(world.state.state, 'offline');
+  assert.equal(world.status.phase, 'offline');
   world.clear();
   world.core.start(world.now);
   world.settle();
-  assert.deepEqual(world.effects, ['state', 'connect']);
+  assert.deepEqual(world.effects, ['status', 'connect']);
 });
 
 test('close says what is worked off, leaves, and rejects what has no answer', async () => {
@@ -629,7 +648,7 @@ test('close says what is worked off, leaves, and rejects what has no answer', as
     assert.deepEqual(world.sent.map(({ name }) => name), leave ? ['ack', 'leave'] : ['ack']);
     if (leave) assert.equal(world.last('leave').forget, forget);
     assert.equal(world.effects.indexOf('disconnect') > world.effects.indexOf('send'), true);
-    assert.ok(world.state.state === 'stopped');
+    assert.ok(world.status.phase === 'closed');
     assert.equal((await outcomeOf(sent)).code, 'closed');
   }
 });
@@ -641,7 +660,7 @@ test('what cannot be carried is refused to the app, not to the server', async ()
   assert.throws(() => world.subscribe('a', { priority: 256 }));
   assert.equal((await outcomeOf(world.append('x'.repeat(256), text('1')))).code, 'bad_name');
   assert.equal((await outcomeOf(world.append('a', { payload: 5 as never }))).code, 'bad_record');
-  assert.equal((await outcomeOf(world.append('a', { event_time: 2 ** 53, payload: '' }))).code, 'bad_record');
+  assert.equal((await outcomeOf(world.append('a', { eventTime: 2 ** 53, payload: '' }))).code, 'bad_record');
   assert.equal((await outcomeOf(world.append('a', text('1'), -1))).code, 'bad_record');
   assert.equal(world.got('append').length, 0);
 });

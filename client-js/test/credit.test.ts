@@ -24,7 +24,7 @@ const answers = (
         seq,
         outcome: { stored: { log: 7, offset: seq, place: { batch: 9, index: seq }, level: 'synced' as const } },
       })),
-      ...refused.map((seq) => ({ seq, outcome: { refused: { code: 'rate', message: '', retry_after: after } } })),
+      ...refused.map((seq) => ({ seq, outcome: { refused: { code: 'rate', message: '', retryAfter: after } } })),
     ],
   });
 };

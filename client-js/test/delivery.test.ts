@@ -2,12 +2,13 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { latestView, view } from '../src/view.js';
-import type { Delivery, Entry } from '../src/delivery.js';
+import { latest } from '../src/latest.js';
+import { view } from '../src/view.js';
+import type { Entry } from '../src/delivery.js';
 import type { Start } from '../src/frames.js';
-import { collect, delivered, MINE, OTHER, outcome, text, World } from './world.js';
+import { collect, delivered, MINE, OTHER, outcome, text, World, type TestLog } from './world.js';
 
-const payloads = (records: readonly Entry[]): unknown[] => records.map(({ record }) => record.payload);
+const payloads = (records: readonly Entry[]): unknown[] => records.map(({ payload }) => payload);
 
 test('records come once and in order; a repeat is dropped by its offset', () => {
   const world = new World().attach();
@@ -20,7 +21,7 @@ test('records come once and in order; a repeat is dropped by its offset', () => 
   assert.deepEqual(records.flatMap(({ records }) => payloads(records)), ['0', '1', '2', '3']);
   assert.deepEqual(records.flatMap(({ records }) => records.map(({ offset }) => offset)), [0, 1, 2, 3]);
   assert.equal(log.cursor, 4);
-  assert.equal(world.state.state, 'active');
+  assert.equal(world.status.phase, 'live');
 });
 
 test('a jump is never let through: the client closes and resumes with what it holds', () => {
@@ -30,7 +31,7 @@ test('a jump is never let through: the client closes and resumes with what it ho
   world.begin('a', 7);
   world.records(7, 0, [text('0')]);
   world.records(7, 2, [text('2')]);
-  assert.equal(world.state.state, 'waiting');
+  assert.equal(world.is, 'offline lost');
   assert.ok(world.effects.includes('disconnect'));
   const hello = world.again();
   assert.deepEqual(hello.open[0]!.have, { log: 7, next: 1 });
@@ -98,14 +99,14 @@ test('a gap that begins past the cursor is a jump', () => {
   world.subscribe('a');
   world.begin('a', 7);
   world.tell('gap', { log: 7, from: 3, to: 5, reason: 'trimmed' });
-  assert.equal(world.state.state, 'waiting');
+  assert.equal(world.is, 'offline lost');
 });
 
 test('frames of a log id that was not announced are left aside, but counted', () => {
   const world = new World().attach();
   world.records(99, 5, [text('x')], OTHER, 1, 300);
   world.tell('gap', { log: 99, from: 0, to: 5, reason: 'trimmed' });
-  assert.equal(world.state.state, 'active');
+  assert.equal(world.status.phase, 'live');
   assert.equal(world.core.worked, 300);
 });
 
@@ -116,7 +117,7 @@ test('a base of the server comes in parts, then records; complete as its last pa
   world.announce('a', 7, { cursor: 5, head: 5, rule: 'latest', reset: true });
   world.tell('reset', { log: 7, reason: 'cloned', base: { rule: 'latest', offset: 5, version: 0 }, cursor: 5, complete: 5 });
   const part = (offset: number, key: string, last: boolean, complete: number): void =>
-    world.tell('base_records', {
+    world.tell('baseRecords', {
       log: 7, offset: 5, last, complete, origins: [OTHER],
       records: [{ offset, record: delivered(1, text('v', key)) }],
     });
@@ -159,29 +160,28 @@ test('a base of a client that is too large ends the log with a reason; nothing i
   part(4);
   part(5);
   assert.deepEqual(refused.map(({ code }) => code), ['too_large']);
-  assert.deepEqual([log.phase, world.state.state], ['over', 'active']);
+  assert.deepEqual([log.phase, world.status.phase], ['over', 'live']);
   assert.deepEqual(world.last('unsubscribe').logs, [7]);
   world.core.cut(world.now);
   world.settle();
   assert.deepEqual(world.again().open, []);
   world.announce('a', 7, { cursor: 5, head: 5, rule: 'client', reset: true });
   assert.deepEqual(world.last('unsubscribe').logs, [7], 'let go where the server has it still');
-  assert.equal(world.subscribe('a'), log, 'the app may ask for it again');
-  assert.equal(log.phase, 'asked');
+  assert.equal(world.subscribe('a').phase, 'asked', 'the app may ask for it again');
 });
 
 test('parts out of order, or records before the base is whole, are a jump', () => {
   for (const wrong of [
     (world: World) => world.tell('base', { log: 7, offset: 5, part: 1, last: true, data: 'c' }),
     (world: World) => world.records(7, 5, [text('x')]),
-    (world: World) => world.tell('base_records', { log: 7, offset: 4, last: true, complete: 5, origins: [], records: [] }),
+    (world: World) => world.tell('baseRecords', { log: 7, offset: 4, last: true, complete: 5, origins: [], records: [] }),
   ]) {
     const world = new World().attach();
     world.subscribe('a');
     world.announce('a', 7, { cursor: 5, head: 5, rule: 'client', reset: true });
     world.tell('reset', { log: 7, reason: 'new', base: { rule: 'client', offset: 5, version: 3 }, cursor: 5, complete: 5 });
     wrong(world);
-    assert.equal(world.state.state, 'waiting');
+    assert.equal(world.is, 'offline lost');
     const hello = world.again();
     assert.equal(hello.open[0]!.have, undefined, 'half a base is nothing that is held');
     assert.equal(hello.open[0]!.start, 'state');
@@ -218,16 +218,16 @@ test('a log that goes on under another id begins anew', () => {
   assert.deepEqual([log.id, log.cursor], [8, 0]);
 });
 
-test('latestView shows the newest of each key, without what was taken away, own actions on top', () => {
+test('latest shows the newest of each key, without what was taken away, own actions on top', () => {
   const world = new World().attach();
   const log = world.subscribe('a');
-  const board = latestView(log);
+  const board = latest(log);
   assert.equal(board.value, undefined, 'nothing is shown before it is complete');
   world.begin('a', 7, 0, 3);
   world.records(7, 0, [text('1', 'x'), text('1', 'y')]);
   assert.equal(board.value, undefined);
   world.records(7, 2, [{ key: 'x' }]);
-  const shown = (): unknown => Object.fromEntries([...board.value!].map(([key, { record, pending }]) => [key, [record.payload, pending]]));
+  const shown = (): unknown => Object.fromEntries([...board.value!].map(([key, { payload, pending }]) => [key, [payload, pending]]));
   assert.deepEqual(shown(), { y: ['1', false] });
   world.append('a', text('2', 'y'));
   world.append('a', text('1', 'z'));
@@ -240,10 +240,10 @@ test('an own action stays on top until the log shows it, whichever of answer and
   for (const answerFirst of [true, false]) {
     const world = new World().attach();
     const log = world.subscribe('a');
-    const board = latestView(log);
+    const board = latest(log);
     world.begin('a', 7);
     world.append('a', text('mine', 'k'));
-    const state = (): unknown => [board.value!.get('k')?.record.payload, board.value!.get('k')?.pending];
+    const state = (): unknown => [board.value!.get('k')?.payload, board.value!.get('k')?.pending];
     const steps = [
       () => world.stored(1, 7, 0),
       () => world.records(7, 0, [text('mine', 'k')], MINE, 1),
@@ -254,14 +254,14 @@ test('an own action stays on top until the log shows it, whichever of answer and
     assert.deepEqual(state(), ['mine', answerFirst]);
     steps[1]!();
     assert.deepEqual(state(), ['mine', false]);
-    assert.equal(log.pending.length, 0);
+    assert.equal(log.top.length, 0);
   }
 });
 
 test('a refused action is rolled back', () => {
   const world = new World().attach();
   const log = world.subscribe('a');
-  const board = latestView(log);
+  const board = latest(log);
   world.begin('a', 7);
   world.append('a', text('mine', 'k'));
   assert.equal(board.value!.size, 1);
@@ -272,8 +272,8 @@ test('a refused action is rolled back', () => {
 test('a clone replaces the base; pending actions lie on the new one; nothing shown goes away between', () => {
   const world = new World().attach();
   const log = world.subscribe('a');
-  const board = latestView(log);
-  const shown = (): unknown => Object.fromEntries([...board.value!].map(([key, { record }]) => [key, record.payload]));
+  const board = latest(log);
+  const shown = (): unknown => Object.fromEntries([...board.value!].map(([key, { payload }]) => [key, payload]));
   world.begin('a', 7);
   world.records(7, 0, [text('old', 'x')]);
   world.append('a', text('mine', 'k'));
@@ -286,7 +286,7 @@ test('a clone replaces the base; pending actions lie on the new one; nothing sho
   world.announce('a', 7, { cursor: 50, head: 51, rule: 'latest', reset: true });
   world.tell('reset', { log: 7, reason: 'cloned', base: { rule: 'latest', offset: 50, version: 0 }, cursor: 50, complete: 51 });
   assert.deepEqual(shown(), { x: 'old', k: 'mine' });
-  world.tell('base_records', {
+  world.tell('baseRecords', {
     log: 7, offset: 50, last: true, complete: 51, origins: [OTHER],
     records: [{ offset: 44, record: delivered(1, text('new', 'y')) }],
   });
@@ -298,8 +298,8 @@ test('a clone replaces the base; pending actions lie on the new one; nothing sho
 test('a delta after a time away is shown at once when complete, own actions never missing', () => {
   const world = new World().attach();
   const log = world.subscribe('a');
-  const board = latestView(log);
-  const shown = (): unknown => Object.fromEntries([...board.value!].map(([key, { record }]) => [key, record.payload]));
+  const board = latest(log);
+  const shown = (): unknown => Object.fromEntries([...board.value!].map(([key, { payload }]) => [key, payload]));
   world.begin('a', 7);
   world.records(7, 0, [text('1', 'x')]);
   world.append('a', text('mine', 'k'));
@@ -320,7 +320,7 @@ test('a delta after a time away is shown at once when complete, own actions neve
 test('view folds by a reducer: records in order, then the pending ones', () => {
   const world = new World().attach();
   const log = world.subscribe('a');
-  const words = view(log, (state: string, { record }) => state + record.payload, '');
+  const words = view(log, (state: string, { payload }) => state + payload, '');
   world.begin('a', 7);
   world.append('a', text('c'));
   world.records(7, 0, [text('a'), text('b')]);
@@ -332,7 +332,7 @@ test('view takes a base that a client made by its own rule', () => {
   const log = world.subscribe('a');
   const words = view(
     log,
-    (state: string, { record }) => state + record.payload,
+    (state: string, { payload }) => state + payload,
     '',
     (data, version) => `${version}:${new TextDecoder().decode(data)}|`,
   );
@@ -349,7 +349,7 @@ test('a view that comes later asks for the state once more', () => {
   world.begin('a', 7);
   world.records(7, 0, [text('1', 'x')]);
   world.clear();
-  const board = latestView(log);
+  const board = latest(log);
   world.settle();
   assert.deepEqual(world.got('seek').map(({ log, to }) => [log, to]), [[7, 'state']]);
   world.announce('a', 7, { cursor: 0, head: 1, reset: true });
@@ -363,7 +363,7 @@ test('a view that comes while the log catches up shows nothing of that', () => {
   const log = world.subscribe('a');
   world.begin('a', 7, 0, 3);
   world.records(7, 0, [text('1', 'x')]);
-  const board = latestView(log);
+  const board = latest(log);
   world.settle();
   const { request } = world.last('seek');
   world.records(7, 1, [text('1', 'y'), text('1', 'z')]);
@@ -381,15 +381,15 @@ test('own actions lie on top also where they were made before the log was opened
   world.append('a', text('1', 'x'));
   world.append('b', text('other', 'x'));
   world.append('a', text('2', 'y'));
-  const seqs = (log: Delivery): number[] => log.pending.map(({ seq }) => seq);
+  const seqs = (log: TestLog): number[] => log.top.map(({ seq }) => seq);
   const first = world.subscribe('a');
   assert.deepEqual(seqs(first), [1, 3]);
   world.begin('a', 7);
-  assert.deepEqual([...latestView(first).value ?? []], [], 'a view asks for all once more');
-  first.unsubscribe();
+  assert.deepEqual([...latest(first).value ?? []], [], 'a view asks for all once more');
+  first.release();
   world.settle();
   const again = world.subscribe('a');
-  const board = latestView(again);
+  const board = latest(again);
   world.begin('a', 7);
   assert.deepEqual([...board.value!].map(([key, { pending }]) => [key, pending]), [['x', true], ['y', true]]);
   world.stored(1, 7, 0);
@@ -407,7 +407,7 @@ test('where the log shows no more, an own action goes when it is answered', () =
       world.core.cut(world.now);
       world.settle();
       world.again();
-      world.tell('refused', { request: 0, name: 'a', refusal: { code: 'denied', message: '', retry_after: 0 } });
+      world.tell('refused', { request: 0, name: 'a', refusal: { code: 'denied', message: '', retryAfter: 0 } });
     },
   ]) {
     const world = new World().attach();
@@ -415,39 +415,41 @@ test('where the log shows no more, an own action goes when it is answered', () =
     world.begin('a', 7);
     for (const key of ['x', 'y', 'z']) world.append('a', text('mine', key));
     world.stored(1, 7, 5);
-    assert.equal(log.pending.length, 3, 'the log stands below it');
+    assert.equal(log.top.length, 3, 'the log stands below it');
     ends(world);
-    assert.deepEqual(log.pending.map(({ seq }) => seq), [2, 3]);
+    assert.deepEqual(log.top.map(({ seq }) => seq), [2, 3]);
     world.stored(2, 7, 6);
-    assert.deepEqual(log.pending.map(({ seq }) => seq), [3]);
+    assert.deepEqual(log.top.map(({ seq }) => seq), [3]);
     world.refuse([3], 'conflict', 3);
     for (let n = 4; n < 300; n++) {
       world.append('a', text('more'));
       world.stored(n, 7, n);
     }
-    assert.equal(log.pending.length, 0);
+    assert.equal(log.top.length, 0);
   }
 });
 
 test('an inactive client appends as long as it is answered; of what is answered the newest stay on top', async () => {
-  const world = new World({ most: 10, visible: false }).attach();
+  const world = new World({ maxPending: 10, visible: false }).attach();
   const log = world.subscribe('a');
   world.begin('a', 7);
-  world.tell('state', { active: false, met: undefined, reason: 'slots', activate_after: 0, generation: 2, source: undefined });
+  world.tell('state', { active: false, met: undefined, reason: 'slots', activateAfter: 0, generation: 2, source: undefined });
   for (let seq = 1; seq <= 50; seq++) {
     const result = world.append('a', text(`${seq}`));
     world.stored(seq, 7, seq - 1);
     assert.equal((await outcome(result)).offset, seq - 1);
   }
-  assert.deepEqual(log.pending.map(({ seq }) => seq), Array.from({ length: 10 }, (_, at) => 41 + at));
+  assert.deepEqual(log.top.map(({ seq }) => seq), Array.from({ length: 10 }, (_, at) => 41 + at));
 });
 
 test('watchers are told once for many changes of a turn', async () => {
   const world = new World().attach();
   const log = world.subscribe('a');
-  const board = latestView(log);
+  const board = latest(log);
   let told = 0;
   const stop = board.subscribe(() => told++);
+  assert.equal(told, 1, 'at once');
+  told = 0;
   world.begin('a', 7);
   world.records(7, 0, [text('1', 'x')]);
   world.records(7, 1, [text('2', 'x')]);
@@ -468,7 +470,8 @@ test('a log that the server deletes ends, and can be opened again', () => {
   assert.deepEqual(ended, [{ reason: 'deleted' }]);
   world.records(7, 0, [text('late')]);
   assert.equal(log.cursor, 0);
+  assert.deepEqual(log.status.value, { phase: 'closed', reason: 'deleted' });
   world.clear();
-  assert.equal(world.subscribe('a'), log);
+  assert.equal(world.subscribe('a').status.value.phase, 'loading');
   assert.equal(world.last('subscribe').open[0]!.name, 'a');
 });

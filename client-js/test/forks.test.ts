@@ -9,7 +9,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { HighwaterError } from '../src/errors.js';
+import type { Code, HighwaterError } from '../src/errors.js';
 import type { ClientFrame, Open, Outcome } from '../src/frames.js';
 import { view } from '../src/view.js';
 import type { Stored } from '../src/writer.js';
@@ -57,7 +57,7 @@ class Fork {
     let ids = 0;
     this.#newId = () => (++ids + 2 ** 40).toString(16).padStart(32, '0');
     this.world = new World({
-      newId: this.#newId, chance: () => this.#random(1000) / 1000, most: 10_000,
+      newId: this.#newId, chance: () => this.#random(1000) / 1000, maxPending: 10_000,
     });
     this.state = this.#empty();
   }
@@ -153,7 +153,7 @@ class Fork {
         this.world.core.opened(this.world.now);
         this.world.settle();
       }
-      const gone = this.attached && this.world.state.state === 'waiting' && this.world.state.error;
+      const gone = this.attached && this.world.status.phase === 'offline' && this.world.status.error;
       assert.ok(!gone, `it goes by itself: ${gone && gone.message}`);
       const frame = this.world.sent[this.#read++];
       if (!frame) {
@@ -174,7 +174,7 @@ class Fork {
     const marks = writers.map(({ writer }) => ({ writer, mark: this.state.writers.get(writer)?.mark ?? 0 }));
     const waiting = this.chance(4);
     this.world.welcome({
-      positions: [this.#position], other_history: this.#other, writers: marks, met: waiting ? 'waiting' : 'resumed',
+      positions: [this.#position], otherHistory: this.#other, writers: marks, met: waiting ? 'waiting' : 'resumed',
     });
     if (this.chance(8)) return this.cut();
     for (const { writer, oldest } of writers) {
@@ -187,7 +187,7 @@ class Fork {
     }
     if (waiting) {
       return this.world.tell('state', {
-        active: false, met: 'waiting', reason: 'no_slot', activate_after: 50, generation: 2, source: undefined,
+        active: false, met: 'waiting', reason: 'no_slot', activateAfter: 50, generation: 2, source: undefined,
       });
     }
     this.active = true;
@@ -196,12 +196,12 @@ class Fork {
 
   #activate({ open, request }: Body<'activate'>): void {
     if (this.chance(3)) {
-      const refusal = { code: 'slots', message: 'none', retry_after: 50 };
+      const refusal = { code: 'slots', message: 'none', retryAfter: 50 };
       return this.world.tell('refused', { request, name: undefined, refusal });
     }
     this.active = true;
     this.world.tell('state', {
-      active: true, met: 'restored', reason: undefined, activate_after: 0, generation: 3, source: undefined,
+      active: true, met: 'restored', reason: undefined, activateAfter: 0, generation: 3, source: undefined,
     });
     for (const one of open) this.#open(one, 0, false);
   }
@@ -244,7 +244,7 @@ class Fork {
   }
 
   #append({ writer, oldest, items, positions, made }: Body<'append'>): void {
-    const refused = (code: string): Outcome => ({ refused: { code, message: code, retry_after: 10 } });
+    const refused = (code: Code): Outcome => ({ refused: { code, message: code, retryAfter: 10 } });
     assert.ok(this.#ours(positions!), 'it does not send what it saw elsewhere after it was told');
     const { writers } = this.state;
     if (!writers.has(writer)) writers.set(writer, { mark: 0, outcomes: new Map() });
@@ -282,12 +282,12 @@ const play = async (seed: number): Promise<number> => {
   const { world } = fork;
   const heard = new Map<string, string[]>();
   const shown = LOGS.map((name) => {
-    const log = world.core.followed.subscribe(name, { start: 'state', priority: 0, manual: false });
+    const log = world.open(name);
     log.on('reset', () => heard.set(name, []));
     log.on('records', ({ records }) => {
-      heard.set(name, [...(heard.get(name) ?? []), ...records.map(({ record }) => record.payload as string)]);
+      heard.set(name, [...(heard.get(name) ?? []), ...records.map(({ payload }) => payload as string)]);
     });
-    return view(log, (all: string[], { record }) => [...all, record.payload as string], []);
+    return view(log, (all: string[], { payload }) => [...all, payload as string], []);
   });
   const actions: Promise<Stored | HighwaterError>[] = [];
   world.core.start(world.now);
@@ -323,10 +323,10 @@ const play = async (seed: number): Promise<number> => {
   }
   fork.calm = true;
   const rests = (): boolean =>
-    fork.active && !world.core.author.queue.length &&
-    [...world.core.followed.named.values()].every(({ complete, mine }) => complete && !mine.length);
+    fork.active && !world.core.author.queue.size &&
+    [...world.core.followed.named.values()].every(({ complete, mine }) => complete && !mine.size);
   for (let round = 0; !rests(); round++) {
-    assert.ok(round < 2000, `${world.core.author.queue.length} are never answered, ${world.state.state}`);
+    assert.ok(round < 2000, `${world.core.author.queue.size} are never answered, ${world.status.phase}`);
     world.pass(500);
     fork.serve();
   }

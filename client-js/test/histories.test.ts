@@ -10,10 +10,11 @@ import { test, type TestContext } from 'node:test';
 import { WebSocket } from 'ws';
 import { newId } from '../src/identity.js';
 import {
-  connect, view, type Client, type ClientOptions, type Encoding, type HighwaterError, type Log,
+  connect, view, type Client, type ClientOptions, type HighwaterError, type Log,
 } from '../src/index.js';
 import type { WebSocketConstructor } from '../src/socket.js';
 import { Server, token } from './server.js';
+import { forms, type Form } from './world.js';
 
 const CONFIG = `
 [limits]
@@ -46,14 +47,14 @@ const until = async (what: string, holds: () => boolean | Promise<boolean>): Pro
 
 /** What a listener and a view make of a log, and the reasons of its later resets. */
 const watch = (log: Log) => {
-  const words = view(log, (all: string[], { record }) => [...all, `${record.payload}`], []);
+  const words = view(log, (all: string[], { payload }) => [...all, `${payload}`], []);
   const seen = { heard: [] as string[], resets: [] as string[], least: Infinity, words };
-  log.on('records', ({ records }) => seen.heard.push(...records.map(({ record }) => `${record.payload}`)));
+  log.on('records', ({ records }) => seen.heard.push(...records.map(({ payload }) => `${payload}`)));
   log.on('reset', ({ reason }) => {
     seen.heard = [];
     if (reason !== 'new') seen.resets.push(reason); // The first one says that there was nothing.
   });
-  words.subscribe(() => (seen.least = Math.min(seen.least, words.value!.length)));
+  words.subscribe((shown) => (seen.least = Math.min(seen.least, shown?.length ?? Infinity)));
   return seen;
 };
 
@@ -62,29 +63,31 @@ const same = async (server: Server, log: Log, seen: ReturnType<typeof watch>): P
   const held = await server.payloads(log.name);
   const is = (list: readonly string[]): boolean => list.join() === held.join();
   await until(`${seen.heard} is ${held}`, () => is(seen.heard) && is(seen.words.value ?? []));
-  assert.deepEqual([log.cursor, log.pending.length], [held.length, 0]);
+  assert.deepEqual([log.cursor, log.pending.value.length], [held.length, 0]);
 };
 
 const upTo = (from: number, to: number, word: string): string[] =>
   Array.from({ length: to - from }, (_, index) => `${word} ${from + index}`);
 
 const active = (client: Client): Promise<void> =>
-  until('active', () => client.state.state === 'active');
+  until('live', () => client.status.value.phase === 'live');
+
+const live = ({ status }: Log): boolean => status.value.phase === 'live';
 
 /** Comes back at once, however long it wanted to wait. */
 const online = async (client: Client): Promise<void> => {
-  client.debug.setOffline(false);
+  client.connect();
   await until('attached', () => {
-    client.reconnect();
-    return ['active', 'inactive'].includes(client.state.state);
+    client.connect();
+    return ['live', 'inactive'].includes(client.status.value.phase);
   });
 };
 
-for (const encoding of ['bincode', 'json'] satisfies Encoding[]) {
+for (const encoding of ['bincode', 'json'] satisfies Form[]) {
   test(`a restored backup that has grown past what the client saw: ${encoding}`, async (context) => {
     const server = await serve(context);
-    const client = open(context, server.url, { encoding });
-    const log = client.subscribe('notes');
+    const client = open(context, server.url, { encoding: forms[encoding] });
+    const log = client.log('notes');
     await active(client);
     await log.append({ payload: 'mine 0' });
     await server.append('notes', ...upTo(1, 5, 'both'));
@@ -95,7 +98,7 @@ for (const encoding of ['bincode', 'json'] satisfies Encoding[]) {
     await log.append({ payload: 'mine, answered and lost' });
     await same(server, log, seen);
     const { writer } = client;
-    client.debug.setOffline(true);
+    client.disconnect();
     const answers = upTo(0, 3, 'mine, offline').map((payload) => log.append({ payload }));
     seen.resets = [];
     seen.least = Infinity;
@@ -126,8 +129,8 @@ test('a restored backup that holds actions whose answers were lost: each is stor
       return super.emit(name, ...given);
     }
   }
-  const client = open(context, server.url, { WebSocket: Deaf as unknown as WebSocketConstructor, encoding: 'json' });
-  const log = client.subscribe('notes');
+  const client = open(context, server.url, { WebSocket: Deaf as unknown as WebSocketConstructor, encoding: forms.json });
+  const log = client.log('notes');
   const seen = watch(log);
   await active(client);
   await log.append({ payload: 'mine 0' });
@@ -139,7 +142,7 @@ test('a restored backup that holds actions whose answers were lost: each is stor
   await server.append('notes', 'lost');
   answers.push(...upTo(4, 7, 'mine').map((payload) => log.append({ payload })));
   await until('stored', () => log.cursor === 8);
-  client.debug.setOffline(true);
+  client.disconnect();
   deaf = false;
   await server.restore(backup);
   await server.append('notes', ...upTo(0, 5, 'new'));
@@ -157,11 +160,11 @@ test('the number of a log that is gone went to another: nothing is stored there'
   const backup = await server.backup();
   await server.append('salaries', 'made after the backup');
   const client = open(context, server.url);
-  const [salaries, first] = [client.subscribe('salaries'), client.subscribe('first')];
+  const [salaries, first] = [client.log('salaries'), client.log('first')];
   const [seen, kept] = [watch(salaries), watch(first)];
-  await until('complete', () => salaries.complete && first.complete);
+  await until('complete', () => live(salaries) && live(first));
   const { id } = salaries;
-  client.debug.setOffline(true);
+  client.disconnect();
   const lost = salaries.append({ payload: 'for salaries only' }).catch((error: HighwaterError) => error);
   const lives = first.append({ payload: 'both histories have this log' });
   const named = client.append('salaries/new', { payload: 'by its name' });
@@ -173,7 +176,7 @@ test('the number of a log that is gone went to another: nothing is stored there'
   assert.equal((await lives).offset, 1);
   assert.equal((await named).offset, 0);
   assert.deepEqual(await server.payloads('public'), ['made after the restore']);
-  await until('reset', () => seen.resets.length > 0 && salaries.complete);
+  await until('reset', () => seen.resets.length > 0 && live(salaries));
   assert.deepEqual(seen.resets, ['other_history']);
   await salaries.append({ payload: 'in the new one' });
   await same(server, salaries, seen);
@@ -184,7 +187,7 @@ test('the number of a log that is gone went to another: nothing is stored there'
 test('a folder made anew under open clients: they begin anew with it', async (context) => {
   const server = await serve(context);
   const client = open(context, server.url);
-  const log = client.subscribe('notes');
+  const log = client.log('notes');
   const seen = watch(log);
   await active(client);
   await server.append('notes', ...upTo(0, 5, 'old'));
@@ -219,7 +222,7 @@ test('a copied folder: a client that goes from one server to the other is told b
     }
   }
   const client = open(context, one.url, { WebSocket: There as unknown as WebSocketConstructor });
-  const log = client.subscribe('notes');
+  const log = client.log('notes');
   const seen = watch(log);
   await active(client);
   for (const [server, payloads, resets] of [
@@ -228,7 +231,7 @@ test('a copied folder: a client that goes from one server to the other is told b
     [one, upTo(4, 8, 'one'), 2],
     [one, upTo(8, 9, 'one'), 2],
   ] as const) {
-    client.debug.setOffline(true);
+    client.disconnect();
     const mine = log.append({ payload: `mine ${resets} ${payloads[0]}` });
     await server.append('notes', ...payloads);
     at = server;
@@ -245,11 +248,11 @@ test('a log deleted and made anew in one history: reset, and the action on the o
   const server = await serve(context);
   await server.append('notes', ...upTo(0, 5, 'old'));
   const client = open(context, server.url);
-  const log = client.subscribe('notes');
+  const log = client.log('notes');
   const seen = watch(log);
-  await until('complete', () => log.complete);
+  await until('complete', () => log.status.value.phase === 'live');
   const { writer } = client;
-  client.debug.setOffline(true);
+  client.disconnect();
   const lost = log.append({ payload: 'on the old one' }).catch((error: HighwaterError) => error);
   await server.ask('DELETE', '/v1/logs/notes');
   await server.append('notes', ...upTo(0, 9, 'new'));
@@ -265,16 +268,16 @@ test('restored while all slots are taken: it shows what it showed, and is reset 
   const backup = await server.backup();
   await server.append('notes', ...upTo(5, 8, 'lost'));
   const client = open(context, server.url, { connection: newId() });
-  const log = client.subscribe('notes');
+  const log = client.log('notes');
   const seen = watch(log);
   await same(server, log, seen);
-  client.debug.setOffline(true);
+  client.disconnect();
   await server.restore(backup);
   await server.append('notes', ...upTo(5, 20, 'new'));
   const holds = open(context, server.url, { connection: newId() });
   await active(holds);
   await online(client);
-  assert.equal(client.state.state, 'inactive');
+  assert.equal(client.status.value.phase, 'inactive');
   assert.equal((await log.append({ payload: 'from the inactive one' })).offset, 20);
   assert.deepEqual([seen.resets, seen.heard.length, seen.words.value!.length], [[], 8, 9]);
   holds.close();
@@ -286,7 +289,7 @@ test('restored while all slots are taken: it shows what it showed, and is reset 
 test('a restart is no other history: nothing is reset, whoever was killed', async (context) => {
   const server = await serve(context);
   const client = open(context, server.url);
-  const log = client.subscribe('notes');
+  const log = client.log('notes');
   const seen = watch(log);
   await active(client);
   for (let round = 0; round < 3; round++) {

@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { History } from '../src/history.js';
-import { latestView, view } from '../src/view.js';
+import { latest } from '../src/latest.js';
+import { view } from '../src/view.js';
 import { ANEW, collect, delivered, hexId, MINE, OTHER, outcome, text, World, WRITER } from './world.js';
 
 const ERA = hexId('e');
@@ -77,7 +78,7 @@ test('a record of a base counts for the position as well', () => {
   const base = { rule: 'latest' as const, offset: 5, version: 0 };
   world.tell('reset', { log: 7, reason: 'new', base, cursor: 5, complete: 5 });
   const records = [4, 9].map((seq) => ({ offset: seq - 4, record: delivered(seq, text('x', `${seq}`)) }));
-  world.tell('base_records', { log: 7, offset: 5, last: true, complete: 5, origins: [OTHER], records });
+  world.tell('baseRecords', { log: 7, offset: 5, last: true, complete: 5, origins: [OTHER], records });
   cut(world);
   assert.deepEqual(world.again().positions, [at(109)]);
 });
@@ -104,7 +105,7 @@ test('two logs of one number, of two histories, never stand in one frame', () =>
   world.announce('a', 7, { made: at(3) });
   cut(world);
   world.append('a', text('on the old 7'));
-  world.again({ other_history: true, positions: [at(4, LATER)] });
+  world.again({ otherHistory: true, positions: [at(4, LATER)] });
   world.clear();
   // Nothing went out yet for `a`: it is told that its number is another log's now.
   world.announce('b', 7, { made: at(2, LATER), reset: true });
@@ -129,7 +130,7 @@ test('two logs whose numbers went to each other are both followed', () => {
   world.begin('a', 7);
   world.begin('b', 8);
   cut(world);
-  world.again({ other_history: true, positions: [at(4, LATER)] });
+  world.again({ otherHistory: true, positions: [at(4, LATER)] });
   world.begin('a', 8);
   world.begin('b', 7);
   world.records(8, 0, [text('of a')]);
@@ -143,10 +144,10 @@ test('an action on a log id of another history is rejected as the server says', 
   world.announce('a', 7, { made: at(9) });
   cut(world);
   const lost = world.append('a', text('for that log only'));
-  world.again({ other_history: true, positions: [at(5, LATER)] });
+  world.again({ otherHistory: true, positions: [at(5, LATER)] });
   world.tell('answers', {
     writer: ANEW[0]!, mark: 1,
-    answers: [{ seq: 1, outcome: { refused: { code: 'epoch', message: 'made anew', retry_after: 0 } } }],
+    answers: [{ seq: 1, outcome: { refused: { code: 'epoch', message: 'made anew', retryAfter: 0 } } }],
   });
   const error = await outcome(lost);
   assert.deepEqual([error.code, error.maybeStored], ['epoch', false]);
@@ -163,7 +164,7 @@ const busy = (): { world: World; results: Promise<unknown>[]; log: ReturnType<Wo
   world.stored(1, 7, 6);
   return { world, results, log };
 };
-const other = { other_history: true, positions: [chained(4, LATER)] };
+const other = { otherHistory: true, positions: [chained(4, LATER)] };
 
 test('another history: what it has is answered first, the rest goes on under a new writer', async () => {
   const { world, results } = busy();
@@ -249,7 +250,7 @@ test('another history twice in a row: numbered anew twice, in order, nothing twi
   world.stored(2, 7, 1, 2);
   world.stored(1, 7, 5, 1, ANEW[0]);
   cut(world);
-  const hello = world.again({ other_history: true, positions: [at(3, hexId('d'))], writers: [{ writer: ANEW[0]!, mark: 0 }] });
+  const hello = world.again({ otherHistory: true, positions: [at(3, hexId('d'))], writers: [{ writer: ANEW[0]!, mark: 0 }] });
   assert.deepEqual(hello.writers, [{ writer: ANEW[0], oldest: 2 }]);
   assert.deepEqual(chain(world), [[ANEW[1], 1, 0], [ANEW[1], 2, 1]]);
   assert.deepEqual(said(world), ['mine 4', 'mine 5']);
@@ -258,13 +259,13 @@ test('another history twice in a row: numbered anew twice, in order, nothing twi
 
 test('another history: each log held is reset, and shows what it showed until the new state is whole', () => {
   const { world, log } = busy();
-  const board = latestView(log);
-  const words = view(log, (all: string[], { record }) => [...all, `${record.payload}`], []);
+  const board = latest(log);
+  const words = view(log, (all: string[], { payload }) => [...all, `${payload}`], []);
   world.settle();
   world.announce('a', 7, { request: world.last('seek').request, reset: true, head: 6, made: at(3) });
   world.tell('reset', { log: 7, reason: 'asked', base: undefined, cursor: 0, complete: 6 });
   world.records(7, 0, [1, 2, 3, 4, 5, 6].map((n) => text(`old ${n}`, `k${n}`)));
-  const shown = (): string[] => [...board.value!.values()].map(({ record }) => `${record.payload}`);
+  const shown = (): string[] => [...board.value!.values()].map(({ payload }) => `${payload}`);
   const before = ['old 1', 'old 2', 'old 3', 'old 4', 'old 5', 'old 6', 'mine 1', 'mine 2', 'mine 3', 'mine 4', 'mine 5'];
   assert.deepEqual([shown(), words.value], [before, before]);
   const resets = collect(log, 'reset');
@@ -280,25 +281,25 @@ test('another history: each log held is reset, and shows what it showed until th
   world.records(7, 3, [text('mine 2', 'm2')], MINE, 2);
   const after = ['old 1', 'old 2', 'new', 'mine 2', 'mine 3', 'mine 4', 'mine 5'];
   assert.deepEqual([shown(), words.value], [after, after], 'what was stored in the other history is gone');
-  assert.deepEqual(log.pending.map(({ seq, origin }) => [origin.writer, seq]), [1, 2, 3].map((seq) => [ANEW[0], seq]));
+  assert.deepEqual(log.top.map(({ seq, origin }) => [origin.writer, seq]), [1, 2, 3].map((seq) => [ANEW[0], seq]));
   world.records(7, 4, [text('mine 3', 'm3')], { ...MINE, writer: ANEW[0]! }, 1);
-  assert.deepEqual(log.pending.map(({ record }) => record.payload), ['mine 4', 'mine 5']);
+  assert.deepEqual(log.top.map(({ payload }) => payload), ['mine 4', 'mine 5']);
   world.stored(1, 7, 4, 1, ANEW[0]);
   assert.deepEqual([shown(), words.value], [after, after]);
 });
 
 test('met without a slot: it shows what it showed, and is reset when it becomes active', () => {
   const { world, log } = busy();
-  const board = latestView(log);
+  const board = latest(log);
   world.settle();
   world.announce('a', 7, { request: world.last('seek').request, reset: true, head: 6, made: at(3) });
   world.tell('reset', { log: 7, reason: 'asked', base: undefined, cursor: 0, complete: 6 });
   world.records(7, 0, [1, 2, 3, 4, 5, 6].map((n) => text(`old ${n}`, `k${n}`)));
-  const shown = (): string[] => [...board.value!.values()].map(({ record }) => `${record.payload}`);
+  const shown = (): string[] => [...board.value!.values()].map(({ payload }) => `${payload}`);
   const resets = collect(log, 'reset');
   cut(world);
   world.again({ ...other, met: 'waiting' });
-  world.tell('state', { active: false, met: 'waiting', reason: 'no_slot', activate_after: 100, generation: 2, source: undefined });
+  world.tell('state', { active: false, met: 'waiting', reason: 'no_slot', activateAfter: 100, generation: 2, source: undefined });
   // Stored below the cursor of the other history: not shown by it.
   world.stored(1, 7, 3, 1, ANEW[0]);
   assert.equal(shown().length, 11);
@@ -307,7 +308,7 @@ test('met without a slot: it shows what it showed, and is reset when it becomes 
   world.pass(2000);
   const [asked] = world.last('activate').open;
   assert.deepEqual([asked!.name, asked!.have, asked!.start], ['a', undefined, 'state']);
-  world.tell('state', { active: true, met: 'restored', reason: undefined, activate_after: 0, generation: 3, source: undefined });
+  world.tell('state', { active: true, met: 'restored', reason: undefined, activateAfter: 0, generation: 3, source: undefined });
   world.announce('a', 7, { reset: true, head: 4, made: at(3) });
   world.tell('reset', { log: 7, reason: 'restored', base: undefined, cursor: 0, complete: 4 });
   assert.deepEqual(resets.map(({ reason }) => reason), ['other_history'], 'told for what it is');
@@ -337,7 +338,7 @@ test('a log that is asked from its start is told of the reset too, when no frame
   cut(world);
   world.again(other);
   world.announce('a', 9, { head: 0 }); // Made anew, and nothing is in it.
-  assert.deepEqual(resets, [{ reason: 'other_history', cursor: 0 }]);
+  assert.deepEqual(resets.map(({ reason, cursor }) => [reason, cursor]), [['other_history', 0]]);
   assert.deepEqual([log.id, log.cursor, log.complete], [9, 0, true]);
 });
 
@@ -345,7 +346,7 @@ test('a log of which nothing was held, or that is new, is not reset', () => {
   const world = new World();
   const log = world.subscribe('a', { start: 'end' });
   const resets = collect(log, 'reset');
-  world.attach({ positions: [at(1)], other_history: true });
+  world.attach({ positions: [at(1)], otherHistory: true });
   world.announce('a', 7, { cursor: 3 });
   world.records(7, 3, [text('x')]);
   assert.deepEqual([resets, log.cursor], [[], 4]);
@@ -353,7 +354,7 @@ test('a log of which nothing was held, or that is new, is not reset', () => {
 
 test('manual commits: nothing of the other history is told as worked off in this one', () => {
   const world = new World().attach({ positions: [at(10)] });
-  const log = world.subscribe('a', { manual: true });
+  const log = world.subscribe('a', { commit: 'manual' });
   world.begin('a', 7, 0, 5);
   world.records(7, 0, [1, 2, 3, 4, 5].map((n) => text(`${n}`)));
   log.commit(4);
@@ -372,7 +373,7 @@ test('manual commits: nothing of the other history is told as worked off in this
 test('an append refused for its position: it comes back, and the next welcome says the rest', async () => {
   const { world, results } = busy();
   world.refuse([2, 3, 4, 5], 'other_history', 0);
-  assert.equal(world.state.state, 'waiting');
+  assert.equal(world.is, 'offline lost');
   assert.equal(await outcome(results[1]!), 'unanswered');
   world.again(other);
   assert.deepEqual(chain(world), [1, 2, 3, 4].map((seq) => [ANEW[0], seq, seq - 1]));
@@ -388,7 +389,7 @@ test('a change of the era closes the socket with a word that lets it come back',
   ]) {
     const world = new World().attach({ positions: [at(10)] });
     end(world);
-    assert.equal(world.state.state, 'waiting');
+    assert.equal(world.is, 'offline lost');
     assert.deepEqual(world.again().positions, [at(10)]);
   }
 });

@@ -6,12 +6,13 @@
 import assert from 'node:assert/strict';
 import { after, before, test, type TestContext } from 'node:test';
 import {
-  connect, HighwaterError, latestView, type Client, type ClientOptions, type ConnectionState,
-  type Encoding, type Log, type LogEvents,
+  connect, debug, HighwaterError, latest, type Client, type ClientOptions, type Log,
 } from '../src/index.js';
 import { newId } from '../src/identity.js';
 import { locksOf, memory, moment } from './page.js';
 import { Server, token } from './server.js';
+import { event, reached, until } from './when.js';
+import { forms, type Form } from './world.js';
 
 const CONFIG = `
 [[rules]]
@@ -39,48 +40,12 @@ const open = (context: TestContext, name: string, options: ClientOptions = {}): 
   return client;
 };
 
-/** The next state of that kind, or the present one. */
-const until = async <S extends ConnectionState['state']>(
-  client: Client,
-  wanted: S,
-): Promise<Extract<ConnectionState, { state: S }>> => {
-  let { state } = client;
-  while (state.state !== wanted) {
-    state = await new Promise((resolve) => {
-      const off = client.on('state', (told) => {
-        off();
-        resolve(told);
-      });
-    });
-  }
-  return state as Extract<ConnectionState, { state: S }>;
-};
-
-/** When an event of a log comes that is so. */
-const event = <K extends keyof LogEvents>(
-  log: Log,
-  on: K,
-  so: (event: LogEvents[K]) => boolean = () => true,
-): Promise<LogEvents[K]> =>
-  new Promise((resolve) => {
-    const off = log.on(on, (told) => {
-      if (!so(told)) return;
-      off();
-      resolve(told);
-    });
-  });
-
-/** When all up to that offset is here. */
-const reached = async (log: Log, cursor: number): Promise<void> => {
-  while (log.cursor < cursor) await event(log, 'records');
-};
-
 /** The offsets and payloads that come, in order. */
 const follow = (log: Log): { offsets: number[]; payloads: unknown[] } => {
   const seen: { offsets: number[]; payloads: unknown[] } = { offsets: [], payloads: [] };
   log.on('records', ({ records }) => {
     seen.offsets.push(...records.map(({ offset }) => offset!));
-    seen.payloads.push(...records.map(({ record }) => record.payload));
+    seen.payloads.push(...records.map(({ payload }) => payload));
   });
   return seen;
 };
@@ -89,29 +54,30 @@ const upTo = (count: number): number[] => Array.from({ length: count }, (_, inde
 const downgrade = (client: Client): Promise<Response> =>
   server.ask('POST', `/v1/connections/${client.connection}/downgrade`);
 
-for (const encoding of ['bincode', 'json'] satisfies Encoding[]) {
+for (const encoding of ['bincode', 'json'] satisfies Form[]) {
   test(`append, follow, cut, resume: ${encoding}`, async (context) => {
     const name = user();
-    const client = open(context, name, { encoding });
-    const log = client.subscribe(`logs/${name}`);
+    const client = open(context, name, { encoding: forms[encoding] });
+    const log = client.log(`logs/${name}`);
     const seen = follow(log);
-    assert.equal((await until(client, 'active')).met, 'fresh');
+    assert.equal((await until(client, 'live')).reason, 'fresh');
     const headers: [string, string][] = [['trace', 'ä']];
-    const more = { kind: 'word', event_time: 1_600_000_000_000, headers };
+    const more = { kind: 'word', eventTime: 1_600_000_000_000, headers };
     const payloads = [...upTo(300).map((at) => `naïve ${at}`), new Uint8Array([0, 255, 10])];
     const answers = payloads.map((payload) => log.append({ payload, ...more }));
-    client.debug.cut();
+    debug(client).cut();
     const stored = await Promise.all(answers);
     assert.deepEqual(stored.map(({ offset }) => offset), upTo(301));
     assert.ok(stored.every(({ level, log: id }) => level === 'synced' && id === log.id));
     await reached(log, 301);
     assert.deepEqual([seen.offsets, seen.payloads], [upTo(301), payloads]);
-    assert.equal(client.debug.info().met, 'resumed');
-    assert.deepEqual([log.lag, log.pending.length, log.complete], [0, 0, true]);
-    const reader = open(context, name, { encoding });
-    const again = reader.subscribe(`logs/${name}`, { start: { offset: 300 } });
+    assert.equal(debug(client).info().met, 'resumed');
+    assert.deepEqual([log.head, log.pending.value, log.status.value.phase], [301, [], 'live']);
+    const reader = open(context, name, { encoding: forms[encoding] });
+    const again = reader.log(`logs/${name}`, { start: { offset: 300 } });
     const [entry] = (await event(again, 'records')).records;
-    assert.deepEqual(entry!.record, { payload: payloads[300], ...more });
+    const { payload, kind, eventTime, headers: told } = entry!;
+    assert.deepEqual({ payload, kind, eventTime, headers: told }, { payload: payloads[300], ...more });
     assert.deepEqual([entry!.origin.user, entry!.origin.writer], [name, client.writer]);
   });
 }
@@ -119,19 +85,19 @@ for (const encoding of ['bincode', 'json'] satisfies Encoding[]) {
 test('work offline, work while the server is killed: all is there once', async (context) => {
   const name = user();
   const [a, b] = [open(context, name), open(context, name)];
-  const [mine, theirs] = [a.subscribe(`logs/${name}`), b.subscribe(`logs/${name}`)];
+  const [mine, theirs] = [a.log(`logs/${name}`), b.log(`logs/${name}`)];
   const [one, two] = [follow(mine), follow(theirs)];
-  await Promise.all([until(a, 'active'), until(b, 'active')]);
-  a.debug.setOffline(true);
+  await Promise.all([until(a, 'live'), until(b, 'live')]);
+  a.disconnect();
   const answers = upTo(50).map((at) => mine.append({ payload: `offline ${at}` }));
-  assert.equal(mine.pending.length, 50);
+  assert.equal(mine.pending.value.length, 50);
   await server.kill();
   const others = upTo(50).map((at) => theirs.append({ payload: `alone ${at}` }));
   await server.start();
-  a.debug.setOffline(false);
+  a.connect();
   for (const client of [a, b]) {
-    client.reconnect();
-    await until(client, 'active');
+    client.connect();
+    await until(client, 'live');
   }
   const offsets = (await Promise.all([...answers, ...others])).map(({ offset }) => offset);
   assert.deepEqual(offsets.sort((x, y) => x - y), upTo(100));
@@ -147,33 +113,31 @@ test('work offline, work while the server is killed: all is there once', async (
 test('a board: base, tombstones, a clone; a view never loses what it showed', async (context) => {
   const name = user();
   const [a, b] = [open(context, name), open(context, name)];
-  const log = a.subscribe(`boards/${name}`);
-  const board = latestView(log);
+  const log = a.log(`boards/${name}`);
+  const board = latest(log);
   for (let at = 0; at < 30; at++) void log.append({ key: `k${at % 7}`, payload: `${at}` });
   await log.append({ key: 'k3' });
   const expected = ['k0 28', 'k1 29', 'k2 23', 'k4 25', 'k5 26', 'k6 27'];
   const shown = (view: typeof board): string[] =>
-    [...(view.value ?? [])].map(([key, { record }]) => `${key} ${record.payload}`).sort();
+    [...(view.value ?? [])].map(([key, { payload }]) => `${key} ${payload}`).sort();
   const wait = (view: typeof board, wanted: string[]): Promise<void> =>
     new Promise((resolve) => {
       const look = (): void => {
         if (shown(view).join() !== wanted.join()) return;
-        off();
+        queueMicrotask(() => off());
         resolve();
       };
-      const off = view.subscribe(look);
-      look();
+      let off = (): void => {};
+      off = view.subscribe(look);
     });
   await wait(board, expected);
-  const other = b.subscribe(`boards/${name}`);
-  const theirs = latestView(other);
+  const other = b.log(`boards/${name}`);
+  const theirs = latest(other);
   await wait(theirs, expected);
 
   const states: string[] = [];
-  a.on('state', (told) => {
-    const how = told.state === 'inactive' ? told.reason : told.state === 'active' ? told.met : '';
-    states.push(`${told.state} ${how}`);
-  });
+  a.status.subscribe(({ phase, reason }) => states.push(`${phase} ${reason}`));
+  states.length = 0;
   let emptied = false;
   board.subscribe(() => (emptied ||= shown(board).length < 6));
   await downgrade(a);
@@ -183,16 +147,16 @@ test('a board: base, tombstones, a clone; a view never loses what it showed', as
   await late;
   const wanted = ['k0 from the inactive one', 'k1 while it was away', ...expected.slice(2)];
   await Promise.all([wait(board, wanted), wait(theirs, wanted)]);
-  assert.deepEqual(states, ['inactive asked', 'active cloned']);
-  assert.equal(a.debug.info().source, b.connection);
+  assert.deepEqual(states, ['inactive asked', 'live cloned']);
+  assert.equal(debug(a).info().source, b.connection);
   assert.equal(emptied, false, 'what was shown stayed until the new state was whole');
 });
 
 test('a downgraded client that does not ask stays inactive, and may append', async (context) => {
   const name = user();
   const client = open(context, name, { activate: false });
-  const log = client.subscribe(`logs/${name}`);
-  await until(client, 'active');
+  const log = client.log(`logs/${name}`);
+  await until(client, 'live');
   await log.append({ payload: '0' });
   await reached(log, 1);
   await downgrade(client);
@@ -200,20 +164,20 @@ test('a downgraded client that does not ask stays inactive, and may append', asy
   assert.equal((await log.append({ payload: '1' })).offset, 1);
   assert.equal(log.cursor, 1);
   client.activate();
-  assert.equal((await until(client, 'active')).met, 'restored');
+  assert.equal((await until(client, 'live')).reason, 'restored');
   await reached(log, 2);
 });
 
 test('more clients than slots: the last waits until another leaves', async (context) => {
   const name = user();
   const clients = upTo(3).map(() => open(context, name));
-  await Promise.all(clients.map((client) => until(client, 'active')));
+  await Promise.all(clients.map((client) => until(client, 'live')));
   const late = open(context, name);
-  const log = late.subscribe(`logs/${name}`);
+  const log = late.log(`logs/${name}`);
   const waiting = await until(late, 'inactive');
   assert.ok(waiting.reason === 'no_slot');
   clients[0]!.close();
-  await until(late, 'active');
+  await until(late, 'live');
   await log.append({ payload: 'here' });
   await reached(log, 1);
 });
@@ -222,25 +186,24 @@ test('refusals have their codes, and none is in the way of others', async (conte
   const name = user();
   const narrow = token(name, [{ logs: `logs/${name}/**`, can: ['read', 'append'] }]);
   const client = open(context, name, { token: narrow });
-  const log = client.subscribe(`logs/${name}/a`);
-  const foreign = client.subscribe('logs/of/others');
-  const bad = client.subscribe('logs//b');
+  const log = client.log(`logs/${name}/a`);
+  const foreign = client.log('logs/of/others');
+  assert.throws(() => client.log('logs//b'), { code: 'bad_name' });
   const codes = await Promise.all([
     event(foreign, 'refused').then(({ code }) => code),
-    event(bad, 'refused').then(({ code }) => code),
     client.append('logs/of/others', { payload: 'x' }).catch(({ code }: HighwaterError) => code),
     client.append('logs/../b', { payload: 'x' }).catch(({ code }: HighwaterError) => code),
     log.append({ payload: 'x'.repeat(1 << 20) }).catch(({ code }: HighwaterError) => code),
-    log.append({ payload: 'first' }, { if_head: 0 }).then(({ offset }) => offset),
-    log.append({ payload: 'second' }, { if_head: 0 }).catch(({ code }: HighwaterError) => code),
+    log.append({ payload: 'first' }, { ifHead: 0 }).then(({ offset }) => offset),
+    log.append({ payload: 'second' }, { ifHead: 0 }).catch(({ code }: HighwaterError) => code),
     log.append({}).catch(({ code }: HighwaterError) => code),
-    log.append({ payload: 'last' }, { if_head: 1 }).then(({ offset }) => offset),
+    log.append({ payload: 'last' }, { ifHead: 1 }).then(({ offset }) => offset),
   ]);
   assert.deepEqual(codes, [
-    'denied', 'bad_name', 'denied', 'bad_name', 'too_large', 0, 'conflict', 'bad_record', 1,
+    'denied', 'denied', 'bad_name', 'too_large', 0, 'conflict', 'bad_record', 1,
   ]);
-  assert.equal(client.debug.info().pending, 0);
-  assert.equal(client.state.state, 'active');
+  assert.equal(debug(client).info().pending, 0);
+  assert.equal(client.status.value.phase, 'live');
 });
 
 test('a token that ends is refreshed in band', async (context) => {
@@ -252,10 +215,11 @@ test('a token that ends is refreshed in band', async (context) => {
       return token(name, undefined, given < 3 ? 2 : 3600);
     },
   });
-  const log = client.subscribe(`logs/${name}`);
+  const log = client.log(`logs/${name}`);
   const states: string[] = [];
-  await until(client, 'active');
-  client.on('state', ({ state }) => states.push(state));
+  await until(client, 'live');
+  client.status.subscribe(({ phase }) => states.push(phase));
+  states.length = 0;
   for (let at = 0; given < 3; at++) await log.append({ payload: `${at}` });
   await log.append({ payload: 'after' });
   await reached(log, log.head);
@@ -266,15 +230,15 @@ test('the same connection twice: the first is fenced, and may come back', async 
   const name = user();
   const connection = newId();
   const first = open(context, name, { connection });
-  await until(first, 'active');
+  await until(first, 'live');
   const second = open(context, name, { connection });
-  assert.equal((await until(second, 'active')).met, 'resumed');
-  assert.equal((await until(first, 'stopped')).error.code, 'fenced');
-  first.reconnect();
-  await until(first, 'active');
-  assert.equal((await until(second, 'stopped')).error.code, 'fenced');
+  assert.equal((await until(second, 'live')).reason, 'resumed');
+  assert.equal((await until(first, 'closed')).error.code, 'fenced');
+  first.connect();
+  await until(first, 'live');
+  assert.equal((await until(second, 'closed')).error.code, 'fenced');
   const thief = open(context, user(), { connection });
-  assert.equal((await until(thief, 'stopped')).error.code, 'unknown_connection');
+  assert.equal((await until(thief, 'closed')).error.code, 'unknown_connection');
 });
 
 test('a service with manual commits goes on where it had worked off', async (context) => {
@@ -283,15 +247,15 @@ test('a service with manual commits goes on where it had worked off', async (con
   await Promise.all(upTo(20).map((at) => writer.append(`logs/${name}`, { payload: `${at}` })));
   const options: ClientOptions = { connection: newId(), cloning: 'none' };
   const service = open(context, name, options);
-  const log = service.subscribe(`logs/${name}`, { start: 'committed', commit: 'manual' });
+  const log = service.log(`logs/${name}`, { start: 'committed', commit: 'manual' });
   await reached(log, 20);
-  log.commit(12);
-  service.debug.cut();
-  await until(service, 'waiting');
-  await until(service, 'active');
+  await log.commit(12);
+  debug(service).cut();
+  await until(service, 'offline');
+  await until(service, 'live');
   service.close({ leave: false });
   const next = open(context, name, options);
-  const again = next.subscribe(`logs/${name}`, { start: 'committed', commit: 'manual' });
+  const again = next.log(`logs/${name}`, { start: 'committed', commit: 'manual' });
   const seen = follow(again);
   await reached(again, 20);
   assert.deepEqual(seen.offsets, upTo(20).slice(12), 'what was not worked off comes again');
@@ -307,7 +271,7 @@ test('begin with the last so many records, or at a time; seek there', async (con
     // The next is taken in another millisecond.
     for (const now = Date.now(); Date.now() < now + 2; ) await moment();
   }
-  const all = client.subscribe(path);
+  const all = client.log(path);
   all.on('records', ({ records }) => times.push(...records.map(({ time }) => time!)));
   await reached(all, 10);
   for (const [start, first] of [
@@ -315,7 +279,7 @@ test('begin with the last so many records, or at a time; seek there', async (con
     [{ time: times[6]! + 1 }, 7], [{ time: 0 }, 0], [{ time: times[9]! + 60_000 }, 10],
   ] as const) {
     const reader = open(context, name, { cloning: 'none' });
-    const log = reader.subscribe(path, { start });
+    const log = reader.log(path, { start });
     const seen = follow(log);
     await event(log, 'complete');
     assert.deepEqual(seen.offsets, upTo(10).slice(first), JSON.stringify(start));
@@ -328,7 +292,7 @@ test('begin with the last so many records, or at a time; seek there', async (con
 test('seek: back to the start and to the end, after what was on its way', async (context) => {
   const name = user();
   const client = open(context, name);
-  const log = client.subscribe(`logs/${name}`);
+  const log = client.log(`logs/${name}`);
   const seen = follow(log);
   await Promise.all(upTo(10).map((at) => log.append({ payload: `${at}` })));
   await reached(log, 10);
@@ -361,10 +325,10 @@ test('what is no longer kept is told as a gap: to a service, to newcomers, after
     Promise.all(upTo(count).map((at) => writer.append('short/log', { payload: `${at}` })));
 
   const service = join('service', options);
-  const worked = service.subscribe('short/log', committed);
+  const worked = service.log('short/log', committed);
   await append(5);
   await reached(worked, 5);
-  worked.commit(5);
+  await worked.commit(5);
   service.close({ leave: false });
   await append(195);
   const start = async (): Promise<number> =>
@@ -372,11 +336,11 @@ test('what is no longer kept is told as a gap: to a service, to newcomers, after
   let kept = 0;
   while ((kept = await start()) < 100) await moment();
 
-  const state = join('reader').subscribe('short/log');
+  const state = join('reader').log('short/log');
   const opened = [
-    { from: 5, log: join('service', options).subscribe('short/log', committed) },
+    { from: 5, log: join('service', options).log('short/log', committed) },
     { from: 0, log: state },
-    { from: 3, log: join('other').subscribe('short/log', { start: { offset: 3 } }) },
+    { from: 3, log: join('other').log('short/log', { start: { offset: 3 } }) },
   ].map(({ from, log }) => {
     const told: string[] = [];
     log.on('gap', ({ from, to, reason }) => told.push(`${from} to ${to}: ${reason}`));
@@ -397,7 +361,7 @@ test('what is no longer kept is told as a gap: to a service, to newcomers, after
 test('a refused seek is told, and nothing is lost by it', async (context) => {
   const name = user();
   const client = open(context, name);
-  const log = client.subscribe(`logs/${name}`);
+  const log = client.log(`logs/${name}`);
   const seen = follow(log);
   await log.append({ payload: '0' });
   await reached(log, 1);
@@ -405,8 +369,8 @@ test('a refused seek is told, and nothing is lost by it', async (context) => {
   assert.equal((await event(log, 'refused')).code, 'bad_offset');
   await log.append({ payload: '1' });
   await reached(log, 2);
-  client.debug.cut();
-  await until(client, 'waiting');
+  debug(client).cut();
+  await until(client, 'offline');
   await log.append({ payload: '2' });
   await reached(log, 3);
   assert.deepEqual(seen.offsets, upTo(3));
@@ -436,8 +400,10 @@ test('another user of the browser begins at once; who comes back finds their con
     const [ids, waits]: [string[], string[]] = [[], []];
     const clients = upTo(tabs).map(() => page(options));
     for (const client of clients) {
-      client.on('state', (state) => state.state === 'waiting' && waits.push(state.error.code));
-      await until(client, 'active');
+      client.status.subscribe(({ phase, ...more }) => {
+        if (phase !== 'closed' && 'error' in more) waits.push(more.error!.code);
+      });
+      await until(client, 'live');
       ids.push(client.connection);
     }
     for (const client of clients) client.close();
@@ -464,20 +430,20 @@ test('a window of the least size lets a long log through', async (context) => {
   const payload = 'x'.repeat(2000);
   await Promise.all(upTo(500).map(() => writer.append(`logs/${name}`, { payload })));
   const reader = open(context, name, { window: 1 });
-  const log = reader.subscribe(`logs/${name}`);
+  const log = reader.log(`logs/${name}`);
   const seen = follow(log);
   await reached(log, 500);
   assert.deepEqual(seen.offsets, upTo(500));
-  assert.ok(reader.debug.info().limits!.window < 100_000);
+  assert.ok(debug(reader).info().limits!.window < 100_000);
 });
 
 test('many logs, opened and let go at once', async (context) => {
   const name = user();
   const client = open(context, name);
-  const logs = upTo(300).map((at) => client.subscribe(`logs/${name}/${at}`));
+  const logs = upTo(300).map((at) => client.log(`logs/${name}/${at}`, { grace: 0 }));
   await Promise.all(logs.map((log) => log.append({ payload: log.name })));
   await Promise.all(logs.map((log) => reached(log, 1)));
-  for (const log of logs.slice(0, 200)) log.unsubscribe();
+  for (const log of logs.slice(0, 200)) log.release();
   await logs[299]!.append({ payload: 'more' });
   await reached(logs[299]!, 2);
   const told = await (await server.ask('GET', `/v1/connections/${client.connection}`)).json() as {
@@ -490,13 +456,13 @@ test('many logs, opened and let go at once', async (context) => {
 test('drain: clients are told when to come back, and come back', async (context) => {
   const name = user();
   const client = open(context, name);
-  const log = client.subscribe(`logs/${name}`);
-  await until(client, 'active');
+  const log = client.log(`logs/${name}`);
+  await until(client, 'live');
   await log.append({ payload: '0' });
-  const waiting = until(client, 'waiting');
+  const waiting = until(client, 'offline');
   assert.equal(await server.stop(), 0);
-  assert.equal((await waiting).error.code, 'shutting_down');
+  assert.equal((await waiting).error!.code, 'shutting_down');
   await server.start();
-  assert.equal((await until(client, 'active')).met, 'resumed');
+  assert.equal((await until(client, 'live')).reason, 'resumed');
   assert.equal((await log.append({ payload: '1' })).offset, 1);
 });

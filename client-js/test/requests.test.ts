@@ -2,19 +2,18 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Delivery } from '../src/delivery.js';
-import { collect, text, World } from './world.js';
+import { collect, text, World, type TestLog } from './world.js';
 
 const lose = (world: World): void => {
   world.core.closed(world.now, 1006);
   world.settle();
 };
-const close = (world: World, log: Delivery): void => {
-  log.unsubscribe();
+const close = (world: World, log: TestLog): void => {
+  log.release();
   world.settle();
 };
 const refuse = (world: World, request: number, code: string, name?: string): void =>
-  world.tell('refused', { request, name, refusal: { code, message: 'no', retry_after: 0 } });
+  world.tell('refused', { request, name, refusal: { code, message: 'no', retryAfter: 0 } });
 const names = (world: World): string[] =>
   world.sent.map(({ name }) => name).filter((name) => name === 'subscribe' || name === 'unsubscribe');
 
@@ -117,7 +116,7 @@ test('what the app closes while away stays closed: offline, before the answer to
     const log = world.subscribe('a');
     world.begin('a', 7);
     world.records(7, 0, [text('0')]);
-    const state = { met: undefined, reason: undefined, activate_after: 0, generation: 2, source: undefined };
+    const state = { met: undefined, reason: undefined, activateAfter: 0, generation: 2, source: undefined };
     if (when === 'inactive') world.tell('state', { ...state, active: false, reason: 'slots' });
     else lose(world);
     world.clear();
@@ -173,14 +172,14 @@ test('in another history the number of what was closed is not let go', () => {
   world.begin('a', 7);
   lose(world);
   close(world, log);
-  world.again({ other_history: true });
+  world.again({ otherHistory: true });
   assert.deepEqual(world.got('unsubscribe'), []);
   world.announce('a', 9, { request: 0, cursor: 0, head: 2 });
   assert.deepEqual(world.last('unsubscribe').logs, [9]);
 });
 
 test('refresh and visible are refused by their number, older ones and superseded ones by none', () => {
-  const world = new World({ tokens: true, token: 'old' }).attach({ time: 0, expires: 100_000, ping_interval: 1e6 });
+  const world = new World({ tokens: true, token: 'old' }).attach({ time: 0, expires: 100_000, pingInterval: 1e6 });
   world.pass(95_000);
   world.core.gotToken(world.now, 'new');
   world.settle();
@@ -219,6 +218,8 @@ test('a held log that nobody takes up costs nothing; one that is taken up is ask
   assert.ok(world.effects.includes('adopted'));
   const came = world.core.followed.named.get('a')!;
   assert.deepEqual([came.head, came.lag], [5, 2], 'what there is to catch up on');
+  const taken = world.subscribe('a');
+  assert.ok(taken.shared === came);
   assert.deepEqual(world.last('subscribe').open, [{ name: 'a', have: undefined, start: 'state', priority: 0 }]);
   world.begin('a', 7, 0, 5);
   assert.equal(came.phase, 'live');
@@ -227,7 +228,7 @@ test('a held log that nobody takes up costs nothing; one that is taken up is ask
   const poll = deaf.core.poll.bind(deaf.core);
   deaf.core.poll = () => {
     const output = poll();
-    if (output?.[0] === 'adopted') output[1].unsubscribe(); // As the client does without a listener.
+    if (output?.[0] === 'adopted') deaf.core.followed.drop(output[1]); // As the client does without a listener.
     return output;
   };
   deaf.announce('a', 7, { request: 0, held: true, cursor: 3, head: 5 });

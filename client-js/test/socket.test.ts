@@ -2,10 +2,10 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { encode, type Encoding, type Sized } from '../src/codec.js';
+import type { Sized } from '../src/codec.js';
 import { clientFrames, serverFrames, type ServerFrame } from '../src/frames.js';
 import { openSocket, type WebSocketLike } from '../src/socket.js';
-import { delivered, OTHER, text, World } from './world.js';
+import { delivered, encode, forms, OTHER, text, World, type Form } from './world.js';
 
 class Wire implements WebSocketLike {
   binaryType = '';
@@ -26,12 +26,12 @@ class Wire implements WebSocketLike {
 }
 
 const MOST = 5000;
-const open = (encoding: Encoding) => {
+const open = (encoding: Form) => {
   const wire = new Wire();
   const heard: Sized<ServerFrame>[][] = [];
   const ends: (string | undefined)[] = [];
   const socket = openSocket(
-    class { constructor() { return wire; } } as never, 'ws://there', encoding,
+    class { constructor() { return wire; } } as never, 'ws://there', forms[encoding],
     {
       opened: () => {},
       message: (frames) => void heard.push(frames),
@@ -101,7 +101,7 @@ test('a large upload is no silence while it moves', () => {
   world.pass(25_000);
   flown = 1; // A ping that nothing waited before is not waited for any longer than it was.
   world.pass(5000);
-  const ends = (): number => world.states.filter(({ state }) => state === 'waiting').length;
+  const ends = (): number => world.states.filter(({ phase }) => phase === 'offline').length;
   assert.equal(ends(), 1);
 
   world.again();
@@ -123,7 +123,7 @@ test('while a frame comes in pieces the server hears of the client', () => {
   }
   const pings = world.got('ping').length;
   assert.ok(pings >= 4 && pings < 10, `${pings} in 100 s, of an interval of 25`);
-  assert.equal(world.state.state, 'active');
+  assert.equal(world.status.phase, 'live');
 });
 
 test('any message is a sign of life, whatever it holds', () => {
@@ -133,5 +133,5 @@ test('any message is a sign of life, whatever it holds', () => {
   world.core.frames(world.now, []);
   world.settle();
   world.pass(20_000);
-  assert.deepEqual([world.state.state, world.got('ping').length], ['active', 1]);
+  assert.deepEqual([world.status.phase, world.got('ping').length], ['live', 1]);
 });

@@ -6,13 +6,26 @@
 
 import assert from 'node:assert/strict';
 import { Connection } from '../src/connection.js';
-import type { Delivery, LogEvents } from '../src/delivery.js';
-import { encode, decode, type Sized, type Value } from '../src/codec.js';
+import type { Entry, LogEvents } from '../src/delivery.js';
 import {
-  clientFrames, serverFrames, type ClientFrame, type LogRecord, type Origin, type ServerFrame,
+  binary, type FrameOf, type Message, type Sized, type Table, type Value,
+} from '../src/codec.js';
+import {
+  clientFrames, serverFrames, type ClientFrame, type Draft, type Origin, type ServerFrame,
 } from '../src/frames.js';
-import { allServerFrames } from '../src/frames-more.js';
-import type { Config, ConnectionState, Output } from '../src/states.js';
+import type { Code, HighwaterError } from '../src/errors.js';
+import { Handle, type LogOptions } from '../src/handle.js';
+import { jsonWire } from '../src/json-wire.js';
+import type { Config, Output, Status } from '../src/states.js';
+
+/** Both forms of the wire by their names. */
+export const forms = { bincode: binary, json: jsonWire };
+export type Form = keyof typeof forms;
+
+export const encode = <T extends Table>(table: T, frame: FrameOf<T>, form: Form) =>
+  forms[form].encode(table, frame);
+export const decode = <T extends Table>(table: T, message: Message): Sized<FrameOf<T>>[] =>
+  forms[typeof message === 'string' ? 'json' : 'bincode'].decode(table, message);
 
 export const hexId = (digit: string): string => digit.repeat(32);
 export const ME = hexId('1');
@@ -23,20 +36,47 @@ export const OTHER: Origin = { user: 'ada', writer: hexId('a'), connection: hexI
 export const MINE: Origin = { user: 'ada', writer: WRITER, connection: ME };
 
 type Client = { [K in keyof typeof clientFrames]: Value<(typeof clientFrames)[K][1]> };
-type Server = { [K in keyof typeof allServerFrames]: Value<(typeof allServerFrames)[K][1]> };
+type Server = { [K in keyof typeof serverFrames]: Value<(typeof serverFrames)[K][1]> };
 
-export const text = (payload: string, key?: string): LogRecord => ({
+/** With any word for a code: a server may be newer. */
+type Loose<T> = T extends Code ? string
+  : T extends Uint8Array ? T
+  : T extends object ? { [K in keyof T]: Loose<T[K]> }
+  : T;
+
+export const text = (payload: string, key?: string): Draft => ({
   payload, ...(key !== undefined && { key }),
 });
 
-export const delivered = (seq: number, record: LogRecord, origin = 0): Server['records']['records'][number] => ({
+export const delivered = (seq: number, record: Draft, origin = 0): Server['records']['records'][number] => ({
   place: { batch: 100 + seq, index: 0 }, time: 1, origin, seq, record,
 });
+
+/** A handle, with what the machine knows of its log, which no app sees. */
+export class TestLog extends Handle<any> {
+  get phase(): string {
+    return this.shared.phase;
+  }
+
+  get complete(): boolean {
+    return this.shared.complete;
+  }
+
+  get lag(): number {
+    return this.shared.lag;
+  }
+
+  /** Its own actions on top, as now. */
+  get top(): readonly Entry[] {
+    return this.pending.value;
+  }
+}
 
 export class World {
   now = 1000;
   readonly sent: ClientFrame[] = [];
-  readonly states: ConnectionState[] = [];
+  readonly states: Status[] = [];
+  private readonly handles = new Set<TestLog>();
   readonly effects: string[] = [];
   readonly kept: (string | undefined)[] = [];
   readonly core: Connection;
@@ -49,8 +89,8 @@ export class World {
     const ids = [WRITER, ...ANEW];
     this.core = new Connection({
       connection: ME, fixed: false, newId: () => ids.shift()!, device: undefined, token: 'token', tokens: false,
-      kept: false, visible: true, cloning: 'all', window: 0, activate: true, most: 100,
-      chance: () => this.chance.shift() ?? 0.5, encoding: 'bincode', flown: () => 0, wake: () => {},
+      kept: false, visible: true, cloning: 'all', window: 0, activate: true, maxPending: 100,
+      chance: () => this.chance.shift() ?? 0.5, encoding: binary, base: 'http://localhost', flown: () => 0, wake: () => {},
       ...config,
     });
   }
@@ -71,24 +111,32 @@ export class World {
     switch (output[0]) {
       case 'send': {
         // Through the codec and back, so that whatever is sent can be sent.
-        const bytes = encode(clientFrames, output[1], 'bincode') as Uint8Array;
-        this.sent.push(decode(clientFrames, bytes)[0]!.frame);
+        const bytes = binary.encode(clientFrames, output[1]) as Uint8Array;
+        this.sent.push(binary.decode(clientFrames, bytes)[0]!.frame);
         return;
       }
-      case 'state':
-        return void this.states.push(output[1]);
+      case 'status':
+        this.states.push(output[1]);
+        for (const handle of this.handles) handle.look();
+        return;
       case 'keep':
         return void this.kept.push(output[1]);
       case 'log': {
-        const [, log, [on, event]] = output;
-        this.events.push(`${log.name} ${on}`);
-        return log.emit(on, event);
+        const [, log, event] = output;
+        this.events.push(`${log.name} ${event[0]}`);
+        return log.emit(event);
       }
     }
   }
 
-  get state(): ConnectionState {
-    return this.core.state;
+  /** As loose as tests want it: what it has follows from its phase. */
+  get status(): Status & { readonly retryAfter: number; readonly error: HighwaterError } {
+    return this.core.status as any;
+  }
+
+  /** In what phase it is, and why. */
+  get is(): string {
+    return `${this.status.phase} ${this.status.reason}`;
   }
 
   /** Lets time pass, timer by timer. */
@@ -104,9 +152,9 @@ export class World {
   }
 
   /** The client is told something by the server; its size is that of its body unless given. */
-  tell<K extends keyof Server>(name: K, body: Server[K], size?: number): void {
+  tell<K extends keyof Server>(name: K, body: Loose<Server[K]>, size?: number): void {
     const frame = { name, body } as never;
-    const known = decode(serverFrames, encode(allServerFrames, frame, 'bincode') as Uint8Array);
+    const known = binary.decode(serverFrames, binary.encode(serverFrames, frame));
     const frames = known.map((one): Sized<ServerFrame> => ({ ...one, size: size ?? one.size }));
     this.core.frames(this.now, frames);
     this.settle();
@@ -124,19 +172,33 @@ export class World {
     return found;
   }
 
+  /** As the app without a handle: what came along is let go. */
+  drop(name: string): void {
+    this.core.followed.drop(this.core.followed.named.get(name)!);
+    this.settle();
+  }
+
   clear(): void {
     this.sent.length = this.events.length = this.states.length = this.effects.length = 0;
   }
 
-  subscribe(name: string, options: Partial<Delivery['wishes']> = {}): Delivery {
-    const log = this.core.followed.subscribe(name, { start: 'state', priority: 0, manual: false, ...options });
+  /** Opens a log; let go, it goes at once. */
+  open(name: string, options: LogOptions<any> = {}): TestLog {
+    const log = new TestLog(this.core, name, { grace: 0, ...options }, () => this.handles.delete(log));
+    this.handles.add(log);
+    return log;
+  }
+
+  /** The same, and what is due goes out. */
+  subscribe(name: string, options: LogOptions<any> = {}): TestLog {
+    const log = this.open(name, options);
     this.settle();
     return log;
   }
 
   /** Opens a socket up to `Hello`. */
   hello(): Client['hello'] {
-    if (this.state.state !== 'connecting' || !this.effects.includes('connect')) {
+    if (this.effects.at(-1) !== 'connect') {
       this.core.start(this.now);
       this.settle();
     }
@@ -150,9 +212,9 @@ export class World {
     this.tell('welcome', {
       version: 1, capabilities: [], connection: ME, user: 'ada', met: 'fresh', source: undefined,
       place: { batch: 1, index: 0 }, generation: 1, time: 5_000_000, expires: 0,
-      ping_interval: 25_000, token: undefined, writers: [{ writer: WRITER, mark: 0 }],
+      pingInterval: 25_000, token: undefined, writers: [{ writer: WRITER, mark: 0 }],
       limits: {
-        frame_bytes: 65_536, record_bytes: 16_384, window: 4_000, in_flight: 1024,
+        frameBytes: 65_536, recordBytes: 16_384, window: 4_000, inFlight: 1024,
         subscriptions: 1000,
       },
       ...body,
@@ -201,7 +263,7 @@ export class World {
   }
 
   /** Records of somebody else, or of this client, from offset `base` on. */
-  records(log: number, base: number, records: LogRecord[], origin = OTHER, seq = 1, size?: number): void {
+  records(log: number, base: number, records: Draft[], origin = OTHER, seq = 1, size?: number): void {
     const list = records.map((record, index) => delivered(seq + index, record));
     this.tell('records', { log, base, origins: [origin], records: list }, size);
   }
@@ -213,15 +275,15 @@ export class World {
     this.tell('answers', { writer, mark, answers: [{ seq, outcome }] });
   }
 
-  refuse(seqs: number[], code: string, mark: number, retry_after = 0): void {
+  refuse(seqs: number[], code: string, mark: number, retryAfter = 0): void {
     const answers = seqs.map((seq) => ({
-      seq, outcome: { refused: { code, message: `${code} it is`, retry_after } },
+      seq, outcome: { refused: { code: code as Code, message: `${code} it is`, retryAfter } },
     }));
     this.tell('answers', { writer: WRITER, mark, answers });
   }
 
-  append(name: string, record: LogRecord, if_head?: number): ReturnType<Connection['append']> {
-    const result = this.core.append(name, record, { if_head });
+  append(name: string, record: Draft, ifHead?: number): ReturnType<Connection['append']> {
+    const result = this.core.append(name, record, { ifHead });
     result.catch(() => {}); // Looked at by the test, or not at all.
     this.settle();
     return result;
@@ -229,7 +291,7 @@ export class World {
 }
 
 /** Collects one kind of event of a log. */
-export const collect = <K extends keyof LogEvents>(log: Delivery, on: K): LogEvents[K][] => {
+export const collect = <K extends keyof LogEvents>(log: TestLog, on: K): LogEvents[K][] => {
   const events: LogEvents[K][] = [];
   log.on(on, (event) => events.push(event));
   return events;

@@ -27,13 +27,13 @@ test('appends of a turn go in one frame and resolve where they are stored', asyn
   assert.equal(await outcome(results[1]!), 'unanswered');
 });
 
-test('a log never seen is named; if_head and the record go as they are', () => {
+test('a log never seen is named; ifHead and the record go as they are', () => {
   const world = new World().attach();
-  const record = { key: 'k', kind: 'note', event_time: 5, headers: [['h', 'v']] as [string, string][], payload: new Uint8Array([1, 2]) };
+  const record = { key: 'k', kind: 'note', eventTime: 5, headers: [['h', 'v']] as [string, string][], payload: new Uint8Array([1, 2]) };
   world.append('new/log', record, 0);
   const item = world.last('append').items[0]!;
   assert.deepEqual(item.to, { name: 'new/log' });
-  assert.equal(item.if_head, 0);
+  assert.equal(item.ifHead, 0);
   assert.deepEqual(item.record, record);
 });
 
@@ -150,9 +150,9 @@ test('codes by their range: an unknown transient one is tried again, an unknown 
 });
 
 test('never more in flight than the limit', () => {
-  const world = new World({ most: 10_000 });
+  const world = new World({ maxPending: 10_000 });
   world.hello();
-  world.welcome({ limits: { frame_bytes: 65_536, record_bytes: 16_384, window: 4000, in_flight: 10, subscriptions: 10 } });
+  world.welcome({ limits: { frameBytes: 65_536, recordBytes: 16_384, window: 4000, inFlight: 10, subscriptions: 10 } });
   for (let n = 1; n <= 25; n++) void world.core.append('a', text(`${n}`)).catch(() => {});
   world.settle();
   assert.deepEqual(seqs(world), [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]]);
@@ -176,7 +176,7 @@ test('frames keep to the limit of their size; a record that is too large is refu
 });
 
 test('the queue is bounded', async () => {
-  const world = new World({ most: 3 });
+  const world = new World({ maxPending: 3 });
   const results = [1, 2, 3, 4].map((n) => world.append('a', text(`${n}`)));
   assert.equal((await outcome(results[3]!)).code, 'queue_full');
   assert.equal(await outcome(results[2]!), 'unanswered');

@@ -16,9 +16,9 @@ import { docOf, edit, textOf, type Transaction } from './session.js';
 const CHUNK = 100;
 
 export const USERS = ['ada', 'bert'] as const;
-export const bytesOf = ({ record }: Entry): Uint8Array => {
-  assert.ok(record.payload instanceof Uint8Array, 'an update is bytes');
-  return record.payload;
+export const bytesOf = ({ payload }: Entry): Uint8Array => {
+  assert.ok(payload instanceof Uint8Array, 'an update is bytes');
+  return payload;
 };
 
 /** What all who take part share. */
@@ -53,7 +53,7 @@ export class Reader {
     let cursor = 0;
     this.seen = [[], []];
     this.#next = new Y.Doc();
-    const log = (this.log = client.subscribe(this.name, { start: 'state' }));
+    const log = (this.log = client.log(this.name, { start: 'state' }));
     const guarded = <E>(work: (event: E) => void) => (event: E): void => {
       try {
         work(event);
@@ -90,7 +90,7 @@ export class Reader {
   /** The new state is whole: it may be shown, and has all that was shown before. */
   #whole(): void {
     if (this.#next === this.shown) return;
-    for (const entry of this.log.pending) Y.applyUpdate(this.#next, bytesOf(entry));
+    for (const entry of this.log.pending.value) Y.applyUpdate(this.#next, bytesOf(entry));
     const known = (doc: Y.Doc): Map<number, number> =>
       Y.decodeStateVector(Y.encodeStateVector(doc));
     const is = known(this.#next);

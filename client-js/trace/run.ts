@@ -6,7 +6,7 @@
  */
 
 import assert from 'node:assert/strict';
-import { connect, type Client, type Encoding } from '../src/index.js';
+import { connect, debug, jsonWire, type Client, type Encoding } from '../src/index.js';
 import { newId } from '../src/identity.js';
 import { Server, token } from '../test/server.js';
 import { Author, Reader, USERS, type Stage } from './author.js';
@@ -49,7 +49,7 @@ export interface Plan {
   readonly faults: readonly Fault[];
   /** The writer that is downgraded. */
   readonly victim: 0 | 1;
-  readonly encodings: readonly [Encoding, Encoding, Encoding];
+  readonly encodings: readonly [Encoding?, Encoding?, Encoding?];
 }
 
 /** What happens, and after how many transactions. */
@@ -65,7 +65,7 @@ export const plan = (seed: number, count: number): Plan => {
   for (const whom of [0, 1, 2] as const) {
     for (let cuts = 4; cuts--; ) faults.push({ at: between(0.02, 0.98), what: 'cut', whom });
   }
-  const encoding = (bit: number): Encoding => (seed & bit ? 'json' : 'bincode');
+  const encoding = (bit: number): Encoding | undefined => (seed & bit ? jsonWire : undefined);
   return {
     faults: faults.sort((a, b) => a.at - b.at),
     victim: random() < 0.5 ? 0 : 1,
@@ -139,9 +139,8 @@ export class Run implements Stage {
   told(): string {
     const clients = [...this.authors.map(({ client }) => client), this.siblingClient];
     const lines = clients.map((client) => {
-      const { cursor, head, phase } = client.logs[0] ?? {};
-      const { pending } = client.debug.info();
-      return JSON.stringify({ state: client.state, cursor, head, phase, pending });
+      const { pending } = debug(client).info();
+      return JSON.stringify({ status: client.status.value, pending });
     });
     const made = this.authors.map(({ updates, script }) => `${updates.length} of ${script.length}`);
     const first = `made ${made.join(' and ')}, gate ${this.#gate}`;
@@ -156,7 +155,7 @@ export class Run implements Stage {
     for (const author of this.authors) author.begin(this.#client(author.writer, newId()), false);
     this.siblingClient = this.#client(victim, newId(), encodings[2]);
     this.sibling.follow(this.siblingClient);
-    const attached = ({ state }: Client): boolean => state.state === 'active';
+    const attached = ({ status }: Client): boolean => status.value.phase === 'live';
     await this.until('all are attached', () => this.#clients().every(attached));
     for (const [index, fault] of this.plan.faults.entries()) {
       this.#open(fault.at);
@@ -169,7 +168,7 @@ export class Run implements Stage {
     const count = this.session.scripts[0].length + this.session.scripts[1].length;
     await this.until('all is answered', () => this.authors.every(({ done }) => done));
     const readers = [...this.authors, this.sibling];
-    const whole = ({ log }: Reader): boolean => log.cursor === count && log.complete;
+    const whole = ({ log }: Reader): boolean => log.cursor === count && log.status.value.phase === 'live';
     await this.until('all is read', () => readers.every(whole));
     assert.equal(this.#made, count);
   }
@@ -192,10 +191,11 @@ export class Run implements Stage {
   #client(who: 0 | 1, connection: string, encoding = this.plan.encodings[who]): Client {
     const given = { token: () => token(USERS[who]), connection, encoding };
     const client = connect(this.server.url, given);
-    client.on('state', (told) => {
-      if (told.state === 'stopped' && told.error.code !== 'closed') this.fail(told.error);
+    client.status.subscribe((told) => {
+      if (told.phase === 'closed' && told.reason !== 'closed') this.fail(told.error);
       // As one who presses "try now": a run is to be short.
-      if (told.state === 'waiting' && told.after > HURRY) queueMicrotask(() => client.reconnect());
+      const wait = told.phase === 'offline' ? (told.retryAfter ?? 0) : 0;
+      if (wait > HURRY) queueMicrotask(() => client.connect());
       this.ring();
     });
     return client;
@@ -206,9 +206,9 @@ export class Run implements Stage {
     switch (fault.what) {
       case 'cut': {
         const client = this.#clients()[fault.whom]!;
-        client.debug.cut();
+        debug(client).cut();
         this.cuts++;
-        return this.until('a cut socket is back', () => client.state.state === 'active');
+        return this.until('a cut socket is back', () => client.status.value.phase === 'live');
       }
       case 'kill':
         return this.#kill();
@@ -228,18 +228,18 @@ export class Run implements Stage {
     let { client } = author;
     const { connection } = client;
     const sibling = this.siblingClient;
-    await this.until('the sibling is active', () => sibling.state.state === 'active');
-    await this.until('the victim is active', () => client.state.state === 'active');
+    await this.until('the sibling is active', () => sibling.status.value.phase === 'live');
+    await this.until('the victim is active', () => client.status.value.phase === 'live');
     let told = '';
-    const off = client.on('state', ({ state, ...more }) => {
-      if (state === 'inactive' && 'reason' in more) told = more.reason;
+    const off = client.status.subscribe(({ phase, reason }) => {
+      if (phase === 'inactive') told = reason;
     });
     if (away === 'reload') {
       author.paused = true;
       await this.until('the page has its answers', () => author.settled);
       client.close({ leave: false });
     } else if (away !== 'attached') {
-      client.debug.setOffline(true);
+      client.disconnect();
     }
     await this.server.ask('POST', `/v1/connections/${connection}/downgrade`);
     if (away === 'attached') await this.until('it is told', () => told === 'asked');
@@ -251,10 +251,10 @@ export class Run implements Stage {
       author.begin(client, true);
       author.paused = false;
     } else if (away !== 'attached') {
-      client.debug.setOffline(false);
+      client.connect();
     }
-    await this.until('it is back', () => client.state.state === 'active');
-    const { met, source } = client.debug.info();
+    await this.until('it is back', () => client.status.value.phase === 'live');
+    const { met, source } = debug(client).info();
     assert.deepEqual([met, source], ['cloned', sibling.connection]);
     this.clones++;
     if (away === 'reload') await this.until('it is overwritten', () => author.resets > resets);

@@ -20,7 +20,7 @@ const SEEDS = process.env['SEED'] ? [Number(process.env['SEED'])] : [1, 2, 3];
 /** All of the log, as one who comes by reads it from the earliest. */
 const readAll = async (url: string, count: number): Promise<Entry[]> => {
   const client = connect(url, { token: operator(), cloning: 'none' });
-  const log = client.subscribe(LOG, { start: 'earliest' });
+  const log = client.log(LOG, { start: 'earliest' });
   const entries: Entry[] = [];
   await new Promise<void>((resolve, reject) => {
     log.on('records', ({ records }) => entries.push(...records));

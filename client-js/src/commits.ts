@@ -1,0 +1,63 @@
+/**
+ * What the app has worked off and said so, until the server has read that.
+ *
+ * Promise: a commit is told on each socket until a sign of life comes from behind it. A frame is
+ * handled before the next one, so a `pong` says that the `ack` before its `ping` was read.
+ */
+
+import type { Delivery } from './delivery.js';
+import { HighwaterError } from './errors.js';
+
+interface Commit {
+  readonly log: Delivery;
+  readonly settle: (result?: Promise<never>) => void;
+  /** Of the ping behind the frame that tells it. */
+  nonce?: number | undefined;
+}
+
+export class Commits {
+  private _open: Commit[] = [];
+  private _nonce = 0;
+
+  /** Resolves when the server has read it. */
+  add(log: Delivery): Promise<void> {
+    const result = new Promise<void>((settle) => this._open.push({ log, settle }));
+    // Whoever does not look at it is not to lose a process for it.
+    result.catch(() => {});
+    return result;
+  }
+
+  /** Gives the logs to be told of, each to `moved`; answers the nonce of the ping that follows. */
+  due(moved: (log: Delivery) => void): number | undefined {
+    let due = false;
+    for (const commit of this._open) {
+      const { log, nonce } = commit;
+      if (nonce || !log.announced || log.safe === undefined) continue;
+      due = true;
+      commit.nonce = this._nonce + 1;
+      moved(log);
+    }
+    return due ? ++this._nonce : undefined;
+  }
+
+  /** The socket is lost: they are told again. */
+  lost(): void {
+    for (const commit of this._open) commit.nonce = undefined;
+  }
+
+  /** The server has read all up to that ping. */
+  read(nonce: number): void {
+    const error = new HighwaterError('closed', 'the log is over');
+    this._open = this._open.filter((commit) => {
+      const read = commit.nonce && commit.nonce <= nonce;
+      const over = commit.log.phase === 'over';
+      if (read || over) commit.settle(read ? undefined : Promise.reject(error));
+      return !read && !over;
+    });
+  }
+
+  /** It is over. */
+  end(error: HighwaterError): void {
+    for (const { settle } of this._open.splice(0)) settle(Promise.reject(error));
+  }
+}
