@@ -1,0 +1,68 @@
+/** What an app installs: `npm pack`, its types without DOM and Node, its exports one by one. */
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+
+const folder = mkdtempSync(join(tmpdir(), 'highwater-package-'));
+const bin = (name: string): string => join(process.cwd(), 'node_modules', '.bin', name);
+const run = (program: string, ...args: string[]): string => {
+  try {
+    return execFileSync(program, args, { cwd: folder, encoding: 'utf8', stdio: 'pipe' });
+  } catch (error) {
+    const { stdout, stderr } = error as { stdout: string; stderr: string };
+    throw new Error(`${program} ${args.join(' ')}\n${stdout}\n${stderr}`);
+  }
+};
+let tarball = '';
+
+before(() => {
+  const args = ['pack', '--ignore-scripts', '--json', '--pack-destination', folder];
+  const [packed] = JSON.parse(execFileSync('npm', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }));
+  tarball = join(folder, packed.filename);
+  const installed = join(folder, 'node_modules', 'highwater');
+  mkdirSync(installed, { recursive: true });
+  run('tar', '-xzf', tarball, '-C', installed, '--strip-components=1');
+  writeFileSync(join(folder, 'package.json'), '{"type":"module","private":true}');
+});
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+test('an app runs with what is packed, without a build', () => {
+  const script = `import * as all from 'highwater'; console.log(Object.keys(all).sort().join());`;
+  writeFileSync(join(folder, 'app.mjs'), script);
+  assert.equal(
+    run(process.execPath, 'app.mjs').trim(),
+    'HighwaterError,connect,debug,history,json,jsonWire,latest,putSnapshot,view',
+  );
+  const files = readdirSync(join(folder, 'node_modules', 'highwater'));
+  assert.deepEqual(files.sort(), ['LICENSE', 'README.md', 'dist', 'package.json'].filter((name) => files.includes(name)).sort());
+});
+
+test('its types need neither DOM nor Node, in the strictest app', () => {
+  const app = `import { connect, history, json, jsonWire, latest, putSnapshot, view, debug, HighwaterError } from 'highwater';
+import type * as types from 'highwater';
+const client = connect('http://localhost', { autoConnect: false, encoding: jsonWire });
+const log = client.log<{ a: number }>('a', { codec: json });
+export const all = [history(log), putSnapshot, latest(log).get('a').value?.payload?.a, view(log, (n: number) => n + 1, 0).value, debug(client).info().met, HighwaterError];
+export type S = types.Status | types.LogStatus | types.Code | types.LogOptions | types.WebSocketLike | types.Storage;`;
+  writeFileSync(join(folder, 'app.ts'), app);
+  for (const module of [['node16', 'node16'], ['esnext', 'bundler']] as const) {
+    writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({
+      compilerOptions: {
+        strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true,
+        skipLibCheck: false, noEmit: true, lib: ['es2022'], types: [],
+        module: module[0], moduleResolution: module[1],
+      },
+      files: ['app.ts'],
+    }));
+    run(bin('tsc'), '-p', '.');
+  }
+});
+
+test('publint and "are the types wrong" find nothing', () => {
+  run(bin('publint'), 'run', tarball, '--strict');
+  run(bin('attw'), tarball, '--profile', 'esm-only');
+});
