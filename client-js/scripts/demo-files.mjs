@@ -1,7 +1,7 @@
 // The demo with its client, and the client alone, as the files that the server embeds.
 import { readFileSync } from 'node:fs';
 import { build } from 'esbuild';
-import { mangleProps } from './internal.mjs';
+import { mangleCache, mangleProps } from './internal.mjs';
 
 /** Where the server's sources keep it, from this package. */
 export const FOLDER = '../src/gateway/demo';
@@ -11,11 +11,11 @@ export const files = async () => {
   const { outputFiles } = await build({
     entryPoints: { app: 'demo/main.ts', style: 'demo/style.css' },
     outdir: 'out', write: false, bundle: true, minify: true, format: 'esm', target: 'es2022',
-    logLevel: 'error', legalComments: 'none', mangleProps,
+    logLevel: 'error', legalComments: 'none', mangleCache, mangleProps,
   });
   const { outputFiles: [client] } = await build({
     entryPoints: ['src/index.ts'], outfile: 'highwater.js', write: false, bundle: true, minify: true,
-    format: 'esm', target: 'es2022', logLevel: 'error', legalComments: 'none', mangleProps,
+    format: 'esm', target: 'es2022', logLevel: 'error', legalComments: 'none', mangleCache, mangleProps,
   });
   const built = [...outputFiles, client].map(({ path, text }) => [path.replace(/.*[\\/]/, ''), text]);
   const read = (name) => [name, readFileSync(`demo/${name}`, 'utf8')];

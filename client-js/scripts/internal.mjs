@@ -14,6 +14,32 @@ const NAMES = `
 /** For esbuild. */
 export const mangleProps = new RegExp(`^(${NAMES.join('|')}|_[a-z]\\w*)$`);
 
+/**
+ * For esbuild: what is short for what. Two names are short for the same where no object has both:
+ * every type is written in one source, so they are never in one source (a subclass has what its
+ * base has, too). So there is one letter for most of them, the first ones for those that occur most.
+ */
+export const mangleCache = (() => {
+  const letters = 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ$_';
+  const read = (file) => readFileSync(`src/${file}`, 'utf8');
+  const base = read('emitter.ts');
+  const uses = {};
+  const taken = {};
+  const cache = {};
+  for (const file of readdirSync('src').sort()) {
+    const text = read(file).replace(/\/\*[^]*?\*\/|\/\/.*/g, '');
+    const words = (/extends (Emitter|Source)/.test(text) ? base + text : text).match(/\w+/g) ?? [];
+    for (const word of words) if (mangleProps.test(word)) (uses[word] ??= []).push(file);
+  }
+  for (const name of Object.keys(uses).sort((a, b) => uses[b].length - uses[a].length)) {
+    const letter = [...letters].find((one) => !uses[name].some((file) => taken[file + one]));
+    if (!letter) continue; // It gets two, from esbuild.
+    for (const file of uses[name]) taken[file + letter] = true;
+    cache[name] = letter;
+  }
+  return cache;
+})();
+
 /** Types that no app sees: of parts that it reaches through none of the exports. */
 const HIDDEN =
   /^(bounds|codec|commits|connection|delivery|history|identity|json-wire|states|subs|tokens|writer)/;

@@ -4,7 +4,7 @@
 import { spawnSync } from 'node:child_process';
 import { readdirSync, rmSync } from 'node:fs';
 import { build } from 'esbuild';
-import { mangleProps } from './internal.mjs';
+import { mangleCache, mangleProps } from './internal.mjs';
 
 const only = process.argv.slice(2);
 const [, folder = 'test'] = only.includes('--in') ? only.splice(only.indexOf('--in'), 2) : [];
@@ -15,7 +15,7 @@ rmSync(out, { recursive: true, force: true });
 await build({
   entryPoints: tests.map((name) => `${folder}/${name}`), outdir: out, outExtension: { '.js': '.mjs' },
   bundle: true, format: 'esm', platform: 'node', target: 'node20', packages: 'external',
-  sourcemap: 'inline', logLevel: 'error', mangleProps,
+  sourcemap: 'inline', logLevel: 'error', mangleCache, mangleProps,
 });
 const files = tests.map((name) => `${out}/${name.replace(/\.ts$/, '.mjs')}`);
 const options = ['--enable-source-maps', '--test', '--test-timeout=600000'];

@@ -280,6 +280,8 @@ export class Delivery {
   subscribed(frame: Subscribed): void {
     const { log: id, request, head, rule, cursor, complete, reset, made, base } = frame;
     const same = this.id === id;
+    // What handles have of another log is nothing of this one, whoever sought.
+    if (!same && this.touched) this._sought = false;
     this.made = made ? { log: id, position: made } : undefined;
     Object.assign(this, { id, head, rule });
     if (request && request === this.saying) this.saying = undefined;

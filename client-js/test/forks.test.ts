@@ -4,16 +4,17 @@
  * The server here is a small model of the protocol. It is cut off, killed, restored to any of its
  * backups, made anew; logs are deleted and made anew; answers are lost; slots are missing. In the
  * end all actions are answered, each log is shown as it is held, own actions are in it once, in
- * their order, and each in the log that it was made for.
+ * their order, and each in the log that it was made for. Other handles of the logs come, seek and
+ * go meanwhile: each is told all that it asked for, once and in order, whatever the others do.
  */
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Code, HighwaterError } from '../src/errors.js';
-import type { ClientFrame, Open, Outcome } from '../src/frames.js';
+import type { ClientFrame, Open, Outcome, Start } from '../src/frames.js';
 import { view } from '../src/view.js';
 import type { Stored } from '../src/writer.js';
-import { OTHER, text, World } from './world.js';
+import { OTHER, text, World, type TestLog } from './world.js';
 
 const SEEDS = 200;
 const LOGS = ['a', 'b', 'c'];
@@ -164,6 +165,8 @@ class Fork {
       if (frame.name === 'append') this.#append(frame.body);
       if (frame.name === 'ping') this.world.tell('pong', { nonce: frame.body.nonce });
       if (frame.name === 'activate') this.#activate(frame.body);
+      if (frame.name === 'seek') this.#seek(frame.body);
+      if (frame.name === 'unsubscribe') this.#unsubscribe(frame.body);
       if (frame.name === 'subscribe') for (const open of frame.body.open) this.#open(open, frame.body.request, false);
     }
   }
@@ -206,15 +209,39 @@ class Fork {
     for (const one of open) this.#open(one, 0, false);
   }
 
-  #open({ name, have }: Open, request: number, other: boolean): void {
+  #seek({ request, log, to }: Body<'seek'>): void {
+    const [name, row] = [...this.state.logs].find(([, { id }]) => id === log) ?? [];
+    if (!name || !this.sent.has(name)) {
+      const refusal = { code: 'unknown_log', message: 'none', retryAfter: 0 };
+      return this.world.tell('refused', { request, name: undefined, refusal });
+    }
+    const head = row!.records.length;
+    const cursor = to === 'end' ? head : 0;
+    this.sent.set(name, cursor);
+    const { made } = row!;
+    this.world.announce(name, log, { request, made, head, cursor, complete: head, reset: true });
+    this.world.tell('reset', { log, reason: 'asked', base: undefined, cursor, complete: head });
+    this.deliver();
+  }
+
+  #unsubscribe({ request, logs }: Body<'unsubscribe'>): void {
+    for (const log of logs) {
+      const [name] = [...this.state.logs].find(([, { id }]) => id === log) ?? [];
+      if (name) this.sent.delete(name);
+      this.world.tell('unsubscribed', { request, log, reason: 'asked' });
+    }
+  }
+
+  #open({ name, have, start }: Open, request: number, other: boolean): void {
     const row = this.row(name);
     const { id, made } = row;
     const head = row.records.length;
     const goes = have && !other && have.log === id && have.next <= head;
-    const cursor = goes ? have.next : 0;
+    const end = !have && start === 'end';
+    const cursor = goes ? have.next : end ? head : 0;
     this.sent.set(name, cursor);
-    this.world.announce(name, id, { request, made, head, cursor, complete: head, reset: !goes });
-    if (!goes) {
+    this.world.announce(name, id, { request, made, head, cursor, complete: head, reset: !goes && !end });
+    if (!goes && !end) {
       const reason = other && have ? 'other_history' : !have ? 'new' : have.log === id ? 'past_head' : 'other_log';
       this.world.tell('reset', { log: id, reason, base: undefined, cursor: 0, complete: head });
     }
@@ -277,6 +304,27 @@ class Fork {
   }
 }
 
+/** One of several parts of an app that follow a log, and what it was told since its last reset. */
+interface Part {
+  readonly log: TestLog;
+  readonly whole: boolean;
+  readonly told: { offset: number; payload: string }[];
+}
+
+const part = (world: World, name: string, start: Start): Part => {
+  const log = world.open(name, { start, grace: start === 'end' ? 0 : 700 });
+  const told: Part['told'] = [];
+  log.on('reset', () => told.splice(0));
+  log.on('records', ({ records }) => {
+    for (const { offset, payload } of records) {
+      const last = told.at(-1)?.offset ?? offset! - 1;
+      assert.equal(offset, last + 1, `${name}: each once and in order`);
+      told.push({ offset: offset!, payload: payload as string });
+    }
+  });
+  return { log, whole: start !== 'end', told };
+};
+
 const play = async (seed: number): Promise<number> => {
   const fork = new Fork(seed);
   const { world } = fork;
@@ -293,6 +341,7 @@ const play = async (seed: number): Promise<number> => {
   world.core.start(world.now);
   world.settle();
   let others = 0;
+  const parts: Part[] = [];
   const steps: [number, () => void][] = [
     [30, () => {
       const name = fork.pick(LOGS);
@@ -305,6 +354,9 @@ const play = async (seed: number): Promise<number> => {
       fork.store(fork.row(name), `${name} other ${others++}`, OTHER.writer, others);
       fork.deliver();
     }],
+    [4, () => parts.push(part(world, fork.pick(LOGS), fork.pick(['state', 'earliest', 'end'])))],
+    [2, () => parts.length && parts.splice(parts.indexOf(fork.pick(parts)), 1)[0]!.log.release()],
+    [2, () => parts.length && fork.pick(parts).log.seek('state')],
     [10, () => world.pass(500)],
     [5, () => fork.cut()],
     [3, () => fork.backup()],
@@ -339,6 +391,13 @@ const play = async (seed: number): Promise<number> => {
     const mine = held.filter((payload) => payload.includes('mine')).map((payload) => +payload.split(' ')[2]!);
     assert.deepEqual(mine, [...new Set(mine)].sort((a, b) => a - b), `own actions of ${name}, once and in order`);
     for (const number of mine) assert.ok('offset' in outcomes[number]!, `${number} is stored, and said to be`);
+  }
+  for (const { log, told, whole } of parts) {
+    const held = (fork.state.logs.get(log.name)?.records ?? []).map(({ payload }) => payload);
+    const seen = told.map(({ payload }) => payload);
+    assert.equal(log.status.value.phase, 'live', log.name);
+    if (whole) assert.deepEqual(seen, held, `what a handle of ${log.name} was told`);
+    else if (seen.length) assert.deepEqual(seen, held.slice(told[0]!.offset));
   }
   for (const outcome of outcomes) {
     assert.ok('offset' in outcome || outcome.code === 'epoch', `not refused but for its log: ${JSON.stringify(outcome)}`);
