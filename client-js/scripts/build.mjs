@@ -46,7 +46,10 @@ execFileSync(
   { stdio: 'inherit' },
 );
 const entryPoints = ['index', ...PARTS].map((name) => `src/${name}.ts`);
-const shipped = { mangleCache, mangleProps, minifySyntax: true, sourcemap: true };
+// Neutral, so that `process.env.NODE_ENV` is left to the app's bundler.
+const shipped = {
+  mangleCache, mangleProps, minifySyntax: true, sourcemap: true, platform: 'neutral',
+};
 await bundle({ ...shipped, entryPoints, outdir: 'dist', splitting: true });
 const whole = { entryPoints: ['src/index.ts'], outfile: 'dist/highwater.js', minify: true };
 await bundle({ ...shipped, ...whole });

@@ -14,7 +14,8 @@ export const files = async () => {
     logLevel: 'error', legalComments: 'none', mangleCache, mangleProps,
   });
   const { outputFiles: [client] } = await build({
-    entryPoints: ['src/index.ts'], outfile: 'highwater.js', write: false, bundle: true, minify: true,
+    entryPoints: ['src/index.ts'], outfile: 'highwater.js', platform: 'neutral', write: false,
+    bundle: true, minify: true,
     format: 'esm', target: 'es2022', logLevel: 'error', legalComments: 'none', mangleCache, mangleProps,
   });
   const built = [...outputFiles, client].map(({ path, text }) => [path.replace(/.*[\\/]/, ''), text]);

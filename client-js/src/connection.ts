@@ -1,13 +1,10 @@
 /**
  * The life of a connection as a machine without IO: inputs and the time go in, outputs come out.
  *
- * Its methods are of three kinds. What happens outside: `start`, `gotToken`, `opened`, `frames`,
- * `closed`, `tick`, `probe`, `network`, `look`. What the app asks for: `append`, `activate` and so
- * on, and all that `followed` offers. What drives it: when a turn ends, `flush(now)`, which puts
- * what has come together (appends, subscriptions, acknowledgements) into few frames; then `poll()`
- * until it answers undefined, carrying out each output; then a timer for `deadline()`, which comes
- * back as a `tick`. Times are milliseconds of any clock that does not go back. It knows no socket,
- * clock, storage or randomness of its own.
+ * What happens outside is told by `start`, `gotToken`, `opened`, `frames`, `closed`, `tick`,
+ * `probe`, `network`, `look`. When a turn ends, `flush(now)` puts what has come together into few
+ * frames; then `poll()` until it answers undefined, carrying out each output; then a timer for
+ * `deadline()`, which comes back as a `tick`. Times are milliseconds of any clock that runs on.
  */
 
 import { Ms } from './bounds.js';
@@ -56,6 +53,7 @@ export class Connection implements Core {
   /** What it was told to be on this socket, while its token is good. */
   private _standing!: Status;
   private readonly _outputs: Output[] = [];
+  private _polled = 0;
   private _at: { [T in Timer]?: number } = {};
   private _active?: boolean;
   private _attempt = 0;
@@ -90,7 +88,10 @@ export class Connection implements Core {
 
   /** The next thing to do; undefined when all is done for now. */
   poll(): Output | undefined {
-    return this._outputs.shift();
+    const output = this._outputs[this._polled++];
+    // Taken from the front one by one, many would cost the square of their number.
+    if (!output) this._outputs.length = this._polled = 0;
+    return output;
   }
 
   /** When a `tick` is due; Infinity: never. */
@@ -496,15 +497,14 @@ export class Connection implements Core {
   }
 
   private _changed(now: number, body: StateFrame): void {
-    const { active, generation, met, source, reason, activateAfter, request } = body;
+    const { active, generation, met, source, reason, activateAfter: retryAfter, request } = body;
     this._answer(request!);
     this._activating = 0;
     Object.assign(this.greeting!, { generation, source }, met && { met });
     if (active) return this._activated();
     this._pause();
-    this._activateAt = now + activateAfter;
-    this._standing = { phase: 'inactive', reason: reason!, retryAfter: activateAfter };
-    this._tell(this._standing);
+    this._activateAt = now + retryAfter;
+    this._tell((this._standing = { phase: 'inactive', reason: reason!, retryAfter }));
     this.activate(now);
   }
 

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -39,6 +39,13 @@ test('an app runs with what is packed, without a build', () => {
   );
   const files = readdirSync(join(folder, 'node_modules', 'highwater'));
   assert.deepEqual(files.sort(), ['LICENSE', 'README.md', 'dist', 'package.json'].filter((name) => files.includes(name)).sort());
+});
+
+test('whether it is an app in development is asked of the app, not of how this was built', () => {
+  const dist = join(folder, 'node_modules', 'highwater', 'dist');
+  const asks = (name: string): boolean => readFileSync(join(dist, name), 'utf8').includes('process.env.NODE_ENV');
+  const modules = readdirSync(dist).filter((name) => name.endsWith('.js'));
+  assert.ok(asks('highwater.js') && modules.some((name) => name !== 'highwater.js' && asks(name)));
 });
 
 test('its types need neither DOM nor Node, in the strictest app', () => {
