@@ -5,7 +5,7 @@
  * handled before the next one, so a `pong` says that the `ack` before its `ping` was read.
  */
 
-import type { Delivery } from './delivery.js';
+import type { Delivery, Holder } from './delivery.js';
 import { HighwaterError } from './errors.js';
 
 interface Commit {
@@ -19,9 +19,15 @@ export class Commits {
   private _open: Commit[] = [];
   private _nonce = 0;
 
-  /** Resolves when the server has read it. */
-  add(log: Delivery): Promise<void> {
-    const result = new Promise<void>((settle) => this._open.push({ log, settle }));
+  /** Resolves when the server has read it; `over`: the client is. */
+  add(log: Delivery, holder: Holder, next: number, over?: HighwaterError): Promise<void> {
+    holder.vouched = Math.min(next, log.cursor);
+    const held = log.holders.has(holder) && log.phase !== 'over';
+    const result = new Promise<void>((settle) => {
+      if (over) throw over;
+      if (!held) throw new HighwaterError('closed', 'it is over, or released');
+      this._open.push({ log, settle });
+    });
     // Whoever does not look at it is not to lose a process for it.
     result.catch(() => {});
     return result;
@@ -29,6 +35,7 @@ export class Commits {
 
   /** Gives the logs to be told of, each to `moved`; answers the nonce of the ping that follows. */
   due(moved: (log: Delivery) => void): number | undefined {
+    this._settle(({ log }) => log.phase === 'over', new HighwaterError('closed', 'it is over'));
     let due = false;
     for (const commit of this._open) {
       const { log, nonce } = commit;
@@ -47,17 +54,19 @@ export class Commits {
 
   /** The server has read all up to that ping. */
   read(nonce: number): void {
-    const error = new HighwaterError('closed', 'the log is over');
-    this._open = this._open.filter((commit) => {
-      const read = commit.nonce && commit.nonce <= nonce;
-      const over = commit.log.phase === 'over';
-      if (read || over) commit.settle(read ? undefined : Promise.reject(error));
-      return !read && !over;
-    });
+    this._settle((commit) => !!commit.nonce && commit.nonce <= nonce);
   }
 
   /** It is over. */
   end(error: HighwaterError): void {
-    for (const { settle } of this._open.splice(0)) settle(Promise.reject(error));
+    this._settle(() => true, error);
+  }
+
+  private _settle(which: (commit: Commit) => boolean, error?: HighwaterError): void {
+    this._open = this._open.filter((commit) => {
+      const ends = which(commit);
+      if (ends) commit.settle(error && Promise.reject(error));
+      return !ends;
+    });
   }
 }

@@ -135,9 +135,8 @@ export class Connection implements Core {
 
   /** All below `next` is worked off: resolves when the server has read that. */
   commit(log: Delivery, holder: Holder, next: number): Promise<void> {
-    holder.vouched = Math.min(next, log.cursor);
     this.wake();
-    return this._commits.add(log);
+    return this._commits.add(log, holder, next, this._over);
   }
 
   // The socket's life.

@@ -203,6 +203,22 @@ test('a commit resolves when the server has read it, over sockets; else it says 
   assert.equal((await outcome(second)).code, 'closed');
 });
 
+test('a commit of a log that is over, or released, or of a closed client is rejected', async () => {
+  const { world, log } = shared({ commit: 'manual', start: 'earliest' });
+  world.core.cut(world.now);
+  const waits = log.commit(1);
+  world.again();
+  world.tell('refused', { request: 0, name: 'a', refusal: { code: 'denied', message: 'no', retryAfter: 0 } });
+  assert.equal((await outcome(waits)).code, 'closed');
+  assert.equal((await outcome(log.commit(1))).code, 'closed');
+  const again = world.subscribe('a', { commit: 'manual' });
+  again.release();
+  assert.equal((await outcome(again.commit(0))).code, 'closed');
+  const last = world.subscribe('a', { commit: 'manual' });
+  world.core.close(world.now, true, false);
+  assert.equal((await outcome(last.commit(0))).code, 'closed');
+});
+
 test('released while away, it is not asked for again', () => {
   const { world, log } = shared({ grace: 60_000 });
   log.release();
