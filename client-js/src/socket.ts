@@ -61,6 +61,12 @@ export interface SocketEvents {
   closed(code?: number, reason?: string): void;
 }
 
+/**
+ * Why there is none, where nobody says more: a browser tells a page neither a refused connection nor
+ * an answer that is no upgrade.
+ */
+const UNMET = 'no WebSocket: nothing answers, or a proxy does not pass it on (Upgrade, Connection)';
+
 /** An open or opening socket. */
 export interface Socket {
   send(frame: ClientFrame): void;
@@ -101,9 +107,13 @@ export const openSocket = (
     events.closed(code, reason);
   };
   raw.binaryType = 'arraybuffer';
-  raw.onopen = events.opened;
+  let why = UNMET;
+  raw.onopen = () => {
+    why = 'no connection';
+    events.opened();
+  };
   // Node's own tells a failed connection by this alone. A close that would follow says no more.
-  raw.onerror = ({ message }) => end(0, message || 'no connection');
+  raw.onerror = ({ message }) => end(0, message || why);
   raw.onclose = ({ code, reason }) => end(code, reason);
   let whole = new Io();
   /** The frames of a message, or of the pieces that together are one. */

@@ -12,14 +12,14 @@ import { describe, test, type TestContext } from 'node:test';
 import { setTimeout as after } from 'node:timers/promises';
 import { WebSocket } from 'ws';
 import {
-  connect, latestView, type Client, type ClientOptions, type ConnectionState, type Log,
+  connect, debug, latest, type Client, type ClientOptions, type Log, type Status,
 } from '../src/index.js';
 import { documented, least, NEEDS, Nginx, plain, PROGRAM } from './nginx.js';
 import { Server, token } from './server.js';
 import { Wire } from './wire.js';
 
 // All that is used of the client's own names.
-const openLog = (client: Client, name: string): Log => client.subscribe(name);
+const openLog = (client: Client, name: string): Log => client.log(name);
 
 const LOG = 'logs/a';
 const BOARD = 'boards/a';
@@ -95,7 +95,7 @@ class Hand {
   readonly answers: [payload: string, offset: number][] = [];
   /** Why it had no socket, and how often. */
   readonly losses = new Map<string, number>();
-  readonly states: ConnectionState[] = [];
+  readonly states: Status[] = [];
   /** What may not come of a log whose records are all kept. */
   readonly astray: string[] = [];
   #count = 0;
@@ -106,16 +106,16 @@ class Hand {
   ) {
     this.client = connect(url, { token: token(name), ...options });
     context.after(() => this.client.close());
-    this.client.on('state', (state) => {
-      this.states.push(state);
-      if (state.state !== 'waiting') return;
-      const word = `${state.error.code}: ${state.error.message}`;
+    this.client.status.subscribe((status) => {
+      this.states.push(status);
+      if (status.phase !== 'offline') return;
+      const word = `${status.error?.code}: ${status.error?.message}`;
       this.losses.set(word, (this.losses.get(word) ?? 0) + 1);
     });
     this.log = openLog(this.client, log);
     this.log.on('records', ({ records }) => {
       this.offsets.push(...records.map(({ offset }) => offset!));
-      this.payloads.push(...records.map(({ record }) => record.payload));
+      this.payloads.push(...records.map(({ payload }) => payload));
     });
     for (const on of ['reset', 'gap', 'refused', 'ended'] as const) {
       this.log.on(on, (event) => {
@@ -123,6 +123,10 @@ class Hand {
         this.astray.push(`${on} ${JSON.stringify(event)}`);
       });
     }
+  }
+
+  get phase(): Status['phase'] {
+    return this.client.status.value.phase;
   }
 
   get lost(): number {
@@ -140,7 +144,7 @@ class Hand {
 
   /** When it was lost once more than that, and is back. */
   back(lost: number): Promise<void> {
-    return until(() => this.lost > lost && this.client.state.state === 'active');
+    return until(() => this.lost > lost && this.phase === 'live');
   }
 }
 
@@ -272,7 +276,7 @@ const takesUp: Case = async (context, block) => {
   })));
   const shown = async (name: string, url: string): Promise<Hand> => {
     const reader = new Hand(context, name, url, { log: BOARD });
-    const board = latestView(reader.log);
+    const board = latest(reader.log);
     await until(() => board.value?.size === KEYS);
     return reader;
   };
@@ -315,7 +319,7 @@ const isMended = async (context: TestContext): Promise<void> => {
     const before = hands.map(({ lost }) => lost);
     // Of two losses one at least is of an attempt that began after the reload.
     await until(() => hands.every(({ lost }, at) => lost >= before[at]! + 2));
-    assert.ok(hands.every(({ states }) => states.every(({ state }) => state !== 'active')));
+    assert.ok(hands.every(({ states }) => states.every(({ phase }) => phase !== 'live')));
   };
   await refused();
   for (const line of NEEDS) {
@@ -365,8 +369,7 @@ suite('through nginx', { concurrency: 16, timeout: 180_000 }, () => {
 
   test('an upload alone on a slow link', isHeard);
 
-  const words = { todo: 'the client says "closed (1006)"' };
-  test('a plain proxy_pass: the client says what is wrong', words, async (context) => {
+  test('a plain proxy_pass: the client says what is wrong', async (context) => {
     const { front } = await Stage.set(context, plain);
     const hand = new Hand(context, 'ada', front.url);
     await until(() => hand.lost > 0);
@@ -377,7 +380,7 @@ suite('through nginx', { concurrency: 16, timeout: 180_000 }, () => {
     const { front, nginx } = await Stage.set(context, documented);
     const hand = new Hand(context, 'ada', front.url);
     await hand.write(1);
-    const twice = 2 * hand.client.debug.info().ping_interval!;
+    const twice = 2 * debug(hand.client).info().pingInterval!;
     const [, seconds] = /proxy_read_timeout (\d+)s;/.exec(documented(nginx.port)) ?? [];
     assert.ok(twice < NGINX_WAITS, 'so nothing is cut with the defaults of both');
     assert.ok(twice < Number(seconds) * 1000);
@@ -391,7 +394,7 @@ suite('through nginx', { concurrency: 16, timeout: 180_000 }, () => {
       }
     };
     const hand = new Hand(context, 'ada', nginx.url, { WebSocket: Page as never });
-    await until(() => ['active', 'waiting', 'stopped'].includes(hand.client.state.state));
-    assert.equal(hand.client.state.state, 'active', 'its origin is that of its `Host`');
+    await until(() => ['live', 'offline', 'closed'].includes(hand.phase));
+    assert.equal(hand.phase, 'live', 'its origin is that of its `Host`');
   });
 });

@@ -68,7 +68,8 @@ export class Wire {
       if (!this.#open.delete(lease)) return;
       this.cuts++;
       for (const socket of [near, far]) {
-        if (this.harsh()) socket.resetAndDestroy();
+        // Node cannot reset what it shuts down already: its handle would stay, and the process.
+        if (this.harsh() && !socket.writableEnded) socket.resetAndDestroy();
         else socket.destroy();
       }
     };
