@@ -11,7 +11,7 @@ import { Connection } from './connection.js';
 import { Emitter, Source } from './emitter.js';
 import { asError, HighwaterError } from './errors.js';
 import {
-  clientFrames, type Cloning, type Draft, type ServerFrame,
+  clientFrames, sparse, type Cloning, type Draft, type ServerFrame,
 } from './frames.js';
 import { Handle, type Log, type LogOptions } from './handle.js';
 import { browserStorage, Identity, newId, userOf, type Locks, type Storage } from './identity.js';
@@ -68,22 +68,26 @@ export interface ClientEvents {
   log: { readonly name: string; readonly lag: number };
 }
 
-/** Throws, with its name, where an option is none. */
-const check = (options: ClientOptions): void => {
-  const { token, connection, device, visible = true, cloning = 'all', window = 0 } = options;
-  const { maxPending = 1, WebSocket, encoding = binary } = options;
+/** What is not given; throws, with its name, where an option is none. */
+const defaults = (options: ClientOptions) => {
+  const all = {
+    connection: '', visible: !globalThis.document?.hidden, cloning: 'all' as Cloning, window: 0,
+    activate: true, maxPending: 10_000, encoding: binary, ...sparse(options),
+  };
+  const { token, device, visible, cloning, window, WebSocket } = all;
   const kind = typeof token;
   const wrong = [
     [kind !== 'undefined' && kind !== 'string' && kind !== 'function', 'token'],
     [WebSocket && typeof WebSocket !== 'function', 'WebSocket'],
-    [!encoding.decode, 'encoding'],
-    [!(maxPending > 0), 'maxPending'],
+    [!all.encoding.decode, 'encoding'],
+    [!(all.maxPending > 0), 'maxPending'],
   ].find(([is]) => is);
   if (wrong) throw new HighwaterError('bad_request', `${wrong[1]}: not one`);
-  const ids = { connection: connection ?? newId(), device };
+  const ids = { connection: options.connection ?? newId(), device };
   const lists = { capabilities: [], writers: [], open: [] };
   const none = { ...lists, version: 1, token: undefined, client: '' };
   valid(clientFrames.hello[1], { ...none, ...ids, visible, cloning, window });
+  return all;
 };
 
 export class Client extends Emitter<ClientEvents> {
@@ -109,7 +113,7 @@ export class Client extends Emitter<ClientEvents> {
 
   constructor(url: string | { readonly href: string }, options: ClientOptions) {
     super();
-    check(options);
+    const all = defaults(options);
     this._url = address(url);
     this._options = options;
     const { token, storage, user, autoConnect = true } = options;
@@ -120,19 +124,11 @@ export class Client extends Emitter<ClientEvents> {
       (globalThis as { navigator?: { locks?: Locks } }).navigator?.locks,
       browserStorage('sessionStorage'),
     );
-    const { connection = '', device, cloning = 'all', window = 0, activate = true } = options;
-    const { visible = !globalThis.document?.hidden, maxPending = 10_000 } = options;
     this.core = new Connection({
+      ...all,
       base: this._url.replace(/^ws/, 'http'),
-      connection,
-      device: device ?? this._identity.device(),
-      visible,
-      cloning,
-      window,
-      activate,
-      maxPending,
-      encoding: options.encoding ?? binary,
-      fixed: !!connection,
+      device: all.device ?? this._identity.device(),
+      fixed: !!all.connection,
       newId,
       token: fixed,
       tokens: typeof token === 'function',

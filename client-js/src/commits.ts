@@ -6,6 +6,7 @@
  */
 
 import type { Delivery, Holder } from './delivery.js';
+import { quiet } from './emitter.js';
 import { HighwaterError } from './errors.js';
 
 interface Commit {
@@ -23,14 +24,11 @@ export class Commits {
   add(log: Delivery, holder: Holder, next: number, over?: HighwaterError): Promise<void> {
     holder.vouched = Math.min(next, log.cursor);
     const held = log.holders.has(holder) && log.phase !== 'over';
-    const result = new Promise<void>((settle) => {
+    return quiet(new Promise((settle) => {
       if (over) throw over;
       if (!held) throw new HighwaterError('closed', 'it is over, or released');
       this._open.push({ log, settle });
-    });
-    // Whoever does not look at it is not to lose a process for it.
-    result.catch(() => {});
-    return result;
+    }));
   }
 
   /** Gives the logs to be told of, each to `moved`; answers the nonce of the ping that follows. */

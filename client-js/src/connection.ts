@@ -11,6 +11,7 @@ import { Ms } from './bounds.js';
 import type { Sized } from './codec.js';
 import { Commits } from './commits.js';
 import type { Delivery, Holder } from './delivery.js';
+import { quiet } from './emitter.js';
 import { codeName, HighwaterError, passes, refusalOf, wantsToken } from './errors.js';
 import type {
   Answers, Bye, ClientFrame, Draft, Refused, ServerFrame, State as StateFrame, Welcome,
@@ -54,7 +55,7 @@ export class Connection implements Core {
   private _standing!: Status;
   private readonly _outputs: Output[] = [];
   private _polled = 0;
-  private _at: { [T in Timer]?: number } = {};
+  bells: { [T in Timer]?: number } = {};
   private _active?: boolean;
   private _attempt = 0;
   private _activating?: number;
@@ -77,13 +78,7 @@ export class Connection implements Core {
   constructor(readonly config: Config) {
     this.author = new Writer(this, (action, result) => this._decided(action, result));
     this.followed = new Subscriptions(this, this.author);
-    this._tokens = new Tokens({
-      config,
-      ring: (timer, at) => (this._at[timer] = at),
-      soon: (at) => (this._at.refresh = Math.min(at, this._at.refresh ?? Infinity)),
-      ask: () => this.out('token'),
-      other: (now, error) => this.stop(now, error),
-    });
+    this._tokens = new Tokens(this);
   }
 
   /** The next thing to do; undefined when all is done for now. */
@@ -97,7 +92,7 @@ export class Connection implements Core {
   /** When a `tick` is due; Infinity: never. */
   deadline(): number {
     const writer = this._phase === Phase.OPEN ? this.author.deadline : Infinity;
-    return Math.min(writer, this.followed.deadline, ...Object.values(this._at));
+    return Math.min(writer, this.followed.deadline, ...Object.values(this.bells));
   }
 
   ticket(answer?: Answer, number = ++this._tickets): number {
@@ -113,7 +108,7 @@ export class Connection implements Core {
 
   /** As `Client.append`. */
   append(name: string, given: Draft, { ifHead }: AppendOptions = {}): Promise<Stored> {
-    const result = new Promise<Stored>((resolve) => {
+    return quiet(new Promise<Stored>((resolve) => {
       const log = this.followed.named.get(name);
       const { maxPending, encoding } = this.config;
       if (this._over) throw this._over;
@@ -127,10 +122,7 @@ export class Connection implements Core {
       const action = this.author.add({ log: name, to, made, ifHead, ...weighed, settle: resolve });
       log?.act(action);
       this.wake();
-    });
-    // Whoever does not look at it is not to lose a process for it.
-    result.catch(() => {});
-    return result;
+    }));
   }
 
   /** All below `next` is worked off: resolves when the server has read that. */
@@ -144,7 +136,7 @@ export class Connection implements Core {
   /** Begin, also again, but after `close`; one that waits comes back as soon as it may. */
   start(now: number): void {
     if (this._over?.code === 'closed') return;
-    if (this._phase === Phase.WAITING) this._at.retry = Math.max(now, this._notBefore);
+    if (this._phase === Phase.WAITING) this.bells.retry = Math.max(now, this._notBefore);
     if (this._phase !== Phase.OFF) return;
     this._over = undefined;
     this._attempt = 0;
@@ -158,7 +150,7 @@ export class Connection implements Core {
       this._phase = Phase.TOKEN;
       return this._tokens.ask(now);
     }
-    this._at.welcome = now + Ms.WELCOME;
+    this.bells.welcome = now + Ms.WELCOME;
     this._phase = Phase.OPENING;
     this.out('connect');
   }
@@ -218,7 +210,7 @@ export class Connection implements Core {
     this._phase = Phase.WAITING;
     const retryAfter = Math.max(after, this._jitter(this._attempt++));
     this._notBefore = now + after;
-    this._at.retry = now + retryAfter;
+    this.bells.retry = now + retryAfter;
     const error = typeof why === 'string' ? new HighwaterError('lost', why) : why;
     if (!this._online) this._tell({ phase: 'offline', reason: 'network' });
     else if (!wantsToken(error.code)) {
@@ -230,7 +222,7 @@ export class Connection implements Core {
     this.out('disconnect');
     this._phase = Phase.OFF;
     this._activating = 0;
-    this._at = {};
+    this.bells = {};
     this._tokens.asked();
     const requests = [...this._requests.values()];
     this._requests.clear();
@@ -262,7 +254,7 @@ export class Connection implements Core {
     const auth = wantsToken(code) || code === 'other_user';
     const phase = auth ? 'needs-auth' : code === 'version' ? 'update-required' : 'closed';
     this._tell({ phase, reason: code, error } as End);
-    for (const action of this.author.queue.empty()) {
+    for (const action of this.author.empty()) {
       this._decided(action, new HighwaterError(code, error.message, 0, action.tried));
     }
     this._commits.end(error);
@@ -280,11 +272,11 @@ export class Connection implements Core {
   // Time.
 
   tick(now: number): void {
-    const due = (Object.entries(this._at) as [Timer, number][]).sort((a, b) => a[1] - b[1]);
+    const due = (Object.entries(this.bells) as [Timer, number][]).sort((a, b) => a[1] - b[1]);
     for (const [timer, at] of due) {
       // One that rang before may have put off or ended this one.
-      if (at > now || this._at[timer] !== at) continue;
-      delete this._at[timer];
+      if (at > now || this.bells[timer] !== at) continue;
+      delete this.bells[timer];
       this._ring(now, timer, now - at);
     }
   }
@@ -333,12 +325,12 @@ export class Connection implements Core {
 
   /** Is the other side there? With a socket it is asked, without one it is tried at once. */
   probe(now: number): void {
-    if (this._phase === Phase.OPEN && !this._at.pong) {
+    if (this._phase === Phase.OPEN && !this.bells.pong) {
       this.say('ping', { nonce: 0 });
-      this._at.pong = now + Ms.PONG;
+      this.bells.pong = now + Ms.PONG;
       this._flown = this.config.flown();
     } else if (this._phase === Phase.WAITING && this._online) {
-      this._at.retry = Math.max(now, this._notBefore);
+      this.bells.retry = Math.max(now, this._notBefore);
     }
   }
 
@@ -357,7 +349,7 @@ export class Connection implements Core {
   /** The answer to the output `token`; also a late one, which another was asked for since. */
   gotToken(now: number, token: string | undefined, error?: HighwaterError): void {
     this._tokens.asked();
-    delete this._at.token;
+    delete this.bells.token;
     if (this._over) return;
     if (!token) error ??= new HighwaterError('unauthorized', 'no token');
     if (error) {
@@ -368,8 +360,10 @@ export class Connection implements Core {
     if (!this._tokens.took(now, token!)) return;
     if (this._phase === Phase.TOKEN) return this._connect(now);
     if (this._phase !== Phase.OPEN) return;
+    // Of two the newest says what is so.
+    this._requests.delete(this._refreshing!);
     const request = (this._refreshing = this.ticket((at, refused) => {
-      if (refused && request === this._refreshing && this._phase) this._tokens.soon(at);
+      if (refused && this._phase) this._tokens.soon(at);
     }));
     this.say('refresh', { token: token!, request });
   }
@@ -394,10 +388,10 @@ export class Connection implements Core {
   /** The frames of a message. */
   frames(now: number, frames: readonly Sized<ServerFrame>[]): void {
     if (this._phase === Phase.OPEN) {
-      delete this._at.pong;
+      delete this.bells.pong;
       // Its own ping waits behind what comes in pieces, so the server hears one of ours.
-      if (frames[0]) this._at.ping = 0;
-      this._at.ping ||= now + this.greeting!.pingInterval;
+      if (frames[0]) this.bells.ping = 0;
+      this.bells.ping ||= now + this.greeting!.pingInterval;
     }
     for (const { frame, size } of frames) this._frame(now, frame, size);
   }
@@ -471,8 +465,8 @@ export class Connection implements Core {
     this.greeting = body;
     this._welcomedAt = now;
     this.worked = this.acked = 0;
-    delete this._at.welcome;
-    this._at.ping = now + body.pingInterval;
+    delete this.bells.welcome;
+    this.bells.ping = now + body.pingInterval;
     const { writers, positions, otherHistory, credit } = body;
     this.history.told(positions!, otherHistory);
     const mark = writers.find(({ writer }) => writer === this.author.id)?.mark ?? 0;
@@ -491,7 +485,7 @@ export class Connection implements Core {
   private _activated(): void {
     const { met, generation, source } = this.greeting!;
     this._active = true;
-    delete this._at.activate;
+    delete this.bells.activate;
     this._tell((this._standing = { phase: 'live', reason: met, generation, source }));
   }
 
@@ -514,7 +508,7 @@ export class Connection implements Core {
     if (!asked && !(visible && activate)) return;
     const at = Math.max(now, this._activateAt);
     // Many were perhaps told the same time.
-    this._at.activate = asked ? at : at + chance() * 500;
+    this.bells.activate = asked ? at : at + chance() * 500;
   }
 
   private _askActive(): void {
@@ -556,10 +550,11 @@ export class Connection implements Core {
     const again = this.followed.flush(now, this._active);
     const { visible } = this.config;
     if (again) {
-      this._at.subscribe = again;
+      this.bells.subscribe = again;
     } else if (this._told !== visible) {
+      this._requests.delete(this._looking!);
       const request = (this._looking = this.ticket((at, error) => {
-        if (error && request === this._looking && this._phase) this._unseen(at, error);
+        if (error && this._phase) this._unseen(at, error);
       }));
       this.say('visible', { visible, request });
       this._told = visible;
@@ -572,11 +567,11 @@ export class Connection implements Core {
     this.author.flush(now);
     const unacked = this.worked - this.acked;
     if (unacked && unacked * 4 >= this.greeting!.limits.window) this._ack();
-    else if (unacked || this.followed.moved.size) this._at.ack ??= now + Ms.ACK;
+    else if (unacked || this.followed.moved.size) this.bells.ack ??= now + Ms.ACK;
   }
 
   private _ack(): void {
-    delete this._at.ack;
+    delete this.bells.ack;
     const cursors = this.followed.cursors();
     if (this._phase !== Phase.OPEN || (this.acked === this.worked && !cursors.length)) return;
     this.acked = this.worked;

@@ -184,7 +184,7 @@ export class Delivery {
   ) {
     this._start = start;
     // Own actions lie on top from the beginning, also those made before.
-    for (const action of author.queue.from()) {
+    for (const action of author.queue.values()) {
       if (action.log !== name) continue;
       action.landed = false;
       this.mine.add(action);
@@ -479,11 +479,7 @@ export class Delivery {
     this._tell('pending', { actions });
   }
 
-  /** Own actions in their order, as they lie on top of what is shown. */
-  get pending(): Entry[] {
-    return [...this.mine].map((action) => this.own(action));
-  }
-
+  /** One as an entry. */
   own({ record, seq }: Action): Entry {
     const { config, greeting } = this.core;
     const writer = this.author.id;

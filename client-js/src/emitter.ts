@@ -20,6 +20,12 @@ export const report = (error: unknown): void =>
     throw error;
   });
 
+/** Whoever does not look at it is not to lose a process for it. */
+export const quiet = <T>(promise: Promise<T>): Promise<T> => {
+  promise.catch(() => {});
+  return promise;
+};
+
 export const call = <T>(work: (event: T) => void, event: T): void => {
   try {
     work(event);
@@ -48,6 +54,11 @@ export class Emitter<Events> {
     }
   }
 
+  /** Whether anybody listens. @internal */
+  get heard(): boolean {
+    return this._listeners.size > 0;
+  }
+
   /** Nothing is told any more. @internal */
   silence(): void {
     this._listeners.clear();
@@ -56,7 +67,7 @@ export class Emitter<Events> {
 
 /** A value to read, by what gives it, and those who watch it. */
 export class Source<T> implements Read<T> {
-  private readonly _watchers = new Set<{ watcher: (value: T) => void }>();
+  private readonly _watchers = new Emitter<{ change: undefined }>();
   private readonly _get: () => T;
 
   constructor(get: () => T) {
@@ -68,21 +79,20 @@ export class Source<T> implements Read<T> {
   }
 
   readonly subscribe = (watcher: (value: T) => void): (() => void) => {
-    const one = { watcher };
-    this._watchers.add(one);
-    call(watcher, this.value);
-    return () => void this._watchers.delete(one);
+    // Each reads it anew: it may have changed again by one that was told before.
+    const tell = (): void => watcher(this.value);
+    const off = this._watchers.on('change', tell);
+    call(tell, undefined);
+    return off;
   };
 
   /** Whether anybody watches. @internal */
   get watched(): boolean {
-    return this._watchers.size > 0;
+    return this._watchers.heard;
   }
 
   /** It has changed. @internal */
   changed(): void {
-    for (const one of [...this._watchers]) {
-      if (this._watchers.has(one)) call(one.watcher, this.value);
-    }
+    this._watchers.emit('change', undefined);
   }
 }

@@ -34,28 +34,18 @@ export const asError = (code: Code, error: unknown): HighwaterError =>
     : new HighwaterError(code, (error as Error | undefined)?.message ?? `${error}`);
 
 // Names in the order of their numbers; a number says where the next name stands.
-const PASSING =
-  '1 rate overloaded token_expired not_ready draining slots in_flight sequence_gap storage_full';
-const LASTING =
-  'unknown_outcome other_history 32 conflict denied too_large epoch bad_name log_full no_log';
-const CLOSING =
-  'sequence_reused sequence_old bad_record 64 bad_frame frame_too_large hello_expected hello_late';
-const ENDING =
-  'hello_twice version unauthorized unknown_connection unknown_writer fenced origin wrong_encoding';
-const ASKING =
-  'silent revoked shutting_down sockets failed 96 subscriptions unknown_log unsupported';
-const ANSWERING =
-  'snapshot_behind snapshot_beyond snapshot_rule snapshot_parts bad_offset bad_request inactive';
-const CROSSING = 'connections trim_rule not_found timeout stale superseded';
+const WORDS = `1 rate overloaded token_expired not_ready draining slots in_flight sequence_gap
+storage_full unknown_outcome other_history 32 conflict denied too_large epoch
+bad_name log_full no_log sequence_reused sequence_old bad_record 64 bad_frame
+frame_too_large hello_expected hello_late hello_twice version unauthorized
+unknown_connection unknown_writer fenced origin wrong_encoding silent revoked
+shutting_down sockets failed 96 subscriptions unknown_log unsupported
+snapshot_behind snapshot_beyond snapshot_rule snapshot_parts bad_offset bad_request
+inactive connections trim_rule not_found timeout stale superseded` as const;
 
-type Words<S> = S extends `${infer W} ${infer R}` ? Words<W> | Words<R> : S;
-type Named = Exclude<
-  Words<
-    | typeof PASSING | typeof LASTING | typeof CLOSING | typeof ENDING | typeof ASKING
-    | typeof ANSWERING | typeof CROSSING
-  >,
-  `${number}`
->;
+type Words<S> = S extends `${infer W} ${infer R}` ? W | Words<R> : S;
+type Lines<S> = S extends `${infer L}\n${infer R}` ? Words<L> | Lines<R> : Words<S>;
+type Named = Exclude<Lines<typeof WORDS>, `${number}`>;
 
 /**
  * Why something was refused or ended. The server's codes have its names; `code_N` is one that this
@@ -68,8 +58,7 @@ export type Code =
 
 const NAMES: readonly Named[] = /* @__PURE__ */ (() => {
   const names: string[] = [];
-  const all = [PASSING, LASTING, CLOSING, ENDING, ASKING, ANSWERING, CROSSING];
-  for (const word of all.join(' ').split(' ')) {
+  for (const word of WORDS.split(/\s/)) {
     if (+word) names.length = +word;
     else names.push(word);
   }

@@ -9,7 +9,7 @@
 import { struct, u64, u8, word, type Payload } from './codec.js';
 import type { Connection } from './connection.js';
 import type { Delivery, Entry, Holder, LogEvents, Told } from './delivery.js';
-import { Emitter, Source, type Read } from './emitter.js';
+import { Emitter, quiet, Source, type Read } from './emitter.js';
 import { asError, HighwaterError } from './errors.js';
 import { Start as Where, type Draft, type SnapshotRule, type Start } from './frames.js';
 import type { Codec } from './payload.js';
@@ -172,9 +172,7 @@ export class Handle<T> extends Emitter<LogEvents<T> & Pick<Told, 'pending'>>
         given = { ...given, payload };
       }
     } catch (error) {
-      const refused = Promise.reject(asError('bad_payload', error));
-      refused.catch(() => {});
-      return refused;
+      return quiet(Promise.reject(asError('bad_payload', error)));
     }
     return core.append(name, given, options);
   };

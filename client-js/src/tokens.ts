@@ -13,14 +13,11 @@ import type { Config, Timer } from './states.js';
 /** What a machine of tokens asks of the connection. */
 export interface Holds {
   readonly config: Config;
-  /** Rings that timer then. */
-  ring(timer: Timer, at: number): void;
-  /** Gets the next one then, or sooner if that was to be. */
-  soon(at: number): void;
-  /** Asks the app. */
-  ask(): void;
-  /** Another user's token came. */
-  other(now: number, error: HighwaterError): void;
+  /** When each of its timers rings. */
+  readonly bells: { [T in Timer]?: number };
+  out(what: 'token'): void;
+  /** It is over. */
+  stop(now: number, error: HighwaterError): void;
 }
 
 export class Tokens {
@@ -45,8 +42,8 @@ export class Tokens {
   ask(now: number): void {
     if (this._asking) return;
     this._asking = true;
-    this._holds.ring('token', now + Ms.WELCOME);
-    this._holds.ask();
+    this._holds.bells.token = now + Ms.WELCOME;
+    this._holds.out('token');
   }
 
   /** The call is over, or of no more use: a later answer to it is taken all the same. */
@@ -75,7 +72,7 @@ export class Tokens {
     // What it would say of the first user, and send for that one, is none of the other's.
     this._holds.config.token = undefined;
     const message = `a token of ${user}: this client is ${mine}'s, make another`;
-    this._holds.other(now, new HighwaterError('other_user', message));
+    this._holds.stop(now, new HighwaterError('other_user', message));
     return false;
   }
 
@@ -84,7 +81,8 @@ export class Tokens {
     const { tokens, chance } = this._holds.config;
     if (!tokens || this._asking) return;
     const bound = Math.min(Ms.BACK_TO, Ms.BACK_FROM * 2 ** this._refreshes++);
-    this._holds.soon(now + chance() * bound);
+    const { bells } = this._holds;
+    bells.refresh = Math.min(now + chance() * bound, bells.refresh ?? Infinity);
   }
 
   /** The server took it. */
@@ -99,6 +97,6 @@ export class Tokens {
     if (!tokens || left === Infinity) return;
     const lead = Math.min(30_000, left / 10) * (1 + chance());
     this._renewAt = now + Math.max(Ms.REFRESH, left - lead);
-    this._holds.ring('refresh', this._renewAt);
+    this._holds.bells.refresh = this._renewAt;
   }
 }

@@ -112,66 +112,12 @@ export const checkName = (name: string): void => {
   throw new HighwaterError('bad_name', `name: ${rule}`);
 };
 
-/** Actions by their sequence, which rises by one; those at the front go first. */
-class Queue {
-  size = 0;
-  private _slots: (Action | undefined)[] = [];
-  /** The sequence of the first slot, and the first slot that is taken. */
-  private _base = 1;
-  private _head = 0;
-
-  get(seq: number): Action | undefined {
-    return this._slots[seq - this._base];
-  }
-
-  add(action: Action): void {
-    if (!this.size) [this._slots, this._base, this._head] = [[], action.seq, 0];
-    this._slots[action.seq - this._base] = action;
-    this.size++;
-  }
-
-  drop({ seq }: Action): void {
-    this._slots[seq - this._base] = undefined;
-    this.size--;
-    while (this.size && !this._slots[this._head]) this._head++;
-    if (this._head < Most.ITEMS || this._head * 2 < this._slots.length) return;
-    this._slots.splice(0, this._head);
-    this._base += this._head;
-    this._head = 0;
-  }
-
-  /** Those from a sequence on, below another; at first all. */
-  from(seq = 0, below = Infinity): Action[] {
-    const [from, upTo] = [Math.max(this._head, seq - this._base), below - this._base];
-    return this.size ? this._slots.slice(from, upTo).filter((action) => !!action) : [];
-  }
-
-  /** The sequence of the last one below that; 0: there is none. */
-  before(seq: number): number {
-    let at = seq - this._base - 1;
-    while (at >= this._head && !this._slots[at]) at--;
-    return this._slots[at]?.seq ?? 0;
-  }
-
-  get oldest(): Action | undefined {
-    return this.size ? this._slots[this._head] : undefined;
-  }
-
-  /** Takes all. */
-  empty(): Action[] {
-    const all = this.from();
-    this.size = 0;
-    this._slots = [];
-    return all;
-  }
-}
-
 /** The credit of a server that tells none. */
 const FREE = { appends: Infinity, bytes: Infinity, after: 0 };
 
 export class Writer {
-  /** Those without an answer. */
-  readonly queue = new Queue();
+  /** Those without an answer, by their sequence and in its order. */
+  readonly queue = new Map<number, Action>();
   id!: string;
   /** The server's history is another: what lies above its mark is to be numbered anew. */
   private _over!: boolean;
@@ -182,8 +128,6 @@ export class Writer {
   private _retryAt = 0;
   /** Answers for what the server's mark covers are still on their way. */
   private _settling?: boolean;
-  /** All below this sequence are on their way. */
-  private _unsent = 0;
   /** What the server has set aside for what is still to be sent. */
   private _credit!: Credit;
 
@@ -199,12 +143,26 @@ export class Writer {
 
   /** The oldest sequence without an answer. */
   get oldest(): number {
-    return this.queue.oldest?.seq ?? this._next;
+    for (const seq of this.queue.keys()) return seq;
+    return this._next;
   }
 
   /** As many as may be on their way: no other is sent, however many wait. */
   private _first(): Action[] {
-    return this.queue.from(0, this.oldest + Most.ITEMS);
+    const first: Action[] = [];
+    const end = this.oldest + Most.ITEMS;
+    for (const action of this.queue.values()) {
+      if (action.seq >= end) break;
+      first.push(action);
+    }
+    return first;
+  }
+
+  /** Takes all out. */
+  empty(): Action[] {
+    const all = [...this.queue.values()];
+    this.queue.clear();
+    return all;
   }
 
   /** When `flush` has something to say again, ms; Infinity: not by time. */
@@ -229,7 +187,7 @@ export class Writer {
 
   add(given: Omit<Action, 'seq' | 'sent' | 'tried'>): Action {
     const action = { ...given, seq: this._next++ };
-    this.queue.add(action);
+    this.queue.set(action.seq, action);
     return action;
   }
 
@@ -237,9 +195,9 @@ export class Writer {
   welcomed(now: number, mark: number, other = false, credit: Credit = FREE): void {
     this._mark = mark;
     this._over ||= other;
-    this._retryAt = this._refusals = this._unsent = 0;
+    this._retryAt = this._refusals = 0;
     this._settling = true;
-    for (const action of this.queue.from()) action.sent = action.seq <= mark;
+    for (const action of this.queue.values()) action.sent = action.seq <= mark;
     this._credited(now, credit);
   }
 
@@ -247,7 +205,6 @@ export class Writer {
   settled(): void {
     if (!this._settling) return;
     this._settling = false;
-    this._unsent = 0;
     for (const action of this._first()) action.sent &&= action.seq > this._mark;
   }
 
@@ -278,7 +235,6 @@ export class Writer {
   private _refused(action: Action, after: number, now: number): void {
     if (action.sent) this._spend(action, -1);
     action.sent = false;
-    this._unsent = 0;
     if (this._retryAt) {
       // The same round: those behind a refused one are refused for the gap it left.
       this._retryAt = Math.max(this._retryAt, now + after);
@@ -291,17 +247,16 @@ export class Writer {
   /** It begins; and where all that this history has of it is answered, begins as another. */
   private _renew(): void {
     this._over = false;
-    this._unsent = 0;
     this.id = this._core.config.newId();
     this._mark = 0;
     this._next = 1;
-    for (const action of this.queue.empty()) {
+    for (const action of this.empty()) {
       action.seq = this._next++;
       action.tried = false; // Not in this history.
       // A condition on a head of the other history says nothing of this one.
       const bound = action.ifHead !== undefined;
       if (bound) this._decided(action, new HighwaterError('conflict', 'another history'));
-      else this.queue.add(action);
+      else this.queue.set(action.seq, action);
     }
   }
 
@@ -312,34 +267,30 @@ export class Writer {
     if (this._over && !(this.oldest <= this._mark)) this._renew();
     if (this._retryAt) {
       if (now < this.deadline) return;
-      this._retryAt = this._unsent = 0;
+      this._retryAt = 0;
       // The answers to what the mark covers are on their way.
       for (const action of this._first()) action.sent &&= action.seq <= this._mark;
     }
     const credit = this._credit;
     const { oldest } = this;
-    this._unsent = Math.max(this._unsent, oldest);
     const most = oldest + Math.min(limits.inFlight, Most.ITEMS);
     let body: Append | undefined;
     let room = 0;
-    let prev = this.queue.before(this._unsent);
-    let due = prev > 0;
-    for (const action of this.queue.from(this._unsent, most)) {
+    let prev = 0;
+    for (const action of this.queue.values()) {
       const { seq, made, bulk: size, weight } = action;
       const above = seq > this._mark;
-      if (this._over && above) break;
+      if (seq >= most || (this._over && above)) break;
       const needs = weight + Most.AROUND_RECORD;
       if (!action.tried && (size > limits.recordBytes || needs > limits.frameBytes)) {
         this._end(action, new HighwaterError('too_large', 'over the limit'));
         continue;
       }
       const before = above ? Math.max(this._mark, prev) : prev;
-      prev = seq;
       // Beyond its credit it sends only where nothing is due: that answer tells more.
       const spent = credit.appends < 1 || credit.bytes < size;
-      if (!action.sent && spent && due && above) break;
-      due = true;
-      this._unsent = seq + 1;
+      if (!action.sent && spent && prev && above) break;
+      prev = seq;
       if (action.sent) continue;
       this._spend(action, 1);
       action.sent = action.tried = true;
@@ -359,7 +310,7 @@ export class Writer {
 
   /** It has its answer. */
   private _end(action: Action, result: Stored | HighwaterError): void {
-    this.queue.drop(action);
+    this.queue.delete(action.seq);
     this._decided(action, result);
   }
 }
