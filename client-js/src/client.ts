@@ -6,13 +6,13 @@
  */
 
 import { Most, Ms } from './bounds.js';
-import { binary, type Encoding, type Payload, type Sized } from './codec.js';
+import {
+  binary, bool, id, option, struct, u32, type Encoding, type Payload, type Sized,
+} from './codec.js';
 import { Connection } from './connection.js';
 import { Emitter, Source } from './emitter.js';
 import { asError, HighwaterError } from './errors.js';
-import {
-  clientFrames, sparse, type Cloning, type Draft, type ServerFrame,
-} from './frames.js';
+import { Cloning, sparse, type Draft, type ServerFrame } from './frames.js';
 import { Handle, type Log, type LogOptions } from './handle.js';
 import { browserStorage, Identity, newId, userOf, type Locks, type Storage } from './identity.js';
 import {
@@ -68,13 +68,18 @@ export interface ClientEvents {
   log: { readonly name: string; readonly lag: number };
 }
 
+/** Options that go into frames. */
+const Carried = struct({
+  connection: option(id), device: option(id), visible: bool, cloning: Cloning, window: u32,
+});
+
 /** What is not given; throws, with its name, where an option is none. */
 const defaults = (options: ClientOptions) => {
   const all = {
     connection: '', visible: !globalThis.document?.hidden, cloning: 'all' as Cloning, window: 0,
     activate: true, maxPending: 10_000, encoding: binary, ...sparse(options),
   };
-  const { token, device, visible, cloning, window, WebSocket } = all;
+  const { token, WebSocket } = all;
   const kind = typeof token;
   const wrong = [
     [kind !== 'undefined' && kind !== 'string' && kind !== 'function', 'token'],
@@ -83,10 +88,7 @@ const defaults = (options: ClientOptions) => {
     [!(all.maxPending > 0), 'maxPending'],
   ].find(([is]) => is);
   if (wrong) throw new HighwaterError('bad_request', `${wrong[1]}: not one`);
-  const ids = { connection: options.connection ?? newId(), device };
-  const lists = { capabilities: [], writers: [], open: [] };
-  const none = { ...lists, version: 1, token: undefined, client: '' };
-  valid(clientFrames.hello[1], { ...none, ...ids, visible, cloning, window });
+  valid(Carried, { ...all, connection: options.connection });
   return all;
 };
 

@@ -47,9 +47,11 @@ export class Io {
   at = 0;
   /** What is being written or read, for an error's message. */
   field = '';
-  private _bytes = new Uint8Array(128);
+  private _bytes: Uint8Array;
 
-  constructor(readonly given?: Uint8Array) {}
+  constructor(readonly given?: Uint8Array) {
+    this._bytes = given ?? new Uint8Array(128);
+  }
 
   get rest(): number {
     return this.given!.length - this.at;

@@ -36,27 +36,31 @@ export interface Draft<T = Payload> {
   readonly payload?: T | undefined;
 }
 
-/** Lists that may be absent. */
-const NONE = ({ headers = [], extensions = [] }: any = {}): any => ({ headers, extensions });
-
 /** Without what is absent, and without empty lists. (An empty payload is a payload.) */
-export const sparse = <T extends object>(record: T): T =>
-  Object.fromEntries(
-    Object.entries(record).filter(
-      ([, part]) => part !== undefined && !(Array.isArray(part) && !part.length),
-    ),
-  ) as T;
+export const sparse = <T extends object>(record: T): T => {
+  const made = {} as T;
+  for (const name in record) {
+    const part: any = record[name];
+    if (part !== undefined && !(Array.isArray(part) && !part.length)) made[name] = part;
+  }
+  return made;
+};
+/** A list that an app may leave out. */
+const absent = <T>(type: Type<T>): Type<T[]> => {
+  const items = list(type);
+  return (io, value = []) => items(io, value);
+};
 const fields = struct({
   key: option(str),
   kind: option(str),
   eventTime: option(u64),
-  headers: list(pair(str)),
-  extensions: list(Extension),
+  headers: absent(pair(str)),
+  extensions: absent(Extension),
   payload: option(payload),
 });
 export const draft: Type<Draft> = (io, given: any) => {
   if (!io.given && Object(given) !== given) throw new CodecError('not an object');
-  return sparse(fields(io, { ...given, ...NONE(given) }));
+  return sparse(fields(io, given));
 };
 
 /** Of one log id: the next offset wanted, all below it was seen. */
@@ -64,7 +68,7 @@ const Cursor = struct({ log: u64, next: u64 });
 export const Start = union({
   state: 0, earliest: 0, end: 0, offset: u64, committed: 0, last: u64, time: u64,
 });
-const Cloning = word('all own none');
+export const Cloning = word('all own none');
 export const Open = struct({ name: str, have: option(Cursor), start: Start, priority: u8 });
 /** A base that was begun, and what of it is held. */
 const BaseHeld = struct({ log: u64, offset: u64, upto: union({ parts: u32, key: str }) });

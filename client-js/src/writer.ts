@@ -122,6 +122,9 @@ export class Writer {
   /** The server's history is another: what lies above its mark is to be numbered anew. */
   private _over!: boolean;
   private _next!: number;
+  private _oldest!: number;
+  /** All below this sequence are on their way. */
+  private _unsent = 0;
   private _mark!: number;
   private _refusals = 0;
   /** Not before this a refused round is sent again; 0: nothing was refused. */
@@ -143,19 +146,23 @@ export class Writer {
 
   /** The oldest sequence without an answer. */
   get oldest(): number {
-    for (const seq of this.queue.keys()) return seq;
-    return this._next;
+    // Those that begin a map are found behind all that was taken out of it: this way is shorter.
+    while (this._oldest < this._next && !this.queue.has(this._oldest)) this._oldest++;
+    return this._oldest;
   }
 
   /** As many as may be on their way: no other is sent, however many wait. */
   private _first(): Action[] {
-    const first: Action[] = [];
-    const end = this.oldest + Most.ITEMS;
-    for (const action of this.queue.values()) {
-      if (action.seq >= end) break;
-      first.push(action);
+    return this._within(this.oldest, this.oldest + Most.ITEMS);
+  }
+
+  private _within(from: number, end: number): Action[] {
+    const found: Action[] = [];
+    for (; from < end && from < this._next; from++) {
+      const action = this.queue.get(from);
+      if (action) found.push(action);
     }
-    return first;
+    return found;
   }
 
   /** Takes all out. */
@@ -195,7 +202,7 @@ export class Writer {
   welcomed(now: number, mark: number, other = false, credit: Credit = FREE): void {
     this._mark = mark;
     this._over ||= other;
-    this._retryAt = this._refusals = 0;
+    this._retryAt = this._refusals = this._unsent = 0;
     this._settling = true;
     for (const action of this.queue.values()) action.sent = action.seq <= mark;
     this._credited(now, credit);
@@ -205,6 +212,7 @@ export class Writer {
   settled(): void {
     if (!this._settling) return;
     this._settling = false;
+    this._unsent = 0;
     for (const action of this._first()) action.sent &&= action.seq > this._mark;
   }
 
@@ -235,6 +243,7 @@ export class Writer {
   private _refused(action: Action, after: number, now: number): void {
     if (action.sent) this._spend(action, -1);
     action.sent = false;
+    this._unsent = 0;
     if (this._retryAt) {
       // The same round: those behind a refused one are refused for the gap it left.
       this._retryAt = Math.max(this._retryAt, now + after);
@@ -247,9 +256,10 @@ export class Writer {
   /** It begins; and where all that this history has of it is answered, begins as another. */
   private _renew(): void {
     this._over = false;
+    this._unsent = 0;
     this.id = this._core.config.newId();
     this._mark = 0;
-    this._next = 1;
+    this._next = this._oldest = 1;
     for (const action of this.empty()) {
       action.seq = this._next++;
       action.tried = false; // Not in this history.
@@ -267,7 +277,7 @@ export class Writer {
     if (this._over && !(this.oldest <= this._mark)) this._renew();
     if (this._retryAt) {
       if (now < this.deadline) return;
-      this._retryAt = 0;
+      this._retryAt = this._unsent = 0;
       // The answers to what the mark covers are on their way.
       for (const action of this._first()) action.sent &&= action.seq <= this._mark;
     }
@@ -276,11 +286,15 @@ export class Writer {
     const most = oldest + Math.min(limits.inFlight, Most.ITEMS);
     let body: Append | undefined;
     let room = 0;
-    let prev = 0;
-    for (const action of this.queue.values()) {
+    this._unsent = Math.max(this._unsent, oldest);
+    // The last one that is on its way.
+    let prev = this._unsent - 1;
+    while (prev >= oldest && !this.queue.has(prev)) prev--;
+    if (prev < oldest) prev = 0;
+    for (const action of this._within(this._unsent, most)) {
       const { seq, made, bulk: size, weight } = action;
       const above = seq > this._mark;
-      if (seq >= most || (this._over && above)) break;
+      if (this._over && above) break;
       const needs = weight + Most.AROUND_RECORD;
       if (!action.tried && (size > limits.recordBytes || needs > limits.frameBytes)) {
         this._end(action, new HighwaterError('too_large', 'over the limit'));
@@ -291,6 +305,7 @@ export class Writer {
       const spent = credit.appends < 1 || credit.bytes < size;
       if (!action.sent && spent && prev && above) break;
       prev = seq;
+      this._unsent = seq + 1;
       if (action.sent) continue;
       this._spend(action, 1);
       action.sent = action.tried = true;
