@@ -7,7 +7,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 const NAMES = `
   act announced answered ask asking author bells begun blob bulk byte chance config core
   decided deliver drop flown followed given greeting heard hold holders holds landed mine moved named
-  newId own poll queue raw rest safe saw say saying settle settled shared stay silence ticket tokens
+  newId own poll queue raw rest safe saw say saying settle settled shared stay silence stage ticket tokens
   told touched tried varint vouched wake watched weigh welcomed whole widen worked
 `.trim().split(/\s+/);
 

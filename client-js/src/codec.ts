@@ -210,11 +210,6 @@ type Words<S> = S extends `${infer W} ${infer R}` ? W | Words<R> : S;
 export const word = <S extends string>(words: S): Type<Words<S>> =>
   union(Object.fromEntries(words.split(' ').map((name) => [name, 0]))) as Type<any>;
 
-/** The same type in memory by another form on the wire. */
-export const via =
-  <T, R>(type: Type<R>, to: (value: T) => R, from: (raw: R) => T): Type<T> => (io, value) =>
-    from(type(io, io.given ? undefined : to(value!)));
-
 /** A field by which a body has grown: what was written before that ends where it would begin. */
 export const grown = <T>(type: Type<T>, without?: T): Type<T | undefined> =>
   (io, value = without) => (!io.given || io.rest ? type(io, value) : without);

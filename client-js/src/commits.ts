@@ -5,7 +5,7 @@
  * handled before the next one, so a `pong` says that the `ack` before its `ping` was read.
  */
 
-import type { Delivery, Holder } from './delivery.js';
+import { Stage, type Delivery, type Holder } from './delivery.js';
 import { quiet } from './emitter.js';
 import { HighwaterError } from './errors.js';
 
@@ -23,7 +23,7 @@ export class Commits {
   /** Resolves when the server has read it; `over`: the client is. */
   add(log: Delivery, holder: Holder, next: number, over?: HighwaterError): Promise<void> {
     holder.vouched = Math.min(next, log.cursor);
-    const held = log.holders.has(holder) && log.phase !== 'over';
+    const held = log.holders.has(holder) && log.stage !== Stage.OVER;
     return quiet(new Promise((settle) => {
       if (over) throw over;
       if (!held) throw new HighwaterError('closed', 'it is over, or released');
@@ -33,7 +33,7 @@ export class Commits {
 
   /** Gives the logs to be told of, each to `moved`; answers the nonce of the ping that follows. */
   due(moved: (log: Delivery) => void): number | undefined {
-    this._settle(({ log }) => log.phase === 'over', new HighwaterError('closed', 'it is over'));
+    this._settle(({ log }) => log.stage === Stage.OVER, new HighwaterError('closed', 'it is over'));
     let due = false;
     for (const commit of this._open) {
       const { log, nonce } = commit;

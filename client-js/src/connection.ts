@@ -10,7 +10,7 @@
 import { Ms } from './bounds.js';
 import type { Sized } from './codec.js';
 import { Commits } from './commits.js';
-import type { Delivery, Holder } from './delivery.js';
+import { Stage, type Delivery, type Holder } from './delivery.js';
 import { quiet } from './emitter.js';
 import { codeName, HighwaterError, passes, refusalOf, wantsToken } from './errors.js';
 import type {
@@ -117,7 +117,7 @@ export class Connection implements Core {
       }
       checkName(name);
       const weighed = weigh(given, encoding, ifHead);
-      const { id, made } = (log?.phase !== 'over' && log) || {};
+      const { id, made } = (log?.stage !== Stage.OVER && log) || {};
       const to = id === undefined ? { name } : { log: id };
       const action = this.author.add({ log: name, to, made, ifHead, ...weighed, settle: resolve });
       log?.act(action);

@@ -119,16 +119,27 @@ export const wider = (one: Start, two: Start): Start => {
   return a > b || (a === b && from >= upto) ? one : two;
 };
 
+/** How a log stands on the socket, in the order in which it goes on. */
+export const enum Stage {
+  /** Not subscribed on this socket. */
+  WANTED,
+  /** The request is on its way. */
+  ASKED,
+  /** The announced reset or base comes next. */
+  RESET,
+  BASE,
+  /** Records. */
+  LIVE,
+  /** Refused or ended. */
+  OVER,
+}
+
 export class Delivery {
   /** The log id, once announced. */
   id: number | undefined;
   /** Where that log id was made. */
   made: Made | undefined;
-  /**
-   * `wanted`: not subscribed on this socket. `asked`: the request is on its way. `reset`, `base`:
-   * the announced reset or base comes next. `live`: records. `over`: refused or ended.
-   */
-  phase: 'wanted' | 'asked' | 'reset' | 'base' | 'live' | 'over' = 'wanted';
+  stage: Stage = Stage.WANTED;
   /** The request that asks for it, until it is answered. */
   asking: number | undefined;
   /** That which seeks in it, or lets it go, until it is answered; or it is still to be sent. */
@@ -213,7 +224,7 @@ export class Delivery {
     bytesOf(Where, to); // Throws where it cannot be carried.
     this.to = to;
     this._sought = true;
-    if (this.phase !== 'over') this.saying = 'due';
+    if (this.stage !== Stage.OVER) this.saying = 'due';
     this.core.wake();
   }
 
@@ -248,7 +259,7 @@ export class Delivery {
   /** What the client has and wants of it, for `Hello`, `Subscribe` and `Activate`. */
   ask(request: number): Open {
     const { name, id, priority } = this;
-    this.phase = 'asked';
+    this.stage = Stage.ASKED;
     this.asking = request;
     if (this.to) {
       this.holds = false;
@@ -259,9 +270,9 @@ export class Delivery {
     const { _start: start } = this;
     // The server takes this word for what was worked off: what comes twice is dropped by offset.
     const next = this.safe;
-    if (next !== undefined) return { name, start, priority, have: { log: id!, next } };
+    const have = next === undefined ? next : { log: id!, next };
     // A base that broke off, or was not worked off, must come again, wherever it once began.
-    return { name, start: this.holds || this._base ? 'state' : start, priority };
+    return { name, start: !have && (this.holds || this._base) ? 'state' : start, priority, have };
   }
 
   /** Where the app sought to is where it begins. */
@@ -272,7 +283,7 @@ export class Delivery {
 
   /** Whether it is announced on this socket. */
   get announced(): boolean {
-    return ['reset', 'base', 'live'].includes(this.phase);
+    return this.stage > Stage.ASKED && this.stage < Stage.OVER;
   }
 
   // Methods by the names of frames; one that answers false was given something out of order.
@@ -288,7 +299,7 @@ export class Delivery {
     this._tell('announced', undefined);
     // Already subscribed: the answer tells nothing new, and an unfinished base goes on.
     if (!reset && this.announced && same) return;
-    this.phase = reset ? 'reset' : base ? 'base' : 'live';
+    this.stage = reset ? Stage.RESET : base ? Stage.BASE : Stage.LIVE;
     if (reset) return;
     if (base) {
       // What goes on elsewhere than here is no use: its next part will not fit.
@@ -318,7 +329,7 @@ export class Delivery {
 
   /** All begins anew: with this base, or without one at `cursor`. */
   private _begin(cursor: number, complete: number, base?: BaseAt): void {
-    this.phase = base ? 'base' : 'live';
+    this.stage = base ? Stage.BASE : Stage.LIVE;
     this.holds = !base;
     this.complete = false;
     this._target = complete;
@@ -361,7 +372,7 @@ export class Delivery {
   /** A part of a client-made base; handed on as a whole. */
   base({ offset, part, last, data }: Base): boolean {
     const base = this._base;
-    if (this.phase !== 'base' || base?.offset !== offset || part !== this._part++) return false;
+    if (this.stage !== Stage.BASE || base?.offset !== offset || part !== this._part++) return false;
     this._whole.raw(content(data));
     if (this._whole.at > Most.BASE) {
       // Coming back would only bring it once more.
@@ -376,7 +387,7 @@ export class Delivery {
 
   /** A part of a base that the server keeps; handed on part by part. */
   baseRecords({ offset, last, complete, origins, records }: BaseRecords): boolean {
-    if (this.phase !== 'base' || this._base?.offset !== offset) return false;
+    if (this.stage !== Stage.BASE || this._base?.offset !== offset) return false;
     const entries = records.map((kept) => this._entry(kept.record, kept.offset, origins));
     this._key = entries.at(-1)?.key ?? this._key;
     this._tell('base', { offset, version: this._base.version, last, records: entries });
@@ -388,7 +399,7 @@ export class Delivery {
   }
 
   private _based(): void {
-    this.phase = 'live';
+    this.stage = Stage.LIVE;
     this.holds = true;
     this._clear();
     this._check();
@@ -404,7 +415,7 @@ export class Delivery {
 
   records({ base, origins, records }: Records): boolean {
     const repeated = this.cursor - base;
-    if (this.phase !== 'live' || repeated < 0) return false;
+    if (this.stage !== Stage.LIVE || repeated < 0) return false;
     if (repeated >= records.length) return true;
     const fresh = records
       .slice(repeated)
@@ -423,7 +434,7 @@ export class Delivery {
   }
 
   gap(frame: Gap): boolean {
-    if (this.phase !== 'live' || frame.from > this.cursor) return false;
+    if (this.stage !== Stage.LIVE || frame.from > this.cursor) return false;
     // The cursor of an opening or a reset is the end of the gap that follows it.
     if (frame.to <= this.cursor && frame.from >= this._from) return true;
     this.cursor = Math.max(this.cursor, frame.to);
@@ -457,14 +468,14 @@ export class Delivery {
   private _place(action: Action): void {
     const { landed, stored } = action;
     if (!stored) return;
-    const comes = this.phase !== 'over' && stored.log === this.id && stored.offset >= this.cursor;
+    const comes = this.stage !== Stage.OVER && stored.log === this.id && stored.offset >= this.cursor;
     if (comes && !landed) this._due.set(stored.offset, action);
     else this._shown.add(action);
   }
 
   /** Lets go what the log shows or, where it shows no more, what is answered. */
   private _settle(): void {
-    const shows = this.phase === 'over' || (this.complete && !this._foreign);
+    const shows = this.stage === Stage.OVER || (this.complete && !this._foreign);
     if (shows && this._shown.size) this._lift([...this._shown]);
   }
 
@@ -506,7 +517,7 @@ export class Delivery {
   private _check(step = false): void {
     this.head = Math.max(this.head, this.cursor);
     const was = this.complete;
-    this.complete = this.phase === 'live' && this.cursor >= this._target;
+    this.complete = this.stage === Stage.LIVE && this.cursor >= this._target;
     if (was !== this.complete) {
       this.whole ||= this.complete;
       this._tell(was ? 'behind' : 'complete', { cursor: this.cursor });
@@ -517,7 +528,7 @@ export class Delivery {
 
   /** The server ended it, or would not begin. */
   end<K extends 'ended' | 'refused'>(on: K, event: Told[K]): void {
-    this.phase = 'over';
+    this.stage = Stage.OVER;
     this.over = event;
     this._tell(on, event);
     for (const action of this.mine) this._place(action);

@@ -5,7 +5,7 @@
 
 import {
   bool, CodecError, grown, id, list, numbered, option, pair, payload, position, str, struct, u8,
-  u16, u32, u64, union, via, word,
+  u16, u32, u64, union, word,
   type FrameOf, type Payload, type Type, type Value,
 } from './codec.js';
 import { codeName, codeNumber, type Code } from './errors.js';
@@ -18,7 +18,8 @@ export type Place = Value<typeof place>;
 const positions = grown(list(position), []);
 
 /** A code by its name; binary carries the number. */
-const code = via(u16, (name: Code) => Math.max(0, codeNumber(name)), codeName);
+const code: Type<Code> = (io, name) =>
+  codeName(u16(io, io.given ? 0 : Math.max(0, codeNumber(name!))));
 
 const Extension = struct({ tag: u32, data: payload });
 

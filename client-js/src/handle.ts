@@ -8,7 +8,9 @@
 
 import { struct, u64, u8, word, type Payload } from './codec.js';
 import type { Connection } from './connection.js';
-import type { Delivery, Entry, Holder, LogEvents, Told } from './delivery.js';
+import {
+  Stage, type Delivery, type Entry, type Holder, type LogEvents, type Told,
+} from './delivery.js';
 import { Emitter, quiet, Source, type Read } from './emitter.js';
 import { asError, HighwaterError } from './errors.js';
 import { Start as Where, type Draft, type SnapshotRule, type Start } from './frames.js';
@@ -201,11 +203,11 @@ export class Handle<T> extends Emitter<LogEvents<T> & Pick<Told, 'pending'>>
 
   private _status(): LogStatus {
     if (this._released) return RELEASED;
-    const { over, complete, phase } = this.shared;
+    const { over, complete, stage } = this.shared;
     const { status } = this.core;
     if (!over) {
       if (status.phase !== 'live') return status;
-      if (complete && phase === 'live' && !this._late) return LIVE;
+      if (complete && stage === Stage.LIVE && !this._late) return LIVE;
       return this._whole ? BEHIND : LOADING;
     }
     return (this._ended ??= {

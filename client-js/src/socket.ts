@@ -65,7 +65,7 @@ export interface SocketEvents {
  * Why there is none, where nobody says more: a browser tells a page neither a refused connection nor
  * an answer that is no upgrade.
  */
-const UNMET = 'no WebSocket: nothing answers, or a proxy does not pass it on (Upgrade, Connection)';
+const UNMET = 'no WebSocket: no server there, or a proxy that passes no "Upgrade" on';
 
 /** An open or opening socket. */
 export interface Socket {

@@ -9,7 +9,7 @@
 
 import { Most } from './bounds.js';
 import { utf8Length } from './codec.js';
-import { Delivery, wider, type Holder } from './delivery.js';
+import { Delivery, Stage, wider, type Holder } from './delivery.js';
 import { passes, type HighwaterError } from './errors.js';
 import type { BaseHeld, Cursor, Ended, Open, ServerFrame, Start, Subscribed } from './frames.js';
 import type { Core } from './states.js';
@@ -48,12 +48,12 @@ export class Subscriptions {
    */
   hold(name: string, holder: Holder): { log: Delivery; late: boolean } {
     let log = this.named.get(name);
-    if (log?.phase === 'over') this.drop(log);
-    if (!log || log.phase === 'over') log = this._delivery(name, holder.start);
-    const { phase, touched, start, holders } = log;
+    if (log?.stage === Stage.OVER) this.drop(log);
+    if (!log || log.stage === Stage.OVER) log = this._delivery(name, holder.start);
+    const { stage, touched, start, holders } = log;
     const anew = !holders.size && this._leaving.delete(log);
     let late = false;
-    if (phase === 'wanted' && !touched) log.widen(holder.start);
+    if (stage === Stage.WANTED && !touched) log.widen(holder.start);
     else late = touched ? anew || holder.start !== 'end' : wider(start, holder.start) !== start;
     holders.add(holder);
     if (late) this.seek(log, holder.start);
@@ -78,7 +78,7 @@ export class Subscriptions {
     log.holders.delete(holder);
     if (log.holders.size || this.named.get(log.name) !== log) return;
     log.grace = grace;
-    if (grace && log.phase !== 'wanted') this._leaving.set(log, Infinity);
+    if (grace && log.stage !== Stage.WANTED) this._leaving.set(log, Infinity);
     else this.drop(log);
     this._core.wake();
   }
@@ -95,8 +95,8 @@ export class Subscriptions {
     this.moved.delete(log);
     this._ids.delete(log.id!);
     const known = log.asking !== undefined || log.id !== undefined;
-    if (log.phase !== 'over' && known) this._letGo(log, log.id);
-    log.phase = 'over';
+    if (log.stage !== Stage.OVER && known) this._letGo(log, log.id);
+    log.stage = Stage.OVER;
     this._core.wake();
   }
 
@@ -117,8 +117,8 @@ export class Subscriptions {
     let room = (welcome?.limits.frameBytes ?? Most.FRAME) - Most.AROUND_LIST;
     room -= (config.token ?? '').length + Most.POSITION * history.positions.length;
     for (const log of [...this.named.values()].sort((a, b) => +b.holds - +a.holds)) {
-      const { name, begun, phase } = log;
-      if (phase !== 'wanted' || !log.holders.size || log.after > now) continue;
+      const { name, begun, stage } = log;
+      if (stage !== Stage.WANTED || !log.holders.size || log.after > now) continue;
       if (this._gone.get(name)?.asking !== undefined) continue;
       room -= utf8Length(JSON.stringify([name, begun])) + Most.AROUND_NAME;
       if (room < 0 || bases.length === Most.ITEMS) break;
@@ -149,10 +149,10 @@ export class Subscriptions {
       this._core.out('adopted', log);
     }
     if (held) {
-      if (asked || log.announced) log.phase = 'wanted';
+      if (asked || log.announced) log.stage = Stage.WANTED;
       return;
     }
-    if (log.phase === 'over') return this._letGo(log, id);
+    if (log.stage === Stage.OVER) return this._letGo(log, id);
     // In another history its number may be another log's by now.
     if (this._ids.get(log.id!) === log) this._ids.delete(log.id!);
     this._ids.set(id, log);
@@ -176,7 +176,7 @@ export class Subscriptions {
     this.moved.add(log);
     if (log[name](body as never) === false) return `${log.name} jumped`;
     // It would not take that: coming back would only bring it once more.
-    if (log.phase === 'over') this._refuse(log);
+    if (log.stage === Stage.OVER) this._refuse(log);
     return;
   }
 
@@ -204,11 +204,11 @@ export class Subscriptions {
         if (again) log.saying = 'due';
         else if (!gone) log.stay(error);
         const anew = this.named.get(log.name);
-        if (gone && again && anew?.phase === 'asked') {
+        if (gone && again && anew?.stage === Stage.ASKED) {
           // It was asked for on top of what is still there: what comes of that is let go too.
           log.asking = anew.asking;
           anew.asking = undefined;
-          anew.phase = 'wanted';
+          anew.stage = Stage.WANTED;
         }
       }
       if (!asked) continue;
@@ -217,7 +217,7 @@ export class Subscriptions {
       // A log that others have to make may be there later; that holds nothing else up.
       const missing = error.code === 'unknown_log' ? error.retryAfter : 0;
       log.after = now + missing;
-      if (again || missing) log.phase = 'wanted';
+      if (again || missing) log.stage = Stage.WANTED;
       else log.end('refused', error);
     }
   }
@@ -235,7 +235,7 @@ export class Subscriptions {
     for (const log of this.named.values()) {
       log.asking = undefined;
       if (typeof log.saying === 'number') log.saying = 'due';
-      if (log.phase !== 'over') log.phase = 'wanted';
+      if (log.stage !== Stage.OVER) log.stage = Stage.WANTED;
     }
   }
 
@@ -280,7 +280,7 @@ export class Subscriptions {
       core.say('subscribe', { request, ...body });
     }
     // Those that are missing are looked for about when the server said.
-    const missing = [...this.named.values()].some(({ phase }) => phase === 'wanted');
+    const missing = [...this.named.values()].some(({ stage }) => stage === Stage.WANTED);
     return missing ? now + 1000 : undefined;
   }
 

@@ -8,7 +8,7 @@
  */
 
 import { Most, Ms } from './bounds.js';
-import { content, u64, utf8Length, written, type Encoding, type Type } from './codec.js';
+import { content, u64, utf8Length, written, type Encoding, type Payload, type Type } from './codec.js';
 import { asError, HighwaterError, isTransient, refusalOf } from './errors.js';
 import {
   draft, type Answers, type Append, type Credit, type Draft, type Level, type Made, type Place,
@@ -80,15 +80,12 @@ export const weigh = (
     if (payload === undefined && key === undefined) {
       throw new HighwaterError('bad_record', 'payload: without one, "key" says what goes');
     }
-    const sizes = headers.flat().map(utf8Length);
-    const many = sizes.reduce((sum, size) => sum + size, 0);
+    const size = (part: Payload = ''): number => content(part).length;
+    const many = headers.flat().reduce((sum, part) => sum + size(part), 0);
     if (headers.length > 32 || many > 4096) {
       throw new HighwaterError('bad_record', 'headers: at most 32, and 4096 bytes');
     }
-    const bulk = [key, kind, payload].reduce<number>(
-      (sum, part) => sum + (part === undefined ? 0 : content(part).length),
-      many,
-    );
+    const bulk = many + size(key) + size(kind) + size(payload);
     return { record, bulk, weight: encoding.weigh(record, io.at) };
   } catch (error) {
     throw asError('bad_record', error);

@@ -222,7 +222,7 @@ test('a held log that nobody takes up costs nothing; one that is taken up is ask
   assert.ok(taken.shared === came);
   assert.deepEqual(world.last('subscribe').open, [{ name: 'a', have: undefined, start: 'state', priority: 0 }]);
   world.begin('a', 7, 0, 5);
-  assert.equal(came.phase, 'live');
+  assert.equal(taken.phase, 'live');
 
   const deaf = new World().attach();
   const poll = deaf.core.poll.bind(deaf.core);

@@ -52,10 +52,13 @@ export const delivered = (seq: number, record: Draft, origin = 0): Server['recor
   place: { batch: 100 + seq, index: 0 }, time: 1, origin, seq, record,
 });
 
+/** How a log stands, by its number. */
+const STAGES = ['wanted', 'asked', 'reset', 'base', 'live', 'over'];
+
 /** A handle, with what the machine knows of its log, which no app sees. */
 export class TestLog extends Handle<any> {
   get phase(): string {
-    return this.shared.phase;
+    return STAGES[this.shared.stage]!;
   }
 
   get complete(): boolean {
