@@ -8,17 +8,17 @@
 import { Stage, type Delivery, type Holder } from './delivery.js';
 import { quiet } from './emitter.js';
 import { HighwaterError } from './errors.js';
+import type { Answer } from './states.js';
 
 interface Commit {
   readonly log: Delivery;
   readonly settle: (result?: Promise<never>) => void;
-  /** Of the ping behind the frame that tells it. */
-  nonce?: number | undefined;
+  /** All that are told before the same ping. */
+  round?: Commit[] | undefined;
 }
 
 export class Commits {
   private _open: Commit[] = [];
-  private _nonce = 0;
 
   /** Resolves when the server has read it; `over`: the client is. */
   add(log: Delivery, holder: Holder, next: number, over?: HighwaterError): Promise<void> {
@@ -31,28 +31,21 @@ export class Commits {
     }));
   }
 
-  /** Gives the logs to be told of, each to `moved`; answers the nonce of the ping that follows. */
-  due(moved: (log: Delivery) => void): number | undefined {
+  /** Gives the logs to be told of to `moved`; answers what the pong behind that means, if any. */
+  due(moved: Set<Delivery>): Answer | undefined {
     this._settle(({ log }) => log.stage === Stage.OVER, new HighwaterError('closed', 'it is over'));
-    let due = false;
-    for (const commit of this._open) {
-      const { log, nonce } = commit;
-      if (nonce || !log.announced || log.safe === undefined) continue;
-      due = true;
-      commit.nonce = this._nonce + 1;
-      moved(log);
+    const due = this._open.filter(
+      ({ log, round }) => !round && log.announced && log.safe !== undefined,
+    );
+    for (const commit of due) {
+      commit.round = due;
+      moved.add(commit.log);
     }
-    return due ? ++this._nonce : undefined;
-  }
-
-  /** The socket is lost: they are told again. */
-  lost(): void {
-    for (const commit of this._open) commit.nonce = undefined;
-  }
-
-  /** The server has read all up to that ping. */
-  read(nonce: number): void {
-    this._settle((commit) => !!commit.nonce && commit.nonce <= nonce);
+    return due[0] && ((_, lost) => {
+      // Else they are told again, on the next socket.
+      if (!lost) this._settle(({ round }) => round === due);
+      for (const commit of due) commit.round = undefined;
+    });
   }
 
   /** It is over. */

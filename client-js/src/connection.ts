@@ -227,7 +227,6 @@ export class Connection implements Core {
     const requests = [...this._requests.values()];
     this._requests.clear();
     for (const answer of requests) answer(0, new HighwaterError('lost', 'the socket ended'));
-    this._commits.lost();
     this._pause();
   }
 
@@ -424,7 +423,7 @@ export class Connection implements Core {
       case 'done':
         return this._answer(body.request)?.(now, undefined);
       case 'pong':
-        return this._commits.read(body.nonce);
+        return this._answer(body.nonce)?.(now, undefined);
       case 'records':
       case 'base':
       case 'baseRecords':
@@ -559,10 +558,10 @@ export class Connection implements Core {
       this.say('visible', { visible, request });
       this._told = visible;
     }
-    const nonce = this._commits.due((log) => this.followed.moved.add(log));
-    if (nonce) {
+    const read = this._commits.due(this.followed.moved);
+    if (read) {
       this._ack();
-      this.say('ping', { nonce });
+      this.say('ping', { nonce: this.ticket(read) });
     }
     this.author.flush(now);
     const unacked = this.worked - this.acked;
