@@ -16,9 +16,11 @@ export const files = async () => {
   const { outputFiles: [client] } = await build({
     entryPoints: ['src/index.ts'], outfile: 'highwater.js', platform: 'neutral', write: false,
     bundle: true, minify: true,
-    format: 'esm', target: 'es2022', logLevel: 'error', legalComments: 'none', mangleCache, mangleProps,
+    format: 'esm', target: 'es2022', logLevel: 'error', legalComments: 'none',
+    mangleCache, mangleProps,
   });
-  const built = [...outputFiles, client].map(({ path, text }) => [path.replace(/.*[\\/]/, ''), text]);
+  const named = ({ path, text }) => [path.replace(/.*[\\/]/, ''), text];
+  const built = [...outputFiles, client].map(named);
   const read = (name) => [name, readFileSync(`demo/${name}`, 'utf8')];
   const copied = ['index.html', 'icon.svg'].map(read);
   return Object.fromEntries([...built, ...copied]);

@@ -6,8 +6,9 @@ import { readdirSync, readFileSync } from 'node:fs';
 
 const NAMES = `
   act announced answered ask asking author bells begun blob bulk byte chance config core
-  decided deliver drop flown followed given greeting heard hold holders holds landed mine moved named
-  newId own poll queue raw rest safe saw say saying settle settled shared stay silence stage ticket tokens
+  decided deliver drop flown followed given greeting heard hold holders holds landed mine moved
+  named newId own poll queue raw rest safe saw say saying settle settled shared stay silence stage
+  ticket tokens
   told touched tried varint vouched wake watched weigh welcomed whole widen worked
 `.trim().split(/\s+/);
 
@@ -17,7 +18,7 @@ export const mangleProps = new RegExp(`^(${NAMES.join('|')}|_[a-z]\\w*)$`);
 /**
  * For esbuild: what is short for what. Two names are short for the same where no object has both:
  * every type is written in one source, so they are never in one source (a subclass has what its
- * base has, too). So there is one letter for most of them, the first ones for those that occur most.
+ * base has, too). So there is one letter for most of them, the first for those that occur most.
  */
 export const mangleCache = (() => {
   const letters = 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ$_';

@@ -9,11 +9,13 @@ import { mangleCache, mangleProps } from './internal.mjs';
 const only = process.argv.slice(2);
 const [, folder = 'test'] = only.includes('--in') ? only.splice(only.indexOf('--in'), 2) : [];
 const tests = readdirSync(folder)
-  .filter((name) => name.endsWith('.test.ts') && (!only.length || only.some((part) => name.includes(part))));
+  .filter((name) => name.endsWith('.test.ts'))
+  .filter((name) => !only.length || only.some((part) => name.includes(part)));
 const out = `build/${folder}`;
 rmSync(out, { recursive: true, force: true });
 await build({
-  entryPoints: tests.map((name) => `${folder}/${name}`), outdir: out, outExtension: { '.js': '.mjs' },
+  entryPoints: tests.map((name) => `${folder}/${name}`),
+  outdir: out, outExtension: { '.js': '.mjs' },
   bundle: true, format: 'esm', platform: 'node', target: 'node20', packages: 'external',
   sourcemap: 'inline', logLevel: 'error', mangleCache, mangleProps,
 });

@@ -80,9 +80,8 @@ const defaults = (options: ClientOptions) => {
     activate: true, maxPending: 10_000, encoding: binary, ...sparse(options),
   };
   const { token, WebSocket } = all;
-  const kind = typeof token;
   const wrong = [
-    [kind !== 'undefined' && kind !== 'string' && kind !== 'function', 'token'],
+    [!['undefined', 'string', 'function'].includes(typeof token), 'token'],
     [WebSocket && typeof WebSocket !== 'function', 'WebSocket'],
     [!all.encoding.decode, 'encoding'],
     [!(all.maxPending > 0), 'maxPending'],

@@ -468,8 +468,9 @@ export class Delivery {
   private _place(action: Action): void {
     const { landed, stored } = action;
     if (!stored) return;
-    const comes = this.stage !== Stage.OVER && stored.log === this.id && stored.offset >= this.cursor;
-    if (comes && !landed) this._due.set(stored.offset, action);
+    const { log, offset } = stored;
+    const comes = this.stage !== Stage.OVER && log === this.id && offset >= this.cursor;
+    if (comes && !landed) this._due.set(offset, action);
     else this._shown.add(action);
   }
 

@@ -6,11 +6,12 @@
 import { Most } from './bounds.js';
 
 export class History {
-  private _at = new Map<number, string>();
+  /** As it was told, with its chain, or as it was seen. */
+  private _at = new Map<number, { era: string; batch: number; text: string | undefined }>();
 
   /** What is stated to the server. */
   get positions(): string[] {
-    return [...this._at.values()];
+    return [...this._at.values()].map(({ era, batch, text }) => text ?? `${era}.${batch}`);
   }
 
   /** The server stands there; `anew`: what was seen of another history counts no more. */
@@ -22,14 +23,14 @@ export class History {
     }
   }
 
-  /** A place was seen; without an era in that where the socket stands. */
+  /** A place was seen; without an era in that where the socket stands. Each record comes by here. */
   saw(batch: number, era?: string, text?: string): void {
     const shard = Math.floor(batch / Most.BATCHES);
-    const [held, highest] = this._at.get(shard)?.split('.') ?? [];
-    if (!era || held === era) {
+    const held = this._at.get(shard);
+    if (!era || held?.era === era) {
       // An answer may be behind the record that it speaks of; one that is not has the chain.
-      if (!highest || batch < +highest + (era ? 0 : 1)) return;
+      if (!held || batch < held.batch + (era ? 0 : 1)) return;
     }
-    this._at.set(shard, text ?? `${era ?? held}.${batch}`);
+    this._at.set(shard, { era: era ?? held!.era, batch, text });
   }
 }

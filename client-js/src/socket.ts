@@ -62,8 +62,8 @@ export interface SocketEvents {
 }
 
 /**
- * Why there is none, where nobody says more: a browser tells a page neither a refused connection nor
- * an answer that is no upgrade.
+ * Why there is none, where nobody says more: a browser tells a page neither of a refused connection
+ * nor of an answer that is no upgrade.
  */
 const UNMET = 'no WebSocket: no server there, or a proxy that passes no "Upgrade" on';
 

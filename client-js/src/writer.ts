@@ -8,7 +8,9 @@
  */
 
 import { Most, Ms } from './bounds.js';
-import { content, u64, utf8Length, written, type Encoding, type Payload, type Type } from './codec.js';
+import {
+  content, u64, utf8Length, written, type Encoding, type Payload, type Type,
+} from './codec.js';
 import { asError, HighwaterError, isTransient, refusalOf } from './errors.js';
 import {
   draft, type Answers, type Append, type Credit, type Draft, type Level, type Made, type Place,
