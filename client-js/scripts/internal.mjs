@@ -42,8 +42,10 @@ export const mangleCache = (() => {
 })();
 
 /** Types that no app sees: of parts that it reaches through none of the exports. */
-const HIDDEN =
-  /^(bounds|codec|commits|connection|delivery|history|identity|json-wire|states|subs|tokens|writer)/;
+const HIDDEN = RegExp(
+  '^(bounds|codec|commits|connection|delivery|history|identity|json-wire|states|subs|tokens|' +
+    'writer)',
+);
 /** From here on a file has types of its own parts alone. */
 const INNER = /export declare class Handle<[^]*|export interface SocketEvents [^]*/;
 

@@ -23,7 +23,7 @@ export class History {
     }
   }
 
-  /** A place was seen; without an era in that where the socket stands. Each record comes by here. */
+  /** A place was seen, also of each record; without an era in that where the socket stands. */
   saw(batch: number, era?: string, text?: string): void {
     const shard = Math.floor(batch / Most.BATCHES);
     const held = this._at.get(shard);
