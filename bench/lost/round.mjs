@@ -1,0 +1,151 @@
+/**
+ * One round: a server and three clients of a product, one scenario, and what came of it.
+ *
+ * Promise: it is judged after the faults are over, when everybody has been given a minute to come
+ * back and all answers that come have come; all that it started is ended.
+ */
+
+import { setTimeout as wait } from 'node:timers/promises';
+import { judge, Ledger } from './ledger.mjs';
+import { Clients, freePort, Server } from './processes.mjs';
+import { Proxy } from './proxy.mjs';
+
+const WRITERS = ['a', 'b'];
+const READERS = ['a', 'b', 'c'];
+/** How long a reader may take to come back, and what is under way to arrive, ms. */
+const BACK = 60_000;
+const ARRIVE = 15_000;
+
+/** Random numbers from 0 to 1 that a seed gives (mulberry32). */
+export const randomOf = (seed) => {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+};
+
+export class Round {
+  ledger = new Ledger();
+  #numbers = { a: 0, b: 0 };
+  #timers = [];
+  #notes = [];
+  /** Written before all readers were there. */
+  early = [];
+
+  constructor(product, scenario, seed) {
+    this.product = product;
+    this.scenario = scenario;
+    this.random = randomOf(seed);
+    this.proxies = [];
+  }
+
+  between(from, to) {
+    return from + Math.floor(this.random() * (to - from));
+  }
+
+  async run() {
+    try {
+      await this.#begin();
+      await this.scenario.run(this);
+      for (const proxy of this.proxies) proxy.calm();
+      const last = await this.#settle();
+      const { keeps, read } = this.product;
+      const kept = read ? await read({ port: this.server.port, room: 'updates' }) : [];
+      const { early } = this;
+      const found = judge(this.ledger, { keeps, kept, last, early });
+      return { found, notes: this.#notes, storedTwice: kept.length - new Set(kept).size };
+    } finally {
+      this.#stop();
+      for (const proxy of this.proxies) proxy.close();
+      await Promise.all([this.awake?.remove(), this.sleeper?.remove()]);
+      await this.server?.remove();
+    }
+  }
+
+  async #begin() {
+    this.server = new Server(this.product, await freePort());
+    await this.server.start();
+    const ports = {};
+    for (const who of READERS) {
+      ports[who] = this.server.port;
+      if (!this.scenario.proxied) continue;
+      const proxy = new Proxy(this.server.port, this.random);
+      this.proxies.push(proxy);
+      ports[who] = await proxy.listen();
+    }
+    const { a, b, c } = ports;
+    const note = (told) => this.#note(told);
+    this.awake = new Clients(this.product, 'updates', { a, b }, note);
+    this.sleeper = new Clients(this.product, 'updates', { c }, note);
+    await Promise.all([this.awake.ready, this.sleeper.ready]);
+    this.early = await this.#settle();
+  }
+
+  #note(told) {
+    const { kind, who, id, why } = told;
+    if (kind === 'complete') return;
+    this.ledger.note(told);
+    if (['told', 'anew', 'refused'].includes(kind)) this.#notes.push({ kind, who, id, why });
+  }
+
+  #write(who) {
+    const id = `${who}:${this.#numbers[who]++}`;
+    this.awake.write(who, id);
+    return id;
+  }
+
+  /** Both write from now on, each at random times so many ms apart. */
+  writing(from, to) {
+    WRITERS.forEach((who, at) => {
+      const next = () => {
+        this.#write(who);
+        this.#timers[at] = setTimeout(next, this.between(from, to));
+      };
+      next();
+    });
+  }
+
+  #stop() {
+    for (const timer of this.#timers) clearTimeout(timer);
+  }
+
+  /** Nobody writes any more, and what is under way has a moment to arrive. */
+  async pause() {
+    this.#stop();
+    await wait(1000);
+  }
+
+  /** Whether all readers show all of these before the time is over. */
+  async #allShow(ids, patience) {
+    const shown = (who, id) => this.ledger.reader(who).some((event) => event.id === id);
+    for (const until = Date.now() + patience; Date.now() < until; await wait(250)) {
+      if (ids.every((id) => READERS.every((who) => shown(who, id)))) return true;
+    }
+    return false;
+  }
+
+  /** Writes now and then until everybody shows something of it; answers what was written so. */
+  async #settle() {
+    const last = [];
+    const unseen = () => READERS.some((who) => WRITERS.some((writer) => {
+      const mine = last.filter((id) => id.startsWith(`${writer}:`));
+      return !this.ledger.reader(who).some(({ id }) => mine.includes(id));
+    }));
+    for (const until = Date.now() + BACK; Date.now() < until; await wait(500)) {
+      if (last.length > 2 && !unseen()) break;
+      last.push(...WRITERS.map((who) => this.#write(who)));
+    }
+    await this.#allShow(last.slice(-2), ARRIVE);
+    const answered = () => [...this.ledger.made.values()].every((made) =>
+      made.acked || made.refused);
+    for (const until = Date.now() + ARRIVE; this.product.acks && Date.now() < until;) {
+      if (answered()) break;
+      await wait(100);
+    }
+    await wait(1000);
+    return last;
+  }
+}
