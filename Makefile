@@ -9,7 +9,7 @@ BENCH ?= append fanout idle
 # The server that JavaScript's tests start.
 SERVER = HIGHWATER_BIN="$(CURDIR)/target/debug/highwater"
 
-.PHONY: help run test test-rust test-js browser lint fmt doc deny crash power soak bench tools clean
+.PHONY: help run test test-rust test-js browser lint fmt doc deny crash power soak bench lost tools clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -38,6 +38,7 @@ test-js: tools client-js/dist/highwater.js
 	cd client-js && $(NPM) run typecheck
 	cd client-js && $(SERVER) NGINX="$$(cat ../target/nginx.path)" $(NPM) test
 	cd client-js && $(SERVER) $(NPM) run test:trace
+	cd bench/lost && $(NPM) test
 
 ## make browser      tests in a real Chromium, against a real server
 browser: tools client-js/dist/highwater.js
@@ -90,6 +91,20 @@ bench: tools
 	$(CARGO) build --release --workspace
 	@set -e; for one in $(BENCH); do $(CARGO) run --release -p highwater-bench -- $$one; done
 
+## make lost     updates lost and repeated, beside other servers (ROUNDS=3, SEED=7, ONLY=...); 4 minutes
+lost: tools client-js/dist/highwater.js bench/lost/node_modules/.ready
+	$(if $(HIGHWATER_BIN),,$(CARGO) build --release --bin highwater)
+	@sh scripts/centrifugo.sh "$(CENTRIFUGO_BIN)"
+	cd bench/lost && $(NPM) test
+	cd bench/lost && HIGHWATER_BIN="$(or $(HIGHWATER_BIN),$(CURDIR)/target/release/highwater)" \
+		CENTRIFUGO_BIN="$(CENTRIFUGO_BIN)" node lost.mjs
+
+CENTRIFUGO_BIN ?= $(CURDIR)/target/lost/centrifugo
+
+bench/lost/node_modules/.ready: bench/lost/package.json bench/lost/package-lock.json
+	cd bench/lost && $(NPM) ci --no-audit --no-fund
+	@touch $@
+
 tools:
 	@sh scripts/tools.sh
 
@@ -106,4 +121,4 @@ client-js/node_modules/.ready: client-js/package.json client-js/package-lock.jso
 ## make clean    remove what was built; data folders stay
 clean:
 	$(CARGO) clean
-	rm -rf client-js/dist client-js/build client-js/node_modules
+	rm -rf client-js/dist client-js/build client-js/node_modules bench/lost/node_modules

@@ -9,16 +9,16 @@
 /** What is counted, and what the table calls it. */
 export const COUNTS = {
   written: 'written',
-  acked: 'told stored',
-  refused: 'told refused',
-  lostStored: 'lost: told stored',
-  lostUntold: 'lost: told nothing',
-  missed: 'missed in silence',
+  acked: 'acknowledged',
+  refused: 'refused',
+  lostStored: 'acknowledged, lost at the server',
+  lostUntold: 'never answered, lost',
+  missed: 'missed, in silence',
   missedTold: 'missed, told',
   repeats: 'repeats',
   disorder: 'out of order',
-  unkept: 'shown, not kept, silence',
-  unkeptTold: 'shown, not kept, told',
+  unkept: 'shown but gone, in silence',
+  unkeptTold: 'shown but gone, told',
   away: 'readers not back',
 };
 
@@ -49,7 +49,7 @@ export class Ledger {
 /**
  * What one reader was shown: all of it, what is on show in the end, and what came wrongly. After
  * `anew` the app was told to drop what it shows, so what comes then is no repeat; but it is owed
- * again all that there is. Only `told`, the word that something was missed, excuses what is missing.
+ * again all that there is. Only `told`, the word that something was missed, excuses what lacks.
  */
 const shownTo = (events) => {
   const found = { all: new Set(), now: new Set(), repeats: [], disorder: [], toldAt: -Infinity };

@@ -104,7 +104,7 @@ const tell = (product, scenario, at, { found, notes, storedTwice }) => {
   }
   for (const [name, times] of told) words.push(`${name}${times > 1 ? ` (${times})` : ''}`);
   say(`${scenario.padEnd(8)} ${String(at + 1).padStart(2)}  ${product.name.padEnd(20)} ` +
-    `written ${found.written.length}, told stored ${found.acked.length}` +
+    `written ${found.written.length}, acknowledged ${found.acked.length}` +
     `${words.length > 0 ? `; ${words.join('; ')}` : ''}`);
 };
 
@@ -114,7 +114,7 @@ const runScenario = async (name, products, { rounds, seed }) => {
   const failures = [];
   const one = async (product, at, delay) => {
     await wait(delay);
-    const of = seed + 1000 * Object.keys(SCENARIOS).indexOf(name) + at;
+    const of = seed + 10_000 * Object.keys(SCENARIOS).indexOf(name) + 100 * at;
     try {
       const result = await new Round(product, SCENARIOS[name], of).run();
       results.get(product.id).push(result);

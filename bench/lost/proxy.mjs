@@ -10,7 +10,6 @@ import { connect, createServer } from 'node:net';
 
 export class Proxy {
   #to;
-  #random;
   #pairs = new Set();
   /** Bytes after which a connection is cut: from and to; undefined: never. */
   #cuts;
@@ -18,9 +17,9 @@ export class Proxy {
   #down = false;
   cutsMade = 0;
 
-  constructor(to, random) {
+  constructor(to, dice) {
     this.#to = to;
-    this.#random = random;
+    this.dice = dice;
     this.server = createServer({ pauseOnConnect: true }, (socket) => this.#joined(socket));
   }
 
@@ -75,8 +74,7 @@ export class Proxy {
 
   #budget() {
     if (!this.#cuts) return Infinity;
-    const { from, to } = this.#cuts;
-    return from + Math.floor(this.#random() * (to - from));
+    return this.dice.between(this.#cuts.from, this.#cuts.to);
   }
 
   #breakAll() {

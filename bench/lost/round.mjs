@@ -9,23 +9,13 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { judge, Ledger } from './ledger.mjs';
 import { Clients, freePort, Server } from './processes.mjs';
 import { Proxy } from './proxy.mjs';
+import { Dice } from './dice.mjs';
 
 const WRITERS = ['a', 'b'];
 const READERS = ['a', 'b', 'c'];
 /** How long a reader may take to come back, and what is under way to arrive, ms. */
 const BACK = 60_000;
 const ARRIVE = 15_000;
-
-/** Random numbers from 0 to 1 that a seed gives (mulberry32). */
-export const randomOf = (seed) => {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-};
 
 export class Round {
   ledger = new Ledger();
@@ -38,12 +28,11 @@ export class Round {
   constructor(product, scenario, seed) {
     this.product = product;
     this.scenario = scenario;
-    this.random = randomOf(seed);
     this.proxies = [];
-  }
-
-  between(from, to) {
-    return from + Math.floor(this.random() * (to - from));
+    // Each has dice of its own, so that faults do not depend on how fast a product is.
+    this.dice = new Dice(seed);
+    this.proxyDice = READERS.map((_, at) => new Dice(seed + 10 + at));
+    this.writerDice = WRITERS.map((_, at) => new Dice(seed + 20 + at));
   }
 
   async run() {
@@ -69,10 +58,10 @@ export class Round {
     this.server = new Server(this.product, await freePort());
     await this.server.start();
     const ports = {};
-    for (const who of READERS) {
+    for (const [at, who] of READERS.entries()) {
       ports[who] = this.server.port;
       if (!this.scenario.proxied) continue;
-      const proxy = new Proxy(this.server.port, this.random);
+      const proxy = new Proxy(this.server.port, this.proxyDice[at]);
       this.proxies.push(proxy);
       ports[who] = await proxy.listen();
     }
@@ -97,12 +86,13 @@ export class Round {
     return id;
   }
 
-  /** Both write from now on, each at random times so many ms apart. */
+  /** Both write from now on, one to three updates at random times so many ms apart. */
   writing(from, to) {
     WRITERS.forEach((who, at) => {
+      const dice = this.writerDice[at];
       const next = () => {
-        this.#write(who);
-        this.#timers[at] = setTimeout(next, this.between(from, to));
+        for (let more = dice.between(1, 4); more > 0; more--) this.#write(who);
+        this.#timers[at] = setTimeout(next, dice.between(from, to));
       };
       next();
     });

@@ -8,16 +8,16 @@
 
 import { setTimeout as wait } from 'node:timers/promises';
 
-/** Longer than any product's time until it gives up a silent client; y-websocket's is up to 60 s. */
+/** Longer than any product waits for a silent client; y-websocket's server does up to 60 s. */
 export const SLEEP = 66_000;
 
 /** `kill -9` three times while both write; the server is back after up to a second. */
 const kill = async (round) => {
   round.writing(10, 40);
   for (let times = 0; times < 3; times++) {
-    await wait(round.between(700, 2500));
+    await wait(round.dice.between(700, 2500));
     await round.server.kill();
-    await wait(round.between(50, 1000));
+    await wait(round.dice.between(50, 1000));
     await round.server.start();
   }
   await wait(1000);
@@ -42,9 +42,9 @@ const cut = async (round) => {
   const broken = round.proxies.map(async (proxy) => {
     proxy.cut(500, 12_000);
     for (let times = 0; times < 2; times++) {
-      await wait(round.between(1000, 4000));
+      await wait(proxy.dice.between(1000, 4000));
       proxy.dark();
-      await wait(round.between(1000, 4000));
+      await wait(proxy.dice.between(1000, 4000));
       proxy.light();
     }
     await wait(1000);

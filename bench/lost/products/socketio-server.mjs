@@ -1,5 +1,5 @@
 /**
- * The app's server for Socket.IO: it hands each update on to all, and acknowledges it to its writer.
+ * The app's server for Socket.IO: hands each update on to all, and acknowledges it to its writer.
  *
  * Always with connection state recovery. With DATA, a folder, also with a database of the app's, in
  * the way of the tutorial: an update is stored under its unique name before it goes out, and who
