@@ -108,27 +108,39 @@ const tell = (product, scenario, at, { found, notes, storedTwice }) => {
     `${words.length > 0 ? `; ${words.join('; ')}` : ''}`);
 };
 
-/** All rounds of one scenario, side by side: each product meets the same seeds. */
+/**
+ * All rounds of one scenario, side by side: each product meets the same seeds, and none begins
+ * before all are there, so that what starting costs falls on nobody.
+ */
 const runScenario = async (name, products, { rounds, seed }) => {
   const results = new Map(products.map((product) => [product.id, []]));
   const failures = [];
-  const one = async (product, at, delay) => {
-    await wait(delay);
-    const of = seed + 10_000 * Object.keys(SCENARIOS).indexOf(name) + 100 * at;
-    try {
-      const result = await new Round(product, SCENARIOS[name], of).run();
-      results.get(product.id).push(result);
-      tell(product, name, at, result);
-    } catch (error) {
-      failures.push(`${name} ${at + 1} ${product.name}: ${error.message}`);
-      say(`${name.padEnd(8)} ${at + 1}  ${product.name} FAILED: ${error.stack}`);
-    }
-  };
   const all = [];
   for (let at = 0; at < rounds; at++) {
-    for (const product of products) all.push(one(product, at, STAGGER * all.length));
+    const of = seed + 10_000 * Object.keys(SCENARIOS).indexOf(name) + 100 * at;
+    for (const product of products) {
+      all.push({ product, at, round: new Round(product, SCENARIOS[name], of) });
+    }
   }
-  await Promise.all(all);
+  const each = (list, work) => Promise.all(list.map(async (one, nth) => {
+    try {
+      await work(one, nth);
+    } catch (error) {
+      one.failed = true;
+      failures.push(`${name} ${one.at + 1} ${one.product.name}: ${error.message}`);
+      say(`${name.padEnd(8)} ${one.at + 1}  ${one.product.name} FAILED: ${error.stack}`);
+      await one.round.end();
+    }
+  }));
+  await each(all, async ({ round }, nth) => {
+    await wait(STAGGER * nth);
+    await round.begin();
+  });
+  await each(all.filter(({ failed }) => !failed), async ({ product, at, round }) => {
+    const result = await round.play();
+    results.get(product.id).push(result);
+    tell(product, name, at, result);
+  });
   return { results, failures };
 };
 

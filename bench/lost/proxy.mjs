@@ -10,6 +10,7 @@ import { connect, createServer } from 'node:net';
 
 export class Proxy {
   #to;
+  #bytes;
   #pairs = new Set();
   /** Bytes after which a connection is cut: from and to; undefined: never. */
   #cuts;
@@ -17,9 +18,11 @@ export class Proxy {
   #down = false;
   cutsMade = 0;
 
-  constructor(to, dice) {
+  /** `dice` are for whoever times its faults, `bytes` for the bytes of its cuts. */
+  constructor(to, dice, bytes) {
     this.#to = to;
     this.dice = dice;
+    this.#bytes = bytes;
     this.server = createServer({ pauseOnConnect: true }, (socket) => this.#joined(socket));
   }
 
@@ -74,7 +77,7 @@ export class Proxy {
 
   #budget() {
     if (!this.#cuts) return Infinity;
-    return this.dice.between(this.#cuts.from, this.#cuts.to);
+    return this.#bytes.between(this.#cuts.from, this.#cuts.to);
   }
 
   #breakAll() {

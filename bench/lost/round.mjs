@@ -31,13 +31,13 @@ export class Round {
     this.proxies = [];
     // Each has dice of its own, so that faults do not depend on how fast a product is.
     this.dice = new Dice(seed);
-    this.proxyDice = READERS.map((_, at) => new Dice(seed + 10 + at));
+    this.proxyDice = READERS.map((_, at) => [new Dice(seed + 10 + at), new Dice(seed + 30 + at)]);
     this.writerDice = WRITERS.map((_, at) => new Dice(seed + 20 + at));
   }
 
-  async run() {
+  /** The faults and the judgement, once `begin` is done. */
+  async play() {
     try {
-      await this.#begin();
       await this.scenario.run(this);
       for (const proxy of this.proxies) proxy.calm();
       const last = await this.#settle();
@@ -47,21 +47,26 @@ export class Round {
       const found = judge(this.ledger, { keeps, kept, last, early });
       return { found, notes: this.#notes, storedTwice: kept.length - new Set(kept).size };
     } finally {
-      this.#stop();
-      for (const proxy of this.proxies) proxy.close();
-      await Promise.all([this.awake?.remove(), this.sleeper?.remove()]);
-      await this.server?.remove();
+      await this.end();
     }
   }
 
-  async #begin() {
+  async end() {
+    this.#stop();
+    for (const proxy of this.proxies) proxy.close();
+    await Promise.all([this.awake?.remove(), this.sleeper?.remove()]);
+    await this.server?.remove();
+  }
+
+  /** Starts all, until everybody shows what the others write. */
+  async begin() {
     this.server = new Server(this.product, await freePort());
     await this.server.start();
     const ports = {};
     for (const [at, who] of READERS.entries()) {
       ports[who] = this.server.port;
       if (!this.scenario.proxied) continue;
-      const proxy = new Proxy(this.server.port, this.proxyDice[at]);
+      const proxy = new Proxy(this.server.port, ...this.proxyDice[at]);
       this.proxies.push(proxy);
       ports[who] = await proxy.listen();
     }
@@ -102,10 +107,18 @@ export class Round {
     for (const timer of this.#timers) clearTimeout(timer);
   }
 
-  /** Nobody writes any more, and what is under way has a moment to arrive. */
+  /** Nobody writes any more, and what is under way may arrive and be answered. */
   async pause() {
     this.#stop();
+    await this.#answers();
     await wait(1000);
+  }
+
+  async #answers() {
+    const open = () => [...this.ledger.made.values()].some((made) =>
+      !made.acked && !made.refused);
+    const until = Date.now() + ARRIVE;
+    while (this.product.acks && open() && Date.now() < until) await wait(100);
   }
 
   /** Whether all readers show all of these before the time is over. */
@@ -129,13 +142,7 @@ export class Round {
       last.push(...WRITERS.map((who) => this.#write(who)));
     }
     await this.#allShow(last.slice(-2), ARRIVE);
-    const answered = () => [...this.ledger.made.values()].every((made) =>
-      made.acked || made.refused);
-    for (const until = Date.now() + ARRIVE; this.product.acks && Date.now() < until;) {
-      if (answered()) break;
-      await wait(100);
-    }
-    await wait(1000);
+    await this.pause();
     return last;
   }
 }

@@ -11,16 +11,20 @@ import { setTimeout as wait } from 'node:timers/promises';
 /** Longer than any product waits for a silent client; y-websocket's server does up to 60 s. */
 export const SLEEP = 66_000;
 
-/** `kill -9` three times while both write; the server is back after up to a second. */
+/** Between the beginnings of two kills, so that who starts fast is not written to for less. */
+const SLOT = 4500;
+
+/** `kill -9` three times while both write; the server is started again after up to a second. */
 const kill = async (round) => {
   round.writing(10, 40);
   for (let times = 0; times < 3; times++) {
+    const slot = wait(SLOT);
     await wait(round.dice.between(700, 2500));
     await round.server.kill();
     await wait(round.dice.between(50, 1000));
     await round.server.start();
+    await slot;
   }
-  await wait(1000);
   await round.pause();
 };
 
