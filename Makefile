@@ -91,15 +91,15 @@ bench: tools
 	$(CARGO) build --release --workspace
 	@set -e; for one in $(BENCH); do $(CARGO) run --release -p highwater-bench -- $$one; done
 
-## make lost     updates lost and repeated, beside other servers (ROUNDS=3, SEED=7, ONLY=...); 4 minutes
+## make lost     updates lost and repeated, beside other servers (ROUNDS=3, SEED=7, ONLY=...); 5 minutes
 lost: tools client-js/dist/highwater.js bench/lost/node_modules/.ready
 	$(if $(HIGHWATER_BIN),,$(CARGO) build --release --bin highwater)
-	@sh scripts/centrifugo.sh "$(CENTRIFUGO_BIN)"
+	@sh scripts/centrifugo.sh "$(abspath $(CENTRIFUGO_BIN))"
 	cd bench/lost && $(NPM) test
-	cd bench/lost && HIGHWATER_BIN="$(or $(HIGHWATER_BIN),$(CURDIR)/target/release/highwater)" \
-		CENTRIFUGO_BIN="$(CENTRIFUGO_BIN)" node lost.mjs
+	cd bench/lost && HIGHWATER_BIN="$(abspath $(or $(HIGHWATER_BIN),target/release/highwater))" \
+		CENTRIFUGO_BIN="$(abspath $(CENTRIFUGO_BIN))" node lost.mjs
 
-CENTRIFUGO_BIN ?= $(CURDIR)/target/lost/centrifugo
+CENTRIFUGO_BIN ?= target/lost/centrifugo
 
 bench/lost/node_modules/.ready: bench/lost/package.json bench/lost/package-lock.json
 	cd bench/lost && $(NPM) ci --no-audit --no-fund
