@@ -137,7 +137,10 @@ export class Nginx {
         this.log.push(line);
         this.#lines.emit('line', line);
       })
-      .on('close', () => this.#lines.emit('line', undefined));
+      .on('close', () => {
+        // What is left of one that was stopped says nothing of the one that runs now.
+        if (this.#child === child) this.#lines.emit('line', undefined);
+      });
     // It listens before it starts workers.
     await this.#says(/start worker process \d/);
   }

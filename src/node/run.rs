@@ -117,6 +117,7 @@ pub fn run(loaded: Loaded) -> ExitCode {
     };
     let code = runtime.block_on(async {
         let keep = loaded.config.journal.keep_bytes;
+        let dev = loaded.config.server.dev;
         let local = |store: &Store| Box::new(Local::new(store.clone(), keep)) as Box<dyn Journal>;
         match Node::start(loaded.config, local).await {
             Ok(node) => {
@@ -129,6 +130,9 @@ pub fn run(loaded: Loaded) -> ExitCode {
                     }
                 };
                 tell_ready(node.address());
+                if dev {
+                    tell_demo(node.address());
+                }
                 node.serve(stop).await
             }
             Err(error) => {
@@ -396,6 +400,12 @@ fn tell_ready(address: std::net::SocketAddr) {
     if let Err(error) = told {
         tracing::warn!(%error, "nobody could be told: listening on http://{address}");
     }
+}
+
+/// In development, where to look first; on standard error, for people alone.
+fn tell_demo(address: std::net::SocketAddr) {
+    let mut out = std::io::stderr().lock();
+    writeln!(out, "the demo: http://{address}/demo").ok();
 }
 
 /// Resolves at SIGTERM or SIGINT, also where they come before it is waited for: they are listened

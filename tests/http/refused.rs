@@ -165,7 +165,7 @@ fn nothing_at_that_address() {
     let server = Server::start(Options::dev());
     let http = server.http();
     let not_found = (404, "not_found".to_owned());
-    for path in ["/", "/v2/logs", "/v1/logs/", "/v1", "/v1/connections/x/y/z"] {
+    for path in ["/v2", "/v2/logs", "/v1/logs/", "/v1", "/v1/connections/x/y/z"] {
         assert_eq!(http.get(path).refusal(), not_found, "{path}");
     }
     for (method, path) in [("PUT", "/v1/logs/a"), ("POST", "/healthz"), ("DELETE", "/v1/notify")] {

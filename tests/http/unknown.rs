@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use highwater::gateway::http::{Takes, addresses};
 use serde_json::json;
 
-use super::support::{Answer, Client, Http, Options, Server, id};
+use super::support::{Answer, Client, Http, Options, Server, id, until};
 
 /// Addresses under `/v1` that say nothing of a history, being for sockets.
 const SOCKETS: &str = "/v1/connect";
@@ -152,7 +152,7 @@ fn a_parameter_that_an_address_does_not_know_is_refused_and_nothing_is_done() {
 #[test]
 fn no_address_is_missing_from_the_table() {
     let documents = include_str!("../../docs/http.md");
-    let table = addresses(false);
+    let table = addresses(true);
     for takes in table.iter().filter(|takes| takes.path.starts_with("/v1/")) {
         let path = takes.path.replace("{*", "{");
         assert!(documents.contains(&path), "{path} is in no document");
@@ -252,7 +252,15 @@ fn what_development_adds_is_not_there_without_it() {
     let table = addresses(false);
     assert!(addresses(true).len() > table.len());
     let server = Server::start(Options::default());
-    assert_eq!(server.http().get("/demo").status, 404);
-    let world = World::new();
-    assert_eq!(world.server.http().get("/demo").status, 200);
+    let mut world = World::new();
+    for path in ["/", "/demo", "/highwater.js"] {
+        assert_eq!(server.http().get(path).status, 404, "{path}");
+        assert_eq!(world.server.http().get(path).status, 200, "{path}");
+    }
+    assert_eq!(server.http().post("/v1/dev/kill", "").status, 404);
+    // Not at its own pace: what killed it would be told here.
+    assert_eq!(world.server.http().post("/v1/dev/kill", "").status, 202);
+    until("it is gone", || !world.server.runs());
+    world.server.restart();
+    assert_eq!(world.server.http().get("/v1/logs/kept").ok().lines().len(), 2, "nothing is lost");
 }

@@ -98,6 +98,9 @@ impl Addresses {
         admitted.extend(of_connections());
         admitted.extend(of_users());
         admitted.extend(of_operators());
+        if dev {
+            admitted.extend(demo::deeds());
+        }
         let operators = vec![
             Route::plain("GET", "/healthz", &[], health::alive),
             Route::plain("GET", "/readyz", &[], health::ready),
