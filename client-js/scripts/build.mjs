@@ -9,8 +9,8 @@ import { mangleCache, mangleProps, published } from './internal.mjs';
 
 /** Each of these is a module of its own, with what it alone needs; what several need is another. */
 const PARTS = [
-  'client', 'debug', 'emitter', 'errors', 'json-wire', 'latest', 'past', 'payload', 'snapshot',
-  'view',
+  'client', 'debug', 'emitter', 'errors', 'hydrate', 'json-wire', 'latest', 'past', 'payload',
+  'snapshot', 'view',
 ];
 /** Most bytes min+gz of what an app imports, by itself; the plain layer is the first. */
 const LIMITS = {
@@ -23,6 +23,7 @@ const LIMITS = {
   '{ jsonWire }': 1_600,
   '{ history }': 1_500,
   '{ putSnapshot }': 1_000,
+  '{ hydrate }': 400,
   '{ debug }': 250,
 };
 

@@ -15,6 +15,7 @@ export { json, type Codec } from './payload.js';
 export { jsonWire } from './json-wire.js';
 export { view, type View, type Range } from './view.js';
 export { latest, type Latest } from './latest.js';
+export { hydrate, type Reading } from './hydrate.js';
 export { history, type HistoryOptions } from './past.js';
 export { putSnapshot, type Snapshot } from './snapshot.js';
 export { debug, type Debug } from './debug.js';

@@ -35,7 +35,7 @@ test('an app runs with what is packed, without a build', () => {
   writeFileSync(join(folder, 'app.mjs'), script);
   assert.equal(
     run(process.execPath, 'app.mjs').trim(),
-    'HighwaterError,connect,debug,history,json,jsonWire,latest,putSnapshot,view',
+    'HighwaterError,connect,debug,history,hydrate,json,jsonWire,latest,putSnapshot,view',
   );
   const files = readdirSync(join(folder, 'node_modules', 'highwater'));
   assert.deepEqual(files.sort(), ['LICENSE', 'README.md', 'dist', 'package.json'].filter((name) => files.includes(name)).sort());
