@@ -27,12 +27,21 @@ const LIMITS = {
   '{ debug }': 250,
 };
 
+/** The same for what it imports from `highwater/react`; the first is all of it. */
+const REACT = {
+  '*': 1_000,
+  '{ useRead }': 450,
+  '{ useConnection }': 500,
+};
+
 const bundle = (options) =>
   build({ bundle: true, format: 'esm', target: 'es2022', logLevel: 'error', ...options });
-/** Minified as an app's bundler would: what it does not import is not in it. */
-const measure = async (names) => {
-  const stdin = { contents: `export ${names} from 'highwater'`, resolveDir: '.' };
-  const { outputFiles } = await bundle({ stdin, minify: true, write: false });
+/** Minified as an app's bundler would: what it does not import is not in it, nor is React. */
+const measure = async (names, from = 'highwater') => {
+  const stdin = { contents: `export ${names} from '${from}'`, resolveDir: '.' };
+  const define = { 'process.env.NODE_ENV': '"production"' };
+  const options = { stdin, define, minify: true, write: false, external: ['react'] };
+  const { outputFiles } = await bundle(options);
   return gzipSync(outputFiles[0].contents, { level: 9 }).length;
 };
 const fail = (why) => {
@@ -54,11 +63,20 @@ const shipped = {
 await bundle({ ...shipped, entryPoints, outdir: 'dist', splitting: true });
 const whole = { entryPoints: ['src/index.ts'], outfile: 'dist/highwater.js', minify: true };
 await bundle({ ...shipped, ...whole });
+// Of the client it takes only types. The directive says that its hooks are for the page, where
+// components of a server import them.
+await bundle({
+  entryPoints: ['src/react/index.ts'], outfile: 'dist/react.js', external: ['react'],
+  mangleProps: /^_[a-z]/, minifySyntax: true, sourcemap: true, platform: 'neutral',
+  banner: { js: "'use client';" },
+});
 const wrong = published('dist');
 if (wrong.length) fail(`scripts/internal.mjs names what apps use: ${wrong}`);
 console.log(`dist/highwater.js, all in one: ${readFileSync('dist/highwater.js').length} B`);
-for (const [names, limit] of Object.entries(LIMITS)) {
-  const size = await measure(names);
-  console.log(`min+gz ${names}: ${size} B`);
-  if (size > limit) fail(`more than ${limit} B`);
+for (const [from, limits] of [['highwater', LIMITS], ['highwater/react', REACT]]) {
+  for (const [names, limit] of Object.entries(limits)) {
+    const size = await measure(names, from);
+    console.log(`min+gz ${names} from ${from}: ${size} B`);
+    if (size > limit) fail(`more than ${limit} B`);
+  }
 }

@@ -27,7 +27,7 @@ export const mangleCache = (() => {
   const uses = {};
   const taken = {};
   const cache = {};
-  for (const file of readdirSync('src').sort()) {
+  for (const file of readdirSync('src').filter((name) => name.endsWith('.ts')).sort()) {
     const text = read(file).replace(/\/\*[^]*?\*\/|\/\/.*/g, '');
     const words = (/extends (Emitter|Source)/.test(text) ? base + text : text).match(/\w+/g) ?? [];
     for (const word of words) if (mangleProps.test(word)) (uses[word] ??= []).push(file);

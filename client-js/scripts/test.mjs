@@ -1,4 +1,4 @@
-// Bundles <folder>/*.test.ts to build/<folder>/ and runs them with Node's own test runner.
+// Bundles <folder>/**/*.test.ts(x) to build/<folder>/ and runs them with Node's own test runner.
 // The folder is `test` or what follows `--in`; other words pick files by a part of their name.
 // A file that has not ended after ten minutes fails: what waits for a lost record waits for ever.
 import { spawnSync } from 'node:child_process';
@@ -8,18 +8,18 @@ import { mangleCache, mangleProps } from './internal.mjs';
 
 const only = process.argv.slice(2);
 const [, folder = 'test'] = only.includes('--in') ? only.splice(only.indexOf('--in'), 2) : [];
-const tests = readdirSync(folder)
-  .filter((name) => name.endsWith('.test.ts'))
-  .filter((name) => !only.length || only.some((part) => name.includes(part)));
+const wanted = (name) => !only.length || only.some((part) => name.includes(part));
+const tests = readdirSync(folder, { recursive: true })
+  .filter((name) => /\.test\.tsx?$/.test(name) && wanted(name));
 const out = `build/${folder}`;
 rmSync(out, { recursive: true, force: true });
 await build({
-  entryPoints: tests.map((name) => `${folder}/${name}`),
-  outdir: out, outExtension: { '.js': '.mjs' },
+  entryPoints: tests.map((name) => `${folder}/${name}`), outdir: out, outbase: folder,
+  outExtension: { '.js': '.mjs' },
   bundle: true, format: 'esm', platform: 'node', target: 'node20', packages: 'external',
   sourcemap: 'inline', logLevel: 'error', mangleCache, mangleProps,
 });
-const files = tests.map((name) => `${out}/${name.replace(/\.ts$/, '.mjs')}`);
+const files = tests.map((name) => `${out}/${name.replace(/\.tsx?$/, '.mjs')}`);
 const options = ['--enable-source-maps', '--test', '--test-timeout=600000'];
 const { status } = spawnSync(process.execPath, [...options, ...files], { stdio: 'inherit' });
 process.exit(status ?? 1);
