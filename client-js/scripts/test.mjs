@@ -1,5 +1,6 @@
 // Bundles <folder>/**/*.test.ts(x) to build/<folder>/ and runs them with Node's own test runner.
 // The folder is `test` or what follows `--in`; other words pick files by a part of their name.
+// Beside them <folder>/*.child.ts: programs that a test starts and kills.
 // A file that has not ended after ten minutes fails: what waits for a lost record waits for ever.
 import { spawnSync } from 'node:child_process';
 import { readdirSync, rmSync } from 'node:fs';
@@ -9,13 +10,14 @@ import { mangleCache, mangleProps } from './internal.mjs';
 const only = process.argv.slice(2);
 const [, folder = 'test'] = only.includes('--in') ? only.splice(only.indexOf('--in'), 2) : [];
 const wanted = (name) => !only.length || only.some((part) => name.includes(part));
-const tests = readdirSync(folder, { recursive: true })
-  .filter((name) => /\.test\.tsx?$/.test(name) && wanted(name));
+const sources = readdirSync(folder, { recursive: true });
+const tests = sources.filter((name) => /\.test\.tsx?$/.test(name) && wanted(name));
+const children = sources.filter((name) => name.endsWith('.child.ts'));
 const out = `build/${folder}`;
 rmSync(out, { recursive: true, force: true });
 await build({
-  entryPoints: tests.map((name) => `${folder}/${name}`), outdir: out, outbase: folder,
-  outExtension: { '.js': '.mjs' },
+  entryPoints: [...tests, ...children].map((name) => `${folder}/${name}`),
+  outdir: out, outbase: folder, outExtension: { '.js': '.mjs' },
   bundle: true, format: 'esm', platform: 'node', target: 'node20', packages: 'external',
   sourcemap: 'inline', logLevel: 'error', mangleCache, mangleProps,
 });

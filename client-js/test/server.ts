@@ -15,7 +15,7 @@ import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 
 export const PROGRAM = resolve(process.env['HIGHWATER_BIN'] ?? '../target/debug/highwater');
-const SECRET = 'a secret for tests alone, 32 bytes at least';
+export const SECRET = 'a secret for tests alone, 32 bytes at least';
 /** Longest time from the start of the process until it listens, ms. */
 const PATIENCE = 60_000;
 
