@@ -55,10 +55,12 @@ execFileSync(
   ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'],
   { stdio: 'inherit' },
 );
-const entryPoints = ['index', ...PARTS].map((name) => `src/${name}.ts`);
+// `server` is for Node. It has the errors and codecs of the others: one class wherever it is thrown.
+const entryPoints = ['index', 'server', ...PARTS].map((name) => `src/${name}.ts`);
 // Neutral, so that `process.env.NODE_ENV` is left to the app's bundler.
 const shipped = {
   mangleCache, mangleProps, minifySyntax: true, sourcemap: true, platform: 'neutral',
+  external: ['node:*'],
 };
 await bundle({ ...shipped, entryPoints, outdir: 'dist', splitting: true });
 const whole = { entryPoints: ['src/index.ts'], outfile: 'dist/highwater.js', minify: true };

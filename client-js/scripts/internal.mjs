@@ -27,7 +27,9 @@ export const mangleCache = (() => {
   const uses = {};
   const taken = {};
   const cache = {};
-  for (const file of readdirSync('src').filter((name) => name.endsWith('.ts')).sort()) {
+  // Those of `server/` take no part: they run in Node, where length is nothing, and begin with `__`.
+  const files = readdirSync('src').filter((name) => name.endsWith('.ts'));
+  for (const file of files.sort()) {
     const text = read(file).replace(/\/\*[^]*?\*\/|\/\/.*/g, '');
     const words = (/extends (Emitter|Source)/.test(text) ? base + text : text).match(/\w+/g) ?? [];
     for (const word of words) if (mangleProps.test(word)) (uses[word] ??= []).push(file);
@@ -51,7 +53,8 @@ const INNER = /export declare class Handle<[^]*|export interface SocketEvents [^
 
 /** Those of the names that an app could use, by the types in that folder. */
 export const published = (folder) => {
-  const files = readdirSync(folder).filter((name) => name.endsWith('.d.ts') && !HIDDEN.test(name));
+  const all = readdirSync(folder, { recursive: true });
+  const files = all.filter((name) => name.endsWith('.d.ts') && !HIDDEN.test(name));
   const types = files.map((name) => readFileSync(`${folder}/${name}`, 'utf8').replace(INNER, ''));
   const code = types.join('\n').replace(/\/\*[^]*?\*\/|"[^"]*"/g, '');
   return NAMES.filter((name) => new RegExp(`\\b${name}\\b`).test(code));

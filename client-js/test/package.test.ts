@@ -37,6 +37,13 @@ test('an app runs with what is packed, without a build', () => {
     run(process.execPath, 'app.mjs').trim(),
     'HighwaterError,connect,debug,history,hydrate,json,jsonWire,latest,putSnapshot,view',
   );
+  writeFileSync(join(folder, 'back.mjs'), `import * as all from 'highwater/server';
+import { HighwaterError } from 'highwater';
+console.log(all.HighwaterError === HighwaterError, Object.keys(all).sort().join());`);
+  assert.equal(
+    run(process.execPath, 'back.mjs').trim(),
+    'true AppendError,HighwaterError,fileStorage,highwater,json,memoryStorage,signToken',
+  );
   const files = readdirSync(join(folder, 'node_modules', 'highwater'));
   assert.deepEqual(files.sort(), ['LICENSE', 'README.md', 'dist', 'package.json'].filter((name) => files.includes(name)).sort());
 });
@@ -56,6 +63,18 @@ const log = client.log<{ a: number }>('a', { codec: json });
 export const all = [history(log), putSnapshot, latest(log).get('a').value?.payload?.a, view(log, (n: number) => n + 1, 0).value, debug(client).info().met, HighwaterError];
 export type S = types.Status | types.LogStatus | types.Code | types.LogOptions | types.WebSocketLike | types.Storage;`;
   writeFileSync(join(folder, 'app.ts'), app);
+  writeFileSync(join(folder, 'back.ts'), `import { fileStorage, highwater, json, memoryStorage, signToken } from 'highwater/server';
+import type * as types from 'highwater/server';
+const server = highwater({ url: 'http://localhost', token: async () => signToken({ secret: 'x', user: 'a', grants: [] }) });
+export const all = async (signal: types.Signal) => {
+  const writer = await server.writer({ storage: fileStorage<types.WriterState>('x') });
+  const { offset } = await server.append('a', { payload: 'x' }, { writer, signal });
+  const [one] = await server.append('a', [{ payload: { a: 1 } }], { codec: json });
+  for await (const entry of server.read<{ a: number }>('a', { codec: json, from: offset })) entry.payload?.a.toFixed();
+  await server.follow('a', { cursor: memoryStorage<types.Cursor>(), onRecords: (records) => void records[0]?.offset.toFixed() });
+  return [one?.offset, (await server.state('a')).position, await server.notify({ user: 'a', record: { payload: '' } })];
+};
+export type S = types.Grant | types.Owed | types.Reset | types.Gap | types.State | types.Highwater | types.AppendOptions;`);
   for (const module of [['node16', 'node16'], ['esnext', 'bundler']] as const) {
     writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({
       compilerOptions: {
@@ -63,7 +82,7 @@ export type S = types.Status | types.LogStatus | types.Code | types.LogOptions |
         skipLibCheck: false, noEmit: true, lib: ['es2022'], types: [],
         module: module[0], moduleResolution: module[1],
       },
-      files: ['app.ts'],
+      files: ['app.ts', 'back.ts'],
     }));
     run(bin('tsc'), '-p', '.');
   }

@@ -4,6 +4,7 @@
  */
 
 import { connect, HighwaterError, json, latest, view, type Codec, type Entry, type LogStatus, type Read, type Status } from '../src/index.js';
+import { highwater, signToken, type Grant } from '../src/server.js';
 
 interface Todo {
   readonly text: string;
@@ -53,4 +54,20 @@ export const reads = (): (string | undefined)[] => {
 export const dates: Codec<Date> = {
   encode: (date) => date.toISOString(),
   decode: (payload) => new Date(`${payload}`),
+};
+
+export const backend = (): void => {
+  const server = highwater({ url: 'http://localhost' });
+  // @ts-expect-error: a right that is misspelt.
+  const grants: Grant[] = [{ logs: '**', can: ['write'] }];
+  // @ts-expect-error: no user.
+  signToken({ secret: 'x', grants });
+  // @ts-expect-error: a duration without its unit.
+  signToken({ secret: 'x', user: 'a', grants, expiresIn: '15' });
+  // @ts-expect-error: without a codec a payload is text or bytes.
+  void server.append('a', { payload: { a: 1 } });
+  // @ts-expect-error: logs or a user, not both.
+  void server.notify({ logs: ['a'], user: 'b', record: { payload: '' } });
+  // @ts-expect-error: a code that is misspelt.
+  server.append('a', { payload: '' }).catch((error: HighwaterError) => error.code === 'denid');
 };
