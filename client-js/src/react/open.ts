@@ -143,18 +143,18 @@ const never = () => () => {};
  *
  * `definition` stands outside of the component; it opens a log by `client.log`, and answers that,
  * or an object with it as `log` beside the views made of it. `params` are plain data, compared by
- * content. `given` is what a server read, for `hydrate`. Nobody but this hook releases the log.
+ * content. `reading` is what a server read, for `hydrate`. Nobody but this hook releases the log.
  */
 export function useOpen<O extends Opened>(definition: (client: Client) => O): Ready<O>;
 export function useOpen<O extends Opened, P, G>(
-  definition: (client: Client, params: P, given?: G) => O,
+  definition: (client: Client, params: P, reading?: G) => O,
   params: P,
-  given?: G,
+  reading?: G,
 ): Ready<O>;
-export function useOpen(definition: any, params?: unknown, given?: unknown): unknown {
+export function useOpen(definition: any, params?: unknown, reading?: unknown): unknown {
   const [, again] = useState({});
   const serving = useSyncExternalStore(never, () => false, () => true);
-  const opening = find(useClient(), definition, params, given);
+  const opening = find(useClient(), definition, params, reading);
   useEffect(() => opening._mount(again), [opening]);
   return opening._read(serving);
 }
