@@ -51,25 +51,25 @@ test('what one does the others see', async () => {
   await converge(server, [a, b, c]);
 
   await b.note(key).locator('.bin').click();
-  for (const { page } of [a, b, c]) await page.waitForSelector('#empty', { state: 'visible' });
+  for (const { page } of [a, b, c]) await page.waitForSelector('.empty', { state: 'visible' });
   await converge(server, [a, b, c]);
 });
 
 test('offline by its own switch: edits wait, are marked, and arrive once', async () => {
   await c.write();
   await c.written(5);
-  await a.page.click('#offline');
+  await a.page.click('.offline');
   await a.state('offline');
   const { cursor } = await a.info();
   const key = await a.add('written offline');
   await a.write();
-  await a.page.waitForFunction(() => document.querySelectorAll('#pending li').length > 6);
+  await a.page.waitForFunction(() => parseInt(document.querySelector('.count').textContent, 10) > 6);
   assert.ok(await a.note(key).evaluate((note) => note.classList.contains('pending')));
   await picture(a.page, 'offline');
   await c.written(20);
   assert.equal((await a.info()).cursor, cursor, 'nothing comes in without a socket');
   assert.equal(await c.note(key).count(), 0, 'nothing goes out without a socket');
-  await a.page.click('#offline');
+  await a.page.click('.offline');
   await a.state('live');
   assert.equal((await a.info()).met, 'resumed');
   await a.written(20);
@@ -82,8 +82,8 @@ test('without a network: the same', async () => {
   await a.write();
   await a.written(5);
   await context.setOffline(true);
-  await a.page.click('#cut');
-  await b.page.click('#cut');
+  await a.page.click('.cut');
+  await b.page.click('.cut');
   await a.state('offline');
   await b.state('offline');
   const from = await a.page.evaluate(() => demo.log.pending.value.length);

@@ -45,7 +45,7 @@ test('asked for: it loses its channel, may write, comes back as a clone', async 
   for (let round = 0; round < 3; round++) {
     await a.written(10);
     const before = (await a.states()).length;
-    await a.page.click('#downgrade');
+    await a.page.click('.downgrade');
     await a.was('inactive', before);
     if (!round) await picture(a.page, 'downgraded');
     await a.written(5);
@@ -62,12 +62,12 @@ test('asleep for too long: the server downgrades it, and it returns as a clone',
   const { connection: source } = await b.info();
   await Promise.all([a, b, c].map((window) => window.write()));
   await a.written(5);
-  await a.page.click('#offline');
+  await a.page.click('.offline');
   await a.state('offline');
   const { reason } = await row(connection, ({ active }) => !active);
   assert.equal(reason, 'detached');
   await c.written(20);
-  await a.page.click('#offline');
+  await a.page.click('.offline');
   await met(a, source);
   await a.written(5);
   await converge(server, [a, b, c]);
@@ -78,12 +78,12 @@ test('after more than a delta is worth it is overwritten by a base, which is sho
   const { connection: source } = await b.info();
   await b.add('before');
   await converge(server, [a, b, c]);
-  await a.page.click('#offline');
+  await a.page.click('.offline');
   await a.state('offline');
   await row(connection, ({ active }) => !active);
   await c.burst(1500, 150);
   const key = await a.add('meanwhile');
-  await a.page.click('#offline');
+  await a.page.click('.offline');
   await met(a, source);
   await converge(server, [a, b, c]);
   assert.equal(await c.find('meanwhile'), key);
@@ -101,7 +101,7 @@ test('a sleeping window is downgraded from another one of its user', async () =>
     const { connection } = await asleep.info();
     const { connection: source } = await awake.info();
     await awake.write();
-    await asleep.page.click('#offline');
+    await asleep.page.click('.offline');
     await asleep.state('offline');
     await row(connection, ({ attached }) => !attached, patient);
     await awake.page.click('#look');
@@ -110,7 +110,7 @@ test('a sleeping window is downgraded from another one of its user', async () =>
     assert.equal(reason, 'asked');
     await picture(awake.page, 'mine');
     await awake.written(20);
-    await asleep.page.click('#offline');
+    await asleep.page.click('.offline');
     await met(asleep, source);
     await converge(patient, [asleep, awake]);
   } finally {

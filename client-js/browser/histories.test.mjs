@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { Server } from './server.mjs';
-import { launch, stored, Window } from './world.mjs';
+import { launch, stored, textOf, Window } from './world.mjs';
 
 const LOG = 'demo/board';
 let server, browser, windows;
@@ -68,7 +68,7 @@ test('restored from a backup that has grown past what the pages have seen', asyn
     for (const { page } of windows) await page.evaluate(() => demo.client.connect());
   }, 'goes on');
   const records = await settle();
-  const texts = records.map(({ payload }) => JSON.parse(payload).text);
+  const texts = records.map(textOf);
   assert.ok(!texts.includes('lost with the disk'));
   for (const { name } of windows) {
     const bursts = texts.filter((text) => new RegExp(`^${name} \\d+$`).test(text));
@@ -92,7 +92,7 @@ test('the folder is made anew under open pages', async () => {
     await window.add(`${window.name} begins anew`);
   }
   const records = await settle();
-  assert.ok(records.every(({ payload }) => / begins anew$|^$/.test(JSON.parse(payload).text)));
+  assert.ok(records.every((record) => / begins anew$|^$/.test(textOf(record) ?? '')));
   for (const [at, window] of windows.entries()) {
     assert.deepEqual((await resets(window)).slice(before[at].length), ['other_history']);
   }

@@ -23,7 +23,7 @@ after(async () => {
 
 test('on a phone: notes by finger, the connection as a sheet', async () => {
   const { page } = phone;
-  await page.tap('#add');
+  await page.tap('.add');
   await page.waitForFunction(() => document.activeElement?.matches('.note textarea'));
   await page.keyboard.type('by finger');
   await page.evaluate(() => document.activeElement.blur());
@@ -46,7 +46,7 @@ test('on a phone: notes by finger, the connection as a sheet', async () => {
   await picture(page, 'phone');
 
   await page.tap('#grip');
-  await page.waitForSelector('#state', { state: 'visible' });
+  await page.waitForSelector('#own', { state: 'visible' });
   assert.equal(await page.getAttribute('#grip', 'aria-expanded'), 'true');
   await picture(page, 'phone-sheet');
   const wide = await page.evaluate(() => document.scrollingElement.scrollWidth > innerWidth);
@@ -54,11 +54,11 @@ test('on a phone: notes by finger, the connection as a sheet', async () => {
   await page.evaluate(() => document.querySelector('#inside').scrollTo(0, 1e6));
   await picture(page, 'phone-sheet-end');
   const before = (await phone.states()).length;
-  await page.tap('#cut');
+  await page.tap('.cut');
   await phone.was('offline', before);
   await phone.state('live');
   await page.tap('#grip');
-  await page.waitForSelector('#state', { state: 'hidden' });
+  await page.waitForSelector('#own', { state: 'hidden' });
   await converge(server, [phone, desk]);
 });
 
@@ -72,9 +72,9 @@ test('every control has a name, can be reached by keyboard, and is large enough 
     assert.deepEqual(nameless, []);
   }
   const small = await phone.page.evaluate(() =>
-    [...document.querySelectorAll('header button, .note button')]
+    [...document.querySelectorAll('.head button, .note button')]
       .map((element) => [element.className, element.getBoundingClientRect()])
-      .filter(([, { width, height }]) => width < 34 || height < 36)
+      .filter(([, { width, height }]) => width && (width < 34 || height < 36))
       .map(([name]) => name),
   );
   assert.deepEqual(small, []);
@@ -84,8 +84,13 @@ test('every control has a name, can be reached by keyboard, and is large enough 
   assert.equal(outline, 'solid', 'the focus is seen');
 });
 
+const TEXTS =
+  'h1, h1 span, .button, button:enabled, .note textarea, .note footer span, .state, .why, ' +
+  '.count, .empty b, .empty span, h2, h3, h4, dt, dd, .feed li span, .feed b, #steps b, ' +
+  '#steps p, #told, code, summary, #mine span';
+
 /** The smallest contrast of the page's texts with what lies behind them (WCAG 2). */
-const contrast = () => {
+const contrast = (wanted) => {
   const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
   const rgba = (color) => {
     canvas.clearRect(0, 0, 1, 1);
@@ -107,7 +112,7 @@ const contrast = () => {
     }
     return 'white';
   };
-  const texts = [...document.querySelectorAll('h1, h1 span, #pill b, .button, button:enabled, .note textarea, .note footer span, #why, h2, h3, h4, dt, dd, #feed li span, #feed b, #pending, #user')];
+  const texts = [...document.querySelectorAll(wanted)];
   return texts
     .filter((element) => element.checkVisibility() && element.textContent + (element.value ?? ''))
     .map((element) => {
@@ -124,8 +129,23 @@ test('texts stand out, in light and in dark', async () => {
   await desk.rest();
   for (const colorScheme of ['light', 'dark']) {
     await desk.page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
-    assert.deepEqual(await desk.page.evaluate(contrast), [], colorScheme);
+    assert.deepEqual(await desk.page.evaluate(contrast, TEXTS), [], colorScheme);
     await picture(desk.page, `desk-${colorScheme}`);
+  }
+  // The same for the page with two windows and the guide, one of them cut off.
+  const { page } = await Window.tour(await browser.newContext(), server.url, 'tour');
+  await page.waitForFunction(() => demo.panes.every(({ calm }) => calm));
+  await page.locator('#ana .add').click();
+  await page.waitForFunction(() => document.activeElement?.matches('#ana textarea'));
+  await page.keyboard.type('words');
+  await page.waitForSelector('#steps .past + .now');
+  await page.locator('#ana .offline').click();
+  await page.waitForSelector('#steps .past + .past + .now');
+  await page.locator('#ana .add').click();
+  await page.waitForSelector('#ana .pending');
+  for (const colorScheme of ['light', 'dark']) {
+    await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+    assert.deepEqual(await page.evaluate(contrast, TEXTS), [], `the guide, ${colorScheme}`);
   }
 });
 

@@ -40,7 +40,7 @@ test('a duplicated tab remembers the same connection, and makes one of its own',
   const first = await (await Window.open(context, server.url, 'anna')).state('live');
   const opens = context.waitForEvent('page');
   // A page that another opens begins with a copy of its `sessionStorage`, as a duplicate does.
-  await first.page.evaluate(() => void open('/demo'));
+  await first.page.evaluate(() => void open('/demo?window'));
   const second = await new Window(await opens, 'copy').state('live');
   const memory = await second.page.evaluate(() => Object.keys(sessionStorage));
   assert.equal(memory.length, 1);
@@ -88,16 +88,16 @@ test('a full board says so, and how many notes it does not show', async () => {
   // A connection is active before its board has been read: what the board holds is known after that.
   await page.waitForFunction(() => demo.board.view.value !== undefined);
   await page.evaluate(async () => {
-    const had = demo.board.view.value.size;
+    const had = demo.board.notes.size;
     const note = { text: 'x', x: 700, y: 700, color: 0 };
     await Promise.all(Array.from({ length: 501 - had }, (_, at) => demo.board.change(`full-${at}`, note)));
   });
-  await page.waitForFunction(() => document.querySelector('#add').disabled);
-  assert.match(await page.innerText('#full'), /^The board is full: 1 more not shown$/);
+  await page.waitForFunction(() => document.querySelector('.add').disabled);
+  assert.match(await page.innerText('.full'), /^The board is full: 1 more not shown$/);
   assert.equal(await page.locator('.note').count(), 500);
   await picture(page, 'full');
   await page.evaluate(() => Promise.all([demo.board.remove('full-0'), demo.board.remove('full-1')]));
-  await page.waitForFunction(() => !document.querySelector('#add').disabled);
-  assert.ok(await page.locator('#full').isHidden());
+  await page.waitForFunction(() => !document.querySelector('.add').disabled);
+  assert.ok(await page.locator('.full').isHidden());
   await window.add('one more');
 });

@@ -79,17 +79,27 @@ export class Server {
     await this.start();
   }
 
-  /** Appends a note as a back end does. */
-  async note(log, key, text) {
-    const payload = JSON.stringify({ text, x: 20, y: 400, color: 0 });
+  /** Appends a whole note, of the old kind, as a back end does. */
+  note(log, key, text) {
+    return this.append(log, key, JSON.stringify({ text, x: 20, y: 400, color: 0 }));
+  }
+
+  /** Appends a record as a back end does. */
+  async append(log, key, payload) {
     const body = JSON.stringify({ key, payload });
     const headers = { 'content-type': 'application/json' };
     const response = await fetch(`${this.url}/v1/logs/${log}`, { method: 'POST', headers, body });
     if (!response.ok) throw new Error(`${response.status}: ${await response.text()}`);
   }
 
+  /** Whether its process has ended. */
+  get dead() {
+    return this.#child.exitCode !== null || this.#child.signalCode !== null;
+  }
+
   /** SIGKILL: nothing is said, nothing is finished. */
   async kill() {
+    if (this.dead) return;
     const ended = new Promise((resolve) => this.#child.once('exit', resolve));
     this.#child.kill('SIGKILL');
     await ended;
@@ -98,7 +108,7 @@ export class Server {
   /** Ends it as an operator would, and takes its data away. */
   async stop() {
     const ended = new Promise((resolve) => this.#child.once('exit', resolve));
-    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+    if (!this.dead) {
       this.#child.kill('SIGTERM');
       const hung = setTimeout(() => this.#child.kill('SIGKILL'), 10_000);
       await ended;

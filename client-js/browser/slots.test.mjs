@@ -32,7 +32,7 @@ test('six visible windows on five slots come to rest', async () => {
 
   // It asks again and again, and takes nobody's slot.
   await sixth.page.waitForFunction(() => {
-    const frames = [...document.querySelectorAll('#feed b')];
+    const frames = [...document.querySelectorAll('.feed b')];
     return frames.some(({ textContent }) => +/^refused ×(\d+)$/.exec(textContent)?.[1] >= 4);
   });
   assert.deepEqual(await generations(windows), before, 'nobody was downgraded for it');

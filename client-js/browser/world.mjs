@@ -1,6 +1,6 @@
 // Windows of the demo in a real Chromium, each watched: what it was given, and all that it showed.
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
@@ -31,41 +31,77 @@ export const picture = async (page, name) => {
   await page.screenshot({ path: join(folder, `${name}.png`) });
 };
 
-/** Runs in each page before its own scripts. */
+/** Runs in each page before its own scripts: notes what each window in it was given and showed. */
 const watch = () => {
-  const seen = { shown: [], delivered: [], states: [] };
+  const all = [];
   let demo;
+  const follow = ({ client, log, root }, seen) => {
+    log.on('reset', ({ cursor, reason }) => seen.delivered.push({ reset: reason, cursor }));
+    log.on('gap', ({ from, to }) => seen.delivered.push({ gap: from, cursor: to }));
+    log.on('records', ({ records }) => {
+      const { phase } = client.status.value;
+      if (phase !== 'live') seen.delivered.push({ stray: phase });
+      for (const { offset } of records) seen.delivered.push(offset);
+    });
+    client.status.subscribe(({ phase, reason, source }) => {
+      const met = phase === 'live' ? reason : undefined;
+      seen.states.push({ state: phase, met, reason, source });
+    });
+    root.addEventListener('shown', () => {
+      const notes = {};
+      for (const note of root.querySelectorAll('.note')) {
+        const { key, offset } = note.dataset;
+        const text = note.querySelector('textarea').value;
+        notes[key] = { offset: offset === '' ? null : +offset, text };
+      }
+      seen.shown.push({ cursor: log.cursor, notes });
+    });
+  };
   Object.defineProperty(globalThis, 'demo', {
     get: () => demo,
     set(made) {
       demo = made;
-      demo.log.on('reset', ({ cursor, reason }) => seen.delivered.push({ reset: reason, cursor }));
-      demo.log.on('gap', ({ from, to }) => seen.delivered.push({ gap: from, cursor: to }));
-      demo.log.on('records', ({ records }) => {
-        const { phase } = demo.client.status.value;
-        if (phase !== 'live') seen.delivered.push({ stray: phase });
-        for (const { offset } of records) seen.delivered.push(offset);
-      });
-      demo.client.status.subscribe(({ phase, reason, source }) => {
-        const met = phase === 'live' ? reason : undefined;
-        seen.states.push({ state: phase, met, reason, source });
-      });
+      for (const pane of demo.panes) {
+        const seen = { shown: [], delivered: [], states: [] };
+        all.push(seen);
+        follow(pane, seen);
+      }
     },
   });
-  document.addEventListener('shown', () => {
-    const notes = {};
-    for (const note of document.querySelectorAll('.note')) {
-      const { key, offset } = note.dataset;
-      notes[key] = { offset: offset === '' ? null : +offset, text: note.querySelector('textarea').value };
-    }
-    seen.shown.push({ cursor: demo.log.cursor, notes });
+  Object.defineProperty(globalThis, 'seen', { get: () => all[0] });
+  Object.defineProperty(globalThis, 'allSeen', { get: () => all });
+};
+
+const TYPES = {
+  html: 'text/html; charset=utf-8', js: 'text/javascript', css: 'text/css', svg: 'image/svg+xml',
+};
+/** As the server says it, so that the page is held to it. */
+const POLICY =
+  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+  "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const answered = new WeakSet();
+
+/** With DEMO_FILES, a folder, the demo comes from there: a server that has another one will do. */
+const answer = async (context) => {
+  const folder = process.env.DEMO_FILES;
+  if (!folder || answered.has(context)) return;
+  answered.add(context);
+  // A page that did not come over the network counts as one from elsewhere.
+  await context.grantPermissions(['local-network-access']);
+  await context.route(/\/demo(\/|\?|$)/, (route) => {
+    const [, name = ''] = /^\/demo\/?(.*)$/.exec(new URL(route.request().url()).pathname);
+    const file = name || 'index.html';
+    const contentType = TYPES[file.replace(/.*\./, '')];
+    const headers = { 'content-security-policy': POLICY };
+    return route.fulfill({ body: readFileSync(join(folder, file), 'utf8'), contentType, headers });
   });
-  globalThis.seen = seen;
 };
 
 /** One window of the demo. */
 export class Window {
   #problems = [];
+  /** What its console may say, besides. */
+  expected = /^$/;
 
   constructor(page, name) {
     this.page = page;
@@ -74,24 +110,36 @@ export class Window {
     page.on('pageerror', (error) => this.#problems.push(`${error.stack}`));
     page.on('console', (message) => {
       const text = message.text();
-      if (message.type() === 'error' && !NO_NETWORK.test(text)) this.#problems.push(text);
+      if (message.type() !== 'error' || NO_NETWORK.test(text) || this.expected.test(text)) return;
+      this.#problems.push(text);
     });
   }
 
+  /** One window alone, with what is under the hood unfolded. */
   static async open(context, url, name) {
+    const window = await Window.tour(context, url, name, '?window');
+    await window.page.evaluate(() => {
+      document.querySelector('#hood').open = true;
+    });
+    return window;
+  }
+
+  /** The page with two windows and the guide. */
+  static async tour(context, url, name, which = '') {
+    await answer(context);
     const window = new Window(await context.newPage(), name);
     await window.page.addInitScript(watch);
-    await window.page.goto(`${url}/demo`);
+    await window.page.goto(`${url}/demo${which}`);
     return window;
   }
 
   /** Waits until the page's own word on its state is this one. */
   async state(...wanted) {
-    const there = (wanted) => wanted.includes(document.documentElement.dataset.state);
+    const there = (wanted) => wanted.includes(document.querySelector('.pane')?.dataset.state);
     try {
       await this.page.waitForFunction(there, wanted);
     } catch {
-      const is = await this.page.locator('#state, #why').allInnerTexts();
+      const is = await this.page.locator('.state, .why').allInnerTexts();
       assert.fail(`${this.name} is not ${wanted.join(' or ')} but ${is.join(': ')}`);
     }
     return this;
@@ -100,9 +148,9 @@ export class Window {
   /** Breaks the socket, and does not wait for its turn to come back. */
   cut() {
     return this.page.evaluate(async () => {
-      document.querySelector('#cut').click();
+      document.querySelector('.cut').click();
       await Promise.resolve();
-      document.querySelector('#activate').click();
+      document.querySelector('.activate').click();
     });
   }
 
@@ -131,7 +179,7 @@ export class Window {
   /** Adds a note as a user does. */
   async add(text) {
     const { page } = this;
-    await page.click('#add');
+    await page.click('.add');
     await page.waitForFunction(() => document.activeElement?.matches('.note textarea'));
     await page.keyboard.type(text);
     await page.evaluate(() => document.activeElement.blur());
@@ -143,13 +191,18 @@ export class Window {
     await this.page.evaluate(
       ([name, pace, keys]) => {
         const writing = (globalThis.writing ??= { n: 0, acked: [], refused: [] });
+        const refused = ({ code, message }) => writing.refused.push(`${code} ${message}`);
         const one = () => {
           const n = ++writing.n;
-          const key = `${name}-${n % keys}`;
-          const note = { text: `${name} ${n}`, x: 20 + 220 * (n % keys), y: 170 * (name.charCodeAt(0) % 4), color: n % 5 };
-          demo.board.change(key, note).then(
-            ({ offset }) => writing.acked.push({ key, text: note.text, offset }),
-            (error) => writing.refused.push(`${note.text}: ${error.code} ${error.message}`),
+          const id = `${name}-${n % keys}`;
+          const text = `${name} ${n}`;
+          if (n <= keys) {
+            const [x, y] = [20 + 220 * (n % keys), 170 * (name.charCodeAt(0) % 4)];
+            demo.board.change(id, { x, y, color: n % 5 }).catch(refused);
+          }
+          demo.board.change(id, { text }).then(
+            ([{ offset }]) => writing.acked.push({ key: `note/${id}/text`, text, offset }),
+            refused,
           );
         };
         clearInterval(writing.timer);
@@ -168,6 +221,7 @@ export class Window {
           const n = ++writing.n;
           const text = `${name} ${n}`;
           const [key, x, y] = [`${name}-burst-${n % keys}`, 700 + 4 * (n % keys), 4 * (n % keys)];
+          // Whole notes, as they were kept before.
           const payload = JSON.stringify({ text, x, y, color: n % 5, more: '.'.repeat(2000) });
           const { offset } = await demo.log.append({ key, payload });
           writing.acked.push({ key, text, offset });
@@ -220,10 +274,12 @@ export class Window {
 
   /** Nothing that it showed went backwards; nothing that it was given came twice or was left out. */
   async check() {
-    const { shown, delivered } = await this.page.evaluate(() => seen);
-    assert.ok(shown.length > 0, `${this.name} has shown nothing`);
-    backwards(this.name, shown);
-    repeated(this.name, delivered);
+    const all = await this.page.evaluate(() => allSeen);
+    for (const { shown, delivered } of all) {
+      assert.ok(shown.length > 0, `${this.name} has shown nothing`);
+      backwards(this.name, shown);
+      repeated(this.name, delivered);
+    }
     assert.deepEqual(this.#problems, [], `${this.name} wrote to its console`);
   }
 }
@@ -282,21 +338,45 @@ export const converge = async (server, windows) => {
     assert.equal(acked.length, n, `${window.name} has answers for all`);
     for (const { key, text, offset } of acked) {
       assert.equal(records[offset]?.key, key, `acknowledged at ${offset}`);
-      assert.equal(JSON.parse(records[offset].payload).text, text, `acknowledged at ${offset}`);
+      assert.equal(textOf(records[offset]), text, `acknowledged at ${offset}`);
     }
-    const own = records.filter(({ key }) => key.startsWith(`${window.name}-`));
+    const own = records.filter(({ key, payload }) => {
+      const text = payload !== undefined && textOf({ key, payload });
+      return text && split(key)[0].startsWith(`${window.name}-`);
+    });
     assert.equal(own.length, n, `each edit of ${window.name} is stored once`);
     await window.check();
   }
 };
 
-/** What is shown is the newest record of each key. */
+const split = (key) => {
+  const [, id = key, field = 'whole'] = /^note\/(.+)\/(text|at|color)$/.exec(key) ?? [];
+  return [id, field];
+};
+
+/** The text that a record gives its note; none where it is about something else. */
+export const textOf = ({ key, payload }) => {
+  const [, field] = split(key);
+  if (field === 'whole') return JSON.parse(payload).text;
+  return field === 'text' ? payload : undefined;
+};
+
+/** What is shown is what the newest records say: a note is there while its text is. */
 export const stored = (records, board) => {
-  const newest = new Map();
+  const notes = new Map();
   for (const { offset, key, payload } of records) {
-    if (payload === undefined) newest.delete(key);
-    else newest.set(key, { offset: `${offset}`, text: JSON.parse(payload).text });
+    const [id, field] = split(key);
+    const note = notes.get(id) ?? {};
+    if (payload === undefined) delete note[field];
+    else note[field] = { offset, text: textOf({ key, payload }) };
+    notes.set(id, note);
   }
-  const shown = Object.entries(board).map(([key, { offset, text }]) => [key, { offset, text }]);
-  assert.deepEqual(new Map(shown), new Map([...newest].sort(([a], [b]) => (a < b ? -1 : 1))), 'what is stored is shown');
+  const there = [...notes].filter(([, { whole, text }]) => whole || text).map(([id, note]) => {
+    const newest = Math.max(...Object.values(note).map(({ offset }) => offset));
+    const { whole = { offset: -1 }, text = { offset: -1 } } = note;
+    return [id, { offset: `${newest}`, text: (text.offset > whole.offset ? text : whole).text }];
+  });
+  const shown = Object.entries(board).map(([id, { offset, text }]) => [id, { offset, text }]);
+  const sorted = there.sort(([a], [b]) => (a < b ? -1 : 1));
+  assert.deepEqual(new Map(shown), new Map(sorted), 'what is stored is shown');
 };

@@ -1,205 +1,252 @@
 /**
  * The board: what the view shows, as notes that can be written on and moved.
  *
- * A note is the newest record of its key; a tombstone takes it away. What is under the user's hands
- * (a text being written, a note being dragged) is not overwritten before it was sent. Payloads come
- * from anybody, so they are read as data and bounded.
+ * Promise: what is under the user's hands (a text being written, a note being dragged) is sent
+ * before it is overwritten, also where another deletes the note meanwhile; each field by itself.
+ * A note keeps its element as long as it is there, so that the focus stays where it was.
  */
 
-import { latest, type Entry, type Log, type Stored } from '../src/index.js';
-import { badge, byId, make, write } from './dom.js';
+import { latest, type Log, type Stored } from '../src/index.js';
+import { make, part, tell, write } from './dom.js';
+import { badge, nameOf } from './names.js';
+import {
+  COLORS, fit, HIGH, MOST_TEXT, notesOf, recordsOf, SHEET_HIGH, SHEET_WIDE, WIDE,
+  type Note, type Shown,
+} from './notes.js';
 
-export interface Note {
-  readonly text: string;
-  readonly x: number;
-  readonly y: number;
-  readonly color: number;
-}
-
-const COLORS = ['Sand', 'Foam', 'Sky', 'Coral', 'Slate'];
-const WIDTH = 1600;
-const HEIGHT = 1000;
-const NOTE = { width: 208, height: 150 };
 const MOST_NOTES = 500;
-const MOST_TEXT = 1000;
-/** How far an arrow key moves a note, px. */
+/** How far an arrow key moves a note, and between two notes of a cascade, px. */
 const STEP = 16;
+const CASCADE = 28;
 /** From a keystroke to its append, and between two appends of a drag, ms. */
 const TYPING = 250;
 const DRAGGING = 80;
 
-const clamp = (value: unknown, most: number): number =>
-  Math.min(Math.max(0, Math.round(Number(value)) || 0), most);
-
-const fit = ({ text, x, y, color }: { [K in keyof Note]?: unknown }): Note => ({
-  text: `${text ?? ''}`.slice(0, MOST_TEXT),
-  x: clamp(x, WIDTH - NOTE.width),
-  y: clamp(y, HEIGHT - NOTE.height),
-  color: clamp(color, COLORS.length - 1),
-});
-
-/** A note from a payload of unknown origin. */
-const read = (payload: string | Uint8Array | undefined): Note => {
-  try {
-    const text = typeof payload === 'string' ? payload : new TextDecoder().decode(payload);
-    return fit({ ...JSON.parse(text) });
-  } catch {
-    return fit({ text: '(not a note)' });
-  }
+const ARROWS: { [key: string]: [number, number] } = {
+  ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1],
 };
 
-/** Where own actions were stored that the log does not show yet, by sequence. */
-export type Answered = ReadonlyMap<number, number>;
-
-/** A note in the page. */
+/** A note in the page; names that begin so are short in what is built. */
 interface Card {
-  readonly element: HTMLElement;
-  readonly area: HTMLTextAreaElement;
-  readonly foot: HTMLElement;
-  readonly paint: HTMLButtonElement;
-  note: Note;
-  entry: Entry;
+  readonly id: string;
+  readonly _element: HTMLElement;
+  readonly _area: HTMLTextAreaElement;
+  readonly _foot: HTMLElement;
+  readonly _paint: HTMLButtonElement;
+  note: Shown;
   /** What the user has written or moved and not yet sent. */
-  draft: Partial<Note> | undefined;
-  timer: ReturnType<typeof setTimeout> | undefined;
+  _draft: Partial<Note> | undefined;
+  _timer: ReturnType<typeof setTimeout> | undefined;
 }
 
 export class Board {
   readonly view;
+  /** The notes as they are shown. */
+  notes: ReadonlyMap<string, Shown> = new Map();
   readonly #cards = new Map<string, Card>();
-  readonly #sheet = byId('sheet');
-  readonly #frame = byId('board');
+  readonly #sheet: HTMLElement;
+  readonly #frame: HTMLElement;
+  /** Deleted here, the newest last. */
+  readonly #gone: { id: string; note: Note }[] = [];
+  /** The note that gets the focus as soon as it is shown. */
   #fresh: string | undefined;
 
   constructor(
+    private readonly root: HTMLElement,
     private readonly log: Log,
-    private readonly stored: Answered,
-    private readonly tell: (problem: unknown) => void,
+    private readonly shown: () => void,
   ) {
+    this.#frame = part(root, '.board');
+    this.#sheet = part(root, '.sheet');
     this.view = latest(log);
     this.view.subscribe(() => this.#show());
-    byId('add').onclick = () => this.add();
-    this.#pan();
+    part(root, '.add').onclick = () => this.add();
+    part(root, '.undo').onclick = () => this.undo();
+    root.onkeydown = (event) => {
+      const { key, ctrlKey, metaKey, target } = event;
+      if (key !== 'z' || !(ctrlKey || metaKey) || target instanceof HTMLTextAreaElement) return;
+      event.preventDefault();
+      this.undo();
+    };
   }
 
-  /** Stores a note; resolves when it is durable. */
-  change(key: string, note: Note): Promise<Stored> {
-    return this.log.append({ key, payload: JSON.stringify(fit(note)) });
+  /** Stores these fields of a note; resolves when all are durable. */
+  change(id: string, fields: Partial<Note>): Promise<Stored[]> {
+    return Promise.all(recordsOf(id, fields).map((record) => this.log.append(record)));
   }
 
-  remove(key: string): Promise<Stored> {
-    return this.log.append({ key });
+  /** Takes a note away; all that is known of it. */
+  remove(id: string): Promise<Stored[]> {
+    const { keys = [] } = this.notes.get(id) ?? {};
+    return Promise.all(keys.map((key) => this.log.append({ key })));
   }
 
-  /** Puts an empty note in the middle of what is seen, and the cursor into it. */
+  /** Puts an empty note where none is yet, as far as is seen, and the cursor into it. */
   add(): void {
-    const { scrollLeft, scrollTop, clientWidth, clientHeight } = this.#frame;
-    const near = (middle: number): number => middle + (Math.random() - 0.5) * 160;
-    const x = near(scrollLeft + (clientWidth - NOTE.width) / 2);
-    const y = near(scrollTop + (clientHeight - NOTE.height) / 2);
-    const key = crypto.randomUUID();
-    this.#fresh = key;
-    const color = Math.floor(Math.random() * (COLORS.length - 1));
-    this.#keep(this.change(key, { text: '', x, y, color }));
+    if (this.notes.size >= MOST_NOTES) return;
+    const id = crypto.randomUUID();
+    const color = this.notes.size % (COLORS.length - 1);
+    this.#make(id, { text: '', ...this.#place(), color });
   }
 
-  #keep(stored: Promise<Stored>): void {
-    stored.catch(this.tell);
+  /** The note that was deleted last comes back; what was written on it since stays. */
+  undo(): void {
+    const last = this.#gone.pop();
+    part(this.root, '.undo').hidden = !this.#gone.length;
+    if (!last) return;
+    if (!this.notes.has(last.id)) return this.#make(last.id, last.note);
+    this.#cards.get(last.id)?._area.focus();
+  }
+
+  #make(id: string, note: Note): void {
+    this.#fresh = id;
+    this.change(id, note).catch(tell);
+    this.#focus();
+  }
+
+  #delete(card: Card): void {
+    clearTimeout(card._timer);
+    const { text, x, y, color } = { ...card.note, ...card._draft };
+    card._timer = card._draft = undefined;
+    this.#gone.push({ id: card.id, note: { text, x, y, color } });
+    const undo = part(this.root, '.undo');
+    undo.hidden = false;
+    undo.focus();
+    this.remove(card.id).catch(tell);
+  }
+
+  /** The first place in sight that is free, else a step beside the last of a cascade. */
+  #place(): { x: number; y: number } {
+    const { scrollLeft, scrollTop, clientWidth, clientHeight } = this.#frame;
+    const others = [...this.#cards.values()].map(({ note, _element }) => ({
+      x: note.x, y: note.y, high: _element.offsetHeight,
+    }));
+    const left = scrollLeft + STEP;
+    const top = scrollTop + STEP;
+    const right = Math.min(scrollLeft + clientWidth, SHEET_WIDE) - WIDE;
+    const bottom = Math.min(scrollTop + clientHeight, SHEET_HIGH) - HIGH;
+    for (let y = top; y <= Math.max(top, bottom); y += STEP) {
+      for (let x = left; x <= Math.max(left, right); x += STEP) {
+        const covers = others.some((other) =>
+          Math.abs(other.x - x) < WIDE + 8 &&
+          y < other.y + other.high + 8 && other.y < y + HIGH + 8);
+        if (!covers) return { x, y };
+      }
+    }
+    const spot = { x: left, y: top };
+    const near = (other: Note): boolean =>
+      Math.abs(other.x - spot.x) < CASCADE && Math.abs(other.y - spot.y) < CASCADE;
+    while ([...this.notes.values()].some(near) && spot.y < SHEET_HIGH) {
+      spot.x += CASCADE;
+      spot.y += CASCADE;
+    }
+    return spot;
   }
 
   // What is shown.
 
   #show(): void {
-    const notes = this.view.value;
-    if (!notes) return;
-    for (const [key, card] of this.#cards) {
-      if (notes.has(key)) continue;
-      clearTimeout(card.timer);
-      card.element.remove();
-      this.#cards.delete(key);
-    }
-    for (const [key, entry] of notes) {
-      let card = this.#cards.get(key);
+    const records = this.view.value;
+    if (!records) return;
+    this.notes = notesOf(records);
+    for (const [id, card] of this.#cards) if (!this.notes.has(id)) this.#drop(card);
+    for (const [id, note] of this.notes) {
+      let card = this.#cards.get(id);
       if (!card) {
         if (this.#cards.size >= MOST_NOTES) continue;
-        card = this.#card(key, entry);
-        this.#cards.set(key, card);
-        this.#sheet.append(card.element);
+        card = this.#card(id, note);
+        this.#cards.set(id, card);
+        this.#sheet.append(card._element);
       }
-      card.entry = entry;
-      card.note = read(entry.payload);
+      card.note = note;
       this.#draw(card);
     }
-    this.#room(notes.size);
+    this.#room(this.notes.size);
     this.idle('');
+    this.#focus();
+    this.root.dispatchEvent(new CustomEvent('shown', { bubbles: true }));
+    this.shown();
+  }
+
+  /** It was deleted, by another perhaps; what was being written on it brings it back. */
+  #drop(card: Card): void {
+    if (card._draft?.text !== undefined) return this.#send(card, true);
+    clearTimeout(card._timer);
+    const focused = card._element.contains(document.activeElement);
+    card._element.remove();
+    this.#cards.delete(card.id);
+    if (focused) this.#frame.focus();
+  }
+
+  #focus(): void {
     const fresh = this.#fresh && this.#cards.get(this.#fresh);
-    if (fresh) {
-      this.#fresh = undefined;
-      fresh.area.focus();
-    }
-    document.dispatchEvent(new CustomEvent('shown'));
+    if (!fresh) return;
+    this.#fresh = undefined;
+    fresh._area.focus();
   }
 
   /** Says when the board is full, and how many notes of others it cannot show. */
   #room(notes: number): void {
     const full = notes >= MOST_NOTES;
-    byId<HTMLButtonElement>('add').disabled = full;
-    const word = byId('full');
+    part<HTMLButtonElement>(this.root, '.add').disabled = full;
+    const word = part(this.root, '.full');
     word.hidden = !full;
     const more = notes - this.#cards.size;
     write(word, `The board is full${more ? `: ${more} more not shown` : ''}`);
   }
 
-  /** Answers came: says so on the notes. */
-  answered(): void {
-    for (const card of this.#cards.values()) if (card.entry.pending) this.#draw(card);
-  }
-
   /** A word where no note is; `why` there is nothing to show yet. */
   idle(why: string): void {
-    const empty = byId('empty');
-    const notes = this.view.value;
-    empty.hidden = notes ? notes.size > 0 : !why;
-    write(empty.firstElementChild!, notes ? 'An empty board' : 'Nothing to show yet');
-    write(empty.lastElementChild!, notes ? 'Add a note, then open a second window beside this one.' : why);
+    const empty = part(this.root, '.empty');
+    const known = this.view.value;
+    empty.hidden = known ? this.notes.size > 0 : !why;
+    write(empty.firstElementChild!, known ? 'An empty board' : 'Nothing to show yet');
+    write(empty.lastElementChild!, known ? 'Add a note: every window shows it.' : why);
   }
 
-  #draw({ element, area, foot, paint, note, draft, entry }: Card): void {
-    const { text, x, y, color } = { ...note, ...draft };
+  #draw(card: Card): void {
+    const { _element: element, _area: area, _foot: foot, note } = card;
+    const { text, x, y, color } = { ...note, ...card._draft };
     element.style.translate = `${x}px ${y}px`;
     element.dataset['color'] = `${color}`;
-    element.dataset['offset'] = `${entry.offset ?? ''}`;
-    element.classList.toggle('pending', entry.pending);
-    element.classList.toggle('draft', !!draft);
+    element.style.setProperty('--note', `var(--note-${color})`);
+    element.dataset['offset'] = note.pending ? '' : `${note.entry.offset}`;
+    element.classList.toggle('pending', note.pending);
+    element.classList.toggle('draft', !!card._draft);
     if (area.value !== text) {
       const { selectionStart, selectionEnd } = area;
       area.value = text;
       if (document.activeElement === area) area.setSelectionRange(selectionStart, selectionEnd);
     }
-    paint.ariaLabel = `Colour: ${COLORS[color]}`;
-    const { connection } = entry.origin;
-    const at = entry.offset ?? this.stored.get(entry.seq);
-    const word = at === undefined ? `pending ${entry.seq}` : entry.pending ? `stored #${at}` : `#${at}`;
-    if (foot.dataset['word'] === word + connection) return;
-    foot.dataset['word'] = word + connection;
+    card._paint.ariaLabel = `Colour: ${COLORS[color]}`;
+    const { connection } = note.entry.origin;
+    const word = note.pending ? 'waits' : 'saved';
+    const said = word + connection + nameOf(connection);
+    if (foot.dataset['said'] === said) return;
+    foot.dataset['said'] = said;
     foot.replaceChildren(badge(connection), make('span', {}, word));
   }
 
-  #card(key: string, entry: Entry): Card {
-    const grip = make('button', { type: 'button', className: 'grip', ariaLabel: 'Move note: arrow keys' });
-    const paint = make('button', { type: 'button', className: 'paint' });
-    const bin = make('button', { type: 'button', className: 'bin', ariaLabel: 'Delete note' }, '×');
-    const area = make('textarea', { ariaLabel: 'Text of note', maxLength: MOST_TEXT, spellcheck: false });
+  #card(id: string, note: Shown): Card {
+    const grip = make('button', {
+      className: 'grip', ariaLabel: 'Move note: arrow keys',
+    });
+    const paint = make('button', { className: 'paint' });
+    const bin = make('button', { className: 'bin', ariaLabel: 'Delete note' }, '×');
+    const area = make('textarea', { ariaLabel: 'Text of note', maxLength: MOST_TEXT });
     const foot = make('footer');
     const bar = make('div', { className: 'bar' }, grip, paint, bin);
-    const element = make('article', { className: 'note' }, bar, area, foot);
-    element.dataset['key'] = key;
-    const note = read(entry.payload);
-    const card: Card = { element, area, foot, paint, note, entry, draft: undefined, timer: undefined };
+    const element = make('article', { className: 'note', ariaLabel: 'Note' }, bar, area, foot);
+    element.dataset['key'] = id;
+    const card: Card = {
+      id, _element: element, _area: area, _foot: foot, _paint: paint, note,
+      _draft: undefined, _timer: undefined,
+    };
     area.placeholder = 'Write…';
+    area.spellcheck = false;
     area.oninput = () => this.#edit(card, { text: area.value }, TYPING);
     area.onblur = () => this.#send(card);
-    bin.onclick = () => this.#keep(this.remove(key));
+    bin.onclick = () => this.#delete(card);
     paint.onclick = () => this.#edit(card, { color: (card.note.color + 1) % COLORS.length }, 0);
     this.#drag(card, grip);
     return card;
@@ -209,81 +256,64 @@ export class Board {
 
   /** Notes what was done, shows it at once and sends it when `wait` ms are over. */
   #edit(card: Card, change: Partial<Note>, wait: number): void {
-    card.draft = { ...card.draft, ...change };
+    card._draft = { ...card._draft, ...change };
     this.#draw(card);
     if (!wait) return this.#send(card);
-    card.timer ??= setTimeout(() => this.#send(card), wait);
+    card._timer ??= setTimeout(() => this.#send(card), wait);
   }
 
-  #send(card: Card): void {
-    clearTimeout(card.timer);
-    card.timer = undefined;
-    const { draft, element, note } = card;
+  /** Sends what differs, or all of the draft: a deleted note has none of it any more. */
+  #send(card: Card, anew = false): void {
+    clearTimeout(card._timer);
+    card._timer = undefined;
+    const { _draft: draft, note } = card;
     if (!draft) return;
-    card.draft = undefined;
-    const changed = fit({ ...note, ...draft });
-    if (JSON.stringify(changed) === JSON.stringify(note)) return this.#draw(card);
-    this.#keep(this.change(element.dataset['key']!, changed));
+    card._draft = undefined;
+    const { text, x, y, color } = fit({ ...note, ...draft });
+    const moved = anew || x !== note.x || y !== note.y;
+    const changed = {
+      ...(moved && { x, y }),
+      ...((anew || color !== note.color) && { color }),
+      ...((anew || text !== note.text) && { text }),
+    };
+    if (!Object.keys(changed).length) return this.#draw(card);
+    this.change(card.id, changed).catch(tell);
   }
 
   /** By pointer: mouse, pen or finger; by arrow keys. */
   #drag(card: Card, grip: HTMLElement): void {
     let from: { x: number; y: number } | undefined;
     const move = (x: number, y: number, wait: number): void => {
-      const to = fit({ ...card.note, x, y });
+      const to = fit({ x, y });
       this.#edit(card, { x: to.x, y: to.y }, wait);
     };
     grip.onpointerdown = ({ pointerId, clientX, clientY, button }) => {
       if (button) return;
-      const { x, y } = { ...card.note, ...card.draft };
+      const { x, y } = { ...card.note, ...card._draft };
       from = { x: x - clientX, y: y - clientY };
       grip.setPointerCapture(pointerId);
-      card.element.classList.add('held');
+      card._element.classList.add('held');
     };
     // All of a finger's way is the drag's: without this the browser takes its end for a fling, and
     // the next tap, anywhere, for what stops it.
     grip.addEventListener('touchstart', (event) => event.preventDefault(), { passive: false });
     grip.onpointermove = ({ clientX, clientY }) => {
-      // While an earlier position waits for its answer, the newest is kept and no queue grows.
-      if (from) move(from.x + clientX, from.y + clientY, card.entry.pending ? 4 * DRAGGING : DRAGGING);
+      // While an earlier place waits for its answer, the newest is kept and no queue grows.
+      const wait = card.note.pending ? 4 * DRAGGING : DRAGGING;
+      if (from) move(from.x + clientX, from.y + clientY, wait);
     };
     grip.onpointerup = grip.onpointercancel = () => {
       from = undefined;
-      card.element.classList.remove('held');
+      card._element.classList.remove('held');
       this.#send(card);
     };
     grip.onkeydown = (event) => {
-      const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[
-        event.key
-      ] ?? [0, 0];
-      if (!dx && !dy) return;
+      if (event.key === 'Delete') return this.#delete(card);
+      const way = ARROWS[event.key];
+      if (!way) return;
       event.preventDefault();
-      const { x, y } = { ...card.note, ...card.draft };
-      move(x + dx! * STEP, y + dy! * STEP, DRAGGING);
-    };
-  }
-
-  /** The board itself moves under a mouse; fingers scroll it by themselves. */
-  #pan(): void {
-    const frame = this.#frame;
-    let from: { x: number; y: number } | undefined;
-    frame.onpointerdown = ({ target, pointerType, pointerId, clientX, clientY }) => {
-      if (pointerType !== 'mouse' || (target !== frame && target !== this.#sheet)) return;
-      from = { x: frame.scrollLeft + clientX, y: frame.scrollTop + clientY };
-      frame.setPointerCapture(pointerId);
-    };
-    frame.onpointermove = ({ clientX, clientY }) => {
-      if (from) frame.scrollTo(from.x - clientX, from.y - clientY);
-    };
-    frame.onpointerup = frame.onpointercancel = () => {
-      from = undefined;
+      const { x, y } = { ...card.note, ...card._draft };
+      move(x + way[0] * STEP, y + way[1] * STEP, DRAGGING);
     };
   }
 }
-
-/** What a pending action does, in a word for people. */
-export const deed = ({ payload }: Entry): string => {
-  if (payload === undefined) return 'delete';
-  const { text, x, y } = read(payload);
-  return `${text.trim().slice(0, 24) || 'empty note'} at ${x}, ${y}`;
-};

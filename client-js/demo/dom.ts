@@ -1,10 +1,21 @@
 /** The page's elements, looked up and made without any markup from data. */
 
 /** The element with that id, which the page has. */
-export const byId = <E extends HTMLElement = HTMLElement>(id: string): E => {
-  const found = document.getElementById(id);
-  if (!found) throw new Error(`the page has no #${id}`);
-  return found as E;
+export const byId = <E extends HTMLElement = HTMLElement>(id: string): E =>
+  part(document, `#${id}`);
+
+/** The first element in there that the selector names, which there is. */
+export const part = <E extends HTMLElement = HTMLElement>(within: ParentNode, what: string): E => {
+  const found = within.querySelector<E>(what);
+  if (!found) throw new Error(`the page has no ${what}`);
+  return found;
+};
+
+/** A copy of what that template holds, at the end of `into`. */
+export const copy = (template: string, into: HTMLElement): HTMLElement => {
+  const { content } = byId<HTMLTemplateElement>(template);
+  into.append(content.cloneNode(true));
+  return into.lastElementChild as HTMLElement;
 };
 
 /** An element with properties and children; texts are texts, never markup. */
@@ -23,15 +34,13 @@ export const write = (element: Element, text: string): void => {
   if (element.textContent !== text) element.textContent = text;
 };
 
-/** The part of an id that people can compare. */
-export const short = (id: string): string => id.slice(0, 6);
-
-/** The colour that stands for a connection in every window. */
-export const hue = (id: string): string => `${Number.parseInt(id.slice(0, 4), 16) % 360}`;
-
-/** A badge of a connection: its colour and the beginning of its id. */
-export const badge = (id: string): HTMLElement => {
-  const element = make('span', { className: 'badge', title: id }, short(id));
-  element.style.setProperty('--hue', hue(id));
-  return element;
+/** Says what went wrong, for a while. */
+let silence: ReturnType<typeof setTimeout> | undefined;
+export const tell = (problem: unknown): void => {
+  const word = byId('word');
+  const { code, message = `${problem}` } = problem as { code?: string; message?: string };
+  word.hidden = false;
+  write(word, code ? `${message} (${code})` : message);
+  clearTimeout(silence);
+  silence = setTimeout(() => (word.hidden = true), 8000);
 };

@@ -1,102 +1,70 @@
-/** The demo: a shared board of notes over one log, and the machinery that carries it. */
+/**
+ * The demo: two windows of one user on one board, each with a connection of its own, and a guide
+ * through what they withstand; or one window alone, at `/demo?window`.
+ */
 
-import type { Answers } from '../src/frames.js';
-import { connect, debug, HighwaterError } from '../src/index.js';
-import { Board } from './board.js';
-import { byId } from './dom.js';
-import { Feed } from './feed.js';
+import { byId, tell, write } from './dom.js';
+import { Guide } from './guide.js';
 import { Mine } from './mine.js';
-import { Panel } from './panel.js';
-import { tapped } from './tap.js';
+import { Pane } from './pane.js';
 
-const feed = new Feed();
-/** The token in force, which the pages of a user share, for what is asked by HTTP. */
-let token: string | undefined;
+const alone = location.search === '?window';
+const panes: Pane[] = [];
+let guide: Guide | undefined;
 
-/** Says what went wrong, for a while. */
-let silence: ReturnType<typeof setTimeout> | undefined;
-const tell = (problem: unknown): void => {
-  const word = byId('word');
-  word.hidden = false;
-  const code = problem instanceof HighwaterError ? `${problem.code}: ` : '';
-  word.textContent = code + (problem instanceof Error ? problem.message : `${problem}`);
-  clearTimeout(silence);
-  silence = setTimeout(() => (word.hidden = true), 6000);
+let queued = false;
+/** Something changed: looks once for all of a turn. */
+const changed = (): void => {
+  if (queued) return;
+  queued = true;
+  queueMicrotask(() => {
+    queued = false;
+    guide?.check();
+    const word = guide?.title ?? byId('windows').querySelector('.state')!.textContent!;
+    write(byId('grip').lastElementChild!, word);
+  });
 };
 
-/** What an answer tells is kept until the log shows it; an inactive connection waits for that. */
-const stored = new Map<number, number>();
-const answered = ({ writer, answers }: Answers): void => {
-  if (writer !== client.writer) return;
-  const oldest = log.pending.value[0]?.seq ?? Infinity;
-  for (const seq of stored.keys()) if (seq < oldest) stored.delete(seq);
-  for (const { seq, outcome } of answers) if ('stored' in outcome) stored.set(seq, outcome.stored.offset);
-  board.answered();
-  panel.touch();
-};
+const first = new Pane(alone ? 'This window' : 'Ana', {}, changed);
+panes.push(first);
+const away = (id: string): boolean =>
+  panes.some(({ client, near }) => client.connection === id && !near);
+const mine = new Mine(() => ({ token: first.token, user: first.debug.info().user }), away);
+const look = (): void => void mine.look().catch(() => {});
 
-const client = connect(location.origin, {
-  WebSocket: tapped({
-    in: (frame) => {
-      if (frame.name === 'welcome') {
-        token = frame.body.token ?? token;
-        // Another history: its numbers begin anew.
-        if (frame.body.otherHistory) stored.clear();
-      }
-      if (frame.name === 'answers') answered(frame.body);
-      if (frame.name === 'refused') panel.refused(frame.body.refusal.retryAfter);
-      feed.frame('←', frame);
-    },
-    out: (frame) => {
-      if (frame.name === 'hello') token = frame.body.token;
-      feed.frame('→', frame);
-    },
-  }),
-});
-const probe = debug(client);
-const log = client.log('demo/board');
-const board = new Board(log, stored, tell);
-const panel = new Panel(client, log, stored);
-const mine = new Mine(
-  () => ({ token, user: probe.info().user, connection: client.connection }),
-  tell,
-);
-
-client.status.subscribe((status) => {
-  const { phase, reason } = status;
-  if (phase === 'offline') {
-    feed.line('·', 'socket', reason === 'lost' ? `lost: ${status.error!.message}` : `none, ${reason}`);
-  }
-  if (phase === 'live' || phase === 'inactive') void mine.look().catch(() => {});
-  const soon = phase === 'connecting' || phase === 'live';
-  board.idle(soon ? '' : 'The board comes with the next active connection.');
-  panel.touch();
-});
-log.pending.subscribe(() => panel.touch());
-for (const event of ['records', 'reset', 'base', 'gap', 'complete', 'behind'] as const) {
-  log.on(event, () => panel.touch());
+if (alone) byId('guide').remove();
+else {
+  // Another window of the same user: it begins when the server has said who that is.
+  const token = (): string => first.token ?? '';
+  const second = new Pane('Ben', { user: 'ben', autoConnect: false, token }, changed);
+  panes.push(second);
+  const stop = first.client.status.subscribe(() => {
+    if (!first.near) return;
+    second.client.connect();
+    queueMicrotask(() => stop());
+  });
+  guide = new Guide(first, second, () => mine.ask('dev/kill', 'POST'));
 }
-log.on('refused', tell);
-log.on('ended', ({ reason }) => tell(new Error(`the subscription ended: ${reason}`)));
 
-byId('cut').onclick = () => probe.cut();
-/** Offline because the user asked for it. */
-const asked = (): boolean => {
-  const { phase, reason } = client.status.value;
-  return phase === 'offline' && reason === 'asked';
-};
-byId('offline').onclick = () => (asked() ? client.connect() : client.disconnect());
-byId('downgrade').onclick = () => void mine.downgrade(client.connection).catch(tell);
-byId('activate').onclick = () => {
-  if (client.status.value.phase === 'inactive') client.activate();
-  else client.connect();
-};
+for (const { client } of panes) {
+  client.status.subscribe(() => {
+    const near = panes.some((pane) => pane.near);
+    // Without any connection the list is what was last heard.
+    byId('own').classList.toggle('stale', !near);
+    if (near) look();
+  });
+}
+for (const pane of panes) {
+  pane.downgrade = () => void mine.downgrade(pane.client.connection).catch(tell);
+}
+// The times that count down.
+setInterval(() => panes.forEach((pane) => pane.paint()), 500);
 
-/** On a phone the panel is a sheet that the grip opens. */
+/** On a phone the side is a sheet that the grip opens. */
 const grip = byId('grip');
 const open = (on: boolean): void => {
   grip.ariaExpanded = `${on}`;
-  byId('panel').classList.toggle('open', on);
+  byId('side').classList.toggle('open', on);
 };
 grip.onclick = () => open(grip.ariaExpanded !== 'true');
 addEventListener('keydown', ({ key }) => {
@@ -104,4 +72,4 @@ addEventListener('keydown', ({ key }) => {
 });
 
 /** For the console of the browser, and for tests. */
-Object.assign(globalThis, { demo: { client, log, board, mine, debug: probe } });
+Object.assign(globalThis, { demo: { ...first, panes, mine, guide } });

@@ -1,69 +1,73 @@
 /** The user's connections as the server lists them, each with a button that downgrades it. */
 
-import { badge, byId, make } from './dom.js';
+import { byId, make, tell } from './dom.js';
+import { badge, nameOf, own } from './names.js';
+import { REASON } from './words.js';
 
 interface Listed {
   readonly id: string;
   readonly active: boolean;
   readonly attached: boolean;
   readonly visible: boolean;
-  readonly reason?: string;
-  readonly generation: number;
+  readonly reason?: keyof typeof REASON;
+  readonly since: number;
 }
 
-/** Most connections shown: the newest ones to have changed. */
-const MOST = 12;
+/** Most connections shown. */
+const MOST = 8;
+
+const word = ({ active, attached, visible, reason }: Listed): string => {
+  if (!active) return `paused${reason ? `: ${REASON[reason]}` : ''}`;
+  if (!attached) return 'away; its place is kept';
+  return visible ? 'connected' : 'connected, hidden';
+};
 
 export class Mine {
+  /** `away`: those of this page that have no socket, which the server may not know yet. */
   constructor(
-    private readonly who: () => { token: string | undefined; user: string | undefined; connection: string },
-    private readonly tell: (problem: unknown) => void,
+    private readonly who: () => { token: string | undefined; user: string | undefined },
+    private readonly away: (id: string) => boolean,
   ) {
     byId('look').onclick = () => void this.look().catch(tell);
   }
 
   /** Asks the server; nothing is changed. */
   async look(): Promise<void> {
-    const { user, connection } = this.who();
+    const { user } = this.who();
     if (!user) return;
-    const { connections } = (await this.#ask(`?user=${encodeURIComponent(user)}&limit=100`)) as {
-      connections: (Listed & { since: number })[];
-    };
-    const shown = connections
-      .sort((a, b) => Number(b.attached) - Number(a.attached) || b.since - a.since)
-      .slice(0, MOST);
-    byId('mine').replaceChildren(
-      ...shown.map(({ id, active, attached, visible, reason, generation }) => {
-        const where = `${attached ? (visible ? 'attached' : 'attached, hidden') : 'detached'}, generation ${generation}`;
-        const state = active ? 'active' : `inactive${reason ? `: ${reason}` : ''}`;
-        const button = make('button', { type: 'button', disabled: !active }, 'Downgrade');
-        button.ariaLabel = `Downgrade ${id.slice(0, 6)}`;
-        button.onclick = () => void this.downgrade(id).catch(this.tell);
-        const line = make(
-          'li',
-          {},
-          badge(id),
-          make('b', {}, state),
-          button,
-          make('span', {}, `${where}${id === connection ? ', this window' : ''}`),
-        );
-        line.dataset['connection'] = id;
-        return line;
-      }),
-    );
+    const answer = await this.ask(`connections?user=${encodeURIComponent(user)}&limit=100`);
+    const { connections } = (await answer.json()) as { connections: Listed[] };
+    // Those of this page first, then those that have a socket; the newest ones to have changed.
+    const rank = ({ id, attached, since }: Listed): string =>
+      own.has(id) ? `0${nameOf(id)}` : `${attached ? 1 : 2}${1e15 - since}`;
+    const shown = connections.sort((a, b) => (rank(a) < rank(b) ? -1 : 1)).slice(0, MOST);
+    byId('mine').replaceChildren(...shown.map((one) => this.#line(one)));
+  }
+
+  #line(one: Listed): HTMLElement {
+    const { id, active } = one;
+    const here = { ...one, attached: one.attached && !this.away(id) };
+    const button = make('button', { disabled: !active }, 'Pause');
+    button.ariaLabel = `Pause ${nameOf(id)}`;
+    button.onclick = () => void this.downgrade(id).catch(tell);
+    const line = make('li', {}, badge(id), make('span', {}, word(here)), button);
+    line.dataset['connection'] = id;
+    return line;
   }
 
   /** Asks the server to take the connection's channel away. */
   async downgrade(id: string): Promise<void> {
-    await this.#ask(`/${id}/downgrade`, 'POST');
+    await this.ask(`connections/${id}/downgrade`, 'POST');
     await this.look();
   }
 
-  async #ask(path: string, method = 'GET'): Promise<unknown> {
+  /** Asks the server by HTTP. */
+  async ask(path: string, method = 'GET'): Promise<Response> {
     const { token } = this.who();
     const headers: HeadersInit = token ? { authorization: `Bearer ${token}` } : {};
-    const response = await fetch(`/v1/connections${path}`, { method, headers });
-    if (response.ok) return response.json();
-    throw new Error(`the server answered ${response.status}: ${(await response.text()).slice(0, 200)}`);
+    const response = await fetch(`/v1/${path}`, { method, headers });
+    if (response.ok) return response;
+    const why = (await response.text()).slice(0, 200);
+    throw Object.assign(new Error(why), { code: response.status });
   }
 }

@@ -6,6 +6,17 @@ import { mangleCache, mangleProps } from './internal.mjs';
 /** Where the server's sources keep it, from this package. */
 export const FOLDER = '../src/gateway/demo';
 
+/** Short names for the variables that only the style knows, and no idle spaces. */
+const shorter = (style) => {
+  const names = new Map();
+  const short = (name) => {
+    if (/^--(hue|note)/.test(name)) return name;
+    if (!names.has(name)) names.set(name, `--${names.size.toString(36)}`);
+    return names.get(name);
+  };
+  return style.replace(/--[a-z][\w-]*/g, short).replace(/(--\w+): /g, '$1:').replaceAll(', ', ',');
+};
+
 /** The files of the demo by name, as they ought to be. */
 export const files = async () => {
   const { outputFiles } = await build({
@@ -19,9 +30,13 @@ export const files = async () => {
     format: 'esm', target: 'es2022', logLevel: 'error', legalComments: 'none',
     mangleCache, mangleProps,
   });
-  const named = ({ path, text }) => [path.replace(/.*[\\/]/, ''), text];
-  const built = [...outputFiles, client].map(named);
-  const read = (name) => [name, readFileSync(`demo/${name}`, 'utf8')];
+  const built = [...outputFiles, client].map(({ path, text }) => {
+    const name = path.replace(/.*[\\/]/, '');
+    return [name, name.endsWith('.css') ? shorter(text) : text];
+  });
+  // Between elements, line breaks are there for who reads the source.
+  const source = (name) => readFileSync(`demo/${name}`, 'utf8');
+  const read = (name) => [name, source(name).replace(/>\n\s*</g, '><')];
   const copied = ['index.html', 'icon.svg'].map(read);
   return Object.fromEntries([...built, ...copied]);
 };
