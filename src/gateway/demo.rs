@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::IntoResponse;
+use serde::Deserialize;
 
 use super::Gate;
 use super::http::Route;
@@ -32,10 +33,24 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
+/// What the demo's page may be asked with.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DemoQuery {
+    /// One window in place of two.
+    #[allow(dead_code, reason = "the page itself reads it")]
+    window: Option<String>,
+}
+
 /// The addresses of the demo.
 pub(super) fn routes() -> Vec<Route<Arc<Gate>>> {
-    let route = |(address, kind, content)| {
-        Route::plain("GET", address, &[], move || async move { answer(kind, content) })
+    let route = |(address, kind, content): Asset| {
+        let page = move || async move { answer(kind, content) };
+        if address.starts_with("/demo") && kind.starts_with("text/html") {
+            Route::asking::<DemoQuery, _, _>("GET", address, &[], page)
+        } else {
+            Route::plain("GET", address, &[], page)
+        }
     };
     ASSETS.into_iter().map(route).collect()
 }
