@@ -164,11 +164,11 @@ export async function* read<T>(
   }
 }
 
-/** The state of a log at an offset: what a server-rendered page begins with. */
+/** The state of a log at an offset: a `Reading`, which a server-rendered page begins with. */
 export type State<T = Payload> = {
-  /** The log's name, and its id. */
-  readonly log: string;
-  readonly logId: number;
+  readonly name: string;
+  /** The log's id. */
+  readonly log: number;
   /** The state is that of all records below. */
   readonly offset: number;
   readonly position: string;
@@ -195,11 +195,11 @@ export const readState = async <T>(
 ): Promise<State<T>> => {
   const reply = await snapshot(http, log, options);
   const number = (name: string): number => Number(reply.headers.get(`highwater-${name}`));
-  const logId = number('log');
+  const [name, logId] = [log, number('log')];
   const { position } = reply;
   if (reply.headers.get('highwater-rule') === 'client') {
     const [offset, version] = [number('offset'), number('version')];
-    return { log, logId, offset, position, rule: 'client', version, state: reply.bytes };
+    return { name, log: logId, offset, position, rule: 'client', version, state: reply.bytes };
   }
   const entries = new Map<string, Entry<T>>();
   const put = (entry: Entry<T>): void => {
@@ -215,7 +215,8 @@ export const readState = async <T>(
   const at: At = { from: number('offset'), logId, position };
   for await (const entry of read(http, log, options, at)) put(entry);
   const state = [...entries.values()].sort((a, b) => Buffer.compare(key(a), key(b)));
-  return { log, logId, offset: at.from as number, position: at.position!, rule: 'latest', state };
+  const offset = at.from as number;
+  return { name, log: logId, offset, position: at.position!, rule: 'latest', state };
 };
 
 /** The answer, whole: lines that do not end with a newline broke off. */

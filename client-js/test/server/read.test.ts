@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { connect, putSnapshot } from '../../src/index.js';
+import { connect, hydrate, latest, putSnapshot, json as payloads } from '../../src/index.js';
 import {
   highwater,
   HighwaterError,
@@ -226,6 +226,12 @@ test('the state under latest, with what was written meanwhile', async (context) 
     ['b', 4],
   ]);
   assert.deepEqual(JSON.parse(JSON.stringify(state)), state, 'a page can carry it');
+  // And begins with it, before it has connected.
+  assert.equal(state.rule, 'latest');
+  const page = connect(server.url, { autoConnect: false });
+  const board = hydrate(latest(page.log<number>('board/1', { codec: payloads })), state);
+  assert.deepEqual([...board.value!].map(([key, { payload }]) => [key, payload]), shown(state));
+  page.close();
   // While it is read others write: what is told is the state at the offset that is told.
   let n = 0;
   const proxy = await new Proxy(
