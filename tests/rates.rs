@@ -356,6 +356,17 @@ fn promise_20_logs_of_a_request_that_is_refused_cost_nothing() {
         other.sync();
         assert!(other.refused.is_empty(), "{:?}", other.refused);
     }
+    // Nor does a client that is met without a slot, nor what the back end opens for one.
+    let mut third = Client::new("ann");
+    third.wants = other.wants.clone();
+    let mut third = third.join(&server);
+    third.sync();
+    assert_eq!((third.met(), third.refused.len()), (Met::Waiting, 0), "{:?}", third.refused);
+    let logs: Vec<_> = (0..15).map(|n| json!({ "name": format!("new/{n}") })).collect();
+    let path = format!("/v1/connections/{}/subscribe", other.id);
+    let http = server.http_as(Some(token("ann", &[("**", "read append")])));
+    let refused = http.post_json(&path, &json!({ "logs": logs })).refusal();
+    assert_eq!(refused.1, "inactive");
     // The budget is whole, but for what other sockets hold of it as credit.
     let mut hand = Hand::join(&server, "ann");
     hand.send("docs/a", 1, 8);

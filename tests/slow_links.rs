@@ -200,11 +200,11 @@ fn a_large_append_arrives_over_a_slow_uplink() {
 /// The node itself was away: what came meanwhile counts, and who was quiet has its whole time.
 #[test]
 fn a_node_that_was_paused_takes_nobody_for_silent() {
-    let server = Server::start(Options::default().limit("ping_interval_ms", 1_000));
+    let server = Server::start(Options::default().limit("ping_interval_ms", 2_000));
     let join = |n: usize| Client::new(&format!("user {n}")).join(&server);
     let mut clients: Vec<Client> = (0..10).map(join).collect();
     server.signal("STOP");
-    let end = Instant::now() + Duration::from_millis(4_000);
+    let end = Instant::now() + Duration::from_millis(7_000);
     let mut nonce = 100;
     while Instant::now() < end {
         nonce += 1;

@@ -303,7 +303,10 @@ impl Dispatcher {
         attached: Attached,
     ) {
         let Attached { generation, met, source, place, inactive, opened, refused, .. } = attached;
+        // Without a slot nothing was opened: no name is told, and no log that was to be made costs.
+        let opening = if inactive.is_some() { Opening::default() } else { opening };
         if socket.closing() {
+            opening.refused(refused);
             self.detach(socket.connection, generation);
             return;
         }

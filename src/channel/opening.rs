@@ -37,6 +37,11 @@ impl Spent {
         self.charged.iter_mut().for_each(Charged::hand_in);
     }
 
+    /// None of them was made.
+    pub fn give_back(self) {
+        self.charged.into_iter().for_each(|charged| charged.settle(|_| true));
+    }
+
     /// The fold has decided: those among the refused names have cost nothing.
     pub fn settle(self, refused: &[(String, Refusal)]) {
         let Some(charged) = self.charged else { return };

@@ -49,9 +49,12 @@ impl Hub {
             let silent = ticks.saturating_sub(heard);
             if silent > 2 * ping_interval {
                 socket.close(&Closing::new(Code::Silent));
-            } else if socket.was_mute(ticks, ping_interval)
-                || (silent > ping_interval && !socket.pinged.swap(true, Ordering::Relaxed))
-            {
+                return;
+            }
+            let mute = socket.was_mute(ticks, ping_interval);
+            let asks = mute || silent > ping_interval;
+            // One question serves both, and is not asked again before it is answered.
+            if asks && (!socket.pinged.swap(true, Ordering::Relaxed) || mute) {
                 let positions = self.position().into_iter().collect();
                 socket.send(&[ServerFrame::Ping(Ping { nonce: now, positions })]);
             }

@@ -18,7 +18,9 @@ enum Stage {
     Next(u32),
     /// That part was put off: those behind it come again with it.
     PutOff(u32),
-    /// No part is next: all are here, or one was refused.
+    /// All parts are here.
+    Whole,
+    /// One was refused: no part is next.
     Over,
     /// Another took its place, and that was its answer.
     GaveWay,
@@ -55,7 +57,7 @@ pub(super) struct Uploads {
 impl Uploads {
     fn take(&mut self, put: &PutSnapshot) -> Result<Taken, Refusal> {
         let PutSnapshot { request, log, offset, version, part, last, .. } = *put;
-        let stage = if last { Stage::Over } else { Stage::Next(part.saturating_add(1)) };
+        let stage = if last { Stage::Whole } else { Stage::Next(part.saturating_add(1)) };
         let same = |one: &&mut Upload| (one.log, one.request) == (log, request);
         if let Some(known) = self.known.iter_mut().find(same) {
             let of_it = (known.offset, known.version) == (offset, version);
@@ -126,7 +128,10 @@ impl Socket {
 
     /// The part of that turn that was just taken is to come again, and those behind it.
     pub fn put_off(&self, turn: u64, part: u32) {
-        if let Some(upload) = self.lock().uploads.find(turn) {
+        let mut inner = self.lock();
+        // One that was refused meanwhile stays so.
+        let taken = |one: &&mut Upload| matches!(one.stage, Stage::Next(_) | Stage::Whole);
+        if let Some(upload) = inner.uploads.find(turn).filter(taken) {
             upload.stage = Stage::PutOff(part);
         }
     }

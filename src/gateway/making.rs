@@ -49,7 +49,10 @@ pub fn making(gate: &Gate, grants: &Grants, open: &mut Vec<Open>) -> Making {
             && grants.allows(name, Can::Read)
             && gate.store.find_log(name).is_ok_and(|found| found.is_none())
     };
-    let look = || open.iter().take(most).map(|open| lacks(&open.name)).collect::<Vec<_>>();
+    // A name that comes again is that of the same log.
+    let mut seen = BTreeSet::new();
+    let mut new = |name| seen.insert(name) && lacks(name);
+    let look = || open.iter().take(most).map(|open| new(open.name.as_str())).collect::<Vec<_>>();
     let missing = tokio::task::block_in_place(look);
     let count = u32::try_from(missing.iter().filter(|lacks| **lacks).count()).unwrap_or(u32::MAX);
     let mut making = Making { make, ..Making::default() };

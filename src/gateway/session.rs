@@ -136,11 +136,13 @@ pub(super) async fn run(
 /// Says why to a client that is not let in, and closes; nothing that it sends is looked at.
 pub(super) async fn send_away(
     gate: Arc<Gate>,
-    counted: Counted,
+    mut counted: Counted,
     tcp: TcpStream,
     encoding: Encoding,
     closing: Closing,
 ) {
+    // It keeps no place of those that are still to say hello.
+    counted.greeted();
     gate.hub.refusals().count(closing.code);
     turn_away(&tcp, &closing, encoding).await;
     drop(counted);

@@ -359,13 +359,13 @@ fn an_inactive_one_is_told_what_the_back_end_ends() {
     let http = server.http();
     http.post(&format!("/v1/connections/{}/downgrade", client.id), "").ok();
     inactive(&mut client, Reason::Asked);
-    let path = format!("/v1/connections/{}/subscribe", client.id);
-    http.post_json(&path, &serde_json::json!({ "logs": [{ "name": "docs/c" }] }));
+    let user = "/v1/users/ann/subscribe";
+    http.post_json(user, &serde_json::json!({ "logs": [{ "name": "docs/c" }] })).ok();
     let path = format!("/v1/connections/{}/unsubscribe", client.id);
-    let names = serde_json::json!({ "logs": ["docs/a", "docs/c"] });
-    http.post_json(&path, &names).ok();
+    http.post_json(&path, &serde_json::json!({ "logs": ["docs/a"] })).ok();
     client.wait("its end", |client| !client.ended.is_empty());
-    http.post_json("/v1/users/ann/unsubscribe", &serde_json::json!({ "logs": ["docs/b"] })).ok();
+    let names = serde_json::json!({ "logs": ["docs/b", "docs/c"] });
+    http.post_json("/v1/users/ann/unsubscribe", &names).ok();
     client.wait("its end", |client| client.ended.len() > 1);
     client.sync();
     let ended: Vec<_> = client.ended.iter().map(|end| (end.log, end.reason)).collect();

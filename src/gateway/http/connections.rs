@@ -343,7 +343,17 @@ pub(super) async fn subscribe(
     let ask = Subscribe { connection, generation: None, open, read, make, bases: Vec::new() };
     let weight = arrived.bytes.len();
     spent.hand_in();
-    match sending::ask(&gate, Command::Subscribe(ask), weight).await? {
+    let told = match sending::ask(&gate, Command::Subscribe(ask), weight).await {
+        Ok(told) => told,
+        Err(problem) => {
+            // What is refused as a whole has made nothing.
+            if problem.refusal.code != Code::Unknown {
+                spent.give_back();
+            }
+            return Err(problem);
+        }
+    };
+    match told {
         Reply::Subscribed(generation, opened, refused) => {
             spent.settle(&refused);
             let refused: Vec<_> = refused

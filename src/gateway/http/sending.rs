@@ -247,8 +247,10 @@ impl Paying {
         costs: Costs,
     ) -> Result<Self, Refusal> {
         let writer = writing.named.then_some(writing.writer);
-        // A writer's appends have their order, whatever log they are for.
-        let besides = if writer.is_some() { "" } else { holder };
+        // A writer's appends have their order, whatever log they are for. And what the user alone
+        // owes is set aside for it once, so that who tries many logs does not book for each.
+        let by_log = writer.is_none() && gate.rates.of_logs();
+        let besides = if by_log { holder } else { "" };
         let mut purse = gate.rates.purse_again(&writing.user, writer, besides);
         let until = Instant::now() + PAY_TIME;
         let paid = match purse.take_whole(Id::NONE, costs.clone()) {

@@ -128,7 +128,6 @@ pub(super) fn nearest_path(path: &str) -> &'static str {
     same_key.map_or_else(|| nearest(path, paths), |known| &known.path)
 }
 
-/// The candidate that differs in the fewest letters.
 /// The variable that may be meant: one that ends so, before one that is spelt alike.
 pub(super) fn nearest_variable<'a>(name: &str, all: &'a [String]) -> &'a str {
     let last = name.strip_prefix("HIGHWATER").unwrap_or(name);
@@ -136,6 +135,7 @@ pub(super) fn nearest_variable<'a>(name: &str, all: &'a [String]) -> &'a str {
     same_end.map_or_else(|| nearest(name, all.iter().map(String::as_str)), String::as_str)
 }
 
+/// The candidate that differs in the fewest letters.
 pub(super) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> &'a str {
     let distance = |candidate: &&str| strsim::damerau_levenshtein(text, candidate);
     candidates.into_iter().min_by_key(distance).unwrap_or_default()
