@@ -274,9 +274,8 @@ fn notifications_cost_what_they_write() {
     assert!(stored < 360, "{stored} copies of 16 KiB in 20 s at 256 KiB a second");
 }
 
-/// Parts of a snapshot are charged. One that is put off is sent again, and the upload goes on.
-#[test]
-fn parts_of_snapshots_cost_their_bytes_and_are_put_off_one_by_one() {
+/// A client that may make a snapshot of a log with one record, at 64 KiB a second; the log's id.
+fn maker_of_snapshots() -> (Server, Client, u64) {
     let options = Options::default()
         .limit("append_bytes_per_user_second", 64 << 10)
         .rule("made/**", "client", "");
@@ -285,6 +284,13 @@ fn parts_of_snapshots_cost_their_bytes_and_are_put_off_one_by_one() {
     maker.store("made/a", "x");
     maker.reach("made/a", 1);
     let log = maker.log("made/a").log;
+    (server, maker, log)
+}
+
+/// Parts of a snapshot are charged. One that is put off is sent again, and the upload goes on.
+#[test]
+fn parts_of_snapshots_cost_their_bytes_and_are_put_off_one_by_one() {
+    let (server, mut maker, log) = maker_of_snapshots();
     let bytes = |at: u32| vec![at as u8; 16 << 10];
     let send = |maker: &mut Client, request: u32, from: u32| {
         for part in from..12 {
@@ -318,14 +324,7 @@ fn parts_of_snapshots_cost_their_bytes_and_are_put_off_one_by_one() {
 /// Parts that the fold refuses wrote nothing.
 #[test]
 fn a_part_that_is_refused_costs_nothing() {
-    let options = Options::default()
-        .limit("append_bytes_per_user_second", 64 << 10)
-        .rule("made/**", "client", "");
-    let server = Server::start(options);
-    let mut maker = Client::new("mak").wanting("made/a").join(&server);
-    maker.store("made/a", "x");
-    maker.reach("made/a", 1);
-    let log = maker.log("made/a").log;
+    let (_server, mut maker, log) = maker_of_snapshots();
     for request in 1..=20 {
         let data = Payload::binary(vec![0; 32 << 10].into());
         let (offset, version, part, last) = (7, 1, 0, true);

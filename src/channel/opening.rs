@@ -25,7 +25,7 @@ pub struct Opening {
 /// Appends that logs count as which are made because somebody opens them.
 #[derive(Debug, Default)]
 pub struct Spent {
-    /// Their names.
+    /// The logs' names, in the order in which they were charged.
     pub names: Vec<String>,
     /// What each of them cost; given back when this is dropped without having been settled.
     pub charged: Option<Charged>,

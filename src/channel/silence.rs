@@ -11,8 +11,8 @@ use super::hub::{Hub, HubLimits};
 use super::socket::Socket;
 use crate::wire::{Code, Ping, Refused, ServerFrame};
 
-/// A node that looks so much later than half of the time after which clients are asked was away:
-/// milliseconds.
+/// Slack in milliseconds: a node was away if it looks at its sockets later than this and half of
+/// `ping_interval` after it looked last.
 const LATE: u64 = 1_000;
 
 /// When the node itself was there, milliseconds of the hub's clock.

@@ -136,8 +136,8 @@ impl Socket {
         }
     }
 
-    /// Refuses a part that was taken: its upload has to begin anew. One that gave way has had its
-    /// answer.
+    /// Refuses a part that was taken, by its upload's turn and number. That has to begin anew; of
+    /// one that gave way nothing more is said, for `superseded` was its answer.
     pub fn refuse_part(&self, turn: u64, request: u32, refusal: Refusal) {
         let mut inner = self.lock();
         if let Some(upload) = inner.uploads.find(turn) {

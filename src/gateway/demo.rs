@@ -37,9 +37,9 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DemoQuery {
-    /// One window in place of two.
-    #[allow(dead_code, reason = "the page itself reads it")]
-    window: Option<String>,
+    /// One window in place of two; the page itself reads it.
+    #[serde(rename = "window")]
+    _window: Option<String>,
 }
 
 /// The addresses of the demo.

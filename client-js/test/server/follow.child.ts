@@ -8,14 +8,7 @@
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import { fileStorage, highwater, type Cursor } from '../../src/server.js';
 
-const [url, token, keep, out, log, last] = process.argv.slice(2) as [
-  string,
-  string,
-  string,
-  string,
-  string,
-  string,
-];
+const [url = '', token = '', keep = '', out = '', log = '', last = ''] = process.argv.slice(2);
 const stop = new AbortController();
 const own = {
   // A line is whole if its newline is there: what is behind the last one was never written.

@@ -5,14 +5,7 @@
 
 import { fileStorage, highwater } from '../../src/server.js';
 
-const [url, token, file, log, last, width] = process.argv.slice(2) as [
-  string,
-  string,
-  string,
-  string,
-  string,
-  string,
-];
+const [url = '', token = '', file = '', log = '', last = '', width = ''] = process.argv.slice(2);
 const server = highwater({ url, token, giveUpAfter: Infinity });
 const writer = await server.writer({ storage: fileStorage(file) });
 console.log(`begins ${writer.next}`);
