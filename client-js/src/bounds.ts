@@ -46,6 +46,8 @@ export const enum Most {
   IDS = 1000,
   /** Items in one frame. */
   ITEMS = 1024,
+  /** Writers that `hello` names. */
+  WRITERS = 16,
   /** Connection ids kept for one user and server. */
   CONNECTIONS = 32,
   /** Batches of one shard: a batch keeps the upper 8 of its 53 bits for the shard. */

@@ -7,7 +7,7 @@
  * `deadline()`, which comes back as a `tick`. Times are milliseconds of any clock that runs on.
  */
 
-import { Ms } from './bounds.js';
+import { Most, Ms } from './bounds.js';
 import type { Sized } from './codec.js';
 import { Commits } from './commits.js';
 import { Stage, type Delivery, type Holder } from './delivery.js';
@@ -21,7 +21,7 @@ import type { Answer, BodyOf, Config, Core, End, Output, Status, Timer } from '.
 import { Subscriptions, type DeliveryFrame } from './subscriptions.js';
 import { Tokens } from './tokens.js';
 import {
-  checkName, weigh, Writer, type Action, type AppendOptions, type Stored,
+  checkName, FREE, weigh, Writer, type Action, type AppendOptions, type Stored,
 } from './writer.js';
 
 export const VERSION = 'highwater-js/0.1.0';
@@ -40,6 +40,9 @@ export class Connection implements Core {
   status: Status = { phase: 'connecting', reason: 'begun' };
   readonly followed: Subscriptions;
   readonly author: Writer;
+  /** All that append over its socket: its own, and those of a log on disk. */
+  readonly writers: Writer[];
+  credit = FREE;
   readonly history = new History();
   greeting: Welcome | undefined;
   /** Bytes of delivery worked off since `Welcome`, and how many of them the server knows. */
@@ -77,6 +80,7 @@ export class Connection implements Core {
 
   constructor(readonly config: Config) {
     this.author = new Writer(this, (action, result) => this._decided(action, result));
+    this.writers = [this.author];
     this.followed = new Subscriptions(this, this.author);
     this._tokens = new Tokens(this);
   }
@@ -91,8 +95,9 @@ export class Connection implements Core {
 
   /** When a `tick` is due; Infinity: never. */
   deadline(): number {
-    const writer = this._phase === Phase.OPEN ? this.author.deadline : Infinity;
-    return Math.min(writer, this.followed.deadline, ...Object.values(this.bells));
+    const writers = this._phase === Phase.OPEN ? this.writers : [];
+    const due = writers.map(({ deadline }) => deadline);
+    return Math.min(...due, this.followed.deadline, ...Object.values(this.bells));
   }
 
   ticket(answer?: Answer, number = ++this._tickets): number {
@@ -158,7 +163,7 @@ export class Connection implements Core {
   opened(_now: number): void {
     if (this._phase !== Phase.OPENING) return;
     this._phase = Phase.HELLO;
-    const { config, history, author: writer } = this;
+    const { config, history, writers } = this;
     const { token, connection, device, visible, cloning, window } = config;
     this.say('hello', {
       version: 1,
@@ -170,7 +175,8 @@ export class Connection implements Core {
       visible,
       cloning,
       window,
-      writers: [{ writer: writer.id, oldest: writer.oldest }],
+      // The own one first, then those that wait longest; answers tell the marks of the others.
+      writers: writers.slice(0, Most.WRITERS).map(({ id, oldest }) => ({ writer: id, oldest })),
       ...this.followed.ask(0),
       positions: history.positions,
     });
@@ -400,7 +406,7 @@ export class Connection implements Core {
     if (name === 'bye') return this._bye(now, body);
     if (name === 'welcome') return this._welcomed(now, body);
     if (this._phase !== Phase.OPEN) return;
-    if (name !== 'answers') this.author.settled();
+    if (name !== 'answers') for (const writer of this.writers) writer.settled();
     switch (name) {
       case 'ping':
         this.history.told(body.positions!);
@@ -451,8 +457,7 @@ export class Connection implements Core {
 
   private _answered(now: number, body: Answers): void {
     this.history.told(body.positions!);
-    if (body.writer !== this.author.id) return;
-    const code = this.author.answered(body, now);
+    const code = this.writers.find(({ id }) => id === body.writer)?.answered(body, now);
     if (code === 'token_expired') this._tokens.soon(now);
     // The next `welcome` tells all that follows from it.
     if (code === 'other_history') this._lost(now, code);
@@ -468,8 +473,10 @@ export class Connection implements Core {
     this.bells.ping = now + body.pingInterval;
     const { writers, positions, otherHistory, credit } = body;
     this.history.told(positions!, otherHistory);
-    const mark = writers.find(({ writer }) => writer === this.author.id)?.mark ?? 0;
-    this.author.welcomed(now, mark, otherHistory, credit);
+    for (const one of [...this.writers]) {
+      const mark = writers.find(({ writer }) => writer === one.id)?.mark;
+      one.welcomed(now, mark ?? 0, otherHistory, credit);
+    }
     if (otherHistory) this.followed.forget();
     if (body.token !== undefined) {
       this.config.token = body.token;
@@ -563,7 +570,7 @@ export class Connection implements Core {
       this._ack();
       this.say('ping', { nonce: this.ticket(read) });
     }
-    this.author.flush(now);
+    for (const writer of [...this.writers]) writer.flush(now);
     const unacked = this.worked - this.acked;
     if (unacked && unacked * 4 >= this.greeting!.limits.window) this._ack();
     else if (unacked || this.followed.moved.size) this.bells.ack ??= now + Ms.ACK;

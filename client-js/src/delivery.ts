@@ -89,9 +89,19 @@ export interface Told extends LogEvents {
 /** A log's event: its name and itself. */
 export type LogEvent = { [K in keyof Told]: readonly [K, Told[K]] }[keyof Told];
 
+/** What a handle has of a log from another time, kept with the position that it was true at. */
+export interface Held {
+  /** The log id, and where that was made. */
+  readonly log: number;
+  readonly made?: string | undefined;
+  /** All below is held. */
+  readonly next: number;
+}
+
 /** Who shares a log: what one handle wants of it. */
 export interface Holder {
   readonly start: Start;
+  readonly have?: Held | undefined;
   readonly priority: number;
   /** It says itself from where it could restart, instead of what was delivered. */
   readonly manual: boolean;
@@ -204,6 +214,13 @@ export class Delivery {
 
   get lag(): number {
     return this.head - this.cursor;
+  }
+
+  /** Its state below `next` is held already, by a handle that kept it. */
+  resume({ log, made, next }: Held): void {
+    Object.assign(this, { id: log, made: made && { log, position: made }, head: next });
+    this.cursor = this._from = this._target = next;
+    this.holds = this.touched = this.whole = true;
   }
 
   get priority(): number {

@@ -9,7 +9,7 @@
 import { struct, u64, u8, word, type Payload } from './codec.js';
 import type { Connection } from './connection.js';
 import {
-  Stage, type Delivery, type Entry, type Holder, type LogEvents, type Told,
+  Stage, type Delivery, type Entry, type Held, type Holder, type LogEvents, type Told,
 } from './delivery.js';
 import { Emitter, quiet, Source, type Read } from './emitter.js';
 import { asError, HighwaterError } from './errors.js';
@@ -95,6 +95,8 @@ export class Handle<T> extends Emitter<LogEvents<T> & Pick<Told, 'pending'>>
   /** @internal */
   readonly manual: boolean;
   /** @internal */
+  readonly have: Held | undefined;
+  /** @internal */
   vouched: number | undefined;
   /** @internal */
   sought: boolean;
@@ -113,12 +115,13 @@ export class Handle<T> extends Emitter<LogEvents<T> & Pick<Told, 'pending'>>
 
   private readonly _gone: () => void;
 
-  /** `gone` is called when it is released. */
+  /** `gone` is called when it is released; `have` is what it kept of the log. */
   constructor(
     core: Connection,
     name: string,
     options: LogOptions<T> = {},
     gone: () => void = () => {},
+    have?: Held,
   ) {
     super();
     this._gone = gone;
@@ -135,12 +138,13 @@ export class Handle<T> extends Emitter<LogEvents<T> & Pick<Told, 'pending'>>
     this.priority = priority;
     this.manual = commit === 'manual';
     this._grace = grace;
+    this.have = have;
     const { log, late } = core.followed.hold(name, this);
     this.shared = log;
     this._late = this.sought = late;
     if (!log.touched || late) return;
     this._from = this._next = this.vouched = log.cursor;
-    this._whole = log.complete;
+    this._whole = log.whole;
   }
 
   get id(): number | undefined {

@@ -5,8 +5,11 @@
 import type { Encoding } from './codec.js';
 import type { Delivery, LogEvent } from './delivery.js';
 import type { Code, HighwaterError } from './errors.js';
-import type { ClientFrame, Cloning, Ended, Met, Reason, Welcome } from './frames.js';
+import type {
+  ClientFrame, Cloning, Credit, Ended, Met, Reason, Welcome,
+} from './frames.js';
 import type { History } from './history.js';
+import type { Writer } from './writer.js';
 
 /** Why a client, or a log, is not live; the same for both. */
 export type Away =
@@ -107,6 +110,10 @@ export interface Core {
   readonly history: History;
   /** The newest `welcome`; none before the first. */
   readonly greeting: Welcome | undefined;
+  /** All that append over its socket. */
+  readonly writers: readonly Writer[];
+  /** What the server has set aside for what they have still to send. */
+  credit: Credit;
   /** Says a frame to the server. */
   say<K extends ClientFrame['name']>(
     name: K,

@@ -53,8 +53,11 @@ export class Subscriptions {
     const { stage, touched, start, holders } = log;
     const anew = !holders.size && this._leaving.delete(log);
     let late = false;
-    if (stage === Stage.WANTED && !touched) log.widen(holder.start);
-    else late = touched ? anew || holder.start !== 'end' : wider(start, holder.start) !== start;
+    if (stage === Stage.WANTED && !touched) {
+      log.widen(holder.start);
+      // What it kept is its own: others begin where they want.
+      if (holder.have && !holders.size) log.resume(holder.have);
+    } else late = touched ? anew || holder.start !== 'end' : wider(start, holder.start) !== start;
     holders.add(holder);
     if (late) this.seek(log, holder.start);
     const { name: called, id, priority, announced } = log;

@@ -171,6 +171,35 @@ const freeze = (value: any): void => {
   for (const part of kept ? value.values() : Object.values(value)) freeze(part);
 };
 
+/** Whether two results are the same; what they share is not looked into. */
+const same = (one: any, two: any): boolean => {
+  if (Object.is(one, two)) return true;
+  if (Object(one) !== one || Object(two) !== two) return false;
+  if (Object.getPrototypeOf(one) !== Object.getPrototypeOf(two)) return false;
+  if (one instanceof Map || one instanceof Set) return same([...one], [...two]);
+  const names = Object.keys(one);
+  return names.length === Object.keys(two).length
+    && names.every((name) => same(one[name], two[name]));
+};
+
+/**
+ * While an app is developed: the reducer may not change what it is given, which throws, and must
+ * answer the same twice, since it runs once for what is pending and again for what was stored.
+ */
+export const guarded = <A extends unknown[], S>(
+  reducer: (state: S, ...given: A) => S,
+): ((state: S, ...given: A) => S) => {
+  if (!developing()) return reducer;
+  return (state, ...given) => {
+    for (const one of [state, ...given]) freeze(one);
+    const result = reducer(state, ...given);
+    if (!same(result, reducer(state, ...given))) {
+      throw new TypeError('a reducer must answer the same for the same: it ran twice');
+    }
+    return result;
+  };
+};
+
 /**
  * A view by a reducer, which answers a new state and leaves the old one as it is: one that does not
  * fails while an app is developed (`NODE_ENV` is not `production`), since what it is given is

@@ -48,6 +48,8 @@ export interface Action {
   readonly weight: number;
   /** Told to whoever appended it. */
   readonly settle: (result: Stored | Promise<never>) => void;
+  /** It may not go out yet, nor what was made after it. */
+  held?: boolean;
   /** It is on this socket, its answer due. */
   sent?: boolean;
   /** It was on some socket: nobody knows whether it was stored. */
@@ -112,42 +114,58 @@ export const checkName = (name: string): void => {
 };
 
 /** The credit of a server that tells none. */
-const FREE = { appends: Infinity, bytes: Infinity, after: 0 };
+export const FREE: Credit = { appends: Infinity, bytes: Infinity, after: 0 };
 
 export class Writer {
   /** Those without an answer, by their sequence and in its order. */
   readonly queue = new Map<number, Action>();
   id!: string;
+  /** Whoever holds this writer has no answers from here on: `oldest` does not rise past it. */
+  floor = Infinity;
   /** The server's history is another: what lies above its mark is to be numbered anew. */
   private _over!: boolean;
   private _next!: number;
   private _oldest!: number;
   /** All below this sequence are on their way. */
-  private _unsent = 0;
+  private _unsent!: number;
   private _mark!: number;
   private _refusals = 0;
   /** Not before this a refused round is sent again; 0: nothing was refused. */
   private _retryAt = 0;
   /** Answers for what the server's mark covers are still on their way. */
   private _settling?: boolean;
-  /** What the server has set aside for what is still to be sent. */
-  private _credit!: Credit;
 
   private readonly _core: Core;
   private readonly _decided: (action: Action, result: Stored | HighwaterError) => void;
+  private readonly _ended: ((rest: Action[]) => void) | undefined;
 
-  /** `decided` is told of each action's end. */
-  constructor(core: Core, decided: (action: Action, result: Stored | HighwaterError) => void) {
+  /**
+   * `decided` is told of each action's end. A writer that is kept on disk has its id and the next
+   * sequence from there; in another history `ended` is given what it has left, and it is over.
+   */
+  constructor(
+    core: Core,
+    decided: (action: Action, result: Stored | HighwaterError) => void,
+    kept?: { readonly id: string; readonly next: number; ended(rest: Action[]): void },
+  ) {
     this._core = core;
     this._decided = decided;
-    this._renew();
+    this._ended = kept?.ended;
+    this._begin(kept?.id ?? core.config.newId(), kept?.next ?? 1);
+  }
+
+  private _begin(id: string, next: number): void {
+    this.id = id;
+    this._over = false;
+    this._unsent = this._mark = 0;
+    this._next = this._oldest = next;
   }
 
   /** The oldest sequence without an answer. */
   get oldest(): number {
     // Those that begin a map are found behind all that was taken out of it: this way is shorter.
     while (this._oldest < this._next && !this.queue.has(this._oldest)) this._oldest++;
-    return this._oldest;
+    return Math.min(this._oldest, this.floor);
   }
 
   /** As many as may be on their way: no other is sent, however many wait. */
@@ -182,13 +200,29 @@ export class Writer {
   private _credited(now: number, credit: Credit): void {
     // What was refused has its own time in it.
     if (credit.after) this._retryAt = now + credit.after;
-    this._credit = { ...credit };
-    for (const one of this._first()) if (one.sent && one.seq > this._mark) this._spend(one, 1);
+    this._core.credit = { ...credit };
+    for (const writer of this._core.writers) {
+      for (const one of writer._first()) {
+        if (one.sent && one.seq > writer._mark) this._spend(one, 1);
+      }
+    }
   }
 
   private _spend({ bulk: size }: Action, appends: number): void {
-    this._credit.appends -= appends;
-    this._credit.bytes -= appends * size;
+    this._core.credit.appends -= appends;
+    this._core.credit.bytes -= appends * size;
+  }
+
+  /** The sequence of the next that is added. */
+  get next(): number {
+    return this._next;
+  }
+
+  /** Takes up what has its sequence already, in the order of these. */
+  take(action: Action): void {
+    this.queue.set(action.seq, action);
+    this._oldest = Math.min(this._oldest, action.seq);
+    this._next = Math.max(this._next, action.seq + 1);
   }
 
   add(given: Omit<Action, 'seq' | 'sent' | 'tried'>): Action {
@@ -254,11 +288,8 @@ export class Writer {
 
   /** It begins; and where all that this history has of it is answered, begins as another. */
   private _renew(): void {
-    this._over = false;
-    this._unsent = 0;
-    this.id = this._core.config.newId();
-    this._mark = 0;
-    this._next = this._oldest = 1;
+    if (this._ended) return this._ended(this.empty());
+    this._begin(this._core.config.newId(), 1);
     for (const action of this.empty()) {
       action.seq = this._next++;
       action.tried = false; // Not in this history.
@@ -280,7 +311,7 @@ export class Writer {
       // The answers to what the mark covers are on their way.
       for (const action of this._first()) action.sent &&= action.seq <= this._mark;
     }
-    const credit = this._credit;
+    const { credit } = this._core;
     const { oldest } = this;
     const most = oldest + Math.min(limits.inFlight, Most.ITEMS);
     let body: Append | undefined;
@@ -293,7 +324,7 @@ export class Writer {
     for (const action of this._within(this._unsent, most)) {
       const { seq, made, bulk: size, weight } = action;
       const above = seq > this._mark;
-      if (this._over && above) break;
+      if (action.held || (this._over && above)) break;
       const needs = weight + Most.AROUND_RECORD;
       if (!action.tried && (size > limits.recordBytes || needs > limits.frameBytes)) {
         this._end(action, new HighwaterError('too_large', 'over the limit'));

@@ -1,0 +1,304 @@
+/**
+ * The views of one log: `fold(base, accepted) + fold(pending)`, without any IO.
+ *
+ * Promise: an own action shows from the moment it is logged until it is refused, at no time twice
+ * and at no time not: it leaves the pending ones in the same step in which the base covers it. What
+ * was shown stays until what follows is complete. What a view lacks, it says with the range.
+ */
+
+import type { Entry } from '../delivery.js';
+import { report } from '../emitter.js';
+import type { Draft, Place } from '../frames.js';
+import { guarded } from '../view.js';
+import type { Range } from '../view.js';
+import type { Actions, Meta, ViewDefinition, Views } from './define.js';
+import { KeyMap } from './key-map.js';
+import { stepOf, type Step } from './records.js';
+
+/** An own action, as views see it. */
+export interface Pending {
+  /** Which it is, for good: its writer and sequence. */
+  readonly id: string;
+  readonly record: Draft;
+  /** When it was done, ms since 1970. */
+  readonly at: number;
+  /** Where it was stored, once that is known. */
+  stored?: { readonly log: number; readonly offset: number; readonly place: Place } | undefined;
+  /** It is among what the base has, which is not shown yet. */
+  landed?: boolean;
+}
+
+/** Where the views stand: what a checkpoint keeps. */
+export interface At {
+  /** The log id, and where that was made. */
+  readonly log: number;
+  readonly made: string | undefined;
+  /** All below is folded. */
+  readonly next: number;
+}
+
+export const idOf = (writer: string, seq: number): string => `${writer}/${seq}`;
+
+/** Reads what a view's reducer makes of a step. */
+const reducerOf = (view: ViewDefinition): ((state: any, step: Step, meta: Meta) => any) => {
+  if (view.kind === 'view') {
+    return (state, { name, payload }, meta) => {
+      const reduce = view.reducers[name];
+      return reduce && Object.hasOwn(view.reducers, name) ? reduce(state, payload, meta) : state;
+    };
+  }
+  return (state, { name, payload, id, gone }) => {
+    if (name !== view.name) return state;
+    if (view.kind === 'lww') return gone ? null : payload;
+    const map = state as KeyMap<unknown>;
+    return gone ? map.delete(id!) : map.set(id!, payload);
+  };
+};
+
+const initialOf = (view: ViewDefinition): unknown =>
+  view.kind === 'view' ? view.initial : view.kind === 'lww' ? null : KeyMap.of();
+
+export class Folded {
+  /** By whose actions the views lie on top, the oldest first. */
+  readonly pending: Pending[] = [];
+  /** Something is known of the log: a checkpoint, or all of it. */
+  known = false;
+  /** All that there was is here, and shown. */
+  complete = false;
+  /** What is shown lacks these. */
+  missing: readonly Range[] = [];
+  /** Where what is shown stands; none: it begins with nothing. */
+  at: At | undefined;
+  /** User and others' names in `meta` of pending ones. */
+  user = '';
+  /** Who last wrote the record keys that undo asks for. */
+  readonly last = new Map<string, string | undefined>();
+
+  readonly names: readonly string[];
+  private readonly _views: readonly ViewDefinition[];
+  private readonly _reduce: ReturnType<typeof reducerOf>[];
+  private readonly _byId = new Map<string, Pending>();
+  /** The states that are shown, and those that are worked on, by the views' order. */
+  private _shown: readonly unknown[];
+  private _work: unknown[];
+  private _holes: Range[] = [];
+  private _next = 0;
+  /** Those that came with records since something was shown. */
+  private _landed: Pending[] = [];
+  /** With pending ones on top: of what, how many of them, and what came of it. */
+  private _top: { of: readonly unknown[]; count: number; states: unknown[] };
+  private readonly _steps = new WeakMap<Pending, Step | null>();
+
+  constructor(private readonly _actions: Actions, private readonly _shape: Views) {
+    this.names = Object.keys(_shape);
+    this._views = Object.values(_shape);
+    this._reduce = this._views.map((view) => guarded(reducerOf(view)));
+    this._shown = this._work = this._views.map(initialOf);
+    this._top = { of: this._shown, count: 0, states: [...this._shown] };
+  }
+
+  /** The value of each view as it is now, with what is pending on top. */
+  get values(): readonly unknown[] {
+    const top = this._top.of === this._shown
+      ? this._top
+      : (this._top = { of: this._shown, count: 0, states: [...this._shown] });
+    for (; top.count < this.pending.length; top.count++) {
+      const one = this.pending[top.count]!;
+      const step = this._stepOf(one);
+      if (!step) continue;
+      const offset = one.stored?.offset;
+      const meta = { user: this.user, time: one.at, offset, pending: true };
+      const states = this._apply(top.states, step, meta);
+      if (states) top.states = states;
+    }
+    return top.states;
+  }
+
+  private _stepOf(one: Pending): Step | undefined {
+    let step = this._steps.get(one);
+    if (step === undefined) {
+      try {
+        const tombstone = one.record.payload === undefined;
+        step = stepOf({ ...one.record, tombstone } as Entry, this._actions, this._shape) ?? null;
+      } catch (error) {
+        report(error);
+        step = null;
+      }
+      this._steps.set(one, step);
+    }
+    return step ?? undefined;
+  }
+
+  /** The states after it; undefined, and reported, where a reducer failed at it. */
+  private _apply(states: readonly unknown[], step: Step, meta: Meta): unknown[] | undefined {
+    try {
+      return states.map((state, view) => this._reduce[view]!(state, step, meta));
+    } catch (error) {
+      report(error);
+      return undefined;
+    }
+  }
+
+  // Own actions.
+
+  /** One comes on top: behind all, or before the first that `behind` it belongs. */
+  add(one: Pending, behind: (other: Pending) => boolean = () => false): void {
+    if (this._byId.has(one.id)) return;
+    this._byId.set(one.id, one);
+    let at = this.pending.length;
+    while (at && behind(this.pending[at - 1]!)) at--;
+    this.pending.splice(at, 0, one);
+    if (at < this._top.count) this._again();
+    if (one.record.key !== undefined && this.last.has(one.record.key)) {
+      this.last.set(one.record.key, one.id);
+    }
+  }
+
+  /** One was stored there. It leaves when the base covers it. */
+  stored(id: string, at: NonNullable<Pending['stored']>): void {
+    const one = this._byId.get(id);
+    if (!one) return;
+    one.stored = at;
+    if (this._covers(one)) this._leave([one]);
+  }
+
+  /** One goes: it was refused, or taken back. */
+  drop(id: string): void {
+    const one = this._byId.get(id);
+    if (one) this._leave([one]);
+  }
+
+  has(id: string): boolean {
+    return this._byId.has(id);
+  }
+
+  private _leave(list: readonly Pending[]): void {
+    if (!list.length) return;
+    const gone = new Set(list);
+    for (const { id } of list) this._byId.delete(id);
+    let kept = 0;
+    for (const one of this.pending) if (!gone.has(one)) this.pending[kept++] = one;
+    this.pending.length = kept;
+    this._again();
+  }
+
+  /** What lies on top is folded anew when it is asked for. */
+  private _again(): void {
+    this._top = { of: this._shown, count: 0, states: [...this._shown] };
+  }
+
+  /** The last of the line takes what is there now instead of what it said. */
+  replaced(one: Pending): void {
+    this._steps.delete(one);
+    this._again();
+  }
+
+  // What the log tells.
+
+  /** A checkpoint of another time; a view that it lacks is `undefined` until all is there. */
+  resume(at: At, states: readonly unknown[], missing: readonly Range[]): void {
+    this.at = at;
+    this._shown = this._work = [...states];
+    this._next = at.next;
+    this.missing = missing;
+    this._holes = [...missing];
+    this.known = true;
+    this._settle();
+  }
+
+  /** All begins anew, aside; what is shown stays meanwhile. */
+  begin(cursor: number): void {
+    this.complete = false;
+    this._work = this._views.map(initialOf);
+    this._holes = [];
+    this._next = cursor;
+    for (const one of this.pending) one.landed = false;
+    this._landed = [];
+  }
+
+  /** A part of the state that the server keeps of a log up to that offset. */
+  base(records: readonly Entry[], offset: number): void {
+    for (const entry of records) this._fold(entry);
+    this._next = offset;
+  }
+
+  records(records: readonly Entry[]): void {
+    for (const entry of records) {
+      this._next = entry.offset! + 1;
+      const id = idOf(entry.origin.writer, entry.seq);
+      const own = this._byId.get(id);
+      if (own) {
+        own.landed = true;
+        this._landed.push(own);
+      }
+      if (entry.key !== undefined && this.last.has(entry.key)) this.last.set(entry.key, id);
+      this._fold(entry);
+    }
+  }
+
+  private _fold(entry: Entry): void {
+    const { offset, time, origin } = entry;
+    try {
+      const step = stepOf(entry, this._actions, this._shape);
+      if (!step) return;
+      const meta = { user: origin.user, time: time!, offset, pending: false };
+      this._work = this._reduce.map((reduce, view) => reduce(this._work[view], step, meta));
+    } catch (error) {
+      report(error);
+      this.gap(offset!, offset! + 1);
+    }
+  }
+
+  /** What lies there will not come. */
+  gap(from: number, to: number): void {
+    this._next = Math.max(this._next, to);
+    const before = this._holes.at(-1);
+    if (before && before.to >= from) this._holes.splice(-1, 1, { from: before.from, to });
+    else this._holes.push({ from, to });
+  }
+
+  behind(): void {
+    this.complete = false;
+  }
+
+  /** What was worked on is whole, and shown from now on; what it covers leaves the pending. */
+  show(log: number, made: string | undefined): void {
+    this.complete = this.known = true;
+    this._shown = this._work;
+    this.missing = [...this._holes];
+    this.at = { log, made, next: this._next };
+    this._settle();
+  }
+
+  /** The log goes on: what came is shown, where all before it is. */
+  step(): void {
+    if (!this.complete || !this.at) return;
+    this._shown = this._work;
+    if (this.missing.length !== this._holes.length) this.missing = [...this._holes];
+    this.at = { ...this.at, next: this._next };
+    this._leave(this._landed.splice(0));
+  }
+
+  /** It is over: nothing of what was answered will come any more. */
+  end(): void {
+    this._leave(this.pending.filter(({ stored }) => stored));
+  }
+
+  /** Lets go what the base that is shown covers. */
+  private _settle(): void {
+    this._landed = [];
+    this._leave(this.pending.filter((one) => this._covers(one)));
+  }
+
+  private _covers({ stored, landed }: Pending): boolean {
+    const { at, complete } = this;
+    if (!at) return false;
+    // One of another incarnation of the log is no part of this one.
+    return !!(landed && complete) || !!(stored && (stored.log !== at.log || stored.offset < at.next));
+  }
+
+  /** What a checkpoint keeps: the states that are shown, by the views' names. */
+  get states(): readonly unknown[] {
+    return this._shown;
+  }
+}
