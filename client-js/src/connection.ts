@@ -136,6 +136,11 @@ export class Connection implements Core {
     return this._commits.add(log, holder, next, this._over);
   }
 
+  /** It is that user's: a token of another one ends it. */
+  mine(user: string): void {
+    this._tokens.whose(user);
+  }
+
   // The socket's life.
 
   /** Begin, also again, but after `close`; one that waits comes back as soon as it may. */
@@ -163,7 +168,7 @@ export class Connection implements Core {
   opened(_now: number): void {
     if (this._phase !== Phase.OPENING) return;
     this._phase = Phase.HELLO;
-    const { config, history, writers } = this;
+    const { config, history } = this;
     const { token, connection, device, visible, cloning, window } = config;
     this.say('hello', {
       version: 1,
@@ -175,12 +180,18 @@ export class Connection implements Core {
       visible,
       cloning,
       window,
-      // The own one first, then those that wait longest; answers tell the marks of the others.
-      writers: writers.slice(0, Most.WRITERS).map(({ id, oldest }) => ({ writer: id, oldest })),
+      writers: this._named(),
       ...this.followed.ask(0),
       positions: history.positions,
     });
     this._told = visible;
+  }
+
+  /** The own writer first, then others; answers tell the marks of those that have no room. */
+  private _named(): { writer: string; oldest: number }[] {
+    const asked = (this.config.asks ?? []).map((writer) => ({ writer, oldest: 1 }));
+    const own = this.writers.map(({ id, oldest }) => ({ writer: id, oldest }));
+    return [...own.slice(0, Most.WRITERS - asked.length), ...asked];
   }
 
   /** The socket ended, with its close code if there was one. */
@@ -472,6 +483,7 @@ export class Connection implements Core {
     delete this.bells.welcome;
     this.bells.ping = now + body.pingInterval;
     const { writers, positions, otherHistory, credit } = body;
+    this.config.met?.(body);
     this.history.told(positions!, otherHistory);
     for (const one of [...this.writers]) {
       const mark = writers.find(({ writer }) => writer === one.id)?.mark;

@@ -51,10 +51,14 @@ type Named = Exclude<Lines<typeof WORDS>, `${number}`>;
  * Why something was refused or ended. The server's codes have its names; `code_N` is one that this
  * version does not know. The client's own are `closed` (the app closed it), `lost` (the socket
  * broke), `queue_full` (too many actions wait), `other_user` (a token of another user came) and
- * `bad_payload` (the log's codec cannot read or write it).
+ * `bad_payload` (the log's codec cannot read or write it). Of a log on disk: `not_saved` (the device
+ * did not take it), `expired` (it waited longer than it may), `offline` (it does not wait for a
+ * server), `restored` (the server has lost it) and `wrong_rule` (the log's rule cannot carry its
+ * views).
  */
 export type Code =
-  Named | `code_${number}` | 'closed' | 'lost' | 'queue_full' | 'other_user' | 'bad_payload';
+  | Named | `code_${number}` | 'closed' | 'lost' | 'queue_full' | 'other_user' | 'bad_payload'
+  | 'not_saved' | 'expired' | 'offline' | 'restored' | 'wrong_rule';
 
 const NAMES: readonly Named[] = /* @__PURE__ */ (() => {
   const names: string[] = [];

@@ -159,6 +159,10 @@ export interface Config {
   flown: () => number;
   /** Called when the app has asked for something: there may be outputs. */
   wake: () => void;
+  /** Is told how the server met this client, before anything else is made of it. */
+  met?: ((welcome: Welcome) => void) | undefined;
+  /** Writers that `hello` names only to learn their marks. */
+  asks?: readonly string[];
   encoding: Encoding;
 }
 

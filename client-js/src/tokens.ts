@@ -33,6 +33,11 @@ export class Tokens {
     this._user = userOf(holds.config.token);
   }
 
+  /** Whose client this is, from another time. */
+  whose(user: string): void {
+    this._user ||= user;
+  }
+
   /** Whether another has to be had before a socket is opened. */
   wanted(now: number): boolean {
     const { tokens, token } = this._holds.config;

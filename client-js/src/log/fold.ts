@@ -8,9 +8,10 @@
 
 import type { Entry } from '../delivery.js';
 import { report } from '../emitter.js';
-import type { Draft, Place } from '../frames.js';
+import type { Draft } from '../frames.js';
 import { guarded } from '../view.js';
 import type { Range } from '../view.js';
+import type { Stored } from '../writer.js';
 import type { Actions, Meta, ViewDefinition, Views } from './define.js';
 import { KeyMap } from './key-map.js';
 import { stepOf, type Step } from './records.js';
@@ -23,7 +24,7 @@ export interface Pending {
   /** When it was done, ms since 1970. */
   readonly at: number;
   /** Where it was stored, once that is known. */
-  stored?: { readonly log: number; readonly offset: number; readonly place: Place } | undefined;
+  stored?: Stored | undefined;
   /** It is among what the base has, which is not shown yet. */
   landed?: boolean;
 }
@@ -155,7 +156,7 @@ export class Folded {
   }
 
   /** One was stored there. It leaves when the base covers it. */
-  stored(id: string, at: NonNullable<Pending['stored']>): void {
+  stored(id: string, at: Stored): void {
     const one = this._byId.get(id);
     if (!one) return;
     one.stored = at;
@@ -195,7 +196,7 @@ export class Folded {
 
   // What the log tells.
 
-  /** A checkpoint of another time; a view that it lacks is `undefined` until all is there. */
+  /** What was kept of another time: shown, and gone on from. */
   resume(at: At, states: readonly unknown[], missing: readonly Range[]): void {
     this.at = at;
     this._shown = this._work = [...states];

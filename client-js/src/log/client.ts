@@ -1,0 +1,418 @@
+/**
+ * The client with its log: the plain one, over a store on the device.
+ *
+ * Promise: what is on the device is shown without a server; what is done is logged before it is
+ * tried, and sent when it can be. The log is of one server, one user and one format: who logs in
+ * next sees and sends nothing of the former's.
+ */
+
+import { batch } from '@preact/signals-core';
+import { Client, type ClientOptions, type CloseOptions } from '../client.js';
+import { report, type Read } from '../emitter.js';
+import { HighwaterError } from '../errors.js';
+import type { Start, Welcome } from '../frames.js';
+import { browserStorage, userOf, type Locks } from '../identity.js';
+import type { Status } from '../states.js';
+import { nameOf, type Actions, type Definition, type Params, type Views } from './define.js';
+import { Inbox, type RefusedAction } from './inbox.js';
+import { indexedDb } from './indexeddb.js';
+import { Ledger, type Message } from './ledger.js';
+import { memory } from './memory.js';
+import { Open, type Opened } from './opened.js';
+import { later, type HistoryRow } from './rows.js';
+import { Shelf, type Room } from './shelf.js';
+import { following, Signal } from './signals.js';
+import type { Change, Health, OpenStore, Store } from './store.js';
+import { holdBy, holdHere, tabs, type Hold, type Tabs } from './tabs.js';
+
+export interface LogClientOptions extends Omit<ClientOptions, 'autoConnect'> {
+  /** Connects by itself, once what is on the device was read; default true. */
+  readonly autoConnect?: boolean;
+  /**
+   * Whose log it is. Without it, whom the token names; where that comes from a function, whoever it
+   * was last on this device, so that a start without a network finds the log.
+   */
+  readonly user?: string;
+  /** Where the log is kept: `indexedDb` (the default in a browser), `memory`, or one of your own. */
+  readonly store?: OpenStore;
+}
+
+export interface OpenOptions {
+  /** 0 first, 255 last; default 0. */
+  readonly priority?: number;
+  /** Only the newest records: such a view is not kept on the device. */
+  readonly start?: Extract<Start, { last: number }>;
+}
+
+/** Whether what was done here is safe, and where it is. */
+export interface Work {
+  /** Not on the device yet: it would be lost with the page. */
+  readonly unsaved: number;
+  /** On the device, without an outcome of the server. */
+  readonly waiting: number;
+  /** Refused, for their user to decide about. */
+  readonly refused: number;
+  /** How the device keeps it. */
+  readonly store: Health;
+}
+
+/** The format of what is on the device; another one is another log. */
+const FORMAT = 1;
+/** Most actions without an outcome. */
+const MOST_PENDING = 50_000;
+/** So many writers are asked about in one `hello`, beside those that send. */
+const ASKED = 12;
+
+export class LogClient {
+  /** What the client is doing, and why. */
+  readonly status: Read<Status>;
+  /** Whether what was done is safe: unsaved, on this device, refused. */
+  readonly work: Read<Work>;
+  /** Every action that was refused or stranded, also of earlier page loads. */
+  readonly refused: Read<readonly RefusedAction[]>;
+  /** The client under it: other logs, tokens, ids. */
+  readonly plain: Client;
+
+  private readonly _room: Room & { history: () => HistoryRow };
+  private readonly _store: Deferred;
+  private readonly _shelves = new Map<Definition<any, any, any>, Map<string, Shelf>>();
+  private readonly _opens = new Set<Open>();
+  private _history: HistoryRow = { history: 0, positions: [] };
+  private _user = '';
+  private _asking: { left: string[]; asked: string[]; marks: Map<string, number> } | undefined;
+  private _tabs: Tabs<Message> | undefined;
+  private readonly _deaf = new AbortController();
+  private readonly _offs: (() => void)[] = [];
+  private _closed = false;
+  private _connected = false;
+
+  constructor(url: string | { readonly href: string }, options: LogClientOptions) {
+    const { store, autoConnect = true, ...given } = options;
+    const locks = (globalThis as { navigator?: { locks?: Locks } }).navigator?.locks;
+    const { name, token } = nameFor(url, options);
+    this.plain = new Client(url, { maxPending: 1000, ...given, token, autoConnect: false });
+    const { core } = this.plain;
+    // Without locks nobody knows whether a writer's page lives: what it left is not to be touched.
+    const open = store ?? (locks ? indexedDb : memory);
+    const hold: Hold = store || !locks ? holdHere() : holdBy(locks);
+    const rows = (): Iterable<Change> => this._rows();
+    this._store = new Deferred(name.then((name) => open(name, { rows })));
+    const inbox = new Inbox({
+      store: this._store,
+      again: (item, changes) => this._again(item, changes),
+      shown: (log, record) => this._shown(log, record),
+      changed: () => this._tabs?.say({ is: 'refused' }),
+    });
+    const ledger = new Ledger(core, {
+      store: this._store, hold, name: 'highwater', inbox,
+      maxPending: options.maxPending ?? MOST_PENDING, now: Date.now,
+      say: (message) => this._tabs?.say(message),
+    });
+    core.config.met = (welcome) => this._met(welcome);
+    const ready = name.then((name) => this._begin(name, ledger, inbox));
+    this._room = {
+      core, store: this._store, ledger, inbox, ready,
+      history: () => ({ ...this._history, positions: core.history.positions }),
+      user: () => core.greeting?.user ?? this._user,
+    };
+    const status = following(this.plain.status);
+    const refused = following(inbox.list);
+    this.status = status.signal;
+    this.refused = refused.signal;
+    this.work = this._work(ledger, inbox);
+    this._offs.push(
+      status.stop, refused.stop,
+      this.plain.status.subscribe(({ phase }) => {
+        ledger.online(phase === 'live' || phase === 'inactive');
+        for (const shelf of this._all()) shelf.status.changed();
+      }),
+    );
+    this._watch();
+    ready.then(() => autoConnect && this.connect(), report);
+  }
+
+  /** Reads what is on the device. */
+  private async _begin(name: string, ledger: Ledger, inbox: Inbox): Promise<void> {
+    const { core } = this.plain;
+    this._tabs = tabs<Message>(name, (message) => this._hears(message));
+    const [[history], [user]] = await Promise.all([this._store.read('h'), this._store.read('u')]);
+    if (history) {
+      this._history = history[1] as HistoryRow;
+      core.history.told(this._history.positions);
+    }
+    if (user) core.mine((this._user = user[1] as string));
+    await Promise.all([ledger.begin(), inbox.read()]);
+    if (typeof setTimeout(() => {}, 0) === 'number') setTimeout(() => void this._sweep(), 5000);
+  }
+
+  private async _sweep(): Promise<void> {
+    if (!this._closed) await this._room.inbox.sweep(Date.now()).catch(report);
+  }
+
+  private _work(ledger: Ledger, inbox: Inbox): Read<Work> {
+    let before: Work | undefined;
+    const work = new Signal<Work>(() => {
+      const { unsaved, waiting } = ledger.counts.value;
+      const now = {
+        unsaved, waiting, refused: inbox.list.value.length, store: this._store.health.value,
+      };
+      const same = before && (Object.keys(now) as (keyof Work)[]).every(
+        (name) => before![name] === now[name],
+      );
+      return same ? before! : (before = now);
+    });
+    for (const read of [ledger.counts, inbox.list, this._store.health]) {
+      this._offs.push((read as Read<unknown>).subscribe(() => work.changed()));
+    }
+    return work;
+  }
+
+  private *_all(): Iterable<Shelf> {
+    for (const shelves of this._shelves.values()) yield* shelves.values();
+  }
+
+  private *_rows(): Iterable<Change> {
+    const { ledger, inbox, history } = this._room;
+    yield* ledger.rows();
+    yield* inbox.rows();
+    const now = history();
+    yield ['h', (old: HistoryRow | undefined) => later(old, now)];
+    if (this._user) yield ['u', this._user];
+  }
+
+  /**
+   * Opens a log: what is on the device is shown at once, and goes on from there. Each call is a
+   * handle of its own, with its own undo; what is shared underneath is the log.
+   */
+  readonly open = <N extends string, A extends Actions, V extends Views>(
+    definition: Definition<N, A, V>,
+    params: Params<N> & Readonly<Record<string, string>>,
+    { priority = 0, start }: OpenOptions = {},
+  ): Opened<A, V> => {
+    if (this._closed) throw new HighwaterError('closed', 'the app closed this client');
+    const name = nameOf(definition.pattern, params);
+    const shelves = this._shelves.get(definition) ?? new Map<string, Shelf>();
+    this._shelves.set(definition, shelves);
+    const key = `${name} ${start ? start.last : ''}`;
+    let shelf = shelves.get(key);
+    if (!shelf) {
+      shelf = new Shelf(name, definition, this._room, { start: start ?? 'state', priority });
+      shelves.set(key, shelf);
+    }
+    shelf.users++;
+    const open = new Open(shelf, this._room, (gone) => {
+      this._opens.delete(gone);
+      if (--shelf.users) return;
+      shelf.release();
+      shelves.delete(key);
+    });
+    this._opens.add(open);
+    return open as unknown as Opened<A, V>;
+  };
+
+  /** What is done in `work` is shown together, and undone together. */
+  readonly batch = (work: () => void): void => {
+    const groups = [...this._opens].reduce(
+      (inner, open) => () => open.undoing.group(inner),
+      () => batch(work),
+    );
+    groups();
+  };
+
+  private _again(item: Parameters<Inbox['list']['subscribe']> extends never ? never : any, changes: readonly Change[]): void {
+    const { ledger } = this._room;
+    const { log, record } = item;
+    const shelf = [...this._all()].find(({ name }) => name === log);
+    const { urgency } = shelf?.definition ?? { urgency: 'edit' };
+    const target = shelf?.target ?? { to: { name: log }, made: undefined };
+    ledger.add({ urgency, log, ...target, record });
+    ledger.also(changes);
+  }
+
+  private _shown(log: string, { kind, key }: { kind?: string; key?: string }): unknown {
+    for (const { name, definition, folded } of this._all()) {
+      if (name !== log || key === undefined) continue;
+      const at = Object.values(definition.shape as Views).findIndex(
+        (view) => view.kind !== 'view' && view.name === kind,
+      );
+      const value = folded.values[at] as any;
+      const view = Object.values(definition.shape as Views)[at];
+      if (view?.kind === 'lww') return value ?? undefined;
+      if (view?.kind === 'keyed') return value.get(key.slice(view.name.length + 1));
+    }
+    return undefined;
+  }
+
+  // The server.
+
+  /** Connects, also again: as `Client.connect`, once what is on the device was read. */
+  readonly connect = (): void => {
+    this._connected = true;
+    void this._room.ready.then(() => this._connected && this.plain.connect());
+  };
+
+  /** No socket until `connect`. What is done waits on the device. */
+  readonly disconnect = (): void => {
+    this._connected = false;
+    this.plain.disconnect();
+  };
+
+  /** How the server met it, before anything is made of it. */
+  private _met({ user, otherHistory, writers }: Welcome): void {
+    if (user && user !== this._user) {
+      this._user = user;
+      void this._store.write([['u', user]]).catch(report);
+    }
+    if (otherHistory) void this._parted().catch(report);
+    const { _asking: asking } = this;
+    if (!asking) return;
+    for (const id of asking.asked) {
+      asking.marks.set(id, writers.find(({ writer }) => writer === id)?.mark ?? 0);
+    }
+    if (asking.asked.length) this._ask();
+  }
+
+  /** The server's history is another: what it has lost of what was stored is found out. */
+  private async _parted(): Promise<void> {
+    this._history = { history: this._history.history + 1, positions: [] };
+    const now = this._room.history();
+    await this._store.write([['h', (old: HistoryRow | undefined) => later(old, now)]]);
+    this._asking = { left: await this._room.inbox.writers(), asked: [], marks: new Map() };
+    this._ask();
+  }
+
+  private _ask(): void {
+    const asking = this._asking!;
+    const { config } = this.plain.core;
+    asking.asked = asking.left.splice(0, ASKED);
+    config.asks = asking.asked;
+    if (asking.asked.length) return this.plain.cut();
+    this._asking = undefined;
+    void this._room.inbox.restored(asking.marks).catch(report);
+  }
+
+  // Other pages, and this one's life.
+
+  private _hears(message: Message): void {
+    if (message.is === 'refused') void this._room.inbox.read().catch(report);
+    else if (message.is === 'wiped') void this.close();
+    else this._room.ledger.hears(message);
+  }
+
+  private _watch(): void {
+    const page = globalThis.window as EventTarget | undefined;
+    if (!page || !globalThis.document) return;
+    const listen = (to: EventTarget, name: string, listener: (event: any) => void): void =>
+      to.addEventListener(name, listener, this._deaf);
+    const keep = (): void => {
+      for (const shelf of this._all()) shelf.keep();
+    };
+    listen(document, 'visibilitychange', () => document.hidden && keep());
+    listen(page, 'pagehide', ({ persisted }: { persisted: boolean }) => {
+      keep();
+      if (!persisted) return;
+      // Others may send what it has; shown again, it begins under writers of its own.
+      this._room.ledger.leave();
+      this.plain.disconnect();
+    });
+    listen(page, 'pageshow', ({ persisted }: { persisted: boolean }) => {
+      if (!persisted) return;
+      void this._room.ledger.again().catch(report);
+      if (this._connected) this.plain.connect();
+    });
+  }
+
+  /** Ends this client. What it has logged stays on the device, and is sent by the next. */
+  readonly close = async (options?: CloseOptions): Promise<void> => {
+    if (this._closed) return;
+    for (const open of [...this._opens]) open.release();
+    await this._end();
+    this.plain.close(options);
+    await this._store.close();
+  };
+
+  private async _end(): Promise<void> {
+    this._closed = true;
+    this._connected = false;
+    this._deaf.abort();
+    for (const off of this._offs.splice(0)) off();
+    await this._room.ready.catch(() => {});
+    await this._room.ledger.close();
+    this._tabs?.close();
+  }
+
+  /**
+   * Ends this client, as its user leaves. `wipe`: nothing stays on the device, also what was not
+   * sent. `keep`: it stays, as plain text, for the same user to come back to.
+   */
+  readonly logout = async (what: 'keep' | 'wipe'): Promise<void> => {
+    if (what === 'keep') return this.close();
+    if (this._closed) return;
+    this._tabs?.say({ is: 'wiped' });
+    for (const open of [...this._opens]) open.release();
+    await this._end();
+    this.plain.close({ forget: true });
+    await this._store.wipe();
+    await this._store.close();
+  };
+}
+
+/** A store that is still to be named: what is asked of it waits. */
+class Deferred implements Store {
+  private _is: Store | undefined;
+  readonly health = new Signal<Health>(() => this._is?.health.value ?? { kind: 'disk', state: 'open' });
+
+  constructor(private readonly _store: Promise<Store>) {
+    void _store.then((store) => {
+      this._is = store;
+      store.health.subscribe(() => this.health.changed());
+    });
+  }
+
+  read = async (prefix: string): Promise<any> => (await this._store).read(prefix);
+  write = async (changes: readonly Change[]): Promise<any> => (await this._store).write(changes);
+  persist = (): void => this._is?.persist();
+  close = async (): Promise<void> => (await this._store).close();
+  wipe = async (): Promise<void> => (await this._store).wipe();
+}
+
+/**
+ * The name of the log on this device, by server, user and format; and the token to begin with. One
+ * that a function gives is asked for once, before anything is shown: another user may sit here.
+ */
+const nameFor = (
+  url: string | { readonly href: string },
+  { user, token }: LogClientOptions,
+): { name: Promise<string>; token: ClientOptions['token'] } => {
+  const scope = `highwater:log:${FORMAT}:${new URL(typeof url === 'string' ? url : url.href).origin}:`;
+  if (user !== undefined || typeof token !== 'function') {
+    return { name: Promise.resolve(scope + (user ?? userOf(token))), token };
+  }
+  const kept = browserStorage('localStorage');
+  let first: Promise<string> | undefined = Promise.resolve().then(token);
+  const name = first.then(
+    (got) => {
+      const whose = userOf(got.trim());
+      kept?.setItem(`${scope}user`, whose);
+      return scope + whose;
+    },
+    () => scope + (kept?.getItem(`${scope}user`) ?? ''),
+  );
+  return {
+    name,
+    token: () => {
+      const asked = first ?? token();
+      first = undefined;
+      return asked;
+    },
+  };
+};
+
+/**
+ * A client with a log on the device, of the server at `http(s)://host:port`. Throws a
+ * `HighwaterError` (`bad_request`) where the address or an option is none, and names it.
+ */
+export const connect = (
+  url: string | { readonly href: string },
+  options: LogClientOptions = {},
+): LogClient => new LogClient(url, options);

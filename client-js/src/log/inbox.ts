@@ -1,0 +1,177 @@
+/**
+ * What became of actions: the refused ones, which their user decides about, and the stored ones,
+ * which the device keeps for a while.
+ *
+ * Promise: an action that ends otherwise than stored stands here with its reason, also over page
+ * loads, until it is sent anew or dropped. Both ends are logs: where a server was restored from a
+ * backup and has lost what it had stored, that stands here too (`restored`).
+ */
+
+import { Source } from '../emitter.js';
+import type { Code } from '../errors.js';
+import type { Stored } from '../writer.js';
+import type { Logged } from './ledger.js';
+import {
+  doneKey, refusedKey, rowOf, type ActionRow, type DoneRow, type RefusedRow,
+} from './rows.js';
+import type { Change, Store } from './store.js';
+
+/** An action that was refused, or that its server has lost. */
+export interface RefusedAction {
+  readonly id: string;
+  /** The log's name. */
+  readonly log: string;
+  /** The action's name, or that of the value that was set. */
+  readonly action: string;
+  readonly key: string | undefined;
+  /** What it was to bring: its payload; undefined: it was to take its key away. */
+  readonly after: unknown;
+  /** What stood under its key when it was refused, as far as a view knew. */
+  readonly before: unknown;
+  readonly reason: { readonly code: Code; readonly message: string };
+  /** When it was done, ms since 1970. */
+  readonly at: number;
+  /** Does it once more, as the last of its log. */
+  readonly retry: () => void;
+  /** As text, to be put somewhere else. */
+  readonly copy: () => string;
+  /** Lets it go, for good. */
+  readonly drop: () => void;
+}
+
+export interface InboxOptions {
+  readonly store: Store;
+  /** Logs it anew; these rows are written with it. */
+  readonly again: (item: ActionRow, changes: readonly Change[]) => void;
+  /** What a view shows under that key. */
+  readonly shown: (log: string, record: ActionRow['record']) => unknown;
+  /** The list has changed here. */
+  readonly changed: () => void;
+}
+
+/** How long, and how much of, what was stored is kept on the device. */
+export const DAYS = 7;
+const KEPT_BYTES = 5 << 20;
+
+export class Inbox {
+  readonly list: Source<readonly RefusedAction[]> = new Source(() => this._list);
+  private _list: readonly RefusedAction[] = [];
+  private readonly _rows = new Map<string, RefusedRow>();
+
+  constructor(private readonly _options: InboxOptions) {}
+
+  /** Reads what stands there: at first, and when another page has changed it. */
+  async read(): Promise<void> {
+    const rows = await this._options.store.read('r/');
+    this._rows.clear();
+    for (const [key, row] of rows) this._rows.set(key, row as RefusedRow);
+    this._show();
+  }
+
+  private _show(): void {
+    this._list = [...this._rows].map(([key, row]) => this._one(key, row));
+    this.list.changed();
+  }
+
+  private _one(id: string, { item, code, message, before }: RefusedRow): RefusedAction {
+    const { log, at, record } = item;
+    const { key, kind = '', payload } = record;
+    const after = parsed(payload);
+    const gone = (): void => {
+      this._rows.delete(id);
+      this._show();
+      this._options.changed();
+    };
+    return {
+      id, log, action: kind, key, after, before, at, reason: { code, message },
+      copy: () => JSON.stringify({ log, action: kind, key, value: after }, null, 2),
+      retry: () => {
+        if (!this._rows.has(id)) return;
+        this._options.again(item, [[id, undefined]]);
+        gone();
+      },
+      drop: () => {
+        if (!this._rows.has(id)) return;
+        void this._options.store.write([[id, undefined]]).catch(() => {});
+        gone();
+      },
+    };
+  }
+
+  /** What is to be written where one was refused. */
+  refused(one: Logged, { code, message }: { code: Code; message: string }): Change[] {
+    return [this._take(rowOf(one), code, message, one.run.id, one.seq)];
+  }
+
+  private _take(
+    item: ActionRow, code: Code, message: string, writer: string, seq: number,
+  ): Change {
+    const key = refusedKey(item.at, writer, seq);
+    const before = this._options.shown(item.log, item.record);
+    const row: RefusedRow = { item, code, message, before };
+    this._rows.set(key, row);
+    this._show();
+    this._options.changed();
+    return [key, row];
+  }
+
+  /** What is to be written where one was stored. */
+  stored(one: Logged, stored: Stored): Change[] {
+    const { run, seq } = one;
+    const row: DoneRow = { writer: run.id, seq, item: rowOf(one), stored };
+    return [[doneKey(one.log, stored.log, stored.offset), row]];
+  }
+
+  /** Those of a log that are stored, from that offset on: what a kept view does not cover yet. */
+  async done(name: string, id: number, from: number): Promise<DoneRow[]> {
+    const rows = await this._options.store.read(doneKey(name, id, 0).slice(0, -16));
+    return rows.map(([, row]) => row as DoneRow).filter(({ stored }) => stored.offset >= from);
+  }
+
+  /** Lets go what was kept for long enough, or is more than is kept. */
+  async sweep(now: number): Promise<void> {
+    const rows = (await this._options.store.read('d/')) as [string, DoneRow][];
+    rows.sort(([, one], [, two]) => two.item.at - one.item.at);
+    let bytes = 0;
+    const gone = rows.filter(([, { item }]) => {
+      bytes += JSON.stringify(item.record).length;
+      return bytes > KEPT_BYTES || item.at < now - DAYS * 86_400_000;
+    });
+    if (gone.length) await this._options.store.write(gone.map(([key]) => [key, undefined]));
+  }
+
+  /** The writers of what was stored, which a server of another history is asked about. */
+  async writers(): Promise<string[]> {
+    const rows = (await this._options.store.read('d/')) as [string, DoneRow][];
+    return [...new Set(rows.map(([, { writer }]) => writer))];
+  }
+
+  /** The server's history is another, and has these writers' actions up to their marks. */
+  async restored(marks: ReadonlyMap<string, number>): Promise<void> {
+    const rows = (await this._options.store.read('d/')) as [string, DoneRow][];
+    const changes: Change[] = [];
+    for (const [key, { writer, seq, item }] of rows) {
+      const mark = marks.get(writer);
+      if (mark === undefined || seq <= mark) continue;
+      const why = 'the server was restored, and has lost it';
+      changes.push([key, undefined], this._take(item, 'restored', why, writer, seq));
+    }
+    if (changes.length) await this._options.store.write(changes);
+  }
+
+  /** All rows that are held in memory. */
+  rows(): Iterable<Change> {
+    return this._rows;
+  }
+}
+
+const parsed = (payload: string | Uint8Array | undefined): unknown => {
+  if (payload === undefined) return undefined;
+  const text = typeof payload === 'string' ? payload : new TextDecoder().decode(payload);
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+};
+

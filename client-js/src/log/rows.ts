@@ -1,0 +1,81 @@
+/**
+ * What stands in the store under which key. Keys and values are a format: old and new clients of
+ * one browser share it (docs/actions.md).
+ *
+ * `w/<writer>` a writer and how far it may have been sent · `a/<writer>/<seq>` an action without an
+ * outcome · `d/<log>//<log id>/<offset>` one that was stored, kept for a while · `r/<at>/<writer>/
+ * <seq>` one that was refused · `c/<log>` where its views stand · `h` the history of the server.
+ */
+
+import type { Draft, Made, Target } from '../frames.js';
+import type { Code } from '../errors.js';
+import type { Range } from '../view.js';
+import type { Stored } from '../writer.js';
+import type { Logged } from './ledger.js';
+
+export interface WriterRow {
+  readonly urgency: string;
+  /** Up to there it may have been sent. */
+  readonly sent: number;
+}
+
+/** The exact item, as it is sent. */
+export interface ActionRow {
+  readonly log: string;
+  readonly to: Target;
+  readonly made: Made | undefined;
+  readonly ifHead: number | undefined;
+  readonly record: Draft;
+  readonly at: number;
+  readonly until: number | undefined;
+}
+
+export interface DoneRow {
+  readonly writer: string;
+  readonly seq: number;
+  readonly item: ActionRow;
+  readonly stored: Stored;
+}
+
+export interface RefusedRow {
+  readonly item: ActionRow;
+  readonly code: Code;
+  readonly message: string;
+  /** What stood under its key when it was refused. */
+  readonly before?: unknown;
+}
+
+export interface CheckpointRow {
+  /** In the how manieth history it was true. */
+  readonly history: number;
+  readonly log: number;
+  readonly made: string | undefined;
+  readonly next: number;
+  readonly missing: readonly Range[];
+  readonly views: { readonly [name: string]: { readonly version: number; readonly state: unknown } };
+}
+
+export interface HistoryRow {
+  /** Counts the histories that this device has been part of. */
+  readonly history: number;
+  readonly positions: readonly string[];
+}
+
+const digits = (number: number): string => `${number}`.padStart(16, '0');
+
+export const keyOf = (writer: string, seq: number): string => `a/${writer}/${digits(seq)}`;
+export const doneKey = (log: string, id: number, offset: number): string =>
+  `d/${log}//${digits(id)}/${digits(offset)}`;
+export const refusedKey = (at: number, writer: string, seq: number): string =>
+  `r/${digits(at)}/${writer}/${digits(seq)}`;
+
+export const rowOf = ({ log, to, made, ifHead, record, at, until }: Logged): ActionRow =>
+  ({ log, to, made, ifHead, record, at, until });
+
+/** Of two words on where a history stands the later. */
+export const later = (one: HistoryRow | undefined, two: HistoryRow): HistoryRow => {
+  if (!one || one.history < two.history) return two;
+  const batch = ({ positions }: HistoryRow): number =>
+    Math.max(0, ...positions.map((text) => +text.split('.')[1]!));
+  return one.history > two.history || batch(one) > batch(two) ? one : two;
+};

@@ -1,0 +1,280 @@
+/**
+ * One log as this page holds it: its views, kept over page loads, and the subscription under them.
+ *
+ * Promise: what is on the device is shown first, and goes on from there; a view that was kept costs
+ * the records since. A kept state is never older than one that was kept before, and never of
+ * another history than the one that it is kept with.
+ */
+
+import type { Connection } from '../connection.js';
+import { report } from '../emitter.js';
+import { HighwaterError } from '../errors.js';
+import type { Made, Start, Target } from '../frames.js';
+import { Handle } from '../handle.js';
+import type { LogStatus } from '../states.js';
+import type { Definition, ViewDefinition } from './define.js';
+import { Folded } from './fold.js';
+import type { Inbox } from './inbox.js';
+import { KeyMap } from './key-map.js';
+import type { Ledger } from './ledger.js';
+import { later, type CheckpointRow, type HistoryRow } from './rows.js';
+import { Signal } from './signals.js';
+import type { Change, Store } from './store.js';
+
+/** How long a view may be ahead of what is kept of it, ms. */
+const KEEP_AFTER = 1000;
+const LOADING: LogStatus = { phase: 'loading', reason: 'first' };
+
+/** What logs of one client share. */
+export interface Room {
+  readonly core: Connection;
+  readonly store: Store;
+  readonly ledger: Ledger;
+  readonly inbox: Inbox;
+  /** What is on the device has been read. */
+  readonly ready: Promise<void>;
+  /** Where the server's history stands, as it is kept. */
+  readonly history: () => HistoryRow;
+  readonly user: () => string;
+}
+
+export interface ShelfOptions {
+  readonly start: Start;
+  readonly priority: number;
+}
+
+export class Shelf {
+  readonly folded: Folded;
+  /** How many parts of the app have it open. */
+  users = 0;
+  readonly turn = new Signal<number>(() => this._turns);
+  readonly status = new Signal<LogStatus>(() => this._status());
+  private _turns = 0;
+  private _handle: Handle<any> | undefined;
+  private _fault: LogStatus | undefined;
+  private _queued = false;
+  private _timer: ReturnType<typeof setTimeout> | undefined;
+  private _kept = -1;
+  private readonly _offs: (() => void)[] = [];
+  private _released = false;
+
+  constructor(
+    readonly name: string,
+    readonly definition: Definition<string, any, any>,
+    private readonly _room: Room,
+    private readonly _options: ShelfOptions,
+  ) {
+    this.folded = new Folded(definition.actions, definition.shape);
+    this.folded.user = _room.user();
+    const { ledger } = _room;
+    this._offs.push(
+      ledger.on('added', (one) => {
+        if (one.log !== name) return;
+        this.folded.add(one, (other) => other.at > one.at);
+        this.changed(one.run.own);
+      }),
+      ledger.on('ended', ({ one, stored }) => {
+        if (one.log !== name) return;
+        if (stored) this.folded.stored(one.id, stored);
+        else this.folded.drop(one.id);
+        this.changed();
+      }),
+      ledger.on('replaced', (one) => {
+        if (one.log !== name) return;
+        this.folded.replaced(one);
+        this.changed(one.run.own);
+      }),
+    );
+    const before = [...ledger.runs.values()].flatMap(({ actions }) => [...actions.values()]);
+    for (const one of before.filter(({ log }) => log === name).sort((a, b) => a.at - b.at)) {
+      this.folded.add(one);
+    }
+    void this._begin().catch(report);
+  }
+
+  private async _begin(): Promise<void> {
+    const { store, inbox, core, ready } = this._room;
+    await ready;
+    let have;
+    if (this._options.start === 'state') {
+      const [[, row] = []] = (await store.read(`c/${this.name}`)).filter(
+        ([key]) => key === `c/${this.name}`,
+      );
+      have = row && this._resume(row as CheckpointRow);
+      const { at } = this.folded;
+      for (const done of at ? await inbox.done(this.name, at.log, at.next) : []) {
+        const { writer, seq, item, stored } = done;
+        this.folded.add({ id: `${writer}/${seq}`, stored, ...item }, ({ at }) => at > item.at);
+      }
+    }
+    if (this._released) return;
+    this.folded.user = this._room.user();
+    this._follow(new Handle(core, this.name, { ...this._options, grace: 0 }, undefined, have));
+    this.changed();
+  }
+
+  /** Shows what was kept; answers what the server need not send. */
+  private _resume({ history, log, made, next, missing, views }: CheckpointRow) {
+    if (history !== this._room.history().history) return undefined;
+    let all = true;
+    const states = Object.entries(this.definition.shape).map(([name, view]) => {
+      const kept = views[name];
+      const good = kept?.version === (view as ViewDefinition).version;
+      all &&= good;
+      return good ? revived(view as ViewDefinition, kept.state) : undefined;
+    });
+    if (all) this.folded.resume({ log, made, next }, states, missing);
+    return all ? { log, made, next } : undefined;
+  }
+
+  private _follow(handle: Handle<any>): void {
+    this._handle = handle;
+    const { folded } = this;
+    this._offs.push(
+      handle.on('reset', ({ cursor }) => {
+        if (!this._carries()) return;
+        folded.begin(cursor);
+      }),
+      handle.on('base', ({ records, offset }) => {
+        if (!records) return this._wrong('none');
+        folded.base(records, offset);
+      }),
+      handle.on('records', ({ records }) => {
+        folded.records(records);
+        this._step();
+      }),
+      handle.on('gap', ({ from, to }) => {
+        folded.gap(from, to);
+        this._step();
+      }),
+      handle.on('behind', () => folded.behind()),
+      handle.on('complete', () => {
+        if (!this._carries()) return;
+        folded.show(handle.id!, handle.shared.made?.position);
+        this._step();
+      }),
+      handle.on('ended', () => this._ended()),
+      handle.on('refused', () => this._ended()),
+      handle.status.subscribe(() => this.status.changed()),
+    );
+  }
+
+  private _ended(): void {
+    this.folded.end();
+    this.changed();
+  }
+
+  private _step(): void {
+    this.folded.step();
+    this.changed();
+    if (this._options.start !== 'state' || !this.folded.complete) return;
+    this._timer ??= setTimeout(() => this.keep(), KEEP_AFTER);
+    (this._timer as { unref?: () => void }).unref?.();
+  }
+
+  /** Whether the log's rule carries these views; else it is over, and says what to change. */
+  private _carries(): boolean {
+    const { rule } = this._handle!;
+    const views = Object.values(this.definition.shape) as ViewDefinition[];
+    const reduced = views.some(({ kind }) => kind === 'view');
+    if (rule === 'client' || (rule === 'latest' && reduced)) this._wrong('none');
+    return !this._fault;
+  }
+
+  private _wrong(want: string): void {
+    const { rule } = this._handle!;
+    const error = new HighwaterError(
+      'wrong_rule',
+      `${this.name}: views by reducers need every record, and its rule is "${rule}": put ` +
+        `snapshot = "${want}" into the [[rules]] of the server's configuration that match it`,
+    );
+    this._fault = { phase: 'closed', reason: 'wrong_rule', error };
+    this._handle!.release();
+    this.status.changed();
+  }
+
+  private _status(): LogStatus {
+    if (this._fault) return this._fault;
+    if (this._handle) return this._handle.status.value;
+    const { status } = this._room.core;
+    return status.phase === 'live' ? LOADING : status;
+  }
+
+  /** What is shown has changed: told at once, or when this turn ends. */
+  changed(now = false): void {
+    if (now) return this._tell();
+    if (this._queued) return;
+    this._queued = true;
+    queueMicrotask(() => {
+      this._queued = false;
+      this._tell();
+    });
+  }
+
+  private _tell(): void {
+    this._turns++;
+    this.turn.changed();
+  }
+
+  /** Where an action goes: to the log as it is known here, or to whichever has that name. */
+  get target(): { to: Target; made: Made | undefined } {
+    const { id, shared } = this._handle ?? {};
+    if (shared?.over) return { to: { name: this.name }, made: undefined };
+    if (id !== undefined) return { to: { log: id }, made: shared!.made };
+    const { at } = this.folded;
+    if (!at) return { to: { name: this.name }, made: undefined };
+    const made = at.made === undefined ? undefined : { log: at.log, position: at.made };
+    return { to: { log: at.log }, made };
+  }
+
+  /** Keeps what is shown, if it is further than what was kept. */
+  keep(): void {
+    clearTimeout(this._timer);
+    this._timer = undefined;
+    const { folded } = this;
+    if (!folded.complete || !folded.at || folded.at.next === this._kept) return;
+    this._kept = folded.at.next;
+    this._room.store.write(this._checkpoint()).catch((error: unknown) => {
+      this._kept = -1;
+      report(error);
+    });
+  }
+
+  private _checkpoint(): Change[] {
+    const { folded, name } = this;
+    const now = this._room.history();
+    const views = Object.fromEntries(
+      folded.names.map((view, at) => [view, {
+        version: this.definition.shape[view].version, state: stored(folded.states[at]),
+      }]),
+    );
+    const { log, made, next } = folded.at!;
+    const row: CheckpointRow = {
+      history: now.history, log, made, next, missing: folded.missing, views,
+    };
+    return [
+      [`c/${name}`, (old: CheckpointRow | undefined) => (goesBack(old, row) ? old : row)],
+      ['h', (old: HistoryRow | undefined) => later(old, now)],
+    ];
+  }
+
+  release(): void {
+    this._released = true;
+    this.keep();
+    for (const off of this._offs.splice(0)) off();
+    this._handle?.release();
+  }
+}
+
+/** Whether what was kept is further, or of a later history. */
+const goesBack = (old: CheckpointRow | undefined, row: CheckpointRow): boolean =>
+  !!old && (old.history > row.history
+    || (old.history === row.history && old.log === row.log && old.next > row.next
+      && Object.keys(row.views).every((name) => old.views[name]?.version === row.views[name]!.version)));
+
+const stored = (state: unknown): unknown => (state instanceof KeyMap ? new Map(state) : state);
+
+const revived = (view: ViewDefinition, state: unknown): unknown => {
+  const map = view.kind === 'keyed' || (view.kind === 'view' && view.initial instanceof KeyMap);
+  return map ? KeyMap.of(state as Map<string, unknown>) : state;
+};
