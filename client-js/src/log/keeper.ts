@@ -11,7 +11,7 @@ import type { Change, Health, Kind, Row, Store, StoreOptions } from './store.js'
 
 type Later<T> = T | Promise<T>;
 
-/** What a storage is to give: one at a time. Each throws `Lost`, or was rolled back if it throws. */
+/** What a storage gives, one at a time. What throws was rolled back, but for `Lost`. */
 export interface Disk {
   read(prefix: string): Later<Row[]>;
   /** In one transaction. */
@@ -83,10 +83,14 @@ export class Keeper implements Store {
       run: async (disk) => {
         await disk.wipe();
         if (this._health.state !== 'lost') return;
-        // What was on disk when that was lost is there still.
-        const left = await this._open(() => {});
-        await Promise.resolve(left.wipe()).catch(({ error }: Lost) => Promise.reject(error));
-        await left.close();
+        try {
+          // What was on disk when that was lost is there still.
+          const left = await this._open(() => {});
+          await left.wipe();
+          await left.close();
+        } catch (error) {
+          throw error instanceof Lost ? error.error : error;
+        }
       },
     });
   }
@@ -124,8 +128,9 @@ export class Keeper implements Store {
     const answer = (result: unknown): void => {
       for (const { settle } of this._jobs.splice(0, count)) settle(result);
     };
+    let disk: Disk | undefined;
     try {
-      const disk = await (this._disk ??= this._opened());
+      disk = await (this._disk ??= this._opened());
       if (!first.changes) return answer(await first.run!(disk));
       await disk.write(this._jobs.slice(0, count).flatMap((job) => job.changes!));
       answer(this._health.kind);
@@ -133,6 +138,7 @@ export class Keeper implements Store {
     } catch (error) {
       if (error instanceof Lost) {
         this._disk = undefined;
+        disk?.close();
         if (first.again) this._fall(error.error);
         first.again = true;
       } else if (count > 1) {
@@ -149,7 +155,7 @@ export class Keeper implements Store {
       this._look();
     };
     const disk: Promise<Disk> = (async () => this._open(gone))().catch((error) => {
-      throw new Lost(error);
+      throw error instanceof Lost ? error : new Lost(error);
     });
     return disk;
   }

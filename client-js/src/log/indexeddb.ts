@@ -1,0 +1,175 @@
+/**
+ * Rows in the browser's IndexedDB: one database for a name, its version never moved, with one
+ * object store of rows, so that tabs with old and new clients share it.
+ *
+ * Promise: `disk` is said at `complete` of a transaction that the browser was asked to flush; only
+ * one that was rolled back by itself is refused. A database that was emptied under a page is
+ * written anew from what the page holds.
+ */
+
+import { Keeper, Lost, PATIENCE, type Disk } from './keeper.js';
+import { outcome, Rows } from './memory.js';
+import type { Change, OpenStore, Row, StoreOptions } from './store.js';
+
+const ROWS = 'rows';
+/** The only key that is no string: whoever finds another value there finds another database. */
+const MARKER = 0;
+
+/**
+ * Errors of a transaction that say nothing about what it was to do: the connection was closed under
+ * it, or the browser has no access to its files. (Others are its own, as `QuotaExceededError`.)
+ */
+const LOST = /^(Abort|InvalidState|NotFound|NotReadable|Timeout|Unknown)Error$/;
+
+const begins = (prefix: string): IDBKeyRange => {
+  const last = prefix.length - 1;
+  const next = String.fromCharCode(prefix.charCodeAt(last) + 1);
+  // All strings are at or behind the empty one, and the marker before it.
+  return prefix
+    ? IDBKeyRange.bound(prefix, prefix.slice(0, last) + next, false, true)
+    : IDBKeyRange.lowerBound('');
+};
+
+class Database implements Disk {
+  /** Ends what is under way. */
+  private _fail: (lost: Lost) => void = () => {};
+
+  constructor(private readonly _db: IDBDatabase, gone: () => void) {
+    _db.onclose = () => {
+      this._fail(new Lost(new DOMException('The browser closed the database', 'AbortError')));
+      gone();
+    };
+    // Somebody deletes it. What is under way ends first; then it is opened anew.
+    _db.onversionchange = () => {
+      _db.close();
+      gone();
+    };
+  }
+
+  /**
+   * One transaction. What `work` throws rolls it back, and so does what is thrown in a step of it:
+   * in what it does with the answers of its requests.
+   */
+  private _run<T>(
+    mode: IDBTransactionMode,
+    work: (rows: IDBObjectStore, step: (next: () => void) => () => void) => T,
+  ): Promise<T> {
+    return new Promise((settle, fail) => {
+      this._fail = fail;
+      let why: unknown;
+      let result: T;
+      const step = (next: () => void) => (): void => {
+        try {
+          next();
+        } catch (error) {
+          why ??= error;
+          all.abort();
+        }
+      };
+      let all: IDBTransaction;
+      try {
+        all = this._db.transaction(ROWS, mode, { durability: 'strict' });
+      } catch (error) {
+        return fail(new Lost(error as Error));
+      }
+      all.oncomplete = () => settle(result);
+      all.onabort = () => {
+        const error = why ?? all.error ?? new DOMException('It was rolled back', 'AbortError');
+        fail(!why && LOST.test(all.error?.name ?? '') ? new Lost(error as Error) : error);
+      };
+      step(() => (result = work(all.objectStore(ROWS), step)))();
+    });
+  }
+
+  async read(prefix: string): Promise<Row[]> {
+    const [keys, values] = await this._run('readonly', (rows) => {
+      const range = begins(prefix);
+      return [rows.getAllKeys(range), rows.getAll(range)] as const;
+    });
+    return keys.result.map((key, n) => [key as string, values.result[n]]);
+  }
+
+  async write(changes: readonly Change[]): Promise<void> {
+    await this._run('readwrite', (rows, step) => {
+      const found = new Map<string, IDBRequest>();
+      const put = (): void => {
+        for (const [key, value] of outcome(changes, (key) => found.get(key)!.result)) {
+          if (value === undefined) rows.delete(key);
+          else rows.put(value, key);
+        }
+        rows.transaction.commit?.();
+      };
+      for (const [key, value] of changes) {
+        if (typeof value === 'function' && !found.has(key)) found.set(key, rows.get(key));
+      }
+      const last = [...found.values()].pop();
+      if (last) last.onsuccess = step(put);
+      else put();
+    });
+  }
+
+  async wipe(): Promise<void> {
+    // The marker stays: who opens it anew is not to bring back what was wiped.
+    await this._run('readwrite', (rows) => void rows.delete(begins('')));
+  }
+
+  close(): void {
+    this._db.close();
+  }
+
+  /** Which database it is; one that has no marker is given this one. */
+  async marker(given: string): Promise<string> {
+    let found = given;
+    await this._run('readwrite', (rows, step) => {
+      const request = rows.get(MARKER);
+      request.onsuccess = step(() => {
+        if (request.result) found = request.result;
+        else rows.put(given, MARKER);
+      });
+    });
+    return found;
+  }
+}
+
+/** A handle. Some browsers never answer at times, where another try is answered: who is first. */
+const connect = (name: string): Promise<IDBDatabase> =>
+  new Promise((settle, fail) => {
+    const open = (): void => {
+      // One version for ever. Where there is no IndexedDB, or none is allowed, this throws.
+      const request = indexedDB.open(name, 1);
+      request.onupgradeneeded = () => request.result.createObjectStore(ROWS);
+      request.onsuccess = () => {
+        if (timer) settle(request.result);
+        else request.result.close();
+        end();
+      };
+      request.onerror = () => {
+        fail(request.error);
+        end();
+      };
+    };
+    const end = (): void => {
+      clearInterval(timer);
+      timer = undefined;
+    };
+    open();
+    let timer: ReturnType<typeof setInterval> | undefined = setInterval(open, PATIENCE);
+  });
+
+/** Rows in the browser; in memory, visibly, where it has none to give. */
+export const indexedDb: OpenStore = (name: string, options: StoreOptions) => {
+  let known: string | undefined;
+  const open = async (gone: () => void): Promise<Disk> => {
+    const db = new Database(await connect(name), gone);
+    try {
+      const marker = await db.marker(crypto.getRandomValues(new Uint32Array(4)).join());
+      if (known && known !== marker) await db.write([...options.rows()]);
+      known = marker;
+      return db;
+    } catch (error) {
+      db.close();
+      throw error;
+    }
+  };
+  return new Keeper('disk', options, open, Rows);
+};
