@@ -17,6 +17,7 @@ export interface Disk {
   /** In one transaction. */
   write(changes: readonly Change[]): Later<void>;
   wipe(): Later<void>;
+  /** Never throws, and may come twice. */
   close(): Later<void>;
 }
 
@@ -138,7 +139,7 @@ export class Keeper implements Store {
     } catch (error) {
       if (error instanceof Lost) {
         this._disk = undefined;
-        disk?.close();
+        await disk?.close();
         if (first.again) this._fall(error.error);
         first.again = true;
       } else if (count > 1) {

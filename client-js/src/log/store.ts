@@ -37,7 +37,7 @@ export interface Health {
 }
 
 export interface Store {
-  /** Rows whose keys begin so, in the order of keys (UTF-16 code units), with all written before. */
+  /** Rows whose keys begin so, in the order of keys (UTF-16 code units), behind all writes. */
   read(prefix: string): Promise<Row[]>;
   /**
    * All of them or none, behind all that was written before. Resolves when it is stored, with where

@@ -111,7 +111,7 @@ test('a write without an answer is stuck after five seconds; its late complete c
     assert.deepEqual(await left(name), [['a', 1], ['b', 2]]);
   }));
 
-test('a handle that the browser closes is opened anew, and what had no answer is written', async () => {
+test('a handle that the browser closed is made anew, and what had no answer written', async () => {
   const { name, store } = await opened();
   // It is stored, and the browser closes before it says so: the same is written again.
   next((tx) => held(tx).tx);
@@ -266,7 +266,7 @@ test('an open that is answered late is closed where another is in use', () =>
     await store.close();
   }));
 
-test('a browser that refuses to open is memory, visibly, and so is one that has no database', async () => {
+test('a browser that refuses to open, or has no database, is memory, visibly', async () => {
   faults.now.refused = new DOMException('private mode', 'InvalidStateError');
   const one = indexedDb(fresh(), keep([['held', 1]]));
   assert.equal((await state(one, 'lost')).error, faults.now.refused);
