@@ -27,6 +27,11 @@ const LIMITS = {
   '{ debug }': 250,
 };
 
+/** The same of `highwater/log`, with the plain layer under it and the signals that it stands on. */
+const LOG = {
+  '{ connect, log, action, lww, keyed }': 30_000,
+};
+
 /** The same for what it imports from `highwater/react`; the first is all of it. */
 const REACT = {
   '*': 1_000,
@@ -56,11 +61,15 @@ execFileSync(
   { stdio: 'inherit' },
 );
 // `server` is for Node. It has the errors and codecs of the others: one class wherever it is thrown.
-const entryPoints = ['index', 'server', ...PARTS].map((name) => `src/${name}.ts`);
+const entryPoints = [
+  ...['index', 'server', ...PARTS].map((name) => ({ in: `src/${name}.ts`, out: name })),
+  { in: 'src/log/index.ts', out: 'log' },
+  { in: 'src/log/file.ts', out: 'file' },
+];
 // Neutral, so that `process.env.NODE_ENV` is left to the app's bundler.
 const shipped = {
   mangleCache, mangleProps, minifySyntax: true, sourcemap: true, platform: 'neutral',
-  external: ['node:*'],
+  external: ['node:*', '@preact/signals-core'],
 };
 await bundle({ ...shipped, entryPoints, outdir: 'dist', splitting: true });
 const whole = { entryPoints: ['src/index.ts'], outfile: 'dist/highwater.js', minify: true };
@@ -75,7 +84,9 @@ await bundle({
 const wrong = published('dist');
 if (wrong.length) fail(`scripts/internal.mjs names what apps use: ${wrong}`);
 console.log(`dist/highwater.js, all in one: ${readFileSync('dist/highwater.js').length} B`);
-for (const [from, limits] of [['highwater', LIMITS], ['highwater/react', REACT]]) {
+for (const [from, limits] of [
+  ['highwater', LIMITS], ['highwater/log', LOG], ['highwater/react', REACT],
+]) {
   for (const [names, limit] of Object.entries(limits)) {
     const size = await measure(names, from);
     console.log(`min+gz ${names} from ${from}: ${size} B`);

@@ -6,7 +6,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 
 const NAMES = `
   act announced answered ask asking author bells begun blob bulk byte chance config core
-  decided deliver drop flown followed given greeting heard hold holders holds landed mine moved
+  decided deliver flown followed given greeting heard hold holders holds landed mine moved
   named newId own poll queue raw rest safe saw say saying settle settled shared stay silence stage
   ticket tokens
   told touched tried varint vouched wake watched weigh welcomed whole widen worked
@@ -28,7 +28,9 @@ export const mangleCache = (() => {
   const taken = {};
   const cache = {};
   // Those of `server/` take no part: they run in Node, where length is nothing, and begin with `__`.
-  const files = readdirSync('src').filter((name) => name.endsWith('.ts'));
+  const inRoom = (room) => readdirSync(`src/${room}`).filter((name) => name.endsWith('.ts'))
+    .map((name) => room + name);
+  const files = [...inRoom(''), ...inRoom('log/')];
   for (const file of files.sort()) {
     const text = read(file).replace(/\/\*[^]*?\*\/|\/\/.*/g, '');
     const words = (/extends (Emitter|Source)/.test(text) ? base + text : text).match(/\w+/g) ?? [];
@@ -46,10 +48,11 @@ export const mangleCache = (() => {
 /** Types that no app sees: of parts that it reaches through none of the exports. */
 const HIDDEN = RegExp(
   '^(bounds|codec|commits|connection|delivery|history|identity|json-wire|states|subs|tokens|' +
-    'writer)',
+    'writer|log/(fold|ledger|lock|keeper|records|rows|shelf|signals|tabs|undo))',
 );
 /** From here on a file has types of its own parts alone. */
-const INNER = /export declare class Handle<[^]*|export interface SocketEvents [^]*/;
+const INNER = 
+  /export declare class (Handle<|Open |Inbox )[^]*|export interface (SocketEvents|InboxOptions) [^]*/;
 
 /** Those of the names that an app could use, by the types in that folder. */
 export const published = (folder) => {

@@ -19,7 +19,7 @@ import { indexedDb } from './indexeddb.js';
 import { Ledger, type Message } from './ledger.js';
 import { memory } from './memory.js';
 import { Open, type Opened } from './opened.js';
-import { later, type HistoryRow } from './rows.js';
+import { later, type ActionRow, type HistoryRow } from './rows.js';
 import { Shelf, type Room } from './shelf.js';
 import { following, Signal } from './signals.js';
 import type { Change, Health, OpenStore, Store } from './store.js';
@@ -60,6 +60,8 @@ export interface Work {
 const FORMAT = 1;
 /** Most actions without an outcome. */
 const MOST_PENDING = 50_000;
+/** What was kept for long enough goes so long after the start, ms. */
+const SWEEP_AFTER = 5000;
 /** So many writers are asked about in one `hello`, beside those that send. */
 const ASKED = 12;
 
@@ -142,7 +144,8 @@ export class LogClient {
     }
     if (user) core.mine((this._user = user[1] as string));
     await Promise.all([ledger.begin(), inbox.read()]);
-    if (typeof setTimeout(() => {}, 0) === 'number') setTimeout(() => void this._sweep(), 5000);
+    const timer = setTimeout(() => void this._sweep(), SWEEP_AFTER);
+    (timer as { unref?: () => void }).unref?.();
   }
 
   private async _sweep(): Promise<void> {
@@ -219,7 +222,7 @@ export class LogClient {
     groups();
   };
 
-  private _again(item: Parameters<Inbox['list']['subscribe']> extends never ? never : any, changes: readonly Change[]): void {
+  private _again(item: ActionRow, changes: readonly Change[]): void {
     const { ledger } = this._room;
     const { log, record } = item;
     const shelf = [...this._all()].find(({ name }) => name === log);
