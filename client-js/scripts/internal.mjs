@@ -59,6 +59,6 @@ export const published = (folder) => {
   const all = readdirSync(folder, { recursive: true });
   const files = all.filter((name) => name.endsWith('.d.ts') && !HIDDEN.test(name));
   const types = files.map((name) => readFileSync(`${folder}/${name}`, 'utf8').replace(INNER, ''));
-  const code = types.join('\n').replace(/\/\*[^]*?\*\/|"[^"]*"/g, '');
+  const code = types.join('\n').replace(/\/\*[^]*?\*\/|"[^"]*"|'[^']*'/g, '');
   return NAMES.filter((name) => new RegExp(`\\b${name}\\b`).test(code));
 };

@@ -187,13 +187,13 @@ const same = (one: any, two: any): boolean => {
  * answer the same twice, since it runs once for what is pending and again for what was stored.
  */
 export const guarded = <A extends unknown[], S>(
-  reducer: (state: S, ...given: A) => S,
-): ((state: S, ...given: A) => S) => {
+  reducer: (state: S, ...args: A) => S,
+): ((state: S, ...args: A) => S) => {
   if (!developing()) return reducer;
-  return (state, ...given) => {
-    for (const one of [state, ...given]) freeze(one);
-    const result = reducer(state, ...given);
-    if (!same(result, reducer(state, ...given))) {
+  return (state, ...args) => {
+    for (const one of [state, ...args]) freeze(one);
+    const result = reducer(state, ...args);
+    if (!same(result, reducer(state, ...args))) {
       throw new TypeError('a reducer must answer the same for the same: it ran twice');
     }
     return result;
