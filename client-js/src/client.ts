@@ -221,6 +221,11 @@ export class Client extends Emitter<ClientEvents> {
   /** An inactive connection asks to be active again, as soon as the server allows. */
   readonly activate = (): void => this._turn('activate', true);
 
+  /** Asks whether the other side is there: it is found out sooner than by silence. */
+  probe(): void {
+    this._turn('probe');
+  }
+
   /** Breaks the socket as a network would. @internal */
   cut(): void {
     this._turn('cut');

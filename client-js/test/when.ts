@@ -3,11 +3,10 @@
 import type { Client, Log, LogEvents, Phase, Read, Status } from '../src/index.js';
 
 /** When a read has a value that is so. */
-export const when = <T, S extends T = T>(
-  read: Read<T>,
-  so: (value: T) => value is S,
-): Promise<S> =>
-  new Promise((resolve) => {
+export function when<T, S extends T>(read: Read<T>, so: (value: T) => value is S): Promise<S>;
+export function when<T>(read: Read<T>, so: (value: T) => boolean): Promise<T>;
+export function when<T>(read: Read<T>, so: (value: T) => boolean): Promise<T> {
+  return new Promise((resolve) => {
     let off = (): void => {};
     off = read.subscribe((value) => {
       if (!so(value)) return;
@@ -15,6 +14,7 @@ export const when = <T, S extends T = T>(
       resolve(value);
     });
   });
+}
 
 /** When the client is in that phase: its status then. */
 export const until = <P extends Phase>(

@@ -33,6 +33,11 @@ export interface LogClientOptions extends Omit<ClientOptions, 'autoConnect'> {
    * was last on this device, so that a start without a network finds the log.
    */
   readonly user?: string;
+  /**
+   * It is one that notifies from a background tab: it says that someone looks though nobody does,
+   * and asks to be active again by itself there too.
+   */
+  readonly keepHidden?: boolean;
   /** Where the log is kept: `indexedDb` (the default in a browser), `memory`, or one of your own. */
   readonly store?: OpenStore;
 }
@@ -62,6 +67,8 @@ const FORMAT = 1;
 const MOST_PENDING = 50_000;
 /** What was kept for long enough goes so long after the start, ms. */
 const SWEEP_AFTER = 5000;
+/** How often a page looks whether its clock has jumped, ms. */
+const LOOK_EVERY = 5000;
 /** So many writers are asked about in one `hello`, beside those that send. */
 const ASKED = 12;
 
@@ -89,7 +96,8 @@ export class LogClient {
   private _connected = false;
 
   constructor(url: string | { readonly href: string }, options: LogClientOptions) {
-    const { store, autoConnect = true, ...given } = options;
+    const { store, autoConnect = true, keepHidden, ...rest } = options;
+    const given = keepHidden ? { ...rest, visible: true } : rest;
     const locks = (globalThis as { navigator?: { locks?: Locks } }).navigator?.locks;
     const { name, token } = nameFor(url, options);
     this.plain = new Client(url, { maxPending: 1000, ...given, token, autoConnect: false });
@@ -318,6 +326,15 @@ export class LogClient {
       this._room.ledger.leave();
       this.plain.disconnect();
     });
+    listen(document, 'resume', () => this.plain.probe());
+    // A machine that slept, or a timer that was held back: is the other side there still?
+    let before = Date.now();
+    const timer = setInterval(() => {
+      const now = Date.now();
+      if (Math.abs(now - before - LOOK_EVERY) > LOOK_EVERY) this.plain.probe();
+      before = now;
+    }, LOOK_EVERY);
+    this._offs.push(() => clearInterval(timer));
     listen(page, 'pageshow', ({ persisted }: { persisted: boolean }) => {
       if (!persisted) return;
       void this._room.ledger.again().catch(report);

@@ -72,7 +72,7 @@ export class Folded {
   at: At | undefined;
   /** User and others' names in `meta` of pending ones. */
   user = '';
-  /** Who last wrote the record keys that undo asks for. */
+  /** Whose record was the newest of the keys that undo asks for. */
   readonly last = new Map<string, string | undefined>();
 
   readonly names: readonly string[];
@@ -150,9 +150,6 @@ export class Folded {
     while (at && behind(this.pending[at - 1]!)) at--;
     this.pending.splice(at, 0, one);
     if (at < this._top.count) this._again();
-    if (one.record.key !== undefined && this.last.has(one.record.key)) {
-      this.last.set(one.record.key, one.id);
-    }
   }
 
   /** One was stored there. It leaves when the base covers it. */
@@ -169,8 +166,9 @@ export class Folded {
     if (one) this._leave([one]);
   }
 
-  has(id: string): boolean {
-    return this._byId.has(id);
+  /** Who wrote that key last, as it is shown: one that is pending, or the newest record. */
+  writerOf(key: string): string | undefined {
+    return this.pending.findLast(({ record }) => record.key === key)?.id ?? this.last.get(key);
   }
 
   private _leave(list: readonly Pending[]): void {

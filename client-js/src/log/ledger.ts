@@ -10,7 +10,7 @@
  */
 
 import type { Connection } from '../connection.js';
-import { Emitter, Source } from '../emitter.js';
+import { Emitter, report, Source } from '../emitter.js';
 import { HighwaterError } from '../errors.js';
 import type { Draft, Made, Target } from '../frames.js';
 import { checkName, weigh, Writer, type Action, type Stored } from '../writer.js';
@@ -65,6 +65,8 @@ export interface Run {
   own: boolean;
   /** It has a row on disk. */
   written?: boolean;
+  /** Another page that lives holds it, and is sent for up to this sequence. */
+  helped?: number | undefined;
 }
 
 export interface LedgerEvents {
@@ -99,6 +101,8 @@ export type Message =
 const MOST_BYTES = 64 << 20;
 /** So many are marked ahead of what is on its way. */
 const AHEAD = 2048;
+/** How long another page that lives has to send what an action here was made on top of, ms. */
+const HELP_AFTER = 2000;
 /** How long an outcome that could not be written waits, ms. */
 const AGAIN = 1000;
 
@@ -118,6 +122,7 @@ export class Ledger extends Emitter<LedgerEvents> {
   /** Outcomes that were heard of before their actions. */
   private _heard: Map<string, Stored | undefined> | undefined = new Map();
   private _closed = false;
+  private _helper: ReturnType<typeof setTimeout> | undefined;
   private readonly _places = new Map<string, Made>();
 
   constructor(private readonly _core: Connection, private readonly _options: LedgerOptions) {
@@ -216,6 +221,7 @@ export class Ledger extends Emitter<LedgerEvents> {
     if (!row && !actions.length) return this._retired(run);
     const { sent } = (row ?? { sent: Infinity }) as WriterRow;
     run.sent = run.marked = sent;
+    run.helped = undefined;
     const left = new Set(actions.map(([key]) => +key.split('/')[2]!));
     // Another page, dead by now, had an outcome and has kept it.
     for (const [seq, one] of [...run.actions]) if (!left.has(seq)) this._end(one);
@@ -225,23 +231,37 @@ export class Ledger extends Emitter<LedgerEvents> {
     }
     this._carry(run, Math.max(0, ...left) + 1);
     for (const one of [...run.actions.values()].sort((a, b) => a.seq - b.seq)) {
-      Object.assign(one, weigh(one.record, this._core.config.encoding));
-      this._bytes += one.bulk;
-      one.held = true;
-      one.tried = one.seq <= run.sent;
-      run.writer!.take(one);
+      this._queue(run, one);
     }
     this._mark(run);
     this._free(run);
     this._retire(run);
   }
 
+  private _queue(run: Run, one: Logged): void {
+    this._bytes -= one.bulk;
+    Object.assign(one, weigh(one.record, this._core.config.encoding));
+    this._bytes += one.bulk;
+    one.held = true;
+    one.tried = one.seq <= run.sent;
+    run.writer!.take(one);
+  }
+
   /** From here on this page sends it. */
   private _carry(run: Run, next: number): void {
+    this._drop(run);
     run.writer = new Writer(this._core, (one, result) => this._decided(one as Logged, result), {
       id: run.id, next, ended: (rest) => this._anew(run, rest as Logged[]),
     });
     this._core.writers.push(run.writer);
+  }
+
+  /** This page sends it no longer. */
+  private _drop(run: Run): void {
+    const at = this._core.writers.indexOf(run.writer!);
+    if (at > 0) this._core.writers.splice(at, 1);
+    run.writer = undefined;
+    run.freed = 0;
   }
 
   // What is done here.
@@ -413,7 +433,8 @@ export class Ledger extends Emitter<LedgerEvents> {
 
   /** Marks on disk what may go out from now on. */
   private _mark(run: Run): void {
-    if (!this._online || !run.written || run.marked < run.sent || !this._ahead(run)) return;
+    if (!this._online || run.helped !== undefined || !run.written) return;
+    if (run.marked < run.sent || !this._ahead(run)) return;
     const upto = run.sent;
     this._options.store.write(markOf(run)).then(
       () => {
@@ -435,7 +456,11 @@ export class Ledger extends Emitter<LedgerEvents> {
     for (; run.freed < writer.next && run.freed <= marked; run.freed++) {
       const one = run.actions.get(run.freed);
       if (!one) continue;
-      if (!one.saved || this._waits(one)) break;
+      if (!one.saved) break;
+      if (this._waits(one)) {
+        this._rescue(one);
+        break;
+      }
       one.held = false;
     }
     if (run.freed > from) this._core.wake();
@@ -448,6 +473,61 @@ export class Ledger extends Emitter<LedgerEvents> {
       return other && firstOf(other) <= +seq;
     });
     return !!one.after?.length;
+  }
+
+  /** Sends for the pages that it waits for, if they do not do it themselves. */
+  private _rescue({ after = [] }: Logged): void {
+    if (this._helper !== undefined || !this._online) return;
+    this._helper = setTimeout(() => {
+      this._helper = undefined;
+      if (!this._online || this._closed) return;
+      for (const id of after) {
+        const [writer, seq] = id.split('/') as [string, string];
+        const run = this.runs.get(writer);
+        if (run && !run.writer && firstOf(run) <= +seq) void this._help(run, +seq).catch(report);
+      }
+    }, HELP_AFTER);
+    (this._helper as { unref?: () => void }).unref?.();
+  }
+
+  /**
+   * Another page lives and does not send, perhaps since it is frozen: what stands on disk of it up
+   * to there is sent from here. It is not ours: what the server may forget is not said.
+   */
+  private async _help(run: Run, upto: number): Promise<void> {
+    const { store } = this._options;
+    const actions = await store.read(`a/${run.id}/`);
+    if (run.writer || this._closed) return;
+    for (const one of [...run.actions.values()]) {
+      // That page has its outcome, and has not told yet.
+      const there = actions.some(([key]) => key === keyOf(run.id, one.seq));
+      if (!there && one.seq <= upto) this._leave(one);
+    }
+    const first = firstOf(run);
+    if (first > upto) return this._freeAll();
+    run.helped = upto;
+    run.sent = Math.max(run.sent, upto);
+    await store.write(markOf(run));
+    this._carry(run, upto + 1);
+    run.writer!.floor = first;
+    run.marked = run.sent;
+    for (const one of run.actions.values()) if (one.seq <= upto) this._queue(run, one);
+    this._free(run);
+  }
+
+  /** It goes, as another page tells; this one has nothing to keep of it. */
+  private _leave(one: Logged, stored?: Stored): void {
+    one.run.writer?.queue.delete(one.seq);
+    one.run.actions.delete(one.seq);
+    this._waiting--;
+    this._bytes -= one.bulk;
+    if (!one.saved) this._unsaved--;
+    this.emit('ended', { one, stored });
+    one.settle(stored ?? Promise.reject(new HighwaterError('lost', 'another page knows')));
+  }
+
+  private _freeAll(): void {
+    for (const run of this._own.values()) this._free(run);
   }
 
   // Outcomes.
@@ -481,9 +561,13 @@ export class Ledger extends Emitter<LedgerEvents> {
     this.emit('ended', { one, stored });
     one.settle(stored ?? Promise.reject(error ?? new HighwaterError('lost', 'another page knows')));
     this._options.say({ is: 'out', writer: run.id, seq, stored });
+    if (run.helped !== undefined && firstOf(run) > run.helped) {
+      this._drop(run);
+      run.helped = undefined;
+    }
     this._retire(run);
     this._mark(run);
-    for (const other of this._own.values()) if (other !== run) this._free(other);
+    if (!run.own) this._freeAll();
     this._later();
   }
 
@@ -495,8 +579,8 @@ export class Ledger extends Emitter<LedgerEvents> {
     this._later();
   }
 
-  private _floor({ writer, unkept }: Run): void {
-    if (!writer) return;
+  private _floor({ writer, unkept, helped }: Run): void {
+    if (!writer || helped !== undefined) return;
     const [first = Infinity] = unkept;
     writer.floor = first;
   }
@@ -525,7 +609,7 @@ export class Ledger extends Emitter<LedgerEvents> {
   /** All of it is answered and kept, and its page is dead: nobody needs its mark any more. */
   private _retire(run: Run): void {
     const done = !run.actions.size && !run.unkept.size && this.runs.has(run.id);
-    if (!done || !run.writer || this._own.get(run.urgency) === run) return;
+    if (!done || !run.writer || run.helped || this._own.get(run.urgency) === run) return;
     if (run.sent && !this._online) return;
     this._retired(run);
     void this._options.store.write([[`w/${run.id}`, undefined]]).catch(() => {});
@@ -534,8 +618,7 @@ export class Ledger extends Emitter<LedgerEvents> {
   }
 
   private _retired(run: Run): void {
-    const at = this._core.writers.indexOf(run.writer!);
-    if (at > 0) this._core.writers.splice(at, 1);
+    this._drop(run);
     this.runs.delete(run.id);
     run.release();
   }
@@ -576,7 +659,7 @@ export class Ledger extends Emitter<LedgerEvents> {
     if (message.is === 'did') {
       const { writer, urgency, rows } = message;
       const run = this.runs.get(writer) ?? this._found(writer, { urgency, sent: 0 });
-      if (run.writer) return;
+      if (run.writer && run.helped === undefined) return;
       for (const [seq, row] of rows) {
         const one = run.actions.get(seq);
         if (one) {
@@ -594,11 +677,8 @@ export class Ledger extends Emitter<LedgerEvents> {
       const one = run?.actions.get(seq);
       // Its page may be asked for it before this one has read it.
       if (!one) return void this._heard?.set(idOf(writer, seq), stored);
-      if (run!.writer) return;
-      run!.actions.delete(seq);
-      this._waiting--;
-      this.emit('ended', { one, stored });
-      for (const own of this._own.values()) this._free(own);
+      this._leave(one, stored);
+      this._freeAll();
     }
     this.counts.changed();
   }
@@ -617,9 +697,8 @@ export class Ledger extends Emitter<LedgerEvents> {
     this._keep();
     this._own.clear();
     for (const run of this.runs.values()) {
-      const at = this._core.writers.indexOf(run.writer!);
-      if (at > 0) this._core.writers.splice(at, 1);
-      run.writer = undefined;
+      this._drop(run);
+      run.helped = undefined;
       run.release();
     }
   }

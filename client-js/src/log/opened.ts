@@ -132,7 +132,7 @@ export class Open implements Opened<any, any> {
     const { folded } = this._shelf;
     return new Undo({
       act: (call, record) => void this._act(call, record),
-      stands: (key, id) => folded.last.get(key) === id,
+      stands: (key, id) => folded.writerOf(key) === id,
       watch: (key, on, id) => {
         if (on) folded.last.set(key, id);
         else folded.last.delete(key);
@@ -173,7 +173,7 @@ export class Open implements Opened<any, any> {
   }
 
   private _action(name: string, payload: unknown, record: boolean): Receipt {
-    const { definition, folded } = this._shelf;
+    const { definition } = this._shelf;
     const action: Action<any> = definition.actions[name];
     const { offline, maxAge, inverse, coalesce } = action;
     const { phase } = this._room.core.status;
@@ -193,14 +193,13 @@ export class Open implements Opened<any, any> {
         inverse: () => inverse(payload, before, this._values()),
       });
     }
-    void folded;
     return receipt;
   }
 
   /** The last one gives way to this, where nothing of it was sent and nothing is between. */
   private _join(name: string | undefined, draft: Draft): Receipt | undefined {
     const { coalesced } = this._last;
-    this._last.coalesced = undefined as never;
+    delete this._last.coalesced;
     if (!name || coalesced?.name !== name) return undefined;
     const { one, receipt } = coalesced;
     if (this._shelf.folded.pending.at(-1)?.id !== one.id) return undefined;

@@ -10,7 +10,7 @@ export interface Todo {
 
 const text = {
   '~standard': {
-    validate: (value: unknown) => {
+    validate: (value: unknown): { value: { id: string; text: string } } | { issues: [{ message: string }] } => {
       const { id, text } = value as { id?: unknown; text?: unknown };
       return typeof id === 'string' && typeof text === 'string'
         ? { value: { id, text } }
