@@ -8,7 +8,7 @@
 
 import { batch } from '@preact/signals-core';
 import { Client, type ClientOptions, type CloseOptions } from '../client.js';
-import { report, type Read } from '../emitter.js';
+import type { Read } from '../emitter.js';
 import { HighwaterError } from '../errors.js';
 import type { Start, Welcome } from '../frames.js';
 import { browserStorage, userOf, type Locks } from '../identity.js';
@@ -22,8 +22,8 @@ import { Open, type Opened } from './opened.js';
 import { later, type ActionRow, type HistoryRow } from './rows.js';
 import { Shelf, type Room } from './shelf.js';
 import { following, Signal } from './signals.js';
-import type { Change, Health, OpenStore, Store } from './store.js';
-import { holdBy, holdHere, tabs, type Hold, type Tabs } from './tabs.js';
+import { inBackground, type Change, type Health, type OpenStore, type Store } from './store.js';
+import { holdBy as byLocks, holdHere, tabs, type Hold, type Tabs } from './tabs.js';
 
 export interface LogClientOptions extends Omit<ClientOptions, 'autoConnect'> {
   /** Connects by itself, once what is on the device was read; default true. */
@@ -95,7 +95,12 @@ export class LogClient {
   private _closed = false;
   private _connected = false;
 
-  constructor(url: string | { readonly href: string }, options: LogClientOptions) {
+  /** `hold` takes the locks of writers; else those of the browser, or of this process. */
+  constructor(
+    url: string | { readonly href: string },
+    options: LogClientOptions,
+    holder?: Hold,
+  ) {
     const { store, autoConnect = true, keepHidden, ...rest } = options;
     const given = keepHidden ? { ...rest, visible: true } : rest;
     const locks = (globalThis as { navigator?: { locks?: Locks } }).navigator?.locks;
@@ -104,7 +109,7 @@ export class LogClient {
     const { core } = this.plain;
     // Without locks nobody knows whether a writer's page lives: what it left is not to be touched.
     const open = store ?? (locks ? indexedDb : memory);
-    const hold: Hold = store || !locks ? holdHere() : holdBy(locks);
+    const hold = holder ?? (store || !locks ? holdHere() : byLocks(locks));
     const rows = (): Iterable<Change> => this._rows();
     this._store = new Deferred(name.then((name) => open(name, { rows })));
     const inbox = new Inbox({
@@ -138,7 +143,7 @@ export class LogClient {
       }),
     );
     this._watch();
-    ready.then(() => autoConnect && this.connect(), report);
+    inBackground(ready.then(() => autoConnect && this.connect()));
   }
 
   /** Reads what is on the device. */
@@ -152,12 +157,12 @@ export class LogClient {
     }
     if (user) core.mine((this._user = user[1] as string));
     await Promise.all([ledger.begin(), inbox.read()]);
-    const timer = setTimeout(() => void this._sweep(), SWEEP_AFTER);
+    const timer = setTimeout(() => inBackground(this._sweep()), SWEEP_AFTER);
     (timer as { unref?: () => void }).unref?.();
   }
 
   private async _sweep(): Promise<void> {
-    if (!this._closed) await this._room.inbox.sweep(Date.now()).catch(report);
+    if (!this._closed) await this._room.inbox.sweep(Date.now());
   }
 
   private _work(ledger: Ledger, inbox: Inbox): Read<Work> {
@@ -272,9 +277,9 @@ export class LogClient {
   private _met({ user, otherHistory, writers }: Welcome): void {
     if (user && user !== this._user) {
       this._user = user;
-      void this._store.write([['u', user]]).catch(report);
+      inBackground(this._store.write([['u', user]]));
     }
-    if (otherHistory) void this._parted().catch(report);
+    if (otherHistory) inBackground(this._parted());
     const { _asking: asking } = this;
     if (!asking) return;
     for (const id of asking.asked) {
@@ -299,13 +304,13 @@ export class LogClient {
     config.asks = asking.asked;
     if (asking.asked.length) return this.plain.cut();
     this._asking = undefined;
-    void this._room.inbox.restored(asking.marks).catch(report);
+    inBackground(this._room.inbox.restored(asking.marks));
   }
 
   // Other pages, and this one's life.
 
   private _hears(message: Message): void {
-    if (message.is === 'refused') void this._room.inbox.read().catch(report);
+    if (message.is === 'refused') inBackground(this._room.inbox.read());
     else if (message.is === 'wiped') void this.close();
     else this._room.ledger.hears(message);
   }
@@ -337,7 +342,7 @@ export class LogClient {
     this._offs.push(() => clearInterval(timer));
     listen(page, 'pageshow', ({ persisted }: { persisted: boolean }) => {
       if (!persisted) return;
-      void this._room.ledger.again().catch(report);
+      inBackground(this._room.ledger.again());
       if (this._connected) this.plain.connect();
     });
   }

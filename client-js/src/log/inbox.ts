@@ -14,7 +14,7 @@ import type { Logged } from './ledger.js';
 import {
   doneKey, refusedKey, rowOf, type ActionRow, type DoneRow, type RefusedRow,
 } from './rows.js';
-import type { Change, Store } from './store.js';
+import { inBackground, type Change, type Store } from './store.js';
 
 /** An action that was refused, or that its server has lost. */
 export interface RefusedAction {
@@ -92,7 +92,7 @@ export class Inbox {
       },
       drop: () => {
         if (!this._rows.has(id)) return;
-        void this._options.store.write([[id, undefined]]).catch(() => {});
+        inBackground(this._options.store.write([[id, undefined]]));
         gone();
       },
     };

@@ -10,14 +10,14 @@
  */
 
 import type { Connection } from '../connection.js';
-import { Emitter, report, Source } from '../emitter.js';
+import { Emitter, Source } from '../emitter.js';
 import { HighwaterError } from '../errors.js';
 import type { Draft, Made, Target } from '../frames.js';
 import { checkName, weigh, Writer, type Action, type Stored } from '../writer.js';
 import { idOf, type Pending } from './fold.js';
 import type { Inbox } from './inbox.js';
 import { keyOf, rowOf, type ActionRow, type WriterRow } from './rows.js';
-import type { Change, Kind, Store } from './store.js';
+import { inBackground, type Change, type Kind, type Store } from './store.js';
 import type { Hold } from './tabs.js';
 
 /** An action that was logged here, or by another page of this device. */
@@ -166,7 +166,7 @@ export class Ledger extends Emitter<LedgerEvents> {
     const run = this._run(id, urgency, false);
     run.sent = run.marked = sent;
     run.written = true;
-    void run.had.then((had) => (had ? this._adopt(run) : undefined));
+    inBackground(run.had.then((had) => (had ? this._adopt(run) : undefined)));
     return run;
   }
 
@@ -484,7 +484,7 @@ export class Ledger extends Emitter<LedgerEvents> {
       for (const id of after) {
         const [writer, seq] = id.split('/') as [string, string];
         const run = this.runs.get(writer);
-        if (run && !run.writer && firstOf(run) <= +seq) void this._help(run, +seq).catch(report);
+        if (run && !run.writer && firstOf(run) <= +seq) inBackground(this._help(run, +seq));
       }
     }, HELP_AFTER);
     (this._helper as { unref?: () => void }).unref?.();
@@ -612,7 +612,7 @@ export class Ledger extends Emitter<LedgerEvents> {
     if (!done || !run.writer || run.helped || this._own.get(run.urgency) === run) return;
     if (run.sent && !this._online) return;
     this._retired(run);
-    void this._options.store.write([[`w/${run.id}`, undefined]]).catch(() => {});
+    inBackground(this._options.store.write([[`w/${run.id}`, undefined]]));
     if (run.sent) this._core.say('retire', { writer: run.id, request: 0 });
     this._core.wake();
   }
@@ -708,7 +708,7 @@ export class Ledger extends Emitter<LedgerEvents> {
     const { hold, name } = this._options;
     for (const run of this.runs.values()) {
       Object.assign(run, hold(`${name}:${run.id}`), { own: false });
-      void run.had.then((had) => (had ? this._adopt(run) : undefined));
+      inBackground(run.had.then((had) => (had ? this._adopt(run) : undefined)));
     }
     return this.begin();
   }

@@ -7,7 +7,6 @@
  */
 
 import type { Connection } from '../connection.js';
-import { report } from '../emitter.js';
 import { HighwaterError } from '../errors.js';
 import type { Made, Start, Target } from '../frames.js';
 import { Handle } from '../handle.js';
@@ -19,7 +18,7 @@ import { KeyMap } from './key-map.js';
 import type { Ledger } from './ledger.js';
 import { later, type CheckpointRow, type HistoryRow } from './rows.js';
 import { Signal } from './signals.js';
-import type { Change, Store } from './store.js';
+import { inBackground, type Change, type Store } from './store.js';
 
 /** How long a view may be ahead of what is kept of it, ms. */
 const KEEP_AFTER = 1000;
@@ -89,7 +88,7 @@ export class Shelf {
     for (const one of before.filter(({ log }) => log === name).sort((a, b) => a.at - b.at)) {
       this.folded.add(one);
     }
-    void this._begin().catch(report);
+    inBackground(this._begin());
   }
 
   private async _begin(): Promise<void> {
@@ -234,10 +233,10 @@ export class Shelf {
     const { folded } = this;
     if (!folded.complete || !folded.at || folded.at.next === this._kept) return;
     this._kept = folded.at.next;
-    this._room.store.write(this._checkpoint()).catch((error: unknown) => {
+    inBackground(this._room.store.write(this._checkpoint()).catch((error: unknown) => {
       this._kept = -1;
-      report(error);
-    });
+      throw error;
+    }));
   }
 
   private _checkpoint(): Change[] {

@@ -10,7 +10,8 @@
  * kept as they are: they are none that the build makes short (`scripts/internal.mjs`).
  */
 
-import type { Read } from '../emitter.js';
+import { report, type Read } from '../emitter.js';
+import type { HighwaterError } from '../errors.js';
 
 /**
  * One row to write: `undefined` takes it away. A function is given what is there (undefined:
@@ -70,3 +71,10 @@ export interface StoreOptions {
  * at all is memory, and its health says so.
  */
 export type OpenStore = (name: string, options: StoreOptions) => Store;
+
+/** What nobody awaits is reported where it fails, but for the end of its store. */
+export const inBackground = (work: Promise<unknown>): void => {
+  work.catch((error: unknown) => {
+    if ((error as HighwaterError | undefined)?.code !== 'closed') report(error);
+  });
+};

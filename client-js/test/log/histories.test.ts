@@ -1,0 +1,98 @@
+/**
+ * Promise 15 at the client's end: after a server was restored from a backup, what people typed
+ * survives it: what the server has lost stands among the refused ones, and nothing else does.
+ */
+
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test, type TestContext } from 'node:test';
+import { file } from '../../src/log/file.js';
+import { connect, type OpenStore } from '../../src/log/index.js';
+import { Server, token } from '../server.js';
+import { when } from '../when.js';
+import { todos } from './todos.js';
+
+const server = new Server('[limits]\ncommit_interval_ms = 50\n');
+before(() => server.start());
+after(() => server.remove());
+
+const device = (context: TestContext): OpenStore => {
+  const folder = mkdtempSync(join(tmpdir(), 'highwater-device-'));
+  context.after(() => rmSync(folder, { recursive: true }));
+  return file(folder);
+};
+
+const texts = (map: Iterable<[string, { text: string }]> | undefined): string[] =>
+  [...map ?? []].map(([, { text }]) => text).sort();
+
+test('what a restored server has lost is offered again, what it has is not', async (context) => {
+  const store = device(context);
+  const first = connect(server.url, { token: token('ana'), store });
+  const list = first.open(todos, { list: 'home' });
+  await list.do.add({ id: 'a', text: 'before' }).accepted;
+  await first.close();
+  const copy = await server.backup();
+  // A page of its own, so that another writer has what is lost, and this one has nothing.
+  const second = connect(server.url, { token: token('ana'), store });
+  const more = second.open(todos, { list: 'home' });
+  await more.do.add({ id: 'b', text: 'after' }).accepted;
+  await when(more.pending, (count) => count === 0);
+  await second.close();
+  await server.restore(copy);
+  const third = connect(server.url, { token: token('ana'), store });
+  context.after(() => third.close());
+  const now = third.open(todos, { list: 'home' });
+  const [lost] = await when(third.refused, ({ length }) => length > 0);
+  assert.equal(third.refused.value.length, 1);
+  assert.equal(lost!.reason.code, 'restored');
+  assert.deepEqual(lost!.after, { id: 'b', text: 'after' });
+  await when(now.view.byId, (map) => texts(map).join() === 'before');
+  lost!.retry();
+  await when(now.view.byId, (map) => texts(map).join() === 'after,before');
+  await when(now.pending, (count) => count === 0);
+  assert.deepEqual(third.refused.value, []);
+});
+
+test('what is pending goes on in the other history, under another writer, once', async (context) => {
+  const store = device(context);
+  const client = connect(server.url, { token: token('bob'), store });
+  context.after(() => client.close());
+  const list = client.open(todos, { list: 'work' });
+  await list.do.add({ id: 'a', text: 'a' }).accepted;
+  const copy = await server.backup();
+  await list.do.add({ id: 'b', text: 'lost' }).accepted;
+  await when(list.pending, (count) => count === 0);
+  await server.kill();
+  const did = list.do.add({ id: 'c', text: 'pending' });
+  await did.saved;
+  await server.start();
+  await server.restore(copy);
+  await did.accepted;
+  await when(client.refused, ({ length }) => length === 1);
+  assert.deepEqual(client.refused.value[0]!.after, { id: 'b', text: 'lost' });
+  await when(list.view.byId, (map) => texts(map).join() === 'a,pending');
+  const payloads = await server.payloads('lists/work/todos');
+  assert.deepEqual(payloads.map((text) => (JSON.parse(text) as { id: string }).id), ['a', 'c']);
+});
+
+test('a log that was made anew: what was pending in the former is refused, never merged', async (context) => {
+  const store = device(context);
+  const client = connect(server.url, { token: token('eve'), store });
+  context.after(() => client.close());
+  const list = client.open(todos, { list: 'gone' });
+  await list.do.add({ id: 'a', text: 'a' }).accepted;
+  await when(list.pending, (count) => count === 0);
+  client.disconnect();
+  await when(client.status, ({ phase }) => phase === 'offline');
+  const did = list.do.add({ id: 'b', text: 'of the former' });
+  await did.saved;
+  await server.ask('DELETE', '/v1/logs/lists/gone/todos');
+  await server.append('lists/gone/todos', 'other');
+  client.connect();
+  await assert.rejects(did.accepted, { code: 'epoch' });
+  await when(client.refused, ({ length }) => length === 1);
+  await when(list.view.count, (count) => count === 0);
+  assert.deepEqual(await server.payloads('lists/gone/todos'), ['other']);
+});

@@ -1,0 +1,90 @@
+/**
+ * Several pages of one device: what one has logged another shows, and sends when it is dead, or
+ * when it does not send what others stand on.
+ */
+
+import assert from 'node:assert/strict';
+import { after, before, test, type TestContext } from 'node:test';
+import { LogClient } from '../../src/log/client.js';
+import { Rows } from '../../src/log/memory.js';
+import { Keeper } from '../../src/log/keeper.js';
+import type { OpenStore } from '../../src/log/index.js';
+import { holdHere, type Hold } from '../../src/log/tabs.js';
+import { Server, token } from '../server.js';
+import { when } from '../when.js';
+import { todos } from './todos.js';
+
+const server = new Server('[limits]\ncommit_interval_ms = 50\n');
+before(() => server.start());
+after(() => server.remove());
+
+/** A device: rows that outlive its pages, and locks that end with them. */
+const device = (): { store: OpenStore; page: (context: TestContext, name: string, online?: boolean) => Page } => {
+  const rows = new Rows();
+  const hold = holdHere();
+  const store: OpenStore = (_name, options) => new Keeper('disk', options, () => rows, Rows);
+  return {
+    store,
+    page: (context, name, online = true) => {
+      const held = new Set<() => void>();
+      const mine: Hold = (lock) => {
+        const one = hold(lock);
+        held.add(one.release);
+        return one;
+      };
+      const client = new LogClient(
+        server.url, { token: token(name), store, autoConnect: online }, mine,
+      );
+      context.after(() => client.close());
+      return { client, die: () => {
+        client.plain.close({ leave: false });
+        for (const release of held) release();
+      } };
+    },
+  };
+};
+
+interface Page {
+  readonly client: LogClient;
+  /** Its page is gone at once: nothing more is written, its locks are free. */
+  readonly die: () => void;
+}
+
+test('another page shows what one has pending, and sends it when that is dead', async (context) => {
+  const { page } = device();
+  const one = page(context, 'ana', false);
+  const two = page(context, 'ana', false);
+  const first = one.client.open(todos, { list: 'a' });
+  const second = two.client.open(todos, { list: 'a' });
+  await Promise.all([first.do.add({ id: 'x', text: 'x' }).saved, when(second.view.count, (n) => n === 1)]);
+  assert.equal(second.pending.value, 1);
+  one.die();
+  two.client.connect();
+  await when(second.pending, (count) => count === 0);
+  assert.equal(second.view.count.value, 1);
+  await when(two.client.work, ({ waiting }) => waiting === 0);
+  assert.equal((await server.payloads('lists/a/todos')).length, 1);
+});
+
+test('what stands on another page\'s work goes out after it, also if that does not send', async (context) => {
+  const { page } = device();
+  const one = page(context, 'bob', false);
+  const two = page(context, 'bob', true);
+  const first = one.client.open(todos, { list: 'b' });
+  const second = two.client.open(todos, { list: 'b' });
+  const made = first.do.add({ id: 'x', text: 'made by a page that is frozen' });
+  await made.saved;
+  await when(second.view.count, (count) => count === 1);
+  // It is made on top of the other page's, which lives and does not send.
+  await second.do.toggle({ id: 'x' }).accepted;
+  const payloads = (await server.payloads('lists/b/todos')).map((text) => JSON.parse(text));
+  assert.deepEqual(payloads, [{ id: 'x', text: 'made by a page that is frozen' }, { id: 'x' }]);
+  await when(second.pending, (count) => count === 0);
+  assert.equal(second.view.byId.value!.get('x')!.done, true);
+  // Thawed, it has its outcome, and nothing is stored twice.
+  one.client.connect();
+  await when(first.pending, (count) => count === 0);
+  await when(first.view.byId, (map) => map?.get('x')?.done === true);
+  assert.equal((await server.payloads('lists/b/todos')).length, 2);
+  assert.equal((await made.accepted).offset, 0);
+});
