@@ -12,6 +12,7 @@ import type { Read } from '../emitter.js';
 import { HighwaterError } from '../errors.js';
 import type { Start, Welcome } from '../frames.js';
 import { browserStorage, userOf, type Locks } from '../identity.js';
+import { address } from '../socket.js';
 import type { Status } from '../states.js';
 import { nameOf, type Actions, type Definition, type Params, type Views } from './define.js';
 import { Inbox, type RefusedAction } from './inbox.js';
@@ -47,6 +48,11 @@ export interface OpenOptions {
   readonly priority?: number;
   /** Only the newest records: such a view is not kept on the device. */
   readonly start?: Extract<Start, { last: number }>;
+  /**
+   * The log begins anew here (its start was trimmed away, the server has another history): what was
+   * never sent goes on (`rebase`, the default), or to the refused ones.
+   */
+  readonly onReset?: 'rebase' | 'discard';
 }
 
 /** Whether what was done here is safe, and where it is. */
@@ -203,7 +209,7 @@ export class LogClient {
   readonly open = <N extends string, A extends Actions, V extends Views>(
     definition: Definition<N, A, V>,
     params: Params<N> & Readonly<Record<string, string>>,
-    { priority = 0, start }: OpenOptions = {},
+    { priority = 0, start, onReset = 'rebase' }: OpenOptions = {},
   ): Opened<A, V> => {
     if (this._closed) throw new HighwaterError('closed', 'the app closed this client');
     const name = nameOf(definition.pattern, params);
@@ -212,7 +218,9 @@ export class LogClient {
     const key = `${name} ${start ? start.last : ''}`;
     let shelf = shelves.get(key);
     if (!shelf) {
-      shelf = new Shelf(name, definition, this._room, { start: start ?? 'state', priority });
+      shelf = new Shelf(name, definition, this._room, {
+        start: start ?? 'state', priority, discard: onReset === 'discard',
+      });
       shelves.set(key, shelf);
     }
     shelf.users++;
@@ -382,10 +390,12 @@ export class LogClient {
   };
 }
 
+const OPENING: Health = { kind: 'disk', state: 'open' };
+
 /** A store that is still to be named: what is asked of it waits. */
 class Deferred implements Store {
   private _is: Store | undefined;
-  readonly health = new Signal<Health>(() => this._is?.health.value ?? { kind: 'disk', state: 'open' });
+  readonly health = new Signal<Health>(() => this._is?.health.value ?? OPENING);
 
   constructor(private readonly _store: Promise<Store>) {
     void _store.then((store) => {
@@ -409,7 +419,7 @@ const nameFor = (
   url: string | { readonly href: string },
   { user, token }: LogClientOptions,
 ): { name: Promise<string>; token: ClientOptions['token'] } => {
-  const scope = `highwater:log:${FORMAT}:${new URL(typeof url === 'string' ? url : url.href).origin}:`;
+  const scope = `highwater:log:${FORMAT}:${address(url)}:`;
   if (user !== undefined || typeof token !== 'function') {
     return { name: Promise.resolve(scope + (user ?? userOf(token))), token };
   }

@@ -122,6 +122,7 @@ export class Ledger extends Emitter<LedgerEvents> {
   /** Outcomes that were heard of before their actions. */
   private _heard: Map<string, Stored | undefined> | undefined = new Map();
   private _closed = false;
+  private _writing: Promise<void> | undefined;
   private _helper: ReturnType<typeof setTimeout> | undefined;
   private readonly _places = new Map<string, Made>();
 
@@ -343,13 +344,14 @@ export class Ledger extends Emitter<LedgerEvents> {
     this._queued = true;
     queueMicrotask(() => {
       this._queued = false;
-      this._write();
+      inBackground(this._write());
       this._keep();
       this.counts.changed();
     });
   }
 
-  private _write(): void {
+  /** Resolves when all of it is where the store keeps things, or was rolled back. */
+  private async _write(): Promise<void> {
     const fresh = this._fresh.splice(0);
     const gone = this._gone.splice(0);
     if (!fresh.length && !gone.length) return;
@@ -360,7 +362,7 @@ export class Ledger extends Emitter<LedgerEvents> {
     const marks = [...runs].map(markOf);
     const upto = [...runs].map(({ sent }) => sent);
     // No other page may take a writer for dead before its lock is had.
-    void Promise.all([...runs].map(({ had }) => had))
+    const written = Promise.all([...runs].map(({ had }) => had))
       .then(() => this._options.store.write([...rows, ...gone, ...marks.flat()]))
       .then(
         (kind) => {
@@ -386,6 +388,8 @@ export class Ledger extends Emitter<LedgerEvents> {
       const rows = fresh.filter((one) => one.run === run).map((one) => [one.seq, rowOf(one)] as [number, ActionRow]);
       this._options.say({ is: 'did', writer: run.id, urgency: run.urgency, rows });
     }
+    this._writing = written;
+    return written;
   }
 
   /** It was rolled back: it is on no disk, and was never sent. */
@@ -683,6 +687,17 @@ export class Ledger extends Emitter<LedgerEvents> {
     this.counts.changed();
   }
 
+  /** What of that log was never sent is not to be sent any more. */
+  discard(log: string): void {
+    for (const run of this._own.values()) {
+      for (const one of [...run.actions.values()]) {
+        if (one.log !== log || one.seq <= run.sent) continue;
+        run.writer!.queue.delete(one.seq);
+        this._refuse(one, new HighwaterError('stale', 'its log began anew before it was sent'));
+      }
+    }
+  }
+
   /** Writes these with what is logged in this tick: all or nothing. */
   also(changes: readonly Change[]): void {
     this._gone.push(...changes);
@@ -693,7 +708,7 @@ export class Ledger extends Emitter<LedgerEvents> {
 
   /** The browser keeps this page for later: others may send what it has. */
   leave(): void {
-    this._write();
+    inBackground(this._write());
     this._keep();
     this._own.clear();
     for (const run of this.runs.values()) {
@@ -715,7 +730,8 @@ export class Ledger extends Emitter<LedgerEvents> {
 
   /** Nothing is sent from here on; what waits stays on disk. Resolves when all of it is there. */
   async close(): Promise<void> {
-    this._write();
+    await this._writing;
+    await this._write();
     this._keep();
     this._closed = true;
     this.silence();

@@ -40,6 +40,8 @@ export interface Room {
 export interface ShelfOptions {
   readonly start: Start;
   readonly priority: number;
+  /** Where the log begins anew, what was never sent of it is refused. */
+  readonly discard: boolean;
 }
 
 export class Shelf {
@@ -132,6 +134,7 @@ export class Shelf {
     this._offs.push(
       handle.on('reset', ({ cursor }) => {
         if (!this._carries()) return;
+        if (this._options.discard && folded.known) this._room.ledger.discard(this.name);
         folded.begin(cursor);
       }),
       handle.on('base', ({ records, offset }) => {

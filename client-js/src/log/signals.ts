@@ -6,7 +6,7 @@
  */
 
 import { computed, effect, signal, untracked } from '@preact/signals-core';
-import type { Read } from '../emitter.js';
+import { call, type Read } from '../emitter.js';
 
 export class Signal<T> implements Read<T> {
   private readonly _turn = signal(0);
@@ -27,7 +27,7 @@ export class Signal<T> implements Read<T> {
   readonly subscribe = (watcher: (value: T) => void): (() => void) =>
     effect(() => {
       const { value } = this._seen;
-      untracked(() => watcher(value));
+      untracked(() => call(watcher, value));
     });
 
   changed(): void {
