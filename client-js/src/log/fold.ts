@@ -82,7 +82,8 @@ export class Folded {
   /** The states that are shown, and those that are worked on, by the views' order. */
   private _shown: readonly unknown[];
   private _work: unknown[];
-  private _holes: Range[] = [];
+  /** What lacks in what is worked on, in order and apart; another list with each that comes. */
+  private _holes: readonly Range[] = [];
   private _next = 0;
   /** Those that came with records since something was shown. */
   private _landed: Pending[] = [];
@@ -199,8 +200,7 @@ export class Folded {
     this.at = at;
     this._shown = this._work = [...states];
     this._next = at.next;
-    this.missing = missing;
-    this._holes = [...missing];
+    this.missing = this._holes = missing;
     this.known = true;
     this._settle();
   }
@@ -251,9 +251,13 @@ export class Folded {
   /** What lies there will not come. */
   gap(from: number, to: number): void {
     this._next = Math.max(this._next, to);
-    const before = this._holes.at(-1);
-    if (before && before.to >= from) this._holes.splice(-1, 1, { from: before.from, to });
-    else this._holes.push({ from, to });
+    // Of a base, which comes in the order of keys, ranges may come in any order.
+    const meets = (one: Range): boolean => one.to >= from && one.from <= to;
+    const joined = [...this._holes.filter(meets), { from, to }];
+    const hole = {
+      from: Math.min(...joined.map((one) => one.from)), to: Math.max(...joined.map((one) => one.to)),
+    };
+    this._holes = [...this._holes.filter((one) => !meets(one)), hole].sort((a, b) => a.from - b.from);
   }
 
   behind(): void {
@@ -264,7 +268,7 @@ export class Folded {
   show(log: number, made: string | undefined): void {
     this.complete = this.known = true;
     this._shown = this._work;
-    this.missing = [...this._holes];
+    this.missing = this._holes;
     this.at = { log, made, next: this._next };
     this._settle();
   }
@@ -273,9 +277,11 @@ export class Folded {
   step(): void {
     if (!this.complete || !this.at) return;
     this._shown = this._work;
-    if (this.missing.length !== this._holes.length) this.missing = [...this._holes];
     this.at = { ...this.at, next: this._next };
-    this._leave(this._landed.splice(0));
+    if (this.missing === this._holes) return this._leave(this._landed.splice(0));
+    this.missing = this._holes;
+    // Also what was stored in a gap is covered: nothing more will come of it.
+    this._settle();
   }
 
   /** It is over: nothing of what was answered will come any more. */
@@ -292,8 +298,9 @@ export class Folded {
   private _covers({ stored, landed }: Pending): boolean {
     const { at, complete } = this;
     if (!at) return false;
-    // One of another incarnation of the log is no part of this one.
-    return !!(landed && complete) || !!(stored && (stored.log !== at.log || stored.offset < at.next));
+    if (landed && complete) return true;
+    // One of another incarnation of the log is no part of this one; or that one is still to come.
+    return !!stored && (stored.log === at.log ? stored.offset < at.next : complete);
   }
 
   /** What a checkpoint keeps: the states that are shown, by the views' names. */
