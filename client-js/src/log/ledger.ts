@@ -547,13 +547,14 @@ export class Ledger extends Emitter<LedgerEvents> {
   /** It ends, and stands among the refused ones. */
   private _refuse(one: Logged, error: HighwaterError, answered = false): void {
     const { run, seq } = one;
-    const changes = this._options.inbox.refused(one, error);
-    if (answered) this._unkept(run, seq, changes);
-    else {
-      this._gone.push([keyOf(run.id, seq), undefined], ...changes);
-      this._later();
-    }
+    // It holds its run, which would else be retired before this outcome is kept.
+    if (answered) run.unkept.add(seq);
+    // Its views are without it when the inbox looks at what stands there.
     this._end(one, undefined, error);
+    const changes = this._options.inbox.refused(one, error);
+    if (answered) return this._unkept(run, seq, changes);
+    this._gone.push([keyOf(run.id, seq), undefined], ...changes);
+    this._later();
   }
 
   private _end(one: Logged, stored?: Stored, error?: HighwaterError): void {
