@@ -39,6 +39,13 @@ const REACT = {
   '{ useConnection }': 500,
 };
 
+/** Of `highwater/react/log`, with what it uses of the hooks. */
+const REACT_LOG = {
+  '*': 2_500,
+  '{ useOpenLog }': 1_200,
+  '{ WorkStatus }': 900,
+};
+
 const bundle = (options) =>
   build({ bundle: true, format: 'esm', target: 'es2022', logLevel: 'error', ...options });
 /** Minified as an app's bundler would: what it does not import is not in it, nor is React. */
@@ -77,7 +84,10 @@ await bundle({ ...shipped, ...whole });
 // Of the client it takes only types. The directive says that its hooks are for the page, where
 // components of a server import them.
 await bundle({
-  entryPoints: ['src/react/index.ts'], outfile: 'dist/react.js', external: ['react'],
+  entryPoints: [
+    { in: 'src/react/index.ts', out: 'react' }, { in: 'src/react/log/index.ts', out: 'react-log' },
+  ],
+  outdir: 'dist', splitting: true, external: ['react'],
   mangleProps: /^_[a-z]/, minifySyntax: true, sourcemap: true, platform: 'neutral',
   banner: { js: "'use client';" },
 });
@@ -86,6 +96,7 @@ if (wrong.length) fail(`scripts/internal.mjs names what apps use: ${wrong}`);
 console.log(`dist/highwater.js, all in one: ${readFileSync('dist/highwater.js').length} B`);
 for (const [from, limits] of [
   ['highwater', LIMITS], ['highwater/log', LOG], ['highwater/react', REACT],
+  ['highwater/react/log', REACT_LOG],
 ]) {
   for (const [names, limit] of Object.entries(limits)) {
     const size = await measure(names, from);

@@ -46,7 +46,7 @@ const enum Ms {
 const OPENINGS = /* @__PURE__ */ Symbol();
 
 /** Something open, by what it was opened. */
-interface Opening {
+export interface Opening {
   readonly _definition: unknown;
   readonly _params: unknown;
   /** What was opened, kept for a while; throws what to wait for, or why it is not there. */
@@ -73,7 +73,7 @@ const refuseLoop = (all: Set<Opening>, opening: Opening, { name }: { name?: unkn
 };
 
 /** The opening of these, made where there is none. */
-const find = (client: any, definition: any, params: unknown, given: unknown): Opening => {
+export const find = (client: any, definition: any, params: unknown, given: unknown): Opening => {
   const all: Set<Opening> = (client[OPENINGS] ??= new Set());
   for (const one of all) {
     if (one._definition === definition && same(one._params, params)) return one;
@@ -135,7 +135,7 @@ const find = (client: any, definition: any, params: unknown, given: unknown): Op
   return opening;
 };
 
-const never = () => () => {};
+export const never = () => () => {};
 
 /**
  * What `definition` opens, open as long as the component is mounted. Suspends until it is whole for
