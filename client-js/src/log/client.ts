@@ -17,10 +17,11 @@ import type { Status } from '../states.js';
 import { nameOf, type Actions, type Definition, type Params, type Views } from './define.js';
 import { Inbox, type RefusedAction } from './inbox.js';
 import { indexedDb } from './indexeddb.js';
-import { Ledger, type Message } from './ledger.js';
+import { Ledger } from './ledger.js';
 import { memory } from './memory.js';
 import { Open, type Opened } from './opened.js';
 import { later, type ActionRow, type HistoryRow } from './rows.js';
+import type { Message } from './run.js';
 import { Shelf, type Room } from './shelf.js';
 import { following, Signal } from './signals.js';
 import { inBackground, type Change, type Health, type OpenStore, type Store } from './store.js';
@@ -144,7 +145,7 @@ export class LogClient {
     this._offs.push(
       status.stop, refused.stop,
       this.plain.status.subscribe(({ phase }) => {
-        ledger.online(phase === 'live' || phase === 'inactive');
+        ledger.runs.connected(phase === 'live' || phase === 'inactive');
         for (const shelf of this._all()) shelf.status.changed();
       }),
     );

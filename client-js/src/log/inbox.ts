@@ -10,7 +10,7 @@
 import { Source } from '../emitter.js';
 import type { Code } from '../errors.js';
 import type { Stored } from '../writer.js';
-import type { Logged } from './ledger.js';
+import type { Logged } from './run.js';
 import {
   doneKey, refusedKey, rowOf, type ActionRow, type DoneRow, type RefusedRow,
 } from './rows.js';

@@ -13,7 +13,7 @@ import type {
   Action, Actions, Call, Definition, Keyed, Lww, Reduced, ViewDefinition, Views,
 } from './define.js';
 import type { KeyMap } from './key-map.js';
-import type { Logged } from './ledger.js';
+import type { Logged } from './run.js';
 import { Receipt } from './receipt.js';
 import { recordOf, valueRecord } from './records.js';
 import type { Room, Shelf } from './shelf.js';

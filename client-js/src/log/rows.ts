@@ -11,7 +11,7 @@ import type { Draft, Made, Target } from '../frames.js';
 import type { Code } from '../errors.js';
 import type { Range } from '../view.js';
 import type { Stored } from '../writer.js';
-import type { Logged } from './ledger.js';
+import type { Logged } from './run.js';
 
 export interface WriterRow {
   readonly urgency: string;

@@ -86,10 +86,7 @@ export class Shelf {
         this.changed(one.run.own);
       }),
     );
-    const before = [...ledger.runs.values()].flatMap(({ actions }) => [...actions.values()]);
-    for (const one of before.filter(({ log }) => log === name).sort((a, b) => a.at - b.at)) {
-      this.folded.add(one);
-    }
+    for (const one of ledger.of(name)) this.folded.add(one);
     inBackground(this._begin());
   }
 

@@ -1,0 +1,110 @@
+/**
+ * A writer as a page knows it, with the actions of its that have no outcome yet; and what pages tell
+ * each other of them.
+ */
+
+import type { Draft, Made, Target } from '../frames.js';
+import type { Action, Stored, Writer } from '../writer.js';
+import type { Pending } from './fold.js';
+import type { ActionRow, WriterRow } from './rows.js';
+import type { Change, Kind } from './store.js';
+
+/** An action that was logged here, or by another page of this device. */
+export interface Logged extends Action, Pending {
+  id: string;
+  record: Draft;
+  bulk: number;
+  weight: number;
+  readonly run: Run;
+  /** It is where its store keeps things. */
+  saved?: boolean;
+  /** Where that is: told to whoever did it. */
+  readonly kept?: (result: Kind | Promise<never>) => void;
+  /** Not sent before this time, it is not sent at all. */
+  readonly until?: number | undefined;
+  /** So often it was replaced by a later one, before anything of it was sent. */
+  turns?: number;
+  /** What other pages had pending when it was made: it goes out after their outcomes. */
+  after?: readonly string[] | undefined;
+}
+
+/** A writer, as this page knows it. */
+export interface Run {
+  readonly id: string;
+  readonly urgency: string;
+  /** What sends it; none: another page that lives does. */
+  writer?: Writer | undefined;
+  /** Those without an outcome, by sequence. */
+  readonly actions: Map<number, Logged>;
+  /** The newest sequence of each log, and when the newest of all was made. */
+  readonly lasts: Map<string, number>;
+  at: number;
+  /** All below is let go out. */
+  freed: number;
+  /** On disk: up to there it may have been sent. */
+  sent: number;
+  /** The same, once that is on disk. */
+  marked: number;
+  /** Answered ones whose outcome is not on disk yet, in order. */
+  readonly unkept: Set<number>;
+  /** Lets go its lock; and whether it is had, for which it may wait for long. */
+  release: () => void;
+  had: Promise<boolean>;
+  /** This page began it. */
+  own: boolean;
+  /** It has a row on disk. */
+  written?: boolean;
+  /** Another page that lives holds it, and is sent for up to this sequence. */
+  helped?: number | undefined;
+}
+
+/** What pages tell each other. */
+export type Message =
+  | {
+      readonly is: 'did';
+      readonly writer: string;
+      readonly urgency: string;
+      readonly rows: readonly (readonly [seq: number, row: ActionRow])[];
+    }
+  | {
+      readonly is: 'out';
+      readonly writer: string;
+      readonly seq: number;
+      readonly stored?: Stored | undefined;
+    }
+  | { readonly is: 'refused' | 'wiped' };
+
+/** What waits. */
+export interface Counts {
+  /** Not where the store keeps things yet: lost if the page dies now. */
+  readonly unsaved: number;
+  /** Without an outcome of the server. */
+  readonly waiting: number;
+}
+
+/** What is logged. */
+export interface Given {
+  readonly urgency: string;
+  readonly log: string;
+  readonly to: Target;
+  readonly made: Made | undefined;
+  readonly ifHead?: number | undefined;
+  readonly record: Draft;
+  readonly until?: number | undefined;
+  readonly kept?: (result: Kind | Promise<never>) => void;
+  readonly settle?: (result: Stored | Promise<never>) => void;
+}
+
+/** The oldest without an outcome: they end in their order. */
+export const firstOf = ({ actions }: Run): number => {
+  const [first = Infinity] = actions.keys();
+  return first;
+};
+
+/** Its row, which never goes back. */
+export const markOf = ({ id, urgency, sent }: Run): Change[] => [
+  [
+    `w/${id}`,
+    (old?: WriterRow): WriterRow => ({ urgency, sent: Math.max(sent, old?.sent ?? 0) }),
+  ],
+];

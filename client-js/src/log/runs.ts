@@ -1,0 +1,367 @@
+/**
+ * From the device to the wire: which writers there are, who sends for each, and when an action may
+ * go out.
+ *
+ * Promise: a writer is sent for by whoever holds its lock: its page, or the first that has it after
+ * that page is dead. Nothing goes out that is not saved, nor before a mark on disk says that it may
+ * have been sent. What an action was made on top of goes out before it, also where the page that
+ * made it is frozen. Only its holder lets the server forget a writer's outcomes.
+ */
+
+import type { Connection } from '../connection.js';
+import { HighwaterError } from '../errors.js';
+import { weigh, Writer, type Stored } from '../writer.js';
+import { keyOf, type ActionRow, type WriterRow } from './rows.js';
+import { firstOf, markOf, type Logged, type Run } from './run.js';
+import { inBackground, type Store } from './store.js';
+import type { Hold } from './tabs.js';
+
+/** What the runs ask of the log of actions. */
+export interface Book {
+  /** One of another page, as it stands on disk, is shown. */
+  found(run: Run, seq: number, row: ActionRow): void;
+  /** Another page has its outcome, and has kept that. */
+  gone(one: Logged): void;
+  /** It will not be sent. */
+  refuse(one: Logged, error: HighwaterError): void;
+  decided(one: Logged, result: Stored | HighwaterError): void;
+  /** The server's history is another, and has nothing of these. */
+  moved(run: Run, rest: Logged[]): void;
+  /** Its size is known now. */
+  weighed(more: number): void;
+}
+
+export interface RunsOptions {
+  readonly store: Store;
+  readonly hold: Hold;
+  /** Names the locks of this log. */
+  readonly name: string;
+  readonly now: () => number;
+}
+
+/** So many are marked ahead of what is on its way. */
+const AHEAD = 2048;
+/** How long another page that lives has to send what an action here was made on top of, ms. */
+const HELP_AFTER = 2000;
+/** How long what could not be written waits, ms. */
+export const AGAIN = 1000;
+
+export class Runs {
+  readonly all = new Map<string, Run>();
+  online = false;
+  closed = false;
+  /** Of this page, by urgency. */
+  private readonly _own = new Map<string, Run>();
+  private _helper: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(
+    private readonly _core: Connection,
+    private readonly _options: RunsOptions,
+    private readonly _book: Book,
+  ) {}
+
+  // Which there are.
+
+  /** That of this page for actions of that urgency. */
+  own(urgency: string): Run {
+    let run = this._own.get(urgency);
+    if (!run) {
+      run = this._run(this._core.config.newId(), urgency, true);
+      this._own.set(urgency, run);
+      this._carry(run, 1);
+    }
+    return run;
+  }
+
+  /** One of another page, dead or alive; it is sent for from here once its lock is had. */
+  found(id: string, { urgency, sent }: WriterRow): Run {
+    const known = this.all.get(id);
+    if (known) return known;
+    const run = this._run(id, urgency, false);
+    run.sent = run.marked = sent;
+    run.written = true;
+    this._await(run);
+    return run;
+  }
+
+  private _run(id: string, urgency: string, own: boolean): Run {
+    const { hold, name } = this._options;
+    const run: Run = {
+      id, urgency, own, actions: new Map(), lasts: new Map(), at: 0, freed: 0, sent: 0, marked: 0,
+      unkept: new Set(),
+      ...hold(`${name}:${id}`),
+    };
+    this.all.set(id, run);
+    return run;
+  }
+
+  private _await(run: Run): void {
+    inBackground(run.had.then((had) => (had ? this._adopt(run) : undefined)));
+  }
+
+  /** Its page is dead: this one sends what it left, and keeps its outcomes. */
+  private async _adopt(run: Run): Promise<void> {
+    const { store } = this._options;
+    const [[[, row] = []], actions] = await Promise.all([
+      store.read(`w/${run.id}`), store.read(`a/${run.id}/`),
+    ]);
+    if (this.closed) return;
+    if (!row && !actions.length) return this._forget(run);
+    const { sent } = (row ?? { sent: Infinity }) as WriterRow;
+    run.sent = run.marked = sent;
+    run.helped = undefined;
+    const left = new Set(actions.map(([key]) => +key.split('/')[2]!));
+    // Another page, dead by now, had an outcome and has kept it.
+    for (const [seq, one] of [...run.actions]) if (!left.has(seq)) this._book.gone(one);
+    for (const [key, found] of actions) this._book.found(run, +key.split('/')[2]!, found);
+    this._carry(run, Math.max(0, ...left) + 1);
+    const all = [...run.actions.values()].sort((one, two) => one.seq - two.seq);
+    for (const one of all) this._queue(run, one);
+    this.mark(run);
+    this.free(run);
+    this.retire(run);
+  }
+
+  private _queue(run: Run, one: Logged): void {
+    const { bulk } = one;
+    Object.assign(one, weigh(one.record, this._core.config.encoding));
+    this._book.weighed(one.bulk - bulk);
+    one.held = true;
+    one.tried = one.seq <= run.sent;
+    run.writer!.take(one);
+  }
+
+  /** From here on this page sends it. */
+  private _carry(run: Run, next: number): void {
+    this._drop(run);
+    const decided = this._book.decided as (one: unknown, result: Stored | HighwaterError) => void;
+    run.writer = new Writer(this._core, decided, {
+      id: run.id, next,
+      ended: (rest) => {
+        if (this._own.get(run.urgency) === run) this._own.delete(run.urgency);
+        this._book.moved(run, rest as Logged[]);
+      },
+    });
+    this._core.writers.push(run.writer);
+  }
+
+  /** This page sends it no longer. */
+  private _drop(run: Run): void {
+    const at = this._core.writers.indexOf(run.writer!);
+    if (at > 0) this._core.writers.splice(at, 1);
+    run.writer = run.helped = undefined;
+    run.freed = 0;
+  }
+
+  // When an action may go out.
+
+  /** There is a socket, or none. */
+  connected(online: boolean): void {
+    this.online = online;
+    if (!online) return;
+    for (const run of [...this.all.values()]) {
+      this.mark(run);
+      this.retire(run);
+    }
+  }
+
+  /** Says how far it is to be marked: what is next, and some more; whether that is further. */
+  ahead(run: Run): boolean {
+    const { writer } = run;
+    if (!writer || !this.online) return false;
+    const upto = Math.min(writer.next - 1, writer.oldest + AHEAD);
+    // In strides: a mark for each outcome would cost a transaction for each.
+    if (upto <= run.sent || run.sent > writer.oldest + AHEAD / 2) return false;
+    this._expire(run, upto);
+    run.sent = upto;
+    return true;
+  }
+
+  private _expire(run: Run, upto: number): void {
+    const now = this._options.now();
+    for (let seq = Math.max(run.sent + 1, firstOf(run)); seq <= upto; seq++) {
+      const one = run.actions.get(seq);
+      if (!one || !(one.until! < now)) continue;
+      this._book.refuse(one, new HighwaterError('expired', 'it waited longer than it may'));
+    }
+  }
+
+  /** Marks on disk what may go out from now on. */
+  mark(run: Run): void {
+    if (run.helped !== undefined || !run.written || run.marked < run.sent) return;
+    if (!this.ahead(run)) return;
+    const upto = run.sent;
+    this._options.store.write(markOf(run)).then(
+      () => this.marked(run, upto),
+      () => {
+        run.sent = run.marked;
+        setTimeout(() => this.mark(run), AGAIN);
+      },
+    );
+  }
+
+  /** The mark is on disk. */
+  marked(run: Run, upto: number): void {
+    run.marked = Math.max(run.marked, upto);
+    this.mark(run);
+    this.free(run);
+  }
+
+  /** Lets go out what is saved and marked, in order. */
+  free(run: Run): void {
+    const { writer, marked } = run;
+    if (!writer) return;
+    const from = (run.freed = Math.max(run.freed, firstOf(run)));
+    for (; run.freed < writer.next && run.freed <= marked; run.freed++) {
+      const one = run.actions.get(run.freed);
+      if (!one) continue;
+      if (!one.saved) break;
+      if (this._waits(one)) {
+        this._rescue(one);
+        break;
+      }
+      one.held = false;
+    }
+    if (run.freed > from) this._core.wake();
+  }
+
+  freeAll(): void {
+    for (const run of this._own.values()) this.free(run);
+  }
+
+  /** The pending ones of other pages that one of that log is made on top of: the last of each. */
+  below(log: string): string[] | undefined {
+    const found: string[] = [];
+    for (const other of this.all.values()) {
+      const last = other.own ? undefined : other.lasts.get(log);
+      if (last !== undefined && firstOf(other) <= last) found.push(`${other.id}/${last}`);
+    }
+    return found.length ? found : undefined;
+  }
+
+  private _below(one: Logged): { run: Run; upto: number }[] {
+    return (one.after ?? []).flatMap((id) => {
+      const [writer, seq] = id.split('/') as [string, string];
+      const run = this.all.get(writer);
+      return run && firstOf(run) <= +seq ? [{ run, upto: +seq }] : [];
+    });
+  }
+
+  private _waits(one: Logged): boolean {
+    if (one.after && !this._below(one).length) one.after = undefined;
+    return !!one.after;
+  }
+
+  // Pages that live and do not send.
+
+  /** Sends for the pages that it waits for, if they do not do it themselves. */
+  private _rescue(one: Logged): void {
+    if (this._helper !== undefined || !this.online) return;
+    this._helper = setTimeout(() => {
+      this._helper = undefined;
+      if (!this.online || this.closed) return;
+      for (const { run, upto } of this._below(one)) {
+        if (!run.writer) inBackground(this._help(run, upto));
+      }
+    }, HELP_AFTER);
+    (this._helper as { unref?: () => void }).unref?.();
+  }
+
+  /**
+   * Another page lives and does not send, perhaps since it is frozen: what stands on disk of it up
+   * to there is sent from here. It is not ours: what the server may forget is not said.
+   */
+  private async _help(run: Run, upto: number): Promise<void> {
+    const { store } = this._options;
+    const actions = await store.read(`a/${run.id}/`);
+    if (run.writer || this.closed) return;
+    for (const one of [...run.actions.values()]) {
+      // That page has its outcome, and has not told yet.
+      const there = actions.some(([key]) => key === keyOf(run.id, one.seq));
+      if (!there && one.seq <= upto) this._book.gone(one);
+    }
+    const first = firstOf(run);
+    if (first > upto) return this.freeAll();
+    run.sent = Math.max(run.sent, upto);
+    await store.write(markOf(run));
+    if (run.writer || this.closed) return;
+    this._carry(run, upto + 1);
+    run.helped = upto;
+    run.writer!.floor = first;
+    run.marked = run.sent;
+    for (const one of run.actions.values()) if (one.seq <= upto) this._queue(run, one);
+    this.free(run);
+  }
+
+  // Its outcomes.
+
+  /** One has its outcome, and is no more among those that wait. */
+  ended(run: Run): void {
+    if (run.helped !== undefined && firstOf(run) > run.helped) this._drop(run);
+    this.retire(run);
+    this.mark(run);
+    if (!run.own) this.freeAll();
+  }
+
+  /** The server must not forget an outcome that is not on disk yet. */
+  keeps(run: Run, seq: number): void {
+    run.unkept.add(seq);
+    this._floor(run);
+  }
+
+  /** It is on disk. */
+  kept(run: Run, seq: number): void {
+    run.unkept.delete(seq);
+    this._floor(run);
+    this.retire(run);
+  }
+
+  private _floor({ writer, unkept, helped }: Run): void {
+    if (!writer || helped !== undefined) return;
+    const [first = Infinity] = unkept;
+    writer.floor = first;
+  }
+
+  /** All of it is answered and kept, and its page is dead: nobody needs its mark any more. */
+  retire(run: Run): void {
+    const done = !run.actions.size && !run.unkept.size && this.all.has(run.id);
+    if (!done || !run.writer || run.helped !== undefined) return;
+    if (this._own.get(run.urgency) === run || (run.sent && !this.online)) return;
+    this._forget(run);
+    inBackground(this._options.store.write([[`w/${run.id}`, undefined]]));
+    if (run.sent) this._core.say('retire', { writer: run.id, request: 0 });
+    this._core.wake();
+  }
+
+  private _forget(run: Run): void {
+    this._drop(run);
+    this.all.delete(run.id);
+    run.release();
+  }
+
+  // Pages that are kept for later, and the end.
+
+  /** The browser keeps this page for later: others may send what it has. */
+  leave(): void {
+    this._own.clear();
+    for (const run of this.all.values()) {
+      this._drop(run);
+      run.release();
+    }
+  }
+
+  /** It shows this page again, which begins under new writers. */
+  again(): void {
+    const { hold, name } = this._options;
+    for (const run of this.all.values()) {
+      Object.assign(run, hold(`${name}:${run.id}`), { own: false });
+      this._await(run);
+    }
+  }
+
+  close(): void {
+    this.closed = true;
+    clearTimeout(this._helper);
+    for (const run of this.all.values()) run.release();
+  }
+}
