@@ -40,7 +40,7 @@ export interface LogClientOptions extends Omit<ClientOptions, 'autoConnect'> {
    * and asks to be active again by itself there too.
    */
   readonly keepHidden?: boolean;
-  /** Where the log is kept: `indexedDb` (the default in a browser), `memory`, or one of your own. */
+  /** Where the log is kept: `indexedDb` (the default in a browser), `memory`, or another. */
   readonly store?: OpenStore;
 }
 

@@ -3,8 +3,8 @@
  * is known and kept.
  *
  * Promise: what `saved` says is on disk, it is. What is sent is what was saved, to the letter. An
- * outcome is on disk before the server may forget it. Nothing that was typed is ever just gone: what
- * ends otherwise than stored is among the refused ones.
+ * outcome is on disk before the server may forget it. Nothing that was typed is ever just gone:
+ * what ends otherwise than stored is among the refused ones.
  */
 
 import type { Connection } from '../connection.js';
@@ -330,7 +330,8 @@ export class Ledger extends Emitter<LedgerEvents> {
       this.emit('ended', { one });
       const seq = run.writer!.next;
       const moved: Logged = {
-        ...one, run, seq, id: idOf(run.id, seq), held: true, sent: false, tried: false, saved: false,
+        ...one, run, seq, id: idOf(run.id, seq), held: true, sent: false, tried: false,
+        saved: false,
       };
       this._enter(moved);
       run.writer!.take(moved);

@@ -146,7 +146,8 @@ export class Open implements Opened<any, any> {
 
   private _view(one: ViewDefinition, at: number): unknown {
     const { folded } = this._shelf;
-    const value = (): any => (folded.known || folded.pending.length ? folded.values[at] : undefined);
+    const value = (): any =>
+      folded.known || folded.pending.length ? folded.values[at] : undefined;
     const read = this._read(value);
     const { name } = one as Lww<unknown>;
     if (one.kind === 'lww') {

@@ -41,8 +41,8 @@ export class Receipt {
   }
 
   /**
-   * Resolves when the server has stored it, at its offset; it may be days. Rejects with the server's
-   * reason, its views already without it.
+   * Resolves when the server has stored it, at its offset; it may be days. Rejects with the
+   * server's reason, its views already without it.
    */
   get accepted(): Promise<Stored> {
     return this._accepted.promise;

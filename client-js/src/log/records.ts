@@ -58,7 +58,11 @@ export const recordOf = <P>(name: string, action: Action<P>, given: P): Draft =>
 };
 
 /** The record that sets a value, of that id where there are many; undefined takes it away. */
-export const valueRecord = <T>(view: Lww<T> | Keyed<T>, id: string | undefined, given?: T): Draft => {
+export const valueRecord = <T>(
+  view: Lww<T> | Keyed<T>,
+  id: string | undefined,
+  given?: T,
+): Draft => {
   const { name, schema } = view;
   const key = id === undefined ? name : `${name}/${id}`;
   if (given === undefined) return { kind: name, key };
@@ -97,7 +101,8 @@ export const stepOf = (
   if (tombstone) return undefined;
   const value = json();
   if (from < version && !upcast) throw new Error(`${kind}: no upcast from version ${from}`);
-  return { name: kind, id: undefined, gone: false, payload: from < version ? upcast!(value, from) : value };
+  const now = from < version ? upcast!(value, from) : value;
+  return { name: kind, id: undefined, gone: false, payload: now };
 };
 
 export type { Meta };

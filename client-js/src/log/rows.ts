@@ -2,9 +2,12 @@
  * What stands in the store under which key. Keys and values are a format: old and new clients of
  * one browser share it (docs/actions.md).
  *
- * `w/<writer>` a writer and how far it may have been sent · `a/<writer>/<seq>` an action without an
- * outcome · `d/<log>//<log id>/<offset>` one that was stored, kept for a while · `r/<at>/<writer>/
- * <seq>` one that was refused · `c/<log>` where its views stand · `h` the history of the server.
+ * `w/<writer>`: a writer, and how far it may have been sent.
+ * `a/<writer>/<seq>`: an action without an outcome.
+ * `d/<log>//<log id>/<offset>`: one that was stored, kept for a while.
+ * `r/<at>/<writer>/<seq>`: one that was refused.
+ * `c/<log>`: where its views stand, and what they show.
+ * `h`: the history of the server. `u`: whose log it is.
  */
 
 import type { Draft, Made, Target } from '../frames.js';
@@ -45,6 +48,11 @@ export interface RefusedRow {
   readonly before?: unknown;
 }
 
+export interface KeptView {
+  readonly version: number;
+  readonly state: unknown;
+}
+
 export interface CheckpointRow {
   /** In the how manieth history it was true. */
   readonly history: number;
@@ -52,7 +60,7 @@ export interface CheckpointRow {
   readonly made: string | undefined;
   readonly next: number;
   readonly missing: readonly Range[];
-  readonly views: { readonly [name: string]: { readonly version: number; readonly state: unknown } };
+  readonly views: { readonly [name: string]: KeptView };
 }
 
 export interface HistoryRow {

@@ -1,6 +1,6 @@
 /**
- * A writer as a page knows it, with the actions of its that have no outcome yet; and what pages tell
- * each other of them.
+ * A writer as a page knows it, with those of its actions that have no outcome yet; and what pages
+ * tell each other of them.
  */
 
 import type { Draft, Made, Target } from '../frames.js';

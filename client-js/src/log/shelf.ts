@@ -266,10 +266,13 @@ export class Shelf {
 }
 
 /** Whether what was kept is further, or of a later history. */
-const goesBack = (old: CheckpointRow | undefined, row: CheckpointRow): boolean =>
-  !!old && (old.history > row.history
-    || (old.history === row.history && old.log === row.log && old.next > row.next
-      && Object.keys(row.views).every((name) => old.views[name]?.version === row.views[name]!.version)));
+const goesBack = (old: CheckpointRow | undefined, row: CheckpointRow): boolean => {
+  if (!old || old.history !== row.history) return !!old && old.history > row.history;
+  const same = Object.entries(row.views).every(
+    ([name, { version }]) => old.views[name]?.version === version,
+  );
+  return same && old.log === row.log && old.next > row.next;
+};
 
 const stored = (state: unknown): unknown => (state instanceof KeyMap ? new Map(state) : state);
 

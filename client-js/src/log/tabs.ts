@@ -8,8 +8,12 @@
 
 import type { Locks } from '../identity.js';
 
-/** Takes a lock as long as the page lives, or until it is let go; how to let it go. */
-export type Hold = (name: string) => { readonly had: Promise<boolean>; readonly release: () => void };
+/** Takes a lock as long as the page lives, or until it is let go. */
+export type Hold = (name: string) => {
+  /** When it is had; false where it was let go before. */
+  readonly had: Promise<boolean>;
+  readonly release: () => void;
+};
 
 /** By Web Locks. `had` answers false where it was let go before it was had. */
 export const holdBy = (locks: Locks): Hold => (name) => {

@@ -54,7 +54,7 @@ export class Undo {
       this._group &&= [];
       for (const group of this._done.splice(0)) this._forget(group);
     } else {
-      if (this._group?.length === 0 || !this._group) this._done.push((this._group ? this._group : []));
+      if (!this._group?.length) this._done.push(this._group ?? []);
       this._done.at(-1)!.push(doing);
       if (doing.key !== undefined) this._options.watch(doing.key, true, doing.id);
       if (this._done.length > MOST) this._forget(this._done.shift()!);

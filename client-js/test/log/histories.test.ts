@@ -55,7 +55,7 @@ test('what a restored server has lost is offered again, what it has is not', asy
   assert.deepEqual(third.refused.value, []);
 });
 
-test('what is pending goes on in the other history, under another writer, once', async (context) => {
+test('what is pending goes on in the other history, once', async (context) => {
   const store = device(context);
   const client = connect(server.url, { token: token('bob'), store });
   context.after(() => client.close());
@@ -77,7 +77,7 @@ test('what is pending goes on in the other history, under another writer, once',
   assert.deepEqual(payloads.map((text) => (JSON.parse(text) as { id: string }).id), ['a', 'c']);
 });
 
-test('a log that was made anew: what was pending in the former is refused, never merged', async (context) => {
+test('what was pending in a log that was made anew is refused, never merged', async (context) => {
   const store = device(context);
   const client = connect(server.url, { token: token('eve'), store });
   context.after(() => client.close());

@@ -19,7 +19,9 @@ before(() => server.start());
 after(() => server.remove());
 
 /** A device: rows that outlive its pages, and locks that end with them. */
-const device = (): { store: OpenStore; page: (context: TestContext, name: string, online?: boolean) => Page } => {
+type Begin = (context: TestContext, name: string, online?: boolean) => Page;
+
+const device = (): { store: OpenStore; page: Begin } => {
   const rows = new Rows();
   const hold = holdHere();
   const store: OpenStore = (_name, options) => new Keeper('disk', options, () => rows, Rows);
@@ -56,7 +58,8 @@ test('another page shows what one has pending, and sends it when that is dead', 
   const two = page(context, 'ana', false);
   const first = one.client.open(todos, { list: 'a' });
   const second = two.client.open(todos, { list: 'a' });
-  await Promise.all([first.do.add({ id: 'x', text: 'x' }).saved, when(second.view.count, (n) => n === 1)]);
+  await first.do.add({ id: 'x', text: 'x' }).saved;
+  await when(second.view.count, (count) => count === 1);
   assert.equal(second.pending.value, 1);
   one.die();
   two.client.connect();
@@ -66,7 +69,7 @@ test('another page shows what one has pending, and sends it when that is dead', 
   assert.equal((await server.payloads('lists/a/todos')).length, 1);
 });
 
-test('what stands on another page\'s work goes out after it, also if that does not send', async (context) => {
+test('what stands on the work of another page goes out after it', async (context) => {
   const { page } = device();
   const one = page(context, 'bob', false);
   const two = page(context, 'bob', true);

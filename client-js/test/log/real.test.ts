@@ -112,7 +112,7 @@ test('a kept view is shown without a server, and goes on from there', async (con
   await away.close();
 });
 
-test('what the server refuses is rolled back, and stands among the refused ones', async (context) => {
+test('what the server refuses is rolled back, and is not gone', async (context) => {
   const name = user();
   const store = device(context);
   const grants = [{ logs: 'lists/**', can: ['read' as const] }];

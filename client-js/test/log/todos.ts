@@ -8,9 +8,11 @@ export interface Todo {
   readonly done: boolean;
 }
 
+type Checked = { value: { id: string; text: string } } | { issues: [{ message: string }] };
+
 const text = {
   '~standard': {
-    validate: (value: unknown): { value: { id: string; text: string } } | { issues: [{ message: string }] } => {
+    validate: (value: unknown): Checked => {
       const { id, text } = value as { id?: unknown; text?: unknown };
       return typeof id === 'string' && typeof text === 'string'
         ? { value: { id, text } }
