@@ -7,14 +7,14 @@ import { chromium } from 'playwright-core';
 
 /** How long anything may take before the test says what it waited for. */
 export const DEADLINE = 30_000;
-const ARGS = [
+export const ARGS = [
   '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync',
 ];
 /** What Chromium itself writes when a server or the network is gone. */
 const NO_NETWORK = /^WebSocket connection to '[^']+' failed|^Failed to load resource: net::ERR_/;
 
-const executable = () => {
+export const executable = () => {
   const given = process.env.CHROMIUM;
   const names = ['chromium', 'chromium-browser', 'google-chrome-stable', 'google-chrome'];
   const found = given ?? names.map((name) => `/usr/bin/${name}`).find(existsSync);

@@ -1,0 +1,86 @@
+// A Chromium that keeps its profile on disk and can be killed, and a page that has the store.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { build } from 'esbuild';
+import { chromium } from 'playwright-core';
+import { mangleCache, mangleProps } from '../scripts/internal.mjs';
+import { ARGS, DEADLINE, executable } from './world.mjs';
+
+const script = async () => {
+  const contents = "import { indexedDb } from './src/log/indexeddb.ts'; globalThis.open = indexedDb;";
+  const stdin = { contents, resolveDir: '.', loader: 'ts' };
+  const options = { bundle: true, format: 'iife', write: false, mangleCache, mangleProps };
+  const { outputFiles } = await build({ stdin, ...options });
+  return outputFiles[0].text;
+};
+
+/** Serves the page; the origin stays while this runs, whatever browser comes. */
+export const serve = async () => {
+  const page = `<!doctype html><title>store</title><script>${await script()}</script>`;
+  const server = createServer((_, answer) => {
+    answer.setHeader('content-type', 'text/html; charset=utf-8').end(page);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return { url: `http://127.0.0.1:${server.address().port}/`, close: () => server.close() };
+};
+
+/** Where a browser can be driven: it says so among what else it says. */
+const listening = (child) =>
+  new Promise((resolve, reject) => {
+    let said = '';
+    child.stderr.on('data', (text) => {
+      said += text;
+      const [, at] = /DevTools listening on (ws:\S+)\s/.exec(said) ?? [];
+      if (at) resolve(at);
+    });
+    child.once('exit', () => reject(new Error(`Chromium ended: ${said}`)));
+  });
+
+export class Profile {
+  #folder = mkdtempSync(join(tmpdir(), 'highwater-profile-'));
+  #child;
+  #browser;
+
+  /** Starts a browser on what the one before has left. */
+  async start() {
+    // Left by one that was killed: a new one would take it for alive.
+    for (const name of ['SingletonLock', 'SingletonCookie', 'SingletonSocket']) {
+      rmSync(join(this.#folder, name), { force: true });
+    }
+    const args = [...ARGS, `--user-data-dir=${this.#folder}`, '--remote-debugging-port=0'];
+    // In a group of its own: all its processes end with it.
+    const options = { stdio: ['ignore', 'ignore', 'pipe'], detached: true };
+    this.#child = spawn(executable(), [...args, 'about:blank'], options);
+    this.#browser = await chromium.connectOverCDP(await listening(this.#child));
+    return this;
+  }
+
+  async page(url) {
+    const page = await this.#browser.contexts()[0].newPage();
+    page.setDefaultTimeout(DEADLINE);
+    await page.goto(url);
+    return page;
+  }
+
+  get version() {
+    return this.#browser.version();
+  }
+
+  /** As when the power of its process goes: no handler runs, nothing is flushed. */
+  async kill() {
+    if (!this.#child || this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    const gone = once(this.#child, 'exit');
+    process.kill(-this.#child.pid, 'SIGKILL');
+    await gone;
+  }
+
+  async close() {
+    await this.kill();
+    rmSync(this.#folder, { recursive: true, force: true, maxRetries: 10 });
+  }
+}
