@@ -11,11 +11,11 @@ import { mangleCache, mangleProps } from '../scripts/internal.mjs';
 import { ARGS, DEADLINE, executable } from './world.mjs';
 
 const script = async () => {
-  const contents = "import { indexedDb } from './src/log/indexeddb.ts'; globalThis.open = indexedDb;";
+  const contents = "export { indexedDb as open } from './src/log/indexeddb.ts'";
   const stdin = { contents, resolveDir: '.', loader: 'ts' };
-  const options = { bundle: true, format: 'iife', write: false, mangleCache, mangleProps };
-  const { outputFiles } = await build({ stdin, ...options });
-  return outputFiles[0].text;
+  const form = { bundle: true, format: 'iife', globalName: 'made', write: false };
+  const { outputFiles } = await build({ stdin, ...form, mangleCache, mangleProps });
+  return `${outputFiles[0].text}; globalThis.open = made.open;`;
 };
 
 /** Serves the page; the origin stays while this runs, whatever browser comes. */

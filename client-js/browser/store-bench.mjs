@@ -58,8 +58,8 @@ const measure = async (store, durability) => {
 };
 
 const tell = (what, { alone, p50, p99, together, read, rows, kinds }) =>
-  say(`${what.padEnd(26)} one by one ${alone.toFixed(0).padStart(6)}/s, p50 ${p50.toFixed(2)} ms, ` +
-    `p99 ${p99.toFixed(2)} ms; 1,000 in a tick ${together.toFixed(0).padStart(7)}/s; ` +
+  say(`${what.padEnd(17)} one by one ${alone.toFixed(0).padStart(5)}/s, p50 ${p50.toFixed(2)} ms, ` +
+    `p99 ${p99.toFixed(2)} ms; 1,000 in a tick ${together.toFixed(0).padStart(6)}/s; ` +
     `${rows} rows read in ${read.toFixed(0)} ms; ${kinds}`);
 
 const inNode = async () => {

@@ -134,7 +134,7 @@ class Database implements Disk {
 /** A handle. Some browsers never answer at times, where another try is answered: who is first. */
 const connect = (name: string): Promise<IDBDatabase> =>
   new Promise((settle, fail) => {
-    const open = (): void => {
+    const open = (wait: number): void => {
       // One version for ever. Where there is no IndexedDB, or none is allowed, this throws.
       const request = indexedDB.open(name, 1);
       request.onupgradeneeded = () => request.result.createObjectStore(ROWS);
@@ -147,13 +147,14 @@ const connect = (name: string): Promise<IDBDatabase> =>
         fail(request.error);
         end();
       };
+      timer = setTimeout(open, wait, 2 * wait);
     };
     const end = (): void => {
-      clearInterval(timer);
+      clearTimeout(timer);
       timer = undefined;
     };
-    open();
-    let timer: ReturnType<typeof setInterval> | undefined = setInterval(open, PATIENCE);
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    open(PATIENCE);
   });
 
 /** Rows in the browser; in memory, visibly, where it has none to give. */
