@@ -67,7 +67,8 @@ execFileSync(
   ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'],
   { stdio: 'inherit' },
 );
-// `server` is for Node. It has the errors and codecs of the others: one class wherever it is thrown.
+// `server` and `file` are for Node. They have the errors and codecs of the others: one class
+// wherever it is thrown.
 const entryPoints = [
   ...['index', 'server', ...PARTS].map((name) => ({ in: `src/${name}.ts`, out: name })),
   { in: 'src/log/index.ts', out: 'log' },

@@ -88,6 +88,26 @@ export type S = types.Grant | types.Owed | types.Reset | types.Gap | types.State
   }
 });
 
+test('rows are kept in a file by `highwater/file`, whose types need neither DOM nor Node', () => {
+  const script = `import { file } from 'highwater/file';
+const rows = () => [];
+const one = file('./rows')('one', { rows });
+console.log(await one.write([['a', new Uint8Array([1, 2])], ['n', (old = 0) => old + 1]]));
+await one.close();
+const two = file('./rows')('one', { rows });
+console.log(JSON.stringify((await two.read('')).map(([key, value]) => [key, ...[value].flat()])));
+await two.close();`;
+  writeFileSync(join(folder, 'file.mjs'), script);
+  assert.equal(run(process.execPath, 'file.mjs'), 'disk\n[["a",{"0":1,"1":2}],["n",1]]\n');
+  const typed = `import { file } from 'highwater/file';
+const store = file('./rows')('one', { rows: () => [] });
+export const kind: Promise<'disk' | 'memory'> = store.write([['a', 1]]);
+export const state: 'open' | 'stuck' | 'lost' = store.health.value.state;`;
+  writeFileSync(join(folder, 'file.ts'), typed);
+  const options = ['--strict', '--noEmit', '--lib', 'es2022', '--module', 'node16'];
+  run(bin('tsc'), ...options, '--ignoreConfig', 'file.ts');
+});
+
 test('publint and "are the types wrong" find nothing', () => {
   run(bin('publint'), 'run', tarball, '--strict');
   run(bin('attw'), tarball, '--profile', 'esm-only');
