@@ -94,12 +94,17 @@ bench: tools
 ## make lost     updates lost and repeated, beside other servers (ROUNDS=3, SEED=7, ONLY=...); 5 minutes
 lost: tools client-js/dist/highwater.js bench/lost/node_modules/.ready
 	$(if $(HIGHWATER_BIN),,$(CARGO) build --release --bin highwater)
-	@sh scripts/centrifugo.sh "$(abspath $(CENTRIFUGO_BIN))"
+	@sh scripts/go-program.sh Centrifugo github.com/centrifugal/centrifugo/v6@v6.9.1 \
+		"$(abspath $(CENTRIFUGO_BIN))"
+	@sh scripts/go-program.sh NATS github.com/nats-io/nats-server/v2@v2.15.2 \
+		"$(abspath $(NATS_BIN))"
 	cd bench/lost && $(NPM) test
 	cd bench/lost && HIGHWATER_BIN="$(abspath $(or $(HIGHWATER_BIN),target/release/highwater))" \
-		CENTRIFUGO_BIN="$(abspath $(CENTRIFUGO_BIN))" node lost.mjs
+		CENTRIFUGO_BIN="$(abspath $(CENTRIFUGO_BIN))" NATS_BIN="$(abspath $(NATS_BIN))" \
+		node lost.mjs
 
 CENTRIFUGO_BIN ?= target/lost/centrifugo
+NATS_BIN ?= target/lost/nats-server
 
 bench/lost/node_modules/.ready: bench/lost/package.json bench/lost/package-lock.json
 	cd bench/lost && $(NPM) ci --no-audit --no-fund

@@ -15,7 +15,8 @@ import { COUNTS } from './ledger.mjs';
 import { Round } from './round.mjs';
 import { SCENARIOS } from './scenarios.mjs';
 
-const FILES = ['highwater', 'y-websocket', 'socketio', 'socketio-database', 'centrifugo'];
+const FILES =
+  ['highwater', 'y-websocket', 'socketio', 'socketio-database', 'centrifugo', 'nats'];
 /** Not measured unless it is named: it fails on purpose. */
 const CANARY = 'canary';
 /** Most examples of a kind that are named. */
