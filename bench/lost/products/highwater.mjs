@@ -46,10 +46,9 @@ const start = async ({ port, room, who, told }) => {
   const grants = [{ logs: '**', can: ['read', 'append'] }];
   const token = () => jwt({ sub: who, grants });
   const client = connect(`http://127.0.0.1:${port}`, { token, WebSocket });
-  // The newer name of the same.
-  const log = (client.log ?? client.subscribe).call(client, room, { start: 'earliest' });
+  const log = client.log(room, { start: 'earliest' });
   const show = (records) => {
-    for (const { record } of records) told('shown', String(record.payload));
+    for (const { payload } of records) told('shown', String(payload));
   };
   log.on('records', ({ records }) => show(records));
   log.on('base', ({ records }) => show(records ?? []));
