@@ -16,6 +16,7 @@ export type {
 } from './server/backend.js';
 export type { Cursor, FollowOptions, Reset } from './server/follow.js';
 export type { TokenSource } from './server/http.js';
+export type { Created, LogInfo, NewSnapshot, Trimmed } from './server/logs.js';
 export type { ReadOptions, State } from './server/read.js';
 export type { NewRecord } from './server/records.js';
 export type { Duration, Grant, PrivateKey, Right, TokenOptions } from './server/sign.js';

@@ -9,12 +9,12 @@
 import { createHash } from 'node:crypto';
 import type { Payload } from '../codec.js';
 import { HighwaterError, isTransient } from '../errors.js';
-import { fromJson } from '../json-wire.js';
 import type { Codec } from '../payload.js';
 import { MOST, refusalOf, sendBatch, storedOf } from './batch.js';
 import * as check from './check.js';
 import { follow, type FollowOptions } from './follow.js';
-import { Http, Refused, utf8, type Reply, type TokenSource } from './http.js';
+import { bodyOf, Http, Refused, type TokenSource } from './http.js';
+import * as logs from './logs.js';
 import { read, readState, type ReadOptions, type State } from './read.js';
 import { lineOf, type NewRecord } from './records.js';
 import type { Storage } from './storage.js';
@@ -246,6 +246,68 @@ export class Highwater {
     return readState(this.__http, log, options);
   }
 
+  /** The logs that the token may read, by name: all, or those whose names begin so. */
+  logs(
+    options: CallOptions & { readonly prefix?: string | undefined } = {},
+  ): AsyncIterableIterator<logs.LogInfo> {
+    checkCall(options, [...CALL, 'prefix']);
+    check.maybe(options.prefix, (prefix) => check.text('prefix', prefix, 0, 255));
+    return logs.list(this.__http, options.prefix, options);
+  }
+
+  /**
+   * Makes a log, with pages of so many records where that is said; takes `admin` on it. One that is
+   * there stays as it is. Where the node makes logs by itself an append does that too.
+   */
+  async createLog(
+    log: string,
+    options: CallOptions & { readonly pageSize?: number | undefined } = {},
+  ): Promise<logs.Created> {
+    check.logName('log', log);
+    checkCall(options, [...CALL, 'pageSize']);
+    check.maybe(options.pageSize, (size) => check.count('pageSize', size));
+    return logs.create(this.__http, log, options.pageSize, options);
+  }
+
+  /**
+   * Keeps nothing below that offset; takes `admin`. Rejects with `trim_rule` where the state of the
+   * log would need it.
+   */
+  async trimLog(log: string, offset: number, options: CallOptions = {}): Promise<logs.Trimmed> {
+    check.logName('log', log);
+    check.count('offset', offset);
+    checkCall(options);
+    return logs.trim(this.__http, log, offset, options);
+  }
+
+  /**
+   * Deletes a log; takes `admin`. Its name may be given to a new log. It is sent once: where the
+   * answer is lost it rejects with `maybeStored`, since who sends it again may meet a new log.
+   */
+  async deleteLog(log: string, options: CallOptions = {}): Promise<{ readonly log: number }> {
+    check.logName('log', log);
+    checkCall(options);
+    return logs.remove(this.__http, log, options);
+  }
+
+  /**
+   * Puts the state of all records below `offset`, under the rule `client`; takes `snapshot`.
+   * Resolves when it is durable; `snapshot_behind`: there is one at that offset, or a newer one.
+   */
+  async putSnapshot(
+    log: string,
+    snapshot: logs.NewSnapshot,
+    options: CallOptions = {},
+  ): Promise<void> {
+    check.logName('log', log);
+    check.members('snapshot', snapshot, ['offset', 'version', 'data']);
+    check.count('snapshot.offset', snapshot.offset);
+    check.maybe(snapshot.version, (one) => check.count('snapshot.version', one, 0, 2 ** 32 - 1));
+    if (!(snapshot.data instanceof Uint8Array)) check.wrong('snapshot.data', 'not bytes');
+    checkCall(options);
+    return logs.put(this.__http, log, snapshot, options);
+  }
+
   /**
    * Hands over the records of a log, and goes on for ever; resolves when its signal ends it. See
    * `FollowOptions` for what is kept and told. It tries again for ever, unless
@@ -358,18 +420,9 @@ export class Highwater {
     checkCall(options);
     const headers = { 'content-type': 'application/json' };
     const call = { method: 'POST', path, headers, body: JSON.stringify(body) } as const;
-    return bodyOf(await this.__http.send(call, options));
+    return this.__http.ask(call, options);
   }
 }
-
-const bodyOf = (reply: Reply): Record<string, any> => {
-  try {
-    if (!reply.cut) return fromJson(utf8(reply.bytes));
-  } catch {
-    // It broke off where nothing told so.
-  }
-  throw new HighwaterError('lost', 'the answer broke off', 0, true);
-};
 
 const outcomeOf = (result: Record<string, any>): Outcome => refusalOf(result) ?? storedOf(result);
 

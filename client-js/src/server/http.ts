@@ -27,12 +27,12 @@ const enum Ms {
 export type TokenSource = string | (() => string | Promise<string>);
 
 export interface Call {
-  readonly method: 'GET' | 'POST';
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   /** Below the node's address, without a slash at its beginning. */
   readonly path: string;
   readonly query?: Readonly<Record<string, string | number | undefined>>;
   readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: string | undefined;
+  readonly body?: string | Uint8Array | undefined;
   readonly signal?: Signal | undefined;
   /** The log's id, and a position, that the answer has to fit. */
   readonly logId?: number | undefined;
@@ -63,6 +63,16 @@ export class Refused extends HighwaterError {
 }
 
 export const utf8 = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
+
+/** An answer that is one JSON object. */
+export const bodyOf = (reply: Reply): Record<string, any> => {
+  try {
+    if (!reply.cut) return fromJson(utf8(reply.bytes));
+  } catch {
+    // It broke off where nothing told so.
+  }
+  throw new HighwaterError('lost', 'the answer broke off', 0, true);
+};
 
 /** The end of a call that its caller gave up. */
 export const ended = (signal: Signal | undefined, maybeStored = false): HighwaterError => {
@@ -99,7 +109,7 @@ const UNSENT = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETU
 
 /** A failure of the network, or of what stands between. */
 const lost = (call: Call, message: string, retryAfter = 0, unsent = false): HighwaterError =>
-  new HighwaterError('lost', message, retryAfter, !unsent && call.method === 'POST');
+  new HighwaterError('lost', message, retryAfter, !unsent && call.method !== 'GET');
 
 /** How long one call goes on trying. */
 export class Patience {
@@ -137,6 +147,12 @@ export class Patience {
     } catch {
       throw ended(this.signal, this.unsure);
     }
+  }
+
+  /** The error that the caller gets where it is not known what came of it. */
+  doubtful(error: HighwaterError): HighwaterError {
+    this.unsure = true;
+    return this.final(error);
   }
 
   /** The error that the caller gets. */
@@ -266,9 +282,17 @@ export class Http {
         if (!reply.cut) return reply;
         throw lost(call, 'the answer broke off');
       } catch (error) {
+        // Its name may lead to a new log by then, which nobody wants deleted.
+        const decided = call.method !== 'DELETE' || !unsure(error as HighwaterError);
+        if (!decided) throw patience.doubtful(error as HighwaterError);
         await patience.wait(error);
       }
     }
+  }
+
+  /** The same, for an answer that is one JSON object. */
+  async ask(call: Call, options: CallOptions): Promise<Record<string, any>> {
+    return bodyOf(await this.send(call, options));
   }
 
   /** Sends it once; once more where the token was refused and another is to be had. */
@@ -299,7 +323,9 @@ export class Http {
     const deadline = new Deadline(signal);
     try {
       deadline.within(Ms.ANSWER + (call.wait ?? 0));
-      const init = { method, headers, body, signal: deadline.signal, redirect: 'manual' as const };
+      const given = body as string | Uint8Array<ArrayBuffer> | undefined;
+      const own = { signal: deadline.signal, redirect: 'manual' as const };
+      const init = { method, headers, body: given, ...own };
       const answer = await fetch(url, init);
       const reply = await received(answer, deadline);
       if (signal?.aborted) throw ended(signal, method !== 'GET');

@@ -16,7 +16,14 @@ const [, , prelude = ''] = blocks[0] ?? [];
 // Inside the package its own name leads to what was built.
 mkdirSync('build', { recursive: true });
 const folder = mkdtempSync(resolve('build/docs-'));
-const server = new Server('[[rules]]\npattern = "demo/**"\nsnapshot = "latest"\n');
+const server = new Server(`
+[[rules]]
+pattern = "demo/**"
+snapshot = "latest"
+[[rules]]
+pattern = "docs/**"
+snapshot = "client"
+`);
 before(() => server.start());
 after(async () => {
   await server.remove();
@@ -24,7 +31,7 @@ after(async () => {
 });
 
 test('the programs were found', () => {
-  assert.equal(blocks.length, 9);
+  assert.equal(blocks.length, 11);
   assert.match(prelude, /from 'highwater\/server'/);
   assert.equal(blocks.length, document.match(/^```js$/gm)!.length, 'one under each heading');
 });
