@@ -1,6 +1,6 @@
 // A real server for the browser tests: its own data folder, a port of its own, killed for real.
 import { spawn } from 'node:child_process';
-import { cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -29,6 +29,11 @@ export class Server {
   /** `limits`: names and values of the section. */
   constructor(limits = {}) {
     this.#sets = Object.entries(limits).flatMap(([name, value]) => ['--set', `limits.${name}=${value}`]);
+  }
+
+  /** What signs tokens that it believes. */
+  get secret() {
+    return readFileSync(join(this.#folder, 'data', 'dev-secret'), 'utf8').trim();
   }
 
   /** Starts it, the second time on the port of the first. */
