@@ -41,9 +41,11 @@ const kill = async () => {
 
 const login = async (page, name) => {
   await page.goto(url);
+  assert.equal(await page.isVisible('#write'), false);
   await page.fill('#login input', name);
   await page.press('#login input', 'Enter');
   await says(page, 'live');
+  assert.deepEqual([await page.isVisible('#login'), await page.isVisible('#write')], [false, true]);
 };
 const open = async (name, options) => {
   const page = await (await browser.newContext(options)).newPage();
