@@ -9,7 +9,8 @@ BENCH ?= append fanout idle
 # The server that JavaScript's tests start.
 SERVER = HIGHWATER_BIN="$(CURDIR)/target/debug/highwater"
 
-.PHONY: help run test test-rust test-js browser lint fmt doc deny crash power soak bench lost tools clean
+.PHONY: help run test test-rust test-js browser lint fmt doc deny crash power soak bench lost plot \
+	tools clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -91,7 +92,7 @@ bench: tools
 	$(CARGO) build --release --workspace
 	@set -e; for one in $(BENCH); do $(CARGO) run --release -p highwater-bench -- $$one; done
 
-## make lost     updates lost and repeated, beside other servers (ROUNDS=3, SEED=7, ONLY=...); 5 minutes
+## make lost     updates lost and repeated, beside other servers (ROUNDS=3, SEED=7, ONLY=...); 7 minutes
 lost: tools client-js/dist/highwater.js bench/lost/node_modules/.ready
 	$(if $(HIGHWATER_BIN),,$(CARGO) build --release --bin highwater)
 	@sh scripts/go-program.sh Centrifugo github.com/centrifugal/centrifugo/v6@v6.9.1 \
@@ -109,6 +110,10 @@ NATS_BIN ?= target/lost/nats-server
 bench/lost/node_modules/.ready: bench/lost/package.json bench/lost/package-lock.json
 	cd bench/lost && $(NPM) ci --no-audit --no-fund
 	@touch $@
+
+## make plot     draw the README's picture anew from the raw run that it names
+plot:
+	node bench/plot.mjs
 
 tools:
 	@sh scripts/tools.sh
