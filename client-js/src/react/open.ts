@@ -73,15 +73,15 @@ const refuseLoop = (all: Set<Opening>, opening: Opening, { name }: { name?: unkn
 };
 
 /** The opening of these, made where there is none. */
-export const find = (client: any, definition: any, params: unknown, given: unknown): Opening => {
+export const find = (client: any, definition: any, params: unknown, options: unknown): Opening => {
   const all: Set<Opening> = (client[OPENINGS] ??= new Set());
   for (const one of all) {
     if (one._definition === definition && same(one._params, params)) return one;
   }
 
-  const opened = definition(client, params, given);
+  const opened = definition(client, params, options);
   const held: Held = opened.log ?? opened;
-  let ready = given;
+  let ready = options;
   let error: unknown;
   let mounted = 0;
   let promise: Promise<void> | undefined;

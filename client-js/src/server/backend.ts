@@ -420,7 +420,7 @@ export class Highwater {
     checkCall(options);
     const headers = { 'content-type': 'application/json' };
     const call = { method: 'POST', path, headers, body: JSON.stringify(body) } as const;
-    return this.__http.ask(call, options);
+    return this.__http.json(call, options);
   }
 }
 

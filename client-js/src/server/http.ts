@@ -291,7 +291,7 @@ export class Http {
   }
 
   /** The same, for an answer that is one JSON object. */
-  async ask(call: Call, options: CallOptions): Promise<Record<string, any>> {
+  async json(call: Call, options: CallOptions): Promise<Record<string, any>> {
     return bodyOf(await this.send(call, options));
   }
 

@@ -67,7 +67,7 @@ export async function* list(
   do {
     const query = { prefix, after, limit: PAGE };
     const call = { method: 'GET', path: 'logs', query } as const;
-    const { logs, next } = await http.ask(call, options);
+    const { logs, next } = await http.json(call, options);
     // A page may be empty though more follow.
     yield* logs as LogInfo[];
     after = next ?? undefined;
@@ -82,7 +82,7 @@ export const create = async (
 ): Promise<Created> => {
   const query = { create: 'true', page_size: pageSize };
   const call = { method: 'POST', path: `logs/${name}`, query } as const;
-  const { log, created } = await http.ask(call, options);
+  const { log, created } = await http.json(call, options);
   return { log, created };
 };
 
@@ -93,7 +93,7 @@ export const trim = async (
   options: CallOptions,
 ): Promise<Trimmed> => {
   const call = { method: 'POST', path: `logs/${name}`, query: { trim: offset } } as const;
-  const { log, start } = await http.ask(call, options);
+  const { log, start } = await http.json(call, options);
   return { log, start };
 };
 
@@ -102,7 +102,7 @@ export const remove = async (
   name: string,
   options: CallOptions,
 ): Promise<{ readonly log: number }> => {
-  const { log } = await http.ask({ method: 'DELETE', path: `logs/${name}` }, options);
+  const { log } = await http.json({ method: 'DELETE', path: `logs/${name}` }, options);
   return { log };
 };
 
