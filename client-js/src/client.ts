@@ -7,7 +7,7 @@
 
 import { Most, Ms } from './bounds.js';
 import {
-  binary, bool, id, option, struct, u32, type Encoding, type Payload, type Sized,
+  binary, bool, id, option, own, struct, u32, type Encoding, type Payload, type Sized,
 } from './codec.js';
 import { Connection } from './connection.js';
 import { Emitter, Source } from './emitter.js';
@@ -68,9 +68,11 @@ export interface ClientEvents {
   log: { readonly name: string; readonly lag: number };
 }
 
-/** Options that go into frames. */
-const Carried = struct({
+const Options = struct({
   connection: option(id), device: option(id), visible: bool, cloning: Cloning, window: u32,
+  token: own((value) => /^(undefined|string|function)$/.test(typeof value)),
+  WebSocket: own((value) => /^(undefined|function)$/.test(typeof value)),
+  encoding: own((value: Encoding) => value.decode), maxPending: own((value: number) => value > 0),
 });
 
 /** What is not given; throws, with its name, where an option is none. */
@@ -79,15 +81,7 @@ const defaults = (options: ClientOptions) => {
     connection: '', visible: !globalThis.document?.hidden, cloning: 'all' as Cloning, window: 0,
     activate: true, maxPending: 10_000, encoding: binary, ...sparse(options),
   };
-  const { token, WebSocket } = all;
-  const wrong = [
-    [!['undefined', 'string', 'function'].includes(typeof token), 'token'],
-    [WebSocket && typeof WebSocket !== 'function', 'WebSocket'],
-    [!all.encoding.decode, 'encoding'],
-    [!(all.maxPending > 0), 'maxPending'],
-  ].find(([is]) => is);
-  if (wrong) throw new HighwaterError('bad_request', `${wrong[1]}: not one`);
-  valid(Carried, { ...all, connection: options.connection });
+  valid(Options, { ...all, connection: options.connection } as any);
   return all;
 };
 
@@ -353,7 +347,7 @@ export class Client extends Emitter<ClientEvents> {
     const { token, user } = this._options;
     try {
       const got = await (token as () => string | Promise<string>)();
-      if (typeof got !== 'string') throw new Error('the token function gave no text');
+      if (typeof got !== 'string') throw new Error('the token function gave no text in time');
       const one = trimmed(got);
       await this._claim(user === undefined ? userOf(one) : '');
       this._turn('gotToken', one);

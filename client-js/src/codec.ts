@@ -75,7 +75,7 @@ export class Io {
     return this.raw(this.given ? 1 : [value])[0]!;
   }
 
-  varint(value = 0, most = MOST): number {
+  varint(value?: any, most = MOST): number {
     const first = this.byte(value < 251 ? value : marker(value));
     if (first < 251) return first;
     // The marker says a type, and may not be wider than the one that is read.
@@ -121,9 +121,8 @@ type Union<S extends Variants> = {
 /** Text from UTF-8; throws where it is none. */
 export const decodeText = (bytes: Uint8Array): string => utf8.decode(bytes);
 
-/** Up to 255 as a raw byte, larger ones as a varint. */
+/** Up to 255 as a raw byte, larger ones as a varint; what is no number comes back as it is. */
 const number = (most: number): Type<number> => (io, value) => {
-  if (!io.given && typeof value !== 'number') fail('a number');
   const got = most < 256 ? io.byte(value) : io.varint(value, most);
   return Number.isInteger(got) && got >= 0 && got <= most ? got : fail('such a number');
 };
@@ -137,6 +136,10 @@ export const u64 = number(MOST);
 const FLAGS = [false, true];
 export const bool: Type<boolean> = (io, value) =>
   FLAGS[io.byte(FLAGS.indexOf(value!))] ?? fail('a flag');
+
+/** What crosses no wire, and is one where `is` says so. */
+export const own = <T>(is: (value: T) => unknown): Type<T> => (_, value) =>
+  is(value!) ? value! : fail('one');
 
 /** What a payload holds. */
 export const content = (data: Payload): Uint8Array => {

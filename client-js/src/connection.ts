@@ -25,6 +25,9 @@ import {
 } from './writer.js';
 
 export const VERSION = 'highwater-js/0.1.0';
+const NONE = 'the token function gave no text in time';
+/** Requests of which the newest counts. */
+type Asked = 'visible' | 'refresh' | 'activate';
 /** How far its socket is. */
 const enum Phase {
   OFF,
@@ -67,15 +70,15 @@ export class Connection implements Core {
   private _online = true;
   private _welcomedAt!: number;
   private readonly _tokens: Tokens;
-  /** What the server was last told of `visible`, and the newest requests of that and `refresh`. */
+  /** What the server was last told of `visible`. */
   private _told: boolean | undefined;
-  private _looking?: number;
-  private _refreshing?: number;
   /** How much had gone out when the other side was asked whether it is there. */
   private _flown?: number;
   private _tickets = 0;
   /** Requests that have one answer. Those of logs are known by their logs. */
   private readonly _requests = new Map<number, Answer>();
+  /** The newest of each kind: what is answered to an older one counts no more. */
+  private readonly _newest: { [K in Asked]?: number } = {};
   private readonly _commits = new Commits();
 
   constructor(readonly config: Config) {
@@ -311,10 +314,8 @@ export class Connection implements Core {
         return this._lost(now, 'silence');
       case 'welcome':
         return this._lost(now, 'no answer');
-      case 'token': {
-        const why = 'the token function did not answer';
-        return this.gotToken(now, undefined, new HighwaterError('unauthorized', why));
-      }
+      case 'token':
+        return this.gotToken(now);
       case 'ack':
         return this._ack();
       case 'activate':
@@ -363,25 +364,17 @@ export class Connection implements Core {
   // Tokens.
 
   /** The answer to the output `token`; also a late one, which another was asked for since. */
-  gotToken(now: number, token: string | undefined, error?: HighwaterError): void {
+  gotToken(now: number, token?: string, error = new HighwaterError('unauthorized', NONE)): void {
     this._tokens.asked();
     delete this.bells.token;
-    if (this._over) return;
-    if (!token) error ??= new HighwaterError('unauthorized', 'no token');
-    if (error) {
-      if (this._phase === Phase.TOKEN) this._lost(now, error);
-      else if (this._phase === Phase.OPEN) this._tokens.soon(now);
-      return;
+    if (this._over || (token && !this._tokens.took(now, token))) return;
+    if (this._phase === Phase.TOKEN) {
+      if (token) this._connect(now);
+      else this._lost(now, error);
+    } else if (this._phase === Phase.OPEN) {
+      if (token) this._ask('refresh', { token }, (at) => this._tokens.soon(at));
+      else this._tokens.soon(now);
     }
-    if (!this._tokens.took(now, token!)) return;
-    if (this._phase === Phase.TOKEN) return this._connect(now);
-    if (this._phase !== Phase.OPEN) return;
-    // Of two the newest says what is so.
-    this._requests.delete(this._refreshing!);
-    const request = (this._refreshing = this.ticket((at, refused) => {
-      if (refused && this._phase) this._tokens.soon(at);
-    }));
-    this.say('refresh', { token: token!, request });
   }
 
   /** The server takes the token no more: nothing is delivered until it has another. */
@@ -449,6 +442,22 @@ export class Connection implements Core {
     // Law 5: it never guesses. What is held is stated again on a new socket.
     const astray = this.followed.deliver(frame as DeliveryFrame);
     if (astray) this._lost(now, astray);
+  }
+
+  /** Asks for what is so from now on, whatever was asked before; `refused`: if that was in vain. */
+  private _ask<K extends Asked>(
+    name: K,
+    body: Omit<BodyOf<K>, 'request'>,
+    refused: (now: number, error: HighwaterError) => void,
+  ): number {
+    this._requests.delete(this._newest[name]!);
+    const request = this.ticket((now, error) => {
+      // Without a socket all is stated anew.
+      if (error && this._phase) refused(now, error);
+    });
+    this._newest[name] = request;
+    this.say(name, { ...body, request } as BodyOf<K>);
+    return request;
   }
 
   /** What is to be done with the answer to that request, of which there is no other. */
@@ -530,15 +539,14 @@ export class Connection implements Core {
   }
 
   private _askActive(): void {
-    const request = (this._activating = this.ticket((now, error) => {
-      if (!this._phase || !error) return;
+    const { cloning } = this.config;
+    const body = { cloning, ...this.followed.ask(0) };
+    this._activating = this._ask('activate', body, (now, { retryAfter }) => {
       this._activating = 0;
       this._pause();
-      this._activateAt = now + error.retryAfter + this.config.chance() * 1000;
+      this._activateAt = now + retryAfter + this.config.chance() * 1000;
       this.activate(now);
-    }));
-    const { cloning } = this.config;
-    this.say('activate', { request, cloning, ...this.followed.ask(0) });
+    });
   }
 
   private _refused(now: number, { request, name, refusal }: Refused): void {
@@ -570,11 +578,7 @@ export class Connection implements Core {
     if (again) {
       this.bells.subscribe = again;
     } else if (this._told !== visible) {
-      this._requests.delete(this._looking!);
-      const request = (this._looking = this.ticket((at, error) => {
-        if (error && this._phase) this._unseen(at, error);
-      }));
-      this.say('visible', { visible, request });
+      this._ask('visible', { visible }, (at, error) => this._unseen(at, error));
       this._told = visible;
     }
     const read = this._commits.due(this.followed.moved);

@@ -8,10 +8,10 @@
  */
 
 import { Most } from './bounds.js';
-import { bytesOf, content, Io, type Payload } from './codec.js';
+import { content, Io, type Payload } from './codec.js';
 import { HighwaterError } from './errors.js';
 import {
-  Start as Where, type Base, type BaseAt, type BaseHeld, type BaseRecords, type Delivered,
+  type Base, type BaseAt, type BaseHeld, type BaseRecords, type Delivered,
   type Draft, type Ended, type Gap, type GapReason, type Made, type Open, type Origin,
   type Place, type Records, type Reset, type ResetReason, type SnapshotRule, type Start,
   type Subscribed,
@@ -116,7 +116,8 @@ export interface Holder {
 /** Of a record whose frame does not name its origin. */
 const NOBODY: Origin = { user: '', writer: '', connection: '' };
 
-const RANKS = ['end', 'committed', 'last', 'time', 'offset', 'earliest', 'state'];
+/** From the least that is delivered to the most. */
+const RANKS = 'end committed last time offset earliest state';
 const rank = (start: Start): [number, number] => {
   if (typeof start === 'string') return [RANKS.indexOf(start), 0];
   const [[name, at]] = Object.entries(start) as [[string, number]];
@@ -238,7 +239,6 @@ export class Delivery {
   }
 
   seek(to: Start): void {
-    bytesOf(Where, to); // Throws where it cannot be carried.
     this.to = to;
     this._sought = true;
     if (this.stage !== Stage.OVER) this.saying = 'due';

@@ -74,7 +74,7 @@ export const codeName = (number: number): Code => NAMES[number] ?? `code_${numbe
 
 /** The number of a code by its name; -1 where it is not known. */
 export const codeNumber = (name: string): number =>
-  name.startsWith('code_') ? +name.slice(5) : NAMES.indexOf(name as Named);
+  +name.split('code_')[1]! || NAMES.indexOf(name as Named);
 
 /** Given before the fold: the same may be sent again, after the time told. */
 export const isTransient = (code: string): boolean => {

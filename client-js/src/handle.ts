@@ -6,13 +6,13 @@
  * told nothing more.
  */
 
-import { struct, u64, u8, word, type Payload } from './codec.js';
+import { own, struct, u64, u8, word, type Payload } from './codec.js';
 import type { Connection } from './connection.js';
 import {
   Stage, type Delivery, type Entry, type Held, type Holder, type LogEvents, type Told,
 } from './delivery.js';
 import { Emitter, quiet, Source, type Read } from './emitter.js';
-import { asError, HighwaterError } from './errors.js';
+import { asError } from './errors.js';
 import { Start as Where, type Draft, type SnapshotRule, type Start } from './frames.js';
 import type { Codec } from './payload.js';
 import type { LogStatus } from './states.js';
@@ -69,6 +69,7 @@ export interface Log<T = Payload> {
 
 const Options = struct({
   start: Where, priority: u8, commit: word('auto manual'), grace: u64,
+  codec: own((value?: Codec<any>) => !value || value.decode),
 });
 
 const LIVE: LogStatus = { phase: 'live', reason: 'complete' };
@@ -126,10 +127,7 @@ export class Handle<T> extends Emitter<LogEvents<T> & Pick<Told, 'pending'>>
     super();
     this._gone = gone;
     const { codec, start = 'state', priority = 0, commit = 'auto', grace = 1000 } = options;
-    valid(Options, { start, priority, commit, grace });
-    if (codec && typeof codec.decode !== 'function') {
-      throw new HighwaterError('bad_request', 'codec: not one');
-    }
+    valid(Options, { start, priority, commit, grace, codec });
     checkName(name);
     this.name = name;
     this.core = core;

@@ -45,10 +45,10 @@ export const address = (url: string | { readonly href: string }): string => {
       (globalThis as { location?: { href: string } }).location?.href,
     );
   } catch {
-    throw new HighwaterError('bad_request', `url: not an address: ${url}`);
+    // It is no address at all.
   }
-  if (!/^(http|ws)s?:$/.test(made.protocol)) {
-    throw new HighwaterError('bad_request', `url: ${made.protocol} is not http, https, ws, wss`);
+  if (!made || !/^(http|ws)s?:$/.test(made.protocol)) {
+    throw new HighwaterError('bad_request', `url: ${url} is not http, https, ws, wss`);
   }
   if (made.pathname === '/') made.pathname = '/v1/connect';
   return made.href.replace(/^http/, 'ws');

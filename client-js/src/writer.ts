@@ -107,8 +107,8 @@ export const valid = <T>(type: Type<T>, value: T, field?: string): T => {
 
 /** Throws where it is no log's name: the server would refuse it, or end the socket for it. */
 export const checkName = (name: string): void => {
-  const is = typeof name === 'string' && name.length < 256 && /^[\w.~-]+(\/[\w.~-]+)*$/.test(name);
-  if (is && !/(^|\/)\.\.?(\/|$)/.test(name)) return;
+  const segments = typeof name === 'string' && name.length < 256 ? name.split('/') : [''];
+  if (segments.every((segment) => /^(?!\.\.?$)[\w.~-]+$/.test(segment))) return;
   const rule = 'segments of A-Z a-z 0-9 _ . ~ - parted by /, none . or .., at most 255 bytes';
   throw new HighwaterError('bad_name', `name: ${rule}`);
 };
