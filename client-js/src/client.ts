@@ -121,7 +121,7 @@ export class Client extends Emitter<ClientEvents> {
     );
     this.core = new Connection({
       ...all,
-      base: this._url.replace(/^ws/, 'http'),
+      url: this._url,
       device: all.device ?? this._identity.device(),
       fixed: !!all.connection,
       newId,
@@ -275,7 +275,7 @@ export class Client extends Emitter<ClientEvents> {
     const wait = core.deadline() - now();
     clearTimeout(this._timer);
     if (wait === Infinity) return;
-    this._timer = setTimeout(() => this._turn('tick'), Math.min(Ms.LONGEST, Math.max(0, wait)));
+    this._timer = setTimeout(() => this._turn('tick'), Math.min(Ms.LONGEST, wait));
   }
 
   private _drain(): void {

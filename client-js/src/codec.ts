@@ -145,7 +145,7 @@ export const own = <T>(is: (value: T) => unknown): Type<T> => (_, value) =>
 export const content = (data: Payload): Uint8Array => {
   if (typeof data !== 'string') return data;
   // UTF-8 has no half of a pair: encoded, two texts would become one.
-  if (/\p{Cs}/u.test(data)) fail('whole text: it has half of a character');
+  if (/\p{Cs}/u.test(data)) fail('a text: it has half of a character');
   return text.encode(data);
 };
 
@@ -195,23 +195,23 @@ export const struct = <S extends Fields>(fields: S): Type<Struct<S>> => (io, val
 };
 
 /** One of several; a variant without content (0) is its bare name, one with content an object. */
-export const union = <S extends Variants>(variants: S): Type<Union<S>> => {
-  const names = Object.keys(variants);
-  return (io, value: any) => {
-    const bare = io.given || typeof value === 'string';
-    const [which, more] = bare ? [value] : Object.keys(value);
-    const name = names[io.varint(names.indexOf(which), 0xffffffff)] ?? fail(`one of ${names}`);
-    const type = variants[name];
-    if (more || (!io.given && !type !== bare)) fail(`one of ${names}`);
-    return (type ? { [name]: type(io, value?.[name]) } : name) as Union<S>;
-  };
+export const union = <S extends Variants>(
+  variants: S,
+  names = Object.keys(variants),
+): Type<Union<S>> => (io, value: any) => {
+  const bare = io.given || typeof value === 'string';
+  const [which, more] = bare ? [value] : Object.keys(value);
+  const name = names[io.varint(names.indexOf(which), 0xffffffff)] ?? fail(`one of ${names}`);
+  const type = variants[name];
+  if (more || (!io.given && !type !== bare)) fail(`one of ${names}`);
+  return (type ? { [name]: type(io, value?.[name]) } : name) as Union<S>;
 };
 
 type Words<S> = S extends `${infer W} ${infer R}` ? W | Words<R> : S;
 
 /** One of these words. */
 export const word = <S extends string>(words: S): Type<Words<S>> =>
-  union(Object.fromEntries(words.split(' ').map((name) => [name, 0]))) as Type<any>;
+  union<any>({}, words.split(' ')) as Type<any>;
 
 /** A field by which a body has grown: what was written before that ends where it would begin. */
 export const grown = <T>(type: Type<T>, without?: T): Type<T | undefined> =>

@@ -26,7 +26,7 @@ export class Commits {
     const held = log.holders.has(holder) && log.stage !== Stage.OVER;
     return quiet(new Promise((settle) => {
       if (over) throw over;
-      if (!held) throw new HighwaterError('closed', 'it is over, or released');
+      if (!held) throw new HighwaterError('closed', 'it is over');
       this._open.push({ log, settle });
     }));
   }

@@ -4,7 +4,7 @@
  */
 
 import {
-  bool, CodecError, grown, id, list, numbered, option, pair, payload, position, str, struct, u8,
+  bool, grown, id, list, numbered, option, pair, payload, position, str, struct, u8,
   u16, u32, u64, union, word,
   type FrameOf, type Payload, type Type, type Value,
 } from './codec.js';
@@ -18,8 +18,8 @@ export type Place = Value<typeof place>;
 const positions = grown(list(position), []);
 
 /** A code by its name; binary carries the number. */
-const code: Type<Code> = (io, name) =>
-  codeName(u16(io, io.given ? 0 : Math.max(0, codeNumber(name!))));
+const code: Type<Code> = (io, name = 'code_0') =>
+  codeName(u16(io, Math.max(0, codeNumber(name))));
 
 const Extension = struct({ tag: u32, data: payload });
 
@@ -59,10 +59,7 @@ const fields = struct({
   extensions: absent(Extension),
   payload: option(payload),
 });
-export const draft: Type<Draft> = (io, given: any) => {
-  if (!io.given && Object(given) !== given) throw new CodecError('not an object');
-  return sparse(fields(io, given));
-};
+export const draft: Type<Draft> = (io, given: any) => sparse(fields(io, given));
 
 /** Of one log id: the next offset wanted, all below it was seen. */
 const Cursor = struct({ log: u64, next: u64 });
@@ -83,65 +80,58 @@ const Refusal = struct({ code, message: str, retryAfter: u32 });
 const Origin = struct({ user: str, writer: id, connection: id });
 const Delivered = struct({ place, time: u64, origin: u32, seq: u64, record: draft });
 
-/** All of these frames. */
-const table = <A, B, C = unknown>(one: A, two: B, three?: C): A & B & C =>
-  ({ ...one, ...two, ...three }) as A & B & C;
-const heartbeat = numbered(9, { ping: { nonce: u64, positions }, pong: { nonce: u64 } });
+const heartbeat = { ping: { nonce: u64, positions }, pong: { nonce: u64 } };
 
 /** Frames that a client sends; kinds 32 to 39 are numbered for later. */
-export const clientFrames = table(
-  numbered(1, {
-    hello: {
-      version: u16,
-      capabilities: list(str),
-      token: option(str),
-      connection: id,
-      device: option(id),
-      client: str,
-      visible: bool,
-      cloning: Cloning,
-      writers: list(struct({ writer: id, oldest: u64 })),
-      open: list(Open),
-      window: u32,
-      positions,
-      bases,
-    },
-    subscribe: { request: u32, open: list(Open), bases },
-    unsubscribe: { request: u32, logs: list(u64) },
-    append: {
-      writer: id,
-      oldest: u64,
-      items: list(struct({
-        seq: u64,
-        prev: u64,
-        to: union({ log: u64, name: str }),
-        ifHead: option(u64),
-        record: draft,
-      })),
-      positions,
-      // Where the log ids that `items` name were made.
-      made: grown(list(struct({ log: u64, position })), []),
-    },
-    ack: { received: u64, cursors: list(Cursor) },
-    visible: { visible: bool, request },
-    activate: { request: u32, cloning: Cloning, open: list(Open), bases },
-    refresh: { token: str, request },
-  }),
-  heartbeat,
-  numbered(11, {
-    seek: { request: u32, log: u64, to: Start },
-    putSnapshot: {
-      request: u32, log: u64, offset: u64, version: u32, part: u32, last: bool, data: payload,
-    },
-    retire: { writer: id, request },
-    leave: { forget: bool },
-  }),
-);
+export const clientFrames = numbered(1, {
+  hello: {
+    version: u16,
+    capabilities: list(str),
+    token: option(str),
+    connection: id,
+    device: option(id),
+    client: str,
+    visible: bool,
+    cloning: Cloning,
+    writers: list(struct({ writer: id, oldest: u64 })),
+    open: list(Open),
+    window: u32,
+    positions,
+    bases,
+  },
+  subscribe: { request: u32, open: list(Open), bases },
+  unsubscribe: { request: u32, logs: list(u64) },
+  append: {
+    writer: id,
+    oldest: u64,
+    items: list(struct({
+      seq: u64,
+      prev: u64,
+      to: union({ log: u64, name: str }),
+      ifHead: option(u64),
+      record: draft,
+    })),
+    positions,
+    // Where the log ids that `items` name were made.
+    made: grown(list(struct({ log: u64, position })), []),
+  },
+  ack: { received: u64, cursors: list(Cursor) },
+  visible: { visible: bool, request },
+  activate: { request: u32, cloning: Cloning, open: list(Open), bases },
+  refresh: { token: str, request },
+  ...heartbeat,
+  seek: { request: u32, log: u64, to: Start },
+  putSnapshot: {
+    request: u32, log: u64, offset: u64, version: u32, part: u32, last: bool, data: payload,
+  },
+  retire: { writer: id, request },
+  leave: { forget: bool },
+});
 
 /** Frames that a server sends. */
-export const serverFrames = table(
-  heartbeat,
-  numbered(64, {
+export const serverFrames = {
+  ...numbered(9, heartbeat),
+  ...numbered(64, {
     welcome: {
       version: u16,
       capabilities: list(str),
@@ -222,7 +212,7 @@ export const serverFrames = table(
     bye: { code, message: str, reconnect: bool, after: u32 },
     part: { last: bool, data: payload },
   }),
-);
+};
 
 export type ClientFrame = FrameOf<typeof clientFrames>;
 export type ServerFrame = FrameOf<typeof serverFrames>;

@@ -172,7 +172,7 @@ export class Handle<T> extends Emitter<LogEvents<T> & Pick<Told, 'pending'>>
     try {
       if (codec && record?.payload !== undefined) {
         const payload = codec.encode(record.payload);
-        if (payload === undefined) throw new Error('payload: the codec gives none');
+        if (payload === undefined) throw new Error('payload: none');
         given = { ...given, payload };
       }
     } catch (error) {

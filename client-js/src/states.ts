@@ -131,8 +131,8 @@ export interface Core {
 export type Answer = (now: number, error: HighwaterError | undefined) => void;
 
 export interface Config {
-  /** The server's address, `http:` or `https:`. */
-  base: string;
+  /** The address of the server's WebSocket. */
+  url: string;
   connection: string;
   /** The app gave the id: without it there is no other. */
   fixed: boolean;

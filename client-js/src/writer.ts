@@ -82,7 +82,7 @@ export const weigh = (
     within('key', key, 255);
     within('kind', kind, 64);
     if (payload === undefined && key === undefined) {
-      throw new HighwaterError('bad_record', 'payload: without one, "key" says what goes');
+      throw new HighwaterError('bad_record', 'payload: none, and no key');
     }
     const size = (part: Payload = ''): number => content(part).length;
     const many = headers.flat().reduce((sum, part) => sum + size(part), 0);

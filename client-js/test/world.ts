@@ -93,7 +93,7 @@ export class World {
     this.core = new Connection({
       connection: ME, fixed: false, newId: () => ids.shift()!, device: undefined, token: 'token', tokens: false,
       kept: false, visible: true, cloning: 'all', window: 0, activate: true, maxPending: 100,
-      chance: () => this.chance.shift() ?? 0.5, encoding: binary, base: 'http://localhost', flown: () => 0, wake: () => {},
+      chance: () => this.chance.shift() ?? 0.5, encoding: binary, url: 'ws://localhost', flown: () => 0, wake: () => {},
       ...config,
     });
   }
