@@ -14,7 +14,8 @@ import { Stage, type Delivery, type Holder } from './delivery.js';
 import { quiet } from './emitter.js';
 import { codeName, HighwaterError, passes, refusalOf, wantsToken } from './errors.js';
 import type {
-  Answers, Bye, ClientFrame, Draft, Refused, ServerFrame, State as StateFrame, Welcome,
+  Answers, Bye, ClientFrame, Draft, Refreshed, Refused, ServerFrame, State as StateFrame,
+  Subscribed, Unsubscribed, Welcome,
 } from './frames.js';
 import { History } from './history.js';
 import type { Answer, BodyOf, Config, Core, End, Output, Status, Timer } from './states.js';
@@ -28,6 +29,7 @@ export const VERSION = 'highwater-js/0.1.0';
 const NONE = 'the token function gave no text in time';
 /** Requests of which the newest counts. */
 type Asked = 'visible' | 'refresh' | 'activate';
+type Told = (now: number, body: ServerFrame['body']) => void;
 /** How far its socket is. */
 const enum Phase {
   OFF,
@@ -149,7 +151,7 @@ export class Connection implements Core {
   /** Begin, also again, but after `close`; one that waits comes back as soon as it may. */
   start(now: number): void {
     if (this._over?.code === 'closed') return;
-    if (this._phase === Phase.WAITING) this.bells.retry = Math.max(now, this._notBefore);
+    if (this._phase === Phase.WAITING) this.bells._connect = Math.max(now, this._notBefore);
     if (this._phase !== Phase.OFF) return;
     this._over = undefined;
     this._attempt = 0;
@@ -163,7 +165,7 @@ export class Connection implements Core {
       this._phase = Phase.TOKEN;
       return this._tokens.ask(now);
     }
-    this.bells.welcome = now + Ms.WELCOME;
+    this.bells._unmet = now + Ms.WELCOME;
     this._phase = Phase.OPENING;
     this.out('connect');
   }
@@ -201,10 +203,10 @@ export class Connection implements Core {
   closed(now: number, number = 0, reason = ''): void {
     if (number < 4000) return this._lost(now, reason || `closed (${number})`);
     // The last frame was lost, and with it the word on coming back: come back.
-    this._bye(now, { code: codeName(number - 4000), message: reason, reconnect: true, after: 0 });
+    this.bye(now, { code: codeName(number - 4000), message: reason, reconnect: true, after: 0 });
   }
 
-  private _bye(now: number, { code, message, reconnect, after }: Bye): void {
+  bye(now: number, { code, message, reconnect, after }: Bye): void {
     const error = new HighwaterError(code, message, after);
     if (wantsToken(code)) {
       const { config } = this;
@@ -230,7 +232,7 @@ export class Connection implements Core {
     this._phase = Phase.WAITING;
     const retryAfter = Math.max(after, this._jitter(this._attempt++));
     this._notBefore = now + after;
-    this.bells.retry = now + retryAfter;
+    this.bells._connect = now + retryAfter;
     const error = typeof why === 'string' ? new HighwaterError('lost', why) : why;
     if (!this._online) this._tell({ phase: 'offline', reason: 'network' });
     else if (!wantsToken(error.code)) {
@@ -296,34 +298,27 @@ export class Connection implements Core {
       // One that rang before may have put off or ended this one.
       if (at > now || this.bells[timer] !== at) continue;
       delete this.bells[timer];
-      this._ring(now, timer, now - at);
+      this[timer](now, now - at);
     }
   }
 
-  private _ring(now: number, timer: Timer, late: number): void {
-    switch (timer) {
-      case 'retry':
-        return this._connect(now);
-      case 'ping':
-        return this.probe(now);
-      case 'pong':
-        // A ping that waits behind an upload is no silence as long as that moves.
-        if (late > Ms.FROZEN || (this._flown && this._flown !== this.config.flown())) {
-          return this.probe(now);
-        }
-        return this._lost(now, 'silence');
-      case 'welcome':
-        return this._lost(now, 'no answer');
-      case 'token':
-        return this.gotToken(now);
-      case 'ack':
-        return this._ack();
-      case 'activate':
-        return this._askActive();
-      case 'refresh':
-        return this._tokens.ask(now);
-      // After `subscribe`, `flush` sends what was refused.
-    }
+  private _silent(now: number, late: number): void {
+    // A ping that waits behind an upload is no silence as long as that moves.
+    const moves = this._flown && this._flown !== this.config.flown();
+    if (late > Ms.FROZEN || moves) this.probe(now);
+    else this._lost(now, 'silence');
+  }
+
+  private _unmet(now: number): void {
+    this._lost(now, 'no answer');
+  }
+
+  private _tokenless(now: number): void {
+    this.gotToken(now);
+  }
+
+  private _renew(now: number): void {
+    this._tokens.ask(now);
   }
 
   /** The browser's word on the network: only a hint. */
@@ -342,12 +337,12 @@ export class Connection implements Core {
 
   /** Is the other side there? With a socket it is asked, without one it is tried at once. */
   probe(now: number): void {
-    if (this._phase === Phase.OPEN && !this.bells.pong) {
+    if (this._phase === Phase.OPEN && !this.bells._silent) {
       this.say('ping', { nonce: 0 });
-      this.bells.pong = now + Ms.PONG;
+      this.bells._silent = now + Ms.PONG;
       this._flown = this.config.flown();
     } else if (this._phase === Phase.WAITING && this._online) {
-      this.bells.retry = Math.max(now, this._notBefore);
+      this.bells._connect = Math.max(now, this._notBefore);
     }
   }
 
@@ -366,7 +361,7 @@ export class Connection implements Core {
   /** The answer to the output `token`; also a late one, which another was asked for since. */
   gotToken(now: number, token?: string, error = new HighwaterError('unauthorized', NONE)): void {
     this._tokens.asked();
-    delete this.bells.token;
+    delete this.bells._tokenless;
     if (this._over || (token && !this._tokens.took(now, token))) return;
     if (this._phase === Phase.TOKEN) {
       if (token) this._connect(now);
@@ -397,51 +392,54 @@ export class Connection implements Core {
   /** The frames of a message. */
   frames(now: number, frames: readonly Sized<ServerFrame>[]): void {
     if (this._phase === Phase.OPEN) {
-      delete this.bells.pong;
+      delete this.bells._silent;
       // Its own ping waits behind what comes in pieces, so the server hears one of ours.
-      if (frames[0]) this.bells.ping = 0;
-      this.bells.ping ||= now + this.greeting!.pingInterval;
+      if (frames[0]) this.bells.probe = 0;
+      this.bells.probe ||= now + this.greeting!.pingInterval;
     }
     for (const { frame, size } of frames) this._frame(now, frame, size);
   }
 
   private _frame(now: number, frame: ServerFrame, size: number): void {
     const { name, body } = frame;
-    if (name === 'bye') return this._bye(now, body);
-    if (name === 'welcome') return this._welcomed(now, body);
-    if (this._phase !== Phase.OPEN) return;
+    if (this._phase !== Phase.OPEN && name !== 'welcome' && name !== 'bye') return;
     if (name !== 'answers') for (const writer of this.writers) writer.settled();
-    switch (name) {
-      case 'ping':
-        this.history.told(body.positions!);
-        return this.say('pong', body);
-      case 'answers':
-        return this._answered(now, body);
-      case 'state':
-        return this._changed(now, body);
-      case 'subscribed':
-        return this.followed.subscribed(body);
-      case 'unsubscribed':
-        return this.followed.unsubscribed(body);
-      case 'refused':
-        return this._refused(now, body);
-      case 'refreshed':
-        this._tokens.good();
-        this._tell(this._standing);
-        this._answer(body.request!);
-        return this._expires(now, body.expires);
-      case 'done':
-        return this._answer(body.request)?.(now, undefined);
-      case 'pong':
-        return this._answer(body.nonce)?.(now, undefined);
-      case 'records':
-      case 'base':
-      case 'baseRecords':
-        this.worked += size;
-    }
+    const told = (this as unknown as { [K in string]?: Told })[name];
+    if (told) return told.call(this, now, body);
+    if (name === 'records' || name === 'base' || name === 'baseRecords') this.worked += size;
     // Law 5: it never guesses. What is held is stated again on a new socket.
     const astray = this.followed.deliver(frame as DeliveryFrame);
     if (astray) this._lost(now, astray);
+  }
+
+  // Methods by the names of frames.
+
+  ping(_now: number, body: BodyOf<'ping'>): void {
+    this.history.told(body.positions!);
+    this.say('pong', body);
+  }
+
+  pong(now: number, { nonce }: BodyOf<'pong'>): void {
+    this._answer(nonce)?.(now, undefined);
+  }
+
+  done(now: number, { request }: { request: number }): void {
+    this._answer(request)?.(now, undefined);
+  }
+
+  subscribed(_now: number, body: Subscribed): void {
+    this.followed.subscribed(body);
+  }
+
+  unsubscribed(_now: number, body: Unsubscribed): void {
+    this.followed.unsubscribed(body);
+  }
+
+  refreshed(now: number, { request, expires }: Refreshed): void {
+    this._tokens.good();
+    this._tell(this._standing);
+    this._answer(request!);
+    this._expires(now, expires);
   }
 
   /** Asks for what is so from now on, whatever was asked before; `refused`: if that was in vain. */
@@ -475,7 +473,7 @@ export class Connection implements Core {
     action.settle(stored ?? Promise.reject(result));
   }
 
-  private _answered(now: number, body: Answers): void {
+  answers(now: number, body: Answers): void {
     this.history.told(body.positions!);
     const code = this.writers.find(({ id }) => id === body.writer)?.answered(body, now);
     if (code === 'token_expired') this._tokens.soon(now);
@@ -483,14 +481,14 @@ export class Connection implements Core {
     if (code === 'other_history') this._lost(now, code);
   }
 
-  private _welcomed(now: number, body: Welcome): void {
+  welcome(now: number, body: Welcome): void {
     if (this._phase !== Phase.HELLO || !this._tokens.is(now, body.user)) return;
     this._phase = Phase.OPEN;
     this.greeting = body;
     this._welcomedAt = now;
     this.worked = this.acked = 0;
-    delete this.bells.welcome;
-    this.bells.ping = now + body.pingInterval;
+    delete this.bells._unmet;
+    this.bells.probe = now + body.pingInterval;
     const { writers, positions, otherHistory, credit } = body;
     this.config.met?.(body);
     this.history.told(positions!, otherHistory);
@@ -512,11 +510,11 @@ export class Connection implements Core {
   private _activated(): void {
     const { met, generation, source } = this.greeting!;
     this._active = true;
-    delete this.bells.activate;
+    delete this.bells._askActive;
     this._tell((this._standing = { phase: 'live', reason: met, generation, source }));
   }
 
-  private _changed(now: number, body: StateFrame): void {
+  state(now: number, body: StateFrame): void {
     const { active, generation, met, source, reason, activateAfter: retryAfter, request } = body;
     this._answer(request!);
     this._activating = 0;
@@ -535,7 +533,7 @@ export class Connection implements Core {
     if (!asked && !(visible && activate)) return;
     const at = Math.max(now, this._activateAt);
     // Many were perhaps told the same time.
-    this.bells.activate = asked ? at : at + chance() * 500;
+    this.bells._askActive = asked ? at : at + chance() * 500;
   }
 
   private _askActive(): void {
@@ -549,7 +547,7 @@ export class Connection implements Core {
     });
   }
 
-  private _refused(now: number, { request, name, refusal }: Refused): void {
+  refused(now: number, { request, name, refusal }: Refused): void {
     const error = refusalOf(refusal);
     // The logs of `activate` are answered as those of `hello`.
     const asked = request > 0 && request === this._activating ? 0 : request;
@@ -576,7 +574,7 @@ export class Connection implements Core {
     const again = this.followed.flush(now, this._active);
     const { visible } = this.config;
     if (again) {
-      this.bells.subscribe = again;
+      this.bells.flush = again;
     } else if (this._told !== visible) {
       this._ask('visible', { visible }, (at, error) => this._unseen(at, error));
       this._told = visible;
@@ -589,11 +587,11 @@ export class Connection implements Core {
     for (const writer of [...this.writers]) writer.flush(now);
     const unacked = this.worked - this.acked;
     if (unacked && unacked * 4 >= this.greeting!.limits.window) this._ack();
-    else if (unacked || this.followed.moved.size) this.bells.ack ??= now + Ms.ACK;
+    else if (unacked || this.followed.moved.size) this.bells._ack ??= now + Ms.ACK;
   }
 
   private _ack(): void {
-    delete this.bells.ack;
+    delete this.bells._ack;
     const cursors = this.followed.cursors();
     if (this._phase !== Phase.OPEN || (this.acked === this.worked && !cursors.length)) return;
     this.acked = this.worked;

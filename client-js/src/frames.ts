@@ -252,6 +252,7 @@ export type Answers = Server<'answers'>;
 export type Outcome = Answers['answers'][number]['outcome'];
 export type Level = Extract<Outcome, { stored: unknown }>['stored']['level'];
 export type Bye = Server<'bye'>;
+export type Refreshed = Server<'refreshed'>;
 export type Part = Server<'part'>;
 export type Credit = NonNullable<Answers['credit']>;
 export type BaseHeld = Value<typeof BaseHeld>;

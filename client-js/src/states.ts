@@ -167,9 +167,11 @@ export interface Config {
 }
 
 /**
- * `retry`: time to come back. `welcome`: the socket took too long. `token`: the app's function did.
- * `ping`: too quiet, ask. `pong`: no sign of life. `ack`: acknowledge. `activate`: ask to be
- * active. `refresh`: get a new token. `subscribe`: send again what was refused.
+ * Each is named as the method that it calls. `_connect`: time to come back. `_unmet`: the socket
+ * took too long. `_tokenless`: the app's function did. `probe`: too quiet, ask. `_silent`: no sign
+ * of life. `_ack`: acknowledge. `_askActive`: ask to be active. `_renew`: get a new token. `flush`:
+ * send again what was refused.
  */
 export type Timer =
-  | 'retry' | 'welcome' | 'token' | 'ping' | 'pong' | 'ack' | 'activate' | 'refresh' | 'subscribe';
+  | '_connect' | '_unmet' | '_tokenless' | 'probe' | '_silent' | '_ack' | '_askActive' | '_renew'
+  | 'flush';

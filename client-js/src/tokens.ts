@@ -47,7 +47,7 @@ export class Tokens {
   ask(now: number): void {
     if (this._asking) return;
     this._asking = true;
-    this._holds.bells.token = now + Ms.WELCOME;
+    this._holds.bells._tokenless = now + Ms.WELCOME;
     this._holds.out('token');
   }
 
@@ -87,7 +87,7 @@ export class Tokens {
     if (!tokens || this._asking) return;
     const bound = Math.min(Ms.BACK_TO, Ms.BACK_FROM * 2 ** this._refreshes++);
     const { bells } = this._holds;
-    bells.refresh = Math.min(now + chance() * bound, bells.refresh ?? Infinity);
+    bells._renew = Math.min(now + chance() * bound, bells._renew ?? Infinity);
   }
 
   /** The server took it. */
@@ -102,6 +102,6 @@ export class Tokens {
     if (!tokens || left === Infinity) return;
     const lead = Math.min(30_000, left / 10) * (1 + chance());
     this._renewAt = now + Math.max(Ms.REFRESH, left - lead);
-    this._holds.bells.refresh = this._renewAt;
+    this._holds.bells._renew = this._renewAt;
   }
 }
