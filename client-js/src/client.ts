@@ -7,12 +7,12 @@
 
 import { Most, Ms } from './bounds.js';
 import {
-  binary, bool, id, option, own, struct, u32, type Encoding, type Payload, type Sized,
+  binary, bool, id, option, own, struct, u32, type Encoding, type Payload,
 } from './codec.js';
 import { Connection } from './connection.js';
 import { Emitter, Source } from './emitter.js';
 import { asError, HighwaterError } from './errors.js';
-import { Cloning, sparse, type Draft, type ServerFrame } from './frames.js';
+import { Cloning, sparse, type Draft } from './frames.js';
 import { Handle, type Log, type LogOptions } from './handle.js';
 import { browserStorage, Identity, newId, userOf, type Locks, type Storage } from './identity.js';
 import {
@@ -78,10 +78,10 @@ const Options = struct({
 /** What is not given; throws, with its name, where an option is none. */
 const defaults = (options: ClientOptions) => {
   const all = {
-    connection: '', visible: !globalThis.document?.hidden, cloning: 'all' as Cloning, window: 0,
+    visible: !globalThis.document?.hidden, cloning: 'all' as Cloning, window: 0,
     activate: true, maxPending: 10_000, encoding: binary, ...sparse(options),
   };
-  valid(Options, { ...all, connection: options.connection } as any);
+  valid(Options, all as any);
   return all;
 };
 
@@ -121,6 +121,7 @@ export class Client extends Emitter<ClientEvents> {
     );
     this.core = new Connection({
       ...all,
+      connection: all.connection ?? '',
       url: this._url,
       device: all.device ?? this._identity.device(),
       fixed: !!all.connection,
@@ -259,13 +260,13 @@ export class Client extends Emitter<ClientEvents> {
   }
 
   /** Tells the machine what happened, and does all that follows. */
-  private _turn<K extends Happening>(what: K, ...given: Given<Connection[K]>): void {
-    (this.core as unknown as Record<K, (now: number, ...given: unknown[]) => void>)[what](
+  private readonly _turn = (...[what, ...given]: Turn): void => {
+    (this.core as unknown as Record<string, (now: number, ...given: unknown[]) => void>)[what]!(
       now(),
       ...given,
     );
     this._end();
-  }
+  };
 
   private _end(): void {
     const { core } = this;
@@ -328,18 +329,13 @@ export class Client extends Emitter<ClientEvents> {
   };
 
   private _open(): void {
-    const closed = (code?: number, reason?: string): void => this._turn('closed', code, reason);
-    const events = {
-      opened: () => this._turn('opened'),
-      message: (frames: Sized<ServerFrame>[]) => this._turn('frames', frames),
-      closed,
-    };
+    const { encoding } = this.core.config;
     // In JSON a frame may be six times as long.
     const most = (): number => 6 * this.core.greeting!.limits.frameBytes + Most.AROUND_LIST;
     try {
-      this._socket = openSocket(this._make!, this._url, this.core.config.encoding, events, most);
+      this._socket = openSocket(this._make!, this._url, encoding, this._turn, most);
     } catch (error) {
-      queueMicrotask(() => closed(0, (error as Error).message));
+      queueMicrotask(() => this._turn('closed', 0, (error as Error).message));
     }
   }
 
@@ -379,6 +375,7 @@ type Happening =
   | 'start' | 'gotToken' | 'opened' | 'frames' | 'closed' | 'tick' | 'probe' | 'network' | 'look'
   | 'activate' | 'offline' | 'cut' | 'stop' | 'close';
 type Given<F> = F extends (now: number, ...given: infer G) => void ? G : never;
+type Turn = { [K in Happening]: [what: K, ...given: Given<Connection[K]>] }[Happening];
 
 const now = (): number => performance.now();
 

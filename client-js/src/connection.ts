@@ -20,7 +20,7 @@ import type {
 import { History } from './history.js';
 import type { Answer, BodyOf, Config, Core, End, Output, Status, Timer } from './states.js';
 import { Subscriptions, type DeliveryFrame } from './subscriptions.js';
-import { Tokens } from './tokens.js';
+import { backoff, Tokens } from './tokens.js';
 import {
   checkName, FREE, weigh, Writer, type Action, type AppendOptions, type Stored,
 } from './writer.js';
@@ -230,7 +230,7 @@ export class Connection implements Core {
     if (this._phase === Phase.OPEN && now - this._welcomedAt >= Ms.STEADY) this._attempt = 0;
     this._drop();
     this._phase = Phase.WAITING;
-    const retryAfter = Math.max(after, this._jitter(this._attempt++));
+    const retryAfter = Math.max(after, backoff(this.config.chance, this._attempt++));
     this._notBefore = now + after;
     this.bells._connect = now + retryAfter;
     const error = typeof why === 'string' ? new HighwaterError('lost', why) : why;
@@ -376,10 +376,6 @@ export class Connection implements Core {
   private _ended(now: number, error: HighwaterError): void {
     this._tell({ phase: 'needs-auth', reason: error.code, error });
     this._tokens.soon(now);
-  }
-
-  private _jitter(attempt: number): number {
-    return this.config.chance() * Math.min(Ms.BACK_TO, Ms.BACK_FROM * 2 ** attempt);
   }
 
   private _expires(now: number, expires: number): void {

@@ -55,11 +55,10 @@ export const address = (url: string | { readonly href: string }): string => {
 };
 
 /** What a socket tells. */
-export interface SocketEvents {
-  opened(): void;
-  message(frames: Sized<ServerFrame>[]): void;
-  closed(code?: number, reason?: string): void;
-}
+export type SocketEvent =
+  | [what: 'opened']
+  | [what: 'frames', frames: Sized<ServerFrame>[]]
+  | [what: 'closed', code?: number, reason?: string];
 
 /**
  * Why there is none, where nobody says more: a browser tells a page neither of a refused connection
@@ -92,7 +91,7 @@ export const openSocket = (
   make: WebSocketConstructor,
   url: string,
   encoding: Encoding,
-  events: SocketEvents,
+  tell: (...event: SocketEvent) => void,
   most: () => number,
 ): Socket => {
   const raw = new make(url, [`highwater.v1.${encoding.name}`]);
@@ -104,13 +103,13 @@ export const openSocket = (
   };
   const end = (code?: number, reason?: string): void => {
     drop();
-    events.closed(code, reason);
+    tell('closed', code, reason);
   };
   raw.binaryType = 'arraybuffer';
   let why = UNMET;
   raw.onopen = () => {
     why = 'no connection';
-    events.opened();
+    tell('opened');
   };
   // Node's own tells a failed connection by this alone. A close that would follow says no more.
   raw.onerror = ({ message }) => end(0, message || why);
@@ -135,7 +134,7 @@ export const openSocket = (
     } catch (error) {
       return end(0, (error as Error).message);
     }
-    events.message(frames);
+    tell('frames', frames);
   };
   let given = 1;
   const send = (frame: ClientFrame): void => {

@@ -20,6 +20,10 @@ export interface Holds {
   stop(now: number, error: HighwaterError): void;
 }
 
+/** How long to wait before that try: a random part of a bound that doubles. */
+export const backoff = (chance: () => number, tries: number): number =>
+  chance() * Math.min(Ms.BACK_TO, Ms.BACK_FROM * 2 ** tries);
+
 export class Tokens {
   private readonly _holds: Holds;
   private _user: string;
@@ -85,9 +89,8 @@ export class Tokens {
   soon(now: number): void {
     const { tokens, chance } = this._holds.config;
     if (!tokens || this._asking) return;
-    const bound = Math.min(Ms.BACK_TO, Ms.BACK_FROM * 2 ** this._refreshes++);
     const { bells } = this._holds;
-    bells._renew = Math.min(now + chance() * bound, bells._renew ?? Infinity);
+    bells._renew = Math.min(now + backoff(chance, this._refreshes++), bells._renew ?? Infinity);
   }
 
   /** The server took it. */

@@ -32,10 +32,9 @@ const open = (encoding: Form) => {
   const ends: (string | undefined)[] = [];
   const socket = openSocket(
     class { constructor() { return wire; } } as never, 'ws://there', forms[encoding],
-    {
-      opened: () => {},
-      message: (frames) => void heard.push(frames),
-      closed: (_code, reason) => void ends.push(reason),
+    (...event) => {
+      if (event[0] === 'frames') heard.push(event[1]);
+      if (event[0] === 'closed') ends.push(event[2]);
     },
     () => MOST,
   );
