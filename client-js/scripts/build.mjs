@@ -14,13 +14,13 @@ const PARTS = [
 ];
 /** Most bytes min+gz of what an app imports, by itself; the plain layer is the first. */
 const LIMITS = {
-  '{ connect, HighwaterError }': 15_800,
-  '{ connect, HighwaterError, json, latest }': 16_850,
+  '{ connect, HighwaterError }': 15_500,
+  '{ connect, HighwaterError, json, latest }': 16_600,
   '{ view }': 1_400,
   '{ latest }': 1_600,
   '{ json }': 200,
   '{ HighwaterError }': 200,
-  '{ jsonWire }': 1_600,
+  '{ jsonWire }': 1_550,
   '{ history }': 1_500,
   '{ putSnapshot }': 1_000,
   '{ hydrate }': 400,
