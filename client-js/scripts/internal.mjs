@@ -52,8 +52,10 @@ const HIDDEN = RegExp(
     'undo))',
 );
 /** From here on a file has types of its own parts alone. */
-const INNER =
-  /export declare class (Handle<|Open |Inbox )[^]*|export (type SocketEvent|interface InboxOptions) [^]*/;
+const INNER = RegExp(
+  'export declare class (Handle<|Open |Inbox )[^]*|' +
+    'export (type SocketEvent|interface InboxOptions) [^]*',
+);
 
 /** Those of the names that an app could use, by the types in that folder. */
 export const published = (folder) => {
