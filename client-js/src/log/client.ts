@@ -25,7 +25,7 @@ import type { Message } from './run.js';
 import { Shelf, type Room } from './shelf.js';
 import { following, Signal } from './signals.js';
 import { inBackground, type Change, type Health, type OpenStore, type Store } from './store.js';
-import { holdBy as byLocks, holdHere, tabs, type Hold, type Tabs } from './tabs.js';
+import { holdBy, holdHere, tabs, type Hold, type Tabs } from './tabs.js';
 
 export interface LogClientOptions extends Omit<ClientOptions, 'autoConnect'> {
   /** Connects by itself, once what is on the device was read; default true. */
@@ -102,21 +102,18 @@ export class LogClient {
   private _closed = false;
   private _connected = false;
 
-  /** `hold` takes the locks of writers; else those of the browser, or of this process. */
+  /** @internal `around` is what lies around a page, where that is not the browser's own. */
   constructor(
     url: string | { readonly href: string },
     options: LogClientOptions,
-    holder?: Hold,
+    private readonly _around: Around = browser(options.store),
   ) {
     const { store, autoConnect = true, keepHidden, ...rest } = options;
     const given = keepHidden ? { ...rest, visible: true } : rest;
-    const locks = (globalThis as { navigator?: { locks?: Locks } }).navigator?.locks;
     const { name, token } = nameFor(url, options);
     this.plain = new Client(url, { maxPending: 1000, ...given, token, autoConnect: false });
     const { core } = this.plain;
-    // Without locks nobody knows whether a writer's page lives: what it left is not to be touched.
-    const open = store ?? (locks ? indexedDb : memory);
-    const hold = holder ?? (store || !locks ? holdHere() : byLocks(locks));
+    const { hold, open } = this._around;
     const rows = (): Iterable<Change> => this._rows();
     this._store = new Deferred(name.then((name) => open(name, { rows })));
     const inbox = new Inbox({
@@ -156,7 +153,7 @@ export class LogClient {
   /** Reads what is on the device. */
   private async _begin(name: string, ledger: Ledger, inbox: Inbox): Promise<void> {
     const { core } = this.plain;
-    this._tabs = tabs<Message>(name, (message) => this._hears(message));
+    this._tabs = this._around.tabs?.(name, (message) => this._hears(message));
     const [[history], [user]] = await Promise.all([this._store.read('h'), this._store.read('u')]);
     if (history) {
       this._history = history[1] as HistoryRow;
@@ -390,6 +387,21 @@ export class LogClient {
     await this._store.close();
   };
 }
+
+/** Where a page keeps its log, and how it knows of the other pages that share that. */
+export interface Around {
+  readonly open: OpenStore;
+  readonly hold: Hold;
+  /** None: nobody shares it, so nothing that others say is about it. */
+  readonly tabs?: ((name: string, heard: (message: Message) => void) => Tabs<Message>) | undefined;
+}
+
+const browser = (store: OpenStore | undefined): Around => {
+  const { locks } = (globalThis as { navigator?: { locks?: Locks } }).navigator ?? {};
+  // Without locks nobody knows whether a writer's page lives: what it left is not to be touched.
+  if (!locks || (store && store !== indexedDb)) return { open: store ?? memory, hold: holdHere() };
+  return { open: indexedDb, hold: holdBy(locks), tabs };
+};
 
 const OPENING: Health = { kind: 'disk', state: 'open' };
 

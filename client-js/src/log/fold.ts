@@ -85,6 +85,8 @@ export class Folded {
   /** What lacks in what is worked on, in order and apart; another list with each that comes. */
   private _holes: readonly Range[] = [];
   private _next = 0;
+  /** How far each writer is in what is worked on: what is below has its outcome. */
+  private _seen = new Map<string, number>();
   /** Those that came with records since something was shown. */
   private _landed: Pending[] = [];
   /** With pending ones on top: of what, how many of them, and what came of it. */
@@ -145,7 +147,7 @@ export class Folded {
 
   /** One comes on top: behind all, or before the first that `behind` it belongs. */
   add(one: Pending, behind: (other: Pending) => boolean = () => false): void {
-    if (this._byId.has(one.id)) return;
+    if (this._byId.has(one.id) || this._covers(one)) return;
     this._byId.set(one.id, one);
     let at = this.pending.length;
     while (at && behind(this.pending[at - 1]!)) at--;
@@ -165,6 +167,10 @@ export class Folded {
   drop(id: string): void {
     const one = this._byId.get(id);
     if (one) this._leave([one]);
+  }
+
+  has(id: string): boolean {
+    return this._byId.has(id);
   }
 
   /** Who wrote that key last, as it is shown: one that is pending, or the newest record. */
@@ -213,6 +219,7 @@ export class Folded {
     this._next = cursor;
     for (const one of this.pending) one.landed = false;
     this._landed = [];
+    this._seen = new Map();
   }
 
   /** A part of the state that the server keeps of a log up to that offset. */
@@ -236,7 +243,9 @@ export class Folded {
   }
 
   private _fold(entry: Entry): void {
-    const { offset, time, origin } = entry;
+    const { offset, time, origin, seq } = entry;
+    const { _seen: seen } = this;
+    seen.set(origin.writer, Math.max(seq, seen.get(origin.writer) ?? 0));
     try {
       const step = stepOf(entry, this._actions, this._shape);
       if (!step) return;
@@ -295,10 +304,13 @@ export class Folded {
     this._leave(this.pending.filter((one) => this._covers(one)));
   }
 
-  private _covers({ stored, landed }: Pending): boolean {
+  private _covers({ id, stored, landed }: Pending): boolean {
     const { at, complete } = this;
     if (!at) return false;
     if (landed && complete) return true;
+    // Of another page's a record may be here before the word of it, and a base has the newest alone.
+    const [writer, seq] = id.split('/') as [string, string];
+    if (complete && this._seen.get(writer)! >= +seq) return true;
     // One of another incarnation of the log is no part of this one; or that one is still to come.
     return !!stored && (stored.log === at.log ? stored.offset < at.next : complete);
   }

@@ -45,7 +45,7 @@ export interface InboxOptions {
   readonly again: (item: ActionRow, changes: readonly Change[]) => void;
   /** What a view shows under that key. */
   readonly shown: (log: string, record: ActionRow['record']) => unknown;
-  /** The list has changed here. */
+  /** The list has changed on disk. */
   readonly changed: () => void;
 }
 
@@ -57,6 +57,8 @@ export class Inbox {
   readonly list: Source<readonly RefusedAction[]> = new Source(() => this._list);
   private _list: readonly RefusedAction[] = [];
   private readonly _rows = new Map<string, RefusedRow>();
+  /** What has changed here and is not on disk yet. */
+  private readonly _due = new Map<string, RefusedRow | undefined>();
 
   constructor(private readonly _options: InboxOptions) {}
 
@@ -64,8 +66,22 @@ export class Inbox {
   async read(): Promise<void> {
     const rows = await this._options.store.read('r/');
     this._rows.clear();
-    for (const [key, row] of rows) this._rows.set(key, row as RefusedRow);
+    for (const [key, row] of [...rows, ...this._due]) {
+      if (row) this._rows.set(key, row as RefusedRow);
+      else this._rows.delete(key);
+    }
     this._show();
+  }
+
+  /** These are on disk: other pages may read them. */
+  kept(changes: readonly Change[]): void {
+    const ours = changes.filter(([key]) => key.startsWith('r/'));
+    for (const [key, row] of ours) if (this._due.get(key) === row) this._due.delete(key);
+    if (ours.length) this._options.changed();
+  }
+
+  private _write(changes: readonly Change[]): Promise<void> {
+    return this._options.store.write(changes).then(() => this.kept(changes));
   }
 
   private _show(): void {
@@ -79,8 +95,8 @@ export class Inbox {
     const after = parsed(payload);
     const gone = (): void => {
       this._rows.delete(id);
+      this._due.set(id, undefined);
       this._show();
-      this._options.changed();
     };
     return {
       id, log, action: kind, key, after, before, at, reason: { code, message },
@@ -92,7 +108,7 @@ export class Inbox {
       },
       drop: () => {
         if (!this._rows.has(id)) return;
-        inBackground(this._options.store.write([[id, undefined]]));
+        inBackground(this._write([[id, undefined]]));
         gone();
       },
     };
@@ -110,8 +126,8 @@ export class Inbox {
     const before = this._options.shown(item.log, item.record);
     const row: RefusedRow = { item, code, message, before };
     this._rows.set(key, row);
+    this._due.set(key, row);
     this._show();
-    this._options.changed();
     return [key, row];
   }
 
@@ -156,7 +172,7 @@ export class Inbox {
       const why = 'the server was restored, and has lost it';
       changes.push([key, undefined], this._take(item, 'restored', why, writer, seq));
     }
-    if (changes.length) await this._options.store.write(changes);
+    if (changes.length) await this._write(changes);
   }
 
   /** All rows that are held in memory. */

@@ -8,14 +8,14 @@
  */
 
 import type { Connection } from '../connection.js';
-import { Emitter, Source } from '../emitter.js';
+import { Emitter, quiet, Source } from '../emitter.js';
 import { HighwaterError } from '../errors.js';
 import type { Draft, Made } from '../frames.js';
 import { checkName, weigh, type Stored } from '../writer.js';
 import { idOf } from './fold.js';
 import type { Inbox } from './inbox.js';
 import { keyOf, rowOf, type ActionRow, type WriterRow } from './rows.js';
-import { markOf, type Counts, type Given, type Logged, type Message, type Run } from './run.js';
+import { inOrder, markOf, type Counts, type Given, type Logged, type Message, type Run } from './run.js';
 import { AGAIN, Runs, type RunsOptions } from './runs.js';
 import { inBackground, type Change, type Kind } from './store.js';
 
@@ -39,6 +39,8 @@ export interface LedgerOptions extends RunsOptions {
 /** Bytes of actions without an outcome. */
 const MOST_BYTES = 64 << 20;
 
+/** For whoever did it; nobody may: an action of another page has none who waits. */
+const rejected = (error: Error): Promise<never> => quiet(Promise.reject<never>(error));
 const elsewhere = (): HighwaterError =>
   new HighwaterError('lost', 'another page knows what became of it');
 
@@ -51,7 +53,8 @@ export class Ledger extends Emitter<LedgerEvents> {
   private _also: Change[] = [];
   private _outs: [Run, number, Change[]][] = [];
   private _queued = false;
-  private _writing: Promise<void> | undefined;
+  /** Writes that have no answer yet. */
+  private readonly _flying = new Set<Promise<void>>();
   private _bytes = 0;
   private _waiting = 0;
   private _unsaved = 0;
@@ -71,6 +74,7 @@ export class Ledger extends Emitter<LedgerEvents> {
       weighed: (more) => {
         this._bytes += more;
       },
+      settled: () => this._settled(),
     });
   }
 
@@ -94,6 +98,7 @@ export class Ledger extends Emitter<LedgerEvents> {
       const run = this.runs.found(writer, { urgency: 'edit', sent: Infinity });
       if (!run.own) this._found(run, +seq, row);
     }
+    for (const run of this.runs.all.values()) inOrder(run);
     this._heard = undefined;
     this.counts.changed();
   }
@@ -202,14 +207,13 @@ export class Ledger extends Emitter<LedgerEvents> {
     this._queued = true;
     queueMicrotask(() => {
       this._queued = false;
-      inBackground(this._write());
+      this._write();
       this._keep();
       this.counts.changed();
     });
   }
 
-  /** Resolves when all of it is where the store keeps things, or was rolled back. */
-  private async _write(): Promise<void> {
+  private _write(): void {
     const fresh = this._fresh.splice(0).map((one) => ({ one, turns: one.turns }));
     const also = this._also.splice(0);
     if (!fresh.length && !also.length) return;
@@ -221,9 +225,10 @@ export class Ledger extends Emitter<LedgerEvents> {
     for (const run of runs) this._did(run, fresh.map(({ one }) => one));
     // No other page may take a writer for dead before its lock is had.
     const had = Promise.all(runs.map((run) => run.had));
-    this._writing = had.then(() => this._options.store.write(changes)).then(
+    const written = had.then(() => this._options.store.write(changes)).then(
       (kind) => {
         this._options.store.persist();
+        this._options.inbox.kept(also);
         for (const { one, turns } of fresh) this._written(one, turns, kind);
         for (const { run, upto } of marks) {
           run.written = true;
@@ -233,9 +238,26 @@ export class Ledger extends Emitter<LedgerEvents> {
       },
       (error: Error) => {
         for (const { one, turns } of fresh) this._unwritten(one, turns, error);
+        this._also.unshift(...also);
+        setTimeout(() => this._later(), AGAIN);
       },
     );
-    return this._writing;
+    this._flies(written);
+  }
+
+  private _flies(written: Promise<void>): void {
+    this._flying.add(written);
+    void written.then(() => this._flying.delete(written));
+  }
+
+  /** When all that was to be written is, once more what could not be; or `once` each was tried. */
+  private async _settled(once = false): Promise<void> {
+    for (;;) {
+      await Promise.all(this._flying);
+      if (this._queued || this._flying.size) continue;
+      if (once || !this._also.length) return;
+      await new Promise((done) => setTimeout(done, AGAIN));
+    }
   }
 
   private _did(run: Run, all: readonly Logged[]): void {
@@ -256,7 +278,7 @@ export class Ledger extends Emitter<LedgerEvents> {
   private _unwritten(one: Logged, turns: number | undefined, error: Error): void {
     if (one.turns !== turns || !one.run.actions.has(one.seq)) return;
     const why = new HighwaterError('not_saved', error.message);
-    one.kept?.(Promise.reject(why));
+    one.kept?.(rejected(why));
     this._withdraw(one, why);
   }
 
@@ -291,7 +313,7 @@ export class Ledger extends Emitter<LedgerEvents> {
     if (!this._exit(one)) return;
     const { run, seq } = one;
     this.emit('ended', { one, stored });
-    one.settle(stored ?? Promise.reject(error));
+    one.settle(stored ?? rejected(error));
     this._options.say({ is: 'out', writer: run.id, seq, stored });
     this.runs.ended(run);
     this._later();
@@ -301,15 +323,17 @@ export class Ledger extends Emitter<LedgerEvents> {
   private _leave(one: Logged, stored?: Stored): void {
     if (!this._exit(one)) return;
     this.emit('ended', { one, stored });
-    one.settle(stored ?? Promise.reject(elsewhere()));
+    one.settle(stored ?? rejected(elsewhere()));
     this.runs.ended(one.run);
   }
 
   private _keep(): void {
     const outs = this._outs.splice(0);
     if (!outs.length) return;
-    this._options.store.write(outs.flatMap(([, , changes]) => changes)).then(
+    const changes = outs.flatMap(([, , changes]) => changes);
+    this._flies(this._options.store.write(changes).then(
       () => {
+        this._options.inbox.kept(changes);
         for (const [run, seq] of outs) this.runs.kept(run, seq);
         this._core.wake();
       },
@@ -319,7 +343,7 @@ export class Ledger extends Emitter<LedgerEvents> {
           this._later();
         }, AGAIN);
       },
-    );
+    ));
   }
 
   /** The server's history is another: what that has nothing of goes on under another writer. */
@@ -394,9 +418,16 @@ export class Ledger extends Emitter<LedgerEvents> {
 
   /** The browser keeps this page for later: others may send what it has. */
   leave(): void {
-    inBackground(this._write());
+    inBackground(this._quit());
+  }
+
+  /** Nothing is sent from here on; when what is here is on disk, others may. */
+  private async _quit(): Promise<void> {
+    this._write();
     this._keep();
-    this.runs.leave();
+    const release = this.runs.leave();
+    await this._settled(true);
+    release();
   }
 
   /** It shows this page again, which begins under new writers. */
@@ -407,11 +438,9 @@ export class Ledger extends Emitter<LedgerEvents> {
 
   /** Nothing is sent from here on; what waits stays on disk. Resolves when all of it is there. */
   async close(): Promise<void> {
-    await this._writing;
-    await this._write();
-    this._keep();
     this.silence();
-    this.runs.close();
+    this.runs.closed = true;
+    await this._quit();
   }
 
   /** All rows that are held in memory: what a store that was lost is written anew from. */

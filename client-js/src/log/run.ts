@@ -101,6 +101,13 @@ export const firstOf = ({ actions }: Run): number => {
   return first;
 };
 
+/** What was heard of came before what was read: the oldest is to stand first. */
+export const inOrder = ({ actions }: Run): void => {
+  const sorted = [...actions].sort(([one], [two]) => one - two);
+  actions.clear();
+  for (const [seq, one] of sorted) actions.set(seq, one);
+};
+
 /** Its row, which never goes back. */
 export const markOf = ({ id, urgency, sent }: Run): Change[] => [
   [

@@ -12,7 +12,7 @@ import type { Connection } from '../connection.js';
 import { HighwaterError } from '../errors.js';
 import { weigh, Writer, type Stored } from '../writer.js';
 import { keyOf, type ActionRow, type WriterRow } from './rows.js';
-import { firstOf, markOf, type Logged, type Run } from './run.js';
+import { firstOf, inOrder, markOf, type Logged, type Run } from './run.js';
 import { inBackground, type Store } from './store.js';
 import type { Hold } from './tabs.js';
 
@@ -29,6 +29,8 @@ export interface Book {
   moved(run: Run, rest: Logged[]): void;
   /** Its size is known now. */
   weighed(more: number): void;
+  /** When all that was to be written is written. */
+  settled(): Promise<void>;
 }
 
 export interface RunsOptions {
@@ -50,6 +52,8 @@ export class Runs {
   readonly all = new Map<string, Run>();
   online = false;
   closed = false;
+  /** The browser keeps the page, for later. */
+  private _left = false;
   /** Of this page, by urgency. */
   private readonly _own = new Map<string, Run>();
   private _helper: ReturnType<typeof setTimeout> | undefined;
@@ -102,21 +106,23 @@ export class Runs {
   /** Its page is dead: this one sends what it left, and keeps its outcomes. */
   private async _adopt(run: Run): Promise<void> {
     const { store } = this._options;
+    const { release } = run;
     const [[[, row] = []], actions] = await Promise.all([
       store.read(`w/${run.id}`), store.read(`a/${run.id}/`),
     ]);
-    if (this.closed) return;
+    // It was let go meanwhile.
+    if (this.closed || this._left || run.release !== release) return;
+    this._drop(run);
+    const left = new Set(actions.map(([key]) => +key.split('/')[2]!));
+    // Another page, dead by now, had an outcome and has kept it; or died before it kept the action.
+    for (const [seq, one] of [...run.actions]) if (!left.has(seq)) this._book.gone(one);
     if (!row && !actions.length) return this._forget(run);
     const { sent } = (row ?? { sent: Infinity }) as WriterRow;
     run.sent = run.marked = sent;
-    run.helped = undefined;
-    const left = new Set(actions.map(([key]) => +key.split('/')[2]!));
-    // Another page, dead by now, had an outcome and has kept it.
-    for (const [seq, one] of [...run.actions]) if (!left.has(seq)) this._book.gone(one);
     for (const [key, found] of actions) this._book.found(run, +key.split('/')[2]!, found);
+    inOrder(run);
     this._carry(run, Math.max(0, ...left) + 1);
-    const all = [...run.actions.values()].sort((one, two) => one.seq - two.seq);
-    for (const one of all) this._queue(run, one);
+    for (const one of run.actions.values()) this._queue(run, one);
     this.mark(run);
     this.free(run);
     this.retire(run);
@@ -127,6 +133,7 @@ export class Runs {
     Object.assign(one, weigh(one.record, this._core.config.encoding));
     this._book.weighed(one.bulk - bulk);
     one.held = true;
+    one.sent = false;
     one.tried = one.seq <= run.sent;
     run.writer!.take(one);
   }
@@ -211,7 +218,8 @@ export class Runs {
   free(run: Run): void {
     const { writer, marked } = run;
     if (!writer) return;
-    const from = (run.freed = Math.max(run.freed, firstOf(run)));
+    // Where none waits, the next that comes is the first.
+    const from = (run.freed = Math.max(run.freed, Math.min(firstOf(run), writer.next)));
     for (; run.freed < writer.next && run.freed <= marked; run.freed++) {
       const one = run.actions.get(run.freed);
       if (!one) continue;
@@ -226,7 +234,7 @@ export class Runs {
   }
 
   freeAll(): void {
-    for (const run of this._own.values()) this.free(run);
+    for (const run of this.all.values()) this.free(run);
   }
 
   /** The pending ones of other pages that one of that log is made on top of: the last of each. */
@@ -300,7 +308,7 @@ export class Runs {
     if (run.helped !== undefined && firstOf(run) > run.helped) this._drop(run);
     this.retire(run);
     this.mark(run);
-    if (!run.own) this.freeAll();
+    this.freeAll();
   }
 
   /** The server must not forget an outcome that is not on disk yet. */
@@ -324,13 +332,21 @@ export class Runs {
 
   /** All of it is answered and kept, and its page is dead: nobody needs its mark any more. */
   retire(run: Run): void {
-    const done = !run.actions.size && !run.unkept.size && this.all.has(run.id);
-    if (!done || !run.writer || run.helped !== undefined) return;
-    if (this._own.get(run.urgency) === run || (run.sent && !this.online)) return;
-    this._forget(run);
-    inBackground(this._options.store.write([[`w/${run.id}`, undefined]]));
-    if (run.sent) this._core.say('retire', { writer: run.id, request: 0 });
-    this._core.wake();
+    if (!this._over(run)) return;
+    // Whoever has its lock next reads what is on disk: first all of it is there.
+    inBackground(this._book.settled().then(async () => {
+      if (!this._over(run)) return;
+      this._forget(run);
+      if (run.sent) this._core.say('retire', { writer: run.id, request: 0 });
+      this._core.wake();
+      await this._options.store.write([[`w/${run.id}`, undefined]]);
+    }));
+  }
+
+  private _over(run: Run): boolean {
+    const done = !run.actions.size && !run.unkept.size && this.all.get(run.id) === run;
+    if (!done || !run.writer || run.helped !== undefined) return false;
+    return this._own.get(run.urgency) !== run && (!run.sent || this.online);
   }
 
   private _forget(run: Run): void {
@@ -341,27 +357,26 @@ export class Runs {
 
   // Pages that are kept for later, and the end.
 
-  /** The browser keeps this page for later: others may send what it has. */
-  leave(): void {
+  /** Nothing is sent from here on; answers how to let others do it. */
+  leave(): () => void {
+    this._left = true;
+    clearTimeout(this._helper);
+    this._helper = undefined;
     this._own.clear();
-    for (const run of this.all.values()) {
-      this._drop(run);
-      run.release();
-    }
+    const releases = [...this.all.values()].map(({ release }) => release);
+    for (const run of this.all.values()) this._drop(run);
+    return () => {
+      for (const release of releases) release();
+    };
   }
 
   /** It shows this page again, which begins under new writers. */
   again(): void {
+    this._left = false;
     const { hold, name } = this._options;
     for (const run of this.all.values()) {
       Object.assign(run, hold(`${name}:${run.id}`), { own: false });
       this._await(run);
     }
-  }
-
-  close(): void {
-    this.closed = true;
-    clearTimeout(this._helper);
-    for (const run of this.all.values()) run.release();
   }
 }

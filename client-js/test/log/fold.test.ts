@@ -205,6 +205,14 @@ class Model {
 
   check(): void {
     const { folded } = this;
+    // One that is refused, or in a gap, goes with its word; a later one in the log says it too.
+    for (const sent of this.ever) {
+      const later = this.ever.some(({ writer, seq, offset }) =>
+        writer === sent.writer && seq > sent.seq && offset !== undefined && offset < this.shown);
+      const refused = sent.log !== undefined && sent.offset === undefined;
+      const hidden = refused || this.shownHoles.has(sent.offset!);
+      if (hidden && later && !folded.has(sent.one.id)) this.ended.add(sent);
+    }
     const pending = this.expected();
     assert.deepEqual(folded.pending.map(({ id }) => id), pending, 'pending');
     assert.deepEqual(folded.values, [[...this.shownList, ...pending]]);

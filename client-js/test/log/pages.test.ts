@@ -9,7 +9,7 @@ import { LogClient } from '../../src/log/client.js';
 import { Rows } from '../../src/log/memory.js';
 import { Keeper } from '../../src/log/keeper.js';
 import type { OpenStore } from '../../src/log/index.js';
-import { holdHere, type Hold } from '../../src/log/tabs.js';
+import { holdHere, tabs, type Hold } from '../../src/log/tabs.js';
 import { Server, token } from '../server.js';
 import { when } from '../when.js';
 import { todos } from './todos.js';
@@ -34,8 +34,9 @@ const device = (): { store: OpenStore; page: Begin } => {
         held.add(one.release);
         return one;
       };
+      const around = { open: store, hold: mine, tabs };
       const client = new LogClient(
-        server.url, { token: token(name), store, autoConnect: online }, mine,
+        server.url, { token: token(name), autoConnect: online }, around,
       );
       context.after(() => client.close());
       return { client, die: () => {

@@ -17,6 +17,7 @@ const options = (runs: number): fc.Parameters<any> => {
     ...(seed !== undefined && { seed: +seed }),
     ...(path !== undefined && { path }),
     endOnFailure: process.env['SHRINK'] === '0',
+    interruptAfterTimeLimit: +(process.env['MOST'] ?? 600_000),
   };
 };
 
