@@ -143,7 +143,11 @@ export class LogClient {
       status.stop, refused.stop,
       this.plain.status.subscribe(({ phase }) => {
         ledger.runs.connected(phase === 'live' || phase === 'inactive');
-        for (const shelf of this._all()) shelf.status.changed();
+        for (const shelf of this._all()) {
+          shelf.status.changed();
+          // Whoever reloads a page that is cut off is to see what it showed.
+          if (phase !== 'live') shelf.keep();
+        }
       }),
     );
     this._watch();

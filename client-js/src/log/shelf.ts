@@ -166,7 +166,7 @@ export class Shelf {
   private _step(): void {
     this.folded.step();
     this.changed();
-    if (this._options.start !== 'state' || !this.folded.complete) return;
+    if (!this.folded.complete) return;
     this._timer ??= setTimeout(() => this.keep(), KEEP_AFTER);
     (this._timer as { unref?: () => void }).unref?.();
   }
@@ -231,6 +231,8 @@ export class Shelf {
     clearTimeout(this._timer);
     this._timer = undefined;
     const { folded } = this;
+    // A window is no state to go on from.
+    if (this._options.start !== 'state') return;
     if (!folded.complete || !folded.at || folded.at.next === this._kept) return;
     this._kept = folded.at.next;
     inBackground(this._room.store.write(this._checkpoint()).catch((error: unknown) => {
