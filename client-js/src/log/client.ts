@@ -8,7 +8,7 @@
 
 import { batch } from '@preact/signals-core';
 import { Client, type ClientOptions, type CloseOptions } from '../client.js';
-import type { Read } from '../emitter.js';
+import { report, type Read } from '../emitter.js';
 import { HighwaterError } from '../errors.js';
 import type { Start, Welcome } from '../frames.js';
 import { browserStorage, userOf, type Locks } from '../identity.js';
@@ -20,7 +20,7 @@ import { indexedDb } from './indexeddb.js';
 import { Ledger } from './ledger.js';
 import { memory } from './memory.js';
 import { Open, type Opened } from './opened.js';
-import { later, type ActionRow, type HistoryRow } from './rows.js';
+import { actionOf, later, type ActionRow, type HistoryRow } from './rows.js';
 import type { Message } from './run.js';
 import { Shelf, type Room } from './shelf.js';
 import { following, Signal } from './signals.js';
@@ -74,6 +74,8 @@ const FORMAT = 1;
 const MOST_PENDING = 50_000;
 /** What was kept for long enough goes so long after the start, ms. */
 const SWEEP_AFTER = 5000;
+/** What could not be written is tried again after this, ms. */
+const AGAIN = 1000;
 /** How often a page looks whether its clock has jumped, ms. */
 const LOOK_EVERY = 5000;
 /** So many writers are asked about in one `hello`, beside those that send. */
@@ -120,6 +122,7 @@ export class LogClient {
       store: this._store,
       again: (item, changes) => this._again(item, changes),
       shown: (log, record) => this._shown(log, record),
+      history: () => this._history.history,
       changed: () => this._tabs?.say({ is: 'refused' }),
     });
     const ledger = new Ledger(core, {
@@ -150,6 +153,10 @@ export class LogClient {
         }
       }),
     );
+    // Also what another page, or another history, has not: it is not to be pending for good.
+    this._offs.push(inbox.list.subscribe((list) => {
+      for (const shelf of this._all()) for (const { id } of list) shelf.refused(actionOf(id));
+    }));
     this._watch();
     inBackground(ready.then(() => autoConnect && this.connect()));
   }
@@ -165,6 +172,7 @@ export class LogClient {
     }
     if (user) core.mine((this._user = user[1] as string));
     await Promise.all([ledger.begin(), inbox.read()]);
+    this._look();
     const timer = setTimeout(() => inBackground(this._sweep()), SWEEP_AFTER);
     (timer as { unref?: () => void }).unref?.();
   }
@@ -284,12 +292,21 @@ export class LogClient {
   };
 
   /** How the server met it, before anything is made of it. */
-  private _met({ user, otherHistory, writers }: Welcome): void {
+  private _met({ user, otherHistory, writers, positions }: Welcome): void {
     if (user && user !== this._user) {
       this._user = user;
       inBackground(this._store.write([['u', user]]));
     }
-    if (otherHistory) inBackground(this._parted());
+    if (otherHistory) {
+      this._history = { history: this._history.history + 1, positions: positions ?? [] };
+      const now = this._history;
+      inBackground(
+        this._store.write([['h', (old: HistoryRow | undefined) => later(old, now)]]),
+      );
+      // What an earlier history has lost is asked about in this one.
+      this._asking = undefined;
+      this._look();
+    }
     const { _asking: asking } = this;
     if (!asking) return;
     for (const id of asking.asked) {
@@ -298,13 +315,13 @@ export class LogClient {
     if (asking.asked.length) this._ask();
   }
 
-  /** The server's history is another: what it has lost of what was stored is found out. */
-  private async _parted(): Promise<void> {
-    this._history = { history: this._history.history + 1, positions: [] };
-    const now = this._room.history();
-    await this._store.write([['h', (old: HistoryRow | undefined) => later(old, now)]]);
-    this._asking = { left: await this._room.inbox.writers(), asked: [], marks: new Map() };
-    this._ask();
+  /** What the server's history has lost of what was stored is found out; also after a page load. */
+  private _look(): void {
+    inBackground(this._room.inbox.writers().then((left) => {
+      if (this._asking || !left.length || this._closed) return;
+      this._asking = { left, asked: [], marks: new Map() };
+      this._ask();
+    }));
   }
 
   private _ask(): void {
@@ -314,7 +331,14 @@ export class LogClient {
     config.asks = asking.asked;
     if (asking.asked.length) return this.plain.cut();
     this._asking = undefined;
-    inBackground(this._room.inbox.restored(asking.marks));
+    this._restored(asking.marks);
+  }
+
+  private _restored(marks: ReadonlyMap<string, number>): void {
+    this._room.inbox.restored(marks).catch((error: unknown) => {
+      report(error);
+      setTimeout(() => this._restored(marks), AGAIN);
+    });
   }
 
   // Other pages, and this one's life.

@@ -211,13 +211,13 @@ export class Folded {
     this._settle();
   }
 
-  /** All begins anew, aside; what is shown stays meanwhile. */
-  begin(cursor: number): void {
+  /** All begins anew, aside; what is shown stays meanwhile, also what was stored elsewhere. */
+  begin(cursor: number, foreign = false): void {
     this.complete = false;
     this._work = this._views.map(initialOf);
     this._holes = [];
     this._next = cursor;
-    for (const one of this.pending) one.landed = false;
+    for (const one of this.pending) one.landed = foreign && !!one.stored;
     this._landed = [];
     this._seen = new Map();
   }
@@ -264,9 +264,11 @@ export class Folded {
     const meets = (one: Range): boolean => one.to >= from && one.from <= to;
     const joined = [...this._holes.filter(meets), { from, to }];
     const hole = {
-      from: Math.min(...joined.map((one) => one.from)), to: Math.max(...joined.map((one) => one.to)),
+      from: Math.min(...joined.map((one) => one.from)),
+      to: Math.max(...joined.map((one) => one.to)),
     };
-    this._holes = [...this._holes.filter((one) => !meets(one)), hole].sort((a, b) => a.from - b.from);
+    const apart = this._holes.filter((one) => !meets(one));
+    this._holes = [...apart, hole].sort((one, two) => one.from - two.from);
   }
 
   behind(): void {
@@ -308,7 +310,7 @@ export class Folded {
     const { at, complete } = this;
     if (!at) return false;
     if (landed && complete) return true;
-    // Of another page's a record may be here before the word of it, and a base has the newest alone.
+    // Of another page's a record may be here before its word, and a base has the newest alone.
     const [writer, seq] = id.split('/') as [string, string];
     if (complete && this._seen.get(writer)! >= +seq) return true;
     // One of another incarnation of the log is no part of this one; or that one is still to come.

@@ -12,7 +12,7 @@ import type { Code } from '../errors.js';
 import type { Stored } from '../writer.js';
 import type { Logged } from './run.js';
 import {
-  doneKey, refusedKey, rowOf, type ActionRow, type DoneRow, type RefusedRow,
+  doneKey, donesOf, refusedKey, rowOf, type ActionRow, type DoneRow, type RefusedRow,
 } from './rows.js';
 import { inBackground, type Change, type Store } from './store.js';
 
@@ -43,6 +43,8 @@ export interface InboxOptions {
   readonly store: Store;
   /** Logs it anew; these rows are written with it. */
   readonly again: (item: ActionRow, changes: readonly Change[]) => void;
+  /** In the how manieth history of the server this is. */
+  readonly history: () => number;
   /** What a view shows under that key. */
   readonly shown: (log: string, record: ActionRow['record']) => unknown;
   /** The list has changed on disk. */
@@ -134,14 +136,25 @@ export class Inbox {
   /** What is to be written where one was stored. */
   stored(one: Logged, stored: Stored): Change[] {
     const { run, seq } = one;
-    const row: DoneRow = { writer: run.id, seq, item: rowOf(one), stored };
-    return [[doneKey(one.log, stored.log, stored.offset), row]];
+    const history = this._options.history();
+    const row: DoneRow = { writer: run.id, seq, item: rowOf(one), stored, history };
+    return [[doneKey(one.log, stored.log, stored.offset, run.id, seq), row]];
   }
 
   /** Those of a log that are stored, from that offset on: what a kept view does not cover yet. */
   async done(name: string, id: number, from: number): Promise<DoneRow[]> {
-    const rows = await this._options.store.read(doneKey(name, id, 0).slice(0, -16));
-    return rows.map(([, row]) => row as DoneRow).filter(({ stored }) => stored.offset >= from);
+    const rows = await this._options.store.read(donesOf(name, id));
+    const history = this._options.history();
+    return rows.map(([, row]) => row as DoneRow)
+      .filter((row) => row.stored.offset >= from && row.history === history);
+  }
+
+  /** Where what that writer did was stored, by its sequence. */
+  async storedOf(id: string): Promise<Map<number, Stored>> {
+    const rows = (await this._options.store.read('d/')) as [string, DoneRow][];
+    return new Map(rows.filter(([, { writer }]) => writer === id).map(
+      ([, { seq, stored }]) => [seq, stored],
+    ));
   }
 
   /** Lets go what was kept for long enough, or is more than is kept. */
@@ -156,21 +169,32 @@ export class Inbox {
     if (gone.length) await this._options.store.write(gone.map(([key]) => [key, undefined]));
   }
 
+  /** What was stored in a history that is over. */
+  private async _former(): Promise<[string, DoneRow][]> {
+    const rows = (await this._options.store.read('d/')) as [string, DoneRow][];
+    const now = this._options.history();
+    return rows.filter(([, { history }]) => history < now);
+  }
+
   /** The writers of what was stored, which a server of another history is asked about. */
   async writers(): Promise<string[]> {
-    const rows = (await this._options.store.read('d/')) as [string, DoneRow][];
-    return [...new Set(rows.map(([, { writer }]) => writer))];
+    return [...new Set((await this._former()).map(([, { writer }]) => writer))];
   }
 
   /** The server's history is another, and has these writers' actions up to their marks. */
   async restored(marks: ReadonlyMap<string, number>): Promise<void> {
-    const rows = (await this._options.store.read('d/')) as [string, DoneRow][];
+    const history = this._options.history();
     const changes: Change[] = [];
-    for (const [key, { writer, seq, item }] of rows) {
+    for (const [key, row] of await this._former()) {
+      const { writer, seq, item } = row;
       const mark = marks.get(writer);
-      if (mark === undefined || seq <= mark) continue;
-      const why = 'the server was restored, and has lost it';
-      changes.push([key, undefined], this._take(item, 'restored', why, writer, seq));
+      if (mark === undefined) continue;
+      const has = { ...row, history };
+      if (seq <= mark) changes.push([key, (old: unknown) => old && has]);
+      else {
+        const why = 'the server was restored, and has lost it';
+        changes.push([key, undefined], this._take(item, 'restored', why, writer, seq));
+      }
     }
     if (changes.length) await this._write(changes);
   }

@@ -15,7 +15,9 @@ import { checkName, weigh, type Stored } from '../writer.js';
 import { idOf } from './fold.js';
 import type { Inbox } from './inbox.js';
 import { keyOf, rowOf, type ActionRow, type WriterRow } from './rows.js';
-import { inOrder, markOf, type Counts, type Given, type Logged, type Message, type Run } from './run.js';
+import {
+  inOrder, markOf, type Counts, type Given, type Logged, type Message, type Run,
+} from './run.js';
 import { AGAIN, Runs, type RunsOptions } from './runs.js';
 import { inBackground, type Change, type Kind } from './store.js';
 
@@ -51,7 +53,9 @@ export class Ledger extends Emitter<LedgerEvents> {
   /** To be written: actions, other changes with them, and outcomes. */
   private _fresh: Logged[] = [];
   private _also: Change[] = [];
-  private _outs: [Run, number, Change[]][] = [];
+  private _outs: [Run, number, Change[], Stored | undefined][] = [];
+  /** What is to be said to other pages when what is written next is on disk. */
+  private _words: Message[] = [];
   private _queued = false;
   /** Writes that have no answer yet. */
   private readonly _flying = new Set<Promise<void>>();
@@ -67,7 +71,8 @@ export class Ledger extends Emitter<LedgerEvents> {
     super();
     this.runs = new Runs(_core, _options, {
       found: (run, seq, row) => this._found(run, seq, row),
-      gone: (one) => this._leave(one),
+      gone: (one, stored) => this._ended(one, stored),
+      storedOf: (run) => this._options.inbox.storedOf(run.id),
       refuse: (one, error) => this._withdraw(one, error),
       decided: (one, result) => this._decided(one, result),
       moved: (run, rest) => this._anew(run, rest),
@@ -216,6 +221,7 @@ export class Ledger extends Emitter<LedgerEvents> {
   private _write(): void {
     const fresh = this._fresh.splice(0).map((one) => ({ one, turns: one.turns }));
     const also = this._also.splice(0);
+    const words = this._words.splice(0);
     if (!fresh.length && !also.length) return;
     const runs = [...new Set(fresh.map(({ one }) => one.run))];
     for (const run of runs) this.runs.ahead(run);
@@ -229,6 +235,7 @@ export class Ledger extends Emitter<LedgerEvents> {
       (kind) => {
         this._options.store.persist();
         this._options.inbox.kept(also);
+        words.forEach(this._options.say);
         for (const { one, turns } of fresh) this._written(one, turns, kind);
         for (const { run, upto } of marks) {
           run.written = true;
@@ -239,6 +246,7 @@ export class Ledger extends Emitter<LedgerEvents> {
       (error: Error) => {
         for (const { one, turns } of fresh) this._unwritten(one, turns, error);
         this._also.unshift(...also);
+        this._words.unshift(...words);
         setTimeout(() => this._later(), AGAIN);
       },
     );
@@ -289,16 +297,18 @@ export class Ledger extends Emitter<LedgerEvents> {
     // It holds its run, which would else be retired before this outcome is kept.
     this.runs.keeps(run, seq);
     let changes: Change[];
+    let stored: Stored | undefined;
     if (result instanceof HighwaterError) {
       // Its views are without it when the inbox looks at what stands there.
       this._end(one, undefined, result);
       changes = this._options.inbox.refused(one, result);
     } else {
       this._core.history.saw(result.place.batch);
+      stored = result;
       changes = this._options.inbox.stored(one, result);
       this._end(one, result);
     }
-    this._outs.push([run, seq, [[keyOf(run.id, seq), undefined], ...changes]]);
+    this._outs.push([run, seq, [[keyOf(run.id, seq), undefined], ...changes], stored]);
     this._later();
   }
 
@@ -306,17 +316,23 @@ export class Ledger extends Emitter<LedgerEvents> {
   private _withdraw(one: Logged, error: HighwaterError): void {
     this._end(one, undefined, error);
     const changes = this._options.inbox.refused(one, error);
+    this._words.push({ is: 'out', writer: one.run.id, seq: one.seq });
     this.also([[keyOf(one.run.id, one.seq), undefined], ...changes]);
   }
 
   private _end(one: Logged, stored: Stored | undefined, error: HighwaterError = elsewhere()): void {
     if (!this._exit(one)) return;
-    const { run, seq } = one;
+    const { run } = one;
     this.emit('ended', { one, stored });
     one.settle(stored ?? rejected(error));
-    this._options.say({ is: 'out', writer: run.id, seq, stored });
     this.runs.ended(run);
     this._later();
+  }
+
+  /** Another page has its outcome, and has kept it: who listens is told. */
+  private _ended(one: Logged, stored: Stored | undefined): void {
+    this._leave(one, stored);
+    this._options.say({ is: 'out', writer: one.run.id, seq: one.seq, stored });
   }
 
   /** Another page has its outcome: this one has nothing to keep of it. */
@@ -334,7 +350,11 @@ export class Ledger extends Emitter<LedgerEvents> {
     this._flies(this._options.store.write(changes).then(
       () => {
         this._options.inbox.kept(changes);
-        for (const [run, seq] of outs) this.runs.kept(run, seq);
+        for (const [run, seq, , stored] of outs) {
+          // A page that begins now reads no more of it; who has read it before is told.
+          this._options.say({ is: 'out', writer: run.id, seq, stored });
+          this.runs.kept(run, seq);
+        }
         this._core.wake();
       },
       () => {
@@ -352,6 +372,9 @@ export class Ledger extends Emitter<LedgerEvents> {
     for (const one of rest) {
       this._exit(one);
       this.emit('ended', { one });
+      const word: Message = { is: 'out', writer: old.id, seq: one.seq };
+      this._options.say(word);
+      this._words.push(word);
       const seq = run.writer!.next;
       const moved: Logged = {
         ...one, run, seq, id: idOf(run.id, seq), held: true, sent: false, tried: false,

@@ -4,7 +4,7 @@
  *
  * `w/<writer>`: a writer, and how far it may have been sent.
  * `a/<writer>/<seq>`: an action without an outcome.
- * `d/<log>//<log id>/<offset>`: one that was stored, kept for a while.
+ * `d/<log>//<log id>/<offset>/<writer>/<seq>`: one that was stored, kept for a while.
  * `r/<at>/<writer>/<seq>`: one that was refused.
  * `c/<log>`: where its views stand, and what they show.
  * `h`: the history of the server. `u`: whose log it is.
@@ -38,6 +38,8 @@ export interface DoneRow {
   readonly seq: number;
   readonly item: ActionRow;
   readonly stored: Stored;
+  /** In the how manieth history that was. */
+  readonly history: number;
 }
 
 export interface RefusedRow {
@@ -72,10 +74,20 @@ export interface HistoryRow {
 const digits = (number: number): string => `${number}`.padStart(16, '0');
 
 export const keyOf = (writer: string, seq: number): string => `a/${writer}/${digits(seq)}`;
-export const doneKey = (log: string, id: number, offset: number): string =>
-  `d/${log}//${digits(id)}/${digits(offset)}`;
+/** Another history may have another action at that offset. */
+export const doneKey = (
+  log: string, id: number, offset: number, writer: string, seq: number,
+): string => `${donesOf(log, id)}${digits(offset)}/${writer}/${digits(seq)}`;
+/** Of a log's stored actions. */
+export const donesOf = (log: string, id: number): string => `d/${log}//${digits(id)}/`;
 export const refusedKey = (at: number, writer: string, seq: number): string =>
   `r/${digits(at)}/${writer}/${digits(seq)}`;
+
+/** Whose key that is, of a refused one. */
+export const actionOf = (key: string): string => {
+  const [, , writer, seq] = key.split('/') as [string, string, string, string];
+  return `${writer}/${+seq}`;
+};
 
 export const rowOf = ({ log, to, made, ifHead, record, at, until }: Logged): ActionRow =>
   ({ log, to, made, ifHead, record, at, until });

@@ -21,7 +21,9 @@ export interface Book {
   /** One of another page, as it stands on disk, is shown. */
   found(run: Run, seq: number, row: ActionRow): void;
   /** Another page has its outcome, and has kept that. */
-  gone(one: Logged): void;
+  gone(one: Logged, stored?: Stored): void;
+  /** Where what that writer did was stored, as it is kept, by its sequence. */
+  storedOf(run: Run): Promise<ReadonlyMap<number, Stored>>;
   /** It will not be sent. */
   refuse(one: Logged, error: HighwaterError): void;
   decided(one: Logged, result: Stored | HighwaterError): void;
@@ -110,12 +112,16 @@ export class Runs {
     const [[[, row] = []], actions] = await Promise.all([
       store.read(`w/${run.id}`), store.read(`a/${run.id}/`),
     ]);
+    const gone = (): boolean => this.closed || this._left || run.release !== release;
     // It was let go meanwhile.
-    if (this.closed || this._left || run.release !== release) return;
+    if (gone()) return;
     this._drop(run);
     const left = new Set(actions.map(([key]) => +key.split('/')[2]!));
     // Another page, dead by now, had an outcome and has kept it; or died before it kept the action.
-    for (const [seq, one] of [...run.actions]) if (!left.has(seq)) this._book.gone(one);
+    const ended = [...run.actions.values()].filter(({ seq }) => !left.has(seq));
+    const stored = ended.length ? await this._book.storedOf(run) : undefined;
+    if (gone()) return;
+    for (const one of ended) this._book.gone(one, stored!.get(one.seq));
     if (!row && !actions.length) return this._forget(run);
     const { sent } = (row ?? { sent: Infinity }) as WriterRow;
     run.sent = run.marked = sent;

@@ -129,10 +129,10 @@ export class Shelf {
     this._handle = handle;
     const { folded } = this;
     this._offs.push(
-      handle.on('reset', ({ cursor }) => {
+      handle.on('reset', ({ cursor, reason }) => {
         if (!this._carries()) return;
         if (this._options.discard && folded.known) this._room.ledger.discard(this.name);
-        folded.begin(cursor);
+        folded.begin(cursor, reason === 'other_history');
       }),
       handle.on('base', ({ records, offset }) => {
         if (!records) return this._wrong('none');
@@ -197,6 +197,13 @@ export class Shelf {
     if (this._handle) return this._handle.status.value;
     const { status } = this._room.core;
     return status.phase === 'live' ? LOADING : status;
+  }
+
+  /** That action stands among the refused ones. */
+  refused(id: string): void {
+    if (!this.folded.has(id)) return;
+    this.folded.drop(id);
+    this.changed();
   }
 
   /** What is shown has changed: told at once, or when this turn ends. */
