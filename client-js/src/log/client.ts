@@ -178,7 +178,9 @@ export class LogClient {
   }
 
   private async _sweep(): Promise<void> {
-    if (!this._closed) await this._room.inbox.sweep(Date.now());
+    if (this._closed) return;
+    await this._room.ledger.look();
+    await this._room.inbox.sweep(Date.now());
   }
 
   private _work(ledger: Ledger, inbox: Inbox): Read<Work> {

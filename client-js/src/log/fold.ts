@@ -38,6 +38,12 @@ export interface At {
   readonly next: number;
 }
 
+/** How far writers are in a state. */
+export type Seen = readonly (readonly [writer: string, seq: number])[];
+/** So many are remembered, and kept with it, the newest. */
+const WRITERS = 4096;
+const WRITERS_KEPT = 256;
+
 export const idOf = (writer: string, seq: number): string => `${writer}/${seq}`;
 
 /** Reads what a view's reducer makes of a step. */
@@ -87,6 +93,8 @@ export class Folded {
   private _next = 0;
   /** How far each writer is in what is worked on: what is below has its outcome. */
   private _seen = new Map<string, number>();
+  /** The same of what is shown, as far as it was looked at. */
+  private _sure: ReadonlyMap<string, number> = new Map();
   /** Those that came with records since something was shown. */
   private _landed: Pending[] = [];
   /** With pending ones on top: of what, how many of them, and what came of it. */
@@ -202,8 +210,10 @@ export class Folded {
   // What the log tells.
 
   /** What was kept of another time: shown, and gone on from. */
-  resume(at: At, states: readonly unknown[], missing: readonly Range[]): void {
+  resume(at: At, states: readonly unknown[], missing: readonly Range[], seen: Seen = []): void {
     this.at = at;
+    this._seen = new Map(seen);
+    this._sure = new Map(seen);
     this._shown = this._work = [...states];
     this._next = at.next;
     this.missing = this._holes = missing;
@@ -245,7 +255,13 @@ export class Folded {
   private _fold(entry: Entry): void {
     const { offset, time, origin, seq } = entry;
     const { _seen: seen } = this;
-    seen.set(origin.writer, Math.max(seq, seen.get(origin.writer) ?? 0));
+    const far = Math.max(seq, seen.get(origin.writer) ?? 0);
+    seen.delete(origin.writer); // The newest stands last.
+    seen.set(origin.writer, far);
+    if (seen.size > WRITERS) for (const [oldest] of seen) {
+      seen.delete(oldest);
+      break;
+    }
     try {
       const step = stepOf(entry, this._actions, this._shape);
       if (!step) return;
@@ -278,6 +294,7 @@ export class Folded {
   /** What was worked on is whole, and shown from now on; what it covers leaves the pending. */
   show(log: number, made: string | undefined): void {
     this.complete = this.known = true;
+    this._sure = new Map(this._seen);
     this._shown = this._work;
     this.missing = this._holes;
     this.at = { log, made, next: this._next };
@@ -312,9 +329,14 @@ export class Folded {
     if (landed && complete) return true;
     // Of another page's a record may be here before its word, and a base has the newest alone.
     const [writer, seq] = id.split('/') as [string, string];
-    if (complete && this._seen.get(writer)! >= +seq) return true;
+    if ((complete ? this._seen : this._sure).get(writer)! >= +seq) return true;
     // One of another incarnation of the log is no part of this one; or that one is still to come.
     return !!stored && (stored.log === at.log ? stored.offset < at.next : complete);
+  }
+
+  /** What a checkpoint keeps beside: an action that it has may be without an outcome on disk. */
+  get seen(): Seen {
+    return [...this._seen].slice(-WRITERS_KEPT);
   }
 
   /** What a checkpoint keeps: the states that are shown, by the views' names. */

@@ -108,6 +108,23 @@ export class Ledger extends Emitter<LedgerEvents> {
     this.counts.changed();
   }
 
+  /** Writers whose first words were on their way when this page began: none of it is missed. */
+  async look(): Promise<void> {
+    const { store } = this._options;
+    for (const [key, row] of await store.read('w/')) {
+      const id = key.slice(2);
+      if (this.runs.all.has(id) || !this.runs.open) continue;
+      const run = this.runs.found(id, row as WriterRow);
+      this._heard ??= new Map();
+      const actions = await store.read(`a/${id}/`);
+      if (run.writer) continue;
+      for (const [at, action] of actions) this._found(run, +at.split('/')[2]!, action);
+      inOrder(run);
+    }
+    this._heard = undefined;
+    this.counts.changed();
+  }
+
   /** One of another page; it is not shown where its outcome is known already. */
   private _found(run: Run, seq: number, row: ActionRow): void {
     const id = idOf(run.id, seq);

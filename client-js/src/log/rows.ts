@@ -14,6 +14,7 @@ import type { Draft, Made, Target } from '../frames.js';
 import type { Code } from '../errors.js';
 import type { Range } from '../view.js';
 import type { Stored } from '../writer.js';
+import type { Seen } from './fold.js';
 import type { Logged } from './run.js';
 
 export interface WriterRow {
@@ -62,6 +63,8 @@ export interface CheckpointRow {
   readonly made: string | undefined;
   readonly next: number;
   readonly missing: readonly Range[];
+  /** How far writers are in it. */
+  readonly seen: Seen;
   readonly views: { readonly [name: string]: KeptView };
 }
 

@@ -66,6 +66,11 @@ export class Runs {
     private readonly _book: Book,
   ) {}
 
+  /** It sends, or will. */
+  get open(): boolean {
+    return !this.closed && !this._left;
+  }
+
   // Which there are.
 
   /** That of this page for actions of that urgency. */
@@ -112,7 +117,7 @@ export class Runs {
     const [[[, row] = []], actions] = await Promise.all([
       store.read(`w/${run.id}`), store.read(`a/${run.id}/`),
     ]);
-    const gone = (): boolean => this.closed || this._left || run.release !== release;
+    const gone = (): boolean => !this.open || run.release !== release;
     // It was let go meanwhile.
     if (gone()) return;
     this._drop(run);

@@ -55,7 +55,8 @@ export class Shelf {
   private _fault: LogStatus | undefined;
   private _queued = false;
   private _timer: ReturnType<typeof setTimeout> | undefined;
-  private _kept = -1;
+  /** What was kept: up to where, without what. */
+  private _kept: unknown[] = [];
   private readonly _offs: (() => void)[] = [];
   private _released = false;
 
@@ -112,7 +113,7 @@ export class Shelf {
   }
 
   /** Shows what was kept; answers what the server need not send. */
-  private _resume({ history, log, made, next, missing, views }: CheckpointRow) {
+  private _resume({ history, log, made, next, missing, seen, views }: CheckpointRow) {
     if (history !== this._room.history().history) return undefined;
     let all = true;
     const states = Object.entries(this.definition.shape).map(([name, view]) => {
@@ -121,7 +122,7 @@ export class Shelf {
       all &&= good;
       return good ? revived(view as ViewDefinition, kept.state) : undefined;
     });
-    if (all) this.folded.resume({ log, made, next }, states, missing);
+    if (all) this.folded.resume({ log, made, next }, states, missing, seen);
     return all ? { log, made, next } : undefined;
   }
 
@@ -239,11 +240,14 @@ export class Shelf {
     this._timer = undefined;
     const { folded } = this;
     // A window is no state to go on from.
-    if (this._options.start !== 'state') return;
-    if (!folded.complete || !folded.at || folded.at.next === this._kept) return;
-    this._kept = folded.at.next;
+    if (this._options.start !== 'state' || !folded.complete || !folded.at) return;
+    const { at: { log, next }, missing } = folded;
+    // A gap may be told after the position behind it.
+    const now = [log, next, missing];
+    if (now.every((one, at) => one === this._kept[at])) return;
+    this._kept = now;
     inBackground(this._room.store.write(this._checkpoint()).catch((error: unknown) => {
-      this._kept = -1;
+      this._kept = [];
       throw error;
     }));
   }
@@ -258,7 +262,7 @@ export class Shelf {
     );
     const { log, made, next } = folded.at!;
     const row: CheckpointRow = {
-      history: now.history, log, made, next, missing: folded.missing, views,
+      history: now.history, log, made, next, missing: folded.missing, seen: folded.seen, views,
     };
     return [
       [`c/${name}`, (old: CheckpointRow | undefined) => (goesBack(old, row) ? old : row)],
