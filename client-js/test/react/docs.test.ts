@@ -56,6 +56,12 @@ test('the example compiles as an app would', () => {
   compile(['app.tsx'], ['es2022', 'dom', 'dom.iterable']);
 });
 
+test('the example of a log on the device compiles as an app would', () => {
+  const names = ['app.tsx', 'list.ts', 'meet.tsx', 'parts.tsx'];
+  for (const name of names) cpSync(`examples/todo/${name}`, join(folder, name));
+  compile(names, ['es2022', 'dom', 'dom.iterable']);
+});
+
 test('its types need no DOM, say what is ready, and refuse what is wrong', () => {
   writeFileSync(join(folder, 'types.tsx'), `
 import { connect, latest, view, type Client, type Log, type View } from 'highwater';
@@ -100,6 +106,9 @@ export default connect;
 
 test('what is built begins with its directive, and has these exports', async () => {
   assert.match(readFileSync('dist/react.js', 'utf8'), /^'use client';\n/);
+  assert.match(readFileSync('dist/react-log.js', 'utf8'), /^'use client';\n/);
+  const parts = 'highwater/react/log';
+  assert.deepEqual(Object.keys(await import(parts)).sort(), ['Refused', 'WorkStatus', 'useOpenLog']);
   const name = 'highwater/react';
   const all = Object.keys(await import(name)).sort();
   assert.deepEqual(all, ['HighwaterProvider', 'useClient', 'useConnection', 'useOpen', 'useRead']);
