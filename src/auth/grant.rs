@@ -27,12 +27,15 @@ pub enum Can {
     Signal,
     /// Create, trim and delete; on `**`, also operate connections and revoke.
     Admin,
+    /// Ask which users a record was delivered to: it reveals who is there, so it is given by name
+    /// and follows from no other.
+    Delivered,
 }
 
 impl Can {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Read, Self::Append, Self::Snapshot, Self::Signal, Self::Admin];
+    pub const ALL: [Self; 6] =
+        [Self::Read, Self::Append, Self::Snapshot, Self::Signal, Self::Admin, Self::Delivered];
 
     /// The word in tokens.
     pub const fn name(self) -> &'static str {
@@ -42,6 +45,7 @@ impl Can {
             Self::Snapshot => "snapshot",
             Self::Signal => "signal",
             Self::Admin => "admin",
+            Self::Delivered => "delivered",
         }
     }
 
@@ -101,7 +105,7 @@ impl<'de> Deserialize<'de> for Rights {
             type Value = Rights;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a list of read, append, snapshot, signal, admin")
+                f.write_str("a list of read, append, snapshot, signal, admin, delivered")
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut words: A) -> Result<Rights, A::Error> {
@@ -214,6 +218,7 @@ mod tests {
             r#"[{"logs":"docs/*/ops","can":["read","append"]},
                 {"logs":"docs/42/**","can":["signal","signal"]},
                 {"logs":"logs/**","can":["admin"]},
+                {"logs":"chat/**","can":["delivered"]},
                 {"logs":"empty/**","can":[]}]"#,
         );
         let cases = [
@@ -227,12 +232,25 @@ mod tests {
             ("docs/42", Can::Signal, false),
             ("logs/a", Can::Admin, true),
             ("logs/a", Can::Read, false),
+            ("logs/a", Can::Delivered, false),
+            ("docs/42/ops", Can::Delivered, false),
+            ("chat/a", Can::Delivered, true),
+            ("chat/a", Can::Read, false),
             ("empty/a", Can::Read, false),
         ];
         for (log, can, want) in cases {
             assert_eq!(grants.allows(log, can), want, "{can:?} on {log}");
         }
         assert!(!grants.administers_all());
+    }
+
+    /// A token that was made before the right was there names what it allows, and allows no more.
+    #[test]
+    fn all_rights_of_an_old_token_hold_no_word_on_delivery() {
+        let old = r#"[{"logs":"**","can":["read","append","snapshot","signal","admin"]}]"#;
+        assert!(!grants(old).allows("a", Can::Delivered));
+        assert!(grants(old).administers_all());
+        assert!(Grant::everything().can.has(Can::Delivered));
     }
 
     #[test]

@@ -10,7 +10,7 @@ import { asError } from '../errors.js';
 import { count, maybe, members, pattern, text, userName, wrong } from './check.js';
 
 /** What may be done with a log; none implies another. `admin` on `**` operates the node too. */
-export type Right = 'read' | 'append' | 'snapshot' | 'signal' | 'admin';
+export type Right = 'read' | 'append' | 'snapshot' | 'signal' | 'admin' | 'delivered';
 
 /** Rights on the logs that a pattern means. */
 export interface Grant {
@@ -50,7 +50,7 @@ export interface TokenOptions {
   readonly id?: string | undefined;
 }
 
-const RIGHTS: readonly Right[] = ['read', 'append', 'snapshot', 'signal', 'admin'];
+const RIGHTS: readonly Right[] = ['read', 'append', 'snapshot', 'signal', 'admin', 'delivered'];
 const OPTIONS = ['secret', 'key', 'keyId', 'user', 'grants', 'expiresIn', 'audience', 'id'];
 const UNITS = { s: 1, m: 60, h: 3_600, d: 86_400 };
 /** Bytes of a token that a node reads. */
