@@ -126,6 +126,7 @@ export const clientFrames = numbered(1, {
   },
   retire: { writer: id, request },
   leave: { forget: bool },
+  who: { request: u32, log: u64, offset: u64 },
 });
 
 /** Frames that a server sends. */
@@ -211,6 +212,7 @@ export const serverFrames = {
     refreshed: { expires: u64, request },
     bye: { code, message: str, reconnect: bool, after: u32 },
     part: { last: bool, data: payload },
+    deliveredTo: { request: u32, users: list(str), more: bool },
   }),
 };
 

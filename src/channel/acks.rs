@@ -114,6 +114,10 @@ mod tests {
         fn may_snapshot(&self, _: &str) -> bool {
             true
         }
+
+        fn may_ask_who(&self, _: &str) -> bool {
+            true
+        }
     }
 
     /// The keeper may look at the very moment at which a client with a long way before it comes.

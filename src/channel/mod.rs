@@ -34,6 +34,7 @@ mod tail;
 mod upload;
 mod wait;
 mod way;
+mod who;
 
 pub use appending::{Appending, refused, settle};
 pub use asked::{Asked, Ticket};

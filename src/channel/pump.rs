@@ -15,6 +15,7 @@ use super::encode::{self, DELIVERY_BYTES, Message, control};
 use super::hub::{Hub, Watch};
 use super::socket::{Inner, Phase, Socket};
 use super::way::Wrote;
+use super::who;
 use crate::connection::{BaseFrom, Opened, Wanted, open};
 use crate::log::rows::RowsError;
 use crate::log::{SnapshotAt, Stored};
@@ -82,6 +83,14 @@ fn serve(hub: &Arc<Hub>, socket: &Arc<Socket>, now: u64) {
     hub.schedule(socket);
 }
 
+/// What a turn is for.
+enum Work {
+    /// A slice of a log.
+    Log(Job),
+    /// A look at who has a record.
+    Look,
+}
+
 /// What a turn has to read, taken out of the socket's lock.
 struct Job {
     log: u64,
@@ -110,7 +119,11 @@ enum Slice {
 }
 
 fn turn(hub: &Arc<Hub>, socket: &Arc<Socket>, now: u64) -> Result<(), RowsError> {
-    let Some(job) = next_job(socket, now) else { return Ok(()) };
+    let job = match next_job(socket, now) {
+        None => return Ok(()),
+        Some(Work::Look) => return who::serve(hub, socket, now),
+        Some(Work::Log(job)) => job,
+    };
     let slice = read(hub, &job, socket)?;
     if let Slice::Empty = slice {
         settle(socket, &job);
@@ -124,7 +137,7 @@ fn turn(hub: &Arc<Hub>, socket: &Arc<Socket>, now: u64) -> Result<(), RowsError>
 }
 
 /// Sends what needs no reading, then picks the log to serve.
-fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
+fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Work> {
     let mut inner = socket.lock();
     if inner.closing || inner.blocked {
         return None;
@@ -143,6 +156,10 @@ fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
     }
     if tell_due(socket, &mut inner) {
         return None;
+    }
+    let others = !inner.announce.is_empty() || !inner.behind.is_empty();
+    if inner.looks.turn(others) {
+        return Some(Work::Look);
     }
     if !inner.readable(now) {
         return None;
@@ -170,7 +187,7 @@ fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Job> {
     let (epoch, cursor, watch) = (sub.epoch, sub.cursor, Arc::clone(&sub.watch));
     let job = Job { log, epoch, cursor, watch, what };
     inner.tidy_behind();
-    Some(job)
+    Some(Work::Log(job))
 }
 
 /// Tells how logs are opened, many to a message.

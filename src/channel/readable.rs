@@ -11,6 +11,8 @@ pub trait Readable: Send + Sync + std::fmt::Debug + std::any::Any {
     fn expires(&self) -> u64;
     /// Whether it may make snapshots of that log.
     fn may_snapshot(&self, name: &str) -> bool;
+    /// Whether it may ask which users have a record of that log.
+    fn may_ask_who(&self, name: &str) -> bool;
 }
 
 /// Who judges tokens. It learns of each revocation with the batch that made it, before anything of

@@ -20,6 +20,7 @@ use super::readable::Readable;
 use super::refusals::Refusals;
 use super::upload::Uploads;
 use super::way::{Way, Wrote};
+use super::who::Looks;
 use crate::connection::{Opened, Reached};
 use crate::wire::{Bye, Class, Cursor, Encoding, Id, ServerFrame};
 
@@ -97,6 +98,8 @@ pub(super) struct Inner {
     pub leaving: bool,
     /// Client-made snapshots on their way up.
     pub uploads: Uploads,
+    /// Questions who has a record.
+    pub looks: Looks,
     /// Logs that were announced before it became inactive.
     pub announced: Vec<u64>,
     /// Whether the client was told that its token has ended.
@@ -212,6 +215,7 @@ impl Socket {
             blocked: false,
             leaving: false,
             uploads: Uploads::default(),
+            looks: Looks::default(),
             announced: Vec::new(),
             told_expired: false,
             activate_at: 0,
@@ -420,6 +424,7 @@ impl Socket {
         let mut inner = self.lock();
         if !inner.closing {
             while super::due::tell_due(self, &mut inner) {}
+            self.give_looks_up(&mut inner);
         }
         if !std::mem::replace(&mut inner.closing, true) {
             inner.way.drop_pieces();
@@ -565,7 +570,8 @@ impl Inner {
 
     pub(super) fn wants_pump(&self) -> bool {
         let catch_up = !self.announce.is_empty() || (!self.behind.is_empty() && self.open());
-        let work = !self.due.is_empty() || (catch_up && !self.held && !self.leaving);
+        let asked = !self.due.is_empty() || self.looks.wait();
+        let work = asked || (catch_up && !self.held && !self.leaving);
         work && !self.blocked && !self.way.busy() && !self.closing
     }
 

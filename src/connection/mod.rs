@@ -9,6 +9,7 @@
 
 mod attach;
 mod cursors;
+mod having;
 mod life;
 mod node;
 mod open;
@@ -21,6 +22,7 @@ mod standing;
 mod subscribe;
 
 pub use attach::{Attach, Attached, MAX_WRITERS, Subscribe, WriterAnswers, too_early};
+pub use having::{Having, MOST_USERS};
 pub(crate) use node::Heard;
 pub use open::{BaseFrom, CHEAP_DELTA, History, LONG_DELTA, Opened, Wanted, open};
 pub use row::{ActiveOne, Attachment, ConnectionRow, NodeRow, Progress, Reached, Sub, UserRow};

@@ -267,6 +267,10 @@ impl Readable for TokenGrants {
     fn may_snapshot(&self, name: &str) -> bool {
         self.0.allows(name, Can::Snapshot)
     }
+
+    fn may_ask_who(&self, name: &str) -> bool {
+        self.0.allows(name, Can::Delivered)
+    }
 }
 
 /// The patterns that a token lets its user read.

@@ -210,6 +210,8 @@ limits! {
             "largest snapshot that a client may put, all parts together";
         snapshot_part_bytes: u32 = 256 * KIB, KIB => 640 * KIB, Bytes, TooLarge, own,
             "largest part of a snapshot";
+        subscribers_looked_at: u32 = 1_024, 16 => 65_536, Count, -, own,
+            "subscribers of a log that one look at who has a record takes in; of more it says so";
     }
     "per node" {
         sockets: u32 = 16_000, 1 => 10_000_000, Count, Sockets, own,

@@ -13,6 +13,7 @@ pub mod check;
 mod convert;
 mod engine;
 mod folder;
+mod having;
 mod newest;
 mod origins;
 mod present;

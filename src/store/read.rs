@@ -456,7 +456,7 @@ impl Store {
     }
 }
 
-fn pair(row: fjall::Guard) -> Result<Pair, RowsError> {
+pub(super) fn pair(row: fjall::Guard) -> Result<Pair, RowsError> {
     let (key, value) = row.into_inner().map_err(storage)?;
     Ok((key.to_vec(), value.to_vec()))
 }

@@ -38,6 +38,7 @@ impl ClientFrame {
             Self::Visible(body) => body.request,
             Self::Refresh(body) => body.request,
             Self::Retire(body) => body.request,
+            Self::Who(body) => body.request,
             Self::Signal(body)
             | Self::Broadcast(body)
             | Self::Call(body)
@@ -79,6 +80,9 @@ impl ClientFrame {
                 within("a log id", [body.log]).and_then(|()| start(body.to)).map_err(Fault::refused)
             }
             Self::PutSnapshot(body) => {
+                within("log id and offset", [body.log, body.offset]).map_err(Fault::refused)
+            }
+            Self::Who(body) => {
                 within("log id and offset", [body.log, body.offset]).map_err(Fault::refused)
             }
             Self::Retire(body) => identity(body.writer).map_err(Fault::closes),

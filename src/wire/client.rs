@@ -217,6 +217,17 @@ pub struct Leave {
     pub forget: bool,
 }
 
+/// Asks which users have a record: whose connections have committed a cursor past it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Who {
+    /// Repeated in the answer.
+    pub request: u32,
+    /// The log id.
+    pub log: u64,
+    /// The record's offset.
+    pub offset: u64,
+}
+
 /// A frame of a kind that is numbered for later: presence, broadcasts, calls, patterns, fetches,
 /// atomic appends. Its body is not looked at; the answer is `unsupported`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -242,6 +253,7 @@ super::codec::frames! {
         12 put_snapshot PutSnapshot(PutSnapshot),
         13 retire Retire(Retire),
         14 leave Leave(Leave),
+        15 who Who(Who),
         32 signal Signal(Later),
         33 broadcast Broadcast(Later),
         34 call Call(Later),

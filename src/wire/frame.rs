@@ -30,8 +30,10 @@ pub mod capability {
     pub const HELD: &str = "held";
     /// A base that was cut goes on where it was.
     pub const BASES: &str = "bases";
+    /// Who has a record may be asked: `who` is answered by `delivered_to`.
+    pub const DELIVERED: &str = "delivered";
     /// Those that this server has.
-    pub const ALL: [&str; 6] = [HISTORY, STARTS, REQUESTS, PARTS, HELD, BASES];
+    pub const ALL: [&str; 7] = [HISTORY, STARTS, REQUESTS, PARTS, HELD, BASES, DELIVERED];
 }
 
 /// Name by which the binary reader knows a field that may be missing at a body's end.

@@ -468,6 +468,17 @@ pub struct Part {
     pub data: Payload,
 }
 
+/// The users that a record was delivered to, as far as cursors that were committed say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveredTo {
+    /// From the [`Who`](super::Who).
+    pub request: u32,
+    /// The users, each once, sorted by their bytes; at most 256.
+    pub users: Vec<String>,
+    /// There may be others.
+    pub more: bool,
+}
+
 super::codec::frames! {
     /// Frames that a server sends.
     ServerFrame {
@@ -489,5 +500,6 @@ super::codec::frames! {
         77 refreshed Refreshed(Refreshed),
         78 bye Bye(Bye),
         79 part Part(Part),
+        80 delivered_to DeliveredTo(DeliveredTo),
     }
 }

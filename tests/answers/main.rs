@@ -96,11 +96,15 @@ const REQUESTS: &[(&str, Make)] = &[
         let (positions, made) = (vec![], vec![]);
         ClientFrame::Append(Append { writer, oldest: 1, items, positions, made })
     }),
+    ("who", |asker, log| ClientFrame::Who(Who { request: asker.number(), log, offset: 3 })),
+    ("who, and nobody can say", |asker, log| {
+        ClientFrame::Who(Who { request: asker.number(), log, offset: 1 << 40 })
+    }),
     ("later", |asker, _| ClientFrame::Fetch(Later { request: asker.number() })),
 ];
 
 fn everything() -> String {
-    token("ann", &[("**", "read append snapshot")])
+    token("ann", &[("**", "read append snapshot delivered")])
 }
 
 fn server() -> Server {
@@ -228,6 +232,7 @@ impl Asker {
                 self.note(told.request, name);
             }
             ServerFrame::Refreshed(told) => self.note(told.request, name),
+            ServerFrame::DeliveredTo(told) => self.note(told.request, name),
             ServerFrame::Answers(told) => {
                 for answer in &told.answers {
                     let what = format!("{:?}", answer.outcome);

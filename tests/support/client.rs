@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use highwater::wire::{
-    Ack, Activate, Append, BaseHeld, Bye, ClientFrame, Cloning, Cursor, Encoding, Hello, Id, Met,
-    Open, Payload, Ping, Pong, Position, Reason, Record, Refusal, Refused, ServerFrame, Start,
-    State, Subscribe, Target, Unsubscribed, Welcome, WriterAt, capability,
+    Ack, Activate, Append, BaseHeld, Bye, ClientFrame, Cloning, Cursor, DeliveredTo, Encoding,
+    Hello, Id, Met, Open, Payload, Ping, Pong, Position, Reason, Record, Refusal, Refused,
+    ServerFrame, Start, State, Subscribe, Target, Unsubscribed, Welcome, WriterAt, capability,
 };
 
 use super::laws::{Held, Seen, Writing};
@@ -54,6 +54,7 @@ pub struct Client {
     pub wanted: Vec<(u64, u64)>,
     pub refreshed: Vec<u64>,
     pub pongs: Vec<u64>,
+    pub having: Vec<DeliveredTo>,
     pub bye: Option<Bye>,
     /// Close code and reason of the last socket.
     pub closed: Option<(u16, String)>,
@@ -118,6 +119,7 @@ impl Client {
             wanted: Vec::new(),
             refreshed: Vec::new(),
             pongs: Vec::new(),
+            having: Vec::new(),
             bye: None,
             closed: None,
             acks: true,
@@ -509,6 +511,7 @@ impl Client {
                 self.send(&ClientFrame::Pong(Pong { nonce: told.nonce }));
             }
             ServerFrame::Pong(told) => self.pongs.push(told.nonce),
+            ServerFrame::DeliveredTo(told) => self.having.push(told),
             ServerFrame::Bye(told) => self.bye = Some(told),
             other => panic!("not taken: {other:?}"),
         }

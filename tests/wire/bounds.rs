@@ -160,6 +160,8 @@ fn requests_out_of_bounds_are_refused() {
     };
     refuses(F::PutSnapshot(part(PAST, 0)), Code::BadOffset);
     refuses(F::PutSnapshot(part(0, PAST)), Code::BadOffset);
+    refuses(F::Who(Who { request: 9, log: PAST, offset: 0 }), Code::BadOffset);
+    refuses(F::Who(Who { request: 9, log: 0, offset: PAST }), Code::BadOffset);
     refuses(F::Fetch(Later { request: 9 }), Code::Unsupported);
 }
 

@@ -175,6 +175,8 @@ shape! {
         credit: of(credit()),
     }
     snapshot_wanted -> SnapshotWanted { log: number(), at_least: number() }
+    who -> Who { request: small(), log: number(), offset: number() }
+    delivered_to -> DeliveredTo { request: small(), users: vec(text(), 0..4), more: any::<bool>() }
     refreshed -> Refreshed { expires: number(), request: small() }
     part -> Part { last: any::<bool>(), data: payload() }
     bye -> Bye { code: code(), message: text(), reconnect: any::<bool>(), after: small() }
@@ -272,6 +274,7 @@ fn client() -> impl Strategy<Value = ClientFrame> {
         put_snapshot().prop_map(F::PutSnapshot),
         retire().prop_map(F::Retire),
         any::<bool>().prop_map(|forget| F::Leave(Leave { forget })),
+        who().prop_map(F::Who),
         later(),
     ]
 }
@@ -294,6 +297,7 @@ fn server() -> impl Strategy<Value = ServerFrame> {
         snapshot_wanted().prop_map(F::SnapshotWanted),
         refreshed().prop_map(F::Refreshed),
         part().prop_map(F::Part),
+        delivered_to().prop_map(F::DeliveredTo),
         bye().prop_map(F::Bye),
     ]
 }

@@ -229,6 +229,16 @@ pub fn client() -> Vec<(String, ClientFrame)> {
     add("retire", F::Retire(Retire { writer: id(3), request: 0 }));
     add("leave", F::Leave(Leave { forget: false }));
     add("leave_forget", F::Leave(Leave { forget: true }));
+    add("who", F::Who(Who { request: 7, log: 7, offset: 300 }));
+    let most = Who { request: u32::MAX, log: MAX_OFFSET, offset: MAX_OFFSET };
+    add("who_most", F::Who(most));
+    reserved(&mut out);
+    out
+}
+
+fn reserved(out: &mut Vec<(String, ClientFrame)>) {
+    use ClientFrame as F;
+    let mut add = |name: &str, frame| out.push((name.to_owned(), frame));
     let later = Later { request: 6 };
     add("signal", F::Signal(later.clone()));
     add("broadcast", F::Broadcast(later.clone()));
@@ -238,7 +248,6 @@ pub fn client() -> Vec<(String, ClientFrame)> {
     add("fetch", F::Fetch(later.clone()));
     add("transact", F::Transact(later.clone()));
     add("lag", F::Lag(later));
-    out
 }
 
 fn welcome() -> Welcome {
@@ -509,6 +518,10 @@ pub fn server() -> Vec<(String, ServerFrame)> {
     add("refreshed_request", F::Refreshed(Refreshed { expires: 0, request: 251 }));
     add("part", F::Part(Part { last: false, data: bytes(&[69, 102, 7, 251]) }));
     add("part_last", F::Part(Part { last: true, data: text("{\"records\":{\"log\":7") }));
+    let users = vec!["ada".to_owned(), "back end".to_owned(), "é".to_owned()];
+    add("delivered_to", F::DeliveredTo(DeliveredTo { request: 7, users, more: true }));
+    let nobody = DeliveredTo { request: 251, users: vec![], more: false };
+    add("delivered_to_nobody", F::DeliveredTo(nobody));
     let bye = Bye { code: Code::ShuttingDown, message: "going".into(), reconnect: true, after: 1 };
     add("bye", F::Bye(bye));
     let message = "you: \u{feff}é".into();

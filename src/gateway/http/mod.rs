@@ -11,6 +11,7 @@ mod body;
 mod caller;
 mod coming;
 mod connections;
+mod delivered;
 mod filling;
 mod guard;
 mod health;
@@ -136,6 +137,7 @@ const APPENDED: &[&str] = &[
 fn of_logs() -> Vec<Route<Arc<Gate>>> {
     let (all, log) = ("/v1/logs", "/v1/logs/{*name}");
     let (pages, snapshot) = ("/v1/pages/{*name}", "/v1/snapshots/{*name}");
+    let had = "/v1/delivered/{*name}";
     vec![
         Route::asking::<logs::ListQuery, _, _>("GET", all, KEPT, logs::list),
         Route::asking::<read::ReadQuery, _, _>("GET", log, READ, read::get),
@@ -144,6 +146,7 @@ fn of_logs() -> Vec<Route<Arc<Gate>>> {
         Route::plain("DELETE", log, KEPT, logs::delete),
         Route::plain("POST", "/v1/writers/{id}/retire", KEPT, logs::retire),
         Route::asking::<pages::PagesQuery, _, _>("GET", pages, READ, pages::list),
+        Route::asking::<delivered::DeliveredQuery, _, _>("GET", had, READ, delivered::get),
         Route::plain("GET", snapshot, READ, snapshots::get),
         Route::asking::<snapshots::PutQuery, _, _>("PUT", snapshot, KEPT, snapshots::put),
     ]

@@ -13,7 +13,7 @@ use crate::log::Part;
 use crate::wire::{
     Ack, Activate, BaseHeld, Class, ClientFrame, Code, Ended, Id, Open, Pong, PutSnapshot, Refresh,
     Refreshed, Refusal, Refused, Retire, Seek, ServerFrame, State, Subscribe as SubscribeFrame,
-    Unsubscribe, Visible,
+    Unsubscribe, Visible, Who,
 };
 
 /// About what a log that is asked for takes in memory, with its refusal.
@@ -68,6 +68,7 @@ impl Session {
                 self.submit(Command::Retire { user, writer }, 64, request, asked);
             }
             ClientFrame::Leave(leave) => self.leave(leave.forget),
+            ClientFrame::Who(who) => self.who(who),
             ClientFrame::Ping(ping) => {
                 self.socket.send(&[ServerFrame::Pong(Pong { nonce: ping.nonce })]);
             }
@@ -232,6 +233,18 @@ impl Session {
         let (connection, generation) = self.named();
         let command = Command::Seek { connection, generation, log, to };
         self.submit(command, 64, request, Asked::Seek(request));
+    }
+
+    /// Also of one that is inactive: it writes, and may want to know whom that came to.
+    fn who(&self, who: Who) {
+        if !self.in_force(who.request) {
+            return;
+        }
+        let most = self.gate.limits.subscribers_looked_at as usize;
+        match self.socket.ask_who(who, most) {
+            Ok(()) => self.gate.hub.schedule(&self.socket),
+            Err(refusal) => self.refuse(who.request, refusal),
+        }
     }
 
     fn activate(&self, activate: Activate, size: usize) {
