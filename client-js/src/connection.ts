@@ -177,7 +177,7 @@ export class Connection implements Core {
     const { token, connection, device, visible, cloning, window } = config;
     this.say('hello', {
       version: 1,
-      capabilities: ['history', 'starts', 'requests', 'parts', 'held', 'bases'],
+      capabilities: ['history', 'starts', 'requests', 'parts', 'held', 'bases', 'delivered'],
       token,
       connection,
       device,
@@ -421,6 +421,10 @@ export class Connection implements Core {
 
   done(now: number, { request }: { request: number }): void {
     this._answer(request)?.(now, undefined);
+  }
+
+  deliveredTo(now: number, body: { request: number }): void {
+    this._answer(body.request)?.(now, undefined, body);
   }
 
   subscribed(_now: number, body: Subscribed): void {

@@ -128,7 +128,7 @@ export interface Core {
 }
 
 /** How a request was answered: not at all (`lost`: its socket ended), by a refusal, or done. */
-export type Answer = (now: number, error: HighwaterError | undefined) => void;
+export type Answer = (now: number, error: HighwaterError | undefined, told?: unknown) => void;
 
 export interface Config {
   /** The address of the server's WebSocket. */

@@ -19,7 +19,7 @@ export const SECRET = 'a secret for tests alone, 32 bytes at least';
 /** Longest time from the start of the process until it listens, ms. */
 const PATIENCE = 60_000;
 
-export type Can = 'read' | 'append' | 'snapshot' | 'signal' | 'admin';
+export type Can = 'read' | 'append' | 'snapshot' | 'signal' | 'admin' | 'delivered';
 
 /** A JWT of that user, signed as the server's configuration wants it. */
 export const token = (

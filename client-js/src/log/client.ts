@@ -115,7 +115,7 @@ export class LogClient {
     const { name, token } = nameFor(url, options);
     this.plain = new Client(url, { maxPending: 1000, ...given, token, autoConnect: false });
     const { core } = this.plain;
-    const { hold, open } = this._around;
+    const { lock: hold, open } = this._around;
     const rows = (): Iterable<Change> => this._rows();
     this._store = new Deferred(name.then((name) => open(name, { rows })));
     const inbox = new Inbox({
@@ -421,16 +421,16 @@ export class LogClient {
 /** Where a page keeps its log, and how it knows of the other pages that share that. */
 export interface Around {
   readonly open: OpenStore;
-  readonly hold: Hold;
+  readonly lock: Hold;
   /** None: nobody shares it, so nothing that others say is about it. */
-  readonly tabs?: ((name: string, heard: (message: Message) => void) => Tabs<Message>) | undefined;
+  readonly tabs?: ((name: string, hears: (message: Message) => void) => Tabs<Message>) | undefined;
 }
 
 const browser = (store: OpenStore | undefined): Around => {
   const { locks } = (globalThis as { navigator?: { locks?: Locks } }).navigator ?? {};
   // Without locks nobody knows whether a writer's page lives: what it left is not to be touched.
-  if (!locks || (store && store !== indexedDb)) return { open: store ?? memory, hold: holdHere() };
-  return { open: indexedDb, hold: holdBy(locks), tabs };
+  if (!locks || (store && store !== indexedDb)) return { open: store ?? memory, lock: holdHere() };
+  return { open: indexedDb, lock: holdBy(locks), tabs };
 };
 
 const OPENING: Health = { kind: 'disk', state: 'open' };

@@ -16,5 +16,5 @@ export { memory } from './memory.js';
 export { indexedDb } from './indexeddb.js';
 export type { RefusedAction } from './inbox.js';
 export type { KeyedRead, LwwRead, Opened, ReducedRead } from './opened.js';
-export type { Receipt } from './receipt.js';
+export type { Receipt, ReceiptState } from './receipt.js';
 export type { Change, Health, Kind, OpenStore, Row, Store, StoreOptions } from './store.js';

@@ -229,7 +229,7 @@ export class Open implements Opened<any, any> {
 
   private _log(record: Draft, maxAge: number | undefined): { one: Logged; receipt: Receipt } {
     const { name, definition, target } = this._shelf;
-    const receipt = new Receipt();
+    const receipt = new Receipt(this._room.core);
     const one = this._room.ledger.add({
       urgency: definition.urgency, log: name, ...target, record,
       until: maxAge === undefined ? undefined : Date.now() + maxAge,

@@ -1,36 +1,65 @@
 /**
- * What whoever does something holds of it: whether it is kept, and whether the server has it.
+ * What whoever does something holds of it: whether it is kept, whether the server has it, and to
+ * whom it was delivered.
  *
  * A promise that nobody asks for is not made, and one that nobody awaits ends no process.
  */
 
-import { quiet } from '../emitter.js';
+import type { Connection } from '../connection.js';
+import { quiet, type Read } from '../emitter.js';
 import type { Stored } from '../writer.js';
+import { Delivered } from './delivered.js';
+import { Signal } from './signals.js';
 import type { Kind } from './store.js';
 
 class Later<T> {
-  private _result: T | Promise<never> | undefined;
+  result: T | Promise<never> | undefined;
   private _promise: Promise<T> | undefined;
   private _resolve: ((result: T | Promise<never>) => void) | undefined;
 
-  readonly settle = (result: T | Promise<never>): void => {
-    if (this._result !== undefined) return;
-    this._result = result;
+  settle(result: T | Promise<never>): void {
+    if (this.result !== undefined) return;
+    this.result = result;
     if (result instanceof Promise) quiet(result);
     this._resolve?.(result);
-  };
+  }
 
   get promise(): Promise<T> {
     return (this._promise ??= quiet(new Promise<T>((resolve) => {
-      if (this._result === undefined) this._resolve = resolve;
-      else resolve(this._result);
+      if (this.result === undefined) this._resolve = resolve;
+      else resolve(this.result);
     })));
   }
 }
 
+/**
+ * Where an action is: `unsaved` in this page alone, kept on the `device`, on the `server`; or
+ * `refused`, by the server or the device.
+ */
+export type ReceiptState = 'unsaved' | 'device' | 'server' | 'refused';
+
 export class Receipt {
   private readonly _saved = new Later<Kind>();
   private readonly _accepted = new Later<Stored>();
+  private readonly _core: Connection;
+  private _delivered: Delivered | undefined;
+  private _now: Signal<ReceiptState> | undefined;
+
+  /** @internal */
+  constructor(core: Connection) {
+    this._core = core;
+  }
+
+  /** Where it is. */
+  get state(): Read<ReceiptState> {
+    return (this._now ??= new Signal(() => this._state()));
+  }
+
+  private _state(): ReceiptState {
+    const ends = [this._accepted.result, this._saved.result];
+    if (ends.some((result) => result instanceof Promise)) return 'refused';
+    return ends[0] ? 'server' : ends[1] ? 'device' : 'unsaved';
+  }
 
   /**
    * Resolves when it is kept: on `disk`, or in `memory` where there is no disk. Rejects with
@@ -48,8 +77,30 @@ export class Receipt {
     return this._accepted.promise;
   }
 
+  /**
+   * The other users with a device that has it, as the server knows by their cursors: delivered, not
+   * read. Asked for while somebody watches; true, and up to some seconds late. It takes the right
+   * `delivered` on the log; without that it stays empty.
+   */
+  get deliveredTo(): Read<readonly string[]> {
+    if (!this._delivered) {
+      this._delivered = new Delivered(this._core);
+      const { result } = this._accepted;
+      if (result && !(result instanceof Promise)) this._delivered.stored(result);
+    }
+    return this._delivered;
+  }
+
   /** @internal */
-  readonly kept = (result: Kind | Promise<never>): void => this._saved.settle(result);
+  readonly kept = (result: Kind | Promise<never>): void => {
+    this._saved.settle(result);
+    this._now?.changed();
+  };
+
   /** @internal */
-  readonly ended = (result: Stored | Promise<never>): void => this._accepted.settle(result);
+  readonly ended = (result: Stored | Promise<never>): void => {
+    this._accepted.settle(result);
+    if (!(result instanceof Promise)) this._delivered?.stored(result);
+    this._now?.changed();
+  };
 }

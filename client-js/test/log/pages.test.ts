@@ -34,7 +34,7 @@ const device = (): { store: OpenStore; page: Begin } => {
         held.add(one.release);
         return one;
       };
-      const around = { open: store, hold: mine, tabs };
+      const around = { open: store, lock: mine, tabs };
       const client = new LogClient(
         server.url, { token: token(name), autoConnect: online }, around,
       );

@@ -20,7 +20,7 @@ interface Vector {
 type Row =
   | { readonly row: 'action'; readonly writer: string; readonly seq: number; readonly key: string }
   | { readonly row: 'stored'; readonly log: string; readonly id: number; readonly offset: number;
-      readonly key: string }
+      readonly writer: string; readonly seq: number; readonly key: string }
   | { readonly row: 'refused'; readonly at: number; readonly writer: string; readonly seq: number;
       readonly key: string };
 
@@ -51,7 +51,7 @@ for (const { name, do: did, record } of vectors.records) {
 for (const row of vectors.rows) {
   test(`the key of a row: ${row.row}`, () => {
     const made = row.row === 'action' ? keyOf(row.writer, row.seq)
-      : row.row === 'stored' ? doneKey(row.log, row.id, row.offset)
+      : row.row === 'stored' ? doneKey(row.log, row.id, row.offset, row.writer, row.seq)
       : refusedKey(row.at, row.writer, row.seq);
     assert.equal(made, row.key);
   });

@@ -6,5 +6,6 @@
  */
 
 export { useOpenLog } from './open.js';
+export { ReceiptStatus, type ReceiptStatusProps, type ReceiptWords } from './receipt.js';
 export { Refused, type RefusedProps, type RefusedWords } from './refused.js';
 export { WorkStatus, type WorkState, type WorkStatusProps, type WorkWords } from './work.js';
