@@ -1,6 +1,6 @@
 /**
- * A to-do list that is there without a network: what is written stands in a log on the device first,
- * shows at once, and goes to the server when there is one. There is no request in it.
+ * A to-do list that is there without a network: what is written stands in a log on the device
+ * first, shows at once, and goes to the server when there is one. There is no request in it.
  */
 
 import { StrictMode, Suspense, useEffect, useState, type FormEvent } from 'react';
@@ -79,6 +79,8 @@ const ListCard = ({ client, name }: { client: LogClient; name: string }) => {
   const title = useRead(of.view.title) ?? '';
   const { phase } = useRead(of.status);
   const done = items.filter((item) => item.done);
+  const clear = (): void => void of.do.remove({ ids: done.map(({ id }) => id) });
+  const rows = items.map((item) => <Row key={item.id} item={item} of={of} />);
   return (
     <section className="card list" aria-label="The list" data-phase={phase}>
       <header>
@@ -92,11 +94,12 @@ const ListCard = ({ client, name }: { client: LogClient; name: string }) => {
       </div>
       <Add of={of} />
       {items.length
-        ? <ul className="items">{items.map((item) => <Row key={item.id} item={item} of={of} />)}</ul>
+        ? <ul className="items">{rows}</ul>
         : <p className="empty">Nothing to do. Write something, with or without a network.</p>}
       {done.length > 0 && (
-        <button type="button" className="plain" id="clear"
-          onClick={() => of.do.remove({ ids: done.map(({ id }) => id) })}>Clear what is done</button>
+        <button type="button" className="plain" id="clear" onClick={clear}>
+          Clear what is done
+        </button>
       )}
     </section>
   );

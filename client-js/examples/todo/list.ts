@@ -1,8 +1,8 @@
 /**
  * What a list is: its actions, and what is shown of them. Three ways for edits to meet, in one log.
  *
- * `items` is folded from actions in the log's order: what two do to one item both counts. `title` is
- * one value, `who` one for each item: the newest that reaches the log stays.
+ * `items` is folded from actions in the log's order: what two do to one item both counts. `title`
+ * is one value, `who` one for each item: the newest that reaches the log stays.
  */
 
 import { action, keyed, KeyMap, log, lww, type Meta, type Opened } from 'highwater/log';

@@ -25,7 +25,7 @@ interface FieldProps {
   readonly onChange: (value: string) => void;
 }
 
-/** A text that is changed where it stands: what comes meanwhile does not take it from the writer. */
+/** A text that is changed where it stands: what comes meanwhile does not take it away. */
 export const Field = ({ label, value, placeholder, className, empty, onChange }: FieldProps) => {
   const [draft, setDraft] = useState<string>();
   const done = (): void => {

@@ -13,7 +13,7 @@ const TYPES = {
 };
 const STATIC = ['index.html', 'style.css', 'icon.svg', 'app.webmanifest'];
 
-/** Serves it at that port, 0: any; answers the server, with its `url` and what was `asked` of it. */
+/** Serves it at that port, 0: any; answers the server, with its `url` and what it was `asked`. */
 export const serve = async (port = 0) => {
   const { outputFiles } = await build({
     entryPoints: [file('app.tsx')], bundle: true, format: 'esm', write: false, logLevel: 'error',

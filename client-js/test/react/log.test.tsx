@@ -96,7 +96,7 @@ test('what is on the device is shown without a server', async (context) => {
   page.unmount();
 });
 
-test('where nothing is known and no server is there, it does not wait for ever', async (context) => {
+test('where nothing is known and no server is there, it does not wait', async (context) => {
   // Nobody listens at that port.
   const name = user();
   const away = connect('http://127.0.0.1:9', { token: token(name), store: memory });
@@ -131,7 +131,7 @@ test('a device that does not answer: the work is unsaved, and it says so', async
   page.unmount();
 });
 
-test('a refused edit: its reason, before and after; copied, dropped, tried again', async (context) => {
+test('a refused edit: its reason; it is copied, dropped, tried again', async (context) => {
   const [name, store] = [user(), device(context)];
   await open(context, name).open(board, { board: name }).view.title.set('There').accepted;
   const grants = [{ logs: 'boards/**', can: ['read' as const] }];

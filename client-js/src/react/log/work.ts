@@ -15,8 +15,8 @@ import { never } from '../open.js';
 
 /**
  * `reading`: the device is being read. `lost`: the device keeps nothing any more, so that what
- * waits is in this page alone. `unsaved`: not on the device yet. `device`: kept, without an answer of the
- * server. `server`: all of it is there.
+ * waits is in this page alone. `unsaved`: not on the device yet. `device`: kept, without an answer
+ * of the server. `server`: all of it is there.
  */
 export type WorkState = 'reading' | 'lost' | 'unsaved' | 'device' | 'server';
 
