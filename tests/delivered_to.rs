@@ -195,6 +195,20 @@ fn only_the_right_of_that_name_lets_ask() {
     assert_eq!(asker.until_closed(), 4077);
 }
 
+/// One that is inactive writes, and may want to know whom that came to.
+#[test]
+fn an_inactive_connection_may_ask() {
+    let server = server();
+    let log = log_of(&server);
+    let mut ana = reader(&server, "ana");
+    ana.ack();
+    let mut asker = asker(&server, Encoding::Bincode);
+    let path = format!("/v1/connections/{}/downgrade", asker.id);
+    server.http().ask("POST", &path, &[], None).ok();
+    asker.wait("to be inactive", |asker| !asker.active);
+    until_told(&mut asker, log, 2, &["ana"]);
+}
+
 #[test]
 fn what_nobody_can_say_is_refused() {
     let server = server();
