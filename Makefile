@@ -41,6 +41,11 @@ test-js: tools client-js/dist/highwater.js
 	cd client-js && $(SERVER) $(NPM) run test:trace
 	cd bench/lost && $(NPM) test
 
+## make chaos        the client's log under random histories, many times as many (RUNS=50)
+.PHONY: chaos
+chaos: tools client-js/dist/highwater.js
+	cd client-js && RUNS=$(or $(RUNS),50) MOST=$(or $(MOST),3600000) $(NPM) test log/key-map log/fold.test log/whole
+
 ## make browser      tests in a real Chromium, against a real server
 browser: tools client-js/dist/highwater.js
 	@mkdir -p target

@@ -122,7 +122,7 @@ export class LogClient {
       store: this._store,
       again: (item, changes) => this._again(item, changes),
       shown: (log, record) => this._shown(log, record),
-      history: () => this._history.history,
+      history: () => this._room.history(),
       changed: () => this._tabs?.say({ is: 'refused' }),
     });
     const ledger = new Ledger(core, {

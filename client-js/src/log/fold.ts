@@ -99,7 +99,8 @@ export class Folded {
   private _landed: Pending[] = [];
   /** With pending ones on top: of what, how many of them, and what came of it. */
   private _top: { of: readonly unknown[]; count: number; states: unknown[] };
-  private readonly _steps = new WeakMap<Pending, Step | null>();
+  /** What the pending ones say, by their ids. */
+  private readonly _steps = new Map<string, Step | null>();
 
   constructor(private readonly _actions: Actions, private readonly _shape: Views) {
     this.names = Object.keys(_shape);
@@ -127,7 +128,7 @@ export class Folded {
   }
 
   private _stepOf(one: Pending): Step | undefined {
-    let step = this._steps.get(one);
+    let step = this._steps.get(one.id);
     if (step === undefined) {
       try {
         const tombstone = one.record.payload === undefined;
@@ -136,7 +137,7 @@ export class Folded {
         report(error);
         step = null;
       }
-      this._steps.set(one, step);
+      this._steps.set(one.id, step);
     }
     return step ?? undefined;
   }
@@ -189,7 +190,10 @@ export class Folded {
   private _leave(list: readonly Pending[]): void {
     if (!list.length) return;
     const gone = new Set(list);
-    for (const { id } of list) this._byId.delete(id);
+    for (const { id } of list) {
+      this._byId.delete(id);
+      this._steps.delete(id);
+    }
     let kept = 0;
     for (const one of this.pending) if (!gone.has(one)) this.pending[kept++] = one;
     this.pending.length = kept;
@@ -203,7 +207,7 @@ export class Folded {
 
   /** The last of the line takes what is there now instead of what it said. */
   replaced(one: Pending): void {
-    this._steps.delete(one);
+    this._steps.delete(one.id);
     this._again();
   }
 

@@ -12,7 +12,8 @@ import type { Code } from '../errors.js';
 import type { Stored } from '../writer.js';
 import type { Logged } from './run.js';
 import {
-  doneKey, donesOf, refusedKey, rowOf, type ActionRow, type DoneRow, type RefusedRow,
+  doneKey, donesOf, later, refusedKey, rowOf, type ActionRow, type DoneRow, type HistoryRow,
+  type RefusedRow,
 } from './rows.js';
 import { inBackground, type Change, type Store } from './store.js';
 
@@ -43,8 +44,8 @@ export interface InboxOptions {
   readonly store: Store;
   /** Logs it anew; these rows are written with it. */
   readonly again: (item: ActionRow, changes: readonly Change[]) => void;
-  /** In the how manieth history of the server this is. */
-  readonly history: () => number;
+  /** Where the server's history stands. */
+  readonly history: () => HistoryRow;
   /** What a view shows under that key. */
   readonly shown: (log: string, record: ActionRow['record']) => unknown;
   /** The list has changed on disk. */
@@ -136,7 +137,7 @@ export class Inbox {
   /** What is to be written where one was stored. */
   stored(one: Logged, stored: Stored): Change[] {
     const { run, seq } = one;
-    const history = this._options.history();
+    const { history } = this._options.history();
     const row: DoneRow = { writer: run.id, seq, item: rowOf(one), stored, history };
     return [[doneKey(one.log, stored.log, stored.offset, run.id, seq), row]];
   }
@@ -144,9 +145,15 @@ export class Inbox {
   /** Those of a log that are stored, from that offset on: what a kept view does not cover yet. */
   async done(name: string, id: number, from: number): Promise<DoneRow[]> {
     const rows = await this._options.store.read(donesOf(name, id));
-    const history = this._options.history();
+    const { history } = this._options.history();
     return rows.map(([, row]) => row as DoneRow)
       .filter((row) => row.stored.offset >= from && row.history === history);
+  }
+
+  /** What is to be written with what was stored: the history that has it, as far as it is known. */
+  where(): Change[] {
+    const now = this._options.history();
+    return [['h', (old: HistoryRow | undefined) => later(old, now)]];
   }
 
   /** Where what that writer did was stored, by its sequence. */
@@ -172,7 +179,7 @@ export class Inbox {
   /** What was stored in a history that is over. */
   private async _former(): Promise<[string, DoneRow][]> {
     const rows = (await this._options.store.read('d/')) as [string, DoneRow][];
-    const now = this._options.history();
+    const now = this._options.history().history;
     return rows.filter(([, { history }]) => history < now);
   }
 
@@ -183,7 +190,7 @@ export class Inbox {
 
   /** The server's history is another, and has these writers' actions up to their marks. */
   async restored(marks: ReadonlyMap<string, number>): Promise<void> {
-    const history = this._options.history();
+    const { history } = this._options.history();
     const changes: Change[] = [];
     for (const [key, row] of await this._former()) {
       const { writer, seq, item } = row;

@@ -295,7 +295,8 @@ export class Ledger extends Emitter<LedgerEvents> {
     // What was replaced since is written once more.
     if (one.turns !== turns || one.saved) return;
     one.saved = true;
-    if (one.run.actions.has(one.seq)) this._unsaved--;
+    // One that has ended meanwhile is counted no more.
+    if (one.run.actions.get(one.seq) === one) this._unsaved--;
     one.kept?.(kind);
   }
 
@@ -363,7 +364,8 @@ export class Ledger extends Emitter<LedgerEvents> {
   private _keep(): void {
     const outs = this._outs.splice(0);
     if (!outs.length) return;
-    const changes = outs.flatMap(([, , changes]) => changes);
+    const where = this._options.inbox.where();
+    const changes = [...outs.flatMap(([, , changes]) => changes), ...where];
     this._flies(this._options.store.write(changes).then(
       () => {
         this._options.inbox.kept(changes);

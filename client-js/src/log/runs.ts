@@ -114,6 +114,8 @@ export class Runs {
   private async _adopt(run: Run): Promise<void> {
     const { store } = this._options;
     const { release } = run;
+    // What is on the device is shown first.
+    await new Promise((done) => setTimeout(done));
     const [[[, row] = []], actions] = await Promise.all([
       store.read(`w/${run.id}`), store.read(`a/${run.id}/`),
     ]);

@@ -10,8 +10,9 @@ import fc from 'fast-check';
 /** Twenty times as many runs: `RUNS=20`. */
 const FACTOR = +(process.env['RUNS'] ?? 1);
 
-const options = (runs: number): fc.Parameters<any> => {
-  const { SEED: seed, AT: path } = process.env;
+const options = (runs: number, fixed?: number): fc.Parameters<any> => {
+  const { RUNS, SEED, AT: path } = process.env;
+  const seed = SEED ?? (RUNS ? undefined : fixed);
   return {
     numRuns: Math.ceil(runs * FACTOR),
     ...(seed !== undefined && { seed: +seed }),
@@ -35,7 +36,7 @@ export const property = <T>(of: fc.Arbitrary<T>, holds: (input: T) => void, runs
 };
 
 export const asyncProperty = async <T>(
-  of: fc.Arbitrary<T>, holds: (input: T) => Promise<void>, runs: number,
+  of: fc.Arbitrary<T>, holds: (input: T) => Promise<void>, runs: number, fixed?: number,
 ): Promise<void> => {
-  judge(await fc.check(fc.asyncProperty(of, holds), options(runs)));
+  judge(await fc.check(fc.asyncProperty(of, holds), options(runs, fixed)));
 };

@@ -1,0 +1,348 @@
+/**
+ * A device, a server and the books of what was done: what a run of the whole client has to leave.
+ *
+ * Laws: what was saved is in the log once or among the refused ones, never both and never neither; a
+ * writer's actions are in the order in which they were done; nothing goes out that is not on disk
+ * with its mark; the server is let forget no outcome that is not on disk; in the end all pages show
+ * what the log says, and nothing is pending.
+ */
+
+import assert from 'node:assert/strict';
+import { isDeepStrictEqual } from 'node:util';
+import { action, keyed, log } from '../../src/log/index.js';
+import { keyOf, type ActionRow, type RefusedRow, type WriterRow } from '../../src/log/rows.js';
+import type { Receipt } from '../../src/log/receipt.js';
+import { FakeServer, type Kept } from './fake-server.js';
+import { Device, Page, settled } from './page.js';
+
+interface Word {
+  readonly n: number;
+  readonly no?: string | undefined;
+}
+
+const append = (list: readonly number[], { n }: Word): readonly number[] => [...list, n];
+const lists = log('lists/:id', {
+  actions: {
+    put: action<Word>(), brief: action<Word>({ maxAge: 3000 }),
+    name: action<Word>({ coalesce: () => 'name' }),
+  },
+}).views((view) => ({
+  list: view([] as readonly number[], { put: append, brief: append, name: append }),
+}));
+const clicks = log('clicks/:id', { urgency: 'low', actions: { put: action<Word>() } })
+  .views((view) => ({ list: view([] as readonly number[], { put: append }) }));
+const boards = log('boards/:id').views(() => ({ cards: keyed<Word>('card') }));
+
+export const NAMES = ['lists/a', 'clicks/a', 'boards/a'];
+
+const opens = {
+  'lists/a': (page: Page) => page.client.open(lists, { id: 'a' }),
+  'clicks/a': (page: Page) => page.client.open(clicks, { id: 'a' }),
+  'boards/a': (page: Page) => page.client.open(boards, { id: 'a' }),
+};
+type Logs = { [K in keyof typeof opens]: ReturnType<(typeof opens)[K]> };
+
+/** Something that was done, with all that gave way to one another. */
+interface Deed {
+  readonly all: number[];
+  readonly log: string;
+  readonly page: Page;
+  /** The server will refuse it; that it has may be seen before it is told. */
+  readonly no: boolean;
+  saved?: boolean;
+  accepted?: boolean;
+  rejected?: string;
+  /** It was sent anew by its user: it is where that is in the order. */
+  again?: boolean;
+  /** Its user let it go, or the log that had it was deleted. */
+  gone?: boolean;
+}
+
+const wordOf = (payload: unknown): Word => JSON.parse(
+  typeof payload === 'string' ? payload : new TextDecoder().decode(payload as Uint8Array),
+) as Word;
+
+export class Books {
+  readonly server: FakeServer = new FakeServer({
+    oldest: (writer, oldest) => this.oldest(writer, oldest),
+    retired: (writer) => this.oldest(writer, Infinity),
+    sent: (writer, item) => {
+      const { disk } = this.device;
+      const { sent } = (disk.all.get(`w/${writer}`) ?? { sent: 0 }) as WriterRow;
+      const row = disk.all.get(keyOf(writer, item.seq)) as ActionRow | undefined;
+      assert.ok(this.device.ever.has(keyOf(writer, item.seq)), `${item.seq} was never on disk`);
+      // It may have its outcome by now: what was on its way then says the same.
+      if (!row) return;
+      assert.ok(sent >= item.seq, `${writer} sent ${item.seq}, marked up to ${sent}`);
+      const plain = (value: object): unknown => JSON.parse(JSON.stringify(value));
+      assert.ok(isDeepStrictEqual(plain(row.record), plain(item.record)), 'another than was saved');
+      assert.deepEqual(plain(row.to), plain(item.to));
+    },
+  });
+  readonly device: Device;
+  readonly logs = new Map<Page, Logs>();
+  readonly hidden = new Set<Page>();
+  readonly deeds = new Map<number, Deed>();
+  private readonly last = new Map<Receipt, Deed>();
+  private count = 0;
+  /** In the server's logs that were deleted. */
+  private readonly deleted: Kept[] = [];
+  /** Of the server's history something may be lost, or a log was deleted. */
+  private torn = false;
+
+  constructor(seed: number) {
+    this.device = new Device(this.server, seed);
+  }
+
+  get pages(): Page[] {
+    return this.device.pages;
+  }
+
+  /** A new tab. */
+  open(): Page {
+    const page = new Page(this.device);
+    page.does(() => this.logs.set(page, {
+      'lists/a': opens['lists/a'](page), 'clicks/a': opens['clicks/a'](page),
+      'boards/a': opens['boards/a'](page),
+    }));
+    return page;
+  }
+
+  private oldest(writer: string, oldest: number): void {
+    for (const key of this.device.disk.all.keys()) {
+      const [room, of, seq] = key.split('/');
+      if (room !== 'a' || of !== writer) continue;
+      assert.ok(+seq! >= oldest, `${writer} lets go ${seq}, whose outcome is on no disk`);
+    }
+  }
+
+  do(page: Page, name: string, how: number): void {
+    const logs = this.logs.get(page);
+    if (!page.runs || !logs || this.hidden.has(page)) return;
+    const n = ++this.count;
+    const word = { n, ...(how % 7 === 6 && { no: 'no' }) };
+    page.does(() => {
+      const { view } = logs['boards/a'];
+      const receipt = name === 'boards/a' ? view.cards.set(`${how % 3}`, word)
+        : name === 'clicks/a' ? logs['clicks/a'].do.put(word)
+          : logs['lists/a'].do[how % 5 === 3 ? 'brief' : how % 5 === 4 ? 'name' : 'put'](word);
+      const known = this.last.get(receipt);
+      if (known) {
+        known.all.push(n);
+        return void this.deeds.set(n, known);
+      }
+      const deed: Deed = { all: [n], log: name, page, no: !!word.no };
+      this.last.set(receipt, deed);
+      this.deeds.set(n, deed);
+      receipt.saved.then((kind) => (deed.saved = kind === 'disk'), () => {});
+      receipt.accepted.then(
+        () => (deed.accepted = true),
+        ({ code }: { code: string }) => (deed.rejected = code),
+      );
+    });
+  }
+
+  // The server's troubles.
+
+  restore(): void {
+    this.torn = this.server.restore() || this.torn;
+  }
+
+  trim(name: string, count: number): void {
+    this.server.trim(name, count);
+    this.torn = true;
+  }
+
+  remove(name: string): void {
+    const log = this.server.remove(name);
+    if (!log) return;
+    this.torn = true;
+    this.deleted.push(...log.records);
+  }
+
+  // The refused ones.
+
+  decide(page: Page, pick: number, again: boolean): void {
+    const { value } = page.client.refused;
+    const one = value[pick % value.length];
+    // Two pages that decide at the same time are their user's affair.
+    const calm = this.pages.every(({ jobs, heard }) => !jobs.length && !heard.length);
+    if (!page.runs || !one || !calm || !this.device.disk.all.has(one.id)) return;
+    const deed = this.deeds.get((one.after as Word).n)!;
+    page.does(() => (again ? one.retry() : one.drop()));
+    if (again) deed.again = true;
+    else deed.gone = true;
+  }
+
+  // Its laws.
+
+  private numbers(records: readonly Kept[]): number[] {
+    return records.filter(({ origin }) => origin.user === 'ada').map(({ record }) => wordOf(record.payload).n);
+  }
+
+  /** At every step. */
+  check(): void {
+    // What a full disk refused is reported, and tried again.
+    const error = this.device.errors.find((one) => (one as Error).message !== 'the disk is full');
+    if (error) throw error as Error;
+    for (const [page, logs] of this.logs) {
+      if (!page.runs || this.hidden.has(page)) continue;
+      for (const name of ['lists/a', 'clicks/a'] as const) {
+        const list = logs[name].view.list.value ?? [];
+        const own = list.filter((n) => n > 0);
+        // Of another history the word may come before that of its page, which numbers all anew.
+        if (!this.torn) assert.equal(new Set(own).size, own.length, `${name} shows one twice: ${own}`);
+        for (const deed of new Set(this.deeds.values())) {
+          if (deed.page !== page || deed.log !== name || deed.rejected || deed.again) continue;
+          if (deed.no || deed.all.length > 1) continue;
+          // Of a log made anew, or another history, something may be shown no more.
+          if (this.torn) continue;
+          const n = deed.all.at(-1)!;
+          assert.ok(own.includes(n), `${name} does not show ${n}, but ${own}`);
+        }
+      }
+    }
+  }
+
+  /** All goes on until nothing is left to do. */
+  async quiet(): Promise<void> {
+    this.server.busy = 0;
+    for (const page of this.pages) this.show(page);
+    if (![...this.logs.keys()].some(({ dead }) => !dead)) this.open();
+    await settled();
+    const end = this.device.now + 300_000;
+    for (let rounds = 0; ; rounds++) {
+      assert.ok(rounds < 20_000 && this.device.now < end, `it never rests: ${this.waits()}`);
+      let busy = false;
+      for (const page of [...this.pages]) {
+        busy = [page.disk(), page.up(), page.down(), page.hears()].some(Boolean) || busy;
+      }
+      await settled();
+      this.check();
+      if (busy) continue;
+      for (const page of this.logs.keys()) this.reopen(page);
+      // What could not be written is tried again soon.
+      if (!this.waits().length && !this.device.ring(3000)) return;
+      if (!this.waits().length) continue;
+      if (!this.device.ring(300_000)) assert.fail(`nothing goes on: ${this.waits()}`);
+      await settled();
+    }
+  }
+
+  /** One whose log was deleted is opened once more. */
+  private reopen(page: Page): void {
+    const logs = this.logs.get(page)!;
+    if (page.dead) return;
+    for (const name of NAMES as (keyof Logs)[]) {
+      if (logs[name].status.value.phase !== 'closed') continue;
+      page.does(() => {
+        logs[name].release();
+        logs[name] = opens[name](page) as never;
+      });
+    }
+  }
+
+  private waits(): string[] {
+    const left = [...this.device.disk.all.keys()].filter((key) => key.startsWith('a/'));
+    return [...left, ...this.pending()];
+  }
+
+  private pending(): string[] {
+    return [...this.logs].flatMap(([page, logs], at) => {
+      if (page.dead) return [];
+      const { unsaved, waiting } = page.client.work.value;
+      return [
+        ...(unsaved || waiting ? [`page ${at}: ${unsaved} unsaved, ${waiting} waiting`] : []),
+        ...(page.client.status.value.phase === 'live' ? [] : [`page ${at} is ${page.client.status.value.phase}`]),
+        ...NAMES.flatMap((name) => {
+          const { status, pending } = logs[name as keyof Logs];
+          const how = status.value.phase;
+          return how === 'live' && !pending.value ? [] : [`page ${at} ${name} ${how}: ${pending.value} pending`];
+        }),
+      ];
+    });
+  }
+
+  show(page: Page): void {
+    page.thaw();
+    if (!this.hidden.delete(page)) return;
+    page.does(() => {
+      const { _room, plain } = page.client as any;
+      void _room.ledger.again();
+      plain.connect();
+    });
+  }
+
+  close(page: Page): void {
+    if (!page.runs || !this.logs.delete(page)) return;
+    page.does(() => void page.client.close().then(() => page.kill()));
+  }
+
+  hide(page: Page): void {
+    if (!page.runs || !this.logs.has(page)) return;
+    page.does(() => {
+      const { _room, plain } = page.client as any;
+      _room.ledger.leave();
+      plain.disconnect();
+    });
+    this.hidden.add(page);
+    page.frozen = true;
+  }
+
+  /** In the end. */
+  settle(): void {
+    const { logs } = this.server.state;
+    const kept = [...logs.values()].flatMap(({ records }) => records);
+    const stored = this.numbers(kept);
+    const rows = this.device.disk.read('r/') as [string, RefusedRow][];
+    const refused = rows.map(([, { item }]) => wordOf(item.record.payload).n);
+    const lost = new Set(this.numbers(this.deleted));
+    for (const deed of new Set(this.deeds.values())) {
+      const { all, saved, gone } = deed;
+      const found = (list: number[]): number => list.filter((n) => all.includes(n)).length;
+      const [once, said] = [found(stored), found(refused)];
+      const text = `${all} (${deed.log}): ${once} in the log, ${said} refused`;
+      assert.ok(once + said <= 1, text);
+      if (saved && !gone && !all.some((n) => lost.has(n))) assert.equal(once + said, 1, text);
+    }
+    // In another history one writer takes up what several had left.
+    if (!this.torn) this.ordered(kept);
+    for (const page of this.pages) if (this.logs.has(page)) this.shown(page, refused.length);
+  }
+
+  private ordered(kept: readonly Kept[]): void {
+    const last = new Map<string, number>();
+    for (const { record, origin } of [...kept].sort((a, b) => a.batch - b.batch)) {
+      if (origin.user !== 'ada') continue;
+      const { all, again } = this.deeds.get(wordOf(record.payload).n)!;
+      if (again) continue;
+      const before = last.get(origin.writer) ?? 0;
+      assert.ok(all[0]! > before, `${origin.writer} has ${all[0]} after ${before}`);
+      last.set(origin.writer, all[0]!);
+    }
+  }
+
+  private shown(page: Page, refused: number): void {
+    const logs = this.logs.get(page)!;
+    assert.equal(page.client.refused.value.length, refused, 'refused, as the page knows');
+    for (const name of ['lists/a', 'clicks/a'] as const) {
+      const lacks = logs[name].incomplete.value;
+      const { records, start } = this.server.log(name);
+      const want = records
+        .filter((_, at) => !lacks.some(({ from, to }) => from <= at && at < to))
+        .map(({ record }) => wordOf(record.payload).n);
+      assert.ok(lacks.every(({ to }) => to <= start), 'it lacks what is there');
+      assert.deepEqual(logs[name].view.list.value, want, name);
+    }
+    const cards = new Map<string, Word>();
+    for (const { record } of this.server.log('boards/a').records) {
+      cards.set(record.key!.slice(5), wordOf(record.payload));
+    }
+    assert.deepEqual(new Map(logs['boards/a'].view.cards.value!), cards);
+  }
+
+  end(): void {
+    for (const page of [...this.pages]) page.kill();
+    this.device.end();
+  }
+}
