@@ -45,6 +45,12 @@ export class Profile {
   #folder = mkdtempSync(join(tmpdir(), 'highwater-profile-'));
   #child;
   #browser;
+  #more;
+
+  /** `more`: arguments of the browser besides. */
+  constructor(...more) {
+    this.#more = more;
+  }
 
   /** Starts a browser on what the one before has left. */
   async start() {
@@ -52,7 +58,8 @@ export class Profile {
     for (const name of ['SingletonLock', 'SingletonCookie', 'SingletonSocket']) {
       rmSync(join(this.#folder, name), { force: true });
     }
-    const args = [...ARGS, `--user-data-dir=${this.#folder}`, '--remote-debugging-port=0'];
+    const where = [`--user-data-dir=${this.#folder}`, '--remote-debugging-port=0'];
+    const args = [...ARGS, ...where, ...this.#more];
     // In a group of its own: all its processes end with it.
     const options = { stdio: ['ignore', 'ignore', 'pipe'], detached: true };
     this.#child = spawn(executable(), [...args, 'about:blank'], options);
@@ -60,9 +67,15 @@ export class Profile {
     return this;
   }
 
-  async page(url) {
-    const page = await this.#browser.contexts()[0].newPage();
+  get context() {
+    return this.#browser.contexts()[0];
+  }
+
+  /** A new tab; `prepare` is done with it before it goes to that address. */
+  async page(url, prepare = () => {}) {
+    const page = await this.context.newPage();
     page.setDefaultTimeout(DEADLINE);
+    await prepare(page);
     await page.goto(url);
     return page;
   }

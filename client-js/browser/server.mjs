@@ -1,6 +1,8 @@
 // A real server for the browser tests: its own data folder, a port of its own, killed for real.
 import { spawn } from 'node:child_process';
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import {
+  cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -26,8 +28,9 @@ export class Server {
   #log = '';
   url = '';
 
-  /** `limits`: names and values of the section. */
-  constructor(limits = {}) {
+  /** `limits`: names and values of the section; `config`: what else its file is to say. */
+  constructor(limits = {}, config = '') {
+    writeFileSync(join(this.#folder, 'highwater.toml'), config);
     this.#sets = Object.entries(limits).flatMap(([name, value]) => ['--set', `limits.${name}=${value}`]);
   }
 
@@ -40,7 +43,9 @@ export class Server {
   async start() {
     const listen = this.url ? new URL(this.url).host : '127.0.0.1:0';
     const data = join(this.#folder, 'data');
-    const child = spawn(binary(), ['serve', '--dev', '--listen', listen, '--data', data, ...this.#sets], {
+    const config = join(this.#folder, 'highwater.toml');
+    const where = ['--config', config, '--listen', listen, '--data', data];
+    const child = spawn(binary(), ['serve', '--dev', ...where, ...this.#sets], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env,
     });
@@ -108,6 +113,16 @@ export class Server {
     const ended = new Promise((resolve) => this.#child.once('exit', resolve));
     this.#child.kill('SIGKILL');
     await ended;
+  }
+
+  /** Its process stands still, and its sockets with it: nobody is told. */
+  pause() {
+    this.#child.kill('SIGSTOP');
+  }
+
+  /** It goes on. */
+  resume() {
+    this.#child.kill('SIGCONT');
   }
 
   /** Ends it as an operator would, and takes its data away. */
