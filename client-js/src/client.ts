@@ -101,6 +101,8 @@ export class Client extends Emitter<ClientEvents> {
   private _socket: Socket | undefined;
   private _timer: ReturnType<typeof setTimeout> | undefined;
   private _begun?: Promise<void>;
+  /** The app wants no socket until it says so. */
+  private _stays = false;
   private _claimed?: Promise<string>;
   private _closed?: boolean;
   private _queued?: boolean;
@@ -143,6 +145,7 @@ export class Client extends Emitter<ClientEvents> {
    * soon as the server allows. After `close` it does nothing.
    */
   readonly connect = (): void => {
+    this._stays = false;
     if (this._make) return this._turn('start');
     this._begun ??= this._begin();
   };
@@ -161,7 +164,7 @@ export class Client extends Emitter<ClientEvents> {
       return this._turn('stop', asError('failed', error));
     }
     // Closed or offline before it began: it stays so.
-    if (this.core.status.phase === 'connecting') this._turn('start');
+    if (!this._stays) this._turn('start');
   }
 
   /** Takes up a connection, once, however often it is asked for. */
@@ -227,7 +230,10 @@ export class Client extends Emitter<ClientEvents> {
   }
 
   /** No socket until `connect`: `offline`, as it was asked for. Actions wait. */
-  readonly disconnect = (): void => this._turn('offline');
+  readonly disconnect = (): void => {
+    this._stays = true;
+    this._turn('offline');
+  };
 
   /**
    * Ends this client for good. Its slot is given back at once (`leave: false`: kept for a while, to

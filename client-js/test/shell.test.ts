@@ -103,6 +103,15 @@ test('nothing is begun before connect: no socket, no token, no id', async (conte
   assert.equal(seen.filter(({ name }) => name === 'hello').length, 1);
 });
 
+test('connect counts after a disconnect that came before it all', async (context) => {
+  const { hook } = store();
+  const client = connect(await serve(context, hook), { autoConnect: false, token: 'secret' });
+  context.after(() => client.close());
+  client.disconnect();
+  client.connect();
+  await until(client, 'live');
+});
+
 test('after close nothing is opened, told or begun anew', async (context) => {
   const { hook, seen } = store();
   const client = open(context, await serve(context, hook));
