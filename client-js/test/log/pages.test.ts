@@ -18,27 +18,54 @@ const server = new Server('[limits]\ncommit_interval_ms = 50\n');
 before(() => server.start());
 after(() => server.remove());
 
-/** A device: rows that outlive its pages, and locks that end with them. */
-type Begin = (context: TestContext, name: string, online?: boolean) => Page;
+type Begin = (context: TestContext, name: string, online?: boolean, more?: More) => Page;
 
+/** What a page does late: it takes its locks so many ms after it asked; it never writes. */
+interface More {
+  readonly late?: number;
+  readonly dumb?: boolean;
+}
+
+/** Else it waits for ever. */
+const SOON = { timeout: 30_000 };
+
+/** As a browser's locks: a request takes its time until it stands in the line. */
+const delayed = (hold: Hold, lock: string, late: number): ReturnType<Hold> => {
+  const one = new Promise<ReturnType<Hold>>((asked) => {
+    setTimeout(() => asked(hold(lock)), late);
+  });
+  return {
+    had: one.then(({ had }) => had),
+    release: () => void one.then(({ release }) => release()),
+  };
+};
+
+/** A device: rows that outlive its pages, and locks that end with them. */
 const device = (): { store: OpenStore; page: Begin } => {
   const rows = new Rows();
   const hold = holdHere();
   const store: OpenStore = (_name, options) => new Keeper('disk', options, () => rows, Rows);
   return {
     store,
-    page: (context, name, online = true) => {
+    page: (context, name, online = true, { late, dumb } = {}) => {
       const held = new Set<() => void>();
       const mine: Hold = (lock) => {
-        const one = hold(lock);
+        const one = late ? delayed(hold, lock, late) : hold(lock);
         held.add(one.release);
         return one;
       };
+<<<<<<< HEAD
       const around = { open: store, lock: mine, tabs };
       const client = new LogClient(
         server.url, { token: token(name), autoConnect: online }, around,
+=======
+      const mute: OpenStore = (...given) =>
+        Object.assign(store(...given), { write: () => new Promise(() => {}) });
+      const client = new LogClient(
+        server.url, { token: token(name), store: dumb ? mute : store, autoConnect: online }, mine,
+>>>>>>> 4ca933b (client-js: a tab hears of a writer when its lock is had)
       );
-      context.after(() => client.close());
+      if (!dumb) context.after(() => client.close());
       return { client, die: () => {
         client.plain.close({ leave: false });
         for (const release of held) release();
@@ -46,6 +73,7 @@ const device = (): { store: OpenStore; page: Begin } => {
     },
   };
 };
+
 
 interface Page {
   readonly client: LogClient;
@@ -68,6 +96,37 @@ test('another page shows what one has pending, and sends it when that is dead', 
   assert.equal(second.view.count.value, 1);
   await when(two.client.work, ({ waiting }) => waiting === 0);
   assert.equal((await server.payloads('lists/a/todos')).length, 1);
+});
+
+test('a page whose lock comes late is taken for dead by nobody', SOON, async (context) => {
+  const { page } = device();
+  const one = page(context, 'eve', false, { late: 20 });
+  const two = page(context, 'eve', false);
+  const first = one.client.open(todos, { list: 'e' });
+  const second = two.client.open(todos, { list: 'e' });
+  const added = first.do.add({ id: 'x', text: 'x' });
+  await added.saved;
+  await when(second.view.count, (count) => count === 1);
+  assert.equal(two.client.work.value.waiting, 1);
+  one.client.connect();
+  two.client.connect();
+  await added.accepted;
+  await when(second.pending, (count) => count === 0);
+  await when(two.client.work, ({ waiting }) => waiting === 0);
+  assert.equal((await server.payloads('lists/e/todos')).length, 1);
+});
+
+test('what a page never saved goes with it, also where it is shown', SOON, async (context) => {
+  const { page } = device();
+  const one = page(context, 'fay', false, { dumb: true });
+  const two = page(context, 'fay', false);
+  const first = one.client.open(todos, { list: 'f' });
+  const second = two.client.open(todos, { list: 'f' });
+  first.do.add({ id: 'x', text: 'x' });
+  await when(second.view.count, (count) => count === 1);
+  one.die();
+  await when(second.pending, (count) => count === 0);
+  assert.equal(two.client.work.value.waiting, 0);
 });
 
 test('what stands on the work of another page goes out after it', async (context) => {
