@@ -109,7 +109,9 @@ export const add = async (page, ...ids) => {
 /** Waits until what the page shows satisfies `test`; else says what it shows. */
 export const until = async (page, test, given) => {
   const asked = `(given) => (${test})(app.state(), given)`;
-  await page.waitForFunction(`(${asked})(${JSON.stringify(given ?? null)})`).catch(async (error) => {
+  const now = `(${asked})(${JSON.stringify(given ?? null)})`;
+  // By time, since a page that is not looked at draws nothing.
+  await page.waitForFunction(now, undefined, { polling: 50 }).catch(async (error) => {
     assert.fail(`never ${test}: ${JSON.stringify(await state(page).catch(() => error.message))}`);
   });
 };

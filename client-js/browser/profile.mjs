@@ -52,8 +52,8 @@ export class Profile {
     this.#more = more;
   }
 
-  /** Starts a browser on what the one before has left. */
-  async start() {
+  /** Starts a browser on what the one before has left; `options` of how it is driven. */
+  async start(options = {}) {
     // Left by one that was killed: a new one would take it for alive.
     for (const name of ['SingletonLock', 'SingletonCookie', 'SingletonSocket']) {
       rmSync(join(this.#folder, name), { force: true });
@@ -61,9 +61,9 @@ export class Profile {
     const where = [`--user-data-dir=${this.#folder}`, '--remote-debugging-port=0'];
     const args = [...ARGS, ...where, ...this.#more];
     // In a group of its own: all its processes end with it.
-    const options = { stdio: ['ignore', 'ignore', 'pipe'], detached: true };
-    this.#child = spawn(executable(), [...args, 'about:blank'], options);
-    this.#browser = await chromium.connectOverCDP(await listening(this.#child));
+    const alone = { stdio: ['ignore', 'ignore', 'pipe'], detached: true };
+    this.#child = spawn(executable(), [...args, 'about:blank'], alone);
+    this.#browser = await chromium.connectOverCDP(await listening(this.#child), options);
     return this;
   }
 
