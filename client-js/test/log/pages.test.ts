@@ -151,3 +151,16 @@ test('what stands on the work of another page goes out after it', async (context
   assert.equal((await server.payloads('lists/b/todos')).length, 2);
   assert.equal((await made.accepted).offset, 0);
 });
+
+test('outcomes of another page hold up nothing here', SOON, async (context) => {
+  const { page } = device();
+  const one = page(context, 'gus');
+  const two = page(context, 'gus');
+  const first = one.client.open(todos, { list: 'g' });
+  const second = two.client.open(todos, { list: 'g' });
+  await first.do.add({ id: 'x', text: 'x' }).accepted;
+  await second.do.add({ id: 'y', text: 'y' }).accepted;
+  await when(one.client.work, ({ waiting }) => waiting === 0);
+  await when(first.view.count, (count) => count === 2);
+  await first.do.add({ id: 'z', text: 'z' }).accepted;
+});
