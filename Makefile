@@ -9,7 +9,7 @@ BENCH ?= append fanout idle
 # The server that JavaScript's tests start.
 SERVER = HIGHWATER_BIN="$(CURDIR)/target/debug/highwater"
 
-.PHONY: help run test test-rust test-js browser lint fmt doc deny crash power soak bench lost plot \
+.PHONY: help run test test-rust test-js browser browsers lint fmt doc deny crash power soak bench lost plot \
 	tools clean
 
 help:
@@ -52,6 +52,11 @@ browser: tools client-js/dist/highwater.js
 	@sh scripts/chromium.sh > target/chromium.path
 	$(CARGO) build --bin highwater
 	cd client-js && $(SERVER) CHROMIUM="$$(cat ../target/chromium.path)" $(NPM) run test:browser
+
+## make browsers     the client's log in Firefox and in WebKit, as far as they are installed
+browsers: tools client-js/node_modules/.ready
+	$(CARGO) build --bin highwater
+	cd client-js && $(SERVER) $(NPM) run test:browsers
 
 ## make lint     clippy, strictly for what is shipped, as a second pass for tests and benchmarks
 lint: tools

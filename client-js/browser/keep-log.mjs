@@ -6,6 +6,7 @@ import { library } from './log-world.mjs';
 const { version } = JSON.parse(readFileSync('package.json', 'utf8'));
 const file = `browser/fixtures/log-${version}.js`;
 if (existsSync(file)) throw new Error(`${file} is kept already: a version is what it was`);
-const note = `// highwater/log ${version}, minified, as browser/keep-log.mjs has made it. Not to be edited.`;
+const made = 'minified, as browser/keep-log.mjs has made it. Not to be edited.';
+const note = `// highwater/log ${version}, ${made}`;
 writeFileSync(file, `${note}\n${await library({ minify: true })}`);
 console.log(`kept in ${file}`);

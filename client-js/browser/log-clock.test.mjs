@@ -29,7 +29,7 @@ const phases = (page) => page.evaluate(() => {
   app.client.status.subscribe(({ phase }) => phases.push([phase, Date.now(), performance.now()]));
 });
 
-test('a day offline: what was done goes out once the server is there, what is too old not', async () => {
+test('a day offline: what was done goes out once the server is there, but the too old', async () => {
   const page = await open('day');
   await until(page, ({ phase }) => phase === 'live');
   await server.kill();
@@ -50,7 +50,7 @@ test('a day offline: what was done goes out once the server is there, what is to
   await page.close();
 });
 
-test('a machine that slept: that the other side is gone is found out within its probe', async () => {
+test('a machine that slept: that the other side is gone is found out by a probe', async () => {
   const page = await open('slept');
   await until(page, ({ phase }) => phase === 'live');
   await add(page, 'before');

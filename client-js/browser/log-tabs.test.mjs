@@ -65,7 +65,7 @@ test('five tabs write; some close, one is duplicated, one crashes: nothing is lo
   await close(crashing, ...left);
 });
 
-test('what stands on a frozen tab goes out after it, and thawed it has the outcome', async (context) => {
+test('what stands on a frozen tab goes out after it; thawed it has the outcome', async (context) => {
   // Only a page that nobody looks at freezes: the driver is not to say of each that someone does.
   const hidden = await new Profile().start({ noDefaults: true });
   context.after(() => hidden.close());
@@ -152,9 +152,8 @@ test('an old client and a new one share what is on the device', async () => {
   const [old, now] = [
     await open('shared', { old: true, offline: true }), await open('shared', { offline: true }),
   ];
-  assert.notEqual(
-    await old.evaluate(() => document.scripts[0].src), await now.evaluate(() => document.scripts[0].src),
-  );
+  const script = (tab) => tab.evaluate(() => document.scripts[0].src);
+  assert.notEqual(await script(old), await script(now));
   await add(old, 'old-1');
   await add(now, 'new-1');
   for (const tab of [old, now]) {

@@ -22,7 +22,8 @@ after(async () => {
   await server?.stop();
 });
 
-const open = (user, list, more = {}) => profile.page(pageOf(pages, server, { user, list, ...more }));
+const open = (user, list, more = {}) =>
+  profile.page(pageOf(pages, server, { user, list, ...more }));
 const connect = (page) => page.evaluate(() => app.client.connect());
 const logout = (page, what) => page.evaluate((what) => app.client.logout(what), what);
 const nothing = ({ ids, count, pending, work, refused }) =>

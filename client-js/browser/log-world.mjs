@@ -41,17 +41,25 @@ const app = async () => {
   return outputFiles[0].text;
 };
 
-/** Serves the page, at `/` with the sources' client, at `/old` with the kept one. */
-export const servePages = async () => {
+/**
+ * Serves the page, at `/` with the sources' client, at `/old` with the kept one, at `/driven` with
+ * a script besides; `asked` may answer requests itself, and says so.
+ */
+export const servePages = async (driven = '', asked = () => false) => {
   const scripts = {
     '/app.js': await app(), '/new.js': await library(), '/old.js': readFileSync(KEPT, 'utf8'),
+    '/driven.js': driven,
   };
   const page = (library) =>
     `<!doctype html><title>log</title><script src="${library}"></script>` +
     '<script src="/app.js"></script>';
-  const pages = { '/': page('/new.js'), '/old': page('/old.js'), '/blank': '<title>blank</title>' };
-  const server = createServer(({ url }, answer) => {
-    const { pathname } = new URL(url, 'http://localhost');
+  const pages = {
+    '/': page('/new.js'), '/old': page('/old.js'), '/blank': '<title>blank</title>',
+    '/driven': `${page('/new.js')}<script src="/driven.js"></script>`,
+  };
+  const server = createServer((request, answer) => {
+    const { pathname, searchParams } = new URL(request.url, 'http://localhost');
+    if (asked(pathname, searchParams, request, answer)) return;
     const script = scripts[pathname];
     const type = script ? 'text/javascript' : 'text/html';
     answer.setHeader('content-type', `${type}; charset=utf-8`);

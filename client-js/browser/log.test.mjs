@@ -22,7 +22,7 @@ after(async () => {
   await server?.stop();
 });
 
-/** In a page: does things without an end, in its own time; some belong together, some are refused. */
+/** In a page: does things without an end; some belong together, some are refused. */
 const work = ([round, seed]) => {
   let now = seed;
   const chance = (below) => {
@@ -87,7 +87,9 @@ test('SIGKILL of the browser: what was saved is in the log once, or is refused',
   }
   for (const id of told.accepted) assert.ok(inLog.has(id), `${id} was accepted`);
   for (const id of told.refused) assert.ok(inInbox.has(id), `${id} was refused`);
-  for (const [id, code] of inInbox) assert.deepEqual([id.endsWith('denied'), code], [true, 'denied']);
+  for (const [id, code] of inInbox) {
+    assert.deepEqual([id.endsWith('denied'), code], [true, 'denied']);
+  }
   whole(inLog);
   assert.deepEqual(ids, [...log].sort(), 'all of it is shown');
   assert.equal(told.unsaved.size, 0);
