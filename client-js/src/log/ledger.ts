@@ -245,10 +245,12 @@ export class Ledger extends Emitter<LedgerEvents> {
     const rows = fresh.map(({ one }): Change => [keyOf(one.run.id, one.seq), rowOf(one)]);
     const marks = runs.map((run) => ({ run, upto: run.sent, row: markOf(run) }));
     const changes = [...rows, ...also, ...marks.flatMap(({ row }) => row)];
-    for (const run of runs) this._did(run, fresh.map(({ one }) => one));
-    // No other page may take a writer for dead before its lock is had.
+    // No other page may take a writer for dead before its lock is had: it hears of it after that.
     const had = Promise.all(runs.map((run) => run.had));
-    const written = had.then(() => this._options.store.write(changes)).then(
+    const written = had.then(() => {
+      for (const run of runs) this._did(run, fresh.map(({ one }) => one));
+      return this._options.store.write(changes);
+    }).then(
       (kind) => {
         this._options.store.persist();
         this._options.inbox.kept(also);
@@ -287,7 +289,8 @@ export class Ledger extends Emitter<LedgerEvents> {
 
   private _did(run: Run, all: readonly Logged[]): void {
     const { id: writer, urgency } = run;
-    const rows = all.filter((one) => one.run === run).map((one) => [one.seq, rowOf(one)] as const);
+    const there = all.filter((one) => one.run === run && run.actions.has(one.seq));
+    const rows = there.map((one) => [one.seq, rowOf(one)] as const);
     this._options.say({ is: 'did', writer, urgency, rows });
   }
 

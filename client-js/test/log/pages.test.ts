@@ -54,16 +54,11 @@ const device = (): { store: OpenStore; page: Begin } => {
         held.add(one.release);
         return one;
       };
-<<<<<<< HEAD
-      const around = { open: store, lock: mine, tabs };
-      const client = new LogClient(
-        server.url, { token: token(name), autoConnect: online }, around,
-=======
       const mute: OpenStore = (...given) =>
         Object.assign(store(...given), { write: () => new Promise(() => {}) });
+      const around = { open: dumb ? mute : store, lock: mine, tabs };
       const client = new LogClient(
-        server.url, { token: token(name), store: dumb ? mute : store, autoConnect: online }, mine,
->>>>>>> 4ca933b (client-js: a tab hears of a writer when its lock is had)
+        server.url, { token: token(name), autoConnect: online }, around,
       );
       if (!dumb) context.after(() => client.close());
       return { client, die: () => {
