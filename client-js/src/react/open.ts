@@ -63,7 +63,7 @@ const names = /* @__PURE__ */ new WeakMap<Opening, unknown>();
  * While an app is developed: throws where a definition stands inside of a component. Each render
  * would open its own, wait for it, and render again, for ever.
  */
-const refuseLoop = (all: Set<Opening>, opening: Opening, { name }: { name?: unknown }): void => {
+const refuseLoop = (all: Set<Opening>, opening: Opening, { name }: Held & { name?: unknown }): void => {
   names.set(opening, name);
   const alike = [...all].filter((one) =>
     names.get(one) === name && same(one._params, opening._params) &&
@@ -129,8 +129,11 @@ export const find = (client: any, definition: any, params: unknown, options: unk
     error ||= phase === 'closed' && (why ?? Error(reason));
     if (ready || error) wake();
   });
-  if (typeof process !== 'undefined' && process.env.NODE_ENV !== 'production') {
-    refuseLoop(all, opening, held as { name?: unknown });
+  try {
+    if (process.env.NODE_ENV !== 'production') refuseLoop(all, opening, held);
+  } catch (loop) {
+    // A page without a bundler has no `process`: nothing says that it is being developed.
+    if (!(loop instanceof ReferenceError)) throw loop;
   }
   return opening;
 };

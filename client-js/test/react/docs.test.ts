@@ -8,6 +8,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { build } from 'esbuild';
 
 const folder = mkdtempSync(join(tmpdir(), 'highwater-react-'));
 const here = process.cwd();
@@ -112,4 +113,32 @@ test('what is built begins with its directive, and has these exports', async () 
   const name = 'highwater/react';
   const all = Object.keys(await import(name)).sort();
   assert.deepEqual(all, ['HighwaterProvider', 'useClient', 'useConnection', 'useOpen', 'useRead']);
+});
+
+test('a page in development, which has no `process`, refuses definitions inside', async () => {
+  const contents = `
+    import { createElement as h } from 'react';
+    import { renderToString } from 'react-dom/server';
+    import { connect } from 'highwater';
+    import { HighwaterProvider, useOpen } from 'highwater/react';
+    const client = connect('http://localhost', { autoConnect: false });
+    const Inside = () => void useOpen((client) => client.log('inside'), {}, {});
+    const app = h(HighwaterProvider, { client }, ...Array.from({ length: 12 }, () => h(Inside)));
+    try {
+      console.log(typeof process, renderToString(app) || 'rendered');
+    } catch ({ message }) {
+      console.log(typeof process, message);
+    }
+    exit(); // React holds a port open.`;
+  const said = async (mode: string): Promise<string> => {
+    const outfile = join(folder, `${mode}.mjs`);
+    await build({
+      stdin: { contents, resolveDir: folder }, outfile, bundle: true, format: 'esm',
+      platform: 'browser', define: { 'process.env.NODE_ENV': `"${mode}"` },
+      banner: { js: 'const { exit } = process; delete globalThis.process;' }, logLevel: 'error',
+    });
+    return execFileSync(process.execPath, [outfile], { encoding: 'utf8', timeout: 20_000 });
+  };
+  assert.match(await said('development'), /^undefined useOpen: .*inside belongs outside/);
+  assert.equal(await said('production'), 'undefined rendered\n');
 });
