@@ -353,7 +353,7 @@ export class Highwater {
         const headers = { 'content-type': 'application/json' };
         const { signal } = options;
         const call = { method: 'POST', path: 'notify', query, headers, body, signal } as const;
-        const reply = await this.__http.attempt(call);
+        const reply = await this.__http.attempt({ ...call, within: patience.left });
         return (bodyOf(reply)['results'] as Record<string, any>[]).map(notifiedOf);
       } catch (error) {
         const results = error instanceof Refused && (error.body['results'] as any[] | undefined);

@@ -69,6 +69,7 @@ export const sendBatch = async (
         headers: { 'content-type': 'application/x-ndjson' },
         body: part.join('\n'),
         signal: options.signal,
+        within: patience.left,
         logId: batch.logId,
         position,
       });

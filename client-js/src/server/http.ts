@@ -15,6 +15,8 @@ const enum Ms {
   /** From asking to the head of the answer (beyond what the node is to wait), and between parts. */
   ANSWER = 30_000,
   TOKEN = 15_000,
+  /** An attempt has so long, however soon its call is to be given up. */
+  LEAST = 1_000,
   /** A token that ends sooner is not used any more. */
   TOKEN_LEFT = 60_000,
   /** Bounds of the wait before another try, a random part of which is waited. */
@@ -39,7 +41,12 @@ export interface Call {
   readonly position?: string | undefined;
   /** Milliseconds that the node was asked to wait. */
   readonly wait?: number;
+  /** Milliseconds that its call goes on trying, beyond that. */
+  readonly within?: number;
 }
+
+/** When an attempt ends. */
+type Ending = Pick<Call, 'signal' | 'within'>;
 
 export interface Reply {
   readonly headers: { get(name: string): string | null };
@@ -122,6 +129,11 @@ export class Patience {
 
   get signal(): Signal | undefined {
     return this.__options.signal;
+  }
+
+  /** Milliseconds that the next attempt may take. */
+  get left(): number {
+    return Math.max(Ms.LEAST, this.__since + this.__options.giveUpAfter - Date.now());
   }
 
   /** Something got through: the time begins anew. */
@@ -265,7 +277,8 @@ export class Http {
     const patience = this.patience(options);
     for (;;) {
       try {
-        const token = await untilEnded(this.__tokens.get(), options.signal);
+        const { signal } = options;
+        const token = await this.__token({ signal, within: patience.left });
         return `${claimsOf(token).sub ?? ''}`;
       } catch (error) {
         await patience.wait(error);
@@ -278,7 +291,9 @@ export class Http {
     const patience = this.patience(options);
     for (;;) {
       try {
-        const reply = await this.attempt({ ...call, signal: options.signal });
+        const reply = await this.attempt({
+          ...call, signal: options.signal, within: patience.left,
+        });
         if (!reply.cut) return reply;
         throw lost(call, 'the answer broke off');
       } catch (error) {
@@ -297,14 +312,26 @@ export class Http {
 
   /** Sends it once; once more where the token was refused and another is to be had. */
   async attempt(call: Call): Promise<Reply> {
-    const token = await untilEnded(this.__tokens.get(), call.signal);
+    const token = await this.__token(call);
     try {
       return await this.__once(call, token);
     } catch (error) {
       const { code } = error as HighwaterError;
       if (!wantsToken(code) || !this.__tokens.refused(token)) throw error;
     }
-    return this.__once(call, await untilEnded(this.__tokens.get(), call.signal));
+    return this.__once(call, await this.__token(call));
+  }
+
+  /** A function that gives tokens may be slow: its call ends in its own time all the same. */
+  private async __token({ signal, within = Infinity }: Ending): Promise<string | undefined> {
+    const got = untilEnded(this.__tokens.get(), signal);
+    if (within >= Ms.TOKEN) return got;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<never>((_, reject) => {
+      const error = new HighwaterError('lost', `token: no answer within ${within} ms`);
+      timer = setTimeout(() => reject(error), within);
+    });
+    return Promise.race([got, late]).finally(() => clearTimeout(timer));
   }
 
   private async __once(call: Call, token: string | undefined): Promise<Reply> {
@@ -322,7 +349,7 @@ export class Http {
     };
     const deadline = new Deadline(signal);
     try {
-      deadline.within(Ms.ANSWER + (call.wait ?? 0));
+      deadline.within(Math.min(Ms.ANSWER, call.within ?? Infinity) + (call.wait ?? 0));
       const given = body as string | Uint8Array<ArrayBuffer> | undefined;
       const own = { signal: deadline.signal, redirect: 'manual' as const };
       const init = { method, headers, body: given, ...own };
@@ -360,7 +387,7 @@ const untilEnded = async <T>(work: Promise<T>, signal: Signal | undefined): Prom
 
 /** Ends an attempt with the call's signal, or where nothing comes. */
 class Deadline {
-  late = false;
+  late = 0;
   private readonly __stop = new AbortController();
   private __timer: ReturnType<typeof setTimeout> | undefined;
   private readonly __over = (): void => this.__stop.abort();
@@ -376,7 +403,7 @@ class Deadline {
   within(ms: number): void {
     clearTimeout(this.__timer);
     this.__timer = setTimeout(() => {
-      this.late = true;
+      this.late = ms;
       this.__stop.abort();
     }, ms);
   }
@@ -442,7 +469,7 @@ const retryAfter = (header: string | null): number => {
 };
 
 const reasonOf = (error: Error, deadline: Deadline): string => {
-  if (deadline.late) return `no answer within ${Ms.ANSWER} ms`;
+  if (deadline.late) return `no answer within ${deadline.late} ms`;
   const { message } = (error.cause ?? error) as Error;
   return message || error.message;
 };

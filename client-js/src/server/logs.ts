@@ -121,7 +121,7 @@ export const put = async (
   const call = { method: 'PUT', path, query, headers, body: data, wait, signal } as const;
   for (;;) {
     try {
-      await http.attempt(call);
+      await http.attempt({ ...call, within: patience.left });
       return;
     } catch (error) {
       // It was stored, and the answer was lost: a state at an offset is put once.

@@ -51,6 +51,7 @@ export interface Asked {
   readonly maxBytes?: number | undefined;
   readonly wait?: number | undefined;
   readonly signal?: Signal | undefined;
+  readonly within?: number;
 }
 
 /**
@@ -58,7 +59,7 @@ export interface Asked {
  * and with `GapFound` below the first offset that is kept.
  */
 export const page = async (http: Http, log: string, at: At, asked: Asked): Promise<Page> => {
-  const { limit, maxBytes = PAGE, wait, signal } = asked;
+  const { limit, maxBytes = PAGE, wait = 0, signal, within } = asked;
   let reply;
   try {
     reply = await http.attempt({
@@ -67,8 +68,9 @@ export const page = async (http: Http, log: string, at: At, asked: Asked): Promi
       signal,
       logId: at.logId,
       position: at.position,
-      query: { from: at.from, limit, max_bytes: maxBytes, wait },
-      wait: wait ?? 0,
+      query: { from: at.from, limit, max_bytes: maxBytes, wait: wait || undefined },
+      wait,
+      ...(within !== undefined && { within }),
     });
   } catch (error) {
     throw gapIn(log, error) ?? error;
@@ -145,7 +147,8 @@ export async function* read<T>(
     const most = Number.isFinite(left) ? left : undefined;
     let got: Page;
     try {
-      got = await page(http, log, at, { limit: most, maxBytes, signal });
+      const within = patience.left;
+      got = await page(http, log, at, { limit: most, maxBytes, signal, within });
     } catch (error) {
       if (error instanceof GapFound) await passGap(error, at, onGap);
       else await patience.wait(error);
@@ -224,8 +227,8 @@ const snapshot = async (http: Http, log: string, options: CallOptions): Promise<
   const patience = http.patience(options);
   for (;;) {
     try {
-      const { signal } = options;
-      const reply = await http.attempt({ method: 'GET', path: `snapshots/${log}`, signal });
+      const call = { method: 'GET', path: `snapshots/${log}`, signal: options.signal } as const;
+      const reply = await http.attempt({ ...call, within: patience.left });
       const lines = reply.headers.get('highwater-rule') !== 'client' && reply.bytes.length > 0;
       if (!reply.cut && !(lines && reply.bytes.at(-1) !== 10)) return reply;
       throw new HighwaterError('lost', 'the answer broke off');

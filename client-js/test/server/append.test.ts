@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { createServer, type AddressInfo } from 'node:net';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { after, before, test } from 'node:test';
 import { HighwaterError as ClientError } from '../../src/index.js';
 import { AppendError, highwater, HighwaterError, json, type Writer } from '../../src/server.js';
@@ -155,6 +155,38 @@ test('nobody there: given up after the time told, and told that nothing was stor
   free.close();
   const gone = highwater({ url: `http://127.0.0.1:${closed}`, giveUpAfter: 300 });
   await assert.rejects(gone.append('a', { payload: 'x' }), { code: 'lost', maybeStored: false });
+});
+
+test('a node that is mute, a token that does not come: given up after the time told', async (context) => {
+  const mute = createServer().listen(0, '127.0.0.1');
+  await once(mute, 'listening');
+  const sockets = new Set<Socket>();
+  mute.on('connection', (socket) => sockets.add(socket.on('error', () => {})));
+  context.after(() => {
+    for (const socket of sockets) socket.destroy();
+    mute.close();
+  });
+  const url = `http://127.0.0.1:${(mute.address() as AddressInfo).port}`;
+  const own = highwater({ url, giveUpAfter: 1_000 });
+  const began = performance.now();
+  const calls = [
+    own.append('a', { payload: 'x' }),
+    own.append('a', { payload: 'x' }, { idempotencyKey: 'x' }),
+    own.notify({ user: 'ana', record: { payload: 'x' } }),
+    own.putSnapshot('a', { offset: 1, data: new Uint8Array(1) }),
+    own.createLog('a'),
+  ];
+  await Promise.all(calls.map((call) =>
+    assert.rejects(call, { code: 'lost', message: /^no answer/, maybeStored: true })));
+  await assert.rejects(own.read('a').next(), { code: 'lost', maybeStored: false });
+  await assert.rejects(own.state('a'), { code: 'lost', maybeStored: false });
+  const slow = { url: server.url, token: () => new Promise<string>(() => {}), giveUpAfter: 1_000 };
+  for (const options of [{}, { idempotencyKey: 'x' }]) {
+    const call = highwater(slow).append('a', { payload: 'x' }, options);
+    await assert.rejects(call, { code: 'lost', message: /^token: /, maybeStored: false });
+  }
+  // An attempt alone had 30 s before, and a token 15 s.
+  assert.ok(performance.now() - began < 14_000);
 });
 
 test('a signal ends a call while it waits; its reason is the cause', async (context) => {
