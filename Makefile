@@ -9,8 +9,8 @@ BENCH ?= append fanout idle
 # The server that JavaScript's tests start.
 SERVER = HIGHWATER_BIN="$(CURDIR)/target/debug/highwater"
 
-.PHONY: help run test test-rust test-js browser browsers lint fmt doc deny crash power soak bench lost plot \
-	tools clean
+.PHONY: help run test test-rust test-js browser browsers lint fmt doc deny crash power soak bench \
+	lost plot tools clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)

@@ -29,7 +29,7 @@ const phases = (page) => page.evaluate(() => {
   app.client.status.subscribe(({ phase }) => phases.push([phase, Date.now(), performance.now()]));
 });
 
-test('a day offline: what was done goes out once the server is there, but the too old', async () => {
+test('a day offline: what was done goes out with a server, but the too old', async () => {
   const page = await open('day');
   await until(page, ({ phase }) => phase === 'live');
   await server.kill();

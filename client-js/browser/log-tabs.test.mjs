@@ -65,7 +65,7 @@ test('five tabs write; some close, one is duplicated, one crashes: nothing is lo
   await close(crashing, ...left);
 });
 
-test('what stands on a frozen tab goes out after it; thawed it has the outcome', async (context) => {
+test('what stands on a frozen tab goes out after it; thawed it knows', async (context) => {
   // Only a page that nobody looks at freezes: the driver is not to say of each that someone does.
   const hidden = await new Profile().start({ noDefaults: true });
   context.after(() => hidden.close());

@@ -93,6 +93,31 @@ test('wipe: nothing is left in the database, also with a second tab that is at w
   assert.ok(!(await stored(server, 'wiped')).includes('secret-1'), 'what was not sent is gone');
 });
 
+test('wipe: a tab that is frozen meanwhile brings nothing back, thawed', async (context) => {
+  const hidden = await new Profile().start({ noDefaults: true });
+  context.after(() => hidden.close());
+  const url = pageOf(pages, server, { user: 'emil', list: 'thawed' });
+  const frozen = await hidden.page(url);
+  await until(frozen, ({ phase }) => phase === 'live');
+  const other = await hidden.page(url);
+  await add(other, 'one');
+  await settled(other);
+  await until(frozen, ({ ids }) => `${ids}` === 'one');
+  // It has shown what it has not kept yet: that is put off for a second.
+  await frozen.evaluate(() => {
+    app.client.disconnect();
+    return app.add('two').saved;
+  });
+  const session = await hidden.context.newCDPSession(frozen);
+  await session.send('Page.setWebLifecycleState', { state: 'frozen' });
+  await logout(other, 'wipe');
+  assert.deepEqual(await rowsOf(other, ':emil'), {});
+  await session.send('Page.setWebLifecycleState', { state: 'active' });
+  await until(frozen, ({ phase }) => phase === 'closed');
+  await frozen.waitForTimeout(1500);
+  assert.deepEqual(Object.keys(await rowsOf(frozen, ':emil')), []);
+});
+
 test('plain HTTP on a network, where a browser has no locks: in memory, and said', async () => {
   const origin = `http://${ELSEWHERE}:${pages.port}`;
   const address = pageOf(pages, server, { user: 'dora', list: 'plain', origin });

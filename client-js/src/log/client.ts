@@ -347,8 +347,11 @@ export class LogClient {
 
   private _hears(message: Message): void {
     if (message.is === 'refused') inBackground(this._room.inbox.read());
-    else if (message.is === 'wiped') void this.close();
-    else this._room.ledger.hears(message);
+    else if (message.is === 'wiped') {
+      // Also what this page had yet to keep is not to come back.
+      this._store.mute();
+      void this.close();
+    } else this._room.ledger.hears(message);
   }
 
   private _watch(): void {
@@ -438,6 +441,7 @@ const OPENING: Health = { kind: 'disk', state: 'open' };
 /** A store that is still to be named: what is asked of it waits. */
 class Deferred implements Store {
   private _is: Store | undefined;
+  private _mute = false;
   readonly health = new Signal<Health>(() => this._is?.health.value ?? OPENING);
 
   constructor(private readonly _store: Promise<Store>) {
@@ -448,7 +452,14 @@ class Deferred implements Store {
   }
 
   read = async (prefix: string): Promise<any> => (await this._store).read(prefix);
-  write = async (changes: readonly Change[]): Promise<any> => (await this._store).write(changes);
+  write = async (changes: readonly Change[]): Promise<any> => {
+    const store = await this._store;
+    return this._mute ? 'memory' : store.write(changes);
+  };
+  /** Nothing is written any more. */
+  mute = (): void => {
+    this._mute = true;
+  };
   persist = (): void => this._is?.persist();
   close = async (): Promise<void> => (await this._store).close();
   wipe = async (): Promise<void> => (await this._store).wipe();
