@@ -7,7 +7,7 @@
 
 import { Most, Ms } from './bounds.js';
 import {
-  binary, bool, id, option, own, struct, u32, type Encoding, type Payload,
+  binary, bool, id, option, own, struct, u32, type Encoding,
 } from './codec.js';
 import { Connection } from './connection.js';
 import { Emitter, Source } from './emitter.js';
@@ -18,6 +18,7 @@ import { browserStorage, Identity, newId, userOf, type Locks, type Storage } fro
 import {
   address, openSocket, webSocket, type Socket, type WebSocketConstructor,
 } from './socket.js';
+import type { Codec } from './payload.js';
 import type { Effects, Status } from './states.js';
 import { valid, type AppendOptions, type Stored } from './writer.js';
 
@@ -84,6 +85,12 @@ const defaults = (options: ClientOptions) => {
   valid(Options, all as any);
   return all;
 };
+
+/** A log is of text and bytes, or of what its codec reads and writes. */
+export interface OpenLog {
+  <T>(name: string, options: LogOptions<T> & { readonly codec: Codec<T> }): Log<T>;
+  (name: string, options?: LogOptions & { readonly codec?: undefined }): Log;
+}
 
 export class Client extends Emitter<ClientEvents> {
   /** What the client is doing, and why. */
@@ -205,7 +212,7 @@ export class Client extends Emitter<ClientEvents> {
    * from the widest `start` of all handles; so a handle may be given more than it asked for, never
    * less. Listen in the same turn, to miss nothing.
    */
-  readonly log = <T = Payload>(name: string, options?: LogOptions<T>): Log<T> => {
+  readonly log: OpenLog = <T>(name: string, options?: LogOptions<T>): Log<T> => {
     if (this._closed) throw new HighwaterError('closed', 'the app closed this client');
     const handle = new Handle<T>(this.core, name, options, () => this._handles.delete(handle));
     this._handles.add(handle);

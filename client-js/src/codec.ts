@@ -139,7 +139,7 @@ export const bool: Type<boolean> = (io, value) =>
 
 /** What crosses no wire, and is one where `is` says so. */
 export const own = <T>(is: (value: T) => unknown): Type<T> => (_, value) =>
-  is(value!) ? value! : fail('one');
+  is(value!) ? value! : fail('a valid one');
 
 /** What a payload holds. */
 export const content = (data: Payload): Uint8Array => {

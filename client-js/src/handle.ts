@@ -69,7 +69,7 @@ export interface Log<T = Payload> {
 
 const Options = struct({
   start: Where, priority: u8, commit: word('auto manual'), grace: u64,
-  codec: own((value?: Codec<any>) => !value || value.decode),
+  codec: own((value?: Partial<Codec<any>>) => !value || (value.encode && value.decode)),
 });
 
 const LIVE: LogStatus = { phase: 'live', reason: 'complete' };

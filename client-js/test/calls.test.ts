@@ -52,6 +52,7 @@ test('options of a log are checked where they are given', () => {
     [{ start: {} }, 'start'], [{ start: null }, 'start'], [{ start: { last: 1, offset: 2 } }, 'start'],
     [{ priority: 256 }, 'priority'], [{ priority: 'first' }, 'priority'], [{ grace: -1 }, 'grace'],
     [{ grace: 'long' }, 'grace'], [{ commit: 'never' }, 'commit'], [{ codec: 'json' }, 'codec'],
+    [{ codec: { decode: JSON.parse } }, 'codec'], [{ codec: { encode: JSON.stringify } }, 'codec'],
   ] as [any, string][]) {
     assert.throws(() => world.open('a', options), (error: any) => {
       assert.deepEqual([error.name, error.code], ['HighwaterError', 'bad_request'], JSON.stringify(options));

@@ -40,6 +40,8 @@ export const entries = (): void => {
   void todos.append({ payload: { text: 'x' } }, { if_head: 3 });
   // @ts-expect-error: without a codec a payload is text or bytes.
   void client.log('plain').append({ payload: { text: 'x' } });
+  // @ts-expect-error: nothing would make values of what comes.
+  client.log<Todo>('todos');
   // @ts-expect-error: no such start.
   client.log('plain', { start: 'latest' });
 };

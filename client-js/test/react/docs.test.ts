@@ -65,12 +65,12 @@ test('the example of a log on the device compiles as an app would', () => {
 
 test('its types need no DOM, say what is ready, and refuse what is wrong', () => {
   writeFileSync(join(folder, 'types.tsx'), `
-import { connect, latest, view, type Client, type Log, type View } from 'highwater';
+import { connect, json, latest, view, type Client, type Log, type View } from 'highwater';
 import { HighwaterProvider, useClient, useConnection } from 'highwater/react';
 import { useOpen, useRead, type Held } from 'highwater/react';
 
 const one = (client: Client, { id }: { id: string }) => {
-  const log = client.log<number>(id);
+  const log = client.log<number>(id, { codec: json });
   return { log, sum: view(log, (sum, { payload }) => sum + (payload ?? 0), 0), keys: latest(log) };
 };
 interface Props { readonly id: string }
