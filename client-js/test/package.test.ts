@@ -45,7 +45,7 @@ console.log(all.HighwaterError === HighwaterError, Object.keys(all).sort().join(
     'true AppendError,HighwaterError,fileStorage,highwater,json,memoryStorage,signToken',
   );
   const files = readdirSync(join(folder, 'node_modules', 'highwater'));
-  assert.deepEqual(files.sort(), ['LICENSE', 'README.md', 'dist', 'package.json'].filter((name) => files.includes(name)).sort());
+  assert.deepEqual(files.sort(), ['LICENSE', 'README.md', 'dist', 'package.json']);
 });
 
 test('whether it is an app in development is asked of the app, not of how this was built', () => {

@@ -24,7 +24,7 @@ app.use(express.json());
 const sessions = new Map();
 app.post('/login', (request, response) => {
   const { name } = request.body ?? {};
-  if (!/^\w{1,40}$/.test(name))
+  if (typeof name !== 'string' || !/^\w{1,40}$/.test(name))
     return response.status(400).json({ message: 'name: 1 to 40 letters' });
   const session = randomUUID();
   sessions.set(session, name);
@@ -61,7 +61,7 @@ app.get('/highwater.js', (_, response) => {
   // All of the client in one file, for a page without a bundler.
   response.sendFile(fileURLToPath(new URL('highwater.js', import.meta.resolve('highwater'))));
 });
-app.get('/', (_, response) => response.sendFile(new URL('page.html', import.meta.url).pathname));
+app.get('/', (_, response) => response.sendFile(fileURLToPath(new URL('page.html', import.meta.url))));
 
 app.use((error, _, response, next) => {
   if (!(error instanceof HighwaterError)) return next(error);
