@@ -38,6 +38,13 @@ export interface LedgerOptions extends RunsOptions {
   readonly say: (message: Message) => void;
 }
 
+/** Its end is known. */
+interface Ended {
+  readonly run: Run;
+  readonly seq: number;
+  readonly stored?: Stored | undefined;
+}
+
 /** Bytes of actions without an outcome. */
 const MOST_BYTES = 64 << 20;
 
@@ -54,8 +61,8 @@ export class Ledger extends Emitter<LedgerEvents> {
   private _fresh: Logged[] = [];
   private _also: Change[] = [];
   private _outs: [Run, number, Change[], Stored | undefined][] = [];
-  /** What is to be said to other pages when what is written next is on disk. */
-  private _words: Message[] = [];
+  /** Those that end without the server, by what is written next. */
+  private _gone: Ended[] = [];
   private _queued = false;
   /** Writes that have no answer yet. */
   private readonly _flying = new Set<Promise<void>>();
@@ -238,7 +245,7 @@ export class Ledger extends Emitter<LedgerEvents> {
   private _write(): void {
     const fresh = this._fresh.splice(0).map((one) => ({ one, turns: one.turns }));
     const also = this._also.splice(0);
-    const words = this._words.splice(0);
+    const gone = this._gone.splice(0);
     if (!fresh.length && !also.length) return;
     const runs = [...new Set(fresh.map(({ one }) => one.run))];
     for (const run of runs) this.runs.ahead(run);
@@ -254,7 +261,7 @@ export class Ledger extends Emitter<LedgerEvents> {
       (kind) => {
         this._options.store.persist();
         this._options.inbox.kept(also);
-        words.forEach(this._options.say);
+        this._over(gone);
         for (const { one, turns } of fresh) this._written(one, turns, kind);
         for (const { run, upto } of marks) {
           run.written = true;
@@ -265,7 +272,7 @@ export class Ledger extends Emitter<LedgerEvents> {
       (error: Error) => {
         for (const { one, turns } of fresh) this._unwritten(one, turns, error);
         this._also.unshift(...also);
-        this._words.unshift(...words);
+        this._gone.unshift(...gone);
         setTimeout(() => this._later(), AGAIN);
       },
     );
@@ -335,10 +342,12 @@ export class Ledger extends Emitter<LedgerEvents> {
 
   /** It was not sent and will not be: it stands among the refused ones. */
   private _withdraw(one: Logged, error: HighwaterError): void {
+    const { run, seq } = one;
+    this.runs.keeps(run, seq);
     this._end(one, undefined, error);
     const changes = this._options.inbox.refused(one, error);
-    this._words.push({ is: 'out', writer: one.run.id, seq: one.seq });
-    this.also([[keyOf(one.run.id, one.seq), undefined], ...changes]);
+    this._gone.push({ run, seq });
+    this.also([[keyOf(run.id, seq), undefined], ...changes]);
   }
 
   private _end(one: Logged, stored: Stored | undefined, error: HighwaterError = elsewhere()): void {
@@ -372,11 +381,7 @@ export class Ledger extends Emitter<LedgerEvents> {
     this._flies(this._options.store.write(changes).then(
       () => {
         this._options.inbox.kept(changes);
-        for (const [run, seq, , stored] of outs) {
-          // A page that begins now reads no more of it; who has read it before is told.
-          this._options.say({ is: 'out', writer: run.id, seq, stored });
-          this.runs.kept(run, seq);
-        }
+        this._over(outs.map(([run, seq, , stored]) => ({ run, seq, stored })));
         this._core.wake();
       },
       () => {
@@ -388,15 +393,23 @@ export class Ledger extends Emitter<LedgerEvents> {
     ));
   }
 
+  /** Their ends are on disk: a page that begins now reads no more of them; others are told. */
+  private _over(list: readonly Ended[]): void {
+    for (const { run, seq, stored } of list) {
+      this._options.say({ is: 'out', writer: run.id, seq, stored });
+      run.unkept.delete(seq);
+    }
+    for (const run of new Set(list.map(({ run }) => run))) this.runs.kept(run);
+  }
+
   /** The server's history is another: what that has nothing of goes on under another writer. */
   private _anew(old: Run, rest: Logged[]): void {
     const run = this.runs.own(old.urgency);
     for (const one of rest) {
       this._exit(one);
       this.emit('ended', { one });
-      const word: Message = { is: 'out', writer: old.id, seq: one.seq };
-      this._options.say(word);
-      this._words.push(word);
+      this._options.say({ is: 'out', writer: old.id, seq: one.seq });
+      this._gone.push({ run: old, seq: one.seq });
       const seq = run.writer!.next;
       const moved: Logged = {
         ...one, run, seq, id: idOf(run.id, seq), held: true, sent: false, tried: false,

@@ -45,7 +45,7 @@ export interface Run {
   sent: number;
   /** The same, once that is on disk. */
   marked: number;
-  /** Answered ones whose outcome is not on disk yet, in order. */
+  /** Those whose end is known here and not on disk yet. */
   readonly unkept: Set<number>;
   /** Lets go its lock; and whether it is had, for which it may wait for long. */
   release: () => void;

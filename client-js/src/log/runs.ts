@@ -162,6 +162,7 @@ export class Runs {
         this._book.moved(run, rest as Logged[]);
       },
     });
+    this._floor(run);
     this._core.writers.push(run.writer);
   }
 
@@ -327,20 +328,20 @@ export class Runs {
   /** The server must not forget an outcome that is not on disk yet. */
   keeps(run: Run, seq: number): void {
     run.unkept.add(seq);
-    this._floor(run);
+    const { writer, helped } = run;
+    if (writer && helped === undefined) writer.floor = Math.min(writer.floor, seq);
   }
 
-  /** It is on disk. */
-  kept(run: Run, seq: number): void {
-    run.unkept.delete(seq);
+  /** Some are on disk. */
+  kept(run: Run): void {
     this._floor(run);
     this.retire(run);
   }
 
   private _floor({ writer, unkept, helped }: Run): void {
     if (!writer || helped !== undefined) return;
-    const [first = Infinity] = unkept;
-    writer.floor = first;
+    writer.floor = Infinity;
+    for (const seq of unkept) writer.floor = Math.min(writer.floor, seq);
   }
 
   /** All of it is answered and kept, and its page is dead: nobody needs its mark any more. */

@@ -6,6 +6,7 @@
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { Books, NAMES } from './books.js';
+import { CASES } from './cases.js';
 import { settled } from './page.js';
 import { asyncProperty } from './random.js';
 
@@ -85,6 +86,10 @@ const run = async ([seed, steps]: readonly [number, readonly Step[]]): Promise<v
 const { INPUT: given } = process.env;
 if (given) test('that input', () => run(JSON.parse(given) as [number, Step[]]));
 else {
+  for (const { what, seed, steps } of CASES) {
+    const parts = steps.trim().split(/,\s+/).map((step) => step.split(' '));
+    test(what, () => run([seed, parts.map(([word, one, two]) => [word as Word, +one!, +two!])]));
+  }
   test('all that can happen in one history, in any order', () =>
     asyncProperty(inputs('restore', 'save', 'remove'), run, 100));
   test('the same with a server that is restored', () =>

@@ -1,0 +1,13 @@
+/**
+ * Histories of pages in which the whole client once failed, as small as they could be made: each
+ * stays a case of `whole.test.ts`. A step is a word and its two numbers.
+ */
+
+export const CASES: readonly { readonly what: string; seed: number; steps: string }[] = [
+  {
+    what: 'what expired is needed until the device has it among the refused ones', seed: 762325,
+    steps: `
+    down 0 0, work 3 0, fail 0 0, do 0 3, do 0 0, ring 0 16
+    `,
+  },
+];
