@@ -7,15 +7,15 @@
  * backup and has lost what it had stored, that stands here too (`restored`).
  */
 
-import { Source } from '../emitter.js';
-import type { Code } from '../errors.js';
+import { report, Source } from '../emitter.js';
+import type { Code, HighwaterError } from '../errors.js';
 import type { Stored } from '../writer.js';
 import type { Logged } from './run.js';
 import {
   doneKey, donesOf, later, refusedKey, rowOf, type ActionRow, type DoneRow, type HistoryRow,
   type RefusedRow,
 } from './rows.js';
-import { inBackground, type Change, type Store } from './store.js';
+import type { Change, Store } from './store.js';
 
 /** An action that was refused, or that its server has lost. */
 export interface RefusedAction {
@@ -55,6 +55,8 @@ export interface InboxOptions {
 /** How long, and how much of, what was stored is kept on the device. */
 export const DAYS = 7;
 const KEPT_BYTES = 5 << 20;
+/** How long what could not be written waits, ms. */
+const AGAIN = 1000;
 
 export class Inbox {
   readonly list: Source<readonly RefusedAction[]> = new Source(() => this._list);
@@ -87,6 +89,15 @@ export class Inbox {
     return this._options.store.write(changes).then(() => this.kept(changes));
   }
 
+  /** Until it is gone from the disk too: a later page would show it once more. */
+  private _drop(id: string): void {
+    this._write([[id, undefined]]).catch((error: HighwaterError) => {
+      if (error.code === 'closed') return;
+      report(error);
+      setTimeout(() => this._drop(id), AGAIN);
+    });
+  }
+
   private _show(): void {
     this._list = [...this._rows].map(([key, row]) => this._one(key, row));
     this.list.changed();
@@ -111,8 +122,8 @@ export class Inbox {
       },
       drop: () => {
         if (!this._rows.has(id)) return;
-        inBackground(this._write([[id, undefined]]));
         gone();
+        this._drop(id);
       },
     };
   }

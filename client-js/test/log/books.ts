@@ -222,9 +222,11 @@ export class Books {
       if (busy) continue;
       for (const page of this.logs.keys()) this.reopen(page);
       // What could not be written is tried again soon.
-      if (!this.waits().length && !this.device.ring(3000)) return;
-      if (!this.waits().length) continue;
-      if (!this.device.ring(300_000)) assert.fail(`nothing goes on: ${this.waits()}`);
+      const waits = this.waits();
+      const rang = this.device.ring(waits.length ? 300_000 : 3000);
+      if (!rang && !waits.length) return;
+      if (!rang) assert.fail(`nothing goes on: ${waits}`);
+      // What it has begun is there to be done in the next round.
       await settled();
     }
   }

@@ -10,4 +10,10 @@ export const CASES: readonly { readonly what: string; seed: number; steps: strin
     down 0 0, work 3 0, fail 0 0, do 0 3, do 0 0, ring 0 16
     `,
   },
+  {
+    what: 'a refused one that was dropped goes from the disk, also after that was full', seed: 0,
+    steps: `
+    work 12 0, work 6 0, do 0 0, fail 0 0, work 9 0, drop 0 0, fail 0 0
+    `,
+  },
 ];
