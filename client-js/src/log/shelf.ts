@@ -130,10 +130,12 @@ export class Shelf {
     this._handle = handle;
     const { folded } = this;
     this._offs.push(
-      handle.on('reset', ({ cursor, reason }) => {
+      handle.on('reset', ({ cursor, reason, base }) => {
         if (!this._carries()) return;
         if (this._options.discard && folded.known) this._room.ledger.discard(this.name);
         folded.begin(cursor, reason === 'other_history');
+        // The gap that says so may be lost with the socket, when this is complete and kept.
+        if (this._options.start === 'state' && !base && cursor) folded.gap(0, cursor);
       }),
       handle.on('base', ({ records, offset }) => {
         if (!records) return this._wrong('none');

@@ -16,4 +16,11 @@ export const CASES: readonly { readonly what: string; seed: number; steps: strin
     work 12 0, work 6 0, do 0 0, fail 0 0, work 9 0, drop 0 0, fail 0 0
     `,
   },
+  {
+    what: 'a view that was kept before its gap was told lacks what was trimmed', seed: 530889,
+    steps: `
+    close 0 0, work 0 0, work 9 0, foreign 1 0, trim 1 1, tab 0 0, work 0 0, work 16 0, save
+    0 0, down 0 0, restore 0 0
+    `,
+  },
 ];
