@@ -271,6 +271,7 @@ export class Ledger extends Emitter<LedgerEvents> {
       },
       (error: Error) => {
         for (const { one, turns } of fresh) this._unwritten(one, turns, error);
+        for (const { run } of marks) this.runs.unmarked(run);
         this._also.unshift(...also);
         this._gone.unshift(...gone);
         setTimeout(() => this._later(), AGAIN);

@@ -214,16 +214,21 @@ export class Runs {
     const upto = run.sent;
     this._options.store.write(markOf(run)).then(
       () => this.marked(run, upto),
-      () => {
-        run.sent = run.marked;
-        setTimeout(() => this.mark(run), AGAIN);
-      },
+      () => this.unmarked(run),
     );
+  }
+
+  /** Its mark could not be written: once more, after a while. */
+  unmarked(run: Run): void {
+    run.sent = run.marked;
+    setTimeout(() => this.mark(run), AGAIN);
   }
 
   /** The mark is on disk. */
   marked(run: Run, upto: number): void {
     run.marked = Math.max(run.marked, upto);
+    // Another write of it may have failed meanwhile.
+    run.sent = Math.max(run.sent, run.marked);
     this.mark(run);
     this.free(run);
   }

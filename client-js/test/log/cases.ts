@@ -23,4 +23,12 @@ export const CASES: readonly { readonly what: string; seed: number; steps: strin
     0 0, down 0 0, restore 0 0
     `,
   },
+  {
+    what: 'a mark that was not written with its action is written later', seed: 130453,
+    steps: `
+    work 1 0, work 0 0, ring 0 0, tab 0 0, work 7 0, do 0 0, work 6 1, ring 0 0, do 1 0, do
+    1 1, work 9 0, do 1 0, do 1 0, work 11 0, do 1 1, work 10 0, freeze 1 0, kill 0 0, work
+    3 0, fail 0 0
+    `,
+  },
 ];
