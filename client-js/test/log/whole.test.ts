@@ -87,8 +87,8 @@ const { INPUT: given } = process.env;
 if (given) test('that input', () => run(JSON.parse(given) as [number, Step[]]));
 else {
   for (const { what, seed, steps } of CASES) {
-    const parts = steps.trim().split(/,\s+/).map((step) => step.split(' '));
-    test(what, () => run([seed, parts.map(([word, one, two]) => [word as Word, +one!, +two!])]));
+    const parts = [...steps.matchAll(/(\w+)\s+(\d+)\s+(\d+)/g)];
+    test(what, () => run([seed, parts.map(([, word, one, two]) => [word as Word, +one!, +two!])]));
   }
   test('all that can happen in one history, in any order', () =>
     asyncProperty(inputs('restore', 'save', 'remove'), run, 100));
