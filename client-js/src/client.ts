@@ -108,8 +108,8 @@ export class Client extends Emitter<ClientEvents> {
   private _socket: Socket | undefined;
   private _timer: ReturnType<typeof setTimeout> | undefined;
   private _begun?: Promise<void>;
-  /** The app wants no socket until it says so. */
-  private _stays = false;
+  /** A socket is wanted: the last word was `connect`. */
+  private _wanted?: boolean;
   private _claimed?: Promise<string>;
   private _closed?: boolean;
   private _queued?: boolean;
@@ -152,7 +152,7 @@ export class Client extends Emitter<ClientEvents> {
    * soon as the server allows. After `close` it does nothing.
    */
   readonly connect = (): void => {
-    this._stays = false;
+    this._wanted = true;
     if (this._make) return this._turn('start');
     this._begun ??= this._begin();
   };
@@ -170,8 +170,8 @@ export class Client extends Emitter<ClientEvents> {
     } catch (error) {
       return this._turn('stop', asError('failed', error));
     }
-    // Closed or offline before it began: it stays so.
-    if (!this._stays) this._turn('start');
+    // Offline before it began: it stays so, unless it was to connect since.
+    if (this._wanted) this._turn('start');
   }
 
   /** Takes up a connection, once, however often it is asked for. */
@@ -238,7 +238,7 @@ export class Client extends Emitter<ClientEvents> {
 
   /** No socket until `connect`: `offline`, as it was asked for. Actions wait. */
   readonly disconnect = (): void => {
-    this._stays = true;
+    this._wanted = false;
     this._turn('offline');
   };
 

@@ -140,6 +140,17 @@ test('after close nothing is opened, told or begun anew', async (context) => {
   assert.deepEqual(told, ['records']);
 });
 
+test('the last of `connect` and `disconnect` counts, also before it has begun', async (context) => {
+  const { hook, seen } = store();
+  const url = await serve(context, hook);
+  const [stays, comes] = [open(context, url), open(context, url)];
+  for (const client of [stays, comes]) client.disconnect();
+  comes.connect();
+  await until(comes, 'live');
+  assert.equal(seen.filter(({ name }) => name === 'hello').length, 1);
+  assert.equal(stays.status.value.phase, 'offline');
+});
+
 test('a token with a newline, or in quotes, is the token', async (context) => {
   const tokens: (string | undefined)[] = [];
   const url = await serve(context, (frame, reply) => {

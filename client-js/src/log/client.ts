@@ -158,7 +158,9 @@ export class LogClient {
       for (const shelf of this._all()) for (const { id } of list) shelf.refused(actionOf(id));
     }));
     this._watch();
-    inBackground(ready.then(() => autoConnect && this.connect()));
+    this._connected = autoConnect;
+    // What was said meanwhile counts: `disconnect` before it was read is one.
+    inBackground(ready.then(() => this._connected && this.plain.connect()));
   }
 
   /** Reads what is on the device. */
@@ -382,7 +384,7 @@ export class LogClient {
     listen(page, 'pageshow', ({ persisted }: { persisted: boolean }) => {
       if (!persisted) return;
       inBackground(this._room.ledger.again());
-      if (this._connected) this.plain.connect();
+      if (this._connected) this.connect();
     });
   }
 
