@@ -80,6 +80,7 @@ export class Ledger extends Emitter<LedgerEvents> {
       found: (run, seq, row) => this._found(run, seq, row),
       gone: (one, stored) => this._ended(one, stored),
       storedOf: (run) => this._options.inbox.storedOf(run.id),
+      read: () => this._options.inbox.read(),
       refuse: (one, error) => this._withdraw(one, error),
       decided: (one, result) => this._decided(one, result),
       moved: (run, rest) => this._anew(run, rest),

@@ -24,6 +24,8 @@ export interface Book {
   gone(one: Logged, stored?: Stored): void;
   /** Where what that writer did was stored, as it is kept, by its sequence. */
   storedOf(run: Run): Promise<ReadonlyMap<number, Stored>>;
+  /** Reads which are refused once more. */
+  read(): Promise<void>;
   /** It will not be sent. */
   refuse(one: Logged, error: HighwaterError): void;
   decided(one: Logged, result: Stored | HighwaterError): void;
@@ -127,6 +129,8 @@ export class Runs {
     // Another page, dead by now, had an outcome and has kept it; or died before it kept the action.
     const ended = [...run.actions.values()].filter(({ seq }) => !left.has(seq));
     const stored = ended.length ? await this._book.storedOf(run) : undefined;
+    // It may have died before it told that it wrote there.
+    await this._book.read();
     if (gone()) return;
     for (const one of ended) this._book.gone(one, stored!.get(one.seq));
     if (!row && !actions.length) return this._forget(run);

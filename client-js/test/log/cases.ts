@@ -31,4 +31,10 @@ export const CASES: readonly { readonly what: string; seed: number; steps: strin
     3 0, fail 0 0
     `,
   },
+  {
+    what: 'what a page refused just before it died is known to the next', seed: 181002,
+    steps: `
+    do 0 6, work 10 0, work 10 0, tab 0 0, work 7 0, do 1 0, do 1 0, work 12 1, kill 0 0
+    `,
+  },
 ];
