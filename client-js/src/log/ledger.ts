@@ -78,6 +78,7 @@ export class Ledger extends Emitter<LedgerEvents> {
     super();
     this.runs = new Runs(_core, _options, {
       found: (run, seq, row) => this._found(run, seq, row),
+      says: (one, row) => this._says(one, row),
       gone: (one, stored) => this._ended(one, stored),
       storedOf: (run) => this._options.inbox.storedOf(run.id),
       read: () => this._options.inbox.read(),
@@ -143,6 +144,13 @@ export class Ledger extends Emitter<LedgerEvents> {
     };
     this._enter(one);
     this.emit('added', one);
+  }
+
+  /** One of another page says that now. */
+  private _says(one: Logged, { record }: ActionRow): void {
+    if (JSON.stringify(one.record) === JSON.stringify(record)) return;
+    one.record = record;
+    this.emit('replaced', one);
   }
 
   /** One object for each place where a log id was made: by those a frame tells them apart. */
@@ -461,8 +469,7 @@ export class Ledger extends Emitter<LedgerEvents> {
           this._found(run, seq, row);
           continue;
         }
-        one.record = row.record;
-        this.emit('replaced', one);
+        this._says(one, row);
       }
     } else if (message.is === 'out') {
       const { writer, seq, stored } = message;

@@ -20,6 +20,8 @@ import type { Hold } from './tabs.js';
 export interface Book {
   /** One of another page, as it stands on disk, is shown. */
   found(run: Run, seq: number, row: ActionRow): void;
+  /** What one is on disk, whatever was heard of it. */
+  says(one: Logged, row: ActionRow): void;
   /** Another page has its outcome, and has kept that. */
   gone(one: Logged, stored?: Stored): void;
   /** Where what that writer did was stored, as it is kept, by its sequence. */
@@ -136,7 +138,13 @@ export class Runs {
     if (!row && !actions.length) return this._forget(run);
     const { sent } = (row ?? { sent: Infinity }) as WriterRow;
     run.sent = run.marked = sent;
-    for (const [key, found] of actions) this._book.found(run, +key.split('/')[2]!, found);
+    for (const [key, found] of actions) {
+      const seq = +key.split('/')[2]!;
+      const one = run.actions.get(seq);
+      // What replaced it may have been told and not written, or written and not told.
+      if (one) this._book.says(one, found);
+      else this._book.found(run, seq, found);
+    }
     inOrder(run);
     this._carry(run, Math.max(0, ...left) + 1);
     for (const one of run.actions.values()) this._queue(run, one);
@@ -307,9 +315,10 @@ export class Runs {
     const actions = await store.read(`a/${run.id}/`);
     if (run.writer || this.closed) return;
     for (const one of [...run.actions.values()]) {
+      const [, row] = actions.find(([key]) => key === keyOf(run.id, one.seq)) ?? [];
+      if (row) this._book.says(one, row);
       // That page has its outcome, and has not told yet.
-      const there = actions.some(([key]) => key === keyOf(run.id, one.seq));
-      if (!there && one.seq <= upto) this._book.gone(one);
+      else if (one.seq <= upto) this._book.gone(one);
     }
     const first = firstOf(run);
     if (first > upto) return this.freeAll();

@@ -37,4 +37,10 @@ export const CASES: readonly { readonly what: string; seed: number; steps: strin
     do 0 6, work 10 0, work 10 0, tab 0 0, work 7 0, do 1 0, do 1 0, work 12 1, kill 0 0
     `,
   },
+  {
+    what: 'a page that takes over sends what stands on disk, not what it heard', seed: 946354,
+    steps: `
+    do 0 9, do 0 9, tab 0 0, work 20 0, kill 0 0
+    `,
+  },
 ];
