@@ -60,8 +60,8 @@ impl Look {
         }
         match engine::look(&store) {
             Ok((_, Some(torn))) => found.notes.push(format!(
-                "{}: the last commit was not written whole, as after a loss of power; the next \
-                 start cuts it off",
+                "{}: the last commit was not written whole, as after a kill or a loss of power; \
+                 the next start cuts it off",
                 torn.log.display()
             )),
             Ok((_, None)) => {}

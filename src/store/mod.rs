@@ -221,8 +221,8 @@ pub fn unconverted(dir: &Path) -> Result<Option<&'static str>, OpenError> {
     folder::unconverted(dir)
 }
 
-/// Refuses what the engine would take for something else, and leaves out a last commit that a loss
-/// of power left in part.
+/// Refuses what the engine would take for something else, and leaves out a last commit that a kill
+/// or a loss of power left in part.
 fn look_over(folder: &Folder) -> Result<Order, OpenError> {
     let dir = folder.dir();
     let (order, torn) = engine::look(&folder.store()).map_err(|harm| harm.told(dir))?;

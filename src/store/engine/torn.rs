@@ -1,17 +1,24 @@
-//! The end of the engine's log after a loss of power.
+//! The end of the engine's log after a kill or a loss of power.
 //!
-//! Promise: a last commit that the disk holds in part is told from one that was synced and altered
-//! later: the first is cut off, whole, before the engine looks; the second is damage.
+//! Promise: a last commit that is there in part is told from one that was synced and altered later:
+//! the first is cut off, whole, before the engine looks; the second is damage.
 //!
-//! A disk writes the sectors of what is not yet synced in any order, and what it did not write
-//! reads as zeros, or lies behind the file's end. So a commit that is torn is the last one, since
-//! the next is begun when it is synced; nothing whole follows it; and either there is a hole of
-//! whole sectors in it, or its end is missing from the boundary of a sector on. One that has its
-//! end and no hole was written whole, whatever else is wrong with it.
+//! The engine gathers what it writes in pieces of about 8 KiB, so a longer commit takes several
+//! writes, and a process that is killed leaves the beginning of its last commit, cut at any byte.
+//! Behind it is the file's end, or zeros where the engine made the file longer. A disk writes the
+//! sectors of what is not yet synced in any order, and what it did not write reads as zeros, or
+//! lies behind the file's end.
 //!
-//! One thing cannot be told: a disk that later turns a sector of the very last commit into zeros,
+//! So a commit that is torn is the last one, since the next is begun when it is synced; nothing
+//! whole follows it; and either there is a hole of whole sectors in it, or it is the beginning of a
+//! commit, in step up to the last byte that is written, and without its end. One that has its end
+//! and no hole was written whole, whatever else is wrong with it.
+//!
+//! Two things cannot be told. A disk that later turns a sector of the very last commit into zeros,
 //! or a bit that is altered in a last commit that holds a sector of zeros by itself (a payload of
-//! zeros): both look like a loss of power.
+//! zeros): both look like a loss of power, and the commit goes. And a torn commit of which a payload
+//! holds a whole commit of an engine's log, or ends as one does just where it was cut: that looks
+//! like damage, and is refused.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -27,7 +34,7 @@ const SECTOR: usize = 512;
 pub(super) enum Ending {
     /// Nothing was written from there on.
     Clean,
-    /// A commit that the disk holds in part, of so many bytes.
+    /// A commit that is there in part, of so many bytes.
     Torn(u64),
     /// Something that was written whole, and altered later.
     Altered(&'static str),
@@ -61,13 +68,12 @@ fn judge(rest: &[u8], from: u64) -> io::Result<Ending> {
     if has_end(written) {
         return Ok(Ending::Altered("is altered: it has its end, and no hole"));
     }
-    // What there is reaches to the boundary of a sector, or to the end of the file.
-    let there = first + end.saturating_sub(first).next_multiple_of(SECTOR);
-    let there = rest.get(..there.min(rest.len())).unwrap_or_default();
-    Ok(match Log::new(there, there.len() as u64).next()? {
+    // Zeros behind the last byte are no part of it: a kill cuts at any byte, so between two entries
+    // too, where they would be taken for an entry that nobody wrote.
+    Ok(match Log::new(written, end as u64).next()? {
         Found::Short => Ending::Torn(end as u64),
         Found::Commit(_) | Found::NoStart | Found::Wrong => {
-            Ending::Altered("is altered: no loss of power leaves this")
+            Ending::Altered("is altered: neither a kill nor a loss of power leaves this")
         }
     })
 }
@@ -127,19 +133,33 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::log::rows::Writes;
+    use crate::log::rows::{Rows as _, Table, Writes};
+    use crate::store::engine::{Harm, look};
     use crate::store::{OpenError, Options, Store};
     use rand::RngCore as _;
 
     const LOG: &str = "store/0.jnl";
+    /// What the engine gathers before it writes.
+    const GATHERED: usize = 8 << 10;
+    /// What it makes a new log long.
+    const MADE: u64 = 64 << 20;
 
     /// Commits so many bytes of noise as the next batch; what the log then holds, without the zeros
     /// that the engine makes it longer by.
     fn commit(dir: &Path, many: usize) -> Vec<u8> {
+        commit_rows(dir, many, 0)
+    }
+
+    /// The same, with so many rows.
+    fn commit_rows(dir: &Path, many: usize, rows: u64) -> Vec<u8> {
         let store = Store::open(dir, Options::default()).unwrap();
+        let mut writes = Writes::default();
+        for row in 0..rows {
+            writes.rows.insert((Table::Names, [row.to_be_bytes(); 2].concat()), Some(vec![7; 36]));
+        }
         let mut noise = vec![0; many];
         rand::rng().fill_bytes(&mut noise);
-        store.commit(Writes::default(), Some((store.kept().head + 1, &noise)), true).unwrap();
+        store.commit(writes, Some((store.kept().head + 1, &noise)), true).unwrap();
         drop(store);
         let mut bytes = fs::read(dir.join(LOG)).unwrap();
         bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1);
@@ -221,5 +241,134 @@ mod tests {
         let refused = head(dir.path(), &hole(&log, (before + 3_000) / SECTOR));
         assert!(matches!(refused, Err(OpenError::Damaged { .. })));
         assert_eq!(head(dir.path(), &log), Ok(3));
+    }
+    /// A folder whose syncs cost nothing, where there is one.
+    fn quick() -> tempfile::TempDir {
+        let memory = Path::new("/dev/shm");
+        let within = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        tempfile::tempdir_in(within).unwrap()
+    }
+
+    /// What a start comes to, with such a log, made longer by zeros where it is: the batches, and
+    /// how many rows there are.
+    fn content(dir: &Path, log: &[u8], length: Option<u64>) -> (Vec<Vec<u8>>, usize) {
+        fs::write(dir.join(LOG), log).unwrap();
+        if let Some(length) = length {
+            File::options().write(true).open(dir.join(LOG)).unwrap().set_len(length).unwrap();
+        }
+        let store = Store::open(dir, Options::default()).unwrap();
+        let batches = store.batches(1, usize::MAX).unwrap();
+        assert_eq!(batches.len() as u64, store.kept().head);
+        let rows = store.scan(Table::Names, &[], &[], 1_000).unwrap().len();
+        (batches.into_iter().map(|(_, batch)| batch.to_vec()).collect(), rows)
+    }
+
+    /// Where the entries of the commit that begins there begin, and where it ends.
+    fn entries(log: &[u8], from: usize) -> Vec<usize> {
+        let number = |at: usize, many: usize| {
+            log[at..at + many].iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte))
+        };
+        let (mut found, mut at) = (vec![from], from + 13);
+        while log[at] != END {
+            found.push(at);
+            at += 21 + number(at + 11, 2) + number(at + 17, 4);
+        }
+        found.extend([at, at + END_BYTES]);
+        found
+    }
+
+    /// Where the writes end in which the engine writes a commit: an entry that no longer fits what
+    /// is gathered is the first of the next.
+    fn writes(entries: &[usize]) -> Vec<usize> {
+        let (mut found, mut begun) = (vec![], entries[0]);
+        for entry in entries.windows(2) {
+            if entry[1] - begun > GATHERED {
+                begun = entry[0];
+                found.push(begun);
+            }
+        }
+        found
+    }
+
+    /// A process that is killed while it writes leaves the log cut at any byte, and behind that the
+    /// file's end or zeros: there is what was whole before, and nothing else.
+    #[test]
+    fn a_log_that_is_cut_at_any_byte_has_the_commits_before() {
+        let dir = quick();
+        let ends = [commit(dir.path(), 20).len(), commit(dir.path(), 30).len()];
+        let log = commit(dir.path(), 10);
+        let (all, _) = content(dir.path(), &log, None);
+        assert_eq!(all.iter().map(Vec::len).collect::<Vec<_>>(), [20, 30, 10]);
+        for at in ends[0]..=log.len() {
+            let whole = 1 + usize::from(at >= ends[1]) + usize::from(at == log.len());
+            let (found, _) = content(dir.path(), &log[..at], Some(1 << 16));
+            assert_eq!(found, all[..whole], "cut at byte {at} of {ends:?}, zeros behind");
+            // Without zeros it is read as far, which is quicker than to open it once more.
+            fs::write(dir.path().join(LOG), &log[..at]).unwrap();
+            let (_, torn) = look(&dir.path().join("store")).unwrap();
+            let from = if at < ends[1] { ends[0] } else { ends[1] };
+            let due = (at > from && at < log.len()).then_some(from as u64);
+            assert_eq!(torn.map(|torn| torn.from), due, "cut at byte {at} of {ends:?}");
+        }
+    }
+
+    /// A long commit takes several writes, which end where an entry does. This was seen: a process
+    /// killed between two of them, in a log that is as long as the engine makes it, left a whole
+    /// entry and zeros behind it, not at the boundary of a sector; and was refused as damage.
+    #[test]
+    fn a_process_killed_between_two_writes_of_a_commit_leaves_those_before() {
+        let dir = quick();
+        let before = commit(dir.path(), 20).len();
+        let log = commit_rows(dir.path(), 3_000, 300);
+        let (all, rows) = content(dir.path(), &log, Some(MADE));
+        assert_eq!((all.len(), rows), (2, 300));
+        let entries = entries(&log, before);
+        assert_eq!((entries.len(), entries.last()), (305, Some(&log.len())));
+        let writes = writes(&entries);
+        assert!(writes.len() == 3 && writes.iter().all(|at| at % SECTOR > 0), "{writes:?}");
+        for end in writes {
+            for at in end - 1..=end + 1 {
+                for length in [None, Some(1 << 16), Some(MADE).filter(|_| at == end)] {
+                    let found = content(dir.path(), &log[..at], length);
+                    assert_eq!(found, (all[..1].to_vec(), 0), "cut at byte {at}, {length:?}");
+                }
+            }
+        }
+        // Around all the other entries: without the engine, which takes longer.
+        let cuts = entries.iter().flat_map(|entry| [entry - 1, *entry, entry + 1]);
+        for at in cuts.filter(|at| *at > before && *at < log.len()) {
+            let cut = &log[before..at];
+            let written = cut.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1;
+            for zeros in [0, 5_000] {
+                let rest = [cut, &vec![0; zeros]].concat();
+                let found = judge(&rest, before as u64).unwrap();
+                assert_eq!(found, Ending::Torn(written), "cut at byte {at}");
+            }
+        }
+    }
+
+    /// No kill takes a piece out of the middle: where a whole commit is behind, what was cut short
+    /// is damage, at any byte, and nothing is changed.
+    #[test]
+    fn a_commit_cut_short_before_others_is_damage() {
+        let dir = quick();
+        let ends = [commit(dir.path(), 20).len(), commit(dir.path(), 30).len()];
+        let third = commit(dir.path(), 10).len();
+        let log = commit(dir.path(), 10);
+        let store = dir.path().join("store");
+        for at in ends[0]..ends[1] {
+            let zeros = vec![0; ends[1] - at];
+            // Away altogether, or zeros in its place; one commit behind, or two.
+            for end in [third, log.len()] {
+                for gap in [&[][..], &zeros] {
+                    let broken = [&log[..at], gap, &log[ends[1]..end]].concat();
+                    fs::write(dir.path().join(LOG), &broken).unwrap();
+                    let found = look(&store);
+                    assert!(matches!(found, Err(Harm::Damaged(_))), "byte {at}: {found:?}");
+                    assert_eq!(fs::read(dir.path().join(LOG)).unwrap(), broken);
+                }
+            }
+        }
+        assert_eq!(head(dir.path(), &log), Ok(4));
     }
 }
