@@ -4,6 +4,7 @@
 // A file that has not ended after ten minutes fails: what waits for a lost record waits for ever.
 import { spawnSync } from 'node:child_process';
 import { readdirSync, rmSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { build } from 'esbuild';
 import { mangleCache, mangleProps } from './internal.mjs';
 
@@ -22,6 +23,8 @@ await build({
   sourcemap: 'inline', logLevel: 'error', mangleCache, mangleProps,
 });
 const files = tests.map((name) => `${out}/${name.replace(/\.tsx?$/, '.mjs')}`);
-const options = ['--enable-source-maps', '--test', '--test-timeout=600000'];
+// Most of a test's time is waiting, for a server or for a time that is to pass: two at least at once.
+const many = `--test-concurrency=${Math.max(2, availableParallelism() - 1)}`;
+const options = ['--enable-source-maps', '--test', '--test-timeout=600000', many];
 const { status } = spawnSync(process.execPath, [...options, ...files], { stdio: 'inherit' });
 process.exit(status ?? 1);
