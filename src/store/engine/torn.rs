@@ -16,9 +16,9 @@
 //!
 //! Two things cannot be told. A disk that later turns a sector of the very last commit into zeros,
 //! or a bit that is altered in a last commit that holds a sector of zeros by itself (a payload of
-//! zeros): both look like a loss of power, and the commit goes. And a torn commit of which a payload
-//! holds a whole commit of an engine's log, or ends as one does just where it was cut: that looks
-//! like damage, and is refused.
+//! zeros): both look like a loss of power, and the commit goes. And a torn commit of which a
+//! payload holds a whole commit of an engine's log, or ends as one does just where it was cut: that
+//! looks like damage, and is refused.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
