@@ -114,6 +114,11 @@ export class Connection implements Core {
     this.config.wake();
   }
 
+  /** It has said to the server which history it is of. */
+  get stated(): boolean {
+    return this._phase >= Phase.HELLO;
+  }
+
   // Commands of the app.
 
   /** As `Client.append`. */

@@ -135,6 +135,7 @@ export class LogClient {
     this._room = {
       core, store: this._store, ledger, inbox, ready,
       history: () => ({ ...this._history, positions: core.history.positions }),
+      told: (kept) => this._told(kept),
       user: () => core.greeting?.user ?? this._user,
     };
     const status = following(this.plain.status);
@@ -317,6 +318,21 @@ export class LogClient {
       asking.marks.set(id, writers.find(({ writer }) => writer === id)?.mark ?? 0);
     }
     if (asking.asked.length) this._ask();
+  }
+
+  /** Another page has kept that, in what may be another history than the one met here. */
+  private _told({ history, positions }: HistoryRow): void {
+    if (history !== this._history.history) return;
+    const { core, status } = this.plain;
+    const before = `${core.history.positions}`;
+    const erasOf = (list: string): string => list.replace(/\..*?(,|$)/g, '$1');
+    core.history.told(positions);
+    const now = `${core.history.positions}`;
+    if (now === before || !core.stated) return;
+    const { phase } = status.value;
+    const met = phase === 'live' || phase === 'inactive';
+    // What was said on this socket does not cover it.
+    if (!met || erasOf(now) !== erasOf(before)) this.plain.cut();
   }
 
   /** What the server's history has lost of what was stored is found out; also after a page load. */

@@ -34,6 +34,8 @@ export interface Room {
   readonly ready: Promise<void>;
   /** Where the server's history stands, as it is kept. */
   readonly history: () => HistoryRow;
+  /** What was kept by another page is of there: the server is to say whether that is its own. */
+  readonly told: (kept: HistoryRow) => void;
   readonly user: () => string;
 }
 
@@ -96,9 +98,12 @@ export class Shelf {
     await ready;
     let have;
     if (this._options.start === 'state') {
-      const [[, row] = []] = (await store.read(`c/${this.name}`)).filter(
-        ([key]) => key === `c/${this.name}`,
-      );
+      // Another page may have kept it since this one has read where the history stands.
+      const [rows, [[, kept] = []]] = await Promise.all([
+        store.read(`c/${this.name}`), store.read('h'),
+      ]);
+      const [, row] = rows.find(([key]) => key === `c/${this.name}`) ?? [];
+      if (kept) this._room.told(kept as HistoryRow);
       have = row && this._resume(row as CheckpointRow);
       const { at } = this.folded;
       for (const done of at ? await inbox.done(this.name, at.log, at.next) : []) {

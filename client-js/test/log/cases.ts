@@ -43,4 +43,11 @@ export const CASES: readonly { readonly what: string; seed: number; steps: strin
     do 0 9, do 0 9, tab 0 0, work 20 0, kill 0 0
     `,
   },
+  {
+    what: 'a view that another page kept of a former history is none of this one', seed: 551935,
+    steps: `
+    save 0 0, tab 0 0, do 1 0, work 10 0, down 0 0, work 4 0, work 20 3, tab 0 0, work 17 0,
+    restore 0 0, foreign 0 0
+    `,
+  },
 ];
