@@ -78,8 +78,8 @@ export class Folded {
   at: At | undefined;
   /** User and others' names in `meta` of pending ones. */
   user = '';
-  /** Whose record was the newest of the keys that undo asks for. */
-  readonly last = new Map<string, string | undefined>();
+  /** Whose record is the newest of the keys that undo asks for, and how many ask. */
+  private readonly _last = new Map<string, { id: string | undefined; users: number }>();
 
   readonly names: readonly string[];
   private readonly _views: readonly ViewDefinition[];
@@ -184,7 +184,20 @@ export class Folded {
 
   /** Who wrote that key last, as it is shown: one that is pending, or the newest record. */
   writerOf(key: string): string | undefined {
-    return this.pending.findLast(({ record }) => record.key === key)?.id ?? this.last.get(key);
+    return this.pending.findLast(({ record }) => record.key === key)?.id
+      ?? this._last.get(key)?.id;
+  }
+
+  /** From here on it is known who writes that key. */
+  watch(key: string, id: string): void {
+    const last = this._last.get(key);
+    if (last) last.users++;
+    else this._last.set(key, { id, users: 1 });
+  }
+
+  unwatch(key: string): void {
+    const last = this._last.get(key);
+    if (last && !--last.users) this._last.delete(key);
   }
 
   private _leave(list: readonly Pending[]): void {
@@ -251,7 +264,6 @@ export class Folded {
         own.landed = true;
         this._landed.push(own);
       }
-      if (entry.key !== undefined && this.last.has(entry.key)) this.last.set(entry.key, id);
       this._fold(entry);
     }
   }
@@ -259,6 +271,8 @@ export class Folded {
   private _fold(entry: Entry): void {
     const { offset, time, origin, seq } = entry;
     const { _seen: seen } = this;
+    const last = entry.key === undefined ? undefined : this._last.get(entry.key);
+    if (last) last.id = idOf(origin.writer, seq);
     const far = Math.max(seq, seen.get(origin.writer) ?? 0);
     seen.delete(origin.writer); // The newest stands last.
     seen.set(origin.writer, far);

@@ -18,7 +18,7 @@ import { Receipt } from './receipt.js';
 import { recordOf, valueRecord } from './records.js';
 import type { Room, Shelf } from './shelf.js';
 import { Signal } from './signals.js';
-import { Undo } from './undo.js';
+import { Undo, type Doing, type Done } from './undo.js';
 import type { Read } from '../emitter.js';
 
 /** A view by reducers: undefined until something is known of the log. */
@@ -70,10 +70,17 @@ export interface Opened<A extends Actions, V extends Views> {
   readonly release: () => void;
 }
 
-interface Coalesced {
-  readonly name: string;
+interface Did {
   readonly one: Logged;
   readonly receipt: Receipt;
+}
+
+interface Coalesced extends Did {
+  readonly name: string;
+  /** The views as they were before it. */
+  readonly before: unknown;
+  /** How it is taken back; none: it cannot be. */
+  readonly doing: Doing | undefined;
 }
 
 export class Open implements Opened<any, any> {
@@ -109,7 +116,7 @@ export class Open implements Opened<any, any> {
     this.canRedo = new Signal(() => this.undoing.canRedo);
     this.do = Object.fromEntries(
       Object.keys(actions).map((action) => [
-        action, (payload: unknown) => this._act([action, payload], true),
+        action, (payload: unknown) => this._act([action, payload], true).receipt,
       ]),
     );
     this.view = Object.fromEntries(
@@ -131,11 +138,14 @@ export class Open implements Opened<any, any> {
   private _undo(): Undo {
     const { folded } = this._shelf;
     return new Undo({
-      act: (call, record) => void this._act(call, record),
+      act: (call, record): Done => {
+        const { id, record: { key } } = this._act(call, record).one;
+        return { id, key };
+      },
       stands: (key, id) => folded.writerOf(key) === id,
       watch: (key, on, id) => {
-        if (on) folded.last.set(key, id);
-        else folded.last.delete(key);
+        if (on) folded.watch(key, id);
+        else folded.unwatch(key);
       },
       changed: () => {
         this.canUndo?.changed();
@@ -152,20 +162,20 @@ export class Open implements Opened<any, any> {
     const { name } = one as Lww<unknown>;
     if (one.kind === 'lww') {
       return Object.assign(read, {
-        set: (to: unknown) => this._act([`=${name}`, { to }], true),
-        clear: () => this._act([`=${name}`, {}], true),
+        set: (to: unknown) => this._act([`=${name}`, { to }], true).receipt,
+        clear: () => this._act([`=${name}`, {}], true).receipt,
       });
     }
     if (one.kind !== 'keyed') return read;
     return Object.assign(read, {
       get: (id: string) => this._read(() => (value() as KeyMap<unknown> | undefined)?.get(id)),
-      set: (id: string, to: unknown) => this._act([`=${name}`, { id, to }], true),
-      delete: (id: string) => this._act([`=${name}`, { id }], true),
+      set: (id: string, to: unknown) => this._act([`=${name}`, { id, to }], true).receipt,
+      delete: (id: string) => this._act([`=${name}`, { id }], true).receipt,
     });
   }
 
   /** Does what was called; `record`: it can be taken back. */
-  private _act(call: Call, record: boolean): Receipt {
+  private _act(call: Call, record: boolean): Did {
     if (this._released) throw new HighwaterError('closed', `${this.name} was released`);
     const [name, payload] = call;
     return name.startsWith('=')
@@ -173,43 +183,51 @@ export class Open implements Opened<any, any> {
       : this._action(name, payload, record);
   }
 
-  private _action(name: string, payload: unknown, record: boolean): Receipt {
-    const { definition } = this._shelf;
-    const action: Action<any> = definition.actions[name];
+  private _action(name: string, payload: unknown, record: boolean): Did {
+    const { actions } = this._shelf.definition;
+    if (!Object.hasOwn(actions, name)) {
+      throw new HighwaterError('bad_request', `${this.name}: no action is named ${name}`);
+    }
+    const action: Action<any> = actions[name];
     const { offline, maxAge, inverse, coalesce } = action;
     const { phase } = this._room.core.status;
     if (offline === 'reject' && phase !== 'live') {
       throw new HighwaterError('offline', `${name} does not wait for a server`);
     }
     const draft = recordOf(name, action, payload);
-    const same = coalesce && `${name} ${coalesce(payload)}`;
+    // What takes something back stands for itself: it is to be told from what it takes back.
+    const same = coalesce && !this.undoing.busy ? `${name} ${coalesce(payload)}` : undefined;
+    const takenBack = (before: unknown): Pick<Doing, 'again' | 'inverse'> => ({
+      again: [name, payload], inverse: () => inverse!(payload, before, this._values()),
+    });
     const joined = this._join(same, draft);
-    if (joined) return joined;
-    const before = inverse && this._values();
-    const { one, receipt } = this._log(draft, maxAge);
-    if (same) this._last.coalesced = { name: same, one, receipt };
-    if (record) {
-      this.undoing.did(inverse && {
-        id: one.id, key: draft.key, again: [name, payload],
-        inverse: () => inverse(payload, before, this._values()),
-      });
+    if (joined) {
+      this.undoing.replaced(joined.doing, takenBack(joined.before));
+      return joined;
     }
-    return receipt;
+    const before = inverse && this._values();
+    const over = this._over(draft);
+    const did = this._log(draft, maxAge);
+    const { id } = did.one;
+    const doing = inverse && record
+      ? { id, key: draft.key, over, ...takenBack(before) } : undefined;
+    if (same) this._last.coalesced = { ...did, name: same, doing, before };
+    if (record) this.undoing.did(doing);
+    return did;
   }
 
   /** The last one gives way to this, where nothing of it was sent and nothing is between. */
-  private _join(name: string | undefined, draft: Draft): Receipt | undefined {
+  private _join(name: string | undefined, draft: Draft): Coalesced | undefined {
     const { coalesced } = this._last;
     delete this._last.coalesced;
     if (!name || coalesced?.name !== name) return undefined;
-    const { one, receipt } = coalesced;
+    const { one } = coalesced;
     if (this._shelf.folded.pending.at(-1)?.id !== one.id) return undefined;
     if (!this._room.ledger.replace(one, draft)) return undefined;
-    this._last.coalesced = coalesced;
-    return receipt;
+    return (this._last.coalesced = coalesced);
   }
 
-  private _set(name: string, given: { id?: string; to?: unknown }, record: boolean): Receipt {
+  private _set(name: string, given: { id?: string; to?: unknown }, record: boolean): Did {
     const { definition, folded } = this._shelf;
     const views = Object.values(definition.shape) as ViewDefinition[];
     const at = views.findIndex((view) => view.kind !== 'view' && view.name === name);
@@ -217,17 +235,23 @@ export class Open implements Opened<any, any> {
     const now = folded.values[at] as KeyMap<unknown> | unknown;
     const { id } = given;
     const before = id === undefined ? now ?? undefined : (now as KeyMap<unknown>).get(id);
-    const { one, receipt } = this._log(draft, undefined);
+    const over = this._over(draft);
+    const did = this._log(draft, undefined);
     if (record) {
       this.undoing.did({
-        id: one.id, key: draft.key, again: [`=${name}`, given],
+        id: did.one.id, key: draft.key, over, again: [`=${name}`, given],
         inverse: () => [`=${name}`, { ...given, to: before }],
       });
     }
-    return receipt;
+    return did;
   }
 
-  private _log(record: Draft, maxAge: number | undefined): { one: Logged; receipt: Receipt } {
+  /** Whose record stands under its key. */
+  private _over({ key }: Draft): string | undefined {
+    return key === undefined ? undefined : this._shelf.folded.writerOf(key);
+  }
+
+  private _log(record: Draft, maxAge: number | undefined): Did {
     const { name, definition, target } = this._shelf;
     const receipt = new Receipt(this._room.core);
     const one = this._room.ledger.add({
@@ -244,13 +268,20 @@ export class Open implements Opened<any, any> {
     return Object.fromEntries(names.map((view, at) => [view, values[at]]));
   }
 
-  readonly undo = (): boolean => this.undoing.undo();
-  readonly redo = (): boolean => this.undoing.redo();
+  readonly undo = (): boolean => this._alone(() => this.undoing.undo());
+  readonly redo = (): boolean => this._alone(() => this.undoing.redo());
+
+  /** Nothing that is done later is joined with what it did, or took back. */
+  private _alone(work: () => boolean): boolean {
+    delete this._last.coalesced;
+    return work();
+  }
 
   readonly release = (): void => {
     if (this._released) return;
     this._released = true;
     this._off();
+    this.undoing.did(undefined);
     this._gone(this);
   };
 }

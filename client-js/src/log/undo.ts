@@ -8,15 +8,23 @@
 
 import type { Call } from './define.js';
 
+/** Which action it became, and the key of its record. */
+export interface Done {
+  readonly id: string;
+  readonly key: string | undefined;
+}
+
 /** Something that was done and can be taken back. */
 export interface Doing {
-  /** The action's name for good: by it one that was refused is found. */
+  /** The action's name for good, or that of what has put the same value back since. */
   id: string;
   /** The key of its record: what another writes there since is not taken back. */
   readonly key: string | undefined;
+  /** Whose record stood under that key before, as far as it was watched. */
+  over: string | undefined;
   /** What takes it back, as it stands now; undefined: nothing is to be done. */
-  readonly inverse: () => Call | undefined;
-  readonly again: Call;
+  inverse: () => Call | undefined;
+  again: Call;
 }
 
 /** Groups that can be taken back. */
@@ -24,7 +32,7 @@ const MOST = 100;
 
 export interface UndoOptions {
   /** Does it, as the app would, or as what takes something back (not to be taken back itself). */
-  readonly act: (call: Call, record: boolean) => void;
+  readonly act: (call: Call, record: boolean) => Done;
   /** Whether that key still holds what that action wrote. */
   readonly stands: (key: string, id: string) => boolean;
   readonly watch: (key: string, on: boolean, id: string) => void;
@@ -32,6 +40,8 @@ export interface UndoOptions {
 }
 
 export class Undo {
+  /** Something is taken back, or done once more. */
+  busy = false;
   private readonly _done: Doing[][] = [];
   private _undone: Call[][] = [];
   private _group: Doing[] | undefined;
@@ -54,11 +64,20 @@ export class Undo {
       this._group &&= [];
       for (const group of this._done.splice(0)) this._forget(group);
     } else {
+      if (doing.key !== undefined && !this._holds(doing.key)) {
+        this._options.watch(doing.key, true, doing.id);
+      }
       if (!this._group?.length) this._done.push(this._group ?? []);
       this._done.at(-1)!.push(doing);
-      if (doing.key !== undefined) this._options.watch(doing.key, true, doing.id);
       if (this._done.length > MOST) this._forget(this._done.shift()!);
     }
+    this._options.changed();
+  }
+
+  /** What was done last says something else now. */
+  replaced(doing: Doing | undefined, { again, inverse }: Pick<Doing, 'again' | 'inverse'>): void {
+    if (doing) Object.assign(doing, { again, inverse });
+    this._undone = [];
     this._options.changed();
   }
 
@@ -83,43 +102,64 @@ export class Undo {
     this._options.changed();
   }
 
+  /** Where something throws, what was not taken back can be still. */
   undo(): boolean {
-    const group = this._done.pop();
+    const group = this._done.at(-1);
     if (!group) return false;
     const again: Call[] = [];
-    for (const { key, id, inverse, again: call } of group.reverse()) {
-      if (key !== undefined && !this._options.stands(key, id)) continue;
-      const back = inverse();
-      if (!back) continue;
-      this._options.act(back, false);
-      again.unshift(call);
+    this.busy = true;
+    try {
+      while (group.length) {
+        const doing = group.at(-1)!;
+        if (this._back(doing)) again.unshift(doing.again);
+        group.pop();
+        this._forget([doing]);
+      }
+      const at = this._done.indexOf(group);
+      if (at >= 0) this._done.splice(at, 1);
+    } finally {
+      this.busy = false;
+      if (again.length) this._undone.push(again);
+      this._options.changed();
     }
-    this._forget(group);
-    if (again.length) this._undone.push(again);
-    this._options.changed();
     return again.length > 0;
+  }
+
+  private _back({ key, id, over, inverse }: Doing): boolean {
+    if (key !== undefined && !this._options.stands(key, id)) return false;
+    const back = inverse();
+    if (!back) return false;
+    const done = this._options.act(back, false);
+    // What it was written over stands again, under another name: that can be taken back, too.
+    if (key !== undefined && over !== undefined && done.key === key) {
+      for (const one of this._done.flat()) if (one.key === key && one.id === over) one.id = done.id;
+    }
+    return true;
   }
 
   redo(): boolean {
     const calls = this._undone.pop();
     if (!calls) return false;
-    this._redoing = true;
+    this.busy = this._redoing = true;
     try {
       this.group(() => {
-        for (const call of calls) this._options.act(call, true);
+        for (; calls.length; calls.shift()) this._options.act(calls[0]!, true);
       });
     } finally {
-      this._redoing = false;
+      this.busy = this._redoing = false;
+      if (calls.length) this._undone.push(calls);
+      this._options.changed();
     }
-    this._options.changed();
     return true;
   }
 
-  private _forget(group: readonly Doing[]): void {
-    for (const { key, id } of group) {
-      if (key === undefined) continue;
-      const held = this._done.some((others) => others.some((one) => one.key === key));
-      if (!held) this._options.watch(key, false, id);
+  private _holds(key: string): boolean {
+    return this._done.some((group) => group.some((one) => one.key === key));
+  }
+
+  private _forget(gone: readonly Doing[]): void {
+    for (const { key, id } of gone) {
+      if (key !== undefined && !this._holds(key)) this._options.watch(key, false, id);
     }
   }
 }
