@@ -171,6 +171,12 @@ const freeze = (value: any): void => {
   for (const part of kept ? value.values() : Object.values(value)) freeze(part);
 };
 
+/** While an app is developed: whoever changes it later fails. */
+export const frozen = <T>(value: T): T => {
+  if (developing()) freeze(value);
+  return value;
+};
+
 /** Whether two results are the same; what they share is not looked into. */
 const same = (one: any, two: any): boolean => {
   if (Object.is(one, two)) return true;

@@ -9,6 +9,8 @@
  * Source: P. Bagwell, "Ideal Hash Trees", 2001.
  */
 
+import { frozen } from '../view.js';
+
 /** Whose nodes these are: they may be changed in place as long as that fold goes on. */
 export type Owner = object;
 
@@ -42,7 +44,10 @@ const EMPTY: Node<never> = { bits: 0, parts: [], owner: undefined };
 /** Beyond this many bits of the hash keys stand in a list. */
 const DEEPEST = 30;
 
-/** Its keys come in no order that means anything: sort what is shown. */
+/**
+ * Its keys come in no order that means anything: sort what is shown. A value is not to be changed
+ * once it is in a map: while an app is developed it is frozen, so that this throws.
+ */
 export class KeyMap<V> {
   readonly size: number;
   private readonly _root: Node<V>;
@@ -90,7 +95,7 @@ export class KeyMap<V> {
   set(key: string, value: V): KeyMap<V> {
     const old = this._leaf(key);
     if (old && Object.is(old[1], value)) return this;
-    return this._with(this._put(this._root, 0, hashOf(key), [key, value]), old ? 0 : 1);
+    return this._with(this._put(this._root, 0, hashOf(key), [key, frozen(value)]), old ? 0 : 1);
   }
 
   delete(key: string): KeyMap<V> {

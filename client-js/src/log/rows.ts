@@ -54,6 +54,8 @@ export interface RefusedRow {
 export interface KeptView {
   readonly version: number;
   readonly state: unknown;
+  /** A `KeyMap` lies within it (`kept.ts`). */
+  readonly nested?: boolean;
 }
 
 export interface CheckpointRow {

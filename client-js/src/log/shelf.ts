@@ -14,7 +14,7 @@ import type { LogStatus } from '../states.js';
 import type { Definition, ViewDefinition } from './define.js';
 import { Folded } from './fold.js';
 import type { Inbox } from './inbox.js';
-import { KeyMap } from './key-map.js';
+import { kept, revived } from './kept.js';
 import type { Ledger } from './ledger.js';
 import { later, type CheckpointRow, type HistoryRow } from './rows.js';
 import { Signal } from './signals.js';
@@ -122,10 +122,10 @@ export class Shelf {
     if (history !== this._room.history().history) return undefined;
     let all = true;
     const states = Object.entries(this.definition.shape).map(([name, view]) => {
-      const kept = views[name];
-      const good = kept?.version === (view as ViewDefinition).version;
+      const had = views[name];
+      const good = had?.version === (view as ViewDefinition).version;
       all &&= good;
-      return good ? revived(view as ViewDefinition, kept.state) : undefined;
+      return good ? revived(view as ViewDefinition, had) : undefined;
     });
     if (all) this.folded.resume({ log, made, next }, states, missing, seen);
     return all ? { log, made, next } : undefined;
@@ -263,9 +263,9 @@ export class Shelf {
     const { folded, name } = this;
     const now = this._room.history();
     const views = Object.fromEntries(
-      folded.names.map((view, at) => [view, {
-        version: this.definition.shape[view].version, state: stored(folded.states[at]),
-      }]),
+      folded.names.map((view, at) => [
+        view, kept(this.definition.shape[view].version, folded.states[at]),
+      ]),
     );
     const { log, made, next } = folded.at!;
     const row: CheckpointRow = {
@@ -292,11 +292,4 @@ const goesBack = (old: CheckpointRow | undefined, row: CheckpointRow): boolean =
     ([name, { version }]) => old.views[name]?.version === version,
   );
   return same && old.log === row.log && old.next > row.next;
-};
-
-const stored = (state: unknown): unknown => (state instanceof KeyMap ? new Map(state) : state);
-
-const revived = (view: ViewDefinition, state: unknown): unknown => {
-  const map = view.kind === 'keyed' || (view.kind === 'view' && view.initial instanceof KeyMap);
-  return map ? KeyMap.of(state as Map<string, unknown>) : state;
 };

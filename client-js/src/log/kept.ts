@@ -1,0 +1,50 @@
+/**
+ * A view's state as the device keeps it.
+ *
+ * Promise: what is read is what was written, `KeyMap`s within it too. A browser clones those to
+ * plain objects without a word, so they stand there as maps; where any is not the state itself but
+ * lies in it, it stands in a wrapper, and the row says that there are such.
+ */
+
+import type { ViewDefinition } from './define.js';
+import { KeyMap } from './key-map.js';
+import type { KeptView } from './rows.js';
+
+/** Names the map that a `KeyMap` within a state became. */
+const WRAPPED = '$keyMap';
+
+/** The same with its parts changed; itself, where none of them did. */
+const mapped = (value: any, change: (part: any) => unknown): any => {
+  if (value instanceof Map) {
+    const parts = [...value].map(([key, part]) => [key, change(part)] as const);
+    return parts.every(([key, part]) => value.get(key) === part) ? value : new Map(parts);
+  }
+  if (Object(value) !== value) return value;
+  const list = Array.isArray(value);
+  if (!list && Object.getPrototypeOf(value) !== Object.prototype) return value;
+  const parts = Object.entries(value).map(([key, part]) => [key, change(part)] as const);
+  if (parts.every(([key, part]) => value[key] === part)) return value;
+  return list ? parts.map(([, part]) => part) : Object.fromEntries(parts);
+};
+
+export const kept = (version: number, from: unknown): KeptView => {
+  let nested = false;
+  const within = (value: unknown): unknown => {
+    if (!(value instanceof KeyMap)) return mapped(value, within);
+    nested = true;
+    return { [WRAPPED]: mapped(new Map(value), within) };
+  };
+  const state = mapped(from instanceof KeyMap ? new Map(from) : from, within);
+  return { version, state, ...(nested ? { nested } : {}) };
+};
+
+export const revived = (view: ViewDefinition, { state, nested }: KeptView): unknown => {
+  const within = (value: any): unknown => {
+    const inner = mapped(value, within);
+    const map = inner?.[WRAPPED];
+    return map instanceof Map ? KeyMap.of(map as Map<string, unknown>) : inner;
+  };
+  const whole = nested ? mapped(state, within) : state;
+  const map = view.kind === 'keyed' || (view.kind === 'view' && view.initial instanceof KeyMap);
+  return map ? KeyMap.of(whole as Map<string, unknown>) : whole;
+};
