@@ -74,6 +74,8 @@ const FORMAT = 1;
 const MOST_PENDING = 50_000;
 /** What was kept for long enough goes so long after the start, ms. */
 const SWEEP_AFTER = 5000;
+/** And again after so long, in a page that stays open. */
+const SWEEP_EVERY = 3_600_000;
 /** What could not be written is tried again after this, ms. */
 const AGAIN = 1000;
 /** How often a page looks whether its clock has jumped, ms. */
@@ -156,7 +158,9 @@ export class LogClient {
     );
     // Also what another page, or another history, has not: it is not to be pending for good.
     this._offs.push(inbox.list.subscribe((list) => {
-      for (const shelf of this._all()) for (const { id } of list) shelf.refused(actionOf(id));
+      for (const shelf of this._all()) {
+        if (shelf.folded.pending.length) for (const { id } of list) shelf.refused(actionOf(id));
+      }
     }));
     this._watch();
     this._connected = autoConnect;
@@ -176,14 +180,16 @@ export class LogClient {
     if (user) core.mine((this._user = user[1] as string));
     await Promise.all([ledger.begin(), inbox.read()]);
     this._look();
-    const timer = setTimeout(() => inBackground(this._sweep()), SWEEP_AFTER);
-    (timer as { unref?: () => void }).unref?.();
+    this._sweepAfter(SWEEP_AFTER, () => this._room.ledger.look());
   }
 
-  private async _sweep(): Promise<void> {
-    if (this._closed) return;
-    await this._room.ledger.look();
-    await this._room.inbox.sweep(Date.now());
+  private _sweepAfter(wait: number, first?: () => Promise<void>): void {
+    const timer = setTimeout(() => {
+      if (this._closed) return;
+      this._sweepAfter(SWEEP_EVERY);
+      inBackground(Promise.resolve(first?.()).then(() => this._room.inbox.sweep(Date.now())));
+    }, wait);
+    (timer as { unref?: () => void }).unref?.();
   }
 
   private _work(ledger: Ledger, inbox: Inbox): Read<Work> {
@@ -274,10 +280,7 @@ export class LogClient {
       const at = Object.values(definition.shape as Views).findIndex(
         (view) => view.kind !== 'view' && view.name === kind,
       );
-      const value = folded.values[at] as any;
-      const view = Object.values(definition.shape as Views)[at];
-      if (view?.kind === 'lww') return value ?? undefined;
-      if (view?.kind === 'keyed') return value.get(key.slice(view.name.length + 1));
+      if (at >= 0) return folded.under(at, key);
     }
     return undefined;
   }

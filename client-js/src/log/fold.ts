@@ -12,7 +12,7 @@ import type { Draft } from '../frames.js';
 import { guarded } from '../view.js';
 import type { Range } from '../view.js';
 import type { Stored } from '../writer.js';
-import type { Actions, Meta, ViewDefinition, Views } from './define.js';
+import type { Actions, Keyed, Lww, Meta, ViewDefinition, Views } from './define.js';
 import { KeyMap } from './key-map.js';
 import { stepOf, type Step } from './records.js';
 
@@ -188,6 +188,17 @@ export class Folded {
       ?? this._last.get(key)?.id;
   }
 
+  /** What a view of values shows under a key: for one of them not all that is pending is folded. */
+  under(at: number, key: string): unknown {
+    const { kind, name } = this._views[at] as Lww<unknown> | Keyed<unknown>;
+    const own = this.pending.findLast(({ record }) => record.key === key && record.kind === name);
+    const step = own && this._stepOf(own);
+    if (step) return step.gone ? undefined : step.payload;
+    const state = this._shown[at];
+    if (kind === 'lww') return state ?? undefined;
+    return (state as KeyMap<unknown>).get(key.slice(name.length + 1));
+  }
+
   /** From here on it is known who writes that key. */
   watch(key: string, id: string): void {
     const last = this._last.get(key);
@@ -202,14 +213,18 @@ export class Folded {
 
   private _leave(list: readonly Pending[]): void {
     if (!list.length) return;
-    const gone = new Set(list);
     for (const { id } of list) {
       this._byId.delete(id);
       this._steps.delete(id);
     }
-    let kept = 0;
-    for (const one of this.pending) if (!gone.has(one)) this.pending[kept++] = one;
-    this.pending.length = kept;
+    // One alone, in its turn, does not cost a walk over all.
+    if (list.length === 1) this.pending.splice(this.pending.indexOf(list[0]!), 1);
+    else {
+      const gone = new Set(list);
+      let kept = 0;
+      for (const one of this.pending) if (!gone.has(one)) this.pending[kept++] = one;
+      this.pending.length = kept;
+    }
     this._again();
   }
 

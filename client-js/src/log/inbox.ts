@@ -57,10 +57,17 @@ export const DAYS = 7;
 const KEPT_BYTES = 5 << 20;
 /** How long what could not be written waits, ms. */
 const AGAIN = 1000;
+/** After so many bytes more it is looked how much is kept. */
+const LOOK_BYTES = 1 << 20;
 
 export class Inbox {
-  readonly list: Source<readonly RefusedAction[]> = new Source(() => this._list);
-  private _list: readonly RefusedAction[] = [];
+  readonly list: Source<readonly RefusedAction[]> = new Source(() => this._made());
+  /** As it was made for whoever asked last; none: it has changed since, and each is made once. */
+  private _list: readonly RefusedAction[] | undefined = [];
+  private readonly _ones = new WeakMap<RefusedRow, RefusedAction>();
+  private _queued = false;
+  /** Bytes of what was stored since it was looked how much is kept. */
+  private _more = 0;
   private readonly _rows = new Map<string, RefusedRow>();
   /** What has changed here and is not on disk yet. */
   private readonly _due = new Map<string, RefusedRow | undefined>();
@@ -83,6 +90,12 @@ export class Inbox {
     const ours = changes.filter(([key]) => key.startsWith('r/'));
     for (const [key, row] of ours) if (this._due.get(key) === row) this._due.delete(key);
     if (ours.length) this._options.changed();
+    for (const [key, row] of changes) {
+      if (!key.startsWith('d/') || !row) continue;
+      this._more += JSON.stringify((row as DoneRow).item?.record ?? '').length;
+    }
+    if (this._more < LOOK_BYTES) return;
+    inBackground(this.sweep(Date.now()));
   }
 
   private _write(changes: readonly Change[]): Promise<void> {
@@ -98,9 +111,23 @@ export class Inbox {
     });
   }
 
+  /** Many may be refused at once: who watches is told when this turn ends. */
   private _show(): void {
-    this._list = [...this._rows].map(([key, row]) => this._one(key, row));
-    this.list.changed();
+    this._list = undefined;
+    if (this._queued) return;
+    this._queued = true;
+    queueMicrotask(() => {
+      this._queued = false;
+      this.list.changed();
+    });
+  }
+
+  private _made(): readonly RefusedAction[] {
+    return (this._list ??= [...this._rows].map(([key, row]) => {
+      const one = this._ones.get(row) ?? this._one(key, row);
+      this._ones.set(row, one);
+      return one;
+    }));
   }
 
   private _one(id: string, { item, code, message, before }: RefusedRow): RefusedAction {
@@ -177,6 +204,7 @@ export class Inbox {
 
   /** Lets go what was kept for long enough, or is more than is kept. */
   async sweep(now: number): Promise<void> {
+    this._more = 0;
     const rows = (await this._options.store.read('d/')) as [string, DoneRow][];
     rows.sort(([, one], [, two]) => two.item.at - one.item.at);
     let bytes = 0;
