@@ -101,6 +101,8 @@ export class LogClient {
   private _user = '';
   private _asking: { left: string[]; asked: string[]; marks: Map<string, number> } | undefined;
   private _tabs: Tabs<Message> | undefined;
+  /** Who was here last is not known any more. */
+  private readonly _forget: () => void;
   private readonly _deaf = new AbortController();
   private readonly _offs: (() => void)[] = [];
   private _closed = false;
@@ -114,7 +116,8 @@ export class LogClient {
   ) {
     const { store, autoConnect = true, keepHidden, ...rest } = options;
     const given = keepHidden ? { ...rest, visible: true } : rest;
-    const { name, token } = nameFor(url, options);
+    const { name, token, forget } = nameFor(url, options);
+    this._forget = forget;
     this.plain = new Client(url, { maxPending: 1000, ...given, token, autoConnect: false });
     const { core } = this.plain;
     const { lock: hold, open } = this._around;
@@ -437,6 +440,7 @@ export class LogClient {
     for (const open of [...this._opens]) open.release();
     await this._end();
     this.plain.close({ forget: true });
+    this._forget();
     await this._store.wipe();
     await this._store.close();
   };
@@ -493,16 +497,17 @@ class Deferred implements Store {
 const nameFor = (
   url: string | { readonly href: string },
   { user, token }: LogClientOptions,
-): { name: Promise<string>; token: ClientOptions['token'] } => {
+): { name: Promise<string>; token: ClientOptions['token']; forget: () => void } => {
   const scope = `highwater:log:${FORMAT}:${address(url)}:`;
   if (user !== undefined || typeof token !== 'function') {
-    return { name: Promise.resolve(scope + (user ?? userOf(token))), token };
+    return { name: Promise.resolve(scope + (user ?? userOf(token))), token, forget: () => {} };
   }
   const kept = browserStorage('localStorage');
   let first: Promise<string> | undefined = Promise.resolve().then(token);
   const name = first.then(
     (got) => {
-      const whose = userOf(got.trim());
+      // What is none is told by the client under it, when that asks again.
+      const whose = userOf(`${got}`.trim());
       kept?.setItem(`${scope}user`, whose);
       return scope + whose;
     },
@@ -510,6 +515,7 @@ const nameFor = (
   );
   return {
     name,
+    forget: () => kept?.removeItem(`${scope}user`),
     token: () => {
       const asked = first ?? token();
       first = undefined;
