@@ -45,7 +45,8 @@ type ReadOf<V> = V extends Reduced<infer S> ? ReducedRead<S>
 
 type Do<A extends Actions> = {
   readonly [K in keyof A]: A[K] extends Action<infer P>
-    ? [P] extends [void] ? () => Receipt : (payload: P) => Receipt
+    ? [P] extends [void] ? () => Receipt
+      : undefined extends P ? (payload?: P) => Receipt : (payload: P) => Receipt
     : never;
 };
 
