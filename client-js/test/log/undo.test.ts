@@ -13,7 +13,9 @@ const shop = log('shops/:shop', {
       coalesce: ({ id }) => id,
       inverse: ({ id }, { places }) => ['move', { id, x: places.get(id) ?? 0 }],
     }),
-    more: action<{ by: number }>({ coalesce: () => '', inverse: ({ by }) => ['more', { by: -by }] }),
+    more: action<{ by: number }>({
+      coalesce: () => '', inverse: ({ by }) => ['more', { by: -by }],
+    }),
     fails: action<{ now: () => void }>({ inverse: ({ now }) => void now() }),
     typo: action({ inverse: () => ['mvoe'] }),
   },
