@@ -49,7 +49,7 @@ test('the highest position of each shard is kept, and a batch raises its own alo
 
 test('Hello and Append state the highest position that was told or seen', () => {
   const world = new World();
-  assert.deepEqual(world.hello().capabilities, ['history', 'starts', 'requests', 'parts', 'held', 'bases']);
+  assert.deepEqual(world.hello().capabilities, ['history', 'starts', 'requests', 'parts', 'held', 'bases', 'delivered']);
   assert.deepEqual(world.last('hello').positions, []);
   world.welcome({ positions: [chained(10)] });
   world.subscribe('a');

@@ -15,7 +15,7 @@ import {
   doneKey, donesOf, later, refusedKey, rowOf, type ActionRow, type DoneRow, type HistoryRow,
   type RefusedRow,
 } from './rows.js';
-import type { Change, Store } from './store.js';
+import { inBackground, type Change, type Store } from './store.js';
 
 /** An action that was refused, or that its server has lost. */
 export interface RefusedAction {

@@ -109,7 +109,7 @@ test('what is built begins with its directive, and has these exports', async () 
   assert.match(readFileSync('dist/react.js', 'utf8'), /^'use client';\n/);
   assert.match(readFileSync('dist/react-log.js', 'utf8'), /^'use client';\n/);
   const parts = 'highwater/react/log';
-  assert.deepEqual(Object.keys(await import(parts)).sort(), ['Refused', 'WorkStatus', 'useOpenLog']);
+  assert.deepEqual(Object.keys(await import(parts)).sort(), ['ReceiptStatus', 'Refused', 'WorkStatus', 'useOpenLog']);
   const name = 'highwater/react';
   const all = Object.keys(await import(name)).sort();
   assert.deepEqual(all, ['HighwaterProvider', 'useClient', 'useConnection', 'useOpen', 'useRead']);
