@@ -1,0 +1,40 @@
+/** Pages of one device, step by step: what the disk has when two of them write. */
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { CheckpointRow } from '../../src/log/rows.js';
+import { Books } from './books.js';
+import { settled, type Page } from './page.js';
+
+const play = (name: string, work: (books: Books) => Promise<void>): void => {
+  test(name, async () => {
+    const books = new Books(1);
+    try {
+      await work(books);
+    } finally {
+      books.end();
+      await settled();
+    }
+  });
+};
+const all = async (step: () => boolean): Promise<void> => {
+  do await settled();
+  while (step());
+};
+
+play('a view that is kept is never older than one that was kept before', async (books) => {
+  const { server, device } = books;
+  const kept = (): number => (device.disk.all.get('c/lists/a') as CheckpointRow).next;
+  const write = (page: Page): Promise<void> => all(() => page.disk());
+  const [one, two] = [books.open(), books.open()];
+  await books.quiet();
+  for (const n of [-1, -2]) server.append('lists/a', { kind: 'put', payload: JSON.stringify({ n }) });
+  one.down();
+  await all(() => two.down());
+  await all(() => device.ring(1500));
+  assert.ok(one.jobs.length && two.jobs.length, 'both are to write');
+  await write(two);
+  assert.equal(kept(), 2);
+  await write(one);
+  assert.equal(kept(), 2);
+});
