@@ -38,3 +38,21 @@ play('a view that is kept is never older than one that was kept before', async (
   await write(one);
   assert.equal(kept(), 2);
 });
+
+play('who closes lets go its writer when what it did is on disk', async (books) => {
+  const { device } = books;
+  const [one, two] = [books.open(), books.open()];
+  await books.quiet();
+  books.do(one, 'lists/a', 0);
+  await settled();
+  await all(() => two.hears());
+  const [name, line] = [...device.locks].find(([, [first]]) => first?.page === one)!;
+  assert.deepEqual(line.map(({ page }) => page), [one, two], 'the other waits for it');
+  books.close(one);
+  const kept = (): boolean => device.disk.all.has(`a/${name.split(':')[1]}/${'1'.padStart(16, '0')}`);
+  await all(() => {
+    assert.ok(line[0]!.page === one || kept(), 'it was let go before');
+    return one.disk();
+  });
+  assert.ok(line[0]!.page === two && kept());
+});
