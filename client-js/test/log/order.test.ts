@@ -56,3 +56,22 @@ play('who closes lets go its writer when what it did is on disk', async (books) 
   });
   assert.ok(line[0]!.page === two && kept());
 });
+
+play('nothing of a writer is written before its lock is had', async (books) => {
+  const { device } = books;
+  const one = books.open();
+  await books.quiet();
+  const hold = device.hold.bind(device);
+  let give = (): void => {};
+  device.hold = (page, name) => {
+    const given = new Promise<void>((resolve) => (give = resolve));
+    return { had: given.then(() => hold(page, name).had), release: () => {} };
+  };
+  const writes = (): boolean => one.jobs.some(({ changes }) => changes?.some(([key]) => /^[aw]/.test(key)));
+  books.do(one, 'lists/a', 0);
+  await settled();
+  assert.ok(!writes(), 'another page would take its writer for dead');
+  give();
+  await settled();
+  assert.ok(writes());
+});
