@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { CheckpointRow } from '../../src/log/rows.js';
+import { keyOf, type CheckpointRow } from '../../src/log/rows.js';
 import { Books } from './books.js';
 import { settled, type Page } from './page.js';
 
@@ -28,7 +28,9 @@ play('a view that is kept is never older than one that was kept before', async (
   const write = (page: Page): Promise<void> => all(() => page.disk());
   const [one, two] = [books.open(), books.open()];
   await books.quiet();
-  for (const n of [-1, -2]) server.append('lists/a', { kind: 'put', payload: JSON.stringify({ n }) });
+  for (const n of [-1, -2]) {
+    server.append('lists/a', { kind: 'put', payload: JSON.stringify({ n }) });
+  }
   one.down();
   await all(() => two.down());
   await all(() => device.ring(1500));
@@ -49,7 +51,8 @@ play('who closes lets go its writer when what it did is on disk', async (books) 
   const [name, line] = [...device.locks].find(([, [first]]) => first?.page === one)!;
   assert.deepEqual(line.map(({ page }) => page), [one, two], 'the other waits for it');
   books.close(one);
-  const kept = (): boolean => device.disk.all.has(`a/${name.split(':')[1]}/${'1'.padStart(16, '0')}`);
+  const key = keyOf(name.split(':')[1]!, 1);
+  const kept = (): boolean => device.disk.all.has(key);
   await all(() => {
     assert.ok(line[0]!.page === one || kept(), 'it was let go before');
     return one.disk();
@@ -67,11 +70,30 @@ play('nothing of a writer is written before its lock is had', async (books) => {
     const given = new Promise<void>((resolve) => (give = resolve));
     return { had: given.then(() => hold(page, name).had), release: () => {} };
   };
-  const writes = (): boolean => one.jobs.some(({ changes }) => changes?.some(([key]) => /^[aw]/.test(key)));
+  const writes = (): boolean =>
+    one.jobs.some(({ changes = [] }) => changes.some(([key]) => /^[aw]/.test(key)));
   books.do(one, 'lists/a', 0);
   await settled();
   assert.ok(!writes(), 'another page would take its writer for dead');
   give();
   await settled();
   assert.ok(writes());
+});
+
+play('what was stored is shown on top of a kept view that is without it', async (books) => {
+  const { device } = books;
+  const one = books.open();
+  await books.quiet();
+  books.do(one, 'lists/a', 0);
+  await all(() => one.disk());
+  await all(() => one.up());
+  // The answer, and not the record that follows it.
+  const stored = (): boolean => [...device.disk.all.keys()].some((key) => key.startsWith('d/'));
+  await all(() => !stored() && (one.disk() || one.down()));
+  assert.ok(stored());
+  one.kill();
+  assert.equal((device.disk.all.get('c/lists/a') as CheckpointRow).next, 0);
+  const two = books.open();
+  await all(() => two.disk());
+  assert.deepEqual(books.logs.get(two)!['lists/a'].view.list.value, [1]);
 });
