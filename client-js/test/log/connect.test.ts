@@ -6,7 +6,7 @@ import { connect, memory } from '../../src/log/index.js';
 import { serve, store } from '../stub.js';
 import { when } from '../when.js';
 
-test('one that is disconnected before its device was read stays so until `connect`', async (context) => {
+test('one that is disconnected before its device was read stays so', async (context) => {
   const { hook, seen } = store();
   const url = await serve(context, hook);
   const open = (user: string) => {
