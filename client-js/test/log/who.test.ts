@@ -34,7 +34,7 @@ test('who was here is remembered until the log is wiped', async (context) => {
   await client.open(board, { board: 'a' }).view.title.set('x').saved;
   assert.ok([...all.values()].includes('ana'));
   await client.logout('wipe');
-  assert.deepEqual([...all], []);
+  assert.ok(![...all].flat().some((text) => text.includes('ana')), [...all].join());
 });
 
 test('a function that answers no token ends nothing: what is done is kept', async () => {
