@@ -92,7 +92,7 @@ export class Inbox {
     if (ours.length) this._options.changed();
     for (const [key, row] of changes) {
       if (!key.startsWith('d/') || !row) continue;
-      this._more += JSON.stringify((row as DoneRow).item?.record ?? '').length;
+      this._more += JSON.stringify(row)?.length ?? 0;
     }
     if (this._more < LOOK_BYTES) return;
     inBackground(this.sweep(Date.now()));
@@ -208,8 +208,10 @@ export class Inbox {
     const rows = (await this._options.store.read('d/')) as [string, DoneRow][];
     rows.sort(([, one], [, two]) => two.item.at - one.item.at);
     let bytes = 0;
-    const gone = rows.filter(([, { item }]) => {
-      bytes += JSON.stringify(item.record).length;
+    const gone = rows.filter(([key, row]) => {
+      const { item } = row;
+      // All that stands there: of a short action the payload is the least part.
+      bytes += key.length + JSON.stringify(row).length;
       return bytes > KEPT_BYTES || item.at < now - DAYS * 86_400_000;
     });
     if (gone.length) await this._options.store.write(gone.map(([key]) => [key, undefined]));

@@ -51,3 +51,15 @@ test('a page that stays open keeps no more than 5 MB of what was stored', async 
   assert.ok(rows.length <= 63, `${rows.length} of 100 kB each`);
   assert.equal(rows.at(-1)![1].seq, 90);
 });
+
+test('short ones count with all that is kept of them', async () => {
+  const { store, inbox } = open();
+  const stored = { log: 1, place: { batch: 0, index: 0 }, level: 'disk' };
+  const changes = Array.from({ length: 30_000 }, (_, seq) =>
+    inbox.stored(one(seq, 'x', Date.now() + seq), { ...stored, offset: seq } as never)).flat();
+  await store.write(changes);
+  await inbox.sweep(Date.now());
+  const rows = await store.read('d/');
+  const bytes = rows.reduce((sum, row) => sum + JSON.stringify(row).length, 0);
+  assert.ok(bytes > 4 << 20 && bytes < 6 << 20, `${bytes} B of ${rows.length}`);
+});
