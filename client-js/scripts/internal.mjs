@@ -22,15 +22,16 @@ export const mangleProps = new RegExp(`^(${NAMES.join('|')}|_[a-z]\\w*)$`);
  */
 export const mangleCache = (() => {
   const letters = 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ$_';
-  const read = (file) => readFileSync(`src/${file}`, 'utf8');
-  const base = read('emitter.ts');
+  const read = (file) => readFileSync(file, 'utf8');
+  const base = read('src/emitter.ts');
   const uses = {};
   const taken = {};
   const cache = {};
   // Those of `server/` take no part: they run in Node, where length is nothing, and begin with `__`.
-  const inRoom = (room) => readdirSync(`src/${room}`).filter((name) => name.endsWith('.ts'))
-    .map((name) => room + name);
-  const files = [...inRoom(''), ...inRoom('log/')];
+  // The demo is built together with the client, from sources of its own.
+  const inRoom = (room) => readdirSync(room).filter((name) => name.endsWith('.ts'))
+    .map((name) => `${room}/${name}`);
+  const files = ['src', 'src/log', 'demo'].flatMap(inRoom);
   for (const file of files.sort()) {
     const text = read(file).replace(/\/\*[^]*?\*\/|\/\/.*/g, '');
     const words = (/extends (Emitter|Source)/.test(text) ? base + text : text).match(/\w+/g) ?? [];

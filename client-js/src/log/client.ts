@@ -11,7 +11,7 @@ import { Client, type ClientOptions, type CloseOptions } from '../client.js';
 import { report, type Read } from '../emitter.js';
 import { HighwaterError } from '../errors.js';
 import type { Start, Welcome } from '../frames.js';
-import { browserStorage, userOf, type Locks } from '../identity.js';
+import { browserStorage, userOf, type Locks, type Storage } from '../identity.js';
 import { address } from '../socket.js';
 import type { Status } from '../states.js';
 import { nameOf, type Actions, type Definition, type Params, type Views } from './define.js';
@@ -24,7 +24,9 @@ import { actionOf, later, type ActionRow, type HistoryRow } from './rows.js';
 import type { Message } from './run.js';
 import { Shelf, type Room } from './shelf.js';
 import { following, Signal } from './signals.js';
-import { inBackground, type Change, type Health, type OpenStore, type Store } from './store.js';
+import {
+  inBackground, type Change, type Health, type OpenStore, type Row, type Store,
+} from './store.js';
 import { holdBy, holdHere, tabs, type Hold, type Tabs } from './tabs.js';
 
 export interface LogClientOptions extends Omit<ClientOptions, 'autoConnect'> {
@@ -107,6 +109,8 @@ export class LogClient {
   private readonly _offs: (() => void)[] = [];
   private _closed = false;
   private _connected = false;
+  /** A token that the server made up, in Node. */
+  private _made: string | undefined;
 
   /** @internal `around` is what lies around a page, where that is not the browser's own. */
   constructor(
@@ -118,7 +122,12 @@ export class LogClient {
     const given = keepHidden ? { ...rest, visible: true } : rest;
     const { name, token, forget } = nameFor(url, options);
     this._forget = forget;
-    this.plain = new Client(url, { maxPending: 1000, ...given, token, autoConnect: false });
+    // A page has a storage of its own for the token that a server in `--dev` makes up; elsewhere
+    // it is kept with the log, which is of the user that it names.
+    const storage = given.storage ?? (globalThis.document ? undefined : this._tokens());
+    this.plain = new Client(
+      url, { maxPending: 1000, ...given, ...(storage && { storage }), token, autoConnect: false },
+    );
     const { core } = this.plain;
     const { lock: hold, open } = this._around;
     const rows = (): Iterable<Change> => this._rows();
@@ -175,7 +184,10 @@ export class LogClient {
   private async _begin(name: string, ledger: Ledger, inbox: Inbox): Promise<void> {
     const { core } = this.plain;
     this._tabs = this._around.tabs?.(name, (message) => this._hears(message));
-    const [[history], [user]] = await Promise.all([this._store.read('h'), this._store.read('u')]);
+    const [[history], [user], [made]] = await Promise.all(
+      ['h', 'u', 't'].map((key) => this._store.read(key)),
+    ) as [Row[], Row[], Row[]];
+    this._made = made?.[1] as string | undefined;
     if (history) {
       this._history = history[1] as HistoryRow;
       core.history.told(this._history.positions);
@@ -184,6 +196,19 @@ export class LogClient {
     await Promise.all([ledger.begin(), inbox.read()]);
     this._look();
     this._sweepAfter(SWEEP_AFTER, () => this._room.ledger.look());
+  }
+
+  private _tokens(): Storage {
+    const set = (key: string, value: string | undefined): void => {
+      if (!key.endsWith(':token')) return;
+      this._made = value;
+      inBackground(this._store.write([['t', value]]));
+    };
+    return {
+      getItem: (key) => (key.endsWith(':token') && this._made) || null,
+      setItem: set,
+      removeItem: (key) => set(key, undefined),
+    };
   }
 
   private _sweepAfter(wait: number, first?: () => Promise<void>): void {
