@@ -53,6 +53,14 @@ browser: tools client-js/dist/highwater.js
 	$(CARGO) build --bin highwater
 	cd client-js && $(SERVER) CHROMIUM="$$(cat ../target/chromium.path)" $(NPM) run test:browser
 
+## make tabs        the client's log in many tabs: frozen, crashed, duplicated, put by; clocks, users
+.PHONY: tabs
+tabs: tools client-js/node_modules/.ready
+	@mkdir -p target
+	@sh scripts/chromium.sh > target/chromium.path
+	$(CARGO) build --bin highwater
+	cd client-js && $(SERVER) CHROMIUM="$$(cat ../target/chromium.path)" $(NPM) run test:tabs
+
 ## make browsers     the client's log in Firefox and in WebKit, as far as they are installed
 browsers: tools client-js/node_modules/.ready
 	$(CARGO) build --bin highwater

@@ -126,7 +126,8 @@ export const until = async (page, test, given) => {
 
 /** Until all that was logged has its outcome, on disk too. */
 export const settled = (page) =>
-  until(page, ({ work, pending }) => work.waiting === 0 && work.unsaved === 0 && pending === 0);
+  until(page, ({ work, pending, phase }) =>
+    phase !== 'connecting' && work.waiting === 0 && work.unsaved === 0 && pending === 0);
 
 /** What stands in the databases of the page's origin whose names end so, whoever has them open. */
 export const rowsOf = (page, end) =>

@@ -397,10 +397,21 @@ export class LogClient {
   private _hears(message: Message): void {
     if (message.is === 'refused') inBackground(this._room.inbox.read());
     else if (message.is === 'wiped') {
-      // Also what this page had yet to keep is not to come back.
+      // Also what this page had yet to keep is not to come back, nor what was on its way to disk.
       this._store.mute();
-      void this.close();
+      inBackground(this._emptied().then(() => this.close()));
     } else this._room.ledger.hears(message);
+  }
+
+  /** Takes away what this page wrote while another wiped; whoever began since keeps theirs. */
+  private async _emptied(): Promise<void> {
+    const { all } = this._room.ledger.runs;
+    const rows = await this._store.read('');
+    const gone = rows.filter(([key]: Row) => {
+      const writer = /^(?:[aw]|r\/\d+)\/(\w+)/.exec(key)?.[1];
+      return writer === undefined || all.has(writer);
+    });
+    await this._store.erase(gone.map(([key]: Row) => key));
   }
 
   private _watch(): void {
@@ -506,6 +517,8 @@ class Deferred implements Store {
     const store = await this._store;
     return this._mute ? 'memory' : store.write(changes);
   };
+  erase = async (keys: readonly string[]): Promise<any> =>
+    (await this._store).write(keys.map((key) => [key, undefined]));
   /** Nothing is written any more. */
   mute = (): void => {
     this._mute = true;
