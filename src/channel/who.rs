@@ -54,7 +54,8 @@ impl Socket {
     /// Takes a question up, whose look takes at most so many subscribers in.
     ///
     /// # Errors
-    /// `overloaded`: too many wait.
+    /// `overloaded` where as many questions of this socket wait as may, with the time after which
+    /// it may ask again; nothing is kept of this one.
     pub fn ask_who(&self, who: Who, most: usize) -> Result<(), Refusal> {
         let waiting = &mut self.lock().looks.waiting;
         if waiting.len() >= WAITING {

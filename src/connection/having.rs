@@ -17,7 +17,7 @@ pub const MOST_USERS: usize = 256;
 /// What a look at a log's subscribers has come to so far.
 #[derive(Clone, Debug)]
 pub struct Having {
-    /// The log id.
+    /// The log that the record is in, by its id.
     pub log: u64,
     offset: u64,
     after: Option<Id>,
@@ -46,7 +46,8 @@ impl Having {
     /// kept is not: a reader may stand past it because it was told of a gap there.
     ///
     /// # Errors
-    /// `unknown_log`, `bad_offset`.
+    /// `unknown_log` where there is no such log or it was deleted; `bad_offset` where the record is
+    /// not kept any more or not there yet: of those nobody can say who has them.
     pub fn judge(offset: u64, row: Option<&LogRow>) -> Result<(), Refusal> {
         let row = row.filter(|row| !row.deleted).ok_or(Code::UnknownLog)?;
         let (start, head) = (row.start, row.head);

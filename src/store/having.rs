@@ -12,7 +12,7 @@ impl Store {
     /// that trims a log may have moved a cursor that was seen here.
     ///
     /// # Errors
-    /// When storage fails or a row is damaged.
+    /// [`RowsError`] when the disk cannot be read or a row does not decode.
     pub fn having(&self, having: &mut Having, most: usize) -> Result<bool, RowsError> {
         let most = most.min(having.left());
         let mut ids = self.subscribers(having.log, having.after(), most + 1)?;

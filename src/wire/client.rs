@@ -222,7 +222,7 @@ pub struct Leave {
 pub struct Who {
     /// Repeated in the answer.
     pub request: u32,
-    /// The log id.
+    /// The log that the record is in, by its id.
     pub log: u64,
     /// The record's offset.
     pub offset: u64,
