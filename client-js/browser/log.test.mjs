@@ -131,3 +131,31 @@ test('browser killed, server down: a page shows what is kept and pending, at onc
   assert.equal((await server.records('boards/cold')).length, 2);
   assert.deepEqual((await state(next)).done, ['kept-1']);
 });
+
+test('the browser finds its database damaged and empties it: the client says so', async () => {
+  const url = pageOf(pages, server, { user: 'torn', list: 'torn', offline: true });
+  const own = await new Profile().start();
+  const again = async () => {
+    await own.kill(true);
+    await own.start();
+    return own.page(url);
+  };
+  const said = (page) => page.evaluate(() => app.client.work.value.store.error?.message);
+  try {
+    let page = await own.page(url);
+    await add(page, 'first');
+    await add(page, 'second');
+    page = await again();
+    // Half of what came last is there, and passed over.
+    await until(page, ({ ids }) => ids.includes('first'));
+    assert.equal(await said(page), undefined);
+    await add(page, 'third');
+    page = await again();
+    await add(page, 'fourth');
+    assert.match(await said(page), /^the device lost what it kept: .*corrupt/);
+    assert.deepEqual((await state(page)).ids, ['fourth']);
+    assert.equal((await state(page)).work.store.kind, 'disk');
+  } finally {
+    await own.close();
+  }
+});

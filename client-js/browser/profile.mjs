@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { build } from 'esbuild';
 import { chromium } from 'playwright-core';
 import { mangleCache, mangleProps } from '../scripts/internal.mjs';
+import { cutTorn, tear } from './torn.mjs';
 import { ARGS, DEADLINE, executable } from './world.mjs';
 
 const script = async () => {
@@ -84,12 +85,18 @@ export class Profile {
     return this.#browser.version();
   }
 
-  /** As when the power of its process goes: no handler runs, nothing is flushed. */
-  async kill() {
+  /**
+   * As when the power of its process goes: no handler runs, nothing is flushed. `torn`: in the
+   * middle of a write; else what such a kill leaves is cut off (`torn.mjs`).
+   */
+  async kill(torn = false) {
     if (!this.#child || this.#child.exitCode !== null || this.#child.signalCode !== null) return;
     const gone = once(this.#child, 'exit');
     process.kill(-this.#child.pid, 'SIGKILL');
     await gone;
+    if (torn) return tear(this.#folder);
+    const cut = cutTorn(this.#folder);
+    if (cut) console.log(`killed in the middle of a write: ${cut} bytes of it`);
   }
 
   async close() {

@@ -4,7 +4,8 @@
  *
  * Promise: `disk` is said at `complete` of a transaction that the browser was asked to flush; only
  * one that was rolled back by itself is refused. A database that was emptied under a page is
- * written anew from what the page holds.
+ * written anew from what the page holds; one that the browser found damaged, and emptied for that,
+ * is told as soon as it is opened.
  */
 
 import { Keeper, Lost, PATIENCE, type Disk } from './keeper.js';
@@ -131,13 +132,22 @@ class Database implements Disk {
   }
 }
 
+/** As Chromium tells that it found a database damaged and deleted it; others do not tell. */
+interface Upgrade extends IDBVersionChangeEvent {
+  readonly dataLoss?: 'none' | 'total';
+  readonly dataLossMessage?: string;
+}
+
 /** A handle. Some browsers never answer at times, where another try is answered: who is first. */
-const connect = (name: string): Promise<IDBDatabase> =>
+const connect = (name: string, emptied: (why: string) => void): Promise<IDBDatabase> =>
   new Promise((settle, fail) => {
     const open = (wait: number): void => {
       // One version for ever. Where there is no IndexedDB, or none is allowed, this throws.
       const request = indexedDB.open(name, 1);
-      request.onupgradeneeded = () => request.result.createObjectStore(ROWS);
+      request.onupgradeneeded = (event: Upgrade) => {
+        request.result.createObjectStore(ROWS);
+        if (event.dataLoss === 'total') emptied(event.dataLossMessage!);
+      };
       request.onsuccess = () => {
         if (timer) settle(request.result);
         else request.result.close();
@@ -160,8 +170,8 @@ const connect = (name: string): Promise<IDBDatabase> =>
 /** Rows in the browser; in memory, visibly, where it has none to give. */
 export const indexedDb: OpenStore = (name: string, options: StoreOptions) => {
   let known: string | undefined;
-  const open = async (gone: () => void): Promise<Disk> => {
-    const db = new Database(await connect(name), gone);
+  const open = async (gone: () => void, emptied: (why: string) => void): Promise<Disk> => {
+    const db = new Database(await connect(name, emptied), gone);
     try {
       const marker = await db.marker(crypto.getRandomValues(new Uint32Array(4)).join());
       if (known && known !== marker) await db.write([...options.rows()]);

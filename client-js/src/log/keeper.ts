@@ -51,8 +51,8 @@ export class Keeper implements Store {
   constructor(
     kind: Kind,
     private readonly _options: StoreOptions,
-    /** Opens a handle; it says when that is of no use any more. */
-    private readonly _open: (gone: () => void) => Later<Disk>,
+    /** Opens a handle; it says when that is of no use any more, and if what was there is gone. */
+    private readonly _open: (gone: () => void, emptied: (why: string) => void) => Later<Disk>,
     /** What takes its place. */
     private readonly _rows: new () => Disk,
   ) {
@@ -86,7 +86,7 @@ export class Keeper implements Store {
         if (this._health.state !== 'lost') return;
         try {
           // What was on disk when that was lost is there still.
-          const left = await this._open(() => {});
+          const left = await this._open(() => {}, () => {});
           await left.wipe();
           await left.close();
         } catch (error) {
@@ -155,7 +155,12 @@ export class Keeper implements Store {
       this._disk = undefined;
       this._look();
     };
-    const disk: Promise<Disk> = (async () => this._open(gone))().catch((error) => {
+    const emptied = (why: string): void => {
+      const error = new HighwaterError('lost', `the device lost what it kept: ${why}`);
+      this._health = { ...this._health, error };
+      this.health.changed();
+    };
+    const disk: Promise<Disk> = (async () => this._open(gone, emptied))().catch((error) => {
       throw error instanceof Lost ? error : new Lost(error);
     });
     return disk;
@@ -177,7 +182,7 @@ export class Keeper implements Store {
 
   private _say(state: 'open' | 'stuck'): void {
     if (this._health.state === 'lost') return;
-    this._health = { kind: this._health.kind, state };
+    this._health = { ...this._health, state };
     this.health.changed();
   }
 }

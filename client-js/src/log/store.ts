@@ -33,7 +33,10 @@ export interface Health {
    * it may have one yet. `lost`: it was to be on disk and cannot be; this page alone has it.
    */
   readonly state: 'open' | 'stuck' | 'lost';
-  /** Why it is lost. */
+  /**
+   * Why it is lost; of one that is open: that the browser found it damaged and emptied it. What
+   * was on this device alone is gone then.
+   */
   readonly error?: Error;
 }
 

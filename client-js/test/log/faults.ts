@@ -13,6 +13,8 @@ export class Faults {
   hung = 0;
   /** Requests to open fail with this. */
   refused: Error | undefined;
+  /** A database that is made anew is one that was found damaged, as Chromium tells it. */
+  damaged: string | undefined;
   /** All handles that were opened, the newest last. */
   readonly handles: Opened[] = [];
   readonly factory = new IDBFactory();
@@ -28,6 +30,11 @@ export class Faults {
       return request;
     }
     const request = this.factory.open(name, version);
+    const { damaged } = this;
+    request.addEventListener('upgradeneeded', (event) => {
+      const told = { dataLoss: damaged ? 'total' : 'none', dataLossMessage: damaged ?? '' };
+      Object.assign(event, told);
+    });
     request.addEventListener('success', () => this.handles.push(request.result));
     return request;
   }

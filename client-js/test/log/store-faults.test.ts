@@ -52,6 +52,23 @@ const opened = async (rows: Change[] = []): Promise<{ name: string; store: Store
   return { name, store };
 };
 
+test('a database that the browser found damaged, and emptied, is told', async () => {
+  const { name, store } = await opened();
+  await store.write([['a', 1]]);
+  await store.close();
+  await faults.now.clear(name);
+  faults.now.damaged = 'checksum mismatch';
+  const next = indexedDb(name, NONE);
+  const { error: told } = await when(next.health, ({ error }) => !!error);
+  assert.match(told!.message, /^the device lost what it kept: checksum mismatch$/);
+  assert.equal(await next.write([['b', 2]]), 'disk');
+  const { kind, state, error } = next.health.value;
+  assert.deepEqual([kind, state, error], ['disk', 'open', told]);
+  await next.close();
+  // It is there again, and nothing was lost since.
+  assert.deepEqual(await left(name), [['b', 2]]);
+});
+
 test('a disk that is full refuses a write, and what comes later is taken', async () => {
   const { name, store } = await opened();
   next((tx) => aborted(tx, 'QuotaExceededError'));

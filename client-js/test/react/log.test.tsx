@@ -9,9 +9,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test, type TestContext } from 'node:test';
 import { Suspense } from 'react';
+import { HighwaterError } from '../../src/errors.js';
 import { file } from '../../src/log/file.js';
 import {
   connect, lww, memory, log, type LogClient, type LogClientOptions, type OpenStore,
+  type Store,
 } from '../../src/log/index.js';
 import { useConnection, useRead } from '../../src/react/index.js';
 import { Refused, useOpenLog, WorkStatus } from '../../src/react/log/index.js';
@@ -128,6 +130,26 @@ test('a device that does not answer: the work is unsaved, and it says so', async
   await page.shows('In this page: 1 change to send');
   client.connect();
   await page.shows('On the server');
+  page.unmount();
+});
+
+test('a device that lost what it kept: it says so, once nothing waits', async (context) => {
+  const error = new HighwaterError('lost', 'the device lost what it kept');
+  const emptied: OpenStore = (name, options) => {
+    const store = memory(name, options);
+    const health = { value: { kind: 'disk', state: 'open', error }, subscribe: () => () => {} };
+    return { ...store, health: health as Store['health'], close: () => store.close(),
+      wipe: () => store.wipe(), persist: () => {}, read: (prefix) => store.read(prefix),
+      write: (changes) => store.write(changes) };
+  };
+  const name = user();
+  const client = open(context, name, { store: emptied, autoConnect: false });
+  const page = show(client, <WorkStatus client={client} />);
+  await page.shows('Looking');
+  client.open(board, { board: name }).view.title.set('Typed');
+  await page.shows('On this device: 1 change to send');
+  client.connect();
+  await page.shows('This device lost what was not sent: look whether your last changes are there');
   page.unmount();
 });
 

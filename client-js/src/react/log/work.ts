@@ -16,9 +16,10 @@ import { never } from '../open.js';
 /**
  * `reading`: the device is being read. `lost`: the device keeps nothing any more, so that what
  * waits is in this page alone. `unsaved`: not on the device yet. `device`: kept, without an answer
- * of the server. `server`: all of it is there.
+ * of the server. `server`: all of it is there. `emptied`: so too, but the browser had found its
+ * database damaged and emptied it: what was on this device alone, from before, is gone.
  */
-export type WorkState = 'reading' | 'lost' | 'unsaved' | 'device' | 'server';
+export type WorkState = 'reading' | 'lost' | 'unsaved' | 'device' | 'server' | 'emptied';
 
 /** What it says in each state, of so many changes. */
 export type WorkWords = { readonly [S in WorkState]: (changes: number, work: Work) => string };
@@ -42,6 +43,7 @@ const WORDS: WorkWords = {
   device: (count, { store }) =>
     `${store.kind === 'disk' ? 'On this device' : 'In this page'}: ${changes(count)} to send`,
   server: () => 'On the server',
+  emptied: () => 'This device lost what was not sent: look whether your last changes are there',
 };
 
 const stateOf = ({ unsaved, waiting, store }: Work, { phase }: Status): WorkState => {
@@ -49,7 +51,8 @@ const stateOf = ({ unsaved, waiting, store }: Work, { phase }: Status): WorkStat
   if (unsaved) return 'unsaved';
   if (waiting) return 'device';
   // The client connects when it has read the device, and not before.
-  return phase === 'connecting' ? 'reading' : 'server';
+  if (phase === 'connecting') return 'reading';
+  return store.error ? 'emptied' : 'server';
 };
 
 /**
