@@ -1,12 +1,14 @@
 //! A server as commands see it: requests, their refusals, and how long to keep trying.
 
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::http::{Response, Uri};
+use ureq::tls::TlsConfig;
 use ureq::{Agent, Body, RequestBuilder};
 
 use super::error::CliError;
@@ -102,6 +104,7 @@ impl Client {
             // Servers close connections that nothing came over for a while.
             .max_idle_age(Duration::from_secs(5))
             .max_redirects(0)
+            .tls_config(tls())
             .user_agent(concat!("highwater/", env!("CARGO_PKG_VERSION")));
         if here {
             config = config.proxy(None);
@@ -346,6 +349,12 @@ fn address(text: &str) -> Result<(String, bool), CliError> {
         return Err(wrong(&format!("{text:?} has a port that is none")));
     }
     Ok((base.to_owned(), matches!(host, "localhost" | "127.0.0.1" | "[::1]")))
+}
+
+/// How a server with HTTPS is met: by the ciphers that check tokens too.
+fn tls() -> TlsConfig {
+    let ciphers = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    TlsConfig::builder().unversioned_rustls_crypto_provider(ciphers).build()
 }
 
 /// Reads a token; a blank one is none, since that is how variables are often left.
