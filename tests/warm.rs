@@ -7,10 +7,12 @@ mod support;
 
 use std::path::Path;
 
+use highwater::admission::{Admission, Judged};
+use highwater::limit::Limits;
 use highwater::log::rows::{Key, Table, Writes};
 use highwater::log::{LogRow, NameRow, Writer, WriterRow};
 use highwater::store::{Options, Store, Warm};
-use highwater::wire::{Id, SnapshotRule, codec};
+use highwater::wire::{Code, Id, Payload, Record, Refusal, SnapshotRule, Target, codec};
 use support::{Client, Server};
 
 /// Ids of the logs that are made behind the server's back: it gives none of them itself.
@@ -93,6 +95,20 @@ fn what_was_warmed_is_read_without_a_file() {
     // By its id alone a log is warmed too; what is not there harms nothing.
     store.warm(&Warm { names: &["none"], logs: &[FIRST + 7_000, 9], ..Warm::default() });
     assert_eq!(reads_for(|| drop(store.log_row(FIRST + 7_000).unwrap())), 0);
+    refused_is_not_read_ahead(store);
+}
+
+/// Names that nobody may use, and records that are refused, cause no read ahead of the verdict.
+fn refused_is_not_read_ahead(store: Store) {
+    let admission = Admission::new(store, Limits::DEFAULT, true);
+    let record = Record { payload: Some(Payload::text("x")), ..Record::default() };
+    let reads_of = |verdict| {
+        let (to, record) = (Target::Log(FIRST + 9_000), record.clone());
+        let entry = Judged { to, if_head: None, record, verdict }.entry(1, 0, None);
+        reads_for(|| admission.read_ahead(None, &[entry]))
+    };
+    assert_eq!(reads_of(Some(Refusal::new(Code::Denied))), 0);
+    assert!(reads_of(None) > 0, "it was cold still");
 }
 
 /// Of the running server: appends to logs that nobody has touched since its start.

@@ -71,7 +71,7 @@ pub async fn serve(accepting: Accepting, gate: Arc<Gate>) {
         };
         // An answer goes out in few pieces; none waits until the one before is received.
         stream.set_nodelay(true).ok();
-        tokio::spawn(talk(stream, router.clone(), Arc::new(room), gate.shed.end()));
+        tokio::spawn(talk(stream, router.clone(), Arc::new(room), gate.admission.shed.end()));
     }
 }
 
@@ -179,10 +179,10 @@ fn admit(gate: &Gate, headers: &HeaderMap) -> Result<Admitted, Refusal> {
     let encoding = encodings
         .find(|encoding| has(header::SEC_WEBSOCKET_PROTOCOL, encoding.subprotocol()))
         .ok_or_else(|| bad("offer the subprotocol highwater.v1.bincode or highwater.v1.json"))?;
-    if gate.shed.draining() {
+    if gate.admission.shed.draining() {
         return Err(Refusal::new(Code::ShuttingDown).after(1_000));
     }
-    gate.rates.check_handshake()?;
+    gate.admission.rates.check_handshake()?;
     if gate.sockets.load(Ordering::Relaxed) >= gate.limits.sockets as usize {
         return Err(Refusal::new(Code::Sockets).after(5_000));
     }

@@ -7,26 +7,23 @@
 mod accept;
 mod demo;
 pub mod http;
-mod making;
 mod patient;
 mod session;
 mod socket_io;
-mod warm;
 
 pub use accept::{Accepting, PLAIN_CONNECTIONS, serve};
-pub use making::{Making, asked_for, making};
-pub use warm::Warmth;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
+use crate::admission::Admission;
 use crate::auth::{Authority, Can, Grants};
 use crate::channel::{Hub, Readable, Ticket};
 use crate::fold::{Command, Reply};
 use crate::journal::Inbox;
-use crate::limit::{Limits, Rates, Rules};
+use crate::limit::{Limits, Rules};
 use crate::store::Store;
 use crate::wire::{Code, Id, Pattern, Refusal};
 
@@ -43,14 +40,12 @@ pub struct Gate {
     pub inbox: Inbox<Ticket>,
     /// Who is believed.
     pub authority: Arc<Authority>,
-    /// Rates.
-    pub rates: Arc<Rates>,
+    /// What may come in.
+    pub admission: Admission,
     /// Limits in force.
     pub limits: Limits,
     /// Rules in force.
     pub rules: Rules,
-    /// Whether opening a log may make it.
-    pub auto_create: bool,
     /// Whether tokens may be missing.
     pub dev: bool,
     /// The time.
@@ -59,8 +54,6 @@ pub struct Gate {
     pub node: Id,
     /// Its run.
     pub incarnation: u64,
-    /// What keeps commands out at the moment.
-    pub shed: Shed,
     /// Most connections of the port at once, sockets and plain ones.
     pub connections: usize,
     /// Sockets that are open, with or without a Hello.
@@ -69,8 +62,6 @@ pub struct Gate {
     pub greeting: AtomicUsize,
     /// Requests under way.
     pub requests: AtomicUsize,
-    /// What need not be warmed.
-    pub warmth: Warmth,
     /// What requests share besides.
     pub http: http::Shared,
 }
@@ -81,78 +72,10 @@ impl std::fmt::Debug for Gate {
     }
 }
 
-/// Why commands are kept out: set by the node's keeper, read before anything is submitted.
-#[derive(Debug, Default)]
-pub struct Shed {
-    /// Number of a [`Code`]; 0: nothing keeps them out.
-    code: AtomicU32,
-    retry_after: AtomicU32,
-    draining: watch::Sender<bool>,
-}
-
-impl Shed {
-    /// Keeps commands out with that refusal, or lets them in.
-    pub fn set(&self, refusal: Option<&Refusal>) {
-        let code = refusal.map_or(0, |refusal| u32::from(refusal.code.number()));
-        self.retry_after.store(refusal.map_or(0, |r| r.retry_after), Ordering::Relaxed);
-        self.code.store(code, Ordering::Relaxed);
-    }
-
-    /// The node is going away: no new sockets.
-    pub fn drain(&self) {
-        self.draining.send_replace(true);
-    }
-
-    /// Whether the node is going away.
-    pub fn draining(&self) -> bool {
-        *self.draining.borrow()
-    }
-
-    /// Changes when the node is going away.
-    pub fn end(&self) -> watch::Receiver<bool> {
-        self.draining.subscribe()
-    }
-
-    /// The refusal in force, for what goes on when the disk is full.
-    ///
-    /// # Errors
-    /// That refusal, unless it is `storage_full`.
-    pub fn unless_full(&self) -> Result<(), Refusal> {
-        self.check().or_else(|refusal| match refusal.code {
-            Code::StorageFull => Ok(()),
-            _ => Err(refusal),
-        })
-    }
-
-    /// The refusal in force.
-    ///
-    /// # Errors
-    /// That refusal.
-    pub fn check(&self) -> Result<(), Refusal> {
-        let number = u16::try_from(self.code.load(Ordering::Relaxed)).unwrap_or_default();
-        match Code::from_number(number) {
-            Some(code) => Err(Refusal::new(code).after(self.retry_after.load(Ordering::Relaxed))),
-            None => Ok(()),
-        }
-    }
-}
-
 impl Gate {
     /// The time, milliseconds since 1970.
     pub fn now(&self) -> u64 {
         (self.clock)()
-    }
-
-    /// Whether a command may come in, the store's pressure and its disk as they are.
-    ///
-    /// # Errors
-    /// `overloaded`, `storage_full`.
-    pub fn admits(&self, command: &Command) -> Result<(), Refusal> {
-        match need(command) {
-            Need::Nothing => Ok(()),
-            Need::Little => self.shed.unless_full(),
-            Need::Room => self.shed.check(),
-        }
     }
 
     /// Hands a command to the fold: its batch and reply come once they are durable; nothing comes
@@ -165,7 +88,7 @@ impl Gate {
         command: Command,
         weight: usize,
     ) -> Result<oneshot::Receiver<(u64, Reply)>, Refusal> {
-        self.admits(&command)?;
+        self.admission.shed.admits(&command)?;
         let (caller, reply) = oneshot::channel();
         self.inbox.submit(command, weight, Some(Ticket::Caller(caller)))?;
         Ok(reply)
@@ -201,53 +124,6 @@ impl Gate {
             Ok(Ok(_)) => Ok(()),
             _ => Err(Code::Timeout.into()),
         }
-    }
-}
-
-/// What a command needs of the store.
-enum Need {
-    /// It gives back, or is a word on a row that is there: it comes in whatever the pressure.
-    Nothing,
-    /// It changes rows of connections: it comes in when the disk is full, for readers go on.
-    Little,
-    /// It stores something.
-    Room,
-}
-
-const fn need(command: &Command) -> Need {
-    match command {
-        Command::DeleteLog { .. }
-        | Command::Trim { .. }
-        | Command::Downgrade { .. }
-        | Command::Forget { .. }
-        | Command::ForgetWriter { .. }
-        | Command::Leave { .. }
-        | Command::Detach(_)
-        | Command::Unsubscribe { .. }
-        | Command::UnsubscribeUser { .. }
-        | Command::Visible { .. }
-        | Command::Retire { .. }
-        // Who is to be kept out is kept out whatever the pressure.
-        | Command::Revoke { .. }
-        | Command::Unrevoke { .. }
-        | Command::NodeDown { .. } => Need::Nothing,
-        Command::Attach(_)
-        | Command::Activate { .. }
-        | Command::Subscribe(_)
-        | Command::Seek { .. }
-        | Command::Commit(_)
-        | Command::NodeUp { .. }
-        | Command::BeginEra { .. }
-        | Command::SetPages { .. }
-        | Command::Upgrade { .. }
-        | Command::Look
-        | Command::Configure(_) => Need::Little,
-        Command::CreateLog { .. }
-        | Command::Derive { .. }
-        | Command::Expire { .. }
-        | Command::SubscribeUser { .. }
-        | Command::Append(_)
-        | Command::PutSnapshot(_) => Need::Room,
     }
 }
 

@@ -16,7 +16,8 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::socket_io::{Lane, Life};
-use super::{Gate, Making, TokenGrants, asked_for, making, readable};
+use super::{Gate, TokenGrants, readable};
+use crate::admission::{Making, asked_for};
 use crate::auth::Grants;
 use crate::channel::{Abilities, Asked, Closing, Opening, Socket, Ticket, control, ws_close};
 use crate::connection::Attach;
@@ -198,11 +199,11 @@ async fn greet(
     encoding: Encoding,
 ) -> Result<Greeted, Closing> {
     let (hello, rest) = first_message(gate, ws, encoding).await?;
-    if gate.shed.draining() {
+    if gate.admission.shed.draining() {
         return Err(Refusal::new(Code::ShuttingDown).after(1_000).into());
     }
     // A full disk keeps appends out, not readers.
-    gate.shed.unless_full().map_err(Closing::from)?;
+    gate.admission.shed.unless_full().map_err(Closing::from)?;
     if hello.writers.len() > gate.limits.writers_per_hello as usize {
         let most = gate.limits.writers_per_hello;
         let message = format!("a client speaks for at most {most} writers at a time");
@@ -241,9 +242,9 @@ async fn greet(
         Arc::clone(gate.hub.refusals()),
     );
     socket.hear(gate.hub.ticks());
-    let mut purse = gate.rates.socket_purse(&socket.user);
+    let mut purse = gate.admission.rates.socket_purse(&socket.user);
     let welcome = Welcome { credit: purse.credit(Id::NONE), ..welcome };
-    let (gate, rate) = (Arc::clone(gate), gate.rates.socket());
+    let (gate, rate) = (Arc::clone(gate), gate.admission.rates.socket());
     let names = append::Names::default();
     let leaves = None;
     let session =
@@ -325,8 +326,8 @@ fn prepare(
         credit: None,
     };
     let (user, read) = (grants.user.clone(), readable(grants));
-    let names = asked_for(gate, &open);
-    let Making { make, unmade, spent } = making(gate, grants, &mut open);
+    let names = asked_for(&gate.limits, &open);
+    let Making { make, unmade, spent } = gate.admission.making(grants, &mut open);
     let opening = Opening { request: 0, names, unmade, spent };
     let attach = Attach {
         connection,
@@ -465,7 +466,7 @@ impl Session {
         let open = attach.open.iter().take(most);
         let names: Vec<_> = open.map(|open| open.name.as_str()).collect();
         let (store, user) = (&self.gate.store, attach.user.as_str());
-        self.gate.warmth.attach(store, user, attach.connection, &writers, &names);
+        self.gate.admission.warmth.attach(store, user, attach.connection, &writers, &names);
         let weight = 512 + (attach.open.len() + attach.bases.len()) * 512;
         let asked = Asked::Attach(Box::new((welcome, opening)));
         let ticket = Ticket::Socket(Arc::clone(&self.socket), asked);

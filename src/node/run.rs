@@ -18,12 +18,13 @@ use super::config::{Config, Loaded, LogFormat};
 use super::keeper::Keeper;
 use super::watch::Watch;
 use super::{files, revoked, secret};
+use crate::admission::Admission;
 use crate::channel::{Closing, Dispatcher, Hub, HubLimits, Pumps, Socket, Ticket};
 use crate::connection::{Attachment, Budgets};
 use crate::fold::{CacheSizes, Command, Fold, FoldError, Settings, Versions, folded_time};
-use crate::gateway::{Accepting, Gate, Shed, http, serve};
+use crate::gateway::{Accepting, Gate, http, serve};
 use crate::journal::{Committer, Inbox, Journal, Local, Order, QueueLimits, Stopped, catch_up};
-use crate::limit::{Limits, Rates};
+use crate::limit::Limits;
 use crate::store::{Lost, Options, Store};
 use crate::wire::{Code, Id};
 
@@ -214,24 +215,21 @@ impl Node {
         revoked::take_over(left, &config.server.data, &inbox).await?;
         let gate = Arc::new(Gate {
             hub,
-            store,
             inbox,
             http: http::Shared::new(&limits, http::Marks::of_authority(&authority)),
             authority,
-            rates: Rates::new(&limits),
+            admission: Admission::new(store.clone(), limits, config.server.auto_create),
+            store,
             limits,
             rules: config.rules,
-            auto_create: config.server.auto_create,
             dev: config.server.dev,
             clock,
             node,
             incarnation,
-            shed: Shed::default(),
             connections: files::connections(&limits),
             sockets: Default::default(),
             greeting: Default::default(),
             requests: Default::default(),
-            warmth: Default::default(),
         });
         let keeper = Keeper::start(&gate);
         let (watch, lost) = Watch::start(gate.store.clone())?;
@@ -330,7 +328,7 @@ impl Node {
             why = broken(lost, stopped) => {
                 let data = gate.store.dir().display();
                 tracing::error!(%data, "the node stops: {why}");
-                gate.shed.drain();
+                gate.admission.shed.drain();
                 true
             }
             () = until => {
@@ -429,7 +427,7 @@ async fn drain(gate: &Arc<Gate>) {
     let sockets = gate.sockets.load(Ordering::Relaxed);
     let requests = gate.requests.load(Ordering::Relaxed);
     tracing::info!(sockets, requests, "draining");
-    gate.shed.drain();
+    gate.admission.shed.drain();
     let empty = async {
         loop {
             // Again and again: one that was being met when this began comes in afterwards.

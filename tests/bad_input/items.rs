@@ -1,5 +1,8 @@
 //! Names, offsets, sequences and records that break a rule.
 
+use serde_json::json;
+
+use super::support::Http;
 use super::*;
 
 #[test]
@@ -306,4 +309,52 @@ fn conditions_that_do_not_hold() {
             Outcome::Refused(refusal) => assert!(!taken && refusal.code == Code::Conflict),
         }
     }
+}
+
+/// One judgement for every face: what an append is refused for, and in which words, does not hang
+/// on the way that it came by. Told the name of no log that was named by its id.
+#[test]
+fn an_append_is_judged_alike_on_a_socket_and_over_http() {
+    let server = Server::start(Options::default().limit("record_bytes", 1_024));
+    let mut owner = Client::new("ann").join(&server);
+    let seq = owner.append("secret/plan", "x");
+    owner.settled();
+    let Outcome::Stored { log: secret, .. } = owner.writing.outcomes[&seq] else {
+        panic!("it was not stored")
+    };
+    let only = token("bob", &[("mine/*", "read append")]);
+    let http = Http::new(&server.url(), Some(only.clone()));
+    let mut bob = Client::with(Some(only)).join(&server);
+    let mut of_socket = |to: Target, record: Record| {
+        let item = bob.writing.number(to, record);
+        let seq = bob.send_items(vec![item]);
+        bob.settled();
+        match &bob.writing.outcomes[&seq] {
+            Outcome::Refused(why) => (why.code.name().to_owned(), why.message.clone()),
+            stored => panic!("{stored:?}"),
+        }
+    };
+    let text = |text: &str| Record { payload: Some(Payload::text(text)), ..Record::default() };
+    let long = "x".repeat(1_025);
+    let cases = [
+        ("mine//a", text("x")),
+        ("other", text("x")),
+        ("mine/a", Record { key: Some("k".repeat(256)), ..text("x") }),
+        ("mine/a", text(&long)),
+    ];
+    for (name, record) in cases {
+        let payload = record.payload.as_ref().map(|payload| payload.bytes().to_vec());
+        let payload = String::from_utf8(payload.unwrap()).unwrap();
+        let mut body = json!({ "payload": payload });
+        if let Some(key) = &record.key {
+            body["key"] = json!(key);
+        }
+        let answer = http.post_json(&format!("/v1/logs/{name}"), &body).json();
+        let word = |field: &str| answer[field].as_str().unwrap().to_owned();
+        let by_socket = of_socket(Target::Name(name.to_owned()), record);
+        assert_eq!(by_socket, (word("code"), word("message")), "{name}");
+    }
+    let (code, message) = of_socket(Target::Log(secret), text("x"));
+    assert_eq!(code, "denied");
+    assert!(!message.contains("secret"), "{message}");
 }

@@ -20,10 +20,23 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("channel", &["wire", "limit", "log", "connection", "fold", "store", "journal"]),
     // Tokens. Beside delivery, not on top of it: it knows logs by their names only.
     ("auth", &["wire"]),
+    // What may go to the fold, whatever face it came by.
+    ("admission", &["wire", "limit", "log", "fold", "store", "channel", "auth"]),
     // Sockets and requests.
     (
         "gateway",
-        &["wire", "limit", "log", "connection", "fold", "store", "journal", "channel", "auth"],
+        &[
+            "wire",
+            "limit",
+            "log",
+            "connection",
+            "fold",
+            "store",
+            "journal",
+            "channel",
+            "auth",
+            "admission",
+        ],
     ),
     // All wired together, and the commands.
     (
@@ -38,6 +51,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "journal",
             "channel",
             "auth",
+            "admission",
             "gateway",
         ],
     ),

@@ -12,8 +12,9 @@ use super::answer::{Answer, Problem, json_answer, with};
 use super::caller::{Caller, LooseName};
 use super::query::{self, Asked, Flag};
 use super::route::{LOG, POSITION};
-use super::sending::{self, Paying, Sent, Wanted, Writing, answer_json};
+use super::sending::{self, Paying, Sent, Writing, answer_json};
 use super::{body, guard, history, logs, reading};
+use crate::admission::{Judged, Named, may_append};
 use crate::auth::Can;
 use crate::gateway::Gate;
 use crate::limit::{Costs, Limits};
@@ -118,14 +119,16 @@ pub(super) async fn post(
     let log = log.map(|log| query::offset("log", &log)).transpose()?;
     let AppendQuery { writer, seq, oldest, results, .. } = asked;
     let writing = WriterQuery { writer, seq, oldest }.writing(&caller, &headers)?;
-    let verdict = match (verdict(&caller, &name), log) {
+    // One that holds for the whole request, whatever its records are.
+    let verdict = may_append(&caller.0, Named::Name(&name)).err();
+    let verdict = match (verdict, log) {
         (None, Some(log)) => another(&gate, &caller.0.user, log, &name).await?,
         (verdict, _) => verdict,
     };
     if let (Some(verdict), false) = (&verdict, writing.named) {
         return Err(verdict.clone().into());
     }
-    gate.shed.check()?;
+    gate.admission.shed.check()?;
     let arrived = guard::arrive(&gate, &caller, &headers, body).await?;
     if arrived.bytes.is_empty() {
         let message = "an empty body: send a record, or ?create to make the log; an empty record \
@@ -175,14 +178,6 @@ struct Wish {
     results: bool,
 }
 
-/// A refusal that holds for the whole request whatever its records are.
-fn verdict(caller: &Caller, name: &str) -> Option<Refusal> {
-    if name::check(name).is_err() {
-        return Some(Code::BadName.into());
-    }
-    caller.must(Can::Append, name).err().map(|problem| problem.refusal)
-}
-
 /// The refusal of appends to a log by its id where that has another name, and always had: whether
 /// it is still there is for the fold to say.
 async fn another(
@@ -226,14 +221,14 @@ async fn append(
     let count = records.len();
     // As many as a frame may have are paid for before any work, the others as they are sent.
     let paid = count.min(MAX_ITEMS);
-    let log = if wish.verdict.is_none() { gate.rates.log_key(&wish.name) } else { 0 };
+    let log = if wish.verdict.is_none() { gate.admission.rates.log_key(&wish.name) } else { 0 };
     let mut costs = Costs::with_room(paid);
     records.iter().take(paid).for_each(|record| costs.push(record.size(), log));
     let paying = Paying::begin(gate, caller, writing, &wish.name, &wish.name, costs).await?;
     let (limits, first, named, results) = (gate.limits, writing.first, writing.named, wish.results);
     let prepare = move || {
         let wanted = wanted(&wish, records, &limits);
-        let bad = |(at, want): (usize, &Wanted)| Some((at, want.verdict.clone()?));
+        let bad = |(at, want): (usize, &Judged)| Some((at, want.verdict.clone()?));
         match wanted.iter().enumerate().find_map(bad).filter(|_| !named) {
             Some((at, verdict)) => Err(in_record(at, wanted.len(), verdict)),
             None => Ok(sending::loads(first, wanted)),
@@ -244,11 +239,11 @@ async fn append(
     told(&sent, count, results)
 }
 
-fn wanted(wish: &Wish, records: Vec<Record>, limits: &Limits) -> Vec<Wanted> {
+fn wanted(wish: &Wish, records: Vec<Record>, limits: &Limits) -> Vec<Judged> {
     let want = |record| {
-        let Wanted { to, record, verdict, .. } = Wanted::new(&wish.name, record, limits);
+        let Judged { to, record, verdict, .. } = sending::wanted(&wish.name, record, limits);
         let to = wish.log.map_or(to, Target::Log);
-        Wanted { to, if_head: wish.if_head, record, verdict: wish.verdict.clone().or(verdict) }
+        Judged { to, if_head: wish.if_head, record, verdict: wish.verdict.clone().or(verdict) }
     };
     records.into_iter().map(want).collect()
 }
@@ -357,16 +352,6 @@ mod tests {
             format!("writer={id}&seq=2&oldest=3"),
         ] {
             assert!(writing(&bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn names_and_grants_are_judged_before_the_fold() {
-        assert_eq!(verdict(&caller(), "a/b"), None);
-        assert_eq!(verdict(&caller(), "b").map(|refusal| refusal.code), Some(Code::Denied));
-        for name in ["a/../b", "a//b", "a/", "a/ä", "a/\u{1}", &format!("a/{}", "x".repeat(254))] {
-            let code = verdict(&caller(), name).map(|refusal| refusal.code);
-            assert_eq!(code, Some(Code::BadName), "{name}");
         }
     }
 

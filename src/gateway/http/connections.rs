@@ -16,10 +16,11 @@ use super::answer::{Answer, Problem, json_answer, refusal_json, with};
 use super::caller::{Caller, PathId, PathUser};
 use super::query::{self, Asked};
 use super::{guard, logs, reading, sending};
+use crate::admission::Making;
 use crate::auth::{Can, Grants};
 use crate::connection::{Attachment, ConnectionRow, NodeRow, Opened, Subscribe};
 use crate::fold::{Command, Reply};
-use crate::gateway::{Gate, Making, making, readable};
+use crate::gateway::{Gate, readable};
 use crate::log::rows::{Rows as _, RowsError, Table, read_row};
 use crate::store::Store;
 use crate::wire::{Code, Id, MAX_OFFSET, Open, Pattern, Reason, Refusal, Start, name};
@@ -339,7 +340,7 @@ pub(super) async fn subscribe(
     // What the client may read is looked at again with each delivery, by its own token.
     let grants = &caller.0;
     let read = if grants.administers_all() { vec![Pattern::all()] } else { readable(grants) };
-    let Making { make, unmade, mut spent } = making(&gate, grants, &mut open);
+    let Making { make, unmade, mut spent } = gate.admission.making(grants, &mut open);
     let ask = Subscribe { connection, generation: None, open, read, make, bases: Vec::new() };
     let weight = arrived.bytes.len();
     spent.hand_in();

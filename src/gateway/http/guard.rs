@@ -68,7 +68,7 @@ pub(super) async fn admit(
     mut request: Request,
     next: Next,
 ) -> Response {
-    if gate.shed.draining() {
+    if gate.admission.shed.draining() {
         let message = "this node is going away: another one, or this one when it is back, answers";
         let refusal = Refusal::because(Code::ShuttingDown, message).after(AWAY_AFTER);
         return Problem::from(refusal).into_response();

@@ -30,8 +30,8 @@ pub(super) async fn ready(State(gate): State<Arc<Gate>>) -> Answer {
 /// # Errors
 /// The refusal that they would get.
 pub(super) fn readiness(gate: &Gate) -> Result<(), Refusal> {
-    if gate.shed.draining() {
+    if gate.admission.shed.draining() {
         return Err(Code::Draining.into());
     }
-    gate.shed.check()
+    gate.admission.shed.check()
 }

@@ -88,7 +88,7 @@ async fn judge(gate: &Gate, user: &str, stated: Position) -> Result<(), Problem>
 /// # Errors
 /// `not_ready` when that takes too long; `rate`; the refusal of a node that is busy.
 pub(super) async fn catch_up(gate: &Gate, user: &str) -> Result<(), Problem> {
-    gate.rates.check(user, 1)?;
+    gate.admission.rates.check(user, 1)?;
     let look = gate.hand(Command::Look, 0)?;
     if matches!(tokio::time::timeout(LOOK_TIME, look).await, Ok(Ok(_))) {
         return Ok(());

@@ -94,7 +94,7 @@ impl Sample {
             batch: *gate.hub.told().borrow(),
             active: gate.hub.active(),
             ready: super::health::readiness(gate).is_ok(),
-            rates: gate.rates.entries(),
+            rates: gate.admission.rates.entries(),
             hub: gate.hub.stats(),
             pressure,
         }

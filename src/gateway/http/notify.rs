@@ -16,9 +16,9 @@ use super::append::WriterQuery;
 use super::caller::{Caller, PathUser};
 use super::connections::Nodes;
 use super::query::Asked;
-use super::sending::{self, Paying, Sent, Wanted, Writing, answer_json};
+use super::sending::{self, Paying, Sent, Writing, answer_json, wanted};
 use super::{guard, reading};
-use crate::auth::Can;
+use crate::admission::{Named, may_append};
 use crate::gateway::Gate;
 use crate::limit::Costs;
 use crate::log::rows::RowsError;
@@ -113,34 +113,27 @@ async fn tell(
     names: Vec<String>,
     record: Record,
 ) -> Answer {
-    gate.shed.check()?;
+    gate.admission.shed.check()?;
     let size = record.size();
-    let mut wanted = Vec::with_capacity(names.len());
+    let mut all = Vec::with_capacity(names.len());
     for name in &names {
-        let mut want = Wanted::new(name, record.clone(), &gate.limits);
-        want.verdict = verdict(caller, name).or(want.verdict);
+        let mut want = wanted(name, record.clone(), &gate.limits);
+        want.verdict = may_append(&caller.0, Named::Name(name)).err().or(want.verdict);
         if let Some(refusal) = want.verdict.as_ref().filter(|_| !writing.named) {
             let message = format!("{name}: {}", refusal.message);
             return Err(Refusal::because(refusal.code, message).into());
         }
-        wanted.push(want);
+        all.push(want);
     }
     // Each log gets a copy of its own. One is paid for here, the others as they are sent.
     let mut first = Costs::with_room(1);
-    first.push(size, names.first().map_or(0, |name| gate.rates.log_key(name)));
+    first.push(size, names.first().map_or(0, |name| gate.admission.rates.log_key(name)));
     // No log's name has a space.
     let holder = format!("notify {}", names.join(" "));
     let paying = Paying::begin(gate, caller, writing, "", &holder, first).await?;
-    let loads = sending::loads(writing.first, wanted);
+    let loads = sending::loads(writing.first, all);
     let sent = sending::send(gate, caller, writing, loads, paying).await;
     told(gate, &names, &sent).await
-}
-
-fn verdict(caller: &Caller, name: &str) -> Option<Refusal> {
-    if name::check(name).is_err() {
-        return Some(Code::BadName.into());
-    }
-    caller.must(Can::Append, name).err().map(|problem| problem.refusal)
 }
 
 async fn told(gate: &Arc<Gate>, names: &[String], sent: &Sent) -> Answer {

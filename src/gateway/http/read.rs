@@ -226,7 +226,7 @@ async fn wait_for_records(
         let woken = waiting.next();
         let row = reading::log_again(gate, log).await?;
         let left = until.saturating_duration_since(Instant::now());
-        if row.head > from || left.is_zero() || gate.shed.draining() {
+        if row.head > from || left.is_zero() || gate.admission.shed.draining() {
             return Ok(row);
         }
         let _ = tokio::time::timeout(left.min(LOOK), woken).await;

@@ -11,12 +11,13 @@ use tokio::time::Instant;
 
 use super::answer::{Problem, refusal_json, with};
 use super::caller::Caller;
+use crate::admission::{Judged, fits};
 use crate::auth::Grants;
 use crate::channel::settle;
 use crate::fold::{Command, Reply};
 use crate::gateway::Gate;
 use crate::limit::{Charged, Costs, Limits, Purse};
-use crate::log::{Appends, Entry, MAX_IN_FLIGHT, entry_hash};
+use crate::log::{Appends, Entry, MAX_IN_FLIGHT};
 use crate::wire::{Answer, Class, Code, Id, Outcome, Record, Refusal, Target};
 
 /// A command is closed when its entries weigh this much, in bytes.
@@ -67,44 +68,18 @@ impl Writing {
     }
 }
 
-/// One append that is wanted.
-#[derive(Clone, Debug)]
-pub(super) struct Wanted {
-    pub to: Target,
-    pub if_head: Option<u64>,
-    pub record: Record,
-    /// A refusal that was found before the fold.
-    pub verdict: Option<Refusal>,
+/// An append of a record to a log of that name, found wanting or not by the record's own rules.
+pub(super) fn wanted(name: &str, record: Record, limits: &Limits) -> Judged {
+    let verdict = fits(&record, limits).err();
+    Judged { to: Target::Name(name.to_owned()), if_head: None, record, verdict }
 }
 
-impl Wanted {
-    /// An append of a record to a log, found wanting or not by the record's own rules.
-    pub(super) fn new(name: &str, record: Record, limits: &Limits) -> Self {
-        let verdict = judge(&record, limits).err();
-        Self { to: Target::Name(name.to_owned()), if_head: None, record, verdict }
-    }
-
-    fn weight(&self) -> usize {
-        let name = match &self.to {
-            Target::Name(name) => name.len(),
-            Target::Log(_) => 0,
-        };
-        ENTRY_BYTES + name + self.record.size()
-    }
-}
-
-/// Checks a record by the rules that hold for every log.
-///
-/// # Errors
-/// `bad_record`, `too_large`.
-pub(super) fn judge(record: &Record, limits: &Limits) -> Result<(), Refusal> {
-    record.check().map_err(|bad| Refusal::because(Code::BadRecord, bad.to_string()))?;
-    let (size, most) = (record.size(), limits.record_bytes as usize);
-    if size > most {
-        let message = format!("a record of {size} bytes; at most {most} are allowed");
-        return Err(Refusal::because(Code::TooLarge, message));
-    }
-    Ok(())
+fn weight(Judged { to, record, .. }: &Judged) -> usize {
+    let name = match to {
+        Target::Name(name) => name.len(),
+        Target::Log(_) => 0,
+    };
+    ENTRY_BYTES + name + record.size()
 }
 
 /// Entries of one command, and what they weigh.
@@ -112,11 +87,11 @@ type Load = (Vec<Entry>, usize);
 
 /// Numbers and hashes the appends, and parts them into commands. This is the work of a request
 /// that grows with its bytes; large ones do it on a thread of their own.
-pub(super) fn loads(first: u64, wanted: Vec<Wanted>) -> Vec<Load> {
+pub(super) fn loads(first: u64, wanted: Vec<Judged>) -> Vec<Load> {
     let mut loads: Vec<Load> = Vec::new();
     for (seq, want) in (first..).zip(wanted) {
-        let weight = want.weight();
-        let entry = entry(seq, want);
+        let weight = weight(&want);
+        let entry = want.entry(seq, seq - 1, None);
         match loads.last_mut() {
             Some((entries, carried))
                 if entries.len() < MAX_IN_FLIGHT && *carried + weight <= COMMAND_BYTES =>
@@ -128,18 +103,6 @@ pub(super) fn loads(first: u64, wanted: Vec<Wanted>) -> Vec<Load> {
         }
     }
     loads
-}
-
-fn entry(seq: u64, want: Wanted) -> Entry {
-    let Wanted { to, if_head, record, verdict } = want;
-    let hash = entry_hash(&to, if_head, &record);
-    // What is refused already takes no room in the journal.
-    let (to, record) = match (&verdict, to) {
-        (None, to) => (to, record),
-        (Some(_), Target::Log(log)) => (Target::Log(log), Record::default()),
-        (Some(_), Target::Name(_)) => (Target::Name(String::new()), Record::default()),
-    };
-    Entry { seq, prev: seq - 1, to, made: None, if_head, hash, verdict, record }
 }
 
 /// What became of a request's appends.
@@ -177,8 +140,7 @@ pub(super) async fn send(
             first.prev = 0;
         }
         let Writing { user, writer, oldest, .. } = writing.clone();
-        let targets = entries.iter().filter(|entry| entry.verdict.is_none()).map(|entry| &entry.to);
-        gate.warmth.append(&gate.store, writing.named.then_some(writer), targets);
+        gate.admission.read_ahead(writing.named.then_some(writer), &entries);
         let appends = Appends {
             user,
             writer,
@@ -249,16 +211,16 @@ impl Paying {
         let writer = writing.named.then_some(writing.writer);
         // A writer's appends have their order, whatever log they are for. And what the user alone
         // owes is set aside for it once, so that who tries many logs does not book for each.
-        let by_log = writer.is_none() && gate.rates.of_logs();
+        let by_log = writer.is_none() && gate.admission.rates.of_logs();
         let besides = if by_log { holder } else { "" };
-        let mut purse = gate.rates.purse_again(&writing.user, writer, besides);
+        let mut purse = gate.admission.rates.purse_again(&writing.user, writer, besides);
         let until = Instant::now() + PAY_TIME;
         let paid = match purse.take_whole(Id::NONE, costs.clone()) {
             Ok(paid) => paid,
             Err((refusal, false)) => return Err(refusal),
             Err((refusal, true)) => wait(gate, caller, &mut purse, costs, refusal, until).await?,
         };
-        Ok(Self { purse, log: gate.rates.log_key(log), paid, until })
+        Ok(Self { purse, log: gate.admission.rates.log_key(log), paid, until })
     }
 
     /// Pays for the entries of a command, as far as that was not done.
@@ -278,7 +240,7 @@ impl Paying {
         for entry in unpaid {
             let log = match &entry.to {
                 _ if entry.verdict.is_some() => 0,
-                Target::Name(name) => gate.rates.log_key(name),
+                Target::Name(name) => gate.admission.rates.log_key(name),
                 Target::Log(_) => self.log,
             };
             costs.push(entry.record.size(), log);
@@ -391,13 +353,13 @@ mod tests {
         Record { payload: Some(Payload::text("x".repeat(bytes))), ..Record::default() }
     }
 
-    fn wanted(bytes: usize) -> Wanted {
-        Wanted::new("a", record(bytes), &Limits::DEFAULT)
+    fn of(bytes: usize) -> Judged {
+        wanted("a", record(bytes), &Limits::DEFAULT)
     }
 
     #[test]
     fn sequences_follow_each_other_over_commands() {
-        let loads = loads(7, vec![wanted(1); 2 * MAX_IN_FLIGHT + 1]);
+        let loads = loads(7, vec![of(1); 2 * MAX_IN_FLIGHT + 1]);
         let sizes: Vec<_> = loads.iter().map(|(entries, _)| entries.len()).collect();
         assert_eq!(sizes, [MAX_IN_FLIGHT, MAX_IN_FLIGHT, 1]);
         let entries: Vec<_> = loads.into_iter().flat_map(|(entries, _)| entries).collect();
@@ -408,21 +370,10 @@ mod tests {
 
     #[test]
     fn commands_are_bounded_in_bytes() {
-        let loads = loads(1, vec![wanted(400_000); 5]);
+        let loads = loads(1, vec![of(400_000); 5]);
         let sizes: Vec<_> = loads.iter().map(|(entries, _)| entries.len()).collect();
         assert_eq!(sizes, [2, 2, 1]);
         assert!(loads.iter().all(|(_, weight)| *weight <= COMMAND_BYTES));
-    }
-
-    #[test]
-    fn a_verdict_takes_no_room_and_keeps_the_hash_of_what_was_asked() {
-        let large = wanted(Limits::DEFAULT.record_bytes as usize + 1);
-        let hash = entry_hash(&large.to, None, &large.record);
-        let entry = entry(1, large);
-        assert_eq!(entry.verdict.as_ref().map(|verdict| verdict.code), Some(Code::TooLarge));
-        assert_eq!((entry.hash, entry.record), (hash, Record::default()));
-        let empty = Wanted::new("a", Record::default(), &Limits::DEFAULT);
-        assert_eq!(empty.verdict.map(|verdict| verdict.code), Some(Code::BadRecord));
     }
 
     fn sent(codes: &[Option<Code>]) -> Sent {

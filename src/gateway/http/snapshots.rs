@@ -224,7 +224,7 @@ pub(super) async fn put(
 
 /// What the fold would refuse at the first part is refused before anything is read.
 fn foresee(gate: &Gate, row: &LogRow, offset: u64, headers: &HeaderMap) -> Result<(), Problem> {
-    gate.shed.check()?;
+    gate.admission.shed.check()?;
     if row.rule != SnapshotRule::Client {
         return Err(Code::SnapshotRule.into());
     }
@@ -255,7 +255,7 @@ fn place_of(user: &str) -> Id {
 async fn upload(gate: &Gate, caller: &Caller, mut part: Part, body: Body) -> Result<u64, Problem> {
     let size = gate.limits.snapshot_part_bytes as usize;
     let _room = gate.http.room_for(size).ok_or_else(guard::no_room)?;
-    let mut purse = gate.rates.purse(&caller.0.user);
+    let mut purse = gate.admission.rates.purse(&caller.0.user);
     let mut body = Coming::new(body);
     let mut waiting = BytesMut::new();
     let mut sent = 0;

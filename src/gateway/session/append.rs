@@ -9,14 +9,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Session;
-use crate::auth::Can;
+use crate::admission::{Judged, Named, fits, may_append};
 use crate::channel::{Appending, Asked, Ticket, refused};
 use crate::fold::Command;
 use crate::limit::{Costs, Taken};
-use crate::log::{Appends, Entry, entry_hash};
+use crate::log::{Appends, Entry};
 use crate::wire::{
     Answers, Append, Code, Credit, Id, Item, Made, Position, Record, Refusal, ServerFrame, Target,
-    name,
 };
 
 /// Names of logs by id and the batches that made them, as far as this socket has used them.
@@ -49,7 +48,7 @@ impl Session {
         if self.names.0.len() >= MOST_NAMES {
             self.names.0.clear();
         }
-        let key = self.gate.rates.log_key(&row.name);
+        let key = self.gate.admission.rates.log_key(&row.name);
         let known = Known { name: row.name.into(), made: row.made, key };
         self.names.0.insert(log, known.clone());
         Some(known)
@@ -94,9 +93,8 @@ impl Session {
         let mut all = seqs(&items);
         all.extend(rest.iter().flat_map(|(rest, _)| rest));
         let bytes: usize = items.iter().map(|item| item.record.size()).sum();
-        let targets = items.iter().map(|item| &item.to);
-        self.gate.warmth.append(&self.gate.store, Some(writer), targets);
-        let entries = items.into_iter().map(|item| self.entry(item, &made)).collect();
+        let entries: Vec<Entry> = items.into_iter().map(|item| self.entry(item, &made)).collect();
+        self.gate.admission.read_ahead(Some(writer), &entries);
         let positions = self.to_be_judged(positions);
         let (user, connection) = (self.socket.user.clone(), self.socket.connection);
         let once = false;
@@ -118,7 +116,7 @@ impl Session {
         if expires != 0 && self.gate.now() >= expires {
             return Err(Code::TokenExpired.into());
         }
-        self.gate.shed.check()
+        self.gate.admission.shed.check()
     }
 
     /// What items cost: their rows, and one append to each log that has a rate.
@@ -126,8 +124,8 @@ impl Session {
         let mut costs = Costs::with_room(items.len());
         for item in items {
             let log = match &item.to {
-                _ if !self.gate.rates.of_logs() => 0,
-                Target::Name(name) => self.gate.rates.log_key(name),
+                _ if !self.gate.admission.rates.of_logs() => 0,
+                Target::Name(name) => self.gate.admission.rates.log_key(name),
                 Target::Log(log) => self.known_log(*log).map_or(0, |known| known.key),
             };
             costs.push(item.record.size(), log);
@@ -145,31 +143,20 @@ impl Session {
 
     fn entry(&mut self, item: Item, made: &[Made]) -> Entry {
         let Item { seq, prev, to, if_head, record } = item;
-        let hash = entry_hash(&to, if_head, &record);
-        let verdict = self.verdict(&to, &record);
-        let record = if verdict.is_some() { Record::default() } else { record };
+        let verdict = self.verdict(&to, &record).err();
         let made = self.doubted(&to, made);
-        Entry { seq, prev, to, made, if_head, hash, verdict, record }
+        Judged { to, if_head, record, verdict }.entry(seq, prev, made)
     }
 
-    /// What is wrong with an item for good, as far as it can be known before the fold.
-    fn verdict(&mut self, to: &Target, record: &Record) -> Option<Refusal> {
-        let name: Arc<str> = match to {
-            Target::Name(name) if name::check(name).is_err() => return Some(Code::BadName.into()),
-            Target::Name(name) => name.as_str().into(),
-            Target::Log(log) => match self.name_of(*log) {
-                Some(name) => name,
-                None => return Some(Code::Epoch.into()),
-            },
-        };
-        if !self.grants.0.allows(&name, Can::Append) {
-            return Some(Code::Denied.into());
+    /// Whether nothing is wrong with an item for good, as far as it can be known before the fold.
+    fn verdict(&mut self, to: &Target, record: &Record) -> Result<(), Refusal> {
+        match to {
+            Target::Name(name) => may_append(&self.grants.0, Named::Name(name))?,
+            Target::Log(log) => {
+                let name = self.name_of(*log);
+                may_append(&self.grants.0, Named::Id(name.as_deref()))?;
+            }
         }
-        if let Err(bad) = record.check() {
-            return Some(Refusal::because(Code::BadRecord, bad.to_string()));
-        }
-        let most = self.gate.limits.record_bytes as usize;
-        (record.size() > most)
-            .then(|| Refusal::because(Code::TooLarge, format!("a record has at most {most} bytes")))
+        fits(record, &self.gate.limits)
     }
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::Session;
+use crate::admission::{Making, asked_for};
 use crate::auth::Can;
 use crate::channel::{Asked, Closing, Opening, Ticket};
 use crate::connection::{Subscribe, too_early};
 use crate::fold::Command;
-use crate::gateway::{Making, TokenGrants, asked_for, making, readable};
+use crate::gateway::{TokenGrants, readable};
 use crate::limit::Costs;
 use crate::log::Part;
 use crate::wire::{
@@ -120,7 +121,7 @@ impl Session {
 
     fn hand_in(&self, command: Command, weight: usize, asked: Asked) -> Result<(), Refusal> {
         let ticket = Ticket::Socket(Arc::clone(&self.socket), asked);
-        self.gate.admits(&command)?;
+        self.gate.admission.shed.admits(&command)?;
         self.gate.inbox.submit(command, weight, Some(ticket))
     }
 
@@ -192,8 +193,11 @@ impl Session {
         self.warm(&open);
         // An inactive one is refused as a whole.
         let active = self.socket.active();
-        let Making { make, unmade, spent } =
-            if active { making(&self.gate, &self.grants.0, &mut open) } else { Making::default() };
+        let Making { make, unmade, spent } = if active {
+            self.gate.admission.making(&self.grants.0, &mut open)
+        } else {
+            Making::default()
+        };
         if open.is_empty() && !unmade.is_empty() {
             // Nothing is left to decide.
             return self.gate.hub.refuse(&self.socket, request, unmade);
@@ -214,7 +218,7 @@ impl Session {
     fn warm(&self, open: &[Open]) {
         let most = self.gate.limits.subscriptions as usize;
         let names = open.iter().take(most).map(|open| open.name.as_str());
-        self.gate.warmth.names(&self.gate.store, names);
+        self.gate.admission.warmth.names(&self.gate.store, names);
     }
 
     fn unsubscribe(&self, request: u32, logs: Vec<u64>) {
@@ -271,8 +275,8 @@ impl Session {
         let (connection, generation) = self.named();
         let weight = size + open.len() * OPEN_WEIGHT;
         self.warm(&open);
-        let names = asked_for(&self.gate, &open);
-        let Making { make, unmade, spent } = making(&self.gate, &self.grants.0, &mut open);
+        let names = asked_for(&self.gate.limits, &open);
+        let Making { make, unmade, spent } = self.gate.admission.making(&self.grants.0, &mut open);
         let read = readable(&self.grants.0);
         let bases = self.known_bases(bases);
         let ask = Subscribe { connection, generation, open, read, make, bases };

@@ -143,7 +143,11 @@ fn look(gate: &Gate, mut within: Within, due: &Due) -> Result<Option<Within>, Ro
 fn end(gate: &Gate, log: u64, keys: Vec<(String, u64)>) {
     let weight = keys.iter().map(|(key, _)| KEY_BYTES + key.len()).sum();
     let command = Command::Expire { log, keys };
-    let taken = gate.admits(&command).and_then(|()| gate.inbox.submit(command, weight, None));
+    let taken = gate
+        .admission
+        .shed
+        .admits(&command)
+        .and_then(|()| gate.inbox.submit(command, weight, None));
     if let Err(refusal) = taken {
         tracing::debug!(%refusal, log, "keys that are too old wait for the next look");
     }

@@ -69,7 +69,7 @@ impl Keeper {
             every(PRESSURE, gate, press),
             every(SWEEP, gate, |gate| gate.hub.sweep(gate.now())),
             every(SWEEP, gate, end_revoked()),
-            every(RATES, gate, |gate| gate.rates.sweep()),
+            every(RATES, gate, |gate| gate.admission.rates.sweep()),
             every(TAILS, gate, |gate| gate.hub.sweep_tails()),
             every(commits, gate, commit),
             every(MEMORY, gate, life::memory),
@@ -167,7 +167,7 @@ fn release(gate: &Gate, _: &Option<()>) -> Result<Option<()>, RowsError> {
 /// Keeps commands out before the store would stall, or the disk fills.
 fn press(gate: &Gate) {
     match gate.store.pressure() {
-        Ok(pressure) => gate.shed.set(pressure.refusal().as_ref()),
+        Ok(pressure) => gate.admission.shed.set(pressure.refusal().as_ref()),
         // The watch says it, once, and ends the node.
         Err(error) => tracing::debug!(%error, "the store's pressure cannot be read"),
     }

@@ -1,11 +1,14 @@
 //! Cold rows are read here first, so that the committing thread never waits for a disk.
 //!
-//! A read brings the row's block into the store's cache; what was read is let go. What was warmed
-//! lately is remembered in a table of fixed size, so a busy log or writer costs a look.
+//! Promise: a name that may not be used, or a record that is refused, causes no read. A read brings
+//! the row's block into the store's cache; what was read is let go. What was warmed lately is
+//! remembered in a table of fixed size, so a busy log or writer costs a look.
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::Admission;
+use crate::log::Entry;
 use crate::store::{Store, Warm};
 use crate::wire::{Id, Target};
 
@@ -36,15 +39,10 @@ impl Warmth {
     }
 
     /// Warms the logs of appends and their writer, unless that was made just now.
-    pub fn append<'a>(
-        &self,
-        store: &Store,
-        writer: Option<Id>,
-        targets: impl Iterator<Item = &'a Target>,
-    ) {
+    fn append(&self, store: &Store, writer: Option<Id>, entries: &[Entry]) {
         let (mut names, mut logs) = (Vec::new(), Vec::new());
-        for target in targets {
-            match target {
+        for entry in entries.iter().filter(|entry| entry.verdict.is_none()) {
+            match &entry.to {
                 Target::Name(name) if self.is_cold(name) => names.push(name.as_str()),
                 Target::Log(log) if self.is_cold(log) => logs.push(*log),
                 Target::Name(_) | Target::Log(_) => {}
@@ -79,5 +77,12 @@ impl Warmth {
         let (users, connections) = (&[user], &[connection]);
         let warm = Warm { names, writers, connections, users, ..Warm::default() };
         tokio::task::block_in_place(|| store.warm(&warm));
+    }
+}
+
+impl Admission {
+    /// Reads what the fold will look at for these appends, as far as they have no verdict.
+    pub fn read_ahead(&self, writer: Option<Id>, entries: &[Entry]) {
+        self.warmth.append(&self.store, writer, entries);
     }
 }

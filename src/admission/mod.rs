@@ -1,0 +1,45 @@
+//! Admission: whether what a client asks for may go to the fold, whatever face it came by.
+//!
+//! Promise: an append is judged in one place; refusals come before storage is touched, and rows
+//! are read ahead only for what may be done. It holds what that takes, and no socket, request or
+//! token of its own.
+
+mod judge;
+mod making;
+mod prefetch;
+mod shed;
+
+pub use judge::{Judged, Named, fits, may_append};
+pub use making::{Making, asked_for};
+pub use prefetch::Warmth;
+pub use shed::Shed;
+
+use std::sync::Arc;
+
+use crate::limit::{Limits, Rates};
+use crate::store::Store;
+
+/// What admission looks at.
+#[derive(Debug)]
+pub struct Admission {
+    /// Rows that are there.
+    pub store: Store,
+    /// Rates.
+    pub rates: Arc<Rates>,
+    /// Limits in force.
+    pub limits: Limits,
+    /// Whether opening a log may make it.
+    pub auto_create: bool,
+    /// What keeps commands out at the moment.
+    pub shed: Shed,
+    /// What need not be read ahead.
+    pub warmth: Warmth,
+}
+
+impl Admission {
+    /// Over that store, with nothing that keeps commands out.
+    pub fn new(store: Store, limits: Limits, auto_create: bool) -> Self {
+        let (rates, shed, warmth) = (Rates::new(&limits), Shed::default(), Warmth::default());
+        Self { store, rates, limits, auto_create, shed, warmth }
+    }
+}

@@ -1,0 +1,126 @@
+//! What keeps commands out: the store's pressure, a full disk, a node that is going away.
+//!
+//! Promise: what gives room back, or keeps somebody out, comes in whatever the pressure; what
+//! changes rows of connections when the disk is full, so that readers go on.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::sync::watch;
+
+use crate::fold::Command;
+use crate::wire::{Code, Refusal};
+
+/// Why commands are kept out: set by the node's keeper, read before anything is submitted.
+#[derive(Debug, Default)]
+pub struct Shed {
+    /// Number of a [`Code`]; 0: nothing keeps them out.
+    code: AtomicU32,
+    retry_after: AtomicU32,
+    draining: watch::Sender<bool>,
+}
+
+impl Shed {
+    /// Keeps commands out with that refusal, or lets them in.
+    pub fn set(&self, refusal: Option<&Refusal>) {
+        let code = refusal.map_or(0, |refusal| u32::from(refusal.code.number()));
+        self.retry_after.store(refusal.map_or(0, |r| r.retry_after), Ordering::Relaxed);
+        self.code.store(code, Ordering::Relaxed);
+    }
+
+    /// The node is going away: no new sockets.
+    pub fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Whether the node is going away.
+    pub fn draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
+    /// Changes when the node is going away.
+    pub fn end(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
+    }
+
+    /// The refusal in force, for what goes on when the disk is full.
+    ///
+    /// # Errors
+    /// That refusal, unless it is `storage_full`.
+    pub fn unless_full(&self) -> Result<(), Refusal> {
+        self.check().or_else(|refusal| match refusal.code {
+            Code::StorageFull => Ok(()),
+            _ => Err(refusal),
+        })
+    }
+
+    /// The refusal in force.
+    ///
+    /// # Errors
+    /// That refusal.
+    pub fn check(&self) -> Result<(), Refusal> {
+        let number = u16::try_from(self.code.load(Ordering::Relaxed)).unwrap_or_default();
+        match Code::from_number(number) {
+            Some(code) => Err(Refusal::new(code).after(self.retry_after.load(Ordering::Relaxed))),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a command may come in, the store's pressure and its disk as they are.
+    ///
+    /// # Errors
+    /// `overloaded`, `storage_full`.
+    pub fn admits(&self, command: &Command) -> Result<(), Refusal> {
+        match need(command) {
+            Need::Nothing => Ok(()),
+            Need::Little => self.unless_full(),
+            Need::Room => self.check(),
+        }
+    }
+}
+
+/// What a command needs of the store.
+enum Need {
+    /// It gives back, or is a word on a row that is there: it comes in whatever the pressure.
+    Nothing,
+    /// It changes rows of connections: it comes in when the disk is full, for readers go on.
+    Little,
+    /// It stores something.
+    Room,
+}
+
+const fn need(command: &Command) -> Need {
+    match command {
+        Command::DeleteLog { .. }
+        | Command::Trim { .. }
+        | Command::Downgrade { .. }
+        | Command::Forget { .. }
+        | Command::ForgetWriter { .. }
+        | Command::Leave { .. }
+        | Command::Detach(_)
+        | Command::Unsubscribe { .. }
+        | Command::UnsubscribeUser { .. }
+        | Command::Visible { .. }
+        | Command::Retire { .. }
+        // Who is to be kept out is kept out whatever the pressure.
+        | Command::Revoke { .. }
+        | Command::Unrevoke { .. }
+        | Command::NodeDown { .. } => Need::Nothing,
+        Command::Attach(_)
+        | Command::Activate { .. }
+        | Command::Subscribe(_)
+        | Command::Seek { .. }
+        | Command::Commit(_)
+        | Command::NodeUp { .. }
+        | Command::BeginEra { .. }
+        | Command::SetPages { .. }
+        | Command::Upgrade { .. }
+        | Command::Look
+        | Command::Configure(_) => Need::Little,
+        Command::CreateLog { .. }
+        | Command::Derive { .. }
+        | Command::Expire { .. }
+        | Command::SubscribeUser { .. }
+        | Command::Append(_)
+        | Command::PutSnapshot(_) => Need::Room,
+    }
+}
