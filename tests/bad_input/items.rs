@@ -331,7 +331,7 @@ fn an_append_is_judged_alike_on_a_socket_and_over_http() {
         bob.settled();
         match &bob.writing.outcomes[&seq] {
             Outcome::Refused(why) => (why.code.name().to_owned(), why.message.clone()),
-            stored => panic!("{stored:?}"),
+            stored @ Outcome::Stored { .. } => panic!("{stored:?}"),
         }
     };
     let text = |text: &str| Record { payload: Some(Payload::text(text)), ..Record::default() };
