@@ -319,11 +319,13 @@ impl Dispatcher {
             welcome.writers.push(writer.mark);
             if !writer.answers.is_empty() {
                 let WriterMark { writer: id, mark } = writer.mark;
-                inner.due.push_back(Due::Answers(id, mark, writer.answers.into_iter()));
+                inner.owe(Due::Answers(id, mark, writer.answers.into_iter()));
             }
         }
         let state = inactive.map(|reason| self.state(reason, generation));
-        inner.due.extend(state.map(|frame| Due::Frame(Box::new(frame))));
+        if let Some(frame) = state {
+            inner.owe(Due::Frame(Box::new(frame)));
+        }
         (welcome.met, welcome.source) = (met, source);
         (welcome.place, welcome.generation) = (place, generation);
         welcome.positions = self.position.into_iter().collect();
@@ -379,6 +381,8 @@ impl Dispatcher {
             let mut inner = socket.lock();
             inner.generation = generation;
             inner.active = true;
+            // Its logs were opened anew, so nothing of before can be committed.
+            inner.last = Vec::new();
         }
         socket.send(&[ServerFrame::State(State {
             active: true,
@@ -498,6 +502,7 @@ impl Dispatcher {
     fn opened_by_back_end(&self, connection: Id, generation: u64, opened: Vec<Opened>) {
         let Some(socket) = self.hub.socket(connection) else { return };
         if socket.generation() == generation {
+            socket.uninvited(opened.len());
             self.open(&socket, opened, &Opening::default());
         }
     }

@@ -1,7 +1,8 @@
 //! What is due to a socket before any reset or base: kept answers, its state, long lists.
 //!
-//! It is told a piece at a time, and until it is, the socket's input is left unread: so it is
-//! bounded by what one frame can ask for.
+//! It is told a piece at a time, and until it is, the socket's input is left unread: so what a
+//! client asks for is bounded by one frame. What others do to it (a back end, who deletes a log)
+//! has a bound of its own: beyond it the client is told to come back, and sees how things are then.
 
 use std::sync::Arc;
 
@@ -13,6 +14,9 @@ use crate::wire::{Answer, Answers, Ended, Id, Refusal, Refused, ServerFrame, Uns
 
 /// Answers in one frame.
 const ANSWERS_MOST: usize = 256;
+
+/// Most that others may have done to a socket while something is due to it.
+const UNINVITED: usize = 4_096;
 
 /// Something to tell that is due before any reset or base (law 7), and that may be long.
 #[derive(Debug)]
@@ -33,8 +37,31 @@ impl Hub {
         if refused.is_empty() {
             return;
         }
-        socket.lock().due.push_back(Due::Refused(request, refused.into_iter()));
+        socket.lock().owe(Due::Refused(request, refused.into_iter()));
         self.schedule(socket);
+    }
+}
+
+impl Inner {
+    /// Something is due; to a socket that is being closed nothing is.
+    pub(super) fn owe(&mut self, due: Due) {
+        if !self.closing {
+            self.due.push_back(due);
+        }
+    }
+}
+
+impl Socket {
+    /// Others do something to it, of which so much is to be told.
+    pub(super) fn uninvited(&self, items: usize) {
+        let mut inner = self.lock();
+        if inner.due.is_empty() {
+            inner.uninvited = 0;
+        }
+        inner.uninvited += items;
+        if inner.uninvited > UNINVITED {
+            self.overflow(&mut inner);
+        }
     }
 }
 

@@ -276,7 +276,10 @@ impl Hub {
             if !inner.closing {
                 inner.refuse_owed(subs.values().filter(|sub| sub.asked()), &Code::Inactive.into());
             }
-            inner.last = subs.iter().filter_map(|(log, sub)| sub.reached(*log)).collect();
+            // A socket may be seen off more than once, and later there are none of these left.
+            let reached = subs.iter().filter_map(|(log, sub)| sub.reached(*log));
+            inner.last.retain(|earlier| !subs.contains_key(&earlier.log));
+            inner.last.extend(reached);
             subs
         };
         for (_, sub) in subs {
@@ -310,6 +313,9 @@ impl Hub {
         if logs.is_empty() {
             return;
         }
+        if reason != Ended::Asked {
+            socket.uninvited(logs.len());
+        }
         let why = match reason {
             Ended::Asked => socket.superseded("the subscription was ended by a later request"),
             Ended::BackEnd | Ended::Overwritten => {
@@ -325,7 +331,7 @@ impl Hub {
             logs.retain(|log| told.contains(log));
         }
         if !logs.is_empty() {
-            socket.lock().due.push_back(Due::Unsubscribed(request, reason, logs.into_iter()));
+            socket.lock().owe(Due::Unsubscribed(request, reason, logs.into_iter()));
         }
         self.schedule(socket);
     }
@@ -403,7 +409,7 @@ impl Hub {
                 self.drop_some(socket, &[log], &why);
                 if told {
                     let ended = Due::Unsubscribed(0, Ended::Denied, vec![log].into_iter());
-                    socket.lock().due.push_back(ended);
+                    socket.lock().owe(ended);
                 }
                 return false;
             }

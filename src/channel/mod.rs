@@ -21,6 +21,8 @@ mod closing;
 mod dispatch;
 mod due;
 mod encode;
+#[cfg(test)]
+mod fixture;
 mod hub;
 mod opening;
 mod owed;
@@ -49,3 +51,6 @@ pub use refusals::Refusals;
 pub use socket::{Abilities, Socket, SocketInfo};
 pub use wait::LogWait;
 pub use way::Way;
+
+#[cfg(test)]
+mod tests;

@@ -49,7 +49,7 @@ impl Inner {
             let owed = sub.owed().filter(|(request, _)| *request != 0 || !sub.told);
             if let Some((request, name)) = owed {
                 let refused = vec![(name.to_owned(), why.clone())];
-                self.due.push_back(Due::Refused(request, refused.into_iter()));
+                self.owe(Due::Refused(request, refused.into_iter()));
             }
         }
     }

@@ -144,7 +144,7 @@ fn next_job(socket: &Arc<Socket>, now: u64) -> Option<Work> {
     }
     match inner.way.flush(&*socket.tcp) {
         Wrote::All => {}
-        Wrote::Waits | Wrote::Nothing => {
+        Wrote::Waits | Wrote::Nothing | Wrote::Full => {
             socket.wake();
             return None;
         }
@@ -287,6 +287,7 @@ pub(super) fn finish(
     match wrote {
         Wrote::All => {}
         Wrote::Waits | Wrote::Nothing => socket.wake(),
+        Wrote::Full => socket.overflow(inner),
         Wrote::Broken => {
             inner.closing = true;
             socket.wake();
@@ -441,7 +442,7 @@ fn put(hub: &Arc<Hub>, socket: &Arc<Socket>, job: &Job, slice: Slice, now: u64) 
                     }
                     may_be_done
                 }
-                Wrote::Nothing => {
+                Wrote::Nothing | Wrote::Full => {
                     inner.blocked = true;
                     keeps_its_turn(&mut inner)
                 }

@@ -11,9 +11,8 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::closing::Closing;
 use super::due::Due;
-use super::encode::{Message, control, ws_close};
+use super::encode::{Message, control};
 use super::hub::Watch;
 use super::pieces::{WS_CLOSE, goes_between};
 use super::readable::Readable;
@@ -22,7 +21,7 @@ use super::upload::Uploads;
 use super::way::{Way, Wrote};
 use super::who::Looks;
 use crate::connection::{Opened, Reached};
-use crate::wire::{Bye, Class, Cursor, Encoding, Id, ServerFrame};
+use crate::wire::{Cursor, Encoding, Id, ServerFrame};
 
 /// How far a subscription has come.
 #[derive(Debug)]
@@ -75,6 +74,8 @@ pub(super) struct Inner {
     pub announce: VecDeque<u64>,
     /// What must go out before any reset or snapshot.
     pub due: VecDeque<Due>,
+    /// What others have done to it since nothing was due.
+    pub uninvited: usize,
     pub grants: Arc<dyn Readable>,
     /// When the grants end, as they say: each delivery looks at it.
     pub expires: u64,
@@ -200,6 +201,7 @@ impl Socket {
             behind: BTreeMap::new(),
             announce: VecDeque::new(),
             due: VecDeque::new(),
+            uninvited: 0,
             expires: grants.expires(),
             grants,
             sent: 0,
@@ -301,7 +303,7 @@ impl Socket {
             drop(inner);
             return self.send(&[frame]);
         }
-        inner.due.push_back(Due::Frame(Box::new(frame)));
+        inner.owe(Due::Frame(Box::new(frame)));
     }
 
     /// Sends frames in order behind what waits.
@@ -341,45 +343,12 @@ impl Socket {
         match wrote {
             Wrote::All | Wrote::Nothing => {}
             Wrote::Waits => self.wake(),
+            Wrote::Full => self.overflow(inner),
             Wrote::Broken => {
                 inner.closing = true;
                 self.wake();
             }
         }
-    }
-
-    /// Tells the client why, and closes; later frames are dropped.
-    pub fn close(&self, closing: &Closing) {
-        let Closing { code, message, after } = closing.clone();
-        let reconnect = matches!(code.class(), Class::Reconnect | Class::Transient);
-        let number = 4000 + code.number();
-        let mut inner = self.lock();
-        if inner.leaving {
-            drop(inner);
-            return self.close_quietly();
-        }
-        if inner.closing {
-            return;
-        }
-        inner.closing = true;
-        let frame = ServerFrame::Bye(Bye { code, message, reconnect, after });
-        self.refusals.count(code);
-        // Nothing comes behind its last word.
-        inner.way.drop_pieces();
-        let bye = control(&[frame], self.encoding);
-        if inner.way.reply(bye, &*self.tcp) != Wrote::Broken {
-            inner.way.reply(ws_close(number, code.name()), &*self.tcp);
-        }
-        drop(inner);
-        self.wake();
-    }
-
-    /// Closes without waiting for what is on its way out, which is given back: it never goes.
-    pub fn cut(&self, closing: &Closing) {
-        self.close(closing);
-        let mut inner = self.lock();
-        inner.way = Way::default();
-        socket2::SockRef::from(&*self.tcp).shutdown(std::net::Shutdown::Both).ok();
     }
 
     /// The socket is writable: writes what waits; true when the way is free again.
@@ -388,7 +357,7 @@ impl Socket {
         inner.blocked = false;
         match inner.way.flush(&*self.tcp) {
             Wrote::All => true,
-            Wrote::Waits | Wrote::Nothing => false,
+            Wrote::Waits | Wrote::Nothing | Wrote::Full => false,
             Wrote::Broken => {
                 inner.closing = true;
                 true
@@ -412,26 +381,6 @@ impl Socket {
     pub(super) fn wants_pump(&self) -> bool {
         let inner = self.lock();
         inner.wants_pump()
-    }
-
-    /// The client said it leaves: nothing more is delivered. What it asked before is answered.
-    pub fn set_leaving(&self) {
-        self.lock().leaving = true;
-    }
-
-    /// Closes without a word of its own, behind all that is due: the client said it leaves.
-    pub fn close_quietly(&self) {
-        let mut inner = self.lock();
-        if !inner.closing {
-            while super::due::tell_due(self, &mut inner) {}
-            self.give_looks_up(&mut inner);
-        }
-        if !std::mem::replace(&mut inner.closing, true) {
-            inner.way.drop_pieces();
-            inner.way.reply(ws_close(1000, ""), &*self.tcp);
-        }
-        drop(inner);
-        self.wake();
     }
 
     /// Before this, on the node's clock, it may not ask to be activated.
@@ -536,7 +485,7 @@ impl Socket {
                 }
                 if wrote == Wrote::All { Offered::Sent } else { Offered::Waits }
             }
-            Wrote::Nothing => {
+            Wrote::Nothing | Wrote::Full => {
                 inner.blocked = true;
                 inner.fall_behind(log);
                 Offered::Waits

@@ -23,6 +23,9 @@ pub enum Wrote {
     Waits,
     /// Nothing was taken: the caller keeps it.
     Nothing,
+    /// Nothing was taken, for as many replies wait as may: whoever takes none of them is told why
+    /// it is closed, and asks again.
+    Full,
     /// The socket is broken.
     Broken,
 }
@@ -102,8 +105,12 @@ impl Way {
 
     fn enqueue(&mut self, message: Bytes, between: bool, sink: &impl Sink) -> Wrote {
         if self.replies() + message.len() > REPLY_MOST {
-            return Wrote::Broken;
+            return Wrote::Full;
         }
+        self.put(message, between, sink)
+    }
+
+    fn put(&mut self, message: Bytes, between: bool, sink: &impl Sink) -> Wrote {
         if self.busy() {
             self.bytes += message.len();
             let waits = !between && !self.pieces.is_empty();
@@ -151,6 +158,19 @@ impl Way {
         self.to_come = 0;
         self.pieces.clear();
         self.queue.append(&mut self.behind);
+    }
+
+    /// The last words: they come next where too much waits before them, for what waits is lost to
+    /// a client that takes none of it. Only the first message, which may have been begun, is
+    /// finished.
+    pub fn last(&mut self, message: Bytes, sink: &impl Sink) -> Wrote {
+        self.drop_pieces();
+        if self.replies() + message.len() > REPLY_MOST {
+            self.queue.truncate(1);
+            self.bytes = self.queue.iter().map(Bytes::len).sum();
+            self.rest = self.rest.min(self.bytes);
+        }
+        self.put(message, false, sink)
     }
 
     /// Writes what it can of a message that nothing waits before; the rest of one that was begun

@@ -115,3 +115,28 @@ fn nothing_is_torn_whatever_the_kernel_takes() {
         assert_eq!((way.waiting(), way.replies()), (0, 0));
     }
 }
+
+/// Of one that takes nothing the last words wait behind the message that was begun, and behind no
+/// other.
+#[test]
+fn the_last_words_come_next_where_too_much_waits() {
+    let (mut way, kernel) = (Way::default(), Kernel::with(2));
+    assert_eq!(way.reply(bytes("[begun]"), &kernel), Wrote::Waits);
+    let large = Bytes::from(vec![b'x'; REPLY_MOST - 8]);
+    assert_eq!(way.reply(large, &kernel), Wrote::Waits);
+    assert_eq!(way.reply(bytes("[one too many]"), &kernel), Wrote::Full);
+    assert_eq!(way.waiting(), 5 + REPLY_MOST - 8, "nothing of it was kept");
+    assert_eq!(way.last(bytes("[bye]"), &kernel), Wrote::Waits);
+    assert_eq!((way.waiting(), way.replies()), (10, 10));
+    kernel.room.set(100);
+    assert_eq!(way.flush(&kernel), Wrote::All);
+    assert_eq!(kernel.took(), "[begun][bye]");
+    // Where there is room for all, nothing is lost.
+    kernel.room.set(2);
+    assert_eq!(way.reply(bytes("[begun]"), &kernel), Wrote::Waits);
+    assert_eq!(way.reply(bytes("[reply]"), &kernel), Wrote::Waits);
+    assert_eq!(way.last(bytes("[bye]"), &kernel), Wrote::Waits);
+    kernel.room.set(100);
+    assert_eq!(way.flush(&kernel), Wrote::All);
+    assert_eq!(kernel.took(), "[begun][bye][begun][reply][bye]");
+}

@@ -1,0 +1,125 @@
+//! What tests of this room share: a hub over a real store, and sockets whose other end they hold.
+
+use std::io::Read as _;
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::hub::{Hub, HubLimits};
+use super::{Abilities, Readable, Refusals, Socket};
+use crate::connection::{Opened, Wanted, open};
+use crate::log::LogRow;
+use crate::store::{Options, Store};
+use crate::wire::{Encoding, Id, ResetReason, SnapshotRule, Start};
+
+/// The log of these tests.
+pub(super) const LOG: u64 = 7;
+/// How long a test waits for what has to come.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A token that allows everything.
+#[derive(Debug, Default)]
+pub(super) struct Grants;
+
+impl Readable for Grants {
+    fn may_read(&self, _: &str) -> bool {
+        true
+    }
+
+    fn expires(&self) -> u64 {
+        0
+    }
+
+    fn may_snapshot(&self, _: &str) -> bool {
+        true
+    }
+
+    fn may_ask_who(&self, _: &str) -> bool {
+        true
+    }
+}
+
+/// A hub over a store of its own.
+pub(super) struct House {
+    pub hub: Arc<Hub>,
+    _dir: TempDir,
+}
+
+impl House {
+    /// Nothing is in it; tails hold so many bytes.
+    pub(super) fn new(tail_bytes: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Options::default()).unwrap();
+        let limits = HubLimits {
+            tail_bytes,
+            tail_bytes_per_log: tail_bytes,
+            ping_interval: 60_000,
+            refresh_grace: 0,
+        };
+        Self { hub: Hub::new(store, limits), _dir: dir }
+    }
+
+    /// A socket that the hub knows, and the other end of it.
+    pub(super) fn socket(&self, id: u8) -> (Arc<Socket>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (tcp, _) = listener.accept().unwrap();
+        tcp.set_nonblocking(true).unwrap();
+        let socket = Socket::new(
+            self.hub.number(),
+            Id([id; 16]),
+            "ann".to_owned(),
+            (Encoding::Json, Abilities::default()),
+            Arc::new(tokio::net::TcpStream::from_std(tcp).unwrap()),
+            Arc::new(Grants),
+            1 << 20,
+            1 << 16,
+            Arc::new(Refusals::default()),
+        );
+        self.hub.admit(&socket);
+        socket.lock().active = true;
+        socket.lock().generation = 1;
+        (socket, peer)
+    }
+
+    /// Subscribes it from an offset on, to a log that ends at `head`.
+    pub(super) fn subscribe(&self, socket: &Arc<Socket>, from: u64, head: u64) {
+        let row = LogRow { head, ..LogRow::new("docs/a", SnapshotRule::None, 1, 0) };
+        assert!(self.hub.subscribe(socket, opened(&row, Start::Offset(from)), 1));
+    }
+}
+
+/// How a log is opened for a newcomer.
+pub(super) fn opened(row: &LogRow, start: Start) -> Opened {
+    let wanted = Wanted {
+        history: Default::default(),
+        have: None,
+        begun: None,
+        start,
+        committed: None,
+        priority: 0,
+        because: ResetReason::New,
+    };
+    open(LOG, row, &wanted)
+}
+
+/// Takes all that comes until the node closes its side.
+pub(super) fn to_the_end(peer: &mut TcpStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    peer.read_to_end(&mut all).unwrap();
+    all
+}
+
+/// Whether the last words are a WebSocket close of that code.
+pub(super) fn ends_with_close(all: &[u8], code: u16) -> bool {
+    let last = crate::channel::ws_close(4000 + code, "");
+    let head = last.get(2..4).unwrap();
+    // A close is short: its head is two bytes, and the code follows.
+    (2..all.len().min(128)).any(|back| {
+        let tail = &all[all.len() - back..];
+        tail.first() == Some(&0x88) && tail.get(2..4) == Some(head)
+    })
+}
