@@ -418,12 +418,8 @@ impl Hub {
     }
 
     fn open_watch(&self, opened: &Opened) -> Arc<Watch> {
+        let snapshot = opened.snapshot;
         let entry = self.watches.entry(opened.log).or_insert_with(|| {
-            let snapshot = match (&opened.base, opened.rule) {
-                (Some(base), SnapshotRule::Client) if opened.upto.is_none() => base.offset(),
-                (_, SnapshotRule::Client) => self.newest_snapshot(opened.log),
-                _ => 0,
-            };
             Arc::new(Watch {
                 log: opened.log,
                 name: opened.name.clone(),

@@ -6,7 +6,7 @@ use super::Socket;
 use super::fixture::{House, LOG, ends_with_close, opened, to_the_end};
 use super::socket::Phase;
 use crate::connection::Reached;
-use crate::log::LogRow;
+use crate::log::{LogRow, SnapshotAt};
 use crate::wire::{Code, Cursor, Ended, Refusal, Refused, ServerFrame, SnapshotRule, Start};
 
 fn log() -> LogRow {
@@ -73,4 +73,27 @@ async fn too_many_replies_end_a_socket_with_a_code() {
     }
     drop((socket, house));
     assert!(ends_with_close(&reader.join().unwrap(), Code::Overloaded.number()));
+}
+
+/// What a watch begins with comes with the opening: while others wait for it, nobody reads a disk.
+#[tokio::test]
+async fn a_watch_begins_without_the_store() {
+    let house = House::new(1 << 20);
+    let (socket, _peer) = house.socket(1);
+    let snapshot = SnapshotAt {
+        offset: 3,
+        upload: 1,
+        parts: 1,
+        bytes: 1,
+        version: 1,
+        origin: None,
+        views: Vec::new(),
+        confirmed: false,
+        more: Default::default(),
+    };
+    let row = LogRow { head: 5, snapshots: vec![snapshot], ..log() };
+    // The store does not have the log at all.
+    let row = LogRow { rule: SnapshotRule::Client, ..row };
+    assert!(house.hub.subscribe(&socket, opened(&row, Start::End), 1));
+    assert_eq!(house.hub.watch(LOG).unwrap().lock().snapshot, 3);
 }

@@ -57,6 +57,8 @@ pub struct Opened {
     pub head: u64,
     /// Offset of the first record to send.
     pub cursor: u64,
+    /// The offset of the newest client-made snapshot, where the rule is that clients make them.
+    pub snapshot: u64,
     /// The reader may show the log when its cursor has reached this.
     pub complete: u64,
     /// Why it must drop what it holds, if it must.
@@ -137,6 +139,10 @@ fn at_head(log: u64, row: &LogRow, priority: u8) -> Opened {
         start: row.start,
         head: row.head,
         cursor: row.head,
+        snapshot: match row.rule {
+            SnapshotRule::Client => row.newest_snapshot().unwrap_or(0),
+            SnapshotRule::None | SnapshotRule::Latest => 0,
+        },
         complete: row.head,
         reset: None,
         base: None,
