@@ -15,11 +15,11 @@ use super::asking::{ask_for_snapshot, wants_snapshot};
 use super::awaited::Awaited;
 use super::closing::Closing;
 use super::due::Due;
-use super::encode::{self, DELIVERY_BYTES, Form, Message, Messages};
+use super::going::{Going, begin};
 use super::hub::{Hub, Watch};
 use super::opening::Opening;
 use super::readable::Revoking;
-use super::socket::{Offered, Phase, Socket};
+use super::socket::{Offered, Socket};
 use crate::connection::{Attached, Event, Opened, Progress};
 use crate::fold::{Command, Effect, Reply};
 use crate::journal::{Inbox, Told};
@@ -42,6 +42,8 @@ pub struct Dispatcher {
     activate_after: u32,
     rules: Vec<Rule>,
     turns: VecDeque<Turn>,
+    /// The sockets of a slice, while they are written to; empty in between.
+    offered: Vec<Arc<Socket>>,
     now: u64,
     /// The log of this batch that was told last to have grown.
     grown: u64,
@@ -58,30 +60,6 @@ struct Turn {
     watch: Arc<Watch>,
     /// What is being written; none until the turn begins.
     going: Option<Going>,
-}
-
-/// Records on their way: the frame in each form that is wanted, and whom to offer it next.
-#[derive(Debug)]
-struct Going {
-    base: u64,
-    stored: Vec<Arc<Stored>>,
-    messages: Messages,
-    next: usize,
-}
-
-impl Going {
-    fn end(&self) -> u64 {
-        self.base + self.stored.len() as u64
-    }
-
-    /// The frame in a form.
-    fn message(&mut self, log: u64, form: Form, hub: &Hub) -> &Message {
-        let (base, stored) = (self.base, &self.stored);
-        self.messages.get(form, || {
-            hub.frames.fetch_add(1, Ordering::Relaxed);
-            encode::records(log, base, stored, form, &hub.encoded)
-        })
-    }
 }
 
 impl Dispatcher {
@@ -103,6 +81,7 @@ impl Dispatcher {
             activate_after,
             rules,
             turns: VecDeque::new(),
+            offered: Vec::with_capacity(SLICE),
             now: 0,
             grown: 0,
             batch: 0,
@@ -185,33 +164,28 @@ impl Dispatcher {
     fn slice(&mut self) {
         let Some(Turn { watch, going }) = self.turns.pop_front() else { return };
         let mut watched = watch.lock();
-        let Some(mut going) = going.or_else(|| begin(&self.hub, &watch, &mut watched)) else {
+        let Some(mut going) = going.or_else(|| begin(&self.hub, &watch, &watched)) else {
             watched.pending = false;
             return;
         };
-        let (base, end) = (going.base, going.end());
-        let (mut behind, mut delivered) = (Vec::new(), 0);
+        let end = going.end();
         let upto = watched.sockets.len().min(going.next + SLICE);
-        for socket in watched.sockets.get(going.next..upto).unwrap_or_default().iter().flatten() {
-            let (log, going, hub) = (watch.log, &mut going, &self.hub);
-            let form = socket.form();
-            match socket.offer(log, base, end, || going.message(log, form, hub), self.now) {
-                Offered::Sent => delivered += 1,
-                Offered::Gone => socket.wake(),
-                Offered::Waits => {
-                    delivered += 1;
-                    socket.wake();
-                }
-                Offered::Behind => behind.push(Arc::clone(socket)),
-            }
-        }
+        let slice = watched.sockets.get(going.next..upto).unwrap_or_default();
+        let mut offered = std::mem::take(&mut self.offered);
+        offered.extend(slice.iter().flatten().cloned());
+        drop(watched);
+        // Others have the watch while these are written to. Whoever goes meanwhile is not
+        // subscribed any more, and whoever comes does not stand there yet: each is asked.
+        let behind = self.offer(&watch, &mut going, &offered);
+        offered.clear();
+        self.offered = offered;
         going.next = upto;
+        let mut watched = watch.lock();
         let finished = upto >= watched.sockets.len();
         let wanted = finished && wants_snapshot(&self.rules, &watch, &mut watched, end);
         let more = watched.tail.end() > end;
         watched.pending = !finished || more;
         drop(watched);
-        self.hub.delivered.fetch_add(delivered, Ordering::Relaxed);
         behind.iter().for_each(|socket| self.hub.schedule(socket));
         if wanted {
             ask_for_snapshot(&watch, end);
@@ -221,6 +195,26 @@ impl Dispatcher {
         } else if more {
             self.turns.push_back(Turn { watch, going: None });
         }
+    }
+
+    /// Writes a log's new records to sockets: those that have to read for themselves.
+    fn offer(&self, watch: &Watch, going: &mut Going, sockets: &[Arc<Socket>]) -> Vec<Arc<Socket>> {
+        let (log, base, end) = (watch.log, going.base, going.end());
+        let (mut behind, mut delivered) = (Vec::new(), 0);
+        for socket in sockets {
+            let (going, form) = (&mut *going, socket.form());
+            match socket.offer(log, base, end, || going.message(log, form, &self.hub), self.now) {
+                Offered::Sent => delivered += 1,
+                Offered::Gone => socket.wake(),
+                Offered::Waits => {
+                    delivered += 1;
+                    socket.wake();
+                }
+                Offered::Behind => behind.push(Arc::clone(socket)),
+            }
+        }
+        self.hub.delivered.fetch_add(delivered, Ordering::Relaxed);
+        behind
     }
 
     /// Gives a socket the answer to what it asked.
@@ -541,48 +535,5 @@ impl Dispatcher {
     }
 }
 
-/// What a log's turn begins with: the records after those of the turn before, from the tail or,
-/// where the budget took them, from the store.
-fn begin(hub: &Hub, watch: &Watch, watched: &mut super::hub::Watched) -> Option<Going> {
-    let base = watched.target;
-    let stored = match watched.tail.read(base, DELIVERY_BYTES) {
-        Some(stored) => stored,
-        None if watched.tail.end() > base => {
-            let read = match hub.store.records(watch.log, base, SLICE, DELIVERY_BYTES) {
-                Ok(read) => read,
-                Err(error) => {
-                    tracing::error!(%error, log = watch.log, "a tail could not be read");
-                    give_up(hub, watch, watched);
-                    return None;
-                }
-            };
-            if read.first().is_none_or(|(first, _)| *first != base) {
-                // Trimmed meanwhile; whoever stood there reads on by itself and is told of a gap.
-                watched.target = read.first().map_or_else(|| watched.tail.end(), |(at, _)| *at);
-            }
-            read.into_iter().map(|(_, stored)| Arc::new(stored)).collect()
-        }
-        None => return None,
-    };
-    if stored.is_empty() {
-        return None;
-    }
-    let base = watched.target;
-    watched.target = base + stored.len() as u64;
-    Some(Going { base, stored, messages: Messages::default(), next: 0 })
-}
-
-/// The newest records cannot be read: those that wait for them read for themselves. A pump that
-/// meets the same error closes its socket with it, so nobody is left waiting.
-fn give_up(hub: &Hub, watch: &Watch, watched: &mut super::hub::Watched) {
-    watched.target = watched.tail.end();
-    for socket in watched.sockets.iter().flatten() {
-        let mut inner = socket.lock();
-        let live = |sub: &super::socket::Sub| matches!(sub.phase, Phase::Live);
-        if inner.subs.get(&watch.log).is_some_and(|sub| live(sub)) {
-            inner.fall_behind(watch.log);
-            drop(inner);
-            hub.schedule(socket);
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

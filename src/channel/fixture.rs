@@ -8,11 +8,13 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::hub::{Hub, HubLimits};
+use super::socket::Phase;
 use super::{Abilities, Readable, Refusals, Socket};
 use crate::connection::{Opened, Wanted, open};
 use crate::log::LogRow;
+use crate::log::rows::{Key, Table, Writes};
 use crate::store::{Options, Store};
-use crate::wire::{Encoding, Id, ResetReason, SnapshotRule, Start};
+use crate::wire::{Encoding, Id, ResetReason, SnapshotRule, Start, codec};
 
 /// The log of these tests.
 pub(super) const LOG: u64 = 7;
@@ -44,6 +46,7 @@ impl Readable for Grants {
 /// A hub over a store of its own.
 pub(super) struct House {
     pub hub: Arc<Hub>,
+    pub store: Store,
     _dir: TempDir,
 }
 
@@ -58,7 +61,14 @@ impl House {
             ping_interval: 60_000,
             refresh_grace: 0,
         };
-        Self { hub: Hub::new(store, limits), _dir: dir }
+        Self { hub: Hub::new(store.clone(), limits), store, _dir: dir }
+    }
+
+    /// The log's row is stored.
+    pub(super) fn put(&self, row: &LogRow) {
+        let mut writes = Writes::default();
+        writes.rows.insert((Table::Logs, Key::of(LOG).build()), Some(codec::to_bytes(row)));
+        self.store.commit(writes, None, true).unwrap();
     }
 
     /// A socket that the hub knows, and the other end of it.
@@ -104,6 +114,11 @@ pub(super) fn opened(row: &LogRow, start: Start) -> Opened {
         because: ResetReason::New,
     };
     open(LOG, row, &wanted)
+}
+
+/// Whether the socket's subscription is written to by the dispatcher.
+pub(super) fn live(socket: &Socket) -> bool {
+    socket.lock().subs.get(&LOG).is_some_and(|sub| matches!(sub.phase, Phase::Live))
 }
 
 /// Takes all that comes until the node closes its side.

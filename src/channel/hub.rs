@@ -47,6 +47,10 @@ pub struct HubLimits {
 pub(super) struct Watch {
     pub log: u64,
     pub name: String,
+    /// Everything below is dispatched, or being dispatched. It moves under the lock of the watch
+    /// and before any socket is written to: so whoever holds a socket's lock, and finds its cursor
+    /// there, will be offered what comes next.
+    target: AtomicU64,
     state: Mutex<Watched>,
 }
 
@@ -55,8 +59,6 @@ pub(super) struct Watched {
     pub tail: Tail,
     /// How the log's state is kept.
     pub rule: SnapshotRule,
-    /// Everything below is dispatched, or being dispatched.
-    pub target: u64,
     pub sockets: Vec<Option<Arc<Socket>>>,
     free: Vec<usize>,
     /// Whether the dispatcher has it in its queue.
@@ -70,6 +72,16 @@ pub(super) struct Watched {
 impl Watch {
     pub(super) fn lock(&self) -> MutexGuard<'_, Watched> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything below is dispatched, or being dispatched.
+    pub(super) fn target(&self) -> u64 {
+        self.target.load(Ordering::Acquire)
+    }
+
+    /// What lies below is about to be dispatched; for who holds the watch's lock.
+    pub(super) fn aim(&self, target: u64) {
+        self.target.store(target, Ordering::Release);
     }
 }
 
@@ -423,10 +435,10 @@ impl Hub {
             Arc::new(Watch {
                 log: opened.log,
                 name: opened.name.clone(),
+                target: AtomicU64::new(opened.head),
                 state: Mutex::new(Watched {
                     rule: opened.rule,
                     tail: Tail::new(opened.head, Arc::clone(&self.budget)),
-                    target: opened.head,
                     sockets: Vec::new(),
                     free: Vec::new(),
                     pending: false,

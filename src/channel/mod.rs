@@ -23,6 +23,7 @@ mod due;
 mod encode;
 #[cfg(test)]
 mod fixture;
+mod going;
 mod hub;
 mod opening;
 mod owed;

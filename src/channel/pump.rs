@@ -17,7 +17,7 @@ use super::socket::{Inner, Phase, Socket};
 use super::way::Wrote;
 use super::who;
 use crate::connection::{BaseFrom, Opened, Wanted, open};
-use crate::log::rows::RowsError;
+use crate::log::rows::{RowsError, Table};
 use crate::log::{SnapshotAt, Stored};
 use crate::wire::{
     BaseAt, BaseHeld, Code, Gap, GapReason, Reset, ResetReason, ServerFrame, SnapshotRule, Start,
@@ -74,7 +74,7 @@ impl Pumps {
 }
 
 /// One turn of a socket, and its place in the queue again if there is more.
-fn serve(hub: &Arc<Hub>, socket: &Arc<Socket>, now: u64) {
+pub(super) fn serve(hub: &Arc<Hub>, socket: &Arc<Socket>, now: u64) {
     if let Err(error) = turn(hub, socket, now) {
         tracing::error!(%error, connection = %socket.connection, "catch-up could not read");
         socket.close(&Closing::new(Code::Failed));
@@ -114,6 +114,8 @@ enum Slice {
     Gap { to: u64 },
     /// There is nothing more at the moment.
     Empty,
+    /// There will be nothing more: the log is gone, and that is about to be told.
+    Over,
     /// The base is no longer there: the log is opened anew.
     Reopen(Box<Opened>),
 }
@@ -125,11 +127,14 @@ fn turn(hub: &Arc<Hub>, socket: &Arc<Socket>, now: u64) -> Result<(), RowsError>
         Some(Work::Log(job)) => job,
     };
     let slice = read(hub, &job, socket)?;
-    if let Slice::Empty = slice {
-        settle(socket, &job);
-        return Ok(());
-    }
-    let caught_up = put(hub, socket, &job, slice, now);
+    let caught_up = match slice {
+        Slice::Empty => true,
+        Slice::Over => {
+            rest(socket, &job);
+            false
+        }
+        slice => put(hub, socket, &job, slice, now),
+    };
     if caught_up {
         settle(socket, &job);
     }
@@ -207,8 +212,14 @@ pub(super) fn announce(socket: &Socket, inner: &mut Inner) -> bool {
             tell_opened(&opened, request, &mut frames);
             continue;
         }
-        sub.phase = base_phase(&opened);
-        inner.behind.entry(sub.priority).or_default().push_back(log);
+        sub.phase = match base_phase(&opened) {
+            // It has all there is, and is offered what comes next.
+            Phase::Behind if sub.cursor >= sub.watch.target() => Phase::Live,
+            phase => {
+                inner.behind.entry(sub.priority).or_default().push_back(log);
+                phase
+            }
+        };
         tell_opened(&opened, request, &mut frames);
     }
     if frames.is_empty() {
@@ -338,23 +349,10 @@ fn read_records(hub: &Hub, job: &Job, socket: &Socket) -> Result<Slice, RowsErro
     let tail = job.watch.lock().tail.read(job.cursor, DELIVERY_BYTES);
     let (first, stored) = match tail {
         Some(stored) => (job.cursor, stored),
-        None => {
-            let read = hub.store.records(job.log, job.cursor, SLICE_RECORDS, DELIVERY_BYTES)?;
-            let first = read.first().map(|(offset, _)| *offset);
-            let stored: Vec<Arc<Stored>> =
-                read.into_iter().map(|(_, stored)| Arc::new(stored)).collect();
-            match first {
-                Some(first) => (first, stored),
-                None => {
-                    let start = hub.store.log_row(job.log)?.map_or(0, |row| row.start);
-                    return Ok(if start > job.cursor {
-                        Slice::Gap { to: start }
-                    } else {
-                        Slice::Empty
-                    });
-                }
-            }
-        }
+        None => match read_stored(hub, job)? {
+            Ok(found) => found,
+            Err(nothing) => return Ok(nothing),
+        },
     };
     if first > job.cursor {
         return Ok(Slice::Gap { to: first });
@@ -362,6 +360,45 @@ fn read_records(hub: &Hub, job: &Job, socket: &Socket) -> Result<Slice, RowsErro
     let message = encode::records(job.log, first, &stored, socket.form(), &hub.encoded);
     let cursor = first + stored.len() as u64;
     Ok(Slice::Message { message, cursor, phase: Phase::Behind })
+}
+
+/// Records and the offset of the first.
+type Found = (u64, Vec<Arc<Stored>>);
+
+/// The next records of the store, or why there are none.
+///
+/// # Errors
+/// Also when the log's row says that there are some: whoever waited for them would wait for ever.
+fn read_stored(hub: &Hub, job: &Job) -> Result<Result<Found, Slice>, RowsError> {
+    let mut ought_to_be = false;
+    loop {
+        let read = hub.store.records(job.log, job.cursor, SLICE_RECORDS, DELIVERY_BYTES)?;
+        if let Some((first, _)) = read.first() {
+            let first = *first;
+            return Ok(Ok((first, read.into_iter().map(|(_, stored)| Arc::new(stored)).collect())));
+        }
+        match hub.store.log_row(job.log)? {
+            Some(row) if row.deleted => return Ok(Err(Slice::Over)),
+            None => return Ok(Err(Slice::Over)),
+            Some(row) if row.start > job.cursor => return Ok(Err(Slice::Gap { to: row.start })),
+            Some(row) if row.head <= job.cursor => return Ok(Err(Slice::Empty)),
+            Some(row) if ought_to_be => {
+                let problem =
+                    format!("log {}: {} to {} are missing", job.log, job.cursor, row.head);
+                return Err(RowsError::Damaged { table: Table::Records.name(), problem });
+            }
+            // It may have come, or have been trimmed, between the two looks.
+            Some(_) => ought_to_be = true,
+        }
+    }
+}
+
+/// Nothing more comes of a log: its subscription costs no turn until it is ended.
+fn rest(socket: &Socket, job: &Job) {
+    let mut inner = socket.lock();
+    if let Some(sub) = inner.subs.get_mut(&job.log).filter(|sub| sub.epoch == job.epoch) {
+        sub.phase = Phase::Live;
+    }
 }
 
 /// The base that was being sent is no longer there: a newer snapshot took its place, or another
@@ -402,7 +439,7 @@ fn put(hub: &Arc<Hub>, socket: &Arc<Socket>, job: &Job, slice: Slice, now: u64) 
         false
     };
     match slice {
-        Slice::Empty => again(&mut inner),
+        Slice::Empty | Slice::Over => false,
         Slice::Reopen(mut opened) => {
             opened.priority = priority;
             sub.cursor = opened.cursor;
@@ -453,17 +490,19 @@ fn put(hub: &Arc<Hub>, socket: &Arc<Socket>, job: &Job, slice: Slice, now: u64) 
 }
 
 /// Makes a subscription live if it has caught up with what the dispatcher has begun to send; else
-/// it waits for its next turn. Decided under the lock under which the dispatcher begins.
+/// it waits for its next turn. Decided under the socket's lock, see [`Watch::target`].
 fn settle(socket: &Arc<Socket>, job: &Job) {
-    let watched = job.watch.lock();
     let mut inner = socket.lock();
     let Some(sub) = inner.subs.get_mut(&job.log).filter(|sub| sub.epoch == job.epoch) else {
         return;
     };
-    if sub.cursor >= watched.target {
+    if sub.cursor >= job.watch.target() {
         sub.phase = Phase::Live;
     } else {
         let priority = sub.priority;
         inner.behind.entry(priority).or_default().push_back(job.log);
     }
 }
+
+#[cfg(test)]
+mod tests;

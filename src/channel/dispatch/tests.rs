@@ -1,0 +1,114 @@
+//! The dispatcher over a real store, told of records by the test.
+
+use std::sync::mpsc;
+
+use super::super::fixture::{House, LOG, PATIENCE, live};
+use super::super::pump;
+use super::*;
+use crate::connection::Budgets;
+use crate::fold::{CacheSizes, Fold, Settings};
+use crate::journal::{Committer, Journal as _, Local, QueueLimits};
+use crate::limit::Limits;
+use crate::log::LogRow;
+use crate::wire::{Origin, Payload, Place, Record, SnapshotRule, Whom};
+
+#[derive(Debug)]
+struct Nobody;
+
+impl Revoking for Nobody {
+    fn learn(&self, _: Whom, _: Option<u64>) {}
+
+    fn close(&self, _: &Hub) {}
+}
+
+/// A dispatcher that nothing tells of batches but the test.
+fn dispatcher(house: &House) -> Dispatcher {
+    let journal = Local::new(house.store.clone(), 0);
+    let (identity, level) = (journal.identity(), journal.level());
+    let budgets = Budgets::from(&Limits::DEFAULT);
+    let settings = Settings { rules: Vec::new(), budgets, auto_create: true };
+    let sizes = CacheSizes::default();
+    let fold = Fold::open(&house.store, identity, level, settings, sizes).unwrap();
+    let limits = QueueLimits { commands: 16, bytes: 1 << 20, told: 16 };
+    let clock = Arc::new(|| 0);
+    let (_, inbox, _) = Committer::new(fold, Box::new(journal), house.store.clone(), clock, limits);
+    Dispatcher::new(Arc::clone(&house.hub), Arc::new(Nobody), inbox, (Id::NONE, 1), 0, Vec::new())
+}
+
+fn stored() -> Arc<Stored> {
+    let payload = Some(Payload::text("x"));
+    let origin = Origin { user: "ann".to_owned(), writer: Id([1; 16]), connection: Id([2; 16]) };
+    Arc::new(Stored {
+        place: Place { batch: 1, index: 0 },
+        time: 0,
+        origin: Arc::new(origin),
+        seq: 1,
+        before: 0,
+        derived: None,
+        record: Record { payload, ..Record::default() },
+    })
+}
+
+/// A socket that has caught up with a log that has no records.
+fn caught_up(house: &House, id: u8) -> (Arc<Socket>, std::net::TcpStream) {
+    let (socket, peer) = house.socket(id);
+    house.subscribe(&socket, 0, 0);
+    for _ in 0..4 {
+        pump::serve(&house.hub, &socket, 0);
+    }
+    assert!(live(&socket));
+    (socket, peer)
+}
+
+/// Records that nobody kept in memory, and that a trim took before they were sent: whoever waited
+/// for them is told of the gap at once, not when the next record comes.
+#[tokio::test]
+async fn what_was_trimmed_before_it_was_sent_is_told_as_a_gap() {
+    let house = House::new(0);
+    let row = LogRow::new("docs/a", SnapshotRule::None, 1, 0);
+    house.put(&row);
+    let (socket, _peer) = caught_up(&house, 1);
+    house.put(&LogRow { head: 1, start: 1, ..row });
+    let mut dispatcher = dispatcher(&house);
+    dispatcher.appended(LOG, 0, stored());
+    while !dispatcher.turns.is_empty() {
+        dispatcher.slice();
+    }
+    assert!(socket.queued.load(Ordering::Acquire), "a pump is to tell it");
+    for _ in 0..4 {
+        pump::serve(&house.hub, &socket, 0);
+    }
+    assert!(live(&socket));
+    assert_eq!(socket.lock().subs.get(&LOG).map(|sub| sub.cursor), Some(1), "it stands behind it");
+}
+
+/// While a slice of readers is written to, others have the log's watch.
+#[tokio::test]
+async fn a_log_is_not_locked_while_its_readers_are_written_to() {
+    let house = House::new(1 << 20);
+    let row = LogRow::new("docs/a", SnapshotRule::None, 1, 0);
+    house.put(&row);
+    let (first, _one) = caught_up(&house, 1);
+    let (second, _other) = caught_up(&house, 2);
+    let mut dispatcher = dispatcher(&house);
+    dispatcher.appended(LOG, 0, stored());
+    let watch = house.hub.watch(LOG).unwrap();
+    // The first reader is being written to for as long as this lasts.
+    let busy = first.lock();
+    let (tell, told) = mpsc::sync_channel(1);
+    std::thread::scope(|scope| {
+        scope.spawn(move || dispatcher.slice());
+        scope.spawn(|| {
+            // Past this the slice has begun.
+            while watch.target() == 0 {
+                std::thread::yield_now();
+            }
+            drop(watch.lock());
+            tell.send(()).ok();
+        });
+        let free = told.recv_timeout(PATIENCE / 4);
+        drop(busy);
+        free.expect("the watch is locked while a socket is written to");
+    });
+    assert_eq!(second.lock().subs.get(&LOG).map(|sub| sub.cursor), Some(1));
+}

@@ -1,0 +1,60 @@
+//! Turns of the pumps over a real store: what is read, and what is not there.
+
+use super::super::fixture::{House, ends_with_close, live, to_the_end};
+use super::*;
+use crate::log::LogRow;
+
+/// A few turns, as many as there is work for.
+fn turns(house: &House, socket: &Arc<Socket>, most: usize) {
+    for _ in 0..most {
+        if !socket.wants_pump() {
+            return;
+        }
+        serve(&house.hub, socket, 0);
+    }
+}
+
+/// Records that a row says are kept and that are not there: no reader may wait for them for ever,
+/// and none may be told that all is well.
+#[tokio::test]
+async fn records_that_are_not_there_close_the_socket_with_a_code() {
+    let house = House::new(1 << 20);
+    house.put(&LogRow { head: 5, ..LogRow::new("docs/a", SnapshotRule::None, 1, 0) });
+    let (socket, mut peer) = house.socket(1);
+    house.subscribe(&socket, 0, 5);
+    turns(&house, &socket, 50);
+    assert!(!socket.wants_pump(), "a pump reads in vain again and again");
+    assert!(socket.closing());
+    house.hub.leave(&socket);
+    drop((socket, house));
+    assert!(ends_with_close(&to_the_end(&mut peer), Code::Failed.number()));
+}
+
+/// Of a log that is deleted nothing is there either: that its end is on its way is no fault.
+#[tokio::test]
+async fn a_deleted_log_is_waited_for_in_peace() {
+    let house = House::new(1 << 20);
+    let row = LogRow::new("docs/a", SnapshotRule::None, 1, 0);
+    house.put(&LogRow { head: 5, deleted: true, ..row });
+    let (socket, _peer) = house.socket(1);
+    house.subscribe(&socket, 0, 5);
+    turns(&house, &socket, 50);
+    assert!(!socket.wants_pump(), "a pump reads in vain again and again");
+    assert!(!socket.closing());
+}
+
+/// Who opens a log at its head has all there is: nothing is read for it.
+#[tokio::test]
+async fn a_subscription_that_has_caught_up_costs_no_turn() {
+    let house = House::new(1 << 20);
+    let (socket, _peer) = house.socket(1);
+    house.subscribe(&socket, 5, 5);
+    serve(&house.hub, &socket, 0);
+    assert!(live(&socket), "the turn that told its opening is the last");
+    assert!(!socket.wants_pump());
+    // Who is behind has turns.
+    let (behind, _other) = house.socket(2);
+    house.subscribe(&behind, 4, 5);
+    serve(&house.hub, &behind, 0);
+    assert!(!live(&behind) && behind.wants_pump());
+}
