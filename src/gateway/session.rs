@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
 
@@ -114,11 +115,12 @@ pub(super) async fn run(
     let greeting = Box::pin(greet(&gate, &mut ws, &tcp, encoding));
     let greeted = match tokio::time::timeout(hello_time, greeting).await {
         Ok(greeted) => greeted,
-        Err(_) => Err(Closing::new(Code::HelloLate)),
+        Err(_) => Err(Some(Closing::new(Code::HelloLate))),
     };
     let (session, attach, rest) = match greeted {
         Ok(greeted) => greeted,
-        Err(closing) => {
+        Err(None) => return,
+        Err(Some(closing)) => {
             gate.hub.refusals().count(closing.code);
             turn_away(&tcp, &closing, encoding).await;
             return;
@@ -191,23 +193,24 @@ async fn drain(tcp: &TcpStream) {
 /// A session, what it asks the fold, and the frames that came behind its Hello with their sizes.
 type Greeted = (Session, Box<(Attach, Welcome, Opening)>, Vec<(ClientFrame, usize)>);
 
-/// Waits for Hello and checks it: all that can be known without the fold.
+/// Waits for Hello and checks it: all that can be known without the fold. A client that goes
+/// without a word is not told why it is closed.
 async fn greet(
     gate: &Arc<Gate>,
     ws: &mut Ws,
     tcp: &Arc<TcpStream>,
     encoding: Encoding,
-) -> Result<Greeted, Closing> {
+) -> Result<Greeted, Option<Closing>> {
     let (hello, rest) = first_message(gate, ws, encoding).await?;
     if gate.admission.shed.draining() {
-        return Err(Refusal::new(Code::ShuttingDown).after(1_000).into());
+        return Err(Some(Refusal::new(Code::ShuttingDown).after(1_000).into()));
     }
     // A full disk keeps appends out, not readers.
     gate.admission.shed.unless_full().map_err(Closing::from)?;
     if hello.writers.len() > gate.limits.writers_per_hello as usize {
         let most = gate.limits.writers_per_hello;
         let message = format!("a client speaks for at most {most} writers at a time");
-        return Err(Closing { code: Code::BadFrame, message, after: 0 });
+        return Err(Some(Closing { code: Code::BadFrame, message, after: 0 }));
     }
     let knows = |name: &str| hello.capabilities.iter().any(|known| known == name);
     let (history, bases) = (knows(capability::HISTORY), knows(capability::BASES));
@@ -257,10 +260,14 @@ async fn first_message(
     gate: &Gate,
     ws: &mut Ws,
     encoding: Encoding,
-) -> Result<(Hello, Vec<(ClientFrame, usize)>), Closing> {
+) -> Result<(Hello, Vec<(ClientFrame, usize)>), Option<Closing>> {
     let message = loop {
         let message = ws.next().await.ok_or_else(|| Closing::new(Code::HelloExpected))?;
-        if let Some(bytes) = payload(message.map_err(|error| broken(&error))?, encoding)? {
+        let message = match message {
+            Err(error) if is_gone(&error) => return Err(None),
+            message => message.map_err(|error| broken(&error))?,
+        };
+        if let Some(bytes) = payload(message, encoding)? {
             break bytes;
         }
     };
@@ -270,7 +277,7 @@ async fn first_message(
     let (first, _) = first.map_err(|error| unreadable(&error))?;
     first.check().map_err(Closing::from)?;
     let ClientFrame::Hello(hello) = first else {
-        return Err(Closing::new(Code::HelloExpected));
+        return Err(Some(Closing::new(Code::HelloExpected)));
     };
     let rest: Result<Vec<_>, _> = frames.collect();
     Ok((hello, rest.map_err(|error| unreadable(&error))?))
@@ -367,6 +374,18 @@ fn unreadable(error: &codec::FrameError) -> Closing {
     Closing { code, message: error.to_string(), after: 0 }
 }
 
+/// Whether the client has gone, in the regular way or without a word: a network that ends, a tab
+/// that is closed. Nobody was refused anything then, and nobody is there to be told.
+const fn is_gone(error: &tungstenite::Error) -> bool {
+    matches!(
+        error,
+        tungstenite::Error::ConnectionClosed
+            | tungstenite::Error::AlreadyClosed
+            | tungstenite::Error::Io(_)
+            | tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)
+    )
+}
+
 fn broken(error: &tungstenite::Error) -> Closing {
     match error {
         tungstenite::Error::Capacity(_) => Closing::new(Code::FrameTooLarge),
@@ -436,9 +455,8 @@ async fn talk(session: &mut Session, ws: &mut Ws, tcp: &TcpStream, encoding: Enc
                 waits = !socket.flush();
             }
             message = ws.next(), if reads => match message {
-                None | Some(Err(tungstenite::Error::ConnectionClosed
-                    | tungstenite::Error::AlreadyClosed
-                    | tungstenite::Error::Io(_))) => return,
+                None => return,
+                Some(Err(error)) if is_gone(&error) => return,
                 Some(Err(error)) => {
                     socket.close(&broken(&error));
                     return;

@@ -13,9 +13,10 @@ mod support;
 use std::time::{Duration, Instant};
 
 use highwater::wire::{
-    ClientFrame, Cloning, Code, Ended, Met, Reason, Refusal, ResetReason, Start, Subscribe, Visible,
+    ClientFrame, Cloning, Code, Encoding, Ended, Met, Reason, Refusal, ResetReason, Start,
+    Subscribe, Visible,
 };
-use support::{Client, Held, Options, Server, until};
+use support::{Client, Held, Link, Options, Server, until};
 
 /// A server whose waits are short enough for tests.
 fn quick() -> Options {
@@ -433,4 +434,34 @@ fn a_service_goes_on_from_what_it_committed() {
         .wait("the rest", |service| service.find("jobs/a").is_some_and(|held| held.cursor == 15));
     let offsets: Vec<u64> = service.log("jobs/a").records.keys().copied().collect();
     assert_eq!(offsets, (10..15).collect::<Vec<_>>());
+}
+
+/// A network that ends, a tab that is closed: nobody was refused anything.
+#[test]
+fn who_goes_without_a_word_counts_as_no_refusal() {
+    let server = Server::start(quick());
+    let gone = || until("it to be gone", || server.metric("sockets") == 0);
+    let silent = Link::try_open(server.address, Encoding::Bincode).unwrap();
+    until("it to be there", || server.metric("sockets_greeting") == 1);
+    silent.cut();
+    gone();
+    for encoding in Encoding::ALL {
+        let mut client = Client::new("ann");
+        client.encoding = encoding;
+        let mut client = client.wanting("docs/a").join(&server);
+        client.reach("docs/a", 0);
+        client.cut();
+        gone();
+    }
+    for code in Code::ALL {
+        let sample = format!("refusals_total{{code=\"{code}\"}}");
+        assert_eq!(server.metric(&sample), 0, "{code}");
+    }
+    // What cannot be read is one.
+    let mut client = Client::new("ann");
+    client.encoding = Encoding::Json;
+    let mut client = client.join(&server);
+    assert!(client.link.as_mut().unwrap().send_bytes(b"{\"".to_vec()));
+    client.until_closed();
+    assert_eq!(server.metric("refusals_total{code=\"bad_frame\"}"), 1);
 }

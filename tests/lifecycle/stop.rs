@@ -49,7 +49,7 @@ fn a_node_that_stops_spreads_its_clients_and_lets_nobody_in() {
     clients[0].store("docs/a", "acknowledged");
     server.ask_to_stop();
     assert_eq!(clients[0].until_closed(), 4000 + Code::ShuttingDown.number());
-    let refused = support::Link::try_open(server.address, highwater::wire::Encoding::Json);
+    let refused = Link::try_open(server.address, Encoding::Json);
     let Err(tungstenite::Error::Http(response)) = refused else {
         panic!("a socket was let in while the node drains")
     };
