@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use highwater::fold::{CacheSizes, Command, FOLD_VERSION, Fold, Settings};
@@ -371,8 +372,7 @@ fn connections_leave_the_store_its_files() {
     let server = Server::start(Options { open_files: Some(300), ..Options::default() });
     let mut writer = Client::new("wim").join(&server);
     writer.store("docs/a", "0");
-    let idle: Vec<_> =
-        (0..400).filter_map(|_| std::net::TcpStream::connect(server.address).ok()).collect();
+    let idle: Vec<_> = (0..400).filter_map(|_| TcpStream::connect(server.address).ok()).collect();
     assert!(idle.len() > 150, "the kernel takes what the node does not");
     // As much as makes the store write files.
     for n in 0..60 {
@@ -383,4 +383,23 @@ fn connections_leave_the_store_its_files() {
     assert!(server.log().contains("too few files"), "{}", server.log());
     drop(idle);
     until("there is room again", || Link::try_open(server.address, Encoding::Json).is_ok());
+}
+
+/// A node that takes no connection for a moment, as in a storm: the kernel keeps them for it. What
+/// it has no room for it drops in silence, and its client tries again after a second, then three.
+#[test]
+fn connections_that_are_not_taken_yet_wait_in_the_kernel() {
+    let server = Server::start(Options::default());
+    let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let many = most.trim().parse::<usize>().unwrap().min(300);
+    server.signal("STOP");
+    let mut open = Vec::new();
+    while open.len() < many {
+        match TcpStream::connect_timeout(&server.address, Duration::from_millis(900)) {
+            Ok(stream) => open.push(stream),
+            Err(_) => break,
+        }
+    }
+    server.signal("CONT");
+    assert_eq!(open.len(), many, "the kernel kept no more");
 }

@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch::Receiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -43,12 +43,17 @@ pub struct Accepting {
 }
 
 impl Accepting {
-    /// Binds the address.
+    /// Binds the address. In a storm the kernel keeps so many connections until they are taken;
+    /// what it has no room for it drops in silence, and no refusal says when to come back.
     ///
     /// # Errors
     /// When it cannot be bound.
-    pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+    pub fn bind(address: SocketAddr, backlog: u32) -> std::io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A node that is started again finds its port, whatever connections have just ended.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(backlog)?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }

@@ -224,6 +224,8 @@ limits! {
             "sockets that may say Hello";
         handshakes_waiting: u32 = 1_024, 1 => 1_000_000, Count, Overloaded, own,
             "sockets that have not yet said Hello";
+        listen_backlog: u32 = 4_096, 16 => 65_535, Count, -, own,
+            "connections that the kernel keeps until they are taken; `net.core.somaxconn` bounds it";
         http_requests_waiting: u32 = 1_024, 1 => 1_000_000, Count, Overloaded, own,
             "HTTP requests under way at once";
         http_body_bytes: u32 = 8 * MIB, 64 * KIB => 256 * MIB, Bytes, TooLarge, own,

@@ -172,8 +172,7 @@ impl Node {
         config: Config,
         journal: impl FnOnce(&Store) -> Box<dyn Journal>,
     ) -> Result<Self, StartError> {
-        let accepting = Accepting::bind(config.server.listen)
-            .await
+        let accepting = Accepting::bind(config.server.listen, config.limits.listen_backlog)
             .map_err(|error| StartError::Listen(config.server.listen, error))?;
         let disk_reserve_bytes = config.limits.disk_reserve_bytes;
         let options = Options { disk_reserve_bytes, ..Options::default() };
