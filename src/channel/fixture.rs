@@ -21,9 +21,11 @@ pub(super) const LOG: u64 = 7;
 /// How long a test waits for what has to come.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A token that allows everything.
+/// A token that allows everything, or whose check is a fault of the program.
 #[derive(Debug, Default)]
-pub(super) struct Grants;
+pub(super) struct Grants {
+    pub faulty: bool,
+}
 
 impl Readable for Grants {
     fn may_read(&self, _: &str) -> bool {
@@ -39,6 +41,7 @@ impl Readable for Grants {
     }
 
     fn may_ask_who(&self, _: &str) -> bool {
+        assert!(!self.faulty, "a fault that a test planted");
         true
     }
 }
@@ -73,6 +76,11 @@ impl House {
 
     /// A socket that the hub knows, and the other end of it.
     pub(super) fn socket(&self, id: u8) -> (Arc<Socket>, TcpStream) {
+        self.socket_of(id, Grants::default())
+    }
+
+    /// The same, with a token.
+    pub(super) fn socket_of(&self, id: u8, grants: Grants) -> (Arc<Socket>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         peer.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -84,7 +92,7 @@ impl House {
             "ann".to_owned(),
             (Encoding::Json, Abilities::default()),
             Arc::new(tokio::net::TcpStream::from_std(tcp).unwrap()),
-            Arc::new(Grants),
+            Arc::new(grants),
             1 << 20,
             1 << 16,
             Arc::new(Refusals::default()),

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::closing::Closing;
 use super::due::{self, Due};
+use super::panics;
 use super::pump;
 use super::refusals::Refusals;
 use super::silence::Presence;
@@ -71,7 +72,8 @@ pub(super) struct Watched {
 
 impl Watch {
     pub(super) fn lock(&self) -> MutexGuard<'_, Watched> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        // A panic under it has left a log's readers who knows where.
+        self.state.lock().unwrap_or_else(|_| panics::end_the_node("under a log's lock"))
     }
 
     /// Everything below is dispatched, or being dispatched.

@@ -27,6 +27,7 @@ mod going;
 mod hub;
 mod opening;
 mod owed;
+pub mod panics;
 mod pieces;
 mod pump;
 mod readable;

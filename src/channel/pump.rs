@@ -5,6 +5,7 @@
 //! the memory that a behind reader costs is a constant (promise 5). A turn ends when the way or
 //! the window is full; the socket's task or the next acknowledgement asks for another.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -75,9 +76,14 @@ impl Pumps {
 
 /// One turn of a socket, and its place in the queue again if there is more.
 pub(super) fn serve(hub: &Arc<Hub>, socket: &Arc<Socket>, now: u64) {
-    if let Err(error) = turn(hub, socket, now) {
-        tracing::error!(%error, connection = %socket.connection, "catch-up could not read");
-        socket.close(&Closing::new(Code::Failed));
+    match catch_unwind(AssertUnwindSafe(|| turn(hub, socket, now))) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::error!(%error, connection = %socket.connection, "catch-up could not read");
+            socket.close(&Closing::new(Code::Failed));
+        }
+        // The panic has told itself. The thread goes on, for the others.
+        Err(_) => socket.close(&Closing::new(Code::Failed)),
     }
     socket.queued.store(false, Ordering::Release);
     hub.schedule(socket);

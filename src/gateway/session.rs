@@ -88,6 +88,25 @@ struct Session {
     leaves: Option<bool>,
 }
 
+/// A fault in what is done for a client ends its socket, and nobody else's: the task of a session
+/// that panics comes by here.
+impl Drop for Session {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        self.socket.close(&Closing::new(Code::Failed));
+        self.gate.hub.leave(&self.socket);
+        let last = self.socket.take_last();
+        let weight = last.weight();
+        if last.generation != 0
+            && let Err(refusal) = self.gate.inbox.submit(Command::Detach(last), weight, None)
+        {
+            tracing::warn!(%refusal, "an attachment stays until the keeper finds it");
+        }
+    }
+}
+
 type Ws = WebSocketStream<Lane>;
 
 /// Serves a WebSocket to its end.

@@ -19,7 +19,7 @@ use super::keeper::Keeper;
 use super::watch::Watch;
 use super::{files, revoked, secret};
 use crate::admission::Admission;
-use crate::channel::{Closing, Dispatcher, Hub, HubLimits, Pumps, Socket, Ticket};
+use crate::channel::{Closing, Dispatcher, Hub, HubLimits, Pumps, Socket, Ticket, panics};
 use crate::connection::{Attachment, Budgets};
 use crate::fold::{CacheSizes, Command, Fold, FoldError, Settings, Versions, folded_time};
 use crate::gateway::{Accepting, Gate, http, serve};
@@ -102,6 +102,7 @@ pub struct Node {
 /// Runs a node until it is told to stop; the exit code tells how it ended.
 pub fn run(loaded: Loaded) -> ExitCode {
     log_to_stderr(loaded.config.server.log_format);
+    panics::watch();
     for warning in loaded.warnings() {
         tracing::warn!("{warning}");
     }
@@ -321,12 +322,17 @@ impl Node {
                 "DEVELOPMENT MODE: every client is believed and may do everything. Loopback only."
             );
         }
-        let serving = tokio::spawn(serve(accepting, Arc::clone(&gate)));
+        let mut serving = tokio::spawn(serve(accepting, Arc::clone(&gate)));
         let failed = tokio::select! {
             biased;
             why = broken(lost, stopped) => {
                 let data = gate.store.dir().display();
                 tracing::error!(%data, "the node stops: {why}");
+                gate.admission.shed.drain();
+                true
+            }
+            _ = &mut serving => {
+                tracing::error!("the node stops: nobody takes connections any more");
                 gate.admission.shed.drain();
                 true
             }

@@ -1,8 +1,11 @@
 //! Turns of the pumps over a real store: what is read, and what is not there.
 
-use super::super::fixture::{House, ends_with_close, live, to_the_end};
+use std::io::Read as _;
+
+use super::super::fixture::{Grants, House, LOG, PATIENCE, ends_with_close, live, to_the_end};
 use super::*;
 use crate::log::LogRow;
+use crate::wire::Who;
 
 /// A few turns, as many as there is work for.
 fn turns(house: &House, socket: &Arc<Socket>, most: usize) {
@@ -57,4 +60,30 @@ async fn a_subscription_that_has_caught_up_costs_no_turn() {
     house.subscribe(&behind, 4, 5);
     serve(&house.hub, &behind, 0);
     assert!(!live(&behind) && behind.wants_pump());
+}
+
+/// A fault in what is done for one socket is that socket's end, and nobody else's.
+#[tokio::test]
+async fn a_panic_in_a_turn_closes_its_socket_and_no_other() {
+    let house = House::new(1 << 20);
+    house.put(&LogRow { head: 5, ..LogRow::new("docs/a", SnapshotRule::None, 1, 0) });
+    let clock: Arc<dyn Fn() -> u64 + Send + Sync> = Arc::new(|| 0);
+    let pumps = Pumps::start(&house.hub, &clock, 1).unwrap();
+    let (faulty, mut peer) = house.socket_of(1, Grants { faulty: true });
+    faulty.ask_who(Who { request: 1, log: LOG, offset: 0 }, 16).unwrap();
+    house.hub.schedule(&faulty);
+    let (other, mut hears) = house.socket(2);
+    house.subscribe(&other, 5, 5);
+    house.hub.schedule(&other);
+    let mut first = [0; 1];
+    hears.read_exact(&mut first).expect("the other socket is served");
+    let end = std::time::Instant::now() + PATIENCE;
+    while !faulty.closing() {
+        assert!(std::time::Instant::now() < end, "its socket stays open");
+        std::thread::yield_now();
+    }
+    pumps.stop();
+    drop(faulty);
+    drop((house, other));
+    assert!(ends_with_close(&to_the_end(&mut peer), Code::Failed.number()));
 }

@@ -13,7 +13,7 @@ use axum::http::{HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::channel::{HubStats, Refusals};
+use crate::channel::{HubStats, Refusals, panics};
 use crate::gateway::Gate;
 use crate::store::Pressure;
 use crate::wire::Code;
@@ -80,6 +80,7 @@ struct Sample {
     active: u64,
     ready: bool,
     rates: usize,
+    panics: u64,
     hub: HubStats,
     pressure: Option<Pressure>,
 }
@@ -95,6 +96,7 @@ impl Sample {
             active: gate.hub.active(),
             ready: super::health::readiness(gate).is_ok(),
             rates: gate.admission.rates.entries(),
+            panics: panics::counted(),
             hub: gate.hub.stats(),
             pressure,
         }
@@ -119,6 +121,7 @@ impl Sample {
         text.counter("deliveries_total", "Frames written to sockets.", self.hub.delivered);
         text.counter("frames_total", "Frames encoded for delivery.", self.hub.frames);
         text.counter("batches_total", "Number of the last batch told: reads see it.", self.batch);
+        text.counter("panics_total", "Faults of the program, each told in its log.", self.panics);
         text.gauge("inbox_bytes", "Commands that wait for the writer.", self.waiting);
         text.gauge("rate_entries", "Users and logs whose rates are being counted.", self.rates);
         text.gauge("http_requests_waiting", "HTTP requests under way.", self.requests);
@@ -212,6 +215,7 @@ mod tests {
             disk_reserve_bytes: 6,
         };
         let sample = Sample {
+            panics: 0,
             sockets: 7,
             greeting: 1,
             requests: 2,

@@ -10,6 +10,7 @@ mod expire;
 mod life;
 mod retention;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -117,7 +118,8 @@ fn every(
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            work(&gate);
+            // A panic has told itself, and is counted. The next round comes all the same.
+            catch_unwind(AssertUnwindSafe(|| work(&gate))).ok();
         }
     })
 }
@@ -143,7 +145,9 @@ fn scan<T: Clone + Send + Sync + 'static>(
                     tracing::error!(%error, "a scan could not read");
                     None
                 }
-                // The runtime is going down, or the page panicked and said so.
+                // The page said so itself; the next scan begins anew.
+                Err(error) if error.is_panic() => None,
+                // The runtime is going down.
                 Err(_) => return,
             };
             pages += 1;
