@@ -540,12 +540,10 @@ impl Connections {
         for (log, want) in wants {
             let Some(row) = logs.row(*log, io)? else { continue };
             let (mut opened, sub) = decided(*log, row, want, openings);
-            let (floor, batch) = (row.floor, row.made);
+            let (lowers, batch) = (row.lowers(sub.cursor), row.made);
             (opened.made, opened.opening) = (logs.eras.position(batch), sub.opening);
-            if sub.cursor < floor
-                && let Some(row) = logs.change(*log, io)?
-            {
-                row.floor = sub.cursor;
+            if lowers && let Some(row) = logs.change(*log, io)? {
+                row.begins(sub.cursor);
             }
             made.push(opened);
             subs.insert(*log, sub);

@@ -3,20 +3,29 @@
 //! A log's floor is a lower bound of the cursors of its active subscribers. It may be stale, never
 //! too high, so an append and an acknowledgement cost nothing for subscribers that are away. Only
 //! when a trim would pass the floor are the subscribers looked at; those that stand below lose
-//! their channel in the same batch, before the trim.
+//! their channel before the trim. One command looks at so many and no more, for all other commands
+//! wait meanwhile: how far it came stands in the log's row, and the next one goes on from there.
 //!
 //! The index of a log's subscribers holds all that are active, and others only until a trim meets
 //! them: who becomes active puts its rows back. So an inactive one is looked at once.
 
 use super::{ConnectionRow, Connections, Decided, Event};
 use crate::log::rows::{Io, Key, RowsError, Table};
-use crate::log::{Logs, Trimmed};
+use crate::log::{LogRow, Logs, Sweep, Trimmed};
 use crate::wire::{Id, Reason};
 
-/// Subscribers looked at in one read.
-const PAGE: usize = 1024;
-/// Rows of the index that one trim takes away, at most: they are in one commit.
-const MOST_GONE: usize = 65_536;
+/// Subscribers that one command looks at, at most.
+pub const MOST_LOOKED_AT: usize = 1024;
+
+/// What a trim came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trim {
+    /// The log keeps less now; none: it had kept no more before.
+    Done(Option<Trimmed>),
+    /// There are readers that were not looked at yet: nothing is trimmed, and the same command
+    /// goes on with them.
+    Looking,
+}
 
 impl Connections {
     /// Trims a log up to `to`, downgrading who stands below.
@@ -31,63 +40,73 @@ impl Connections {
         logs: &mut Logs,
         io: &mut Io<'_>,
         events: &mut Vec<Event>,
-    ) -> Decided<Option<Trimmed>> {
-        let trimmed = match logs.trim(log, to, io)? {
-            Ok(Some(trimmed)) => trimmed,
-            other => return Ok(other),
-        };
-        if logs.row(log, io)?.is_some_and(|row| row.floor < to) {
-            let floor = self.clear_below(log, to, time, io, events)?;
+    ) -> Decided<Trim> {
+        match logs.trims(log, to, io)? {
+            Ok(true) => {}
+            Ok(false) => return Ok(Ok(Trim::Done(None))),
+            Err(refusal) => return Ok(Err(refusal)),
+        }
+        let low = |row: &LogRow| (row.floor < to).then(|| row.sweep());
+        if let Some(begun) = logs.row(log, io)?.and_then(low) {
+            // What was found out for a lower offset says nothing of this one.
+            let begun = begun.filter(|sweep| sweep.to >= to);
+            let (floor, after) = begun.map_or((u64::MAX, Id::NONE), |one| (one.floor, one.after));
+            let (sweep, all) = self.look(log, Sweep { to, floor, after }, time, io, events)?;
             if let Some(row) = logs.change(log, io)? {
-                // With nobody left it is the head: who comes begins at most there, and lowers it.
-                row.floor = floor.min(row.head);
+                row.set_sweep(Some(sweep).filter(|_| !all));
+                if all {
+                    // With nobody left it is the head: who comes begins at most there.
+                    row.floor = sweep.floor.min(row.head);
+                }
+            }
+            // One that began below meanwhile is looked at with the next command.
+            if !all || sweep.floor < to {
+                return Ok(Ok(Trim::Looking));
             }
         }
-        events.push(Event::Trimmed(trimmed));
-        Ok(Ok(Some(trimmed)))
+        let trimmed = match logs.trim(log, to, io)? {
+            Ok(trimmed) => trimmed,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        events.extend(trimmed.map(Event::Trimmed));
+        Ok(Ok(Trim::Done(trimmed)))
     }
 
-    /// Downgrades active subscribers whose cursor is below `to`: the lowest cursor that is left.
-    fn clear_below(
+    /// Looks at the next active subscribers of a log, and downgrades those whose cursor is below
+    /// `to`: how far it came, and whether these were all.
+    fn look(
         &mut self,
         log: u64,
-        to: u64,
+        begun: Sweep,
         time: u64,
         io: &mut Io<'_>,
         events: &mut Vec<Event>,
-    ) -> Result<u64, RowsError> {
+    ) -> Result<(Sweep, bool), RowsError> {
         let prefix = Key::of(log).build();
-        let mut from = prefix.clone();
-        let mut floor = u64::MAX;
-        let mut gone = 0;
-        loop {
-            let page = io.scan(Table::Subscribers, &prefix, &from, PAGE)?;
-            for (key, _) in &page {
-                let Some(id) = key.get(8..).and_then(|id| id.try_into().ok()).map(Id) else {
+        let from = match begun.after {
+            Id::NONE => prefix.clone(),
+            after => Key::of(log).then_bytes(&after.0).then_bytes(&[0]).build(),
+        };
+        let page = io.scan(Table::Subscribers, &prefix, &from, MOST_LOOKED_AT)?;
+        let all = page.len() < MOST_LOOKED_AT;
+        let mut sweep = begun;
+        for (key, _) in page {
+            let Some(id) = key.get(8..).and_then(|id| id.try_into().ok()).map(Id) else {
+                continue;
+            };
+            sweep.after = id;
+            let cursor =
+                |row: &ConnectionRow| row.sub(log).filter(|_| row.active()).map(|sub| sub.cursor);
+            match self.rows.peek(&id, io, cursor)?.flatten() {
+                Some(cursor) if cursor >= begun.to => {
+                    sweep.floor = sweep.floor.min(cursor);
                     continue;
-                };
-                let cursor = |row: &ConnectionRow| {
-                    row.sub(log).filter(|_| row.active()).map(|sub| sub.cursor)
-                };
-                match self.rows.peek(&id, io, cursor)?.flatten() {
-                    Some(cursor) if cursor >= to => {
-                        floor = floor.min(cursor);
-                        continue;
-                    }
-                    Some(_) => drop(self.downgrade(id, Reason::Retention, time, io, events)?),
-                    None => {}
                 }
-                gone += 1;
-                if gone <= MOST_GONE {
-                    io.remove(Table::Subscribers, key.clone());
-                }
+                Some(_) => drop(self.downgrade(id, Reason::Retention, time, io, events)?),
+                None => {}
             }
-            match page.last() {
-                Some((last, _)) if page.len() == PAGE => {
-                    from = Key::bytes(last).then_bytes(&[0]).build();
-                }
-                _ => return Ok(floor),
-            }
+            io.remove(Table::Subscribers, key);
         }
+        Ok((sweep, all))
     }
 }

@@ -110,6 +110,9 @@ pub enum Reply {
     Unsubscribed(Vec<u64>),
     /// A log is trimmed.
     Trimmed(Option<Trimmed>),
+    /// A log's readers are looked at before it is trimmed, and there are more of them: the command
+    /// is to be given again.
+    Looking,
     /// So many keys have ended.
     Expired(u64),
     /// Connections of a user that were reached.

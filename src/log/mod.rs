@@ -26,7 +26,7 @@ pub use page::PageRow;
 pub use record::Stored;
 pub use row::{
     Deriving, LogKind, LogRow, MARK_KEPT, MAX_IN_FLIGHT, Numbered, OriginRow, OutcomeRow,
-    OutcomesRow, Paging, SnapshotAt, Writer, WriterRow,
+    OutcomesRow, Paging, SnapshotAt, Sweep, Writer, WriterRow,
 };
 pub use snapshot::{MAX_UPLOAD_PARTS, MAX_UPLOADS, Part};
 
@@ -205,13 +205,12 @@ impl Logs {
         Ok(Ok(()))
     }
 
-    /// Moves a log's start up to `to`. The caller has seen to those who still needed it. Snapshots
-    /// that another rule has left behind go with the records before which they stand.
+    /// Whether a log's start would move, were it trimmed up to `to`.
     ///
     /// # Errors
     /// When storage fails.
-    pub fn trim(&mut self, id: u64, to: u64, io: &mut Io<'_>) -> Decided<Option<Trimmed>> {
-        let Some(row) = self.rows.get(&id, io)?.filter(|row| !row.deleted).cloned() else {
+    pub fn trims(&mut self, id: u64, to: u64, io: &Io<'_>) -> Decided<bool> {
+        let Some(row) = self.rows.get(&id, io)?.filter(|row| !row.deleted) else {
             return Ok(Err(Code::UnknownLog.into()));
         };
         if to > row.head {
@@ -220,10 +219,22 @@ impl Logs {
         if row.rule != SnapshotRule::None && row.newest_snapshot().is_none_or(|at| to > at) {
             return Ok(Err(Code::TrimRule.into()));
         }
-        let from = row.start;
-        if to <= from {
-            return Ok(Ok(None));
+        Ok(Ok(to > row.start))
+    }
+
+    /// Moves a log's start up to `to`. The caller has seen to those who still needed it. Snapshots
+    /// that another rule has left behind go with the records before which they stand.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn trim(&mut self, id: u64, to: u64, io: &mut Io<'_>) -> Decided<Option<Trimmed>> {
+        match self.trims(id, to, io)? {
+            Ok(true) => {}
+            Ok(false) => return Ok(Ok(None)),
+            Err(refusal) => return Ok(Err(refusal)),
         }
+        let Some(row) = self.rows.get(&id, io)?.cloned() else { return Ok(Ok(None)) };
+        let from = row.start;
         let before = match self.record(id, to, io)? {
             Some(first) => first.before(),
             None if to == row.head => row.bytes,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::rows::{Hot, Io, Key, More, RowsError, Table, read_row};
-use crate::wire::{Id, Origin, Outcome, Place, SnapshotRule};
+use crate::wire::{Id, Origin, Outcome, Place, SnapshotRule, codec};
 
 /// A complete client-made snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +75,19 @@ pub struct Paging {
 
 /// The tag of a log's row under which [`LogRow::ruled`] stands; see `docs/storage.md` §3.
 const RULED: u32 = 1;
+/// The tag under which [`LogRow::sweep`] stands, while there is one.
+const SWEEP: u32 = 2;
+
+/// How far a look at a log's readers has come, before a trim: it goes in bounded steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sweep {
+    /// Whoever stands below this goes.
+    pub to: u64,
+    /// No reader that was looked at stands below this, nor has one begun below it since.
+    pub floor: u64,
+    /// The last one that was looked at.
+    pub after: Id,
+}
 
 /// One incarnation of a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +163,32 @@ impl LogRow {
     pub fn ruled(&self) -> u64 {
         let number = |bytes: &Bytes| bytes.as_ref().try_into().map_or(u64::MAX, u64::from_be_bytes);
         self.more.get(RULED).map_or(0, number)
+    }
+
+    /// The look at its readers that is under way. One that cannot be read begins anew.
+    pub fn sweep(&self) -> Option<Sweep> {
+        codec::from_bytes("logs", self.more.get(SWEEP)?).ok()
+    }
+
+    /// A look at its readers has come so far; none: it is over.
+    pub fn set_sweep(&mut self, sweep: Option<Sweep>) {
+        match sweep {
+            Some(sweep) => self.more.set(SWEEP, codec::to_bytes(&sweep).into()),
+            None => self.more.remove(SWEEP),
+        }
+    }
+
+    /// A reader begins at that offset: nobody may think that all stand higher.
+    pub fn begins(&mut self, cursor: u64) {
+        self.floor = self.floor.min(cursor);
+        if let Some(sweep) = self.sweep().filter(|sweep| cursor < sweep.floor) {
+            self.set_sweep(Some(Sweep { floor: cursor, ..sweep }));
+        }
+    }
+
+    /// Whether a reader that begins there changes what is known of the lowest one.
+    pub fn lowers(&self, cursor: u64) -> bool {
+        cursor < self.floor || self.sweep().is_some_and(|sweep| cursor < sweep.floor)
     }
 
     /// Another rule comes into force.

@@ -154,23 +154,93 @@ fn an_inactive_subscriber_is_looked_at_once() {
     assert_eq!((lost, indexed(&world), world.log(log).floor), (3, 0, 9));
 }
 
-#[test]
-fn readers_beyond_one_page_are_all_found() {
+/// A log of three records with so many readers, each of a user of its own; they begin where that
+/// says.
+fn many(readers: u32, begins: impl Fn(u32) -> u64) -> (World, u64) {
     let mut deep = settings();
     deep.budgets.active_total = 10_000;
     let mut world = World::with(deep);
     let log = world.grow("a", 3);
-    let mut commands = Vec::new();
-    for number in 0..2_100_u32 {
-        let mut bytes = [0; 16];
-        bytes[..4].copy_from_slice(&number.to_be_bytes());
-        let start = if number % 700 == 699 { Start::Offset(0) } else { Start::Offset(2) };
-        let user = format!("user{number}");
-        let ask = client(&user, highwater::wire::Id(bytes));
-        commands.push(Command::Attach(Attach { open: vec![open("a", start)], ..ask }));
-    }
-    world.batch(commands);
-    let (_, events) = world.trim(log, 1);
-    assert_eq!(events.len(), 4);
+    let commands = (0..readers).map(|number| {
+        let ask = client(&format!("user{number}"), numbered(number));
+        Command::Attach(Attach { open: vec![open("a", Start::Offset(begins(number)))], ..ask })
+    });
+    world.batch(commands.collect());
+    (world, log)
+}
+
+/// In the order in which readers are looked at.
+fn numbered(number: u32) -> highwater::wire::Id {
+    let mut bytes = [1; 16];
+    bytes[..4].copy_from_slice(&number.to_be_bytes());
+    highwater::wire::Id(bytes)
+}
+
+#[test]
+fn readers_beyond_one_page_are_all_found() {
+    let (mut world, log) = many(2_100, |number| if number % 700 == 699 { 0 } else { 2 });
+    let (mut commands, mut lost) = (1, 0);
+    let told = loop {
+        let (reply, events) = world.trim(log, 1);
+        lost += events.iter().filter(|one| matches!(one, Event::Downgraded { .. })).count();
+        if reply != Reply::Looking {
+            assert_eq!(events.last(), Some(&Event::Trimmed(trimmed(log, 0, 1))));
+            break reply;
+        }
+        assert_eq!(world.log(log).start, 0, "who was not looked at may stand there");
+        commands += 1;
+    };
+    assert_eq!(told, Reply::Trimmed(Some(trimmed(log, 0, 1))));
+    assert_eq!((commands, lost), (3, 3));
     assert_eq!((world.log(log).floor, world.fold.active()), (2, 2_097));
+    assert!(world.log(log).sweep().is_none(), "nothing of it stays in the row");
+}
+
+/// All other commands wait while readers are looked at: so one command looks at a bounded number.
+#[test]
+fn a_trim_looks_at_so_many_readers_and_no_more() {
+    let (mut world, log) = many(2_500, |_| 0);
+    for left in [2_500 - 1_024, 2_500 - 2_048] {
+        let (reply, events) = world.trim(log, 1);
+        assert_eq!((reply, events.len()), (Reply::Looking, 1_024));
+        assert_eq!((world.fold.active(), world.log(log).start), (left, 0));
+    }
+    let (reply, events) = world.trim(log, 1);
+    assert_eq!(reply, Reply::Trimmed(Some(trimmed(log, 0, 1))));
+    assert_eq!((events.len(), world.fold.active()), (2_500 - 2_048 + 1, 0));
+    assert_eq!(world.log(log).floor, 3);
+}
+
+/// Between two steps readers move: whoever begins below, having been looked at, is found all the
+/// same, and a higher offset is looked at from the beginning.
+#[test]
+fn readers_that_move_between_two_steps_are_found() {
+    let (mut world, log) = many(1_500, |_| 2);
+    assert_eq!(world.trim(log, 1).0, Reply::Looking);
+    let back =
+        Command::Seek { connection: numbered(0), generation: None, log, to: Start::Offset(0) };
+    world.reply(back);
+    // The rest of them; then it is known that one is low, and who.
+    assert_eq!(world.trim(log, 1).0, Reply::Looking);
+    assert_eq!(world.log(log).floor, 0);
+    assert_eq!(world.trim(log, 1), (Reply::Looking, vec![lost(0)]));
+    let (reply, events) = world.trim(log, 1);
+    assert_eq!(reply, Reply::Trimmed(Some(trimmed(log, 0, 1))));
+    assert_eq!((events.len(), world.log(log).floor), (1, 2));
+    // All stand at 2: what was found out for less is not enough.
+    let (mut world, log) = many(1_500, |number| u64::from(number != 0) + 1);
+    assert_eq!(world.trim(log, 1).0, Reply::Looking);
+    let (reply, events) = world.trim(log, 2);
+    assert_eq!((reply, events), (Reply::Looking, vec![lost(0)]));
+    assert_eq!(world.trim(log, 2).0, Reply::Trimmed(Some(trimmed(log, 0, 2))));
+}
+
+/// That reader was downgraded.
+fn lost(number: u32) -> Event {
+    Event::Downgraded {
+        connection: numbered(number),
+        user: format!("user{number}"),
+        reason: Reason::Retention,
+        generation: 2,
+    }
 }

@@ -3,7 +3,7 @@
 use super::super::command::{Command, Header, Settings};
 use super::super::head::{SETTINGS, SettingsRow};
 use super::{Fold, Reply};
-use crate::connection::{Attachment, ConnectionRow, Connections, Event, Progress, Subscribe};
+use crate::connection::{Attachment, ConnectionRow, Connections, Event, Progress, Subscribe, Trim};
 use crate::log::rows::{Cache, Hot as _, Io, More, RowsError, Table};
 use crate::log::{Appended, Deriving, Logs, MARK_KEPT, Moment, Part, Writer};
 use crate::wire::{Code, Id, Open, Pattern, Refusal, SnapshotRule, Start};
@@ -20,6 +20,13 @@ fn reply<T>(decided: Result<T, Refusal>, with: impl FnOnce(T) -> Reply) -> Reply
 
 fn done(decided: Result<(), Refusal>) -> Reply {
     reply(decided, |()| Reply::Done)
+}
+
+const fn trimmed(trim: Trim) -> Reply {
+    match trim {
+        Trim::Done(trimmed) => Reply::Trimmed(trimmed),
+        Trim::Looking => Reply::Looking,
+    }
 }
 
 const fn created((id, new): (u64, bool)) -> Reply {
@@ -59,7 +66,7 @@ impl Fold {
             Command::SetPages { log, records } => done(logs.set_pages(log, records, time, io)?),
             Command::DeleteLog { log } => delete_log(logs, log, io, events)?,
             Command::Trim { log, to } => {
-                reply(connections.trim(log, to, time, logs, io, events)?, Reply::Trimmed)
+                reply(connections.trim(log, to, time, logs, io, events)?, trimmed)
             }
             Command::Append(appends) => {
                 reply(logs.append(writers, appends, at, io, stored)?, Reply::Answers)

@@ -149,7 +149,14 @@ pub(super) async fn create(gate: &Arc<Gate>, name: String, page_records: u64) ->
 /// `POST /v1/logs/{name}?trim=OFFSET`: what lies below is gone.
 pub(super) async fn trim(gate: &Arc<Gate>, name: &str, to: u64) -> Answer {
     let (log, row) = reading::log_named(gate, name).await?;
-    match sending::ask(gate, Command::Trim { log, to }, 0).await? {
+    let trimmed = loop {
+        match sending::ask(gate, Command::Trim { log, to }, 0).await? {
+            // Its readers are looked at in steps, and others have their turns in between.
+            Reply::Looking => {}
+            other => break other,
+        }
+    };
+    match trimmed {
         Reply::Trimmed(trimmed) => {
             let start = trimmed.map_or(row.start.max(to), |trimmed| trimmed.to);
             let body = json!({ "log": log, "start": start, "trimmed": trimmed.is_some() });

@@ -1,8 +1,7 @@
 //! Retention: logs that keep more than their rule allows are trimmed, an eighth of the bound at a
 //! time, so that the work is spread over many appends; logs with pages by whole pages.
 
-use super::life::propose;
-use crate::fold::Command;
+use crate::fold::{Command, Reply};
 use crate::gateway::Gate;
 use crate::limit::Kept;
 use crate::log::rows::RowsError;
@@ -55,11 +54,29 @@ fn look(gate: &Gate, log: u64) -> Result<(), RowsError> {
     if let Some(to) = to {
         // Readers that have kept up stand past it, also where they said so a moment ago.
         super::commit(gate);
-        propose(gate, Command::Trim { log, to });
+        trim(gate, log, to);
         // Looked at again, in case the proposal found no room.
         gate.hub.note_grown(log);
     }
     Ok(())
+}
+
+/// Trims a log: the fold looks at so many of its readers with one command, and at the others with
+/// the next ones. Others have their turns in between.
+fn trim(gate: &Gate, log: u64, to: u64) {
+    loop {
+        let reply = match gate.hand(Command::Trim { log, to }, 64) {
+            Ok(reply) => reply.blocking_recv(),
+            Err(refusal) => {
+                tracing::debug!(%refusal, "a trim waits for the next scan");
+                return;
+            }
+        };
+        // Nothing comes from a node that goes down.
+        if !matches!(reply, Ok((_, Reply::Looking))) {
+            return;
+        }
+    }
 }
 
 /// The bound less an eighth: what is kept after a trim.
