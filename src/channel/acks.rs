@@ -75,12 +75,19 @@ impl Socket {
         }
     }
 
-    /// Whether its client has worked off more since this was last asked. The first time it may
-    /// only just have come, and counts as one that does.
-    pub fn progressed(&self) -> bool {
+    /// Whether its client works off more: it has since it was last found to, or that was less than
+    /// `time` ago, in milliseconds of the hub's clock. The first time it may only just have come,
+    /// and counts as one that does.
+    pub fn progressed(&self, now: u64, time: u64) -> bool {
         let mut inner = self.lock();
         let received = inner.received;
-        inner.looked_at.replace(received).is_none_or(|before| before < received)
+        match inner.looked_at {
+            Some((before, since)) if received <= before => now.saturating_sub(since) < time,
+            _ => {
+                inner.looked_at = Some((received, now));
+                true
+            }
+        }
     }
 
     /// What the client of a socket that is gone had reached, for its last commit.
@@ -137,12 +144,13 @@ mod tests {
             1 << 16,
             refusals,
         );
-        assert!(socket.progressed());
-        assert!(!socket.progressed(), "it has stood still since");
+        assert!(socket.progressed(1_000, 500));
+        assert!(socket.progressed(1_499, 500), "it is too early to tell, whoever asks");
+        assert!(!socket.progressed(1_500, 500), "it has stood still since");
         socket.lock().sent = 10;
         socket.acknowledge(4, &[]).unwrap();
-        assert!(socket.progressed());
-        assert!(!socket.progressed());
+        assert!(socket.progressed(2_000, 500));
+        assert!(!socket.progressed(2_500, 500));
         assert!(socket.acknowledge(11, &[]).is_err());
     }
 }

@@ -150,6 +150,7 @@ impl Dispatcher {
         if self.grown != log {
             self.grown = log;
             self.hub.note_grown(log);
+            self.hub.note_written(log);
         }
         let Some(watch) = self.hub.watch(log) else { return };
         let mut watched = watch.lock();

@@ -105,6 +105,8 @@ pub struct Hub {
     trimmed: Mutex<BTreeSet<u64>>,
     /// Logs that keep more than before: they may keep more than they should.
     grown: Mutex<BTreeSet<u64>>,
+    /// Logs with records that the keeper has not seen: their readers may have fallen behind.
+    written: Mutex<BTreeSet<u64>>,
     /// Highest batch told; what a read may wait for.
     told: tokio::sync::watch::Sender<u64>,
     active: AtomicU64,
@@ -156,6 +158,7 @@ impl Hub {
             waiters: DashMap::new(),
             trimmed: Mutex::default(),
             grown: Mutex::default(),
+            written: Mutex::default(),
             told: tokio::sync::watch::channel(0).0,
             active: AtomicU64::new(0),
             position: RwLock::default(),
@@ -507,6 +510,19 @@ impl Hub {
         if grown.len() < MOST_GROWN {
             grown.insert(log);
         }
+    }
+
+    /// The log has records that it had not.
+    pub(super) fn note_written(&self, log: u64) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.len() < MOST_GROWN {
+            written.insert(log);
+        }
+    }
+
+    /// The logs that were written to since they were taken last.
+    pub fn take_written(&self) -> BTreeSet<u64> {
+        std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Some of the logs that have grown since they were taken last: at most so many.

@@ -81,8 +81,9 @@ pub(super) struct Inner {
     pub expires: u64,
     pub sent: u64,
     pub received: u64,
-    /// What was received when the keeper last looked; none: it has not.
-    pub looked_at: Option<u64>,
+    /// What was received when the keeper last found that it moves, and when; none: it has not
+    /// looked.
+    pub looked_at: Option<(u64, u64)>,
     pub window: u64,
     pub reply_share: usize,
     /// What was acknowledged when a frame last found no room in the window: until that moves,

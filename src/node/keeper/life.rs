@@ -46,17 +46,40 @@ pub(super) fn connections(
         rounds.begin();
     }
     let page = gate.store.connections(after, PAGE)?;
-    let now = gate.now();
+    let mut seen = Seen::default();
+    let mut active = look(gate, &page, &mut seen)?;
+    // A reserve of slots is kept free, so that newcomers of other users find one.
+    if gate.hub.active() * 10 > gate.limits.active_total * 9 {
+        for (one, row) in &mut active {
+            seen.slots(gate, row, one)?;
+        }
+        let active: Vec<Candidate> = active.into_iter().map(|(one, _)| one).collect();
+        if let Some(victim) = rounds.choose(&active, Need::NodeSlots) {
+            downgrade(gate, &victim, Reason::NodeSlots);
+        }
+    }
+    Ok(page.last().filter(|_| page.len() == PAGE).map(|(id, _)| *id))
+}
+
+/// Proposes what has to be done about connections that have outlived a bound: the active ones that
+/// have not.
+pub(super) fn look<'a>(
+    gate: &Gate,
+    page: &'a [(Id, ConnectionRow)],
+    seen: &mut Seen,
+) -> Result<Vec<(Candidate, &'a ConnectionRow)>, RowsError> {
+    let (now, ticks, round) = (gate.now(), gate.hub.ticks(), super::round(gate));
+    let round = u64::try_from(round.as_millis()).unwrap_or(u64::MAX);
     let limits = &gate.limits;
     let bounds = Bounds {
         detached: limits.detached_limit_seconds.saturating_mul(1_000),
         lag: limits.lag_limit_records,
         retained: limits.retained_bytes_limit,
     };
-    let (mut active, mut seen) = (Vec::new(), Seen::default());
-    for (id, row) in &page {
-        let one = candidate(gate, *id, row, &mut seen)?;
-        if (one.attached && lost(gate, *id, row, now)) || ended(gate, row, &mut seen)? {
+    let mut active = Vec::new();
+    for (id, row) in page {
+        let one = candidate(gate, *id, row, seen)?;
+        if (one.attached && lost(gate, *id, row, now)) || ended(gate, row, seen)? {
             let (connection, generation) = (*id, row.generation);
             let reached = Vec::new();
             propose(gate, Command::Detach(Progress { connection, generation, reached }));
@@ -66,7 +89,8 @@ pub(super) fn connections(
             // is attached elsewhere, only its own node can see.
             let here = Attachment { node: gate.node, incarnation: gate.incarnation };
             let elsewhere = one.attached && row.attached != Some(here);
-            let moves = || gate.hub.socket(*id).is_some_and(|socket| socket.progressed());
+            let moves =
+                || gate.hub.socket(*id).is_some_and(|socket| socket.progressed(ticks, round));
             let catching_up = elsewhere || moves();
             match outlived(&one, &bounds, now) {
                 Some(Reason::Lag | Reason::RetainedBytes) if catching_up => active.push((one, row)),
@@ -78,17 +102,7 @@ pub(super) fn connections(
             propose(gate, Command::Forget { connection: *id, generation });
         }
     }
-    // A reserve of slots is kept free, so that newcomers of other users find one.
-    if gate.hub.active() * 10 > limits.active_total * 9 {
-        for (one, row) in &mut active {
-            seen.slots(gate, row, one)?;
-        }
-        let active: Vec<Candidate> = active.into_iter().map(|(one, _)| one).collect();
-        if let Some(victim) = rounds.choose(&active, Need::NodeSlots) {
-            downgrade(gate, &victim, Reason::NodeSlots);
-        }
-    }
-    Ok(page.last().filter(|_| page.len() == PAGE).map(|(id, _)| *id))
+    Ok(active)
 }
 
 /// Looks at a page of writers; the last id of the page, or none at the end.
@@ -179,7 +193,7 @@ pub(super) fn propose(gate: &Gate, command: Command) {
 /// What a page has read: its connections mostly share nodes and logs, and often stand at the same
 /// place in them.
 #[derive(Debug, Default)]
-struct Seen {
+pub(super) struct Seen {
     nodes: HashMap<Id, Option<NodeRow>>,
     /// Where slots are short.
     users: HashMap<String, UserRow>,

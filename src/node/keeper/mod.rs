@@ -7,6 +7,7 @@
 
 mod derive;
 mod expire;
+mod lagging;
 mod life;
 mod retention;
 
@@ -47,6 +48,11 @@ const COMMIT_BYTES: usize = 256 << 10;
 /// Between two pages of a scan, at least; and at least as long as the page took, so that a scan
 /// takes half a core at most.
 const PAGES: Duration = Duration::from_millis(2);
+/// Scans of connections rest so many times as long as they work: each takes half a hundredth of a
+/// core, however many connections there are.
+const SHARE: u32 = 200;
+/// And yet no longer than this.
+const MOST_REST: Duration = Duration::from_millis(500);
 /// Between two scans of all logs where none has a bound by age: what has grown is looked at anyway.
 const ALL_LOGS: Duration = Duration::from_secs(60);
 
@@ -60,10 +66,7 @@ impl Keeper {
     /// Starts them on the current runtime.
     pub(super) fn start(gate: &Arc<Gate>) -> Self {
         let commits = Duration::from_millis(u64::from(gate.limits.commit_interval_ms));
-        // A bound of a second is looked at several times a second; one of a day, every 5 seconds.
-        let age = Some(gate.limits.log_age_seconds).filter(|age| *age > 0).unwrap_or(u64::MAX);
-        let bound = gate.limits.detached_limit_seconds.min(age);
-        let round = Duration::from_millis((bound.saturating_mul(250)).clamp(250, 5_000));
+        let round = round(gate);
         let rounds = Mutex::<Rounds>::default();
         let looks = derive::Looks::default();
         let mut tasks = vec![
@@ -75,9 +78,10 @@ impl Keeper {
             every(commits, gate, commit),
             every(MEMORY, gate, life::memory),
             every(clock::LOOK, gate, clock::watch),
-            scan("connections", round, gate, move |gate, after| {
+            scan_within(SHARE, "connections", round, gate, move |gate, after| {
                 life::connections(gate, *after, &rounds)
             }),
+            scan_within(SHARE, "readers of logs that moved", round, gate, lagging::page),
             scan("files", RELEASE, gate, release),
             scan("rules of logs", ALL_LOGS, gate, move |gate, after| {
                 derive::page(gate, after.as_ref(), &looks)
@@ -124,8 +128,27 @@ fn every(
     })
 }
 
-/// Scans page by page, then rests for `round`. Pages are read on threads that may wait for a disk.
+/// A bound of a second is looked at several times a second; one of a day, every 5 seconds.
+fn round(gate: &Gate) -> Duration {
+    let age = Some(gate.limits.log_age_seconds).filter(|age| *age > 0).unwrap_or(u64::MAX);
+    let bound = gate.limits.detached_limit_seconds.min(age);
+    Duration::from_millis((bound.saturating_mul(250)).clamp(250, 5_000))
+}
+
+/// Scans page by page, then rests for `round`.
 fn scan<T: Clone + Send + Sync + 'static>(
+    what: &'static str,
+    round: Duration,
+    gate: &Arc<Gate>,
+    page: impl Fn(&Gate, &Option<T>) -> Result<Option<T>, RowsError> + Send + Sync + 'static,
+) -> JoinHandle<()> {
+    scan_within(1, what, round, gate, page)
+}
+
+/// The same; after a page it rests `share` times as long as that took. Pages are read on threads
+/// that may wait for a disk.
+fn scan_within<T: Clone + Send + Sync + 'static>(
+    share: u32,
     what: &'static str,
     round: Duration,
     gate: &Arc<Gate>,
@@ -152,7 +175,7 @@ fn scan<T: Clone + Send + Sync + 'static>(
             };
             pages += 1;
             if after.is_some() {
-                tokio::time::sleep(turn.elapsed().max(PAGES)).await;
+                tokio::time::sleep(rest(turn.elapsed(), share)).await;
             } else {
                 tracing::trace!(what, pages, took = ?begun.elapsed(), "a scan has ended");
                 tokio::time::sleep(round).await;
@@ -160,6 +183,12 @@ fn scan<T: Clone + Send + Sync + 'static>(
             }
         }
     })
+}
+
+/// How long a scan rests after a page that took so long. Where a page waits for a disk or for a
+/// processor, that is not what is to be spared: so there is an end to it.
+fn rest(took: Duration, share: u32) -> Duration {
+    (took * share).min(MOST_REST.max(took)).max(PAGES)
 }
 
 /// Lets go of files that hold nothing but what was trimmed or deleted.
@@ -217,5 +246,23 @@ fn commit_of(gate: &Gate, sockets: &[Arc<Socket>], all: Vec<Progress>, weight: u
             socket.put_back(progress);
             gate.hub.note_moved(socket);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two scans of connections, each within half of the keeper's hundredth of a core.
+    #[test]
+    fn scans_of_connections_keep_to_a_hundredth_of_a_core() {
+        for took in [10, 200, 1_000, 2_500].map(Duration::from_micros) {
+            let part = took.as_secs_f64() / (took + rest(took, SHARE)).as_secs_f64();
+            assert!(2.0 * part <= 0.01, "{took:?}: {part}");
+        }
+        // A page that waited is made up for only so long.
+        let slow = Duration::from_millis(40);
+        assert_eq!((rest(slow, SHARE), rest(slow, 1)), (MOST_REST, slow));
+        assert_eq!(rest(2 * MOST_REST, SHARE), 2 * MOST_REST);
     }
 }
