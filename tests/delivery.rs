@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use highwater::wire::{
-    ClientFrame, Cloning, Code, Encoding, Payload, PutSnapshot, ResetReason, Seek, Start,
+    Ack, ClientFrame, Cloning, Code, Cursor, Encoding, Payload, PutSnapshot, ResetReason, Seek,
+    Start,
 };
 use support::{Client, Options, Server, until};
 
@@ -363,6 +364,60 @@ fn snapshots_made_by_clients() {
     let other = maker.log("docs/a").log;
     maker.send(&part(22, other, 0, 0, true, b"x"));
     assert_eq!(maker.refusal(22).code, Code::SnapshotRule);
+}
+
+/// Law 7: a client learns what became of its actions before its state is replaced. The answers
+/// fill several frames, and the last of them still comes before the log is opened.
+#[test]
+fn owed_answers_come_before_a_log_is_opened() {
+    let server = Server::start(Options::default());
+    for (at, encoding) in Encoding::ALL.into_iter().enumerate() {
+        let log = format!("owed/{at}");
+        let mut writer = in_encoding("wim", encoding).join(&server);
+        let mut reader = Client::new("rea").wanting(&log).join(&server);
+        writer.append_all(&log, texts(0..600, 10));
+        // All of it is stored; the answers are lost with the socket.
+        reader.reach(&log, 600);
+        writer.cut();
+        writer.wants.insert(log.clone(), (Start::State, 0));
+        writer.say_hello(&server);
+        writer.reach(&log, 600);
+        assert!(writer.writing.pending.is_empty());
+        let order = &writer.order;
+        let owed: Vec<usize> = (0..order.len()).filter(|at| order[*at] == "answers").collect();
+        let opened = order.iter().position(|name| *name == "subscribed").unwrap();
+        assert!(owed.len() > 1 && owed.iter().all(|at| *at < opened), "{order:?}");
+    }
+}
+
+/// An acknowledgement that was on its way while the cursor was moved back does not undo the move.
+#[test]
+fn an_old_acknowledgement_does_not_undo_a_seek() {
+    let server = Server::start(Options::default());
+    let mut writer = Client::new("wim").join(&server);
+    fill(&mut writer, "docs/a", 10, 10);
+    for encoding in Encoding::ALL {
+        let mut reader = in_encoding("rea", encoding);
+        reader.acks = false;
+        reader.cloning = Cloning::None;
+        let mut reader = reader.wanting("docs/a").join(&server);
+        reader.reach("docs/a", 10);
+        let log = reader.log("docs/a").log;
+        let old = Ack { received: reader.received, cursors: vec![Cursor { log, next: 10 }] };
+        reader.shown.clear();
+        reader.send(&ClientFrame::Seek(Seek { request: 4, log, to: Start::Offset(3) }));
+        // The server has sent all of it again, so the old word names nothing that it had not sent.
+        reader.wait("all again", |reader| {
+            reader.received > old.received && reader.log("docs/a").cursor == 10
+        });
+        reader.send(&ClientFrame::Ack(old));
+        reader.sync();
+        reader.close();
+        server.until_shows("its last cursor is committed", reader.id, |shown| {
+            shown["attached"] == false
+        });
+        assert_eq!(server.shows(reader.id)["subscriptions"][0]["cursor"], 3);
+    }
 }
 
 /// A base whose snapshot is replaced twice while it is being sent begins anew.

@@ -462,8 +462,20 @@ impl Client {
         }
     }
 
+    /// Law 7: what the server knew of its appends when they met is told before any state.
+    fn owes_nothing(&self) {
+        let met = self.welcome.iter().flat_map(|met| &met.writers);
+        let mark = met.filter(|at| at.writer == self.writing.id).map(|at| at.mark).max();
+        let first = self.writing.pending.front().map(|item| item.seq);
+        let answered = first.is_none_or(|first| first > mark.unwrap_or_default());
+        assert!(answered, "{first:?} has no answer yet, and the mark was {mark:?}");
+    }
+
     /// What is told of a log.
     fn of_log(&mut self, frame: ServerFrame, size: usize) {
+        if matches!(frame, ServerFrame::Reset(_) | ServerFrame::Base(_)) {
+            self.owes_nothing();
+        }
         match frame {
             ServerFrame::Subscribed(told) => self.subscribed(told),
             ServerFrame::Reset(told) => self.held(told.log).reset(&told),
