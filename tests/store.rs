@@ -1,7 +1,8 @@
 //! The store on a real disk: bad folders, atomic commits, reads, trimming, failures.
 //!
 //! Crashes are imitated by closing and opening, and by files that are cut: that shows what recovery
-//! does with what is there. What a disk keeps when power goes is the matter of `tests/power`.
+//! does with what is there. A store that syncs nothing passes all of it: what a disk keeps when
+//! power goes is held by `tests/power` alone.
 
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};

@@ -2,6 +2,9 @@
 //! again and again. Acknowledged appends are all there, once, in order; offsets are never given
 //! twice; no reader saw a record that is gone.
 //!
+//! This alone holds promises 2 and 3 against loss of power. The tests that kill a process pass with
+//! a node that syncs nothing, for the operating system keeps what was written; these do not.
+//!
 //! The server runs under a shim (`shim.c`) that keeps what was synced, apart. After SIGKILL the
 //! data folder is made anew from that alone, or from that and a random part of the rest
 //! (`disk.rs`). `cargo test` runs a few rounds, `make power` 50 (or `ROUNDS`). The seed decides
@@ -270,13 +273,13 @@ fn noise(size: usize, random: &mut StdRng) -> String {
 }
 
 #[test]
-fn power_is_lost_a_few_times() {
+fn promises_02_and_03_hold_when_power_is_lost_a_few_times() {
     lose_power(4, "--test power");
 }
 
 #[test]
 #[ignore = "long: make power"]
-fn power_is_lost_fifty_times() {
+fn promises_02_and_03_hold_when_power_is_lost_fifty_times() {
     let rounds = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok());
     lose_power(rounds.unwrap_or(50), "--test power -- --ignored");
 }

@@ -2,8 +2,9 @@
 
 use super::*;
 
-/// Whole, of one node: what a reader saw before SIGKILL is there after it, at its offset. Loss of
-/// power itself is not tried here: the writer fsyncs each batch before it tells of it.
+/// Whole, of one node: what a reader saw before SIGKILL is there after it, at its offset. What the
+/// operating system holds outlives a process, so a node that synced nothing would pass this too:
+/// the sync, and with it loss of power, is held by `tests/power` alone.
 #[test]
 fn promise_02_durable_before_visible() {
     let mut server = Server::start(Options::default());
@@ -14,7 +15,7 @@ fn promise_02_durable_before_visible() {
         for n in 0..40 {
             writer.append_all("two/log", (0..25).map(|m| format!("{round}.{n}.{m}")));
         }
-        // Some of it has been seen, the rest is on its way: then the power goes.
+        // Some of it has been seen, the rest is on its way: then the process is killed.
         reader.wait("some records", |reader| reader.seen.len() > before + 50);
         server.kill9();
         while reader.step(Instant::now() + Duration::from_millis(100)) {}
@@ -37,7 +38,8 @@ fn promise_02_durable_before_visible() {
     }
 }
 
-/// Against SIGKILL; loss of power is the fsync's affair (`tests/store.rs`).
+/// Against SIGKILL, which a node that synced nothing would pass too; against loss of power it is
+/// held by `promises_02_and_03_hold_when_power_is_lost_a_few_times` in `tests/power`.
 #[test]
 fn promise_03_acknowledged_survives_sigkill() {
     let mut server = Server::start(Options::default());
