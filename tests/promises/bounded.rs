@@ -98,6 +98,34 @@ fn promise_09_inactive_costs_nothing() {
     assert!(each < 64 << 10, "{each} bytes for each that came and went");
 }
 
+/// The same connections come and go on socket after socket, so rows are there from the start, and
+/// what grows is what a socket leaves behind.
+#[test]
+fn promise_09_a_departed_socket_leaves_nothing() {
+    let server = Server::start(Options::default());
+    let mut clients: Vec<Client> =
+        (0..16).map(|n| Client::new(&format!("user-{n}")).wanting("nine/log")).collect();
+    let come_and_go = |clients: &mut [Client], rounds: usize| {
+        for _ in 0..rounds {
+            clients.iter_mut().for_each(|client| client.say_hello(&server));
+            for client in &mut *clients {
+                client.wait("welcome", |client| client.welcome.is_some());
+                client.reach("nine/log", 0);
+            }
+            clients.iter_mut().for_each(Client::close);
+        }
+        until("sockets to be gone", || server.metric("sockets") == 0);
+    };
+    // Pools, caches and the allocator's own reserves fill up first.
+    come_and_go(&mut clients, 30);
+    let before = server.rss();
+    let rounds = 40;
+    come_and_go(&mut clients, rounds);
+    let departed = (rounds * clients.len()) as u64;
+    let each = server.rss().saturating_sub(before) / departed;
+    assert!(each < 8 << 10, "{each} bytes for each of {departed} sockets that came and went");
+}
+
 /// Of the socket's queues: appends of a writer, the inbox, rates, sockets. Those of HTTP are held
 /// in its own tests.
 #[test]
