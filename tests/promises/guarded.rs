@@ -147,3 +147,40 @@ fn promise_12_one_socket_per_connection() {
     new.wait("the rest", |new| new.log("twelve/log").cursor == 12);
     assert_eq!(new.log("twelve/log").records.keys().next(), Some(&3));
 }
+
+/// What a fenced socket's client had worked off is handed in with the socket's end, behind the
+/// attachment that took its place: it neither detaches the new socket nor moves its cursors.
+#[test]
+fn promise_12_the_last_word_of_a_fenced_socket_does_nothing() {
+    // No commit comes between: what was acknowledged waits for the end of the socket.
+    let server = Server::start(Options::default().limit("commit_interval_ms", 60_000));
+    let mut writer = Client::new("wim").join(&server);
+    for n in 0..10 {
+        writer.store("twelve/last", &n.to_string());
+    }
+    let mut old = Client::new("rea");
+    old.cloning = Cloning::None;
+    old.wants.insert("twelve/last".to_owned(), (Start::Committed, 0));
+    let mut old = old.join(&server);
+    old.reach("twelve/last", 10);
+    old.ack();
+    old.sync();
+    let mut new = Client::with(old.token.clone());
+    new.id = old.id;
+    new.acks = false;
+    new.cloning = Cloning::None;
+    new.wants = old.wants.clone();
+    let mut new = new.join(&server);
+    assert_eq!(new.met(), Met::Resumed);
+    assert_eq!(old.until_closed(), 4000 + Code::Fenced.number());
+    old.cut();
+    // Its task hands its last word in before the socket is no longer counted; what is stored after
+    // that is decided behind it.
+    until("the fenced socket to be gone", || server.metric("sockets") == 2);
+    writer.store("twelve/last", "10");
+    let shown = server.shows(new.id);
+    assert_eq!(shown["attached"], true, "{shown}");
+    assert_eq!(shown["generation"], new.welcome.as_ref().unwrap().generation);
+    assert_eq!(shown["subscriptions"][0]["cursor"], 0, "{shown}");
+    new.reach("twelve/last", 11);
+}
