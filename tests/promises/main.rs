@@ -12,8 +12,8 @@ mod history;
 mod support;
 
 use highwater::wire::{
-    Ack, Append, ClientFrame, Cloning, Code, Cursor, Encoding, Item, Met, Outcome, Payload, Reason,
-    Record, Refresh, ResetReason, Start, Target,
+    Ack, Append, ClientFrame, Cloning, Code, Cursor, Encoding, Item, Met, Open, Outcome, Payload,
+    Reason, Record, Refresh, ResetReason, Start, Subscribe, Target,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
