@@ -7,8 +7,9 @@
  */
 
 import { batch } from '@preact/signals-core';
+import { Ms } from '../bounds.js';
 import { Client, type ClientOptions, type CloseOptions } from '../client.js';
-import { report, type Read } from '../emitter.js';
+import { quiet, report, type Read } from '../emitter.js';
 import { HighwaterError } from '../errors.js';
 import type { Start, Welcome } from '../frames.js';
 import { browserStorage, userOf, type Locks, type Storage } from '../identity.js';
@@ -17,8 +18,9 @@ import type { Status } from '../states.js';
 import { nameOf, type Actions, type Definition, type Params, type Views } from './define.js';
 import { Inbox, type RefusedAction } from './inbox.js';
 import { indexedDb } from './indexeddb.js';
+import { Keeper } from './keeper.js';
 import { Ledger } from './ledger.js';
-import { memory } from './memory.js';
+import { memory, Rows } from './memory.js';
 import { Open, type Opened } from './opened.js';
 import { actionOf, later, type ActionRow, type HistoryRow } from './rows.js';
 import type { Message } from './run.js';
@@ -131,7 +133,10 @@ export class LogClient {
     const { core } = this.plain;
     const { lock: hold, open } = this._around;
     const rows = (): Iterable<Change> => this._rows();
-    this._store = new Deferred(name.then((name) => open(name, { rows })));
+    // One that cannot be opened is memory, which says so.
+    const lost = (error: Error): Store =>
+      new Keeper('disk', { rows }, () => Promise.reject(error), Rows);
+    this._store = new Deferred(name.then((name) => open(name, { rows })).catch(lost));
     const inbox = new Inbox({
       store: this._store,
       again: (item, changes) => this._again(item, changes),
@@ -318,7 +323,7 @@ export class LogClient {
   /** Connects, also again: as `Client.connect`, once what is on the device was read. */
   readonly connect = (): void => {
     this._connected = true;
-    void this._room.ready.then(() => this._connected && this.plain.connect());
+    inBackground(this._room.ready.then(() => this._connected && this.plain.connect()));
   };
 
   /** No socket until `connect`. What is done waits on the device. */
@@ -542,11 +547,16 @@ const nameFor = (
   }
   const kept = browserStorage('localStorage');
   let first: Promise<string> | undefined = Promise.resolve().then(token);
-  const name = first.then(
+  // One that never answers is as one that fails.
+  const late = new Promise<never>((_, fail) => {
+    (setTimeout(fail, Ms.WELCOME) as { unref?: () => void }).unref?.();
+  });
+  const name = Promise.race([first, late]).then(
     (got) => {
       // What is none is told by the client under it, when that asks again.
       const whose = userOf(`${got}`.trim());
-      kept?.setItem(`${scope}user`, whose);
+      // There may be no room for it.
+      void quiet((async () => kept?.setItem(`${scope}user`, whose))());
       return scope + whose;
     },
     () => scope + (kept?.getItem(`${scope}user`) ?? ''),
