@@ -13,12 +13,11 @@ import { HighwaterError } from '../errors.js';
 import type { Draft, Made } from '../frames.js';
 import { checkName, weigh, type Stored } from '../writer.js';
 import { idOf } from './fold.js';
-import type { Inbox } from './inbox.js';
 import { keyOf, rowOf, type ActionRow, type WriterRow } from './rows.js';
 import {
   inOrder, markOf, type Counts, type Given, type Logged, type Message, type Run,
 } from './run.js';
-import { AGAIN, Runs, type RunsOptions } from './runs.js';
+import { AGAIN, Runs, type Book, type RunsOptions } from './runs.js';
 import { inBackground, type Change, type Kind } from './store.js';
 
 export interface LedgerEvents {
@@ -31,7 +30,6 @@ export interface LedgerEvents {
 }
 
 export interface LedgerOptions extends RunsOptions {
-  readonly inbox: Inbox;
   /** Most actions without an outcome. */
   readonly maxPending: number;
   /** Says to other pages what happened here. */
@@ -53,7 +51,7 @@ const rejected = (error: Error): Promise<never> => quiet(Promise.reject<never>(e
 const elsewhere = (): HighwaterError =>
   new HighwaterError('lost', 'another page knows what became of it');
 
-export class Ledger extends Emitter<LedgerEvents> {
+export class Ledger extends Emitter<LedgerEvents> implements Book {
   readonly runs: Runs;
   /** How much waits, and where. */
   readonly counts = new Source<Counts>(() => this._count());
@@ -76,20 +74,7 @@ export class Ledger extends Emitter<LedgerEvents> {
 
   constructor(private readonly _core: Connection, private readonly _options: LedgerOptions) {
     super();
-    this.runs = new Runs(_core, _options, {
-      found: (run, seq, row) => this._found(run, seq, row),
-      says: (one, row) => this._says(one, row),
-      gone: (one, stored) => this._ended(one, stored),
-      storedOf: (run) => this._options.inbox.storedOf(run.id),
-      read: () => this._options.inbox.read(),
-      refuse: (one, error) => this._withdraw(one, error),
-      decided: (one, result) => this._decided(one, result),
-      moved: (run, rest) => this._anew(run, rest),
-      weighed: (more) => {
-        this._bytes += more;
-      },
-      settled: () => this._settled(),
-    });
+    this.runs = new Runs(_core, _options, this);
   }
 
   private _count(): Counts {
@@ -110,7 +95,7 @@ export class Ledger extends Emitter<LedgerEvents> {
       const [, writer, seq] = key.split('/') as [string, string, string];
       // A writer without a row is one that any of its actions may have been sent of.
       const run = this.runs.found(writer, { urgency: 'edit', sent: Infinity });
-      if (!run.own) this._found(run, +seq, row);
+      if (!run.own) this.found(run, +seq, row);
     }
     for (const run of this.runs.all.values()) inOrder(run);
     this._heard = undefined;
@@ -127,7 +112,7 @@ export class Ledger extends Emitter<LedgerEvents> {
       this._heard ??= new Map();
       const actions = await store.read(`a/${id}/`);
       if (run.writer) continue;
-      for (const [at, action] of actions) this._found(run, +at.split('/')[2]!, action);
+      for (const [at, action] of actions) this.found(run, +at.split('/')[2]!, action);
       inOrder(run);
     }
     this._heard = undefined;
@@ -135,7 +120,7 @@ export class Ledger extends Emitter<LedgerEvents> {
   }
 
   /** One of another page; it is not shown where its outcome is known already. */
-  private _found(run: Run, seq: number, row: ActionRow): void {
+  found(run: Run, seq: number, row: ActionRow): void {
     const id = idOf(run.id, seq);
     if (run.actions.has(seq) || this._heard?.has(id)) return;
     const one: Logged = {
@@ -147,7 +132,7 @@ export class Ledger extends Emitter<LedgerEvents> {
   }
 
   /** One of another page says that now. */
-  private _says(one: Logged, { record }: ActionRow): void {
+  says(one: Logged, { record }: ActionRow): void {
     if (JSON.stringify(one.record) === JSON.stringify(record)) return;
     one.record = record;
     this.emit('replaced', one);
@@ -170,6 +155,11 @@ export class Ledger extends Emitter<LedgerEvents> {
     this._waiting++;
     this._bytes += one.bulk;
     if (!one.saved) this._unsaved++;
+  }
+
+  /** Its size is known now. */
+  weighed(more: number): void {
+    this._bytes += more;
   }
 
   /** It waits no more; whether it did. */
@@ -295,7 +285,7 @@ export class Ledger extends Emitter<LedgerEvents> {
   }
 
   /** When all that was to be written is, once more what could not be; or `once` each was tried. */
-  private async _settled(once = false): Promise<void> {
+  async settled(once = false): Promise<void> {
     for (;;) {
       await Promise.all(this._flying);
       if (this._queued || this._flying.size) continue;
@@ -325,12 +315,12 @@ export class Ledger extends Emitter<LedgerEvents> {
     if (one.turns !== turns || !one.run.actions.has(one.seq)) return;
     const why = new HighwaterError('not_saved', error.message);
     one.kept?.(rejected(why));
-    this._withdraw(one, why);
+    this.withdraw(one, why);
   }
 
   // Outcomes.
 
-  private _decided(one: Logged, result: Stored | HighwaterError): void {
+  decided(one: Logged, result: Stored | HighwaterError): void {
     const { run, seq } = one;
     // It holds its run, which would else be retired before this outcome is kept.
     this.runs.keeps(run, seq);
@@ -351,7 +341,7 @@ export class Ledger extends Emitter<LedgerEvents> {
   }
 
   /** It was not sent and will not be: it stands among the refused ones. */
-  private _withdraw(one: Logged, error: HighwaterError): void {
+  withdraw(one: Logged, error: HighwaterError): void {
     const { run, seq } = one;
     this.runs.keeps(run, seq);
     this._end(one, undefined, error);
@@ -370,7 +360,7 @@ export class Ledger extends Emitter<LedgerEvents> {
   }
 
   /** Another page has its outcome, and has kept it: who listens is told. */
-  private _ended(one: Logged, stored: Stored | undefined): void {
+  gone(one: Logged, stored?: Stored): void {
     this._leave(one, stored);
     this._options.say({ is: 'out', writer: one.run.id, seq: one.seq, stored });
   }
@@ -413,7 +403,7 @@ export class Ledger extends Emitter<LedgerEvents> {
   }
 
   /** The server's history is another: what that has nothing of goes on under another writer. */
-  private _anew(old: Run, rest: Logged[]): void {
+  moved(old: Run, rest: Logged[]): void {
     const run = this.runs.own(old.urgency);
     for (const one of rest) {
       this._exit(one);
@@ -421,18 +411,18 @@ export class Ledger extends Emitter<LedgerEvents> {
       this._options.say({ is: 'out', writer: old.id, seq: one.seq });
       this._gone.push({ run: old, seq: one.seq });
       const seq = run.writer!.next;
-      const moved: Logged = {
+      const next: Logged = {
         ...one, run, seq, id: idOf(run.id, seq), held: true, sent: false, tried: false,
         saved: false,
       };
-      this._enter(moved);
-      run.writer!.take(moved);
+      this._enter(next);
+      run.writer!.take(next);
       this._also.push([keyOf(old.id, one.seq), undefined]);
-      this._fresh.push(moved);
-      this.emit('added', moved);
+      this._fresh.push(next);
+      this.emit('added', next);
       // A condition on a head of the other history says nothing of this one.
       const why = new HighwaterError('conflict', 'another history');
-      if (moved.ifHead !== undefined) this._withdraw(moved, why);
+      if (next.ifHead !== undefined) this.withdraw(next, why);
     }
     this._also.push([`w/${old.id}`, undefined]);
     this.runs.retire(old);
@@ -445,7 +435,7 @@ export class Ledger extends Emitter<LedgerEvents> {
     for (const run of this.runs.all.values()) {
       if (!run.own) continue;
       for (const one of [...run.actions.values()]) {
-        if (one.log === log && one.seq > run.sent) this._withdraw(one, why);
+        if (one.log === log && one.seq > run.sent) this.withdraw(one, why);
       }
     }
   }
@@ -466,10 +456,10 @@ export class Ledger extends Emitter<LedgerEvents> {
       for (const [seq, row] of rows) {
         const one = run.actions.get(seq);
         if (!one) {
-          this._found(run, seq, row);
+          this.found(run, seq, row);
           continue;
         }
-        this._says(one, row);
+        this.says(one, row);
       }
     } else if (message.is === 'out') {
       const { writer, seq, stored } = message;
@@ -493,7 +483,7 @@ export class Ledger extends Emitter<LedgerEvents> {
     this._write();
     this._keep();
     const release = this.runs.leave();
-    await this._settled(true);
+    await this.settled(true);
     release();
   }
 

@@ -11,6 +11,7 @@
 import type { Connection } from '../connection.js';
 import { HighwaterError } from '../errors.js';
 import { weigh, Writer, type Stored } from '../writer.js';
+import type { Inbox } from './inbox.js';
 import { keyOf, type ActionRow, type WriterRow } from './rows.js';
 import { firstOf, inOrder, markOf, type Logged, type Run } from './run.js';
 import { inBackground, type Store } from './store.js';
@@ -24,12 +25,8 @@ export interface Book {
   says(one: Logged, row: ActionRow): void;
   /** Another page has its outcome, and has kept that. */
   gone(one: Logged, stored?: Stored): void;
-  /** Where what that writer did was stored, as it is kept, by its sequence. */
-  storedOf(run: Run): Promise<ReadonlyMap<number, Stored>>;
-  /** Reads which are refused once more. */
-  read(): Promise<void>;
   /** It will not be sent. */
-  refuse(one: Logged, error: HighwaterError): void;
+  withdraw(one: Logged, error: HighwaterError): void;
   decided(one: Logged, result: Stored | HighwaterError): void;
   /** The server's history is another, and has nothing of these. */
   moved(run: Run, rest: Logged[]): void;
@@ -41,6 +38,7 @@ export interface Book {
 
 export interface RunsOptions {
   readonly store: Store;
+  readonly inbox: Inbox;
   readonly hold: Hold;
   /** Names the locks of this log. */
   readonly name: string;
@@ -116,7 +114,7 @@ export class Runs {
 
   /** Its page is dead: this one sends what it left, and keeps its outcomes. */
   private async _adopt(run: Run): Promise<void> {
-    const { store } = this._options;
+    const { store, inbox } = this._options;
     const { release } = run;
     // What is on the device is shown first.
     await new Promise((done) => setTimeout(done));
@@ -130,9 +128,9 @@ export class Runs {
     const left = new Set(actions.map(([key]) => +key.split('/')[2]!));
     // Another page, dead by now, had an outcome and has kept it; or died before it kept the action.
     const ended = [...run.actions.values()].filter(({ seq }) => !left.has(seq));
-    const stored = ended.length ? await this._book.storedOf(run) : undefined;
+    const stored = ended.length ? await inbox.storedOf(run.id) : undefined;
     // It may have died before it told that it wrote there.
-    await this._book.read();
+    await inbox.read();
     if (gone()) return;
     for (const one of ended) this._book.gone(one, stored!.get(one.seq));
     if (!row && !actions.length) return this._forget(run);
@@ -166,12 +164,12 @@ export class Runs {
   /** From here on this page sends it. */
   private _carry(run: Run, next: number): void {
     this._drop(run);
-    const decided = this._book.decided as (one: unknown, result: Stored | HighwaterError) => void;
-    run.writer = new Writer(this._core, decided, {
+    const { _book: book } = this;
+    run.writer = new Writer(this._core, (one, result) => book.decided(one as Logged, result), {
       id: run.id, next,
       ended: (rest) => {
         if (this._own.get(run.urgency) === run) this._own.delete(run.urgency);
-        this._book.moved(run, rest as Logged[]);
+        book.moved(run, rest as Logged[]);
       },
     });
     this._floor(run);
@@ -215,7 +213,7 @@ export class Runs {
     for (let seq = Math.max(run.sent + 1, firstOf(run)); seq <= upto; seq++) {
       const one = run.actions.get(seq);
       if (!one || !(one.until! < now)) continue;
-      this._book.refuse(one, new HighwaterError('expired', 'it waited longer than it may'));
+      this._book.withdraw(one, new HighwaterError('expired', 'it waited longer than it may'));
     }
   }
 
