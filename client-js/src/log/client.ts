@@ -143,6 +143,7 @@ export class LogClient {
       shown: (log, record) => this._shown(log, record),
       history: () => this._room.history(),
       changed: () => this._tabs?.say({ is: 'refused' }),
+      look: () => this._look(),
     });
     const ledger = new Ledger(core, {
       store: this._store, hold, name: 'highwater', inbox,

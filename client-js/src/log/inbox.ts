@@ -50,6 +50,8 @@ export interface InboxOptions {
   readonly shown: (log: string, record: ActionRow['record']) => unknown;
   /** The list has changed on disk. */
   readonly changed: () => void;
+  /** The server is to say what it has lost. */
+  readonly look: () => void;
 }
 
 /** How long, and how much of, what was stored is kept on the device. */
@@ -71,6 +73,8 @@ export class Inbox {
   private readonly _rows = new Map<string, RefusedRow>();
   /** What has changed here and is not on disk yet. */
   private readonly _due = new Map<string, RefusedRow | undefined>();
+  /** Those who wait for what the server says of a history that is over. */
+  private readonly _waiting: (() => void)[] = [];
 
   constructor(private readonly _options: InboxOptions) {}
 
@@ -219,14 +223,27 @@ export class Inbox {
 
   /** What was stored in a history that is over. */
   private async _former(): Promise<[string, DoneRow][]> {
-    const rows = (await this._options.store.read('d/')) as [string, DoneRow][];
     const now = this._options.history().history;
+    const rows = now ? (await this._options.store.read('d/')) as [string, DoneRow][] : [];
     return rows.filter(([, { history }]) => history < now);
   }
 
   /** The writers of what was stored, which a server of another history is asked about. */
   async writers(): Promise<string[]> {
     return [...new Set((await this._former()).map(([, { writer }]) => writer))];
+  }
+
+  /**
+   * When nothing is to be asked of what that writer did in a history that is over. One that went on
+   * before would have a mark beyond what was lost.
+   */
+  async known(writer: string): Promise<void> {
+    while ((await this.writers()).includes(writer)) {
+      await new Promise<void>((next) => {
+        this._waiting.push(next);
+        this._options.look();
+      });
+    }
   }
 
   /** The server's history is another, and has these writers' actions up to their marks. */
@@ -245,6 +262,7 @@ export class Inbox {
       }
     }
     if (changes.length) await this._write(changes);
+    for (const next of this._waiting.splice(0)) next();
   }
 
   /** All rows that are held in memory. */

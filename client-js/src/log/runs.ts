@@ -118,6 +118,7 @@ export class Runs {
     const { release } = run;
     // What is on the device is shown first.
     await new Promise((done) => setTimeout(done));
+    await inbox.known(run.id);
     const [[[, row] = []], actions] = await Promise.all([
       store.read(`w/${run.id}`), store.read(`a/${run.id}/`),
     ]);
@@ -309,7 +310,8 @@ export class Runs {
    * to there is sent from here. It is not ours: what the server may forget is not said.
    */
   private async _help(run: Run, upto: number): Promise<void> {
-    const { store } = this._options;
+    const { store, inbox } = this._options;
+    await inbox.known(run.id);
     const actions = await store.read(`a/${run.id}/`);
     if (run.writer || this.closed) return;
     for (const one of [...run.actions.values()]) {

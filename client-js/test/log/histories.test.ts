@@ -9,7 +9,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test, type TestContext } from 'node:test';
 import { file } from '../../src/log/file.js';
-import { connect, type OpenStore } from '../../src/log/index.js';
+import {
+  connect, type Change, type Kind, type OpenStore, type Row, type Store,
+} from '../../src/log/index.js';
 import { Server, token } from '../server.js';
 import { when } from '../when.js';
 import { todos } from './todos.js';
@@ -53,6 +55,76 @@ test('what a restored server has lost is offered again, what it has is not', asy
   await when(now.view.byId, (map) => texts(map).join() === 'after,before');
   await when(now.pending, (count) => count === 0);
   assert.deepEqual(third.refused.value, []);
+});
+
+/** That device, with reads and writes that the test sees first. */
+const watched = (
+  open: OpenStore,
+  { reads, wrote }: {
+    readonly reads?: (prefix: string) => Promise<void>;
+    readonly wrote?: (changes: readonly Change[]) => void;
+  },
+): OpenStore => (name, options) => {
+  const under = open(name, options);
+  const read = async (prefix: string): Promise<Row[]> => {
+    await reads?.(prefix);
+    return under.read(prefix);
+  };
+  const write = async (changes: readonly Change[]): Promise<Kind> => {
+    const kind = await under.write(changes);
+    wrote?.(changes);
+    return kind;
+  };
+  return Object.create(under, { read: { value: read }, write: { value: write } }) as Store;
+};
+
+test('what is lost of a writer is known before it goes on', async (context) => {
+  const store = device(context);
+  await server.append('lists/late/todos', JSON.stringify({ id: 'before' }));
+  const copy = await server.backup();
+  const first = connect(server.url, { token: token('may'), store });
+  const list = first.open(todos, { list: 'late' });
+  await list.do.add({ id: 'lost', text: 'lost' }).accepted;
+  await when(list.pending, (count) => count === 0);
+  first.disconnect();
+  await list.do.add({ id: 'left', text: 'left' }).saved;
+  await first.close();
+  await server.restore(copy);
+  // One that meets the other history, and dies before it takes up what others have left.
+  const never = async (prefix: string): Promise<void> => {
+    if (/^[aw]\/./.test(prefix)) await new Promise(() => {});
+  };
+  const short = connect(server.url, { token: token('may'), store: watched(store, { reads: never }) });
+  await when(short.status, ({ phase }) => phase === 'live');
+  await short.close();
+  // The next one reads late what had been stored.
+  let free = (): void => {};
+  const freed = new Promise<void>((resolve) => (free = resolve));
+  let judged = (): void => {};
+  const over = new Promise<void>((resolve) => (judged = resolve));
+  let asked = 0;
+  const last = connect(server.url, {
+    token: token('may'),
+    store: watched(store, {
+      reads: async (prefix) => {
+        if (prefix === 'd/' && !asked++) await freed;
+      },
+      wrote: (changes) => changes.some(([key]) => /^d.*\/0+1$/.test(key)) && judged(),
+    }),
+  });
+  context.after(() => last.close());
+  await when(last.work, ({ waiting }) => waiting === 1);
+  await Promise.race([
+    when(last.work, ({ waiting }) => waiting === 0), when(last.refused, ({ length }) => length > 0),
+  ]);
+  free();
+  await over;
+  assert.deepEqual(last.refused.value.map(({ after }) => (after as { id: string }).id), ['lost']);
+  await when(last.work, ({ waiting }) => waiting === 0);
+  const payloads = await server.payloads('lists/late/todos');
+  assert.deepEqual(
+    payloads.map((text) => (JSON.parse(text) as { id: string }).id), ['before', 'left'],
+  );
 });
 
 test('what is pending goes on in the other history, once', async (context) => {

@@ -1,26 +1,9 @@
 /** Pages of one device, step by step: what the disk has when two of them write. */
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 import { keyOf, type CheckpointRow } from '../../src/log/rows.js';
-import { Books } from './books.js';
 import { settled, type Page } from './page.js';
-
-const play = (name: string, work: (books: Books) => Promise<void>): void => {
-  test(name, async () => {
-    const books = new Books(1);
-    try {
-      await work(books);
-    } finally {
-      books.end();
-      await settled();
-    }
-  });
-};
-const all = async (step: () => boolean): Promise<void> => {
-  do await settled();
-  while (step());
-};
+import { all, play } from './steps.js';
 
 play('a view that is kept is never older than one that was kept before', async (books) => {
   const { server, device } = books;
