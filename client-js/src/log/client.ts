@@ -84,6 +84,7 @@ const SWEEP_EVERY = 3_600_000;
 const AGAIN = 1000;
 /** How often a page looks whether its clock has jumped, ms. */
 const LOOK_EVERY = 5000;
+const CLOSED = 'the app closed this client';
 /** So many writers are asked about in one `hello`, beside those that send. */
 const ASKED = 12;
 
@@ -266,7 +267,7 @@ export class LogClient {
     params: Params<N> & Readonly<Record<string, string>>,
     { priority = 0, start, onReset = 'rebase' }: OpenOptions = {},
   ): Opened<A, V> => {
-    if (this._closed) throw new HighwaterError('closed', 'the app closed this client');
+    if (this._closed) throw new HighwaterError('closed', CLOSED);
     const name = nameOf(definition.pattern, params);
     const shelves = this._shelves.get(definition) ?? new Map<string, Shelf>();
     this._shelves.set(definition, shelves);
@@ -404,7 +405,7 @@ export class LogClient {
     if (message.is === 'refused') inBackground(this._room.inbox.read());
     else if (message.is === 'wiped') {
       // Also what this page had yet to keep is not to come back, nor what was on its way to disk.
-      this._store.mute();
+      this._store.muted = true;
       inBackground(this._emptied().then(() => this.close()));
     } else this._room.ledger.hears(message);
   }
@@ -417,7 +418,7 @@ export class LogClient {
       const writer = /^(?:[aw]|r\/\d+)\/(\w+)/.exec(key)?.[1];
       return writer === undefined || all.has(writer);
     });
-    await this._store.erase(gone.map(([key]: Row) => key));
+    await this._store.write(gone.map(([key]: Row) => [key, undefined]), false);
   }
 
   private _watch(): void {
@@ -467,7 +468,8 @@ export class LogClient {
     this._deaf.abort();
     for (const off of this._offs.splice(0)) off();
     await this._room.ready.catch(() => {});
-    await this._room.ledger.close();
+    const stays = this._store.muted ? '' : ': what it logged stays on the device';
+    await this._room.ledger.close(new HighwaterError('closed', CLOSED + stays));
     this._tabs?.close();
   }
 
@@ -479,6 +481,7 @@ export class LogClient {
     if (what === 'keep') return this.close();
     if (this._closed) return;
     this._tabs?.say({ is: 'wiped' });
+    this._store.muted = true;
     for (const open of [...this._opens]) open.release();
     await this._end();
     this.plain.close({ forget: true });
@@ -508,7 +511,8 @@ const OPENING: Health = { kind: 'disk', state: 'open' };
 /** A store that is still to be named: what is asked of it waits. */
 class Deferred implements Store {
   private _is: Store | undefined;
-  private _mute = false;
+  /** Nothing is written any more. */
+  muted = false;
   readonly health = new Signal<Health>(() => this._is?.health.value ?? OPENING);
 
   constructor(private readonly _store: Promise<Store>) {
@@ -519,15 +523,9 @@ class Deferred implements Store {
   }
 
   read = async (prefix: string): Promise<any> => (await this._store).read(prefix);
-  write = async (changes: readonly Change[]): Promise<any> => {
+  write = async (changes: readonly Change[], muted?: boolean): Promise<any> => {
     const store = await this._store;
-    return this._mute ? 'memory' : store.write(changes);
-  };
-  erase = async (keys: readonly string[]): Promise<any> =>
-    (await this._store).write(keys.map((key) => [key, undefined]));
-  /** Nothing is written any more. */
-  mute = (): void => {
-    this._mute = true;
+    return muted ?? this.muted ? 'memory' : store.write(changes);
   };
   persist = (): void => this._is?.persist();
   close = async (): Promise<void> => (await this._store).close();

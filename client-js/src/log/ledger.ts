@@ -273,10 +273,15 @@ export class Ledger extends Emitter<LedgerEvents> implements Book {
         for (const { run } of marks) this.runs.unmarked(run);
         this._also.unshift(...also);
         this._gone.unshift(...gone);
-        setTimeout(() => this._later(), AGAIN);
+        this._again();
       },
     );
     this._flies(written);
+  }
+
+  /** What could not be written is tried again, after a while. */
+  private _again(): void {
+    setTimeout(() => this.runs.closed || this._later(), AGAIN);
   }
 
   private _flies(written: Promise<void>): void {
@@ -385,10 +390,8 @@ export class Ledger extends Emitter<LedgerEvents> implements Book {
         this._core.wake();
       },
       () => {
-        setTimeout(() => {
-          this._outs.unshift(...outs);
-          this._later();
-        }, AGAIN);
+        this._outs.unshift(...outs);
+        this._again();
       },
     ));
   }
@@ -493,11 +496,17 @@ export class Ledger extends Emitter<LedgerEvents> implements Book {
     return this.begin();
   }
 
-  /** Nothing is sent from here on; what waits stays on disk. Resolves when all of it is there. */
-  async close(): Promise<void> {
+  /**
+   * Nothing is sent from here on; what waits stays on disk, and whoever waits for it is told `why`.
+   * Resolves when all of it is there.
+   */
+  async close(why: HighwaterError): Promise<void> {
     this.silence();
     this.runs.closed = true;
     await this._quit();
+    for (const { actions } of this.runs.all.values()) {
+      for (const one of actions.values()) one.settle(rejected(why), true);
+    }
   }
 
   /** All rows that are held in memory: what a store that was lost is written anew from. */

@@ -44,6 +44,7 @@ export class Receipt {
   private readonly _core: Connection;
   private _delivered: Delivered | undefined;
   private _now: Signal<ReceiptState> | undefined;
+  private _closed: boolean | undefined;
 
   /** @internal */
   constructor(core: Connection) {
@@ -56,7 +57,7 @@ export class Receipt {
   }
 
   private _state(): ReceiptState {
-    const ends = [this._accepted.result, this._saved.result];
+    const ends = [!this._closed && this._accepted.result, this._saved.result];
     if (ends.some((result) => result instanceof Promise)) return 'refused';
     return ends[0] ? 'server' : ends[1] ? 'device' : 'unsaved';
   }
@@ -71,7 +72,8 @@ export class Receipt {
 
   /**
    * Resolves when the server has stored it, at its offset; it may be days. Rejects with the
-   * server's reason, its views already without it.
+   * server's reason, its views already without it; or with `closed`, where this client is closed
+   * before: what it logged is on the device, and the next one sends it.
    */
   get accepted(): Promise<Stored> {
     return this._accepted.promise;
@@ -98,7 +100,8 @@ export class Receipt {
   };
 
   /** @internal */
-  readonly ended = (result: Stored | Promise<never>): void => {
+  readonly ended = (result: Stored | Promise<never>, closed?: boolean): void => {
+    this._closed = closed;
     this._accepted.settle(result);
     if (!(result instanceof Promise)) this._delivered?.stored(result);
     this._now?.changed();

@@ -16,6 +16,8 @@ export interface Logged extends Action, Pending {
   bulk: number;
   weight: number;
   readonly run: Run;
+  /** `closed`: this client hears nothing more of it. */
+  readonly settle: (result: Stored | Promise<never>, closed?: boolean) => void;
   /** It is where its store keeps things. */
   saved?: boolean;
   /** Where that is: told to whoever did it. */
@@ -92,7 +94,7 @@ export interface Given {
   readonly record: Draft;
   readonly until?: number | undefined;
   readonly kept?: (result: Kind | Promise<never>) => void;
-  readonly settle?: (result: Stored | Promise<never>) => void;
+  readonly settle?: Logged['settle'];
 }
 
 /** The oldest without an outcome: they end in their order. */

@@ -143,7 +143,7 @@ export class Shelf {
         if (this._options.start === 'state' && !base && cursor) folded.gap(0, cursor);
       }),
       handle.on('base', ({ records, offset }) => {
-        if (!records) return this._wrong('none');
+        if (!records) return this._wrong();
         folded.base(records, offset);
       }),
       handle.on('records', ({ records }) => {
@@ -184,16 +184,15 @@ export class Shelf {
     const { rule } = this._handle!;
     const views = Object.values(this.definition.shape) as ViewDefinition[];
     const reduced = views.some(({ kind }) => kind === 'view');
-    if (rule === 'client' || (rule === 'latest' && reduced)) this._wrong('none');
+    if (rule === 'client' || (rule === 'latest' && reduced)) this._wrong();
     return !this._fault;
   }
 
-  private _wrong(want: string): void {
+  private _wrong(): void {
     const { rule } = this._handle!;
     const error = new HighwaterError(
       'wrong_rule',
-      `${this.name}: views by reducers need every record, and its rule is "${rule}": put ` +
-        `snapshot = "${want}" into the [[rules]] of the server's configuration that match it`,
+      `${this.name}: its views need snapshot = "none" in the server's [[rules]], not "${rule}"`,
     );
     this._fault = { phase: 'closed', reason: 'wrong_rule', error };
     this._handle!.release();
