@@ -101,6 +101,8 @@ export class Folded {
   private _top: { of: readonly unknown[]; count: number; states: unknown[] };
   /** What the pending ones say, by their ids. */
   private readonly _steps = new Map<string, Step | null>();
+  /** The view that failed at what one says, as it was reported. */
+  private readonly _failed = new WeakMap<Step, number>();
 
   constructor(private readonly _actions: Actions, private readonly _shape: Views) {
     this.names = Object.keys(_shape);
@@ -142,12 +144,14 @@ export class Folded {
     return step ?? undefined;
   }
 
-  /** The states after it; undefined, and reported, where a reducer failed at it. */
+  /** The states after it; undefined, and reported once, where a reducer failed at it. */
   private _apply(states: readonly unknown[], step: Step, meta: Meta): unknown[] | undefined {
+    let at = 0;
     try {
-      return states.map((state, view) => this._reduce[view]!(state, step, meta));
+      return states.map((state, view) => this._reduce[(at = view)]!(state, step, meta));
     } catch (error) {
-      report(error);
+      if (this._failed.get(step) !== at) report(error);
+      this._failed.set(step, at);
       return undefined;
     }
   }

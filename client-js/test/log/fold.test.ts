@@ -305,3 +305,53 @@ test('an action that was stored in a gap leaves the pending with it', () => {
 test('what was stored in a log made anew shows until that is shown', () => {
   run([['attach', 0], ['anew', 4], ['me', 0], ['take', 0], ['answer', 0], ['deliver', 2]]);
 });
+
+test('a reducer that fails at a pending action is reported once for each view', () => {
+  const actions = { put: action<{ id: string; bad?: boolean }>() };
+  let how = '';
+  const fails = (what: string) => (list: readonly string[], { id, bad }: { id: string; bad?: boolean }) => {
+    if (bad && how.includes(what)) throw new Error(what);
+    return [...list, id];
+  };
+  const { shape } = log('logs/:log', { actions }).views((view) => ({
+    one: view([] as readonly string[], { put: fails('one') }),
+    two: view([] as readonly string[], { put: fails('two') }),
+  }));
+  const folded = new Folded(actions, shape);
+  const told: string[] = [];
+  const { queueMicrotask } = globalThis;
+  globalThis.queueMicrotask = (work) => {
+    try {
+      work();
+    } catch (error) {
+      told.push((error as Error).message);
+    }
+  };
+  const put = (id: string, bad: boolean): Pending =>
+    ({ id: idOf('me', +id), record: { kind: 'put', payload: JSON.stringify({ id, bad }) }, at: +id });
+  try {
+    how = 'one';
+    folded.add(put('1', true));
+    folded.add(put('2', false));
+    assert.deepEqual(folded.values, [['2'], ['2']]);
+    // Each of these has all that is pending folded anew.
+    for (let offset = 0; offset < 3; offset++) {
+      const record = { kind: 'put', payload: JSON.stringify({ id: `s${offset}` }) };
+      const origin = { user: 'you', writer: 'you', connection: '' };
+      folded.records([{ ...record, tombstone: false, origin, seq: offset + 1, offset } as never]);
+      folded.show(7, undefined);
+      assert.equal(folded.values[0], folded.values[0]);
+    }
+    assert.deepEqual(told, ['one']);
+    how = 'two';
+    folded.drop(idOf('me', 2));
+    assert.deepEqual(folded.values, [['s0', 's1', 's2'], ['s0', 's1', 's2']]);
+    assert.deepEqual(told, ['one', 'two']);
+    // It says something else now, and fails once more.
+    folded.replaced(put('1', true));
+    void folded.values;
+    assert.deepEqual(told, ['one', 'two', 'two']);
+  } finally {
+    globalThis.queueMicrotask = queueMicrotask;
+  }
+});
