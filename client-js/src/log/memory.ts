@@ -35,8 +35,8 @@ export class Rows implements Disk {
     this.put(structuredClone(outcome(changes, (key) => structuredClone(this.all.get(key)))));
   }
 
-  put(changed: Iterable<readonly [string, unknown]>): void {
-    for (const [key, value] of changed) {
+  put(rows: Iterable<readonly [string, unknown]>): void {
+    for (const [key, value] of rows) {
       if (value === undefined) this.all.delete(key);
       else this.all.set(key, value);
     }
