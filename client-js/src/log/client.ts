@@ -27,7 +27,7 @@ import type { Message } from './run.js';
 import { Shelf, type Room } from './shelf.js';
 import { following, Signal } from './signals.js';
 import {
-  inBackground, type Change, type Health, type OpenStore, type Row, type Store,
+  inBackground, inTime, type Change, type Health, type OpenStore, type Row, type Store,
 } from './store.js';
 import { holdBy, holdHere, tabs, type Hold, type Tabs } from './tabs.js';
 
@@ -219,12 +219,11 @@ export class LogClient {
   }
 
   private _sweepAfter(wait: number, first?: () => Promise<void>): void {
-    const timer = setTimeout(() => {
+    inTime(() => {
       if (this._closed) return;
       this._sweepAfter(SWEEP_EVERY);
       inBackground(Promise.resolve(first?.()).then(() => this._room.inbox.sweep(Date.now())));
     }, wait);
-    (timer as { unref?: () => void }).unref?.();
   }
 
   private _work(ledger: Ledger, inbox: Inbox): Read<Work> {
@@ -547,9 +546,7 @@ const nameFor = (
   const kept = browserStorage('localStorage');
   let first: Promise<string> | undefined = Promise.resolve().then(token);
   // One that never answers is as one that fails.
-  const late = new Promise<never>((_, fail) => {
-    (setTimeout(fail, Ms.WELCOME) as { unref?: () => void }).unref?.();
-  });
+  const late = new Promise<never>((_, fail) => inTime(fail, Ms.WELCOME));
   const name = Promise.race([first, late]).then(
     (got) => {
       // What is none is told by the client under it, when that asks again.

@@ -11,6 +11,7 @@ import type { Connection } from '../connection.js';
 import { call, type Read } from '../emitter.js';
 import { passes } from '../errors.js';
 import type { Stored } from '../writer.js';
+import { inTime } from './store.js';
 
 /** Time from one question to the next, ms: it doubles as long as nothing changes. */
 const SOON = 1000;
@@ -69,8 +70,7 @@ export class Delivered implements Read<readonly string[]> {
       core.say('who', { request, log: at.log, offset: at.offset });
       core.wake();
     }
-    this._timer = setTimeout(() => this._ask(), this._wait);
-    (this._timer as { unref?: () => void }).unref?.();
+    this._timer = inTime(() => this._ask(), this._wait);
     this._wait = Math.min(LATE, this._wait * 2);
   }
 

@@ -95,7 +95,7 @@ export class Ledger extends Emitter<LedgerEvents> implements Book {
       const [, writer, seq] = key.split('/') as [string, string, string];
       // A writer without a row is one that any of its actions may have been sent of.
       const run = this.runs.found(writer, { urgency: 'edit', sent: Infinity });
-      if (!run.own) this.found(run, +seq, row);
+      if (!run.own) this._found(run, +seq, row);
     }
     for (const run of this.runs.all.values()) inOrder(run);
     this._heard = undefined;
@@ -112,7 +112,7 @@ export class Ledger extends Emitter<LedgerEvents> implements Book {
       this._heard ??= new Map();
       const actions = await store.read(`a/${id}/`);
       if (run.writer) continue;
-      for (const [at, action] of actions) this.found(run, +at.split('/')[2]!, action);
+      for (const [at, action] of actions) this._found(run, +at.split('/')[2]!, action);
       inOrder(run);
     }
     this._heard = undefined;
@@ -120,7 +120,7 @@ export class Ledger extends Emitter<LedgerEvents> implements Book {
   }
 
   /** One of another page; it is not shown where its outcome is known already. */
-  found(run: Run, seq: number, row: ActionRow): void {
+  private _found(run: Run, seq: number, row: ActionRow): void {
     const id = idOf(run.id, seq);
     if (run.actions.has(seq) || this._heard?.has(id)) return;
     const one: Logged = {
@@ -131,8 +131,11 @@ export class Ledger extends Emitter<LedgerEvents> implements Book {
     this.emit('added', one);
   }
 
-  /** One of another page says that now. */
-  says(one: Logged, { record }: ActionRow): void {
+  /** One of another page says that now, and is shown. */
+  says(run: Run, seq: number, row: ActionRow): void {
+    const one = run.actions.get(seq);
+    if (!one) return this._found(run, seq, row);
+    const { record } = row;
     if (JSON.stringify(one.record) === JSON.stringify(record)) return;
     one.record = record;
     this.emit('replaced', one);
@@ -196,6 +199,7 @@ export class Ledger extends Emitter<LedgerEvents> implements Book {
     run.writer!.take(one);
     this.emit('added', one);
     this._fresh.push(one);
+    this.runs.ages(one.until);
     this._later();
     return one;
   }
@@ -456,14 +460,7 @@ export class Ledger extends Emitter<LedgerEvents> implements Book {
       const { writer, urgency, rows } = message;
       const run = this.runs.found(writer, { urgency, sent: 0 });
       if (run.writer && run.helped === undefined) return;
-      for (const [seq, row] of rows) {
-        const one = run.actions.get(seq);
-        if (!one) {
-          this.found(run, seq, row);
-          continue;
-        }
-        this.says(one, row);
-      }
+      for (const [seq, row] of rows) this.says(run, seq, row);
     } else if (message.is === 'out') {
       const { writer, seq, stored } = message;
       const one = this.runs.all.get(writer)?.actions.get(seq);

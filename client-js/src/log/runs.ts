@@ -14,15 +14,13 @@ import { weigh, Writer, type Stored } from '../writer.js';
 import type { Inbox } from './inbox.js';
 import { keyOf, type ActionRow, type WriterRow } from './rows.js';
 import { firstOf, inOrder, markOf, type Logged, type Run } from './run.js';
-import { inBackground, type Store } from './store.js';
+import { inBackground, inTime, type Store } from './store.js';
 import type { Hold } from './tabs.js';
 
 /** What the runs ask of the log of actions. */
 export interface Book {
-  /** One of another page, as it stands on disk, is shown. */
-  found(run: Run, seq: number, row: ActionRow): void;
-  /** What one is on disk, whatever was heard of it. */
-  says(one: Logged, row: ActionRow): void;
+  /** One of another page is shown as it stands on disk, whatever was heard of it. */
+  says(run: Run, seq: number, row: ActionRow): void;
   /** Another page has its outcome, and has kept that. */
   gone(one: Logged, stored?: Stored): void;
   /** It will not be sent. */
@@ -49,6 +47,8 @@ export interface RunsOptions {
 const AHEAD = 2048;
 /** How long another page that lives has to send what an action here was made on top of, ms. */
 const HELP_AFTER = 2000;
+/** No timer waits longer, ms. */
+const LONGEST = 0x7fffffff;
 /** How long what could not be written waits, ms. */
 export const AGAIN = 1000;
 
@@ -61,6 +61,9 @@ export class Runs {
   /** Of this page, by urgency. */
   private readonly _own = new Map<string, Run>();
   private _helper: ReturnType<typeof setTimeout> | undefined;
+  /** When the first that may be too old by then is looked for. */
+  private _due = Infinity;
+  private _clock: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
     private readonly _core: Connection,
@@ -138,15 +141,13 @@ export class Runs {
     const { sent } = (row ?? { sent: Infinity }) as WriterRow;
     run.sent = run.marked = sent;
     for (const [key, found] of actions) {
-      const seq = +key.split('/')[2]!;
-      const one = run.actions.get(seq);
       // What replaced it may have been told and not written, or written and not told.
-      if (one) this._book.says(one, found);
-      else this._book.found(run, seq, found);
+      this._book.says(run, +key.split('/')[2]!, found);
     }
     inOrder(run);
     this._carry(run, Math.max(0, ...left) + 1);
     for (const one of run.actions.values()) this._queue(run, one);
+    this._expire(run, run.writer!.next - 1);
     this.mark(run);
     this.free(run);
     this.retire(run);
@@ -209,13 +210,27 @@ export class Runs {
     return true;
   }
 
+  /** What waits longer than it may goes, up to there. */
   private _expire(run: Run, upto: number): void {
     const now = this._options.now();
     for (let seq = Math.max(run.sent + 1, firstOf(run)); seq <= upto; seq++) {
       const one = run.actions.get(seq);
-      if (!one || !(one.until! < now)) continue;
-      this._book.withdraw(one, new HighwaterError('expired', 'it waited longer than it may'));
+      if (!(one?.until! < now)) this.ages(one?.until);
+      else this._book.withdraw(one!, new HighwaterError('expired', 'it waited longer than it may'));
     }
+  }
+
+  /** Not sent by then, it goes, also while there is no server. */
+  ages(until = Infinity): void {
+    if (until >= this._due) return;
+    this._due = until;
+    clearTimeout(this._clock);
+    this._clock = inTime(() => {
+      this._due = Infinity;
+      for (const run of this.all.values()) {
+        if (run.writer && run.helped === undefined) this._expire(run, run.writer.next - 1);
+      }
+    }, Math.min(until - this._options.now() + 1, LONGEST));
   }
 
   /** Marks on disk what may go out from now on. */
@@ -295,14 +310,13 @@ export class Runs {
   /** Sends for the pages that it waits for, if they do not do it themselves. */
   private _rescue(one: Logged): void {
     if (this._helper !== undefined || !this.online) return;
-    this._helper = setTimeout(() => {
+    this._helper = inTime(() => {
       this._helper = undefined;
       if (!this.online || this.closed) return;
       for (const { run, upto } of this._below(one)) {
         if (!run.writer) inBackground(this._help(run, upto));
       }
     }, HELP_AFTER);
-    (this._helper as { unref?: () => void }).unref?.();
   }
 
   /**
@@ -316,7 +330,7 @@ export class Runs {
     if (run.writer || this.closed) return;
     for (const one of [...run.actions.values()]) {
       const [, row] = actions.find(([key]) => key === keyOf(run.id, one.seq)) ?? [];
-      if (row) this._book.says(one, row);
+      if (row) this._book.says(run, one.seq, row);
       // That page has its outcome, and has not told yet.
       else if (one.seq <= upto) this._book.gone(one);
     }

@@ -18,7 +18,7 @@ import { kept, revived } from './kept.js';
 import type { Ledger } from './ledger.js';
 import { later, type CheckpointRow, type HistoryRow } from './rows.js';
 import { Signal } from './signals.js';
-import { inBackground, type Change, type Store } from './store.js';
+import { inBackground, inTime, type Change, type Store } from './store.js';
 
 /** How long a view may be ahead of what is kept of it, ms. */
 const KEEP_AFTER = 1000;
@@ -175,8 +175,7 @@ export class Shelf {
     this.folded.step();
     this.changed();
     if (!this.folded.complete) return;
-    this._timer ??= setTimeout(() => this.keep(), KEEP_AFTER);
-    (this._timer as { unref?: () => void }).unref?.();
+    this._timer ??= inTime(() => this.keep(), KEEP_AFTER);
   }
 
   /** Whether the log's rule carries these views; else it is over, and says what to change. */

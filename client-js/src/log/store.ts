@@ -75,6 +75,13 @@ export interface StoreOptions {
  */
 export type OpenStore = (name: string, options: StoreOptions) => Store;
 
+/** Does it after so many ms; no process goes on for it. */
+export const inTime = (work: () => void, wait: number): ReturnType<typeof setTimeout> => {
+  const timer = setTimeout(work, wait);
+  (timer as { unref?: () => void }).unref?.();
+  return timer;
+};
+
 /** What nobody awaits is reported where it fails, but for the end of its store. */
 export const inBackground = (work: Promise<unknown>): void => {
   work.catch((error: unknown) => {
