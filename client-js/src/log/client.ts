@@ -22,10 +22,10 @@ import { Keeper } from './keeper.js';
 import { Ledger } from './ledger.js';
 import { memory, Rows } from './memory.js';
 import { Open, type Opened } from './opened.js';
-import { actionOf, later, type ActionRow, type HistoryRow } from './rows.js';
+import { later, type ActionRow, type HistoryRow } from './rows.js';
 import type { Message } from './run.js';
 import { Shelf, type Room } from './shelf.js';
-import { following, Signal } from './signals.js';
+import { Signal } from './signals.js';
 import {
   inBackground, inTime, type Change, type Health, type OpenStore, type Row, type Store,
 } from './store.js';
@@ -143,6 +143,8 @@ export class LogClient {
       again: (item, changes) => this._again(item, changes),
       shown: (log, record) => this._shown(log, record),
       history: () => this._room.history(),
+      // Also one that another page, or another history, has not: it is not to be pending for good.
+      came: (one) => this._room.ledger.tell('refused', one),
       changed: () => this._tabs?.say({ is: 'refused' }),
       look: () => this._look(),
     });
@@ -159,14 +161,13 @@ export class LogClient {
       told: (kept) => this._told(kept),
       user: () => core.greeting?.user ?? this._user,
     };
-    const status = following(this.plain.status);
-    const refused = following(inbox.list);
-    this.status = status.signal;
-    this.refused = refused.signal;
+    const status = new Signal(() => this.plain.status.value);
+    this.status = status;
+    this.refused = inbox.list;
     this.work = this._work(ledger, inbox);
     this._offs.push(
-      status.stop, refused.stop,
       this.plain.status.subscribe(({ phase }) => {
+        status.changed();
         ledger.runs.connected(phase === 'live' || phase === 'inactive');
         for (const shelf of this._all()) {
           shelf.status.changed();
@@ -175,12 +176,6 @@ export class LogClient {
         }
       }),
     );
-    // Also what another page, or another history, has not: it is not to be pending for good.
-    this._offs.push(inbox.list.subscribe((list) => {
-      for (const shelf of this._all()) {
-        if (shelf.folded.pending.length) for (const { id } of list) shelf.refused(actionOf(id));
-      }
-    }));
     this._watch();
     this._connected = autoConnect;
     // What was said meanwhile counts: `disconnect` before it was read is one.
@@ -231,14 +226,14 @@ export class LogClient {
     const work = new Signal<Work>(() => {
       const { unsaved, waiting } = ledger.counts.value;
       const now = {
-        unsaved, waiting, refused: inbox.list.value.length, store: this._store.health.value,
+        unsaved, waiting, refused: inbox.size, store: this._store.health.value,
       };
       const same = before && (Object.keys(now) as (keyof Work)[]).every(
         (name) => before![name] === now[name],
       );
       return same ? before! : (before = now);
     });
-    for (const read of [ledger.counts, inbox.list, this._store.health]) {
+    for (const read of [ledger.counts, this._store.health]) {
       this._offs.push((read as Read<unknown>).subscribe(() => work.changed()));
     }
     return work;
@@ -309,8 +304,9 @@ export class LogClient {
   }
 
   private _shown(log: string, { kind, key }: { kind?: string; key?: string }): unknown {
+    if (key === undefined) return undefined;
     for (const { name, definition, folded } of this._all()) {
-      if (name !== log || key === undefined) continue;
+      if (name !== log) continue;
       const at = Object.values(definition.shape as Views).findIndex(
         (view) => view.kind !== 'view' && view.name === kind,
       );
@@ -521,7 +517,8 @@ class Deferred implements Store {
     });
   }
 
-  read = async (prefix: string): Promise<any> => (await this._store).read(prefix);
+  read = async (...asked: [prefix: string, from?: string]): Promise<any> =>
+    (await this._store).read(...asked);
   write = async (changes: readonly Change[], muted?: boolean): Promise<any> => {
     const store = await this._store;
     return muted ?? this.muted ? 'memory' : store.write(changes);

@@ -65,6 +65,13 @@ const reducerOf = (view: ViewDefinition): ((state: any, step: Step, meta: Meta) 
 const initialOf = (view: ViewDefinition): unknown =>
   view.kind === 'view' ? view.initial : view.kind === 'lww' ? null : KeyMap.of();
 
+const index = (keys: Map<string | undefined, Pending[]>, one: Pending): void => {
+  const { key } = one.record;
+  const all = keys.get(key);
+  if (all) all.push(one);
+  else keys.set(key, [one]);
+};
+
 export class Folded {
   /** By whose actions the views lie on top, the oldest first. */
   readonly pending: Pending[] = [];
@@ -98,7 +105,9 @@ export class Folded {
   /** Those that came with records since something was shown. */
   private _landed: Pending[] = [];
   /** With pending ones on top: of what, how many of them, and what came of it. */
-  private _top: { of: readonly unknown[]; count: number; states: unknown[] };
+  private _top!: { of: readonly unknown[]; count: number; states: unknown[] };
+  /** The pending ones of each key, in their order; none: to be made when it is asked for. */
+  private _keys: Map<string | undefined, Pending[]> | undefined;
   /** What the pending ones say, by their ids. */
   private readonly _steps = new Map<string, Step | null>();
   /** The view that failed at what one says, as it was reported. */
@@ -109,14 +118,13 @@ export class Folded {
     this._views = Object.values(_shape);
     this._reduce = this._views.map((view) => guarded(reducerOf(view)));
     this._shown = this._work = this._views.map(initialOf);
-    this._top = { of: this._shown, count: 0, states: [...this._shown] };
+    this._again();
   }
 
   /** The value of each view as it is now, with what is pending on top. */
   get values(): readonly unknown[] {
-    const top = this._top.of === this._shown
-      ? this._top
-      : (this._top = { of: this._shown, count: 0, states: [...this._shown] });
+    if (this._top.of !== this._shown) this._again();
+    const top = this._top;
     for (; top.count < this.pending.length; top.count++) {
       const one = this.pending[top.count]!;
       const step = this._stepOf(one);
@@ -166,6 +174,17 @@ export class Folded {
     while (at && behind(this.pending[at - 1]!)) at--;
     this.pending.splice(at, 0, one);
     if (at < this._top.count) this._again();
+    if (at < this.pending.length - 1) this._keys = undefined;
+    else if (this._keys) index(this._keys, one);
+  }
+
+  /** Those of that key: one of many is found without a walk over all. */
+  private _of(key: string): readonly Pending[] {
+    if (!this._keys) {
+      this._keys = new Map();
+      for (const one of this.pending) index(this._keys, one);
+    }
+    return this._keys.get(key) ?? [];
   }
 
   /** One was stored there. It leaves when the base covers it. */
@@ -188,14 +207,13 @@ export class Folded {
 
   /** Who wrote that key last, as it is shown: one that is pending, or the newest record. */
   writerOf(key: string): string | undefined {
-    return this.pending.findLast(({ record }) => record.key === key)?.id
-      ?? this._last.get(key)?.id;
+    return this._of(key).at(-1)?.id ?? this._last.get(key)?.id;
   }
 
   /** What a view of values shows under a key: for one of them not all that is pending is folded. */
   under(at: number, key: string): unknown {
     const { kind, name } = this._views[at] as Lww<unknown> | Keyed<unknown>;
-    const own = this.pending.findLast(({ record }) => record.key === key && record.kind === name);
+    const own = this._of(key).findLast(({ record }) => record.kind === name);
     const step = own && this._stepOf(own);
     if (step) return step.gone ? undefined : step.payload;
     const state = this._shown[at];
@@ -222,13 +240,20 @@ export class Folded {
       this._steps.delete(id);
     }
     // One alone, in its turn, does not cost a walk over all.
-    if (list.length === 1) this.pending.splice(this.pending.indexOf(list[0]!), 1);
-    else {
+    if (list.length === 1) {
+      const [one] = list as [Pending];
+      for (const all of [this.pending, this._keys?.get(one.record.key) ?? []]) {
+        const at = all.indexOf(one);
+        if (at >= 0) all.splice(at, 1);
+      }
+    } else {
       const gone = new Set(list);
       let kept = 0;
       for (const one of this.pending) if (!gone.has(one)) this.pending[kept++] = one;
       this.pending.length = kept;
+      this._keys = undefined;
     }
+    if (!this.pending.length) this._keys = undefined;
     this._again();
   }
 
@@ -240,6 +265,7 @@ export class Folded {
   /** The last of the line takes what is there now instead of what it said. */
   replaced(one: Pending): void {
     this._steps.delete(one.id);
+    this._keys = undefined;
     this._again();
   }
 

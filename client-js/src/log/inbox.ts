@@ -7,14 +7,16 @@
  * backup and has lost what it had stored, that stands here too (`restored`).
  */
 
-import { report, Source } from '../emitter.js';
+import { report } from '../emitter.js';
 import type { Code, HighwaterError } from '../errors.js';
 import type { Stored } from '../writer.js';
+import { idOf } from './fold.js';
 import type { Logged } from './run.js';
 import {
-  doneKey, donesOf, later, refusedKey, rowOf, type ActionRow, type DoneRow, type HistoryRow,
-  type RefusedRow,
+  actionOf, digits, doneKey, donesOf, later, refusedKey, rowOf, type ActionRow, type DoneRow,
+  type HistoryRow, type RefusedRow,
 } from './rows.js';
+import { Signal } from './signals.js';
 import { inBackground, type Change, type Store } from './store.js';
 
 /** An action that was refused, or that its server has lost. */
@@ -48,6 +50,8 @@ export interface InboxOptions {
   readonly history: () => HistoryRow;
   /** What a view shows under that key. */
   readonly shown: (log: string, record: ActionRow['record']) => unknown;
+  /** That one stands among them: it came, or was read once more. */
+  readonly came: (one: ActionRow & { readonly id: string }) => void;
   /** The list has changed on disk. */
   readonly changed: () => void;
   /** The server is to say what it has lost. */
@@ -63,11 +67,16 @@ const AGAIN = 1000;
 const LOOK_BYTES = 1 << 20;
 
 export class Inbox {
-  readonly list: Source<readonly RefusedAction[]> = new Source(() => this._made());
+  private readonly _turn = new Signal(() => this._rows);
+  /** It is made for whoever looks at it alone. */
+  readonly list = new Signal<readonly RefusedAction[]>(() => this._made());
   /** As it was made for whoever asked last; none: it has changed since, and each is made once. */
   private _list: readonly RefusedAction[] | undefined = [];
   private readonly _ones = new WeakMap<RefusedRow, RefusedAction>();
   private _queued = false;
+  /** The last read; and the same, while it waits for the one before. */
+  private _last: Promise<void> = Promise.resolve();
+  private _next: Promise<void> | undefined;
   /** Bytes of what was stored since it was looked how much is kept. */
   private _more = 0;
   private readonly _rows = new Map<string, RefusedRow>();
@@ -78,13 +87,31 @@ export class Inbox {
 
   constructor(private readonly _options: InboxOptions) {}
 
-  /** Reads what stands there: at first, and when another page has changed it. */
-  async read(): Promise<void> {
+  /** So many there are. */
+  get size(): number {
+    return this._turn.value.size;
+  }
+
+  /**
+   * Reads what stands there: at first, and when another page has changed it. However often that
+   * page says so meanwhile, it is read once more.
+   */
+  read(): Promise<void> {
+    return (this._next ??= this._last = this._last.catch(() => {}).then(() => {
+      this._next = undefined;
+      return this._read();
+    }));
+  }
+
+  private async _read(): Promise<void> {
     const rows = await this._options.store.read('r/');
     this._rows.clear();
     for (const [key, row] of [...rows, ...this._due]) {
       if (row) this._rows.set(key, row as RefusedRow);
       else this._rows.delete(key);
+    }
+    for (const [key, { item }] of this._rows) {
+      this._options.came({ ...item, id: actionOf(key) });
     }
     this._show();
   }
@@ -122,12 +149,13 @@ export class Inbox {
     this._queued = true;
     queueMicrotask(() => {
       this._queued = false;
-      this.list.changed();
+      this._turn.changed();
     });
   }
 
   private _made(): readonly RefusedAction[] {
-    return (this._list ??= [...this._rows].map(([key, row]) => {
+    const rows = this._turn.value;
+    return (this._list ??= [...rows].map(([key, row]) => {
       const one = this._ones.get(row) ?? this._one(key, row);
       this._ones.set(row, one);
       return one;
@@ -172,6 +200,7 @@ export class Inbox {
     const row: RefusedRow = { item, code, message, before };
     this._rows.set(key, row);
     this._due.set(key, row);
+    this._options.came({ ...item, id: idOf(writer, seq) });
     this._show();
     return [key, row];
   }
@@ -184,11 +213,16 @@ export class Inbox {
     return [[doneKey(one.log, stored.log, stored.offset, run.id, seq), row]];
   }
 
+  private _dones(prefix = 'd/', from = prefix): Promise<[string, DoneRow][]> {
+    return this._options.store.read(prefix, from) as Promise<any[]>;
+  }
+
   /** Those of a log that are stored, from that offset on: what a kept view does not cover yet. */
   async done(name: string, id: number, from: number): Promise<DoneRow[]> {
-    const rows = await this._options.store.read(donesOf(name, id));
+    const of = donesOf(name, id);
+    const rows = await this._dones(of, of + digits(from));
     const { history } = this._options.history();
-    return rows.map(([, row]) => row as DoneRow)
+    return rows.map(([, row]) => row)
       .filter((row) => row.stored.offset >= from && row.history === history);
   }
 
@@ -200,7 +234,7 @@ export class Inbox {
 
   /** Where what that writer did was stored, by its sequence. */
   async storedOf(id: string): Promise<Map<number, Stored>> {
-    const rows = (await this._options.store.read('d/')) as [string, DoneRow][];
+    const rows = await this._dones();
     return new Map(rows.filter(([, { writer }]) => writer === id).map(
       ([, { seq, stored }]) => [seq, stored],
     ));
@@ -209,7 +243,7 @@ export class Inbox {
   /** Lets go what was kept for long enough, or is more than is kept. */
   async sweep(now: number): Promise<void> {
     this._more = 0;
-    const rows = (await this._options.store.read('d/')) as [string, DoneRow][];
+    const rows = await this._dones();
     rows.sort(([, one], [, two]) => two.item.at - one.item.at);
     let bytes = 0;
     const gone = rows.filter(([key, row]) => {
@@ -224,7 +258,7 @@ export class Inbox {
   /** What was stored in a history that is over. */
   private async _former(): Promise<[string, DoneRow][]> {
     const now = this._options.history().history;
-    const rows = now ? (await this._options.store.read('d/')) as [string, DoneRow][] : [];
+    const rows = now ? await this._dones() : [];
     return rows.filter(([, { history }]) => history < now);
   }
 

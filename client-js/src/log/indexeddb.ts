@@ -22,12 +22,12 @@ const MARKER = 0;
  */
 const LOST = /^(Abort|InvalidState|NotFound|NotReadable|Timeout|Unknown)Error$/;
 
-const begins = (prefix: string): IDBKeyRange => {
+const begins = (prefix: string, from = prefix): IDBKeyRange => {
   const last = prefix.length - 1;
   const next = String.fromCharCode(prefix.charCodeAt(last) + 1);
   // All strings are at or behind the empty one, and the marker before it.
   return prefix
-    ? IDBKeyRange.bound(prefix, prefix.slice(0, last) + next, false, true)
+    ? IDBKeyRange.bound(from, prefix.slice(0, last) + next, false, true)
     : IDBKeyRange.lowerBound('');
 };
 
@@ -82,12 +82,14 @@ class Database implements Disk {
     });
   }
 
-  async read(prefix: string): Promise<Row[]> {
-    const [keys, values] = await this._run('readonly', (rows) => {
-      const range = begins(prefix);
+  async read(prefix: string, from?: string): Promise<Row[]> {
+    const asked = await this._run('readonly', (rows) => {
+      const range = begins(prefix, from);
       return [rows.getAllKeys(range), rows.getAll(range)] as const;
     });
-    return keys.result.map((key, n) => [key as string, values.result[n]]);
+    // Each look at a result goes through the browser.
+    const [keys, values] = asked.map(({ result }) => result) as [string[], unknown[]];
+    return keys.map((key, n) => [key, values[n]]);
   }
 
   async write(changes: readonly Change[]): Promise<void> {

@@ -35,7 +35,7 @@ const count = (bits: number): number => {
   return Math.imul((bits + (bits >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;
 };
 
-const isNode = <V>(part: Node<V>['parts'][number]): part is Node<V> => 'bits' in part;
+const isNode = <V>(part: Node<V>['parts'][number]): part is Node<V> => !Array.isArray(part);
 const isLeaf = <V>(part: Leaf<V> | readonly Leaf<V>[]): part is Leaf<V> =>
   typeof part[0] === 'string';
 

@@ -12,7 +12,7 @@ import { Emitter, quiet, Source } from '../emitter.js';
 import { HighwaterError } from '../errors.js';
 import type { Draft, Made } from '../frames.js';
 import { checkName, weigh, type Stored } from '../writer.js';
-import { idOf } from './fold.js';
+import { idOf, type Pending } from './fold.js';
 import { keyOf, rowOf, type ActionRow, type WriterRow } from './rows.js';
 import {
   inOrder, markOf, type Counts, type Given, type Logged, type Message, type Run,
@@ -20,13 +20,15 @@ import {
 import { AGAIN, Runs, type Book, type RunsOptions } from './runs.js';
 import { inBackground, type Change, type Kind } from './store.js';
 
-export interface LedgerEvents {
-  /** One came on top. */
-  added: Logged;
-  /** One was stored there; or it ends without that (`stored` is none). */
-  ended: { readonly one: Logged; readonly stored?: Stored | undefined };
-  /** What it says was replaced. */
-  replaced: Logged;
+/** What became of an action, to those who have its log open. */
+export interface Told {
+  /**
+   * It came on top; it says something else now; it was stored, or ends without that (`stored` is
+   * none); it stands among the refused ones, whoever found that out.
+   */
+  readonly is: 'added' | 'replaced' | 'ended' | 'refused';
+  readonly one: Pending & { readonly log: string; readonly run?: Run };
+  readonly stored?: Stored | undefined;
 }
 
 export interface LedgerOptions extends RunsOptions {
@@ -48,13 +50,16 @@ const MOST_BYTES = 64 << 20;
 
 /** For whoever did it; nobody may: an action of another page has none who waits. */
 const rejected = (error: Error): Promise<never> => quiet(Promise.reject<never>(error));
+const nothing = (): void => {};
 const elsewhere = (): HighwaterError =>
   new HighwaterError('lost', 'another page knows what became of it');
 
-export class Ledger extends Emitter<LedgerEvents> implements Book {
+export class Ledger implements Book {
   readonly runs: Runs;
   /** How much waits, and where. */
-  readonly counts = new Source<Counts>(() => this._count());
+  readonly counts = new Source<Counts>(
+    () => ({ unsaved: this._unsaved, waiting: this._waiting }),
+  );
   /** To be written: actions, other changes with them, and outcomes. */
   private _fresh: Logged[] = [];
   private _also: Change[] = [];
@@ -67,20 +72,29 @@ export class Ledger extends Emitter<LedgerEvents> implements Book {
   private _bytes = 0;
   private _waiting = 0;
   private _unsaved = 0;
-  private _counts: Counts | undefined;
   /** Outcomes that were heard of before their actions were read. */
   private _heard: Map<string, Stored | undefined> | undefined = new Map();
   private readonly _places = new Map<string, Made>();
+  /** Those who listen, by their logs: what is done in one costs nothing for the others. */
+  private readonly _open = new Map<string, Emitter<{ told: Told }>>();
 
   constructor(private readonly _core: Connection, private readonly _options: LedgerOptions) {
-    super();
     this.runs = new Runs(_core, _options, this);
   }
 
-  private _count(): Counts {
-    const { _unsaved: unsaved, _waiting: waiting, _counts: before } = this;
-    if (before?.unsaved === unsaved && before.waiting === waiting) return before;
-    return (this._counts = { unsaved, waiting });
+  /** Tells `listener` what becomes of the actions of that log; answers how to stop that. */
+  on(log: string, listener: (told: Told) => void): () => void {
+    const open = this._open.get(log) ?? new Emitter();
+    this._open.set(log, open);
+    const off = open.on('told', listener);
+    return () => {
+      off();
+      if (!open.heard) this._open.delete(log);
+    };
+  }
+
+  tell(is: Told['is'], one: Told['one'], stored?: Stored): void {
+    this._open.get(one.log)?.emit('told', { is, one, stored });
   }
 
   // What is there from before.
@@ -125,10 +139,10 @@ export class Ledger extends Emitter<LedgerEvents> implements Book {
     if (run.actions.has(seq) || this._heard?.has(id)) return;
     const one: Logged = {
       ...row, made: this._place(row.made), id, seq, run, saved: true, bulk: 0, weight: 0,
-      settle: () => {},
+      settle: nothing,
     };
     this._enter(one);
-    this.emit('added', one);
+    this.tell('added', one);
   }
 
   /** One of another page says that now, and is shown. */
@@ -138,7 +152,7 @@ export class Ledger extends Emitter<LedgerEvents> implements Book {
     const { record } = row;
     if (JSON.stringify(one.record) === JSON.stringify(record)) return;
     one.record = record;
-    this.emit('replaced', one);
+    this.tell('replaced', one);
   }
 
   /** One object for each place where a log id was made: by those a frame tells them apart. */
@@ -153,6 +167,7 @@ export class Ledger extends Emitter<LedgerEvents> implements Book {
   private _enter(one: Logged): void {
     const { run, seq, log } = one;
     run.actions.set(seq, one);
+    run.first = Math.min(run.first, seq);
     run.lasts.set(log, seq);
     run.at = Math.max(run.at, one.at);
     this._waiting++;
@@ -185,7 +200,7 @@ export class Ledger extends Emitter<LedgerEvents> implements Book {
     if (this._waiting >= maxPending || this._bytes >= MOST_BYTES) {
       throw new HighwaterError('queue_full', `${this._waiting} actions wait for their outcome`);
     }
-    const { urgency, record, settle = () => {}, ...more } = given;
+    const { urgency, record, settle = nothing, ...more } = given;
     checkName(given.log);
     const weighed = this._weigh(record, given.ifHead);
     const run = this.runs.own(urgency);
@@ -197,7 +212,7 @@ export class Ledger extends Emitter<LedgerEvents> implements Book {
     };
     this._enter(one);
     run.writer!.take(one);
-    this.emit('added', one);
+    this.tell('added', one);
     this._fresh.push(one);
     this.runs.ages(one.until);
     this._later();
@@ -221,7 +236,7 @@ export class Ledger extends Emitter<LedgerEvents> implements Book {
     if (one.saved) this._unsaved++;
     one.saved = false;
     one.held = true;
-    this.emit('replaced', one);
+    this.tell('replaced', one);
     this._fresh.push(one);
     this._later();
     return true;
@@ -359,10 +374,11 @@ export class Ledger extends Emitter<LedgerEvents> implements Book {
     this.also([[keyOf(run.id, seq), undefined], ...changes]);
   }
 
+  /** Without an error another page has its outcome: this one has nothing to keep of it. */
   private _end(one: Logged, stored: Stored | undefined, error: HighwaterError = elsewhere()): void {
     if (!this._exit(one)) return;
     const { run } = one;
-    this.emit('ended', { one, stored });
+    this.tell('ended', one, stored);
     one.settle(stored ?? rejected(error));
     this.runs.ended(run);
     this._later();
@@ -370,16 +386,8 @@ export class Ledger extends Emitter<LedgerEvents> implements Book {
 
   /** Another page has its outcome, and has kept it: who listens is told. */
   gone(one: Logged, stored?: Stored): void {
-    this._leave(one, stored);
+    this._end(one, stored);
     this._options.say({ is: 'out', writer: one.run.id, seq: one.seq, stored });
-  }
-
-  /** Another page has its outcome: this one has nothing to keep of it. */
-  private _leave(one: Logged, stored?: Stored): void {
-    if (!this._exit(one)) return;
-    this.emit('ended', { one, stored });
-    one.settle(stored ?? rejected(elsewhere()));
-    this.runs.ended(one.run);
   }
 
   private _keep(): void {
@@ -414,7 +422,7 @@ export class Ledger extends Emitter<LedgerEvents> implements Book {
     const run = this.runs.own(old.urgency);
     for (const one of rest) {
       this._exit(one);
-      this.emit('ended', { one });
+      this.tell('ended', one);
       this._options.say({ is: 'out', writer: old.id, seq: one.seq });
       this._gone.push({ run: old, seq: one.seq });
       const seq = run.writer!.next;
@@ -426,7 +434,7 @@ export class Ledger extends Emitter<LedgerEvents> implements Book {
       run.writer!.take(next);
       this._also.push([keyOf(old.id, one.seq), undefined]);
       this._fresh.push(next);
-      this.emit('added', next);
+      this.tell('added', next);
       // A condition on a head of the other history says nothing of this one.
       const why = new HighwaterError('conflict', 'another history');
       if (next.ifHead !== undefined) this.withdraw(next, why);
@@ -466,7 +474,7 @@ export class Ledger extends Emitter<LedgerEvents> implements Book {
       const one = this.runs.all.get(writer)?.actions.get(seq);
       // It may be told before this page has read the action.
       if (!one) return void this._heard?.set(idOf(writer, seq), stored);
-      this._leave(one, stored);
+      this._end(one, stored);
     }
     this.counts.changed();
   }
@@ -498,7 +506,7 @@ export class Ledger extends Emitter<LedgerEvents> implements Book {
    * Resolves when all of it is there.
    */
   async close(why: HighwaterError): Promise<void> {
-    this.silence();
+    this._open.clear();
     this.runs.closed = true;
     await this._quit();
     for (const { actions } of this.runs.all.values()) {

@@ -77,7 +77,7 @@ export interface HistoryRow {
   readonly positions: readonly string[];
 }
 
-const digits = (number: number): string => `${number}`.padStart(16, '0');
+export const digits = (number: number): string => `${number}`.padStart(16, '0');
 
 export const keyOf = (writer: string, seq: number): string => `a/${writer}/${digits(seq)}`;
 /** Another history may have another action at that offset. */

@@ -38,6 +38,8 @@ export interface Run {
   writer?: Writer | undefined;
   /** Those without an outcome, by sequence. */
   readonly actions: Map<number, Logged>;
+  /** There is none below. */
+  first: number;
   /** The newest sequence of each log, and when the newest of all was made. */
   readonly lasts: Map<string, number>;
   at: number;
@@ -97,10 +99,15 @@ export interface Given {
   readonly settle?: Logged['settle'];
 }
 
-/** The oldest without an outcome: they end in their order. */
-export const firstOf = ({ actions }: Run): number => {
-  const [first = Infinity] = actions.keys();
-  return first;
+/**
+ * The oldest without an outcome. It is looked for from where it was: those that begin a map are
+ * found behind all that was taken out of it.
+ */
+export const firstOf = (run: Run): number => {
+  const { actions } = run;
+  if (!actions.size) return Infinity;
+  while (!actions.has(run.first)) run.first++;
+  return run.first;
 };
 
 /** What was heard of came before what was read: the oldest is to stand first. */

@@ -103,8 +103,8 @@ export class Runs {
   private _run(id: string, urgency: string, own: boolean): Run {
     const { hold, name } = this._options;
     const run: Run = {
-      id, urgency, own, actions: new Map(), lasts: new Map(), at: 0, freed: 0, sent: 0, marked: 0,
-      unkept: new Set(),
+      id, urgency, own, actions: new Map(), first: 1, lasts: new Map(), at: 0, freed: 0, sent: 0,
+      marked: 0, unkept: new Set(),
       ...hold(`${name}:${id}`),
     };
     this.all.set(id, run);
@@ -326,10 +326,10 @@ export class Runs {
   private async _help(run: Run, upto: number): Promise<void> {
     const { store, inbox } = this._options;
     await inbox.known(run.id);
-    const actions = await store.read(`a/${run.id}/`);
+    const rows = new Map(await store.read(`a/${run.id}/`));
     if (run.writer || this.closed) return;
     for (const one of [...run.actions.values()]) {
-      const [, row] = actions.find(([key]) => key === keyOf(run.id, one.seq)) ?? [];
+      const row = rows.get(keyOf(run.id, one.seq));
       if (row) this._book.says(run, one.seq, row);
       // That page has its outcome, and has not told yet.
       else if (one.seq <= upto) this._book.gone(one);

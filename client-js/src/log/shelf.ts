@@ -56,6 +56,8 @@ export class Shelf {
   private _handle: Handle<any> | undefined;
   private _fault: LogStatus | undefined;
   private _queued = false;
+  /** What was kept has been read: before that others' pending ones are not shown by themselves. */
+  private _begun = false;
   private _timer: ReturnType<typeof setTimeout> | undefined;
   /** What was kept: up to where, without what. */
   private _kept: unknown[] = [];
@@ -72,21 +74,13 @@ export class Shelf {
     this.folded.user = _room.user();
     const { ledger } = _room;
     this._offs.push(
-      ledger.on('added', (one) => {
-        if (one.log !== name) return;
-        this.folded.add(one, (other) => other.at > one.at);
-        this.changed(one.run.own);
-      }),
-      ledger.on('ended', ({ one, stored }) => {
-        if (one.log !== name) return;
-        if (stored) this.folded.stored(one.id, stored);
-        else this.folded.drop(one.id);
-        this.changed();
-      }),
-      ledger.on('replaced', (one) => {
-        if (one.log !== name) return;
-        this.folded.replaced(one);
-        this.changed(one.run.own);
+      ledger.on(name, ({ is, one, stored }) => {
+        const { folded } = this;
+        if (is === 'added') folded.add(one, (other) => other.at > one.at);
+        else if (is === 'replaced') folded.replaced(one);
+        else if (stored) folded.stored(one.id, stored);
+        else folded.drop(one.id);
+        this.changed(is !== 'ended' && one.run?.own);
       }),
     );
     for (const one of ledger.of(name)) this.folded.add(one);
@@ -95,25 +89,28 @@ export class Shelf {
 
   private async _begin(): Promise<void> {
     const { store, inbox, core, ready } = this._room;
-    await ready;
+    const { name } = this;
     let have;
     if (this._options.start === 'state') {
-      // Another page may have kept it since this one has read where the history stands.
+      // Asked for at once, so that what is pending is shown, and folded, on top of it alone. The
+      // history behind it: another page may have kept it since this one has read where that stands.
       const [rows, [[, kept] = []]] = await Promise.all([
-        store.read(`c/${this.name}`), store.read('h'),
+        store.read(`c/${name}`), store.read('h'), ready,
       ]);
-      const [, row] = rows.find(([key]) => key === `c/${this.name}`) ?? [];
+      const [, row] = rows.find(([key]) => key === `c/${name}`) ?? [];
       if (kept) this._room.told(kept as HistoryRow);
       have = row && this._resume(row as CheckpointRow);
       const { at } = this.folded;
-      for (const done of at ? await inbox.done(this.name, at.log, at.next) : []) {
+      for (const done of at ? await inbox.done(name, at.log, at.next) : []) {
         const { writer, seq, item, stored } = done;
         this.folded.add({ id: `${writer}/${seq}`, stored, ...item }, ({ at }) => at > item.at);
       }
     }
+    await ready;
     if (this._released) return;
     this.folded.user = this._room.user();
-    this._follow(new Handle(core, this.name, { ...this._options, grace: 0 }, undefined, have));
+    this._begun = true;
+    this._follow(new Handle(core, name, { ...this._options, grace: 0 }, undefined, have));
     this.changed();
   }
 
@@ -205,17 +202,10 @@ export class Shelf {
     return status.phase === 'live' ? LOADING : status;
   }
 
-  /** That action stands among the refused ones. */
-  refused(id: string): void {
-    if (!this.folded.has(id)) return;
-    this.folded.drop(id);
-    this.changed();
-  }
-
   /** What is shown has changed: told at once, or when this turn ends. */
-  changed(now = false): void {
+  changed(now?: boolean): void {
     if (now) return this._tell();
-    if (this._queued) return;
+    if (this._queued || !this._begun) return;
     this._queued = true;
     queueMicrotask(() => {
       this._queued = false;

@@ -34,14 +34,3 @@ export class Signal<T> implements Read<T> {
     this._turn.value = this._turn.peek() + 1;
   }
 }
-
-/** A read of the plain client as a signal, and how to stop following it. */
-export const following = <T>(read: Read<T>): { signal: Signal<T>; stop: () => void } => {
-  const made = new Signal(() => read.value);
-  let first = true;
-  const stop = read.subscribe(() => {
-    if (!first) made.changed();
-    first = false;
-  });
-  return { signal: made, stop };
-};

@@ -41,8 +41,11 @@ export interface Health {
 }
 
 export interface Store {
-  /** Rows whose keys begin so, in the order of keys (UTF-16 code units), behind all writes. */
-  read(prefix: string): Promise<Row[]>;
+  /**
+   * Rows whose keys begin so, in the order of keys (UTF-16 code units), behind all writes. Of those
+   * before `from` none is asked for: they may be left out.
+   */
+  read(prefix: string, from?: string): Promise<Row[]>;
   /**
    * All of them or none, behind all that was written before. Resolves when it is stored, with where
    * it is now; rejects only where it was rolled back. All writes of one tick, and all that wait for

@@ -46,6 +46,8 @@ export class Undo {
   private _undone: Call[][] = [];
   private _group: Doing[] | undefined;
   private _redoing = false;
+  /** How many that can be taken back have that key. */
+  private readonly _keys = new Map<string, number>();
 
   constructor(private readonly _options: UndoOptions) {}
 
@@ -64,8 +66,11 @@ export class Undo {
       this._group &&= [];
       for (const group of this._done.splice(0)) this._forget(group);
     } else {
-      if (doing.key !== undefined && !this._holds(doing.key)) {
-        this._options.watch(doing.key, true, doing.id);
+      const { key, id } = doing;
+      if (key !== undefined) {
+        const many = this._keys.get(key) ?? 0;
+        if (!many) this._options.watch(key, true, id);
+        this._keys.set(key, many + 1);
       }
       if (!this._group?.length) this._done.push(this._group ?? []);
       this._done.at(-1)!.push(doing);
@@ -153,13 +158,16 @@ export class Undo {
     return true;
   }
 
-  private _holds(key: string): boolean {
-    return this._done.some((group) => group.some((one) => one.key === key));
-  }
-
+  /** These can be taken back no more. */
   private _forget(gone: readonly Doing[]): void {
     for (const { key, id } of gone) {
-      if (key !== undefined && !this._holds(key)) this._options.watch(key, false, id);
+      if (key === undefined) continue;
+      const many = this._keys.get(key)! - 1;
+      if (many) this._keys.set(key, many);
+      else {
+        this._keys.delete(key);
+        this._options.watch(key, false, id);
+      }
     }
   }
 }

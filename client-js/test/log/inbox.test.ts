@@ -10,7 +10,8 @@ import type { Change } from '../../src/log/store.js';
 const open = () => {
   const store = memory('inbox', { rows: () => [] });
   const inbox = new Inbox({
-    store, again: () => {}, shown: () => undefined, changed: () => {}, look: () => {},
+    store, again: () => {}, shown: () => undefined, came: () => {}, changed: () => {},
+    look: () => {},
     history: () => ({ history: 0, positions: [] }),
   });
   return { store, inbox };
