@@ -123,7 +123,7 @@ export class LogClient {
   ) {
     const { store, autoConnect = true, keepHidden, ...rest } = options;
     const given = keepHidden ? { ...rest, visible: true } : rest;
-    const { name, token, forget } = nameFor(url, options);
+    const { name, token, whose, forget } = nameFor(url, options);
     this._forget = forget;
     // A page has a storage of its own for the token that a server in `--dev` makes up; elsewhere
     // it is kept with the log, which is of the user that it names.
@@ -154,7 +154,7 @@ export class LogClient {
       say: (message) => this._tabs?.say(message),
     });
     core.config.met = (welcome) => this._met(welcome);
-    const ready = name.then((name) => this._begin(name, ledger, inbox));
+    const ready = name.then((name) => this._begin(name, whose(name), ledger, inbox));
     this._room = {
       core, store: this._store, ledger, inbox, ready,
       history: () => ({ ...this._history, positions: core.history.positions }),
@@ -183,7 +183,9 @@ export class LogClient {
   }
 
   /** Reads what is on the device. */
-  private async _begin(name: string, ledger: Ledger, inbox: Inbox): Promise<void> {
+  private async _begin(
+    name: string, whose: string, ledger: Ledger, inbox: Inbox,
+  ): Promise<void> {
     const { core } = this.plain;
     this._tabs = this._around.tabs?.(name, (message) => this._hears(message));
     const [[history], [user], [made]] = await Promise.all(
@@ -194,7 +196,9 @@ export class LogClient {
       this._history = history[1] as HistoryRow;
       core.history.told(this._history.positions);
     }
-    if (user) core.mine((this._user = user[1] as string));
+    // Where the server never said, whom the token names: another's is not to send what is here.
+    const mine = (user?.[1] as string | undefined) ?? whose;
+    if (mine) core.mine((this._user = mine));
     await Promise.all([ledger.begin(), inbox.read()]);
     this._look();
     this._sweepAfter(SWEEP_AFTER, () => this._room.ledger.look());
@@ -407,11 +411,13 @@ export class LogClient {
 
   /** Takes away what this page wrote while another wiped; whoever began since keeps theirs. */
   private async _emptied(): Promise<void> {
-    const { all } = this._room.ledger.runs;
+    // As it stands now: of what is told from here on another session may be the author.
+    const ours = new Set(this._room.ledger.runs.all.keys());
+    this._tabs?.close();
     const rows = await this._store.read('');
-    const gone = rows.filter(([key]: Row) => {
-      const writer = /^(?:[aw]|r\/\d+)\/(\w+)/.exec(key)?.[1];
-      return writer === undefined || all.has(writer);
+    const gone = rows.filter(([key, row]: Row) => {
+      const writer = key.startsWith('d/') ? row.writer : /^(?:[aw]|r\/\d+)\/(\w+)/.exec(key)?.[1];
+      return writer === undefined || ours.has(writer);
     });
     await this._store.write(gone.map(([key]: Row) => [key, undefined]), false);
   }
@@ -444,6 +450,7 @@ export class LogClient {
     listen(page, 'pageshow', ({ persisted }: { persisted: boolean }) => {
       if (!persisted) return;
       inBackground(this._room.ledger.again());
+      inBackground(this._room.inbox.read());
       if (this._connected) this.connect();
     });
   }
@@ -454,14 +461,19 @@ export class LogClient {
     for (const open of [...this._opens]) open.release();
     await this._end();
     this.plain.close(options);
+    this._ended();
     await this._store.close();
   };
+
+  /** Who listens has been told. */
+  private _ended(): void {
+    for (const off of this._offs.splice(0)) off();
+  }
 
   private async _end(): Promise<void> {
     this._closed = true;
     this._connected = false;
     this._deaf.abort();
-    for (const off of this._offs.splice(0)) off();
     await this._room.ready.catch(() => {});
     const stays = this._store.muted ? '' : ': what it logged stays on the device';
     await this._room.ledger.close(new HighwaterError('closed', CLOSED + stays));
@@ -473,13 +485,18 @@ export class LogClient {
    * sent. `keep`: it stays, as plain text, for the same user to come back to.
    */
   readonly logout = async (what: 'keep' | 'wipe'): Promise<void> => {
-    if (what === 'keep') return this.close();
+    if (what === 'keep') {
+      // Whoever comes next without a token is nobody, and not who left.
+      this._forget();
+      return this.close();
+    }
     if (this._closed) return;
     this._tabs?.say({ is: 'wiped' });
     this._store.muted = true;
     for (const open of [...this._opens]) open.release();
     await this._end();
     this.plain.close({ forget: true });
+    this._ended();
     this._forget();
     await this._store.wipe();
     await this._store.close();
@@ -528,6 +545,14 @@ class Deferred implements Store {
   wipe = async (): Promise<void> => (await this._store).wipe();
 }
 
+interface Named {
+  readonly name: Promise<string>;
+  readonly token: ClientOptions['token'];
+  /** Of a name, whom a token named that a function gave. */
+  readonly whose: (name: string) => string;
+  readonly forget: () => void;
+}
+
 /**
  * The name of the log on this device, by server, user and format; and the token to begin with. One
  * that a function gives is asked for once, before anything is shown: another user may sit here.
@@ -535,10 +560,11 @@ class Deferred implements Store {
 const nameFor = (
   url: string | { readonly href: string },
   { user, token }: LogClientOptions,
-): { name: Promise<string>; token: ClientOptions['token']; forget: () => void } => {
+): Named => {
   const scope = `highwater:log:${FORMAT}:${address(url)}:`;
   if (user !== undefined || typeof token !== 'function') {
-    return { name: Promise.resolve(scope + (user ?? userOf(token))), token, forget: () => {} };
+    const name = Promise.resolve(scope + (user ?? userOf(token)));
+    return { name, token, whose: () => '', forget: () => {} };
   }
   const kept = browserStorage('localStorage');
   let first: Promise<string> | undefined = Promise.resolve().then(token);
@@ -556,6 +582,7 @@ const nameFor = (
   );
   return {
     name,
+    whose: (name) => name.slice(scope.length),
     forget: () => kept?.removeItem(`${scope}user`),
     token: () => {
       const asked = first ?? token();

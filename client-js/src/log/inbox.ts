@@ -240,6 +240,11 @@ export class Inbox {
     ));
   }
 
+  /** Whether it stands among the refused ones. */
+  has({ at, run, seq }: Logged): boolean {
+    return this._rows.has(refusedKey(at, run.id, seq));
+  }
+
   /** Lets go what was kept for long enough, or is more than is kept. */
   async sweep(now: number): Promise<void> {
     this._more = 0;

@@ -73,7 +73,8 @@ export class Receipt {
   /**
    * Resolves when the server has stored it, at its offset; it may be days. Rejects with the
    * server's reason, its views already without it; or with `closed`, where this client is closed
-   * before: what it logged is on the device, and the next one sends it.
+   * before: what it logged is on the device, and the next one sends it; or with `lost`, where another
+   * page has the reason: it stands among the refused ones.
    */
   get accepted(): Promise<Stored> {
     return this._accepted.promise;

@@ -328,14 +328,23 @@ export class Runs {
     await inbox.known(run.id);
     const rows = new Map(await store.read(`a/${run.id}/`));
     if (run.writer || this.closed) return;
-    for (const one of [...run.actions.values()]) {
+    const there = [...run.actions.values()];
+    const away = there.filter((one) => one.seq <= upto && !rows.has(keyOf(run.id, one.seq)));
+    // That page has not saved it yet, or has its outcome and has not told: that is on disk then.
+    const stored = away.length ? await inbox.storedOf(run.id) : undefined;
+    if (stored) await inbox.read();
+    if (run.writer || this.closed) return;
+    for (const one of there) {
       const row = rows.get(keyOf(run.id, one.seq));
       if (row) this._book.says(run, one.seq, row);
-      // That page has its outcome, and has not told yet.
-      else if (one.seq <= upto) this._book.gone(one);
+    }
+    for (const one of away) {
+      const known = stored!.get(one.seq);
+      if (known || inbox.has(one)) this._book.gone(one, known);
     }
     const first = firstOf(run);
-    if (first > upto) return this.freeAll();
+    // What stands on no disk only its own page can send: it is looked for again.
+    if (first > upto || away.some(({ seq }) => run.actions.has(seq))) return this.freeAll();
     run.sent = Math.max(run.sent, upto);
     await store.write(markOf(run));
     if (run.writer || this.closed) return;

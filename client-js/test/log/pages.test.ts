@@ -8,7 +8,7 @@ import { after, before, test, type TestContext } from 'node:test';
 import { LogClient } from '../../src/log/client.js';
 import { Rows } from '../../src/log/memory.js';
 import { Keeper } from '../../src/log/keeper.js';
-import type { OpenStore } from '../../src/log/index.js';
+import { memory, type OpenStore } from '../../src/log/index.js';
 import { holdHere, tabs, type Hold } from '../../src/log/tabs.js';
 import { Server, token } from '../server.js';
 import { when } from '../when.js';
@@ -20,10 +20,15 @@ after(() => server.remove());
 
 type Begin = (context: TestContext, name: string, online?: boolean, more?: More) => Page;
 
-/** What a page does late: it takes its locks so many ms after it asked; it never writes. */
+/**
+ * What a page does late: it takes its locks so many ms after it asked; it never writes; what it
+ * keeps stands in memory of its own. `reads` is told what it reads.
+ */
 interface More {
   readonly late?: number;
   readonly dumb?: boolean;
+  readonly alone?: boolean;
+  readonly reads?: (prefix: string) => void;
 }
 
 /** Else it waits for ever. */
@@ -47,7 +52,7 @@ const device = (): { store: OpenStore; page: Begin } => {
   const store: OpenStore = (_name, options) => new Keeper('disk', options, () => rows, Rows);
   return {
     store,
-    page: (context, name, online = true, { late, dumb } = {}) => {
+    page: (context, name, online = true, { late, dumb, alone, reads } = {}) => {
       const held = new Set<() => void>();
       const mine: Hold = (lock) => {
         const one = late ? delayed(hold, lock, late) : hold(lock);
@@ -56,7 +61,12 @@ const device = (): { store: OpenStore; page: Begin } => {
       };
       const mute: OpenStore = (...given) =>
         Object.assign(store(...given), { write: () => new Promise(() => {}) });
-      const around = { open: dumb ? mute : store, lock: mine, tabs };
+      const told: OpenStore = (...given) => {
+        const made = store(...given);
+        const read = made.read.bind(made);
+        return Object.assign(made, { read: (prefix: string) => (reads?.(prefix), read(prefix)) });
+      };
+      const around = { open: dumb ? mute : alone ? memory : told, lock: mine, tabs };
       const client = new LogClient(
         server.url, { token: token(name), autoConnect: online }, around,
       );
@@ -145,6 +155,31 @@ test('what stands on the work of another page goes out after it', async (context
   await when(first.view.byId, (map) => map?.get('x')?.done === true);
   assert.equal((await server.payloads('lists/b/todos')).length, 2);
   assert.equal((await made.accepted).offset, 0);
+});
+
+test('what stands in no store is left to the page that has it', SOON, async (context) => {
+  const { page } = device();
+  const one = page(context, 'hal', false, { alone: true });
+  let looks = 0;
+  let twice = (): void => {};
+  const looked = new Promise<void>((done) => (twice = done));
+  const two = page(context, 'hal', true, {
+    reads: (prefix) => prefix.startsWith('a/') && prefix.length > 2 && ++looks === 3 && twice(),
+  });
+  const first = one.client.open(todos, { list: 'h' });
+  const second = two.client.open(todos, { list: 'h' });
+  await when(two.client.status, ({ phase }) => phase === 'live');
+  const made = first.do.add({ id: 'x', text: 'in the memory of a page that lives' });
+  assert.equal(await made.saved, 'memory');
+  await when(second.view.count, (count) => count === 1);
+  const on = second.do.toggle({ id: 'x' });
+  // It looked for what that page has, to send it, and found none: again and again.
+  await looked;
+  assert.deepEqual([first.pending.value, second.pending.value], [2, 2]);
+  one.client.connect();
+  await Promise.all([made.accepted, on.accepted]);
+  const payloads = (await server.payloads('lists/h/todos')).map((text) => JSON.parse(text).text);
+  assert.deepEqual(payloads, ['in the memory of a page that lives', undefined]);
 });
 
 test('outcomes of another page hold up nothing here', SOON, async (context) => {

@@ -2,8 +2,11 @@
 
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { connect, log, lww, memory } from '../../src/log/index.js';
+import { connect, log, lww, memory, type OpenStore } from '../../src/log/index.js';
+import { Keeper } from '../../src/log/keeper.js';
+import { Rows } from '../../src/log/memory.js';
 import { token } from '../server.js';
+import { when } from '../when.js';
 
 const board = log('boards/:board').views(() => ({ title: lww<string>('title') }));
 const NOWHERE = 'http://127.0.0.1:9';
@@ -43,5 +46,62 @@ test('a function that answers no token ends nothing: what is done is kept', asyn
     const client = connect(NOWHERE, { token: give, store: memory, autoConnect: false });
     assert.equal(await client.open(board, { board: 'a' }).view.title.set('x').saved, 'memory');
     await client.close();
+  }
+});
+
+/** Stores of one device, by their names. */
+const device = (): OpenStore => {
+  const all = new Map<string, Rows>();
+  return (name, options) => {
+    const rows = all.get(name) ?? new Rows();
+    all.set(name, rows);
+    return new Keeper('disk', options, () => rows, Rows);
+  };
+};
+
+test('after a logout that keeps it, who comes without a token sees nothing', async (context) => {
+  storage(context);
+  const store = device();
+  const ana = connect(NOWHERE, { token: async () => token('ana'), store, autoConnect: false });
+  await ana.open(board, { board: 'a' }).view.title.set('private').saved;
+  await ana.logout('keep');
+  const none = async (): Promise<string> => Promise.reject(new Error('401'));
+  const next = connect(NOWHERE, { token: none, store, autoConnect: false });
+  const title = next.open(board, { board: 'a' }).view.title;
+  assert.equal(await title.set('mine').saved, 'disk');
+  await next.close();
+  // Ana finds what she kept, and nothing else.
+  const again = connect(NOWHERE, { token: async () => token('ana'), store, autoConnect: false });
+  const hers = again.open(board, { board: 'a' });
+  await when(hers.pending, (count) => count === 1);
+  assert.equal(hers.view.title.value, 'private');
+  await again.close();
+});
+
+test('a log that never met its server is its user’s all the same', async (context) => {
+  storage(context);
+  const store = device();
+  const ana = connect(NOWHERE, { token: async () => token('ana'), store, autoConnect: false });
+  await ana.open(board, { board: 'a' }).view.title.set('of Ana').saved;
+  await ana.close();
+  // Somebody else sits there now, whose token was late.
+  let asked = 0;
+  const late = async (): Promise<string> => {
+    if (!asked++) throw new Error('no network');
+    return token('ben');
+  };
+  const ben = connect(NOWHERE, { token: late, store });
+  context.after(() => ben.close());
+  await when(ben.status, ({ reason }) => reason === 'other_user');
+  assert.equal(ben.status.value.phase, 'needs-auth');
+});
+
+test('who listens is told of the end', async () => {
+  for (const end of ['close', 'logout'] as const) {
+    const client = connect(NOWHERE, { token: token('ana'), store: memory, autoConnect: false });
+    const told: string[] = [];
+    client.status.subscribe(({ phase }) => told.push(phase));
+    await (end === 'close' ? client.close() : client.logout('wipe'));
+    assert.equal(told.at(-1), 'closed', end);
   }
 });
