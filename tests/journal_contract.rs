@@ -4,6 +4,9 @@
 //! have done. What it cannot prove: durability. Closing and opening an engine in one process keeps
 //! everything the operating system holds; killing a process and cutting power are tested elsewhere.
 
+#[path = "journal_contract/proposals.rs"]
+mod proposals;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -173,6 +176,23 @@ fn large_batches_come_back_whole() {
         assert_eq!(found, vec![(1, Bytes::from(large))], "{name}: and nothing beside it");
         assert_eq!(engine.node(0).read(2, PLENTY, NOW).unwrap(), vec![(2, Bytes::new())], "{name}");
     });
+}
+
+#[test]
+fn an_engine_takes_what_it_says_and_refuses_more() {
+    on_each(|name, engine| {
+        let most = engine.node(0).most_bytes();
+        assert!(most >= 1 << 20, "{name}: a batch of a node has room");
+    });
+    let mut engine = MemoryEngine::new(Faults::default());
+    engine.cluster.take_at_most(1_000);
+    for node in 0..2 {
+        assert_eq!(engine.node(node).most_bytes(), 1_000);
+    }
+    append(engine.node(0), &[7; 1_000]).unwrap();
+    let refused = append(engine.node(1), &[7; 1_001]);
+    assert!(matches!(refused, Err(AppendError::Refused(_))), "{refused:?}");
+    assert_eq!(engine.node(0).head().unwrap(), 1, "nothing of it was written");
 }
 
 #[test]

@@ -1,15 +1,20 @@
 //! The committing thread: commands in, batches through the journal and the fold, effects out.
 //!
 //! Promise: an effect is handed on only after what it tells is durable (promise 2), and commands
-//! are refused before they touch storage when the inbox is full (promise 10). One thread commits
-//! all that arrived while the last batch was being synced; no timer holds a command back. It knows
-//! no socket: whoever submits a command gives a ticket, which comes back beside the reply.
+//! are refused before they touch storage when the inbox is full, or when the journal takes none
+//! (promise 10). One thread commits all that arrived while the last batch was being synced; no
+//! timer holds a command back. It knows no socket: whoever submits a command gives a ticket, which
+//! comes back beside the reply.
+
+mod proposal;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
+
+use proposal::Proposal;
 
 use super::{AppendError, Journal, JournalError, Order};
 use crate::fold::{Applied, Batch, Command, Fold, FoldError, Header};
@@ -24,8 +29,6 @@ const MOST_BYTES: usize = 1 << 20;
 const IDLE: Duration = Duration::from_millis(50);
 /// How long it waits before it looks at a journal that others append to.
 const POLL: Duration = Duration::from_millis(2);
-/// How long a proposal may stay unseen before the same bytes are proposed again.
-const PROPOSE_AGAIN: Duration = Duration::from_millis(200);
 /// Most bytes read from the journal at once.
 const READ_BYTES: usize = 4 << 20;
 
@@ -166,6 +169,8 @@ pub struct Committer<T> {
     serial: u64,
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     inbox: Receiver<Box<Submitted<T>>>,
+    /// Out of the inbox, for the next batch.
+    held: VecDeque<Box<Submitted<T>>>,
     gauge: Arc<Gauge>,
     out: SyncSender<Told<T>>,
 }
@@ -185,13 +190,6 @@ pub struct QueueLimits {
     pub bytes: usize,
     /// Batches that are durable but not told yet.
     pub told: usize,
-}
-
-/// A batch of this node that is not folded yet.
-struct Proposal<T> {
-    bytes: Vec<u8>,
-    tickets: Vec<Option<T>>,
-    sent: Option<Instant>,
 }
 
 /// Folds what the journal holds already. Before a node calls its run by a number, and before it
@@ -260,6 +258,7 @@ impl<T: Send + 'static> Committer<T> {
             serial: 0,
             clock,
             inbox,
+            held: VecDeque::new(),
             gauge: Arc::clone(&gauge),
             out,
         };
@@ -287,7 +286,12 @@ impl<T: Send + 'static> Committer<T> {
     /// This node decides the order: each batch is one commit of the store.
     fn run_here(&mut self) -> Result<std::convert::Infallible, Stopped> {
         loop {
-            let Some((commands, tickets)) = self.gather(IDLE)? else { continue };
+            let gathered = self.gather(IDLE, usize::MAX)?;
+            if gathered.is_empty() {
+                continue;
+            }
+            let (commands, tickets) =
+                gathered.into_iter().map(|one| (one.command, one.ticket)).unzip();
             let (batch, bytes) = self.propose(commands);
             let number = self.fold.known().batch + 1;
             let mut applied = self.fold.apply(number, &bytes, batch, &self.store)?;
@@ -306,21 +310,16 @@ impl<T: Send + 'static> Committer<T> {
     fn run_elsewhere(&mut self) -> Result<std::convert::Infallible, Stopped> {
         let mut proposal: Option<Proposal<T>> = None;
         loop {
-            if proposal.is_none()
-                && let Some((commands, tickets)) = self.gather(POLL)?
-            {
-                let (_, bytes) = self.propose(commands);
-                proposal = Some(Proposal { bytes, tickets, sent: None });
+            if proposal.is_none() {
+                proposal = self.next_proposal()?;
             }
-            if let Some(mine) = &mut proposal
-                && mine.sent.is_none_or(|sent| sent.elapsed() > PROPOSE_AGAIN)
-            {
-                match self.journal.append(&mine.bytes, None) {
-                    Ok(_) | Err(AppendError::Unknown(_) | AppendError::Refused(_)) => {
-                        mine.sent = Some(Instant::now());
-                    }
-                    Err(AppendError::Broken(error)) => return Err(error.into()),
-                }
+            let folded = self.fold.known().batch;
+            if let Some(mine) = proposal.as_mut().filter(|mine| mine.due(folded, Instant::now())) {
+                let answer = self.journal.append(&mine.bytes, None);
+                mine.answered(answer, Instant::now())?;
+            }
+            if let Some(refused) = proposal.take_if(|mine| mine.is_refused()) {
+                self.give_up(refused)?;
             }
             let wait = if proposal.is_some() { POLL } else { Duration::ZERO };
             let from = self.fold.known().batch + 1;
@@ -341,7 +340,7 @@ impl<T: Send + 'static> Committer<T> {
         // By its bytes: a number may be another run's too.
         let tickets = match proposal.take_if(|own| own.bytes == bytes) {
             Some(_) if applied.repeat => return Err(Stopped::Twin(self.incarnation)),
-            Some(own) => own.tickets,
+            Some(own) => own.tickets(),
             None => Vec::new(),
         };
         self.tell(applied, tickets)
@@ -351,24 +350,43 @@ impl<T: Send + 'static> Committer<T> {
         self.out.send(Told { applied, tickets }).map_err(|_| Stopped::Closed)
     }
 
-    /// Waits for a command, then takes all that have arrived, up to a batch's bounds.
-    #[allow(clippy::type_complexity, reason = "two lists side by side, by index")]
-    fn gather(&self, wait: Duration) -> Result<Option<(Vec<Command>, Vec<Option<T>>)>, Stopped> {
-        let first = match self.inbox.recv_timeout(wait) {
-            Ok(first) => first,
-            Err(RecvTimeoutError::Timeout) if self.gauge.stopped() => return Err(Stopped::Closed),
-            Err(RecvTimeoutError::Timeout) => return Ok(None),
-            Err(RecvTimeoutError::Disconnected) => return Err(Stopped::Closed),
-        };
-        let mut weight = first.weight;
-        let mut gathered = VecDeque::from([first]);
+    /// Waits for a command, then takes all that have arrived, up to a batch's bounds and as far as
+    /// they weigh `most`; empty when none came.
+    fn gather(&mut self, wait: Duration, most: usize) -> Result<Vec<Submitted<T>>, Stopped> {
+        let (mut gathered, mut weight, mut taken) = (Vec::new(), 0, 0);
         while gathered.len() < MOST_COMMANDS && weight < MOST_BYTES {
-            let Ok(next) = self.inbox.try_recv() else { break };
+            let next = match self.held.pop_front() {
+                Some(held) => held,
+                None => {
+                    let next = if gathered.is_empty() {
+                        self.first(wait)?
+                    } else {
+                        self.inbox.try_recv().ok()
+                    };
+                    let Some(next) = next else { break };
+                    taken += next.weight;
+                    next
+                }
+            };
+            if !gathered.is_empty() && weight + next.weight > most {
+                self.held.push_front(next);
+                break;
+            }
             weight += next.weight;
-            gathered.push_back(next);
+            gathered.push(*next);
         }
-        self.gauge.bytes.fetch_sub(weight, Ordering::Relaxed);
-        Ok(Some(gathered.into_iter().map(|one| (one.command, one.ticket)).unzip()))
+        self.gauge.bytes.fetch_sub(taken, Ordering::Relaxed);
+        Ok(gathered)
+    }
+
+    /// The next command of the inbox, waiting for one.
+    fn first(&self, wait: Duration) -> Result<Option<Box<Submitted<T>>>, Stopped> {
+        match self.inbox.recv_timeout(wait) {
+            Ok(first) => Ok(Some(first)),
+            Err(RecvTimeoutError::Timeout) if self.gauge.stopped() => Err(Stopped::Closed),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(Stopped::Closed),
+        }
     }
 
     /// A batch of this node, and its bytes.

@@ -41,6 +41,11 @@ impl Journal for Local {
         Order::Here
     }
 
+    fn most_bytes(&self) -> usize {
+        // The length of a value in the store's files has 32 bits.
+        u32::MAX as usize
+    }
+
     fn head(&mut self) -> Result<u64, JournalError> {
         Ok(self.store.kept().head)
     }

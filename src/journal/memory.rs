@@ -35,6 +35,7 @@ pub struct Faults {
 struct State {
     identity: Id,
     start: u64,
+    most_bytes: usize,
     batches: Vec<Bytes>,
     /// Batches on their way, and after how many appends they arrive.
     delayed: Vec<(u8, Bytes)>,
@@ -69,6 +70,10 @@ impl State {
 
     fn append(&mut self, batch: &[u8]) -> Result<u64, AppendError> {
         self.pass();
+        if batch.len() > self.most_bytes {
+            let (bytes, most) = (batch.len(), self.most_bytes);
+            return Err(AppendError::Refused(format!("{bytes} bytes, and {most} are the most")));
+        }
         let batch = Bytes::copy_from_slice(batch);
         let roll = self.random.random_range(0..1000);
         let Faults { refused_per_mille: refused, unknown_per_mille: unknown, .. } = self.faults;
@@ -107,14 +112,19 @@ impl MemoryCluster {
     /// An empty journal of that identity.
     pub fn new(identity: Id, faults: Faults) -> Self {
         let random = StdRng::seed_from_u64(faults.seed);
-        let (batches, delayed) = (Vec::new(), Vec::new());
-        let state = State { identity, start: 1, batches, delayed, faults, random };
+        let (batches, delayed, most_bytes) = (Vec::new(), Vec::new(), usize::MAX);
+        let state = State { identity, start: 1, most_bytes, batches, delayed, faults, random };
         Self(Arc::new(Shared { state: Mutex::new(state), grown: Condvar::new() }))
     }
 
     /// A node's handle.
     pub fn node(&self) -> MemoryJournal {
         MemoryJournal(self.clone())
+    }
+
+    /// From now on it takes no larger batches than this: to be said before nodes use it.
+    pub fn take_at_most(&self, bytes: usize) {
+        self.0.state().most_bytes = bytes;
     }
 
     /// From now on nothing goes wrong; what is on its way arrives.
@@ -165,6 +175,10 @@ impl Journal for MemoryJournal {
 
     fn order(&self) -> Order {
         Order::Elsewhere
+    }
+
+    fn most_bytes(&self) -> usize {
+        self.shared().state().most_bytes
     }
 
     fn head(&mut self) -> Result<u64, JournalError> {

@@ -84,6 +84,9 @@ pub trait Journal: Send {
     /// Who decides the order.
     fn order(&self) -> Order;
 
+    /// Bytes of the largest batch that it takes; a larger one is refused.
+    fn most_bytes(&self) -> usize;
+
     /// Number of the last batch; 0 when there is none yet.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ use super::{files, revoked, secret};
 use crate::admission::Admission;
 use crate::channel::{Closing, Dispatcher, Hub, HubLimits, Pumps, Socket, Ticket, panics};
 use crate::connection::{Attachment, Budgets};
-use crate::fold::{CacheSizes, Command, Fold, FoldError, Settings, Versions, folded_time};
+use crate::fold::{CacheSizes, Command, Fold, FoldError, Reply, Settings, Versions, folded_time};
 use crate::gateway::{Accepting, Gate, http, serve};
 use crate::journal::{Committer, Inbox, Journal, Local, Order, QueueLimits, Stopped, catch_up};
 use crate::limit::Limits;
@@ -302,7 +302,13 @@ async fn announce(
     for command in std::iter::once(Command::NodeUp { oldest, newest }).chain(others) {
         let (caller, reply) = oneshot::channel();
         inbox.submit(command, 256, Some(Ticket::Caller(caller)))?;
-        reply.await.map_err(|_| crate::wire::Refusal::new(Code::Failed))?;
+        let (_, reply) = reply.await.map_err(|_| crate::wire::Refusal::new(Code::Failed))?;
+        // Others are the fold's, as where another node has said it first.
+        if let Reply::Refused(refusal) = reply
+            && matches!(refusal.code, Code::Overloaded | Code::TooLarge)
+        {
+            return Err(refusal.into());
+        }
     }
     Ok(())
 }

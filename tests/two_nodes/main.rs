@@ -487,3 +487,33 @@ async fn promise_13_nodes_that_are_told_different_rules_fold_by_the_same() {
     stop(one).await;
     stop(two).await;
 }
+
+/// What is too much for one batch comes in the next, and what the engine refuses is proposed anew:
+/// each append is stored once, on the node that took it and on the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_takes_little_and_refuses_some_of_it_holds_nobody_up() {
+    let faults = Faults { seed: 5, refused_per_mille: 100, ..Faults::default() };
+    let cluster = MemoryCluster::new(Id([9; 16]), faults);
+    cluster.take_at_most(8 << 10);
+    let (one, two) = (node(&cluster).await, node(&cluster).await);
+    let hello = |connection: u8| {
+        json!({ "version": 1, "token": token("ana"), "connection": hex(connection),
+            "visible": true, "cloning": "none", "open": [{"name": "docs/1"}] })
+    };
+    let (mut writer, _) = Client::hello(one.address, hello(1)).await;
+    let (mut reader, _) = Client::hello(two.address, hello(2)).await;
+    // Ten frames are on their way at a time: together they are more than a batch may hold.
+    for n in 0..10 {
+        let item = |seq: u64| {
+            let record = json!({ "payload": "x".repeat(200) });
+            json!({ "seq": seq, "prev": seq - 1, "to": { "name": "docs/1" }, "record": record })
+        };
+        let items: Vec<_> = (1..=20).map(item).collect();
+        let append = json!({ "writer": hex(20 + n), "oldest": 1, "items": items });
+        writer.send(json!({ "append": append })).await;
+    }
+    writer.until_cursor("docs/1", 200).await;
+    reader.until_cursor("docs/1", 200).await;
+    stop(one).await;
+    stop(two).await;
+}
