@@ -122,6 +122,9 @@ export class LogClient {
     private readonly _around: Around = browser(options.store),
   ) {
     const { store, autoConnect = true, keepHidden, ...rest } = options;
+    if (store && typeof store !== 'function') {
+      throw new HighwaterError('bad_request', 'store: a function: memory, indexedDb, file(folder)');
+    }
     const given = keepHidden ? { ...rest, visible: true } : rest;
     const { name, token, whose, forget } = nameFor(url, options);
     this._forget = forget;

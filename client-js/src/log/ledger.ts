@@ -70,6 +70,8 @@ export class Ledger implements Book {
   /** Writes that have no answer yet. */
   private readonly _flying = new Set<Promise<void>>();
   private _bytes = 0;
+  /** The newest: where the clock was put back, the next one comes behind it all the same. */
+  private _at = 0;
   private _waiting = 0;
   private _unsaved = 0;
   /** Outcomes that were heard of before their actions were read. */
@@ -169,7 +171,7 @@ export class Ledger implements Book {
     run.actions.set(seq, one);
     run.first = Math.min(run.first, seq);
     run.lasts.set(log, seq);
-    run.at = Math.max(run.at, one.at);
+    this._at = Math.max(this._at, one.at);
     this._waiting++;
     this._bytes += one.bulk;
     if (!one.saved) this._unsaved++;
@@ -207,7 +209,7 @@ export class Ledger implements Book {
     const seq = run.writer!.next;
     const one: Logged = {
       ifHead: undefined, ...more, ...weighed, made: this._place(more.made), seq, run, settle,
-      id: idOf(run.id, seq), at: Math.max(run.at, now()), held: true,
+      id: idOf(run.id, seq), at: Math.max(this._at, now()), held: true,
       after: this.runs.below(given.log),
     };
     this._enter(one);

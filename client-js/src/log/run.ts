@@ -40,9 +40,8 @@ export interface Run {
   readonly actions: Map<number, Logged>;
   /** There is none below. */
   first: number;
-  /** The newest sequence of each log, and when the newest of all was made. */
+  /** The newest sequence of each log. */
   readonly lasts: Map<string, number>;
-  at: number;
   /** All below is let go out. */
   freed: number;
   /** On disk: up to there it may have been sent. */

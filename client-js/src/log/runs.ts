@@ -103,7 +103,7 @@ export class Runs {
   private _run(id: string, urgency: string, own: boolean): Run {
     const { hold, name } = this._options;
     const run: Run = {
-      id, urgency, own, actions: new Map(), first: 1, lasts: new Map(), at: 0, freed: 0, sent: 0,
+      id, urgency, own, actions: new Map(), first: 1, lasts: new Map(), freed: 0, sent: 0,
       marked: 0, unkept: new Set(),
       ...hold(`${name}:${id}`),
     };

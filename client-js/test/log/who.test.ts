@@ -2,9 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
+import { LogClient } from '../../src/log/client.js';
 import { connect, log, lww, memory, type OpenStore } from '../../src/log/index.js';
 import { Keeper } from '../../src/log/keeper.js';
 import { Rows } from '../../src/log/memory.js';
+import type { Message } from '../../src/log/run.js';
+import { holdHere, tabs } from '../../src/log/tabs.js';
 import { token } from '../server.js';
 import { when } from '../when.js';
 
@@ -104,4 +107,66 @@ test('who listens is told of the end', async () => {
     await (end === 'close' ? client.close() : client.logout('wipe'));
     assert.equal(told.at(-1), 'closed', end);
   }
+});
+
+test('what is done comes behind what waits, also where the clock was put back', async (context) => {
+  const store = device();
+  const { now } = Date;
+  const one = connect(NOWHERE, { token: token('ana'), store, autoConnect: false });
+  await one.open(board, { board: 'a' }).view.title.set('first').saved;
+  await one.close();
+  context.mock.method(Date, 'now', () => now() - 3_600_000);
+  const two = connect(NOWHERE, { token: token('ana'), store, autoConnect: false });
+  const { title } = two.open(board, { board: 'a' }).view;
+  await when(title, (text) => text === 'first');
+  await title.set('second').saved;
+  assert.equal(title.value, 'second');
+  await two.close();
+});
+
+test('a store that is none is said where it is given', () => {
+  for (const store of ['/tmp/x', {}, memory('x', { rows: () => [] })]) {
+    const given = { token: token('ana'), store: store as never, autoConnect: false };
+    assert.throws(() => connect(NOWHERE, given), { code: 'bad_request', message: /^store: / });
+  }
+});
+
+test('a tab that hears late of a wipe takes nothing of the next session', async (context) => {
+  const rows = new Rows();
+  const open: OpenStore = (_name, options) => new Keeper('disk', options, () => rows, Rows);
+  const lock = holdHere();
+  // What a frozen tab is told it hears when it thaws, one after the other.
+  const late: (() => void)[] = [];
+  let frozen = false;
+  const cold = (name: string, heard: (message: Message) => void) =>
+    tabs<Message>(name, (message) => {
+      if (frozen) late.push(() => heard(message));
+      else heard(message);
+    });
+  const page = (around = tabs as typeof cold): LogClient => {
+    const given = { token: token('zoe'), autoConnect: false };
+    const client = new LogClient(NOWHERE, given, { open, lock, tabs: around });
+    context.after(() => client.close());
+    return client;
+  };
+  const tab = page(cold);
+  const shown = tab.open(board, { board: 'z' });
+  const one = page();
+  await one.open(board, { board: 'z' }).view.title.set('old').saved;
+  await when(shown.pending, (count) => count === 1);
+  frozen = true;
+  await one.logout('wipe');
+  const next = page();
+  await next.open(board, { board: 'z' }).view.title.set('new').saved;
+  const ours = (): string[] => [...rows.all.keys()].filter((key) => /^[aw]/.test(key));
+  const before = ours();
+  // The wipe, and what the next session said of its writer.
+  while (late.length < 2) await new Promise(setImmediate);
+  const ended = new Promise<void>((done) => {
+    tab.status.subscribe(({ phase }) => phase === 'closed' && done());
+  });
+  for (const hear of late) hear();
+  await ended;
+  assert.deepEqual(ours(), before);
+  assert.equal(before.length, 2);
 });
