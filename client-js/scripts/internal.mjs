@@ -6,7 +6,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 
 const NAMES = `
   act announced answered ask asking author bells begun blob bulk byte chance changed coalesced config core
-  decided deliver discard flown folded followed freeAll freed given greeting heard helped hold holders holds
+  decided defined deliver discard flown folded followed freeAll freed given greeting heard helped hold holders holds
   landed ledger marked mine moved named newId own poll queue raw rest safe saw say saying says settle
   settled shared stay silence stage ticket tokens told touched tried undoing unkept unmarked varint
   vouched inbox runs wake watched weigh welcomed whole widen withdraw worked writerOf

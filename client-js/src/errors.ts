@@ -52,7 +52,7 @@ type Named = Exclude<Lines<typeof WORDS>, `${number}`>;
  * version does not know. The client's own are `closed` (the app closed it), `lost` (the socket
  * broke), `queue_full` (too many actions wait), `other_user` (a token of another user came) and
  * `bad_payload` (the log's codec cannot read or write it). Of a log on disk: `not_saved` (the device
- * did not take it), `expired` (it waited longer than it may), `offline` (it does not wait for a
+ * did not take it), `expired` (it waited too long), `offline` (it does not wait for a
  * server), `restored` (the server has lost it) and `wrong_rule` (the log's rule cannot carry its
  * views).
  */

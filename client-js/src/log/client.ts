@@ -49,13 +49,14 @@ export interface LogClientOptions extends Omit<ClientOptions, 'autoConnect'> {
 }
 
 export interface OpenOptions {
-  /** 0 first, 255 last; default 0. */
+  /** 0 first, 255 last; default 0. Of those that have a log open the most urgent counts. */
   readonly priority?: number;
   /** Only the newest records: such a view is not kept on the device. */
   readonly start?: Extract<Start, { last: number }>;
   /**
    * The log begins anew here (its start was trimmed away, the server has another history): what was
-   * never sent goes on (`rebase`, the default), or to the refused ones.
+   * never sent goes on (`rebase`, the default), or to the refused ones, where all that this page has
+   * opened of the log say `discard`.
    */
   readonly onReset?: 'rebase' | 'discard';
 }
@@ -230,7 +231,7 @@ export class LogClient {
 
   private _work(ledger: Ledger, inbox: Inbox): Read<Work> {
     let before: Work | undefined;
-    const work = new Signal<Work>(() => {
+    return new Signal<Work>(() => {
       const { unsaved, waiting } = ledger.counts.value;
       const now = {
         unsaved, waiting, refused: inbox.size, store: this._store.health.value,
@@ -240,10 +241,6 @@ export class LogClient {
       );
       return same ? before! : (before = now);
     });
-    for (const read of [ledger.counts, this._store.health]) {
-      this._offs.push((read as Read<unknown>).subscribe(() => work.changed()));
-    }
-    return work;
   }
 
   private *_all(): Iterable<Shelf> {
@@ -275,12 +272,12 @@ export class LogClient {
     const key = `${name} ${start ? start.last : ''}`;
     let shelf = shelves.get(key);
     if (!shelf) {
-      shelf = new Shelf(name, definition, this._room, {
-        start: start ?? 'state', priority, discard: onReset === 'discard',
-      });
+      shelf = new Shelf(name, definition, this._room, { start: start ?? 'state', priority });
       shelves.set(key, shelf);
     }
     shelf.users++;
+    shelf.urge(priority);
+    if (onReset !== 'discard') this._room.ledger.rebased.add(name);
     const open = new Open(shelf, this._room, (gone) => {
       this._opens.delete(gone);
       if (--shelf.users) return;
@@ -304,7 +301,7 @@ export class LogClient {
     const { ledger } = this._room;
     const { log, record } = item;
     const shelf = [...this._all()].find(({ name }) => name === log);
-    const { urgency } = shelf?.definition ?? { urgency: 'edit' };
+    const { urgency } = shelf?.defined ?? { urgency: 'edit' };
     const target = shelf?.target ?? { to: { name: log }, made: undefined };
     ledger.add({ urgency, log, ...target, record });
     ledger.also(changes);
@@ -312,9 +309,9 @@ export class LogClient {
 
   private _shown(log: string, { kind, key }: { kind?: string; key?: string }): unknown {
     if (key === undefined) return undefined;
-    for (const { name, definition, folded } of this._all()) {
+    for (const { name, defined, folded } of this._all()) {
       if (name !== log) continue;
-      const at = Object.values(definition.shape as Views).findIndex(
+      const at = Object.values(defined.shape as Views).findIndex(
         (view) => view.kind !== 'view' && view.name === kind,
       );
       if (at >= 0) return folded.under(at, key);

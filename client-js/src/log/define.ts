@@ -184,7 +184,7 @@ const define = <N extends string, A extends Actions, V extends Views>(
     const made = make(view);
     for (const { kind, ...one } of Object.values(made)) {
       const name = 'name' in one ? (one.name as string) : '';
-      if (name in actions) throw wrong(`${kind}('${name}'): there is an action of that name`);
+      if (name in actions) throw wrong(`${kind}('${name}'): an action has that name`);
     }
     return define(pattern, actions, urgency, made);
   },

@@ -296,7 +296,7 @@ export class Inbox {
       const has = { ...row, history };
       if (seq <= mark) changes.push([key, (old: unknown) => old && has]);
       else {
-        const why = 'the server was restored, and has lost it';
+        const why = 'the restored server has lost it';
         changes.push([key, undefined], this._take(item, 'restored', why, writer, seq));
       }
     }

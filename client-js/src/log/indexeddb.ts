@@ -37,7 +37,7 @@ class Database implements Disk {
 
   constructor(private readonly _db: IDBDatabase, gone: () => void) {
     _db.onclose = () => {
-      this._fail(new Lost(new DOMException('The browser closed the database', 'AbortError')));
+      this._fail(new Lost(new DOMException('Closed by the browser', 'AbortError')));
       gone();
     };
     // Somebody deletes it. What is under way ends first; then it is opened anew.

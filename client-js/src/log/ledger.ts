@@ -8,7 +8,7 @@
  */
 
 import type { Connection } from '../connection.js';
-import { Emitter, quiet, Source } from '../emitter.js';
+import { Emitter, quiet } from '../emitter.js';
 import { HighwaterError } from '../errors.js';
 import type { Draft, Made } from '../frames.js';
 import { checkName, weigh, type Stored } from '../writer.js';
@@ -18,6 +18,7 @@ import {
   inOrder, markOf, type Counts, type Given, type Logged, type Message, type Run,
 } from './run.js';
 import { AGAIN, Runs, type Book, type RunsOptions } from './runs.js';
+import { Signal } from './signals.js';
 import { inBackground, type Change, type Kind } from './store.js';
 
 /** What became of an action, to those who have its log open. */
@@ -56,8 +57,10 @@ const elsewhere = (): HighwaterError =>
 
 export class Ledger implements Book {
   readonly runs: Runs;
+  /** Logs that somebody here has opened whose work is to go on where the log begins anew. */
+  readonly rebased = new Set<string>();
   /** How much waits, and where. */
-  readonly counts = new Source<Counts>(
+  readonly counts = new Signal<Counts>(
     () => ({ unsaved: this._unsaved, waiting: this._waiting }),
   );
   /** To be written: actions, other changes with them, and outcomes. */
@@ -200,7 +203,7 @@ export class Ledger implements Book {
     if (this.runs.closed) throw new HighwaterError('closed', 'the app closed this client');
     const { maxPending, now } = this._options;
     if (this._waiting >= maxPending || this._bytes >= MOST_BYTES) {
-      throw new HighwaterError('queue_full', `${this._waiting} actions wait for their outcome`);
+      throw new HighwaterError('queue_full', `${this._waiting} actions wait for their answers`);
     }
     const { urgency, record, settle = nothing, ...more } = given;
     checkName(given.log);
@@ -446,9 +449,10 @@ export class Ledger implements Book {
     this._later();
   }
 
-  /** What of that log was never sent is not to be sent any more. */
+  /** That log begins anew: what of it was never sent is not to be sent, if nobody wants it. */
   discard(log: string): void {
-    const why = new HighwaterError('stale', 'its log began anew before it was sent');
+    if (this.rebased.has(log)) return;
+    const why = new HighwaterError('stale', 'its log began anew');
     for (const run of this.runs.all.values()) {
       if (!run.own) continue;
       for (const one of [...run.actions.values()]) {

@@ -107,7 +107,7 @@ export class Open implements Opened<any, any> {
     this._room = room;
     this._gone = gone;
     const { name, status, folded } = shelf;
-    const { actions, shape } = shelf.definition as Definition<string, Actions, Views>;
+    const { actions, shape } = shelf.defined as Definition<string, Actions, Views>;
     this.name = name;
     this.status = status;
     this.incomplete = this._read(() => folded.missing);
@@ -185,7 +185,7 @@ export class Open implements Opened<any, any> {
   }
 
   private _action(name: string, payload: unknown, record: boolean): Did {
-    const { actions } = this._shelf.definition;
+    const { actions } = this._shelf.defined;
     if (!Object.hasOwn(actions, name)) {
       throw new HighwaterError('bad_request', `${this.name}: no action is named ${name}`);
     }
@@ -229,8 +229,8 @@ export class Open implements Opened<any, any> {
   }
 
   private _set(name: string, given: { id?: string; to?: unknown }, record: boolean): Did {
-    const { definition, folded } = this._shelf;
-    const views = Object.values(definition.shape) as ViewDefinition[];
+    const { defined, folded } = this._shelf;
+    const views = Object.values(defined.shape) as ViewDefinition[];
     const at = views.findIndex((view) => view.kind !== 'view' && view.name === name);
     const draft = valueRecord(views[at] as Lww<unknown>, given.id, given.to);
     const now = folded.values[at] as KeyMap<unknown> | unknown;
@@ -253,10 +253,10 @@ export class Open implements Opened<any, any> {
   }
 
   private _log(record: Draft, maxAge: number | undefined): Did {
-    const { name, definition, target } = this._shelf;
+    const { name, defined, target } = this._shelf;
     const receipt = new Receipt(this._room.core);
     const one = this._room.ledger.add({
-      urgency: definition.urgency, log: name, ...target, record,
+      urgency: defined.urgency, log: name, ...target, record,
       until: maxAge === undefined ? undefined : Date.now() + maxAge,
       kept: receipt.kept, settle: receipt.ended,
     });

@@ -216,7 +216,7 @@ export class Runs {
     for (let seq = Math.max(run.sent + 1, firstOf(run)); seq <= upto; seq++) {
       const one = run.actions.get(seq);
       if (!(one?.until! < now)) this.ages(one?.until);
-      else this._book.withdraw(one!, new HighwaterError('expired', 'it waited longer than it may'));
+      else this._book.withdraw(one!, new HighwaterError('expired', 'it waited too long'));
     }
   }
 

@@ -41,9 +41,7 @@ export interface Room {
 
 export interface ShelfOptions {
   readonly start: Start;
-  readonly priority: number;
-  /** Where the log begins anew, what was never sent of it is refused. */
-  readonly discard: boolean;
+  priority: number;
 }
 
 export class Shelf {
@@ -66,11 +64,11 @@ export class Shelf {
 
   constructor(
     readonly name: string,
-    readonly definition: Definition<string, any, any>,
+    readonly defined: Definition<string, any, any>,
     private readonly _room: Room,
     private readonly _options: ShelfOptions,
   ) {
-    this.folded = new Folded(definition.actions, definition.shape);
+    this.folded = new Folded(defined.actions, defined.shape);
     this.folded.user = _room.user();
     const { ledger } = _room;
     this._offs.push(
@@ -118,7 +116,7 @@ export class Shelf {
   private _resume({ history, log, made, next, missing, seen, views }: CheckpointRow) {
     if (history !== this._room.history().history) return undefined;
     let all = true;
-    const states = Object.entries(this.definition.shape).map(([name, view]) => {
+    const states = Object.entries(this.defined.shape).map(([name, view]) => {
       const had = views[name];
       const good = had?.version === (view as ViewDefinition).version;
       all &&= good;
@@ -134,7 +132,7 @@ export class Shelf {
     this._offs.push(
       handle.on('reset', ({ cursor, reason, base }) => {
         if (!this._carries()) return;
-        if (this._options.discard && folded.known) this._room.ledger.discard(this.name);
+        if (folded.known) this._room.ledger.discard(this.name);
         folded.begin(cursor, reason === 'other_history');
         // The gap that says so may be lost with the socket, when this is complete and kept.
         if (this._options.start === 'state' && !base && cursor) folded.gap(0, cursor);
@@ -175,10 +173,20 @@ export class Shelf {
     this._timer ??= inTime(() => this.keep(), KEEP_AFTER);
   }
 
+  /** The most urgent of those that have opened it counts. */
+  urge(priority: number): void {
+    const { _options: options, _handle: handle } = this;
+    options.priority = Math.min(options.priority, priority);
+    if (!handle || handle.shared.over || handle.priority <= priority) return;
+    // One that wants nothing but that.
+    const more = new Handle(handle.core, this.name, { start: 'end', priority, grace: 0 });
+    this._offs.push(() => more.release());
+  }
+
   /** Whether the log's rule carries these views; else it is over, and says what to change. */
   private _carries(): boolean {
     const { rule } = this._handle!;
-    const views = Object.values(this.definition.shape) as ViewDefinition[];
+    const views = Object.values(this.defined.shape) as ViewDefinition[];
     const reduced = views.some(({ kind }) => kind === 'view');
     if (rule === 'client' || (rule === 'latest' && reduced)) this._wrong();
     return !this._fault;
@@ -252,7 +260,7 @@ export class Shelf {
     const now = this._room.history();
     const views = Object.fromEntries(
       folded.names.map((view, at) => [
-        view, kept(this.definition.shape[view].version, folded.states[at]),
+        view, kept(this.defined.shape[view].version, folded.states[at]),
       ]),
     );
     const { log, made, next } = folded.at!;

@@ -21,7 +21,7 @@ interface Word {
 }
 
 const append = (list: readonly number[], { n }: Word): readonly number[] => [...list, n];
-const lists = log('lists/:id', {
+export const lists = log('lists/:id', {
   actions: {
     put: action<Word>(), brief: action<Word>({ maxAge: 3000 }),
     name: action<Word>({ coalesce: () => 'name' }),
