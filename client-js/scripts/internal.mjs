@@ -5,11 +5,12 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
 const NAMES = `
-  act announced answered ask asking author bells begun blob bulk byte chance changed coalesced config core
-  decided defined deliver discard flown folded followed freeAll freed given greeting heard helped hold holders holds
-  landed ledger marked mine moved named newId own poll queue raw rest safe saw say saying says settle
-  settled shared stay silence stage ticket tokens told touched tried undoing unkept unmarked varint
-  vouched inbox runs wake watched weigh welcomed whole widen withdraw worked writerOf
+  act announced answered ask asking author begun bells blob bulk byte chance changed coalesced
+  config core decided defined deliver discard flown folded followed freeAll freed given greeting
+  heard helped hold holders holds inbox landed ledger marked mine moved named newId own poll queue
+  raw rest runs safe saw say saying says settle settled shared silence stage stay ticket tokens
+  told touched tried undoing unkept unmarked varint vouched wake watched weigh welcomed whole
+  widen withdraw worked writerOf
 `.trim().split(/\s+/);
 
 /** For esbuild. */

@@ -78,7 +78,7 @@ export interface StoreOptions {
  */
 export type OpenStore = (name: string, options: StoreOptions) => Store;
 
-/** Does it after so many ms; no process goes on for it. */
+/** Does it after so many ms; no process goes on for it. @internal */
 export const inTime = (work: () => void, wait: number): ReturnType<typeof setTimeout> => {
   const timer = setTimeout(work, wait);
   (timer as { unref?: () => void }).unref?.();

@@ -307,9 +307,10 @@ test('what was stored in a log made anew shows until that is shown', () => {
 });
 
 test('a reducer that fails at a pending action is reported once for each view', () => {
-  const actions = { put: action<{ id: string; bad?: boolean }>() };
+  interface Put { readonly id: string; readonly bad?: boolean }
+  const actions = { put: action<Put>() };
   let how = '';
-  const fails = (what: string) => (list: readonly string[], { id, bad }: { id: string; bad?: boolean }) => {
+  const fails = (what: string) => (list: readonly string[], { id, bad }: Put) => {
     if (bad && how.includes(what)) throw new Error(what);
     return [...list, id];
   };
@@ -327,8 +328,10 @@ test('a reducer that fails at a pending action is reported once for each view', 
       told.push((error as Error).message);
     }
   };
-  const put = (id: string, bad: boolean): Pending =>
-    ({ id: idOf('me', +id), record: { kind: 'put', payload: JSON.stringify({ id, bad }) }, at: +id });
+  const put = (id: string, bad: boolean): Pending => {
+    const record = { kind: 'put', payload: JSON.stringify({ id, bad }) };
+    return { id: idOf('me', +id), record, at: +id };
+  };
   try {
     how = 'one';
     folded.add(put('1', true));

@@ -94,7 +94,8 @@ test('what is lost of a writer is known before it goes on', async (context) => {
   const never = async (prefix: string): Promise<void> => {
     if (/^[aw]\/./.test(prefix)) await new Promise(() => {});
   };
-  const short = connect(server.url, { token: token('may'), store: watched(store, { reads: never }) });
+  const slow = watched(store, { reads: never });
+  const short = connect(server.url, { token: token('may'), store: slow });
   await when(short.status, ({ phase }) => phase === 'live');
   await short.close();
   // The next one reads late what had been stored.

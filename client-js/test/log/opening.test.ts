@@ -62,7 +62,7 @@ test('a token function that fails at first keeps what is done', async (context) 
   }
 });
 
-test('a token function that has no answer is waited for a while, and no longer', async (context) => {
+test('a token function without an answer is waited for a while, and no longer', async (context) => {
   mock.timers.enable({ apis: ['setTimeout'] });
   context.after(() => mock.timers.reset());
   const opened: string[] = [];
@@ -94,7 +94,8 @@ test('a page without room to remember its user by keeps what is done', async (co
       else Reflect.deleteProperty(globalThis, name);
     });
   }
-  const client = connect(NOWHERE, { token: async () => token('ana'), store: memory, autoConnect: false });
+  const give = async (): Promise<string> => token('ana');
+  const client = connect(NOWHERE, { token: give, store: memory, autoConnect: false });
   assert.equal(await client.open(board, { board: 'a' }).view.title.set('x').saved, 'memory');
   await client.close();
 });

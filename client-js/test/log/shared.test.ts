@@ -1,14 +1,15 @@
 /** What handles of one log share: what one of them asks for takes nothing from another. */
 
 import assert from 'node:assert/strict';
-import type { OpenOptions } from '../../src/log/index.js';
+import type { Opened, OpenOptions } from '../../src/log/index.js';
 import type { Open } from '../../src/frames.js';
 import { lists, type Books } from './books.js';
 import { Page, settled } from './page.js';
 import { all, play } from './steps.js';
 
 const open = (page: Page, options: OpenOptions) => {
-  let opened: ReturnType<typeof page.client.open<'lists/:id', typeof lists.actions, typeof lists.shape>>;
+  const { actions, shape } = lists;
+  let opened: Opened<typeof actions, typeof shape>;
   page.does(() => (opened = page.client.open(lists, { id: 'b' }, options)));
   return opened!;
 };
