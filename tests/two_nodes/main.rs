@@ -514,6 +514,7 @@ async fn an_engine_that_takes_little_and_refuses_some_of_it_holds_nobody_up() {
     }
     writer.until_cursor("docs/1", 200).await;
     reader.until_cursor("docs/1", 200).await;
+    drop((writer, reader));
     stop(one).await;
     stop(two).await;
 }
