@@ -13,7 +13,7 @@ use crate::wire::{Code, Position, Record, Refusal, Target, name};
 /// A log as an append names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Named<'a> {
-    /// By its name.
+    /// By its name, which may be none.
     Name(&'a str),
     /// By its id, which is of the log of that name; none: of no log.
     Id(Option<&'a str>),
@@ -60,7 +60,7 @@ pub struct Judged {
     pub to: Target,
     /// Only if the head stands here.
     pub if_head: Option<u64>,
-    /// What to store.
+    /// What to store, as it was sent: also where it is refused, for its hash.
     pub record: Record,
     /// What is wrong with it for good.
     pub verdict: Option<Refusal>,

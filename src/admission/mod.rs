@@ -24,7 +24,7 @@ use crate::store::Store;
 pub struct Admission {
     /// Rows that are there.
     pub store: Store,
-    /// Rates.
+    /// How much each user and each log may take in a time.
     pub rates: Arc<Rates>,
     /// Limits in force.
     pub limits: Limits,

@@ -93,6 +93,7 @@ impl Journal for Watched {
     ) -> Result<Vec<(u64, Bytes)>, JournalError> {
         let first = self.asked.lock().unwrap().first().map(|asked| asked.came);
         if first.is_some_and(|first| first.elapsed() < self.late) {
+            // As an engine with nothing to read: the caller's time passes, and nothing came.
             std::thread::sleep(wait);
             return Ok(Vec::new());
         }
