@@ -7,13 +7,11 @@
  */
 
 import { batch } from '@preact/signals-core';
-import { Ms } from '../bounds.js';
 import { Client, type ClientOptions, type CloseOptions } from '../client.js';
-import { quiet, report, type Read } from '../emitter.js';
+import { report, type Read } from '../emitter.js';
 import { HighwaterError } from '../errors.js';
 import type { Start, Welcome } from '../frames.js';
-import { browserStorage, userOf, type Locks, type Storage } from '../identity.js';
-import { address } from '../socket.js';
+import type { Locks, Storage } from '../identity.js';
 import type { Status } from '../states.js';
 import { nameOf, type Actions, type Definition, type Params, type Views } from './define.js';
 import { Inbox, type RefusedAction } from './inbox.js';
@@ -21,6 +19,7 @@ import { indexedDb } from './indexeddb.js';
 import { Keeper } from './keeper.js';
 import { Ledger } from './ledger.js';
 import { memory, Rows } from './memory.js';
+import { nameFor } from './naming.js';
 import { Open, type Opened } from './opened.js';
 import { later, type ActionRow, type HistoryRow } from './rows.js';
 import type { Message } from './run.js';
@@ -73,8 +72,6 @@ export interface Work {
   readonly store: Health;
 }
 
-/** The format of what is on the device; another one is another log. */
-const FORMAT = 1;
 /** Most actions without an outcome. */
 const MOST_PENDING = 50_000;
 /** What was kept for long enough goes so long after the start, ms. */
@@ -124,7 +121,7 @@ export class LogClient {
   ) {
     const { store, autoConnect = true, keepHidden, ...rest } = options;
     if (store && typeof store !== 'function') {
-      throw new HighwaterError('bad_request', 'store: a function: memory, indexedDb, file(folder)');
+      throw new HighwaterError('bad_request', 'store: indexedDb, memory, file()');
     }
     const given = keepHidden ? { ...rest, visible: true } : rest;
     const { name, token, whose, forget } = nameFor(url, options);
@@ -544,53 +541,6 @@ class Deferred implements Store {
   close = async (): Promise<void> => (await this._store).close();
   wipe = async (): Promise<void> => (await this._store).wipe();
 }
-
-interface Named {
-  readonly name: Promise<string>;
-  readonly token: ClientOptions['token'];
-  /** Of a name, whom a token named that a function gave. */
-  readonly whose: (name: string) => string;
-  readonly forget: () => void;
-}
-
-/**
- * The name of the log on this device, by server, user and format; and the token to begin with. One
- * that a function gives is asked for once, before anything is shown: another user may sit here.
- */
-const nameFor = (
-  url: string | { readonly href: string },
-  { user, token }: LogClientOptions,
-): Named => {
-  const scope = `highwater:log:${FORMAT}:${address(url)}:`;
-  if (user !== undefined || typeof token !== 'function') {
-    const name = Promise.resolve(scope + (user ?? userOf(token)));
-    return { name, token, whose: () => '', forget: () => {} };
-  }
-  const kept = browserStorage('localStorage');
-  let first: Promise<string> | undefined = Promise.resolve().then(token);
-  // One that never answers is as one that fails.
-  const late = new Promise<never>((_, fail) => inTime(fail, Ms.WELCOME));
-  const name = Promise.race([first, late]).then(
-    (got) => {
-      // What is none is told by the client under it, when that asks again.
-      const whose = userOf(`${got}`.trim());
-      // There may be no room for it.
-      void quiet((async () => kept?.setItem(`${scope}user`, whose))());
-      return scope + whose;
-    },
-    () => scope + (kept?.getItem(`${scope}user`) ?? ''),
-  );
-  return {
-    name,
-    whose: (name) => name.slice(scope.length),
-    forget: () => kept?.removeItem(`${scope}user`),
-    token: () => {
-      const asked = first ?? token();
-      first = undefined;
-      return asked;
-    },
-  };
-};
 
 /**
  * A client with a log on the device, of the server at `http(s)://host:port`. Throws a
