@@ -103,7 +103,7 @@ power: tools
 
 ## make soak     alter every bit of a small folder in turn; goes on where it was stopped; an hour
 soak: tools
-	$(CARGO) test --test bitflips -- --ignored --nocapture
+	$(CARGO) test --test disk bitflips -- --ignored --nocapture
 
 ## make bench    the benchmarks, one after the other (BENCH="append fanout idle"; clone is one too)
 bench: tools

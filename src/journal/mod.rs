@@ -2,7 +2,8 @@
 //!
 //! Promise: a batch that was appended is read back by every node, whole, once, in one order, with
 //! the same number. Engines differ in who decides that order and in how durable it is; the fold
-//! above is the same on all of them. One contract suite (`tests/journal_contract.rs`) holds them.
+//! above is the same on all of them. One contract suite holds them
+//! (`tests/nodes/journal_contract.rs`).
 
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
