@@ -60,7 +60,7 @@ pub(super) fn run(args: &CheckArgs, out: &mut dyn Write) -> Result<(), CliError>
     Err(CliError::Failed(format!("{} is damaged ({many}): {advice}", path.display())))
 }
 
-/// So many of something.
+/// A number with what it counts, in the singular or the plural.
 fn counted(many: u64, of: &str) -> String {
     format!("{many} {of}{}", if many == 1 { "" } else { "s" })
 }

@@ -88,7 +88,7 @@ pub struct Attached {
     pub connection: Id,
     /// Its generation from here on.
     pub generation: u64,
-    /// How.
+    /// How the client was met.
     pub met: Met,
     /// The connection it was cloned from.
     pub source: Option<Id>,

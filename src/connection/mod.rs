@@ -127,7 +127,7 @@ pub enum Event {
         connection: Id,
         /// Its generation.
         generation: u64,
-        /// How.
+        /// Where the reader begins in each log that was opened.
         opened: Vec<Opened>,
     },
     /// The back end ended subscriptions of a connection.
@@ -139,7 +139,7 @@ pub enum Event {
     },
     /// A user or a token no longer counts, from a moment on; none: it counts again.
     Revoked {
-        /// Who.
+        /// Whose tokens were revoked.
         whom: Whom,
         /// Milliseconds since 1970.
         before_ms: Option<u64>,
@@ -148,9 +148,9 @@ pub enum Event {
     Trimmed(Trimmed),
     /// A log is gone.
     Deleted {
-        /// Its id.
+        /// Id of the log.
         log: u64,
-        /// Its name.
+        /// Name of the log.
         name: String,
     },
     /// A log's state is kept by another rule.
@@ -166,7 +166,7 @@ pub enum Event {
     Snapshot {
         /// The log.
         log: u64,
-        /// Its offset.
+        /// Offset of the record.
         offset: u64,
     },
 }

@@ -12,7 +12,7 @@ use crate::wire::{Id, Reason};
 /// What is known of one active connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Which.
+    /// The connection to be downgraded.
     pub connection: Id,
     /// Its generation, so that a proposal that has gone stale does nothing.
     pub generation: u64,

@@ -85,7 +85,7 @@ impl Sub {
 pub struct Attachment {
     /// The node.
     pub node: Id,
-    /// Its run.
+    /// Number of that node's run.
     pub incarnation: u64,
 }
 

@@ -28,13 +28,13 @@ pub enum FoldError {
     /// The batch is of another journal.
     #[error("batch {batch} belongs to another journal: this store must be rebuilt for it")]
     OtherJournal {
-        /// Its number.
+        /// Number of the batch.
         batch: u64,
     },
     /// The batch's proposer saw another history.
     #[error("batch {batch} does not chain to what this store has folded: rebuild the store")]
     Chain {
-        /// Its number.
+        /// Number of the batch.
         batch: u64,
     },
     /// The batch does not follow the last one.
@@ -51,9 +51,9 @@ pub enum FoldError {
          {} to {}: run a program that knows it", known.oldest, known.newest
     )]
     Version {
-        /// Its number.
+        /// Number of the batch.
         batch: u64,
-        /// Its version.
+        /// The fold version that it names.
         version: u16,
         /// The version that the journal is in.
         due: u16,
@@ -66,7 +66,7 @@ pub enum FoldError {
          fold differently, or a disk lies. Stop one of them, and rebuild its store"
     )]
     Drift {
-        /// Its number.
+        /// Number of the batch.
         batch: u64,
         /// The batch after which the rows differ.
         known: u64,
@@ -77,7 +77,7 @@ pub enum FoldError {
          batches in its midst"
     )]
     Hole {
-        /// Its number.
+        /// Number of the batch.
         batch: u64,
         /// What came.
         serial: u64,
@@ -137,7 +137,7 @@ pub enum Effect {
 pub struct Applied {
     /// The batch's number.
     pub batch: u64,
-    /// Its header.
+    /// What the batch says of itself: journal, era, number, proposer, time.
     pub header: Header,
     /// Its time, as the fold counts it.
     pub time: u64,

@@ -55,23 +55,23 @@ pub enum Command {
     },
     /// A node's run is over: it has drained, or has been silent.
     NodeDown {
-        /// Which.
+        /// The node whose run is over.
         node: Id,
-        /// Its run.
+        /// Number of that node's run; the next start has a higher one.
         incarnation: u64,
     },
     /// Rules and limits from now on.
     Configure(Settings),
     /// Make a log, or find it.
     CreateLog {
-        /// Its name.
+        /// Name of the log that is meant.
         name: String,
         /// Where it is new: records of its pages; 0: it has none.
         page_records: u64,
     },
     /// Delete a log.
     DeleteLog {
-        /// Its id.
+        /// Id of the log that is meant.
         log: u64,
     },
     /// Keep nothing below an offset.
@@ -129,7 +129,7 @@ pub enum Command {
     Visible {
         /// The connection.
         connection: Id,
-        /// Its generation.
+        /// The generation that was seen; another one makes the command do nothing.
         generation: u64,
         /// Whether someone looks.
         visible: bool,
@@ -145,7 +145,7 @@ pub enum Command {
     },
     /// A connection is to lose its channel.
     Downgrade {
-        /// Which.
+        /// The connection that is spoken of.
         connection: Id,
         /// The generation that the policy saw; none: whatever it is (an operator).
         generation: Option<u64>,
@@ -154,16 +154,16 @@ pub enum Command {
     },
     /// The client left.
     Leave {
-        /// Which.
+        /// The connection that is spoken of.
         connection: Id,
-        /// Its generation.
+        /// The generation that was seen; another one makes the command do nothing.
         generation: u64,
         /// Forget it altogether.
         forget: bool,
     },
     /// A connection is long unused.
     Forget {
-        /// Which.
+        /// The connection that is spoken of.
         connection: Id,
         /// The generation that was seen; none: whatever it is (an operator).
         generation: Option<u64>,
@@ -172,14 +172,14 @@ pub enum Command {
     PutSnapshot(Part),
     /// A writer that will send no more.
     Retire {
-        /// Whose.
+        /// The user who owns the writer.
         user: String,
-        /// Which.
+        /// The writer that is spoken of.
         writer: Id,
     },
     /// A writer that is long unused.
     ForgetWriter {
-        /// Which.
+        /// The writer that is spoken of.
         writer: Id,
         /// When it was last used, as it was seen.
         used: u64,
@@ -225,14 +225,14 @@ pub enum Command {
     Look,
     /// A user or a token no longer counts.
     Revoke {
-        /// Who.
+        /// Whose tokens are revoked: a user's, or one token by its id.
         whom: Whom,
         /// Of a user: tokens issued before this moment, in milliseconds since 1970.
         before_ms: u64,
     },
     /// It counts again.
     Unrevoke {
-        /// Who.
+        /// Whose tokens count again.
         whom: Whom,
     },
 }
@@ -240,7 +240,7 @@ pub enum Command {
 /// The batch that a proposer had folded when it made its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Known {
-    /// Its number.
+    /// Number of the batch in the journal, from 1, without holes.
     pub batch: u64,
     /// The chain's hash after it.
     pub chain: [u8; 32],
@@ -259,7 +259,7 @@ pub struct Header {
     pub known: Known,
     /// The node that proposes.
     pub node: Id,
-    /// Its run.
+    /// Number of that node's run; the next start has a higher one.
     pub incarnation: u64,
     /// Counts the node's batches in this run, from 1: a repeat is folded once.
     pub serial: u64,

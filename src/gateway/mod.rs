@@ -52,7 +52,7 @@ pub struct Gate {
     pub clock: Clock,
     /// This node.
     pub node: Id,
-    /// Its run.
+    /// Number of this run of the node.
     pub incarnation: u64,
     /// Most connections of the port at once, sockets and plain ones.
     pub connections: usize,

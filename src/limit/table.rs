@@ -76,7 +76,7 @@ pub enum BadLimit {
     Bounds {
         /// Which limit.
         name: &'static str,
-        /// Its value.
+        /// The value that was given for it.
         value: u64,
         /// The smallest allowed.
         min: u64,

@@ -151,7 +151,7 @@ impl<'de> Deserialize<'de> for Code {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Refusal {
-    /// Which one.
+    /// The code, by which a program decides.
     pub code: Code,
     /// What happened and what to do, for people.
     pub message: String,

@@ -346,7 +346,7 @@ pub struct Base {
 /// A record of a `latest` base, with its own offset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
-    /// Its offset.
+    /// Offset of the record in its log.
     pub offset: u64,
     /// The record.
     pub record: Delivered,
@@ -389,9 +389,9 @@ pub enum Outcome {
     Stored {
         /// The log id.
         log: u64,
-        /// Its offset.
+        /// Offset of the record in its log.
         offset: u64,
-        /// Its place.
+        /// Place of the record in the journal's order.
         place: Place,
         /// How durable it is.
         level: Level,
@@ -403,7 +403,7 @@ pub enum Outcome {
 /// The answer to one append.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// Which.
+    /// Sequence of the append, as its writer numbered it.
     pub seq: u64,
     /// What became of it.
     pub outcome: Outcome,

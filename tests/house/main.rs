@@ -4,8 +4,8 @@
 //! documents that point somewhere, and licences. Each rule has a canary, a made-up offender that
 //! must be found, so that a rule which has stopped looking is noticed.
 
+mod document_links;
 mod licences;
-mod paper;
 mod rooms;
 mod source;
 mod tidy;

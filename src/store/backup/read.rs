@@ -40,11 +40,11 @@ fn altered(why: impl Into<String>) -> BackupError {
 /// A row of a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Its table.
+    /// Table that the row stands in.
     pub table: Table,
-    /// Its key.
+    /// Key of the row.
     pub key: Vec<u8>,
-    /// Its value.
+    /// Value of the row, as it is on disk.
     pub value: Vec<u8>,
 }
 

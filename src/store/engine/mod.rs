@@ -8,7 +8,7 @@
 mod log;
 mod manifest;
 mod order;
-mod torn;
+mod torn_commit;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader};
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use log::{Found, Log};
 pub(super) use manifest::{TABLES, files, folders, in_force, manifests};
 pub(super) use order::Order;
-use torn::{Ending, ending};
+use torn_commit::{Ending, ending};
 
 use super::OpenError;
 

@@ -150,7 +150,7 @@ mod tests {
         commit_rows(dir, many, 0)
     }
 
-    /// The same, with so many rows.
+    /// As `commit`, with that many rows in each commit.
     fn commit_rows(dir: &Path, many: usize, rows: u64) -> Vec<u8> {
         let store = Store::open(dir, Options::default()).unwrap();
         let mut writes = Writes::default();
