@@ -1,7 +1,7 @@
 //! Highwater: a push service for collaborative apps, on durable cursors over append-only logs.
 //!
 //! Rooms, each using only those before it (`tests/house/rooms.rs` holds the direction): `wire` ·
-//! `limit` → `log` · `connection` · `fold` → `store` → `journal` → `channel` → `auth` ·
+//! `limit` → `log` · `connection` · `fold` · `client` → `store` → `journal` → `channel` → `auth` ·
 //! `admission` → `gateway` → `node` → `cli`. `docs/architecture.md` follows a record through them.
 
 // Here and not in Cargo.toml: tests and benchmarks export nothing.
@@ -11,6 +11,7 @@ pub mod admission;
 pub mod auth;
 pub mod channel;
 pub mod cli;
+pub mod client;
 pub mod connection;
 pub mod fold;
 pub mod gateway;

@@ -13,6 +13,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("log", &["wire", "limit"]),
     ("connection", &["wire", "limit", "log"]),
     ("fold", &["wire", "limit", "log", "connection"]),
+    // The protocol from the other side, for whoever is a client: no server decides anything here.
+    ("client", &["wire"]),
     // Disk.
     ("store", &["wire", "log", "connection"]),
     ("journal", &["wire", "log", "fold", "store"]),
@@ -55,12 +57,12 @@ const ROOMS: &[(&str, &[&str])] = &[
             "gateway",
         ],
     ),
-    ("cli", &["wire", "auth", "node"]),
+    ("cli", &["wire", "client", "auth", "node"]),
     ("main", &["cli", "node"]),
 ];
 
 /// Rooms that decide: what they may not name. Time, chance and the outside come as arguments.
-const PURE: &[&str] = &["wire", "limit", "log", "connection", "fold"];
+const PURE: &[&str] = &["wire", "limit", "log", "connection", "fold", "client"];
 const IMPURE: &[&str] = &[
     "std::fs",
     "std::net",

@@ -1,0 +1,37 @@
+//! Pieces of a large frame, put together.
+
+use super::event::Breach;
+use crate::wire::{Encoding, MAX_FRAME_BYTES, Part, ServerFrame, codec};
+
+/// The frame that comes in pieces, as far as it has come.
+#[derive(Debug, Default)]
+pub(super) struct Parts(Option<Vec<u8>>);
+
+impl Parts {
+    /// Takes a piece; the whole frame with the last one.
+    pub(super) fn take(
+        &mut self,
+        part: &Part,
+        encoding: Encoding,
+    ) -> Result<Option<(ServerFrame, usize)>, Breach> {
+        let whole = self.0.get_or_insert_default();
+        // What no frame can be as large as is not gathered.
+        if whole.len() + part.data.bytes().len() > 2 * MAX_FRAME_BYTES {
+            self.0 = None;
+            return Err(Breach::Unreadable("parts of more than any frame".to_owned()));
+        }
+        whole.extend_from_slice(part.data.bytes());
+        if !part.last {
+            return Ok(None);
+        }
+        let whole = self.0.take().unwrap_or_default();
+        let mut frames = codec::decode::<ServerFrame>(&whole, encoding, MAX_FRAME_BYTES);
+        match (frames.next(), frames.next()) {
+            (Some(Ok((ServerFrame::Part(_), _))), _) | (None, _) | (_, Some(_)) => {
+                Err(Breach::Unreadable("parts that are not one frame".to_owned()))
+            }
+            (Some(Ok(frame)), None) => Ok(Some(frame)),
+            (Some(Err(error)), None) => Err(Breach::Unreadable(error.to_string())),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The logs that the app wants: asked for one at a time, let go, and asked for again.
+
+use std::collections::BTreeSet;
+
+use super::Client;
+use super::event::{Breach, Event};
+use super::log::Log;
+use crate::wire::{
+    ClientFrame, Code, Cursor, Ended, Open, Refused, Seek, ServerFrame, Start, Subscribe,
+    Subscribed, Unsubscribe, Unsubscribed, capability,
+};
+
+/// A log that the app wants to read.
+#[derive(Clone, Debug)]
+pub(super) struct Want {
+    pub(super) start: Start,
+    pub(super) priority: u8,
+    /// The request that asks for it and has no answer yet.
+    pub(super) asked: Option<u32>,
+    /// When it is asked for again, after a refusal for now.
+    pub(super) again_at: Option<u64>,
+    /// The app let it go while it was being asked for.
+    closed: bool,
+}
+
+impl Want {
+    const fn new(start: Start, priority: u8) -> Self {
+        Self { start, priority, asked: None, again_at: None, closed: false }
+    }
+
+    /// The socket ended: no answer will come.
+    pub(super) const fn forget_request(&mut self) {
+        (self.asked, self.again_at) = (None, None);
+    }
+}
+
+impl Client {
+    /// Wants a log from now on, from `start` where nothing of it is held.
+    pub fn open(&mut self, name: &str, start: Start, priority: u8) {
+        let (may_ask, later) =
+            (self.is_met() && self.active, self.is_greeting() || self.activating.is_some());
+        let want = self.wants.entry(name.to_owned()).or_insert(Want::new(start, priority));
+        // While it is being asked for, that answer is waited for.
+        let asked = want.asked;
+        *want = Want { asked, ..Want::new(start, priority) };
+        if may_ask {
+            if asked.is_none() {
+                self.ask(name);
+            }
+        } else if later {
+            // What asks for all that was wanted is on its way: this one comes behind its answer.
+            want.again_at = Some(self.now);
+        }
+    }
+
+    /// Notes that a log is wanted, without asking for it: the next `hello` or `activate` does.
+    pub fn want(&mut self, name: &str, start: Start, priority: u8) {
+        self.wants.entry(name.to_owned()).or_insert(Want::new(start, priority));
+    }
+
+    /// Lets a log go.
+    pub fn close_log(&mut self, name: &str) {
+        let Some(want) = self.wants.get_mut(name) else { return };
+        want.closed = true;
+        if want.asked.is_some() {
+            // Its id is not known for sure; the answer is let go when it comes.
+            return;
+        }
+        self.wants.remove(name);
+        self.let_go(name);
+    }
+
+    fn let_go(&mut self, name: &str) {
+        let Some(log) = self.log(name).map(|log| log.log) else { return };
+        if !self.is_met() {
+            self.logs.remove(&log);
+            return;
+        }
+        let request = self.request();
+        self.ending.insert(request, vec![log]);
+        self.send(ClientFrame::Unsubscribe(Unsubscribe { request, logs: vec![log] }));
+    }
+
+    /// Moves a cursor where the app wants it; the request's number, none where it is not known.
+    pub fn seek(&mut self, name: &str, to: Start) -> Option<u32> {
+        let log = self.log(name).filter(|log| log.open)?.log;
+        let request = self.request();
+        self.send(ClientFrame::Seek(Seek { request, log, to }));
+        Some(request)
+    }
+
+    /// What it wants, with what it holds.
+    pub fn open_list(&self) -> Vec<Open> {
+        let wanted = self.wants.iter().filter(|(_, want)| !want.closed);
+        wanted.map(|(name, want)| self.opening(name, want)).collect()
+    }
+
+    fn opening(&self, name: &str, want: &Want) -> Open {
+        let held = self.log(name).filter(|log| log.holds());
+        let have = held.map(|log| Cursor { log: log.log, next: log.cursor });
+        Open { name: name.to_owned(), have, start: want.start, priority: want.priority }
+    }
+
+    fn ask(&mut self, name: &str) {
+        let request = self.request();
+        let Some(want) = self.wants.get_mut(name) else { return };
+        (want.asked, want.again_at) = (Some(request), None);
+        let want = want.clone();
+        let open = vec![self.opening(name, &want)];
+        let known = self.log(name).and_then(Log::begun);
+        let bases = known.filter(|_| self.knows(capability::BASES)).into_iter().collect();
+        self.send(ClientFrame::Subscribe(Subscribe { request, open, bases }));
+    }
+
+    /// Asks again for what was refused for now, once its time has come.
+    pub(super) fn ask_again(&mut self) {
+        if !self.active {
+            return;
+        }
+        let now = self.now;
+        let due = |want: &Want| want.again_at.is_some_and(|at| now >= at) && want.asked.is_none();
+        let due: Vec<_> =
+            self.wants.iter().filter(|(_, want)| due(want)).map(|(name, _)| name.clone()).collect();
+        due.iter().for_each(|name| self.ask(name));
+    }
+
+    /// A log is announced.
+    pub(super) fn subscribed(&mut self, told: Subscribed) -> Result<(), Breach> {
+        self.announced(&told)?;
+        let (name, log, held, priority) = (told.name.clone(), told.log, told.held, told.priority);
+        self.tell(Event::Frame(ServerFrame::Subscribed(told.clone())));
+        let answers = |want: &&mut Want| want.asked.is_none_or(|asked| asked == told.request);
+        match self.wants.get_mut(&name).filter(answers) {
+            Some(want) if want.closed => {
+                self.wants.remove(&name);
+                self.let_go(&name);
+            }
+            Some(want) => {
+                want.forget_request();
+                if held && self.config.opens_held {
+                    self.ask(&name);
+                }
+            }
+            None if held && self.config.opens_held => self.open(&name, Start::State, priority),
+            None if !held => self.want(&name, Start::State, priority),
+            None => {}
+        }
+        debug_assert!(self.logs.contains_key(&log) || !self.is_met());
+        Ok(())
+    }
+
+    fn announced(&mut self, told: &Subscribed) -> Result<(), Breach> {
+        if let Some(made) = told.made {
+            self.made.insert(told.log, made);
+        }
+        if let Some(log) = self.logs.get_mut(&told.log).filter(|log| log.name == told.name) {
+            log.opened_by = if told.request == 0 { log.opened_by } else { told.request };
+            return log.subscribed(told);
+        }
+        // A name stands for one log at a time, and a log id for one name in a history.
+        let before = self.log(&told.name).map(|log| (log.log, log.open));
+        let other = self.logs.get(&told.log).is_some_and(|other| !other.stale);
+        if other || before.is_some_and(|(_, open)| open) {
+            return Err(Breach::Names { log: told.log });
+        }
+        before.into_iter().for_each(|(before, _)| drop(self.logs.remove(&before)));
+        let mut log = Log::new(told);
+        (log.open, log.opened_by) = (true, told.request);
+        self.logs.insert(told.log, log);
+        Ok(())
+    }
+
+    /// A subscription ended. One that a request of its own let go is not one opened since.
+    pub(super) fn unsubscribed(&mut self, told: Unsubscribed) {
+        let own = self.ending.get_mut(&told.request).filter(|_| told.request != 0);
+        if let Some(logs) = own {
+            logs.retain(|log| *log != told.log);
+            if logs.is_empty() {
+                self.ending.remove(&told.request);
+            }
+            if self.logs.get(&told.log).is_some_and(|log| log.opened_by > told.request) {
+                return;
+            }
+        }
+        let known = self.logs.remove(&told.log);
+        if let Some(log) = &known
+            && !(told.reason == Ended::Asked && self.is_asked_for(&log.name))
+        {
+            self.wants.remove(&log.name);
+        }
+        if known.is_none() && told.reason != Ended::Asked {
+            self.breach(Breach::Unannounced { log: told.log, frame: "unsubscribed" });
+        }
+        self.tell(Event::Frame(ServerFrame::Unsubscribed(told)));
+    }
+
+    fn is_asked_for(&self, name: &str) -> bool {
+        self.wants.get(name).is_some_and(|want| want.asked.is_some())
+    }
+
+    /// A log was not opened: for now, and it is asked for again, or for good. Without a name it is
+    /// about all that the request asked for.
+    pub(super) fn not_opened(&mut self, told: &Refused) {
+        let (now, active, request) = (self.now, self.active, told.request);
+        self.wants.retain(|name, want| {
+            let named = told.name.as_ref().is_none_or(|named| named == name);
+            let asked = match want.asked {
+                Some(asked) => asked == request,
+                None => request == 0 && told.name.is_some(),
+            };
+            if !(named && asked) {
+                return true;
+            }
+            want.forget_request();
+            want.again_at = match told.refusal.code {
+                Code::Stale if active => Some(now),
+                _ if told.refusal.retry_after == 0 => None,
+                _ => Some(now.saturating_add(u64::from(told.refusal.retry_after))),
+            };
+            // Without a channel nothing is opened; what asks for one says again what is wanted. A
+            // new token, or a later request of its own, brings the others.
+            let later = matches!(told.refusal.code, Code::TokenExpired | Code::Superseded);
+            !want.closed && (want.again_at.is_some() || later || !active)
+        });
+    }
+
+    /// A new token is in force: what the old one's end kept from being opened is asked for.
+    pub(super) fn ask_for_the_rest(&mut self) {
+        let now = self.now;
+        let open: BTreeSet<&str> =
+            self.logs.values().filter(|log| log.open).map(|log| log.name.as_str()).collect();
+        let rest = self.wants.iter_mut().filter(|(name, _)| !open.contains(name.as_str()));
+        let rest = rest.filter(|(_, want)| want.asked.is_none() && want.again_at.is_none());
+        rest.for_each(|(_, want)| want.again_at = Some(now));
+    }
+}
