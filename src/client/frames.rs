@@ -3,7 +3,7 @@
 use super::Client;
 use super::event::{Breach, Event};
 use super::log::Came;
-use super::writer::Answered;
+use super::writer::{Answered, Writer};
 use crate::wire::{
     Answers, ClientFrame, Code, Encoding, Frame as _, Id, MAX_FRAME_BYTES, Met, Outcome, Pong,
     Position, Records, Refusal, Refused, ServerFrame, State, Welcome, codec,
@@ -75,6 +75,7 @@ impl Client {
             }
             ServerFrame::Refreshed(_) => {
                 self.writer.refreshed();
+                self.others.iter_mut().for_each(Writer::refreshed);
                 self.ask_for_the_rest();
                 self.tell(Event::Frame(frame));
             }
@@ -108,36 +109,36 @@ impl Client {
         self.positions.clone_from(&told.positions);
         self.window.set_size(told.limits.window);
         self.credit.met(self.now, told.credit);
-        let mark = |writer: Id| {
-            let own = told.writers.iter().find(|own| own.writer == writer);
-            own.map_or(0, |own| own.mark)
-        };
         if told.other_history {
             self.logs.values_mut().for_each(|log| log.stale = true);
             self.made.clear();
-            self.writer_is_over(mark(self.writer.id()));
+            self.writers_are_over(&told);
         } else {
-            self.writer.met(mark(self.writer.id()));
+            let writers = std::iter::once(&mut self.writer).chain(&mut self.others);
+            writers.for_each(|writer| writer.met(mark_of(&told, writer.id())));
         }
-        self.over.iter_mut().for_each(|over| over.met(mark(over.id())));
         self.welcome = Some(told.clone());
         self.tell(Event::Frame(ServerFrame::Welcome(told)));
         Ok(())
     }
 
-    /// Its writer's mark is there in the server's history: the rest is numbered anew.
-    fn writer_is_over(&mut self, mark: u64) {
+    /// Marks of its writers are there in the server's history: what lies above is numbered anew,
+    /// under one writer that nobody has used.
+    fn writers_are_over(&mut self, told: &Welcome) {
         let to = self.spare;
-        let (old, sequences, refused) = self.writer.begin_anew(to, mark);
-        let from = old.id();
-        for seq in refused {
-            let outcome = Outcome::Refused(Refusal::new(Code::Conflict));
-            self.tell(Event::Settled { writer: from, seq, outcome });
+        let own = std::mem::replace(&mut self.writer, Writer::new(to));
+        for mut old in std::mem::take(&mut self.others).into_iter().chain([own]) {
+            let from = old.id();
+            let (sequences, refused) = old.over(mark_of(told, from), &mut self.writer);
+            for seq in refused {
+                let outcome = Outcome::Refused(Refusal::new(Code::Conflict));
+                self.tell(Event::Settled { writer: from, seq, outcome });
+            }
+            if old.pending().len() > 0 {
+                self.others.push(old);
+            }
+            self.tell(Event::Renumbered { from, to, sequences });
         }
-        if old.pending().len() > 0 {
-            self.over.push(old);
-        }
-        self.tell(Event::Renumbered { from, to, sequences });
     }
 
     fn changed(&mut self, told: State) {
@@ -187,7 +188,8 @@ impl Client {
             return Err(Breach::Inactive { log: id, frame: name });
         }
         if matches!(frame, ServerFrame::Reset(_) | ServerFrame::Base(_))
-            && let Some(seq) = self.writer.owed()
+            && let Some(seq) =
+                self.writer.owed().or_else(|| self.others.iter().find_map(Writer::owed))
         {
             return Err(Breach::AnswersFirst { log: id, seq });
         }
@@ -237,8 +239,8 @@ impl Client {
         let (now, id, resends) = (self.now, told.writer, self.config.resends);
         let mut rate = false;
         for answer in &told.answers {
-            let own = [&mut self.writer].into_iter().chain(&mut self.over);
-            let Some(found) = own.into_iter().find(|writer| writer.id() == id) else {
+            let mut own = std::iter::once(&mut self.writer).chain(&mut self.others);
+            let Some(found) = own.find(|writer| writer.id() == id) else {
                 return self.breach(Breach::Unasked("the writer of answers"));
             };
             let (writer, seq, outcome) = (id, answer.seq, answer.outcome.clone());
@@ -260,12 +262,12 @@ impl Client {
         if let Some(last) = told.answers.last() {
             self.credit.answered(now, (id, last.seq), rate, told.credit);
         }
-        self.over.retain(|over| over.pending().len() > 0);
+        self.others.retain(|other| other.pending().len() > 0);
     }
 
     /// Positions that were told: those of another era replace what is held, those of the same one
     /// if they are not lower.
-    fn see(&mut self, told: &[Position]) {
+    pub(super) fn see(&mut self, told: &[Position]) {
         for position in told {
             let same = self.positions.iter_mut().find(|own| own.shard() == position.shard());
             match same {
@@ -284,4 +286,8 @@ impl Client {
             *own = Position { batch, chain: None, ..*own };
         }
     }
+}
+
+fn mark_of(told: &Welcome, writer: Id) -> u64 {
+    told.writers.iter().find(|own| own.writer == writer).map_or(0, |own| own.mark)
 }

@@ -83,6 +83,26 @@ impl Log {
         }
     }
 
+    /// A log that a run before this one held, up to an offset.
+    pub(super) fn kept(name: &str, log: u64, next: u64) -> Self {
+        let told = Subscribed {
+            request: 0,
+            name: name.to_owned(),
+            log,
+            priority: 0,
+            rule: SnapshotRule::None,
+            start: 0,
+            head: next,
+            cursor: next,
+            complete: next,
+            reset: false,
+            made: None,
+            held: false,
+            base: None,
+        };
+        Self::new(&told)
+    }
+
     /// Whether its state may be spoken for in `have`: nothing of it is still to come.
     pub const fn holds(&self) -> bool {
         self.whole && !self.reset_due && !self.stale && !self.held && self.gap_due.is_none()

@@ -43,9 +43,9 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::wire::{
-    Activate, Append, BaseHeld, ClientFrame, Hello, Id, Item, Leave, Limits, Made, Ping, Position,
-    Record, Refresh, Retire, ServerFrame, Target, Visible, Welcome, Who, WriterAt, capability,
-    version,
+    Activate, Append, BaseHeld, ClientFrame, Hello, Id, Item, Leave, Limits, MAX_WRITERS, Made,
+    Ping, Position, Record, Refresh, Retire, ServerFrame, Target, Visible, Welcome, Who, WriterAt,
+    capability, version,
 };
 
 pub use event::{Breach, Config, Event, Input, Output};
@@ -104,8 +104,8 @@ pub struct Client {
     ending: BTreeMap<u32, Vec<u64>>,
     requests: u32,
     writer: Writer,
-    /// Writers of histories that are over, as long as something of theirs has no answer.
-    over: Vec<Writer>,
+    /// Other writers that it speaks for, as long as something of theirs has no answer.
+    others: Vec<Writer>,
     spare: Id,
     credit: CreditHeld,
     /// The highest position seen of each shard.
@@ -139,7 +139,7 @@ impl Client {
             ending: BTreeMap::new(),
             requests: 0,
             writer,
-            over: Vec::new(),
+            others: Vec::new(),
             spare: Id::NONE,
             credit: CreditHeld::default(),
             positions: Vec::new(),
@@ -173,7 +173,12 @@ impl Client {
             return None;
         }
         let acks = self.window.due_at(self.config.ack_after);
-        let resend = self.writer.resumes_at().max(self.credit.opens_at(self.now, &self.writer));
+        let writers = std::iter::once(&self.writer).chain(&self.others);
+        let resumes = |writer: &Writer| {
+            let credit = self.credit.opens_at(self.now, writer).filter(|_| self.config.credit);
+            writer.resumes_at().max(credit)
+        };
+        let resend = writers.filter_map(resumes).min();
         let silence = match self.pinged {
             Some(at) => Some(at.saturating_add(GIVEN_UP_AFTER)),
             None => self.ping_interval().map(|interval| self.heard.saturating_add(interval)),
@@ -236,7 +241,7 @@ impl Client {
         self.logs.values_mut().for_each(|log| log.open = false);
         self.wants.values_mut().for_each(Want::forget_request);
         self.writer.cut();
-        self.over.iter_mut().for_each(Writer::cut);
+        self.others.iter_mut().for_each(Writer::cut);
         let hello = self.hello();
         self.send(ClientFrame::Hello(hello));
     }
@@ -288,7 +293,7 @@ impl Client {
     /// Its `hello`, as it would be said now.
     pub fn hello(&self) -> Hello {
         let at = |writer: &Writer| WriterAt { writer: writer.id(), oldest: writer.oldest() };
-        let over = self.over.iter().rev().take(crate::wire::MAX_WRITERS - 1);
+        let others = self.others.iter().take(MAX_WRITERS - 1);
         Hello {
             version: version::PROTOCOL,
             capabilities: self.config.capabilities.iter().map(|name| (*name).to_owned()).collect(),
@@ -298,7 +303,7 @@ impl Client {
             client: self.config.name.clone(),
             visible: self.config.visible,
             cloning: self.config.cloning,
-            writers: std::iter::once(&self.writer).chain(over).map(at).collect(),
+            writers: std::iter::once(&self.writer).chain(others).map(at).collect(),
             open: self.open_list(),
             window: self.config.window,
             bases: self.bases(),
@@ -355,18 +360,51 @@ impl Client {
             return;
         }
         let Some(limits) = self.limits() else { return };
-        let most = usize::try_from(limits.frame_bytes).unwrap_or(usize::MAX);
-        while self.writer.may_send(self.now) {
-            let room = self.credit.room(self.now, &self.writer).filter(|_| self.config.credit);
-            let items = self.writer.next(self.config.encoding, most, limits.in_flight, room);
-            if items.is_empty() {
-                return;
+        // Writers that it took over come first: what they have is older.
+        for at in (0..self.others.len()).map(Some).chain([None]) {
+            while let Some(append) = self.next_append(at, &limits) {
+                self.send(ClientFrame::Append(append));
             }
-            let (writer, oldest) = (self.writer.id(), self.writer.oldest());
-            self.credit.sent(writer, &items);
-            let (positions, made) = (self.stated(), self.made(&items));
-            self.send(ClientFrame::Append(Append { writer, oldest, items, positions, made }));
         }
+    }
+
+    /// The next frame of one of the other writers, or of its own.
+    fn next_append(&mut self, at: Option<usize>, limits: &Limits) -> Option<Append> {
+        let writer = match at {
+            Some(at) => self.others.get_mut(at)?,
+            None => &mut self.writer,
+        };
+        if !writer.may_send(self.now) {
+            return None;
+        }
+        let most = usize::try_from(limits.frame_bytes).unwrap_or(usize::MAX);
+        let room = self.credit.room(self.now, writer).filter(|_| self.config.credit);
+        let items = writer.next(self.config.encoding, most, limits.in_flight, room);
+        if items.is_empty() {
+            return None;
+        }
+        let (writer, oldest) = (writer.id(), writer.oldest());
+        self.credit.sent(writer, &items);
+        let (positions, made) = (self.stated(), self.made(&items));
+        Some(Append { writer, oldest, items, positions, made })
+    }
+
+    /// Speaks for another writer too, as for one that a run before left unanswered: what it has is
+    /// sent until it has its answers, then it is dropped. At most 15 of them are named in `hello`.
+    pub fn adopt(&mut self, writer: Writer) {
+        self.others.push(writer);
+        self.send_appends();
+    }
+
+    /// What a run before this one held of a log, as it was kept: everything below `next`.
+    pub fn hold(&mut self, name: &str, log: u64, next: u64) {
+        self.logs.retain(|_, known| known.name != name);
+        self.logs.insert(log, Log::kept(name, log, next));
+    }
+
+    /// A position that a run before this one saw; it is stated.
+    pub fn saw(&mut self, position: Position) {
+        self.see(&[position]);
     }
 
     /// Acknowledges what was worked off, and where each log that moved could be restarted from.

@@ -50,7 +50,8 @@ pub(super) enum Answered {
 }
 
 impl Writer {
-    pub(super) const fn new(id: Id) -> Self {
+    /// A writer that has not said anything yet.
+    pub const fn new(id: Id) -> Self {
         Self { id, next: 1, last: 0, pending: VecDeque::new(), in_flight: 0, hold: None, mark: 0 }
     }
 
@@ -79,7 +80,8 @@ impl Writer {
         self.in_flight > 0
     }
 
-    pub(super) fn number(&mut self, to: Target, if_head: Option<u64>, record: Record) -> u64 {
+    /// Numbers an append; it is pending from now on.
+    pub fn number(&mut self, to: Target, if_head: Option<u64>, record: Record) -> u64 {
         let item = Item { seq: self.next, prev: self.last, to, if_head, record };
         self.last = self.next;
         self.next += 1;
@@ -219,23 +221,21 @@ impl Writer {
         self.hold = self.hold.filter(|until| *until < u64::MAX);
     }
 
-    /// The server has another history, in which this writer's mark is there: what lies above is
-    /// numbered anew, in order, under a new writer. Gives the old one with what still gets its
-    /// answer, old and new sequences, and what is refused here: a condition that speaks of a head
-    /// of the other history.
-    pub(super) fn begin_anew(&mut self, id: Id, mark: u64) -> (Self, Vec<(u64, u64)>, Vec<u64>) {
-        let mut old = std::mem::replace(self, Self::new(id));
-        let known = old.pending.iter().take_while(|pending| pending.item.seq <= mark).count();
+    /// The server has another history, in which its mark is there: what lies above is numbered
+    /// anew, in order, by the next writer. Gives old and new sequences, and what is refused here: a
+    /// condition that speaks of a head of the other history.
+    pub(super) fn over(&mut self, mark: u64, next: &mut Self) -> (Vec<(u64, u64)>, Vec<u64>) {
+        let known = self.pending.iter().take_while(|pending| pending.item.seq <= mark).count();
         let (mut renumbered, mut refused) = (Vec::new(), Vec::new());
-        for Pending { item, .. } in old.pending.split_off(known) {
+        for Pending { item, .. } in self.pending.split_off(known) {
             if item.if_head.is_some() {
                 refused.push(item.seq);
             } else {
-                renumbered.push((item.seq, self.number(item.to, None, item.record)));
+                renumbered.push((item.seq, next.number(item.to, None, item.record)));
             }
         }
-        old.met(mark);
-        (old, renumbered, refused)
+        self.met(mark);
+        (renumbered, refused)
     }
 }
 

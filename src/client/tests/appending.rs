@@ -204,3 +204,33 @@ fn a_state_before_the_answers_is_a_breach() {
     met.hear(ServerFrame::Reset(reset));
     assert_eq!(met.breaches(), [Breach::AnswersFirst { log: 5, seq: 1 }]);
 }
+
+#[test]
+fn a_writer_that_was_taken_over_comes_first_and_is_dropped_when_it_is_done() {
+    in_both(|encoding| {
+        let mut left = Writer::new(Id([8; 16]));
+        left.number(Target::Log(5), None, text("left"));
+        let mut met = Played::away(config(encoding));
+        met.append(1);
+        met.client.adopt(left);
+        met.client.hold("docs/1", 5, 7);
+        met.client.want("docs/1", Start::State, 0);
+        met.client.saw(at(3));
+        let hello = met.open();
+        let oldest: Vec<_> = hello.writers.iter().map(|at| (at.writer, at.oldest)).collect();
+        assert_eq!(oldest, [(Id([2; 16]), 1), (Id([8; 16]), 1)]);
+        let have = Some(crate::wire::Cursor { log: 5, next: 7 });
+        assert_eq!((hello.open[0].have, hello.positions), (have, vec![at(3)]));
+        met.hear(ServerFrame::Welcome(welcome()));
+        let writer = |frame: &ClientFrame| match frame {
+            ClientFrame::Append(append) => Some(append.writer),
+            _ => None,
+        };
+        let writers: Vec<_> = met.sent.iter().filter_map(writer).collect();
+        assert_eq!(writers, [Id([8; 16]), Id([2; 16])]);
+        let ServerFrame::Answers(told) = answers(1, vec![stored(1)]) else { unreachable!() };
+        met.hear(ServerFrame::Answers(Answers { writer: Id([8; 16]), ..told }));
+        met.closed();
+        assert_eq!(met.open().writers.len(), 1);
+    });
+}
