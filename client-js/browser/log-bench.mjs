@@ -1,102 +1,310 @@
-// What the log costs in Chromium: from navigation to the first view with 20,000 pending actions on
-// the device, without a server; and from `do` to `saved`. What is printed is kept in bench/runs.
-// Settings: SAVE (name of the file; `no`: none).
+// What the log costs in Chromium, each figure of `PARTS` below. What is printed is kept in
+// bench/runs. Words pick parts: `npm run bench:log -- view drain`.
+// Settings: SAVE (name of the file; `no`: none), ROUNDS, and AGAINST: another client's log as a
+// script (`KEEP=file` writes the present one), which takes turns with this one.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, release, totalmem } from 'node:os';
-import { fileURLToPath } from 'node:url';
-import { kept, pageOf, serveLogs, servePages, settled, until } from './log-world.mjs';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { build } from 'esbuild';
+import {
+  kept, library, pageOf, serveLogs, servePages, settled, token, until,
+} from './log-world.mjs';
 import { Profile } from './profile.mjs';
 
+const { SAVE = 'log-browser', ROUNDS = '5', AGAINST, KEEP } = process.env;
 const PENDING = 20_000;
-const ROUNDS = 7;
+/** A foreign record comes between so many of those that are drained. */
+const BETWEEN = 100;
+const which = AGAINST ? ['new', 'old'] : ['new'];
+const rounds = Array.from({ length: +ROUNDS }, (_, round) => round);
 const lines = [];
 const say = (line = '') => {
   lines.push(line);
   console.log(line);
 };
 const at = (list, part) => list.toSorted((a, b) => a - b)[Math.floor(list.length * part)];
-const told = (list) =>
-  `p50 ${at(list, 0.5).toFixed(2)} ms, p99 ${at(list, 0.99).toFixed(2)} ms, of ${list.length}`;
+
+/** A figure: how it came out, by variants, and what is to be reached. */
+class Figure {
+  #of = {};
+
+  constructor(name, unit, digits, wanted) {
+    Object.assign(this, { name, unit, digits, wanted });
+  }
+
+  add(variant, ...values) {
+    (this.#of[variant] ??= []).push(...values);
+  }
+
+  tell() {
+    const { name, unit, digits, wanted } = this;
+    for (const variant of which) {
+      const all = this.#of[variant];
+      const [least, half, most] = [0, 0.5, 0.99].map((part) => at(all, part).toFixed(digits));
+      const who = AGAINST ? `${variant} ` : '';
+      say(`${who}${name}: median ${half} ${unit}, least ${least}, p99 ${most}, ` +
+        `of ${all.length}; wanted ${wanted}`);
+    }
+  }
+}
 
 const head = (profile) => {
   const describe = ['describe', '--always', '--dirty'];
-  say('bench      log on the device, in a browser');
+  say(`bench      log on the device, in a browser${AGAINST ? ', beside another client in turn' : ''}`);
   say(`date       ${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC`);
   say(`commit     ${execFileSync('git', describe, { encoding: 'utf8' }).trim()}`);
   say(`cpu        ${cpus().length} cores of ${cpus()[0].model}; shared by all that runs here`);
   say(`memory     ${Math.round(totalmem() / 1024)} kB`);
   say(`kernel     ${release()}, Node.js ${process.version}, Chromium ${profile.version}`);
   say(`busy       load average before the run ${loadavg().map((n) => n.toFixed(2)).join(' ')}`);
-  say();
 };
 
-/** In a page: one after another; each is waited for. */
+if (KEEP) {
+  writeFileSync(KEEP, await library());
+  process.exit();
+}
+const server = await serveLogs();
+const pages = await servePages('', undefined, AGAINST);
+const profile = await new Profile().start();
+let users = 0;
+/** The address of a page of a user that has nothing yet. */
+const fresh = (variant) => {
+  const user = `${variant}-${users++}`;
+  return { user, url: pageOf(pages, server, { user, list: user, old: variant === 'old' }) };
+};
+
+// In pages.
+
+/** One after another; each is waited for. */
 const alone = async (count) => {
-  const times = { shown: [], saved: [] };
+  const times = [];
   for (let n = 0; n < count; n++) {
     const start = performance.now();
-    const { saved } = app.list.do.add({ id: `alone-${n}`, text: 'milk' });
-    times.shown.push(performance.now() - start);
-    await saved;
-    times.saved.push(performance.now() - start);
+    await app.list.do.add({ id: `alone-${n}`, text: 'milk' }).saved;
+    times.push(performance.now() - start);
   }
   return times;
 };
 
-const server = await serveLogs();
-const pages = await servePages();
-const profile = await new Profile().start();
+/** A thousand in a tick; answers how many a second were saved. */
+const together = async ([from, count]) => {
+  const start = performance.now();
+  let last;
+  for (let n = from; n < from + count; n++) {
+    last = app.list.do.add({ id: `pending-${n}`, text: `thing ${n} to do` }).saved;
+    if (n % 1000 === 999 || n === from + count - 1) await last;
+  }
+  return (count / (performance.now() - start)) * 1000;
+};
+
+/** Some in a tick, each looked at; answers how long each took, in µs. */
+const looked = async ([from, count]) => {
+  let last;
+  const start = performance.now();
+  for (let n = from; n < from + count; n++) {
+    last = app.list.do.add({ id: `pending-${n}`, text: `thing ${n} to do` });
+    if (!app.list.view.byId.value.get(`pending-${n}`)) throw new Error('it is not shown');
+  }
+  const took = performance.now() - start;
+  await last.saved;
+  return (took / count) * 1000;
+};
+
+/** From now on: tasks over 50 ms, and the longest time in which the page did nothing else. */
+const watch = () => {
+  globalThis.seen = { longs: [], gap: 0 };
+  new PerformanceObserver((list) => {
+    for (const { duration } of list.getEntries()) seen.longs.push(Math.round(duration));
+  }).observe({ entryTypes: ['longtask'] });
+  const { port1, port2 } = new MessageChannel();
+  let before = performance.now();
+  port1.onmessage = () => {
+    const now = performance.now();
+    seen.gap = Math.max(seen.gap, now - before);
+    before = now;
+    setTimeout(() => port2.postMessage(0), 1);
+  };
+  port2.postMessage(0);
+};
+
+const offline = async (page) => {
+  await until(page, ({ phase }) => phase === 'live');
+  await page.evaluate(() => app.client.disconnect());
+  await until(page, ({ phase }) => phase === 'offline');
+};
+
+/** A user with so many pending on the device, and one record that is kept. */
+const filled = async (variant, appended) => {
+  const { user, url } = fresh(variant);
+  const page = await profile.page(url);
+  await page.evaluate(() => app.add('kept').accepted);
+  await kept(page, user, `lists/${user}/todos`, 1);
+  await offline(page);
+  const rate = await page.evaluate(together, [0, PENDING]);
+  appended?.(rate);
+  await page.close();
+  return { user, url };
+};
+
+// The figures.
+
+const saved = async () => {
+  const [on, off] = ['online', 'offline'].map((how) =>
+    new Figure(`do to saved, ${how}`, 'ms', 2, '0.5 at the median'));
+  for (const _ of rounds) for (const variant of which) {
+    const page = await profile.page(fresh(variant).url);
+    await until(page, ({ phase }) => phase === 'live');
+    await page.evaluate(alone, 50);
+    on.add(variant, ...await page.evaluate(alone, 200));
+    await settled(page);
+    await offline(page);
+    off.add(variant, ...await page.evaluate(alone, 300));
+    await page.close();
+  }
+  on.tell();
+  off.tell();
+};
+
+const shown = async () => {
+  const figures = [1000, PENDING].map((count) =>
+    [count, new Figure(`do to view at ${count} pending`, 'µs', 1, '50')]);
+  for (const _ of rounds) for (const variant of which) {
+    const page = await profile.page(fresh(variant).url);
+    await offline(page);
+    let from = 0;
+    for (const [count, figure] of figures) {
+      await page.evaluate(together, [from, count - from]);
+      from = count;
+      for (let turn = 0; turn < 20; turn++, from += 50) {
+        figure.add(variant, await page.evaluate(looked, [from, 50]));
+      }
+    }
+    await page.close();
+  }
+  for (const [, figure] of figures) figure.tell();
+};
+
+const view = async () => {
+  const append = new Figure('saved, 1,000 in a tick', '/s', 0, '10000');
+  const first = new Figure(`first view with ${PENDING} pending, from navigation`, 'ms', 0, '500');
+  const script = new Figure('the same, from where its script ran', 'ms', 0, 'less');
+  const longest = new Figure('longest task until then', 'ms', 0, '50');
+  const of = {};
+  for (const variant of which) {
+    of[variant] = await filled(variant);
+    append.add(variant, ...await appended(variant));
+  }
+  await server.kill();
+  for (const _ of rounds) for (const variant of which) {
+    const page = await profile.page(of[variant].url, (page) => page.addInitScript(watch));
+    await until(page, ({ count }, all) => count === all, PENDING + 1);
+    const { ran, shown, seen } = await page.evaluate(() =>
+      ({ ran: app.ran, shown: app.shown, seen }));
+    assert.ok(shown > 0);
+    first.add(variant, ran + shown);
+    script.add(variant, shown);
+    longest.add(variant, Math.max(0, ...seen.longs));
+    await page.close();
+  }
+  await server.start();
+  for (const figure of [append, first, script, longest]) figure.tell();
+};
+
+/** Rates of a page that logs all of it once more, after it has grown warm. */
+const appended = async (variant) => {
+  const page = await profile.page(fresh(variant).url);
+  await offline(page);
+  const rates = [];
+  for (let from = 0; from < PENDING; from += 4000) {
+    rates.push(await page.evaluate(together, [from, 4000]));
+  }
+  await page.close();
+  return rates;
+};
+
+/** A client of Node that appends a record whenever so many more of others are in the log. */
+const foreign = async (name) => {
+  const folder = mkdtempSync(fileURLToPath(new URL('../build-', import.meta.url)));
+  const outfile = join(folder, 'plain.mjs');
+  const form = { bundle: true, platform: 'node', format: 'esm', packages: 'external' };
+  await build({ entryPoints: ['src/index.ts'], outfile, ...form });
+  const { connect } = await import(pathToFileURL(outfile).href);
+  const client = connect(server.url, { token: token(server, 'foreign') });
+  const log = client.log(name, { start: 'end' });
+  let others = 0;
+  let made = 0;
+  log.on('records', ({ records }) => {
+    for (const { origin } of records) if (origin.user !== 'foreign') others++;
+    for (; made < Math.floor(others / BETWEEN); made++) {
+      const payload = JSON.stringify({ id: `foreign-${made}`, text: 'milk' });
+      void log.append({ kind: 'add', payload });
+    }
+  });
+  await new Promise((live) => log.status.subscribe(({ phase }) => phase === 'live' && live()));
+  return {
+    made: () => made,
+    close: () => {
+      client.close();
+      rmSync(folder, { recursive: true });
+    },
+  };
+};
+
+const drain = async () => {
+  const drained = new Figure(`${PENDING} drained, a record of another between ${BETWEEN}`, 's', 2, 10);
+  const longest = new Figure('longest task meanwhile', 'ms', 0, '50');
+  const tasks = new Figure('tasks over 50 ms meanwhile', '', 0, '0');
+  const gaps = new Figure('longest time without a turn meanwhile', 'ms', 0, '50');
+  for (const _ of rounds) for (const variant of which) {
+    const { user, url } = await filled(variant);
+    const page = await profile.page(`${url}&offline`, (page) => page.addInitScript(watch));
+    await until(page, ({ count }, all) => count === all, PENDING + 1);
+    const other = await foreign(`lists/${user}/todos`);
+    // What it still does after the first view is not what is measured.
+    await page.waitForTimeout(1000);
+    const took = await page.evaluate(async () => {
+      Object.assign(seen, { longs: [], gap: 0 });
+      const start = performance.now();
+      app.client.connect();
+      await new Promise((done) => {
+        const look = () => {
+          const { waiting, unsaved } = app.client.work.value;
+          return app.list.pending.value + waiting + unsaved ? setTimeout(look, 5) : done();
+        };
+        look();
+      });
+      return performance.now() - start;
+    });
+    await until(page, ({ count }, all) => count === all, PENDING + 1 + other.made());
+    const { longs, gap } = await page.evaluate(() => seen);
+    drained.add(variant, took / 1000);
+    longest.add(variant, Math.max(0, ...longs));
+    tasks.add(variant, longs.length);
+    gaps.add(variant, gap);
+    assert.equal(other.made(), PENDING / BETWEEN);
+    other.close();
+    await page.close();
+  }
+  for (const figure of [drained, longest, tasks, gaps]) figure.tell();
+};
+
+const PARTS = { saved, shown, view, drain };
+const wanted = process.argv.slice(2);
 try {
   head(profile);
-  const page = await profile.page(pageOf(pages, server, { user: 'alone', list: 'alone' }));
-  await until(page, ({ phase }) => phase === 'live');
-  const live = await page.evaluate(alone, 500);
-  say(`online,  do alone: returns in ${told(live.shown)}`);
-  say(`online,  do -> saved:         ${told(live.saved)}`);
-  await settled(page);
-  await page.evaluate(() => app.client.disconnect());
-  const off = await page.evaluate(alone, 500);
-  say(`offline, do -> saved:         ${told(off.saved)}`);
-  await page.close();
-
-  const url = pageOf(pages, server, { user: 'many', list: 'many' });
-  const first = await profile.page(url);
-  await first.evaluate(() => app.add('kept').accepted);
-  await kept(first, 'many', 'lists/many/todos', 1);
-  await server.kill();
-  await until(first, ({ phase }) => phase === 'offline');
-  const batch = await first.evaluate(async (count) => {
-    const start = performance.now();
-    let last;
-    for (let n = 0; n < count; n++) {
-      last = app.list.do.add({ id: `pending-${n}`, text: `thing ${n} to do` }).saved;
-      if (n % 1000 === 999) await last;
-    }
-    return (count / (performance.now() - start)) * 1000;
-  }, PENDING);
-  say(`offline, 1,000 in a tick:     ${batch.toFixed(0)} saved a second, up to ${PENDING} pending`);
-  await first.close();
-  say();
-  const views = [];
-  for (let round = 0; round < ROUNDS; round++) {
-    const next = await profile.page(url);
-    await until(next, ({ count }, all) => count === all, PENDING + 1);
-    const { ran, shown } = await next.evaluate(() => ({ ran: app.ran, shown: app.shown }));
-    assert.ok(shown > 0);
-    views.push(ran + shown);
-    const after = `${shown.toFixed(0)} ms after its script ran`;
-    say(`${PENDING} pending: first view ${(ran + shown).toFixed(0)} ms after navigation, ${after}`);
-    await next.close();
+  for (const [name, part] of Object.entries(PARTS)) {
+    if (wanted.length && !wanted.includes(name)) continue;
+    say();
+    await part();
   }
-  say(`first view: median ${at(views, 0.5).toFixed(0)} ms of ${ROUNDS}; to be reached: 500 ms`);
 } finally {
   await profile.close();
   pages.close();
   await server.stop();
 }
-const { SAVE = 'log-browser' } = process.env;
 if (SAVE !== 'no') {
   const path = `bench/runs/${new Date().toISOString().slice(0, 10)}-${SAVE}.txt`;
   writeFileSync(fileURLToPath(new URL(`../../${path}`, import.meta.url)), `${lines.join('\n')}\n`);

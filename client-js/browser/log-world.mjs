@@ -42,12 +42,12 @@ const app = async () => {
 };
 
 /**
- * Serves the page, at `/` with the sources' client, at `/old` with the kept one, at `/driven` with
- * a script besides; `asked` may answer requests itself, and says so.
+ * Serves the page, at `/` with the sources' client, at `/old` with the kept one, or another; at
+ * `/driven` with a script besides; `asked` may answer requests itself, and says so.
  */
-export const servePages = async (driven = '', asked = () => false) => {
+export const servePages = async (driven = '', asked = () => false, old = KEPT) => {
   const scripts = {
-    '/app.js': await app(), '/new.js': await library(), '/old.js': readFileSync(KEPT, 'utf8'),
+    '/app.js': await app(), '/new.js': await library(), '/old.js': readFileSync(old, 'utf8'),
     '/driven.js': driven,
   };
   const page = (library) =>
