@@ -5,10 +5,10 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
 const NAMES = `
-  act announced answered ask asking author begun bells blob bulk byte chance changed coalesced
+  act anew announced answered ask asking author begun bells blind blob bulk byte chance changed coalesced
   config core decided defined deliver discard flown folded followed freeAll freed given greeting
   heard helped hold holders holds inbox landed ledger marked mine moved named newId own poll queue
-  raw rest runs safe saw say saying says settle settled shared silence stage stay ticket tokens
+  raw rest runs safe saw say saying says sees settle settled shared silence stage stay ticket tokens
   told touched tried undoing unkept unmarked varint vouched wake watched weigh welcomed whole
   widen withdraw worked writerOf
 `.trim().split(/\s+/);
@@ -50,7 +50,7 @@ export const mangleCache = (() => {
 /** Types that no app sees: of parts that it reaches through none of the exports. */
 const HIDDEN = RegExp(
   '^(bounds|codec|commits|connection|delivery|history|identity|json-wire|states|subs|tokens|' +
-    'writer|log/(delivered|fold|kept|ledger|lock|keeper|records|rows|run|runs|shelf|signals|tabs|' +
+    'writer|log/(delivered|fold|kept|ledger|lock|keeper|marks|records|rows|run|runs|shelf|signals|tabs|' +
     'undo))',
 );
 /** From here on a file has types of its own parts alone. */

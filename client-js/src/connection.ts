@@ -199,9 +199,7 @@ export class Connection implements Core {
 
   /** The own writer first, then others; answers tell the marks of those that have no room. */
   private _named(): { writer: string; oldest: number }[] {
-    const asked = (this.config.asks ?? []).map((writer) => ({ writer, oldest: 1 }));
-    const own = this.writers.map(({ id, oldest }) => ({ writer: id, oldest }));
-    return [...own.slice(0, Most.WRITERS - asked.length), ...asked];
+    return this.writers.slice(0, Most.WRITERS).map(({ id, oldest }) => ({ writer: id, oldest }));
   }
 
   /** The socket ended, with its close code if there was one. */
@@ -482,6 +480,7 @@ export class Connection implements Core {
     this.history.told(body.positions!);
     const code = this.writers.find(({ id }) => id === body.writer)?.answered(body, now);
     if (code === 'token_expired') this._tokens.soon(now);
+    this.config.heard?.(body);
     // The next `welcome` tells all that follows from it.
     if (code === 'other_history') this._lost(now, code);
   }

@@ -6,7 +6,7 @@ import type { Encoding } from './codec.js';
 import type { Delivery, LogEvent } from './delivery.js';
 import type { Code, HighwaterError } from './errors.js';
 import type {
-  ClientFrame, Cloning, Credit, Ended, Met, Reason, Welcome,
+  Answers, ClientFrame, Cloning, Credit, Ended, Met, Reason, Welcome,
 } from './frames.js';
 import type { History } from './history.js';
 import type { Writer } from './writer.js';
@@ -161,8 +161,8 @@ export interface Config {
   wake: () => void;
   /** Is told how the server met this client, before anything else is made of it. */
   met?: ((welcome: Welcome) => void) | undefined;
-  /** Writers that `hello` names only to learn their marks. */
-  asks?: readonly string[];
+  /** Is told what the server has answered, also of writers that are none of its own. */
+  heard?: (answers: Answers) => void;
   encoding: Encoding;
 }
 

@@ -8,7 +8,7 @@
 
 import { batch } from '@preact/signals-core';
 import { Client, type ClientOptions, type CloseOptions } from '../client.js';
-import { report, type Read } from '../emitter.js';
+import type { Read } from '../emitter.js';
 import { HighwaterError } from '../errors.js';
 import type { Start, Welcome } from '../frames.js';
 import type { Locks, Storage } from '../identity.js';
@@ -18,6 +18,7 @@ import { Inbox, type RefusedAction } from './inbox.js';
 import { indexedDb } from './indexeddb.js';
 import { Keeper } from './keeper.js';
 import { Ledger } from './ledger.js';
+import { Marks } from './marks.js';
 import { memory, Rows } from './memory.js';
 import { nameFor } from './naming.js';
 import { Open, type Opened } from './opened.js';
@@ -78,13 +79,9 @@ const MOST_PENDING = 50_000;
 const SWEEP_AFTER = 5000;
 /** And again after so long, in a page that stays open. */
 const SWEEP_EVERY = 3_600_000;
-/** What could not be written is tried again after this, ms. */
-const AGAIN = 1000;
 /** How often a page looks whether its clock has jumped, ms. */
 const LOOK_EVERY = 5000;
 const CLOSED = 'the app closed this client';
-/** So many writers are asked about in one `hello`, beside those that send. */
-const ASKED = 12;
 
 export class LogClient {
   /** What the client is doing, and why. */
@@ -102,7 +99,7 @@ export class LogClient {
   private readonly _opens = new Set<Open>();
   private _history: HistoryRow = { history: 0, positions: [] };
   private _user = '';
-  private _asking: { left: string[]; asked: string[]; marks: Map<string, number> } | undefined;
+  private readonly _marks: Marks;
   private _tabs: Tabs<Message> | undefined;
   /** Who was here last is not known any more. */
   private readonly _forget: () => void;
@@ -147,14 +144,16 @@ export class LogClient {
       // Also one that another page, or another history, has not: it is not to be pending for good.
       came: (one) => this._room.ledger.tell('refused', one),
       changed: () => this._tabs?.say({ is: 'refused' }),
-      look: () => this._look(),
+      look: () => this._marks.look(),
     });
     const ledger = new Ledger(core, {
       store: this._store, hold, name: 'highwater', inbox,
       maxPending: options.maxPending ?? MOST_PENDING, now: Date.now,
-      say: (message) => this._tabs?.say(message),
+      say: (message) => this._tabs?.say({ ...message, history: this._history.history }),
     });
+    const marks = (this._marks = new Marks(core, ledger.runs, inbox));
     core.config.met = (welcome) => this._met(welcome);
+    core.config.heard = (answers) => marks.heard(answers);
     const ready = name.then((name) => this._begin(name, whose(name), ledger, inbox));
     this._room = {
       core, store: this._store, ledger, inbox, ready,
@@ -170,6 +169,7 @@ export class LogClient {
       this.plain.status.subscribe(({ phase }) => {
         status.changed();
         ledger.runs.connected(phase === 'live' || phase === 'inactive');
+        marks.ask();
         for (const shelf of this._all()) {
           shelf.status.changed();
           // Whoever reloads a page that is cut off is to see what it showed.
@@ -201,7 +201,7 @@ export class LogClient {
     const mine = (user?.[1] as string | undefined) ?? whose;
     if (mine) core.mine((this._user = mine));
     await Promise.all([ledger.begin(), inbox.read()]);
-    this._look();
+    this._marks.look();
     this._sweepAfter(SWEEP_AFTER, () => this._room.ledger.look());
   }
 
@@ -331,7 +331,8 @@ export class LogClient {
   };
 
   /** How the server met it, before anything is made of it. */
-  private _met({ user, otherHistory, writers, positions }: Welcome): void {
+  private _met(welcome: Welcome): void {
+    const { user, otherHistory, positions } = welcome;
     if (user && user !== this._user) {
       this._user = user;
       inBackground(this._store.write([['u', user]]));
@@ -343,15 +344,8 @@ export class LogClient {
         this._store.write([['h', (old: HistoryRow | undefined) => later(old, now)]]),
       );
       // What an earlier history has lost is asked about in this one.
-      this._asking = undefined;
-      this._look();
+      this._marks.anew(welcome);
     }
-    const { _asking: asking } = this;
-    if (!asking) return;
-    for (const id of asking.asked) {
-      asking.marks.set(id, writers.find(({ writer }) => writer === id)?.mark ?? 0);
-    }
-    if (asking.asked.length) this._ask();
   }
 
   /** Another page has kept that, in what may be another history than the one met here. */
@@ -369,32 +363,6 @@ export class LogClient {
     if (!met || erasOf(now) !== erasOf(before)) this.plain.cut();
   }
 
-  /** What the server's history has lost of what was stored is found out; also after a page load. */
-  private _look(): void {
-    inBackground(this._room.inbox.writers().then((left) => {
-      if (this._asking || !left.length || this._closed) return;
-      this._asking = { left, asked: [], marks: new Map() };
-      this._ask();
-    }));
-  }
-
-  private _ask(): void {
-    const asking = this._asking!;
-    const { config } = this.plain.core;
-    asking.asked = asking.left.splice(0, ASKED);
-    config.asks = asking.asked;
-    if (asking.asked.length) return this.plain.cut();
-    this._asking = undefined;
-    this._restored(asking.marks);
-  }
-
-  private _restored(marks: ReadonlyMap<string, number>): void {
-    this._room.inbox.restored(marks).catch((error: unknown) => {
-      report(error);
-      setTimeout(() => this._restored(marks), AGAIN);
-    });
-  }
-
   // Other pages, and this one's life.
 
   private _hears(message: Message): void {
@@ -403,7 +371,13 @@ export class LogClient {
       // Also what this page had yet to keep is not to come back, nor what was on its way to disk.
       this._store.muted = true;
       inBackground(this._emptied().then(() => this.close()));
-    } else this._room.ledger.hears(message);
+    } else {
+      // Where the server has lost it since, this page is to be told so.
+      if (message.is === 'out' && message.stored && message.history === this._history.history) {
+        this.plain.core.history.saw(message.stored.place.batch);
+      }
+      this._room.ledger.hears(message);
+    }
   }
 
   /** Takes away what this page wrote while another wiped; whoever began since keeps theirs. */

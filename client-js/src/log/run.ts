@@ -57,12 +57,14 @@ export interface Run {
   own: boolean;
   /** It has a row on disk. */
   written?: boolean;
+  /** The server's history is another, and what that has of it is not known yet. */
+  blind?: boolean;
   /** Another page that lives holds it, and is sent for up to this sequence. */
   helped?: number | undefined;
 }
 
 /** What pages tell each other. */
-export type Message =
+export type Message = (
   | {
       readonly is: 'did';
       readonly writer: string;
@@ -75,7 +77,11 @@ export type Message =
       readonly seq: number;
       readonly stored?: Stored | undefined;
     }
-  | { readonly is: 'refused' | 'wiped' };
+  | { readonly is: 'refused' | 'wiped' }
+) & {
+  /** In the how manieth history of the server it is said. */
+  readonly history?: number;
+};
 
 /** What waits. */
 export interface Counts {

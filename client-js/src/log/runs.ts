@@ -10,6 +10,7 @@
 
 import type { Connection } from '../connection.js';
 import { HighwaterError } from '../errors.js';
+import type { Welcome } from '../frames.js';
 import { weigh, Writer, type Stored } from '../writer.js';
 import type { Inbox } from './inbox.js';
 import { keyOf, type ActionRow, type WriterRow } from './rows.js';
@@ -379,10 +380,34 @@ export class Runs {
     this.retire(run);
   }
 
-  private _floor({ writer, unkept, helped }: Run): void {
-    if (!writer || helped !== undefined) return;
-    writer.floor = Infinity;
+  private _floor({ writer, unkept, helped, blind }: Run): void {
+    if (!writer || (helped !== undefined && !blind)) return;
+    // It is over when all that the server has of it is answered: not before that is known.
+    writer.floor = blind ? 0 : Infinity;
     for (const seq of unkept) writer.floor = Math.min(writer.floor, seq);
+  }
+
+  /** The server's history is another: those that send here of which nothing was `told`. */
+  blind(told: Welcome['writers']): string[] {
+    const named = new Set(told.map(({ writer }) => writer));
+    return [...this.all.values()].flatMap((run) => {
+      const { id } = run;
+      this.sees(id);
+      if (!run.writer || named.has(id)) return [];
+      run.blind = true;
+      this._floor(run);
+      return [id];
+    });
+  }
+
+  /** What this history has of it is known: it goes on from there. */
+  sees(id: string): void {
+    const run = this.all.get(id);
+    if (!run?.blind) return;
+    run.blind = false;
+    if (run.helped === undefined) this._floor(run);
+    else if (run.writer) run.writer.floor = firstOf(run);
+    this._core.wake();
   }
 
   /** All of it is answered and kept, and its page is dead: nobody needs its mark any more. */

@@ -67,6 +67,8 @@ export class Books {
     oldest: (writer, oldest) => this.oldest(writer, oldest),
     retired: (writer) => this.oldest(writer, Infinity),
     sent: (writer, item) => {
+      // One that asks how far its writer is, and is never taken.
+      if (item.seq === Number.MAX_SAFE_INTEGER) return;
       const { disk } = this.device;
       const { sent } = (disk.all.get(`w/${writer}`) ?? { sent: 0 }) as WriterRow;
       const row = disk.all.get(keyOf(writer, item.seq)) as ActionRow | undefined;

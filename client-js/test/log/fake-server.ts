@@ -83,6 +83,8 @@ export class FakeServer {
   readonly sessions = new Map<Peer, Session>();
   /** So many items are refused for a reason that passes. */
   busy = 0;
+  /** So often a client came. */
+  hellos = 0;
   /** Records in a frame. */
   slice = 3;
   private backup: State | undefined;
@@ -198,8 +200,10 @@ export class FakeServer {
 
   private hello(session: Session, body: any): void {
     const otherHistory = !body.positions.every((position: string) => this.known(position));
+    assert.ok(body.writers.length <= 16, `a hello of ${body.writers.length} writers`);
     session.connection = body.connection;
     session.greeted = true;
+    this.hellos++;
     session.say('welcome', {
       version: 1, capabilities: [], connection: body.connection, user: 'ada', met: 'fresh',
       place: { batch: this.state.batch, index: 0 }, generation: 1, time: 5_000_000, expires: 0,

@@ -163,3 +163,22 @@ test('bad calls throw before anything is shown', async (context) => {
   assert.throws(() => client.open(todos, {} as never), { code: 'bad_name' });
   assert.equal(list.pending.value, 0);
 });
+
+test('what was lost of many page loads is known over one socket', async (context) => {
+  const store = device(context);
+  const copy = await server.backup();
+  const many = 40;
+  for (let n = 0; n < many; n++) {
+    const client = connect(server.url, { token: token('joe'), store });
+    await client.open(todos, { list: 'many' }).do.add({ id: `${n}`, text: `${n}` }).accepted;
+    await client.close();
+  }
+  await server.restore(copy);
+  const client = connect(server.url, { token: token('joe'), store });
+  context.after(() => client.close());
+  const phases: string[] = [];
+  client.status.subscribe(({ phase }) => phases.push(phase));
+  await when(client.refused, ({ length }) => length === many);
+  assert.deepEqual(phases, ['connecting', 'live']);
+  assert.ok(client.refused.value.every(({ reason: { code } }) => code === 'restored'));
+});

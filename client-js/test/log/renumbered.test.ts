@@ -63,3 +63,57 @@ play('so does one that another page sends for', async (books) => {
   books.settle();
   assert.deepEqual(refused(two), [1]);
 });
+
+/** Pages that died before they heard that the server had stored what they did; and one that lives. */
+const crowd = async (books: Books, count: number): Promise<Page> => {
+  const { device, server } = books;
+  const last = books.open();
+  const pages = Array.from({ length: count }, () => books.open());
+  await books.quiet();
+  for (const page of pages) {
+    books.do(page, 'lists/a', 0);
+    await all(() => page.disk());
+    await all(() => page.up());
+  }
+  server.save();
+  server.append('lists/a', { kind: 'put', payload: JSON.stringify({ n: -1 }) });
+  await all(() => last.down() || last.disk() || last.hears());
+  for (const page of pages) page.kill();
+  // It takes over what they left: no socket is told of that before the restore.
+  while (last.client.plain.core.writers.length <= count && device.ring(3000)) {
+    await all(() => last.disk());
+  }
+  assert.ok(last.client.plain.core.writers.length > count);
+  return last;
+};
+
+play('what a restored server still has of many writers is stored once', async (books) => {
+  const count = 20;
+  const last = await crowd(books, count);
+  books.restore();
+  await books.quiet();
+  books.settle();
+  assert.equal(books.server.log('lists/a').records.length, count);
+  assert.deepEqual(refused(last), []);
+});
+
+play('what is lost of many writers costs no socket', async (books) => {
+  const { server } = books;
+  const last = await crowd(books, 0);
+  server.save();
+  for (let n = 0; n < 30; n++) {
+    const page = books.open();
+    await alone(page);
+    books.do(page, 'lists/a', 0);
+    await alone(page);
+    books.close(page);
+    await alone(page);
+  }
+  await alone(last);
+  const { hellos } = server;
+  books.restore();
+  await books.quiet();
+  assert.equal(refused(last).length, 30);
+  assert.equal(server.hellos, hellos + 1);
+  books.settle();
+});
