@@ -11,7 +11,7 @@ import { Client, type ClientOptions, type CloseOptions } from '../client.js';
 import type { Read } from '../emitter.js';
 import { HighwaterError } from '../errors.js';
 import type { Start, Welcome } from '../frames.js';
-import type { Locks, Storage } from '../identity.js';
+import { userOf, type Locks, type Storage } from '../identity.js';
 import type { Status } from '../states.js';
 import { nameOf, type Actions, type Definition, type Params, type Views } from './define.js';
 import { Inbox, type RefusedAction } from './inbox.js';
@@ -63,7 +63,7 @@ export interface OpenOptions {
 
 /** Whether what was done here is safe, and where it is. */
 export interface Work {
-  /** Not on the device yet: it would be lost with the page. */
+  /** Not on the device, also of the refused ones: it would be lost with the page. */
   readonly unsaved: number;
   /** On the device, without an outcome of the server. */
   readonly waiting: number;
@@ -101,8 +101,9 @@ export class LogClient {
   private _user = '';
   private readonly _marks: Marks;
   private _tabs: Tabs<Message> | undefined;
-  /** Who was here last is not known any more. */
+  /** Who was here last is not known any more; and no token is waited for. */
   private readonly _forget: () => void;
+  private readonly _hurry: () => void;
   private readonly _deaf = new AbortController();
   private readonly _offs: (() => void)[] = [];
   private _closed = false;
@@ -121,8 +122,9 @@ export class LogClient {
       throw new HighwaterError('bad_request', 'store: indexedDb, memory, file()');
     }
     const given = keepHidden ? { ...rest, visible: true } : rest;
-    const { name, token, whose, forget } = nameFor(url, options);
+    const { name, token, whose, forget, hurry } = nameFor(url, options);
     this._forget = forget;
+    this._hurry = hurry;
     // A page has a storage of its own for the token that a server in `--dev` makes up; elsewhere
     // it is kept with the log, which is of the user that it names.
     const storage = given.storage ?? (globalThis.document ? undefined : this._tokens());
@@ -159,7 +161,7 @@ export class LogClient {
       core, store: this._store, ledger, inbox, ready,
       history: () => ({ ...this._history, positions: core.history.positions }),
       told: (kept) => this._told(kept),
-      user: () => core.greeting?.user ?? this._user,
+      user: () => core.greeting?.user || this._user || (options.user ?? userOf(token)),
     };
     const status = new Signal(() => this.plain.status.value);
     this.status = status;
@@ -231,7 +233,7 @@ export class LogClient {
     return new Signal<Work>(() => {
       const { unsaved, waiting } = ledger.counts.value;
       const now = {
-        unsaved, waiting, refused: inbox.size, store: this._store.health.value,
+        unsaved: unsaved + inbox.unsaved, waiting, refused: inbox.size, store: this._store.health.value,
       };
       const same = before && (Object.keys(now) as (keyof Work)[]).every(
         (name) => before![name] === now[name],
@@ -264,6 +266,10 @@ export class LogClient {
   ): Opened<A, V> => {
     if (this._closed) throw new HighwaterError('closed', CLOSED);
     const name = nameOf(definition.pattern, params);
+    const wrong = (priority & 255) !== priority ? 'priority: 0 to 255'
+      : start && start.last >>> 0 !== start.last ? 'start: { last: how many }'
+      : !/^(rebase|discard)$/.test(onReset) && "onReset: 'rebase' or 'discard'";
+    if (wrong) throw new HighwaterError('bad_request', `${name}: ${wrong}`);
     const shelves = this._shelves.get(definition) ?? new Map<string, Shelf>();
     this._shelves.set(definition, shelves);
     const key = `${name} ${start ? start.last : ''}`;
@@ -336,6 +342,7 @@ export class LogClient {
     if (user && user !== this._user) {
       this._user = user;
       inBackground(this._store.write([['u', user]]));
+      for (const shelf of this._all()) shelf.user();
     }
     if (otherHistory) {
       this._history = { history: this._history.history + 1, positions: positions ?? [] };
@@ -445,6 +452,8 @@ export class LogClient {
     this._closed = true;
     this._connected = false;
     this._deaf.abort();
+    // What waits is kept for whoever the token names.
+    if (this._store.muted || !this._room.ledger.counts.value.waiting) this._hurry();
     await this._room.ready.catch(() => {});
     const stays = this._store.muted ? '' : ': what it logged stays on the device';
     await this._room.ledger.close(new HighwaterError('closed', CLOSED + stays));

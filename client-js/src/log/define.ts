@@ -109,21 +109,21 @@ export type ValueOf<V> = V extends Reduced<infer S> ? S
   : V extends Keyed<infer T> ? KeyMap<T>
   : never;
 
-const checked = (name: string, version: number): number => {
-  if (!/^[\w.-]{1,64}$/.test(name)) throw wrong(`${name}: 1 to 64 of A-Z a-z 0-9 _ . -`);
-  if (!Number.isSafeInteger(version) || version < 1) throw wrong(`version of ${name}: from 1`);
-  return version;
+const checked = (name: string, version = 1, log = 'lww, keyed'): number => {
+  if (!/^[\w.-]{1,64}$/.test(name)) throw wrong(`${log}: ${name}: 1 to 64 of A-Z a-z 0-9 _ . -`);
+  if (Number.isSafeInteger(version) && version > 0) return version;
+  throw wrong(`${log}: version of ${name}: a number from 1`);
 };
 
 const wrong = (message: string): HighwaterError => new HighwaterError('bad_request', message);
 
 /** One value, last write wins; its records have this kind and key. */
 export const lww = <T>(name: string, schema?: Schema<T>): Lww<T> =>
-  ({ kind: 'lww', name, schema, version: checked(name, 1) });
+  ({ kind: 'lww', name, schema, version: checked(name) });
 
 /** A value for each id, last write wins; its records have this kind, and the key `name/id`. */
 export const keyed = <T>(name: string, schema?: Schema<T>): Keyed<T> =>
-  ({ kind: 'keyed', name, schema, version: checked(name, 1) });
+  ({ kind: 'keyed', name, schema, version: checked(name) });
 
 /**
  * Makes a view: its first state, and a reducer for each action that changes it. Give it another
@@ -165,8 +165,8 @@ export const log = <const N extends string, A extends Actions = {}>(
   { actions = {} as A, urgency = 'edit' }: LogDefinition<A> = {},
 ): Definition<N, A, {}> => {
   for (const [name, { version = 1, maxAge = 0 }] of Object.entries(actions)) {
-    checked(name, version);
-    if (!(maxAge >= 0)) throw wrong(`maxAge of ${name}: milliseconds`);
+    checked(name, version, pattern);
+    if (!(maxAge >= 0)) throw wrong(`${pattern}: maxAge of ${name}: milliseconds`);
   }
   return define(pattern, actions, urgency, {});
 };
@@ -180,11 +180,14 @@ const define = <N extends string, A extends Actions, V extends Views>(
   pattern, actions, urgency, shape,
   views: (make) => {
     const view: MakeView<A> = (initial, reducers, { version = 1 } = {}) =>
-      ({ kind: 'view', initial, reducers: reducers as any, version: checked('view', version) });
+      ({ kind: 'view', initial, reducers: reducers as any, version });
     const made = make(view);
-    for (const { kind, ...one } of Object.values(made)) {
+    for (const [at, { kind, version, ...one }] of Object.entries(made)) {
+      checked('view', version, `${pattern}: ${at}`);
       const name = 'name' in one ? (one.name as string) : '';
-      if (name in actions) throw wrong(`${kind}('${name}'): an action has that name`);
+      if (name in actions) {
+        throw wrong(`${pattern}: ${kind}('${name}'): an action has that name`);
+      }
     }
     return define(pattern, actions, urgency, made);
   },
@@ -195,5 +198,5 @@ export const nameOf = (pattern: string, params: Readonly<Record<string, string>>
   pattern.replace(/:(\w+)/g, (_, name: string) => {
     const value = params[name];
     if (typeof value === 'string' && /^[\w.~-]+$/.test(value)) return value;
-    throw new HighwaterError('bad_name', `${name}: A-Z a-z 0-9 _ . ~ -, at least one`);
+    throw new HighwaterError('bad_name', `${pattern}: ${name}: some of A-Z a-z 0-9 _ . ~ -`);
   });

@@ -46,12 +46,17 @@ const WRITERS_KEPT = 256;
 
 export const idOf = (writer: string, seq: number): string => `${writer}/${seq}`;
 
-/** Reads what a view's reducer makes of a step. */
+/** Reads what a view's reducer makes of a step. Throws where that is no state. */
 const reducerOf = (view: ViewDefinition): ((state: any, step: Step, meta: Meta) => any) => {
   if (view.kind === 'view') {
     return (state, { name, payload }, meta) => {
       const reduce = view.reducers[name];
-      return reduce && Object.hasOwn(view.reducers, name) ? reduce(state, payload, meta) : state;
+      if (!reduce || !Object.hasOwn(view.reducers, name)) return state;
+      const now = reduce(state, payload, meta);
+      if (now === undefined || now instanceof Promise) {
+        throw new TypeError(`a reducer is to answer a state, not ${now && 'a promise'}`);
+      }
+      return now;
     };
   }
   return (state, { name, payload, id, gone }) => {
@@ -83,8 +88,8 @@ export class Folded {
   missing: readonly Range[] = [];
   /** Where what is shown stands; none: it begins with nothing. */
   at: At | undefined;
-  /** User and others' names in `meta` of pending ones. */
-  user = '';
+  /** Who did the pending ones, for their `meta`. */
+  private _user = '';
   /** Whose record is the newest of the keys that undo asks for, and how many ask. */
   private readonly _last = new Map<string, { id: string | undefined; users: number }>();
 
@@ -104,16 +109,24 @@ export class Folded {
   private _sure: ReadonlyMap<string, number> = new Map();
   /** Those that came with records since something was shown. */
   private _landed: Pending[] = [];
+  /** Of which views there is nothing yet: they are made anew, by what the others have already. */
+  private _lacking = new Set<number>();
+  /** What the others have meanwhile, all below that offset. */
+  private _had: { readonly states: readonly unknown[]; readonly next: number } | undefined;
   /** With pending ones on top: of what, how many of them, and what came of it. */
   private _top!: { of: readonly unknown[]; count: number; states: unknown[] };
   /** The pending ones of each key, in their order; none: to be made when it is asked for. */
   private _keys: Map<string | undefined, Pending[]> | undefined;
   /** What the pending ones say, by their ids. */
   private readonly _steps = new Map<string, Step | null>();
-  /** The view that failed at what one says, as it was reported. */
-  private readonly _failed = new WeakMap<Step, number>();
+  /** What was reported: once for many records that a reducer fails at alike. */
+  private readonly _told = new Set<string>();
 
-  constructor(private readonly _actions: Actions, private readonly _shape: Views) {
+  /** `_log` names it where something fails. */
+  constructor(
+    private readonly _actions: Actions, private readonly _shape: Views,
+    private readonly _log = '',
+  ) {
     this.names = Object.keys(_shape);
     this._views = Object.values(_shape);
     this._reduce = this._views.map((view) => guarded(reducerOf(view)));
@@ -130,7 +143,7 @@ export class Folded {
       const step = this._stepOf(one);
       if (!step) continue;
       const offset = one.stored?.offset;
-      const meta = { user: this.user, time: one.at, offset, pending: true };
+      const meta = { user: this._user, time: one.at, offset, pending: true };
       const states = this._apply(top.states, step, meta);
       if (states) top.states = states;
     }
@@ -144,7 +157,7 @@ export class Folded {
         const tombstone = one.record.payload === undefined;
         step = stepOf({ ...one.record, tombstone } as Entry, this._actions, this._shape) ?? null;
       } catch (error) {
-        report(error);
+        this._fails(one.record.kind, error);
         step = null;
       }
       this._steps.set(one.id, step);
@@ -152,16 +165,35 @@ export class Folded {
     return step ?? undefined;
   }
 
-  /** The states after it; undefined, and reported once, where a reducer failed at it. */
+  /** The states after it; undefined, and reported, where a reducer failed at it. */
   private _apply(states: readonly unknown[], step: Step, meta: Meta): unknown[] | undefined {
     let at = 0;
     try {
-      return states.map((state, view) => this._reduce[(at = view)]!(state, step, meta));
+      return states.map((state, view) => {
+        at = view;
+        const has = meta.offset! < this._had?.next! && !this._lacking.has(view);
+        return has && !meta.pending ? state : this._reduce[view]!(state, step, meta);
+      });
     } catch (error) {
-      if (this._failed.get(step) !== at) report(error);
-      this._failed.set(step, at);
+      this._fails(step.name, error, `view ${this.names[at]}, `);
       return undefined;
     }
+  }
+
+  /** The action is left out, and its developer is told: once, however many fail alike. */
+  private _fails(action: string | undefined, cause: unknown, view = ''): void {
+    const why = (cause as Error | undefined)?.message ?? cause;
+    const text = `${this._log}: ${view}action ${action} is left out: ${why}`;
+    if (this._told.has(text)) return;
+    this._told.add(text);
+    report(new Error(text, { cause }));
+  }
+
+  /** Whose the pending ones are, as far as that is known. */
+  as(user: string): void {
+    if (user === this._user) return;
+    this._user = user;
+    this._again();
   }
 
   // Own actions.
@@ -271,22 +303,41 @@ export class Folded {
 
   // What the log tells.
 
-  /** What was kept of another time: shown, and gone on from. */
-  resume(at: At, states: readonly unknown[], missing: readonly Range[], seen: Seen = []): void {
+  /**
+   * What was kept of another time: shown, and gone on from. What is `lacking` is made anew, by
+   * all that the log has; to the others comes what they have not.
+   */
+  resume(
+    at: At, states: readonly unknown[], missing: readonly Range[], seen: Seen = [],
+    lacking = new Set<number>(),
+  ): void {
     this.at = at;
     this._seen = new Map(seen);
     this._sure = new Map(seen);
-    this._shown = this._work = [...states];
+    this._shown = this._work = states.map(
+      (state, view) => (lacking.has(view) ? initialOf(this._views[view]!) : state),
+    );
     this._next = at.next;
+    this._lacking = lacking;
+    if (lacking.size) this._had = { states: this._work, next: at.next };
     this.missing = this._holes = missing;
     this.known = true;
     this._settle();
   }
 
-  /** All begins anew, aside; what is shown stays meanwhile, also what was stored elsewhere. */
-  begin(cursor: number, foreign = false): void {
+  /** Something is known for that view. */
+  shows(view: number): boolean {
+    return this.known && !this._lacking.has(view);
+  }
+
+  /**
+   * All begins anew, aside; what is shown stays meanwhile, also what was stored elsewhere. `same`:
+   * of the log that something was kept of.
+   */
+  begin(cursor: number, foreign = false, same = false): void {
     this.complete = false;
-    this._work = this._views.map(initialOf);
+    if (!same) this._had = undefined;
+    this._work = [...this._had?.states ?? this._views.map(initialOf)];
     this._holes = [];
     this._next = cursor;
     for (const one of this.pending) one.landed = foreign && !!one.stored;
@@ -325,15 +376,17 @@ export class Folded {
       seen.delete(oldest);
       break;
     }
+    let work: unknown[] | undefined = this._work;
     try {
       const step = stepOf(entry, this._actions, this._shape);
-      if (!step) return;
       const meta = { user: origin.user, time: time!, offset, pending: false };
-      this._work = this._reduce.map((reduce, view) => reduce(this._work[view], step, meta));
+      work = step ? this._apply(work, step, meta) : work;
     } catch (error) {
-      report(error);
-      this.gap(offset!, offset! + 1);
+      this._fails(entry.kind, error);
+      work = undefined;
     }
+    if (work) this._work = work;
+    else this.gap(offset!, offset! + 1);
   }
 
   /** What lies there will not come. */
@@ -357,6 +410,8 @@ export class Folded {
   /** What was worked on is whole, and shown from now on; what it covers leaves the pending. */
   show(log: number, made: string | undefined): void {
     this.complete = this.known = true;
+    this._had = undefined;
+    this._lacking.clear();
     this._sure = new Map(this._seen);
     this._shown = this._work;
     this.missing = this._holes;

@@ -34,6 +34,8 @@ export interface RefusedAction {
   readonly reason: { readonly code: Code; readonly message: string };
   /** When it was done, ms since 1970. */
   readonly at: number;
+  /** It is on the device. Else it is in this page alone, until there is room for it. */
+  readonly saved: boolean;
   /** Does it once more, as the last of its log. */
   readonly retry: () => void;
   /** As text, to be put somewhere else. */
@@ -82,6 +84,8 @@ export class Inbox {
   private readonly _rows = new Map<string, RefusedRow>();
   /** What has changed here and is not on disk yet. */
   private readonly _due = new Map<string, RefusedRow | undefined>();
+  /** Those that are in this page alone. */
+  private readonly _unsaved = new Set<string>();
   /** Those who wait for what the server says of a history that is over. */
   private readonly _waiting: (() => void)[] = [];
 
@@ -90,6 +94,12 @@ export class Inbox {
   /** So many there are. */
   get size(): number {
     return this._turn.value.size;
+  }
+
+  /** So many of them are in this page alone. */
+  get unsaved(): number {
+    this._turn.value;
+    return this._unsaved.size;
   }
 
   /**
@@ -119,7 +129,12 @@ export class Inbox {
   /** These are on disk: other pages may read them. */
   kept(changes: readonly Change[]): void {
     const ours = changes.filter(([key]) => key.startsWith('r/'));
-    for (const [key, row] of ours) if (this._due.get(key) === row) this._due.delete(key);
+    for (const [key, row] of ours) {
+      if (this._due.get(key) === row) this._due.delete(key);
+      if (!this._unsaved.delete(key)) continue;
+      this._ones.delete(row as RefusedRow);
+      this._show();
+    }
     if (ours.length) this._options.changed();
     for (const [key, row] of changes) {
       if (!key.startsWith('d/') || !row) continue;
@@ -168,11 +183,13 @@ export class Inbox {
     const after = parsed(payload);
     const gone = (): void => {
       this._rows.delete(id);
+      this._unsaved.delete(id);
       this._due.set(id, undefined);
       this._show();
     };
     return {
-      id, log, action: kind, key, after, before, at, reason: { code, message },
+      id, log, action: kind, key, after, before, at, saved: !this._unsaved.has(id),
+      reason: { code, message },
       copy: () => JSON.stringify({ log, action: kind, key, value: after }, null, 2),
       retry: () => {
         if (!this._rows.has(id)) return;
@@ -189,7 +206,9 @@ export class Inbox {
 
   /** What is to be written where one was refused. */
   refused(one: Logged, { code, message }: { code: Code; message: string }): Change[] {
-    return [this._take(rowOf(one), code, message, one.run.id, one.seq)];
+    const change = this._take(rowOf(one), code, message, one.run.id, one.seq);
+    if (!one.saved) this._unsaved.add(change[0]);
+    return [change];
   }
 
   private _take(

@@ -52,6 +52,12 @@ const MOST_BYTES = 64 << 20;
 /** For whoever did it; nobody may: an action of another page has none who waits. */
 const rejected = (error: Error): Promise<never> => quiet(Promise.reject<never>(error));
 const nothing = (): void => {};
+/** For whoever did it, of which action it is. */
+const about = ({ log, record }: Logged, error: HighwaterError): Promise<never> => {
+  const { code, message, retryAfter, maybeStored } = error;
+  const text = `${log}: ${record.kind}: ${message}`;
+  return rejected(new HighwaterError(code, text, retryAfter, maybeStored));
+};
 const elsewhere = (): HighwaterError =>
   new HighwaterError('lost', 'another page knows what became of it');
 
@@ -202,18 +208,19 @@ export class Ledger implements Book {
   add(given: Given): Logged {
     if (this.runs.closed) throw new HighwaterError('closed', 'the app closed this client');
     const { maxPending, now } = this._options;
-    if (this._waiting >= maxPending || this._bytes >= MOST_BYTES) {
-      throw new HighwaterError('queue_full', `${this._waiting} actions wait for their answers`);
-    }
     const { urgency, record, settle = nothing, ...more } = given;
-    checkName(given.log);
-    const weighed = this._weigh(record, given.ifHead);
+    const { log } = given;
+    if (this._waiting >= maxPending || this._bytes >= MOST_BYTES) {
+      throw new HighwaterError('queue_full', `${log}: ${this._waiting} actions wait already`);
+    }
+    checkName(log);
+    const weighed = this._weigh(given);
     const run = this.runs.own(urgency);
     const seq = run.writer!.next;
     const one: Logged = {
       ifHead: undefined, ...more, ...weighed, made: this._place(more.made), seq, run, settle,
       id: idOf(run.id, seq), at: Math.max(this._at, now()), held: true,
-      after: this.runs.below(given.log),
+      after: this.runs.below(log),
     };
     this._enter(one);
     run.writer!.take(one);
@@ -224,10 +231,14 @@ export class Ledger implements Book {
     return one;
   }
 
-  private _weigh(record: Draft, ifHead?: number): ReturnType<typeof weigh> {
+  private _weigh(
+    { log, record, ifHead }: Pick<Given, 'log' | 'record' | 'ifHead'>,
+  ): ReturnType<typeof weigh> {
     const weighed = weigh(record, this._core.config.encoding, ifHead);
     const most = this._core.greeting?.limits.recordBytes ?? Infinity;
-    if (weighed.bulk > most) throw new HighwaterError('too_large', `over ${most} bytes`);
+    if (weighed.bulk > most) {
+      throw new HighwaterError('too_large', `${log}: ${record.kind}: over ${most} bytes`);
+    }
     return weighed;
   }
 
@@ -235,7 +246,7 @@ export class Ledger implements Book {
   replace(one: Logged, record: Draft): boolean {
     const { run, bulk } = one;
     if (one.seq <= run.sent || !run.actions.has(one.seq)) return false;
-    Object.assign(one, this._weigh(record, one.ifHead));
+    Object.assign(one, this._weigh({ ...one, record }));
     this._bytes += one.bulk - bulk;
     one.turns = (one.turns ?? 0) + 1;
     if (one.saved) this._unsaved++;
@@ -342,8 +353,8 @@ export class Ledger implements Book {
   /** It was rolled back: it is on no disk, and was never sent. */
   private _unwritten(one: Logged, turns: number | undefined, error: Error): void {
     if (one.turns !== turns || !one.run.actions.has(one.seq)) return;
-    const why = new HighwaterError('not_saved', error.message);
-    one.kept?.(rejected(why));
+    const why = new HighwaterError('not_saved', `the device did not take it: ${error.message}`);
+    one.kept?.(about(one, why));
     this.withdraw(one, why);
   }
 
@@ -384,7 +395,7 @@ export class Ledger implements Book {
     if (!this._exit(one)) return;
     const { run } = one;
     this.tell('ended', one, stored);
-    one.settle(stored ?? rejected(error));
+    one.settle(stored ?? about(one, error));
     this.runs.ended(run);
     this._later();
   }
@@ -516,7 +527,7 @@ export class Ledger implements Book {
     this.runs.closed = true;
     await this._quit();
     for (const { actions } of this.runs.all.values()) {
-      for (const one of actions.values()) one.settle(rejected(why), true);
+      for (const one of actions.values()) one.settle(about(one, why), true);
     }
   }
 

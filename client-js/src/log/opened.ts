@@ -158,7 +158,8 @@ export class Open implements Opened<any, any> {
   private _view(one: ViewDefinition, at: number): unknown {
     const { folded } = this._shelf;
     const value = (): any =>
-      folded.known || folded.pending.length ? folded.values[at] : undefined;
+      folded.shows(at) || (this._shelf.shows && folded.pending.length)
+        ? folded.values[at] : undefined;
     const read = this._read(value);
     const { name } = one as Lww<unknown>;
     if (one.kind === 'lww') {
@@ -187,15 +188,17 @@ export class Open implements Opened<any, any> {
   private _action(name: string, payload: unknown, record: boolean): Did {
     const { actions } = this._shelf.defined;
     if (!Object.hasOwn(actions, name)) {
-      throw new HighwaterError('bad_request', `${this.name}: no action is named ${name}`);
+      const all = Object.keys(actions).join();
+      throw new HighwaterError('bad_request', `${this.name}: no action ${name}, of ${all}`);
     }
     const action: Action<any> = actions[name];
     const { offline, maxAge, inverse, coalesce } = action;
     const { phase } = this._room.core.status;
+    const at = `${this.name}: ${name}`;
     if (offline === 'reject' && phase !== 'live') {
-      throw new HighwaterError('offline', `${name} does not wait for a server`);
+      throw new HighwaterError('offline', `${at}: it does not wait for a server`);
     }
-    const draft = recordOf(name, action, payload);
+    const draft = recordOf(name, action, payload, at);
     // What takes something back stands for itself: it is to be told from what it takes back.
     const same = coalesce && !this.undoing.busy ? `${name} ${coalesce(payload)}` : undefined;
     const takenBack = (before: unknown): Pick<Doing, 'again' | 'inverse'> => ({
@@ -232,7 +235,8 @@ export class Open implements Opened<any, any> {
     const { defined, folded } = this._shelf;
     const views = Object.values(defined.shape) as ViewDefinition[];
     const at = views.findIndex((view) => view.kind !== 'view' && view.name === name);
-    const draft = valueRecord(views[at] as Lww<unknown>, given.id, given.to);
+    const where = `${this.name}: ${name}`;
+    const draft = valueRecord(views[at] as Lww<unknown>, given.id, given.to, where);
     const now = folded.values[at] as KeyMap<unknown> | unknown;
     const { id } = given;
     const before = id === undefined ? now ?? undefined : (now as KeyMap<unknown>).get(id);

@@ -40,18 +40,21 @@ const text = (name: string, value: unknown): string => {
   } catch (error) {
     throw new HighwaterError('bad_payload', `${name}: ${(error as Error).message}`);
   }
-  if (json === undefined) throw new HighwaterError('bad_payload', `${name}: no JSON`);
+  if (json === undefined) throw new HighwaterError('bad_payload', `${name}: its payload is no JSON`);
   return json;
 };
 
-/** The record of an action. Throws `bad_payload` where its schema refuses it, or it is no JSON. */
-export const recordOf = <P>(name: string, action: Action<P>, given: P): Draft => {
-  const payload = validate(name, action.schema, given);
+/**
+ * The record of an action. Throws `bad_payload` where its schema refuses it, or it is no JSON;
+ * `at` says where.
+ */
+export const recordOf = <P>(name: string, action: Action<P>, given: P, at = name): Draft => {
+  const payload = validate(at, action.schema, given);
   const { version = 1 } = action;
   const key = action.key?.(payload);
   return {
     kind: name,
-    payload: text(name, payload),
+    payload: text(at, payload),
     ...(key !== undefined && { key }),
     ...(version > 1 && { headers: [['v', `${version}`]] as [string, string][] }),
   };
@@ -62,11 +65,12 @@ export const valueRecord = <T>(
   view: Lww<T> | Keyed<T>,
   id: string | undefined,
   given?: T,
+  at = view.name,
 ): Draft => {
   const { name, schema } = view;
   const key = id === undefined ? name : `${name}/${id}`;
   if (given === undefined) return { kind: name, key };
-  return { kind: name, key, payload: text(name, validate(name, schema, given)) };
+  return { kind: name, key, payload: text(at, validate(at, schema, given)) };
 };
 
 const asText = (part: unknown): string =>

@@ -54,9 +54,12 @@ export class Shelf {
   private _handle: Handle<any> | undefined;
   private _fault: LogStatus | undefined;
   private _queued = false;
-  /** What was kept has been read: before that others' pending ones are not shown by themselves. */
   private _begun = false;
+  /** What was kept has been read: before that what was left pending is not shown by itself. */
+  shows = false;
   private _timer: ReturnType<typeof setTimeout> | undefined;
+  /** Some views go on from what was kept, and the others begin: it is to be of this log. */
+  private _part: CheckpointRow | undefined;
   /** What was kept: up to where, without what. */
   private _kept: unknown[] = [];
   private readonly _offs: (() => void)[] = [];
@@ -68,12 +71,14 @@ export class Shelf {
     private readonly _room: Room,
     private readonly _options: ShelfOptions,
   ) {
-    this.folded = new Folded(defined.actions, defined.shape);
-    this.folded.user = _room.user();
+    this.folded = new Folded(defined.actions, defined.shape, name);
+    this.folded.as(_room.user());
     const { ledger } = _room;
     this._offs.push(
       ledger.on(name, ({ is, one, stored }) => {
         const { folded } = this;
+        // What is done here is shown at once, also where what was kept is still being read.
+        this.shows ||= is === 'added' && !!one.run?.own;
         if (is === 'added') folded.add(one, (other) => other.at > one.at);
         else if (is === 'replaced') folded.replaced(one);
         else if (stored) folded.stored(one.id, stored);
@@ -106,24 +111,49 @@ export class Shelf {
     }
     await ready;
     if (this._released) return;
-    this.folded.user = this._room.user();
-    this._begun = true;
+    this.user();
+    this._begun = this.shows = true;
     this._follow(new Handle(core, name, { ...this._options, grace: 0 }, undefined, have));
     this.changed();
   }
 
+  /** Who is here is known, or another. */
+  user(): void {
+    this.folded.as(this._room.user());
+    this.changed();
+  }
+
   /** Shows what was kept; answers what the server need not send. */
-  private _resume({ history, log, made, next, missing, seen, views }: CheckpointRow) {
+  private _resume(row: CheckpointRow) {
+    const { history, log, made, next, missing, seen, views } = row;
     if (history !== this._room.history().history) return undefined;
-    let all = true;
-    const states = Object.entries(this.defined.shape).map(([name, view]) => {
+    const lacking = new Set<number>();
+    const shape = Object.entries(this.defined.shape) as [string, ViewDefinition][];
+    const states = shape.map(([name, view], at) => {
       const had = views[name];
-      const good = had?.version === (view as ViewDefinition).version;
-      all &&= good;
-      return good ? revived(view as ViewDefinition, had) : undefined;
+      if (had?.version === view.version) return revived(view, had);
+      lacking.add(at);
     });
-    if (all) this.folded.resume({ log, made, next }, states, missing, seen);
-    return all ? { log, made, next } : undefined;
+    // What one lacks all lack: who mends the reducer that failed there has all folded anew.
+    if (lacking.size && (missing.length || lacking.size === shape.length)) return undefined;
+    this.folded.resume({ log, made, next }, states, missing, seen, lacking);
+    if (!lacking.size) return { log, made, next };
+    this._part = row;
+    return undefined;
+  }
+
+  /** What some views go on from is of the log that is told of, and nothing else takes its place. */
+  private _goes(base?: unknown): boolean {
+    const { _part: part, _handle: handle } = this;
+    return !base && part?.history === this._room.history().history
+      && part.log === handle!.id && part.made === handle!.shared.made?.position;
+  }
+
+  /** Else all begins, where no reset says so. */
+  private _anew(base?: unknown): void {
+    if (!this._part || this._goes(base)) return;
+    this._part = undefined;
+    this.folded.begin(0);
   }
 
   private _follow(handle: Handle<any>): void {
@@ -132,26 +162,31 @@ export class Shelf {
     this._offs.push(
       handle.on('reset', ({ cursor, reason, base }) => {
         if (!this._carries()) return;
-        if (folded.known) this._room.ledger.discard(this.name);
-        folded.begin(cursor, reason === 'other_history');
+        if (folded.known && !this._part) this._room.ledger.discard(this.name);
+        folded.begin(cursor, reason === 'other_history', this._goes(base));
         // The gap that says so may be lost with the socket, when this is complete and kept.
         if (this._options.start === 'state' && !base && cursor) folded.gap(0, cursor);
       }),
       handle.on('base', ({ records, offset }) => {
         if (!records) return this._wrong();
+        this._anew(true);
         folded.base(records, offset);
       }),
       handle.on('records', ({ records }) => {
+        this._anew();
         folded.records(records);
         this._step();
       }),
       handle.on('gap', ({ from, to }) => {
+        this._anew();
         folded.gap(from, to);
         this._step();
       }),
       handle.on('behind', () => folded.behind()),
       handle.on('complete', () => {
         if (!this._carries()) return;
+        this._anew();
+        this._part = undefined;
         folded.show(handle.id!, handle.shared.made?.position);
         this._step();
       }),
@@ -268,7 +303,7 @@ export class Shelf {
       history: now.history, log, made, next, missing: folded.missing, seen: folded.seen, views,
     };
     return [
-      [`c/${name}`, (old: CheckpointRow | undefined) => (goesBack(old, row) ? old : row)],
+      [`c/${name}`, (old: CheckpointRow | undefined) => merged(old, row)],
       ['h', (old: HistoryRow | undefined) => later(old, now)],
     ];
   }
@@ -281,11 +316,15 @@ export class Shelf {
   }
 }
 
-/** Whether what was kept is further, or of a later history. */
-const goesBack = (old: CheckpointRow | undefined, row: CheckpointRow): boolean => {
-  if (!old || old.history !== row.history) return !!old && old.history > row.history;
-  const same = Object.entries(row.views).every(
-    ([name, { version }]) => old.views[name]?.version === version,
-  );
-  return same && old.log === row.log && old.next > row.next;
+/**
+ * What is to stand there. No view is moved back: what was kept stays where it is further, or of a
+ * later history. Where it is as far, views of another definition of the log stay beside these.
+ */
+const merged = (old: CheckpointRow | undefined, row: CheckpointRow): CheckpointRow => {
+  if (!old || old.history < row.history) return row;
+  if (old.history > row.history) return old;
+  if (old.log !== row.log || old.next < row.next) return row;
+  if (old.next > row.next) return old;
+  const whole = !old.missing.length && !row.missing.length;
+  return whole ? { ...row, views: { ...old.views, ...row.views } } : row;
 };

@@ -318,8 +318,9 @@ test('a reducer that fails at a pending action is reported once for each view', 
     one: view([] as readonly string[], { put: fails('one') }),
     two: view([] as readonly string[], { put: fails('two') }),
   }));
-  const folded = new Folded(actions, shape);
+  const folded = new Folded(actions, shape, 'logs/a');
   const told: string[] = [];
+  const said = (view: string): string => `logs/a: view ${view}, action put is left out: ${view}`;
   const { queueMicrotask } = globalThis;
   globalThis.queueMicrotask = (work) => {
     try {
@@ -345,15 +346,15 @@ test('a reducer that fails at a pending action is reported once for each view', 
       folded.show(7, undefined);
       assert.equal(folded.values[0], folded.values[0]);
     }
-    assert.deepEqual(told, ['one']);
+    assert.deepEqual(told, [said('one')]);
     how = 'two';
     folded.drop(idOf('me', 2));
     assert.deepEqual(folded.values, [['s0', 's1', 's2'], ['s0', 's1', 's2']]);
-    assert.deepEqual(told, ['one', 'two']);
-    // It says something else now, and fails once more.
+    assert.deepEqual(told, [said('one'), said('two')]);
+    // It says something else now, and fails once more: that view is known to fail so.
     folded.replaced(put('1', true));
-    void folded.values;
-    assert.deepEqual(told, ['one', 'two', 'two']);
+    assert.deepEqual(folded.values, [['s0', 's1', 's2'], ['s0', 's1', 's2']]);
+    assert.deepEqual(told, [said('one'), said('two')]);
   } finally {
     globalThis.queueMicrotask = queueMicrotask;
   }

@@ -1,7 +1,7 @@
 /** Whose log it is, where a function gives the token: who is remembered, and what is none. */
 
 import assert from 'node:assert/strict';
-import { test, type TestContext } from 'node:test';
+import { mock, test, type TestContext } from 'node:test';
 import { LogClient } from '../../src/log/client.js';
 import { connect, log, lww, memory, type OpenStore } from '../../src/log/index.js';
 import { Keeper } from '../../src/log/keeper.js';
@@ -97,6 +97,36 @@ test('a log that never met its server is its user’s all the same', async (cont
   context.after(() => ben.close());
   await when(ben.status, ({ reason }) => reason === 'other_user');
   assert.equal(ben.status.value.phase, 'needs-auth');
+});
+
+test('a token function that hangs holds up what is sent, and no more', async (context) => {
+  const all = storage(context);
+  const store = device();
+  const ana = connect(NOWHERE, { token: async () => token('ana'), store, autoConnect: false });
+  await ana.open(board, { board: 'a' }).view.title.set('of Ana').saved;
+  await ana.close();
+  mock.timers.enable({ apis: ['setTimeout'] });
+  context.after(() => mock.timers.reset());
+  const hangs = (): Promise<string> => new Promise(() => {});
+  const next = connect(NOWHERE, { token: hangs, store, autoConnect: false });
+  const { view } = next.open(board, { board: 'a' });
+  const shown = when(view.title, (title) => title === 'of Ana');
+  // Another user's token would be had by then.
+  await new Promise(setImmediate);
+  mock.timers.tick(500);
+  await shown;
+  assert.equal(await view.title.set('more').saved, 'disk');
+  await next.close();
+  // Nor does it hold up the end, where nothing waits to be kept for whom it names.
+  for (const what of ['keep', 'wipe'] as const) {
+    for (const known of [true, false]) {
+      if (!known) all.clear();
+      const client = connect(NOWHERE, { token: hangs, store, autoConnect: false });
+      client.open(board, { board: 'a' });
+      await client.logout(what);
+      assert.equal(client.status.value.phase, 'closed');
+    }
+  }
 });
 
 test('who listens is told of the end', async () => {

@@ -46,8 +46,8 @@ const WORDS: WorkWords = {
   emptied: () => 'This device lost what was not sent: look whether your last changes are there',
 };
 
-const stateOf = ({ unsaved, waiting, store }: Work, { phase }: Status): WorkState => {
-  if (store.state === 'lost') return waiting ? 'lost' : 'server';
+const stateOf = ({ unsaved, waiting, refused, store }: Work, { phase }: Status): WorkState => {
+  if (store.state === 'lost') return waiting + refused ? 'lost' : 'server';
   if (unsaved) return 'unsaved';
   if (waiting) return 'device';
   // The client connects when it has read the device, and not before.
@@ -64,7 +64,8 @@ export const WorkStatus = ({ client, words, className }: WorkStatusProps): React
   const status = useRead(client.status);
   const serving = useSyncExternalStore(never, () => false, () => true);
   const state = serving ? 'reading' : stateOf(work, status);
-  const count = state === 'unsaved' ? work.unsaved : work.waiting;
+  const { unsaved, waiting, refused } = work;
+  const count = state === 'unsaved' ? unsaved : waiting + (state === 'lost' ? refused : 0);
   return createElement('output', {
     className: className ? `hw-work ${className}` : 'hw-work',
     'data-state': state, 'data-phase': status.phase, 'data-refused': work.refused,
