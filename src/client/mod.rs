@@ -505,6 +505,12 @@ impl Client {
         &self.writer
     }
 
+    /// How many appends have no answer, of all writers that it speaks for.
+    pub fn unanswered(&self) -> usize {
+        let others = self.others.iter().map(|other| other.pending().len()).sum::<usize>();
+        self.writer.pending().len() + others
+    }
+
     /// The logs that it knows of, by their ids.
     pub const fn logs(&self) -> &BTreeMap<u64, Log> {
         &self.logs

@@ -10,13 +10,17 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use highwater::auth::{Claims, Date, Grant, Signer};
+use highwater::client::{Config, Event, Input, Log, Output, Writer};
 use highwater::connection::NodeRow;
 use highwater::journal::{Faults, MemoryCluster};
 use highwater::log::rows::{Rows, Table, read_row};
 use highwater::node::Node;
 use highwater::node::config::{Loaded, ServeFlags};
 use highwater::store::{OpenError, Options, Store};
-use highwater::wire::Id;
+use highwater::wire::{
+    Bye, Cloning, Code, Encoding, Id, Met, Outcome, Payload, Record, ServerFrame, Start, Target,
+    Welcome, codec,
+};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -89,113 +93,117 @@ async fn started(
     Ok(Running { address, stop, ended, data })
 }
 
-/// A client written from the protocol document: JSON lines, cursors, nothing else.
+/// The client of the product on a WebSocket: JSON lines, cursors, appends.
 struct Client {
     ws: WebSocketStream<TcpStream>,
-    queue: std::collections::VecDeque<Value>,
+    machine: highwater::client::Client,
+    started: std::time::Instant,
+    welcome: Option<Welcome>,
     seen: BTreeMap<u64, Vec<u64>>,
-    names: BTreeMap<String, u64>,
-    complete: BTreeMap<u64, u64>,
-    cursors: BTreeMap<u64, u64>,
-    bye: Option<Value>,
+    bye: Option<Bye>,
+}
+
+/// A client of a user that reads `docs/1`, if that is what it opens.
+fn client(user: &str, connection: u8, open: &[&str]) -> highwater::client::Client {
+    let own = Config {
+        token: Some(token(user)),
+        encoding: Encoding::Json,
+        // Frames go at once, so that many are on their way.
+        credit: false,
+        ..Config::new(Id([connection; 16]), Id([100 + connection; 16]))
+    };
+    let mut client = highwater::client::Client::new(own);
+    open.iter().for_each(|name| client.want(name, Start::State, 0));
+    client
 }
 
 impl Client {
-    async fn hello(address: SocketAddr, hello: Value) -> (Self, Value) {
+    async fn hello(address: SocketAddr, machine: highwater::client::Client) -> (Self, Welcome) {
         let mut request = format!("ws://{address}/v1/connect").into_client_request().unwrap();
         let subprotocol = "highwater.v1.json".parse().unwrap();
         request.headers_mut().insert("Sec-WebSocket-Protocol", subprotocol);
         let tcp = TcpStream::connect(address).await.unwrap();
         let (ws, _) = tokio_tungstenite::client_async(request, tcp).await.unwrap();
-        let (queue, seen, names) = Default::default();
-        let (complete, cursors) = Default::default();
-        let mut client = Self { ws, queue, seen, names, complete, cursors, bye: None };
-        client.send(json!({ "hello": hello })).await;
-        let welcome = client.until("welcome").await;
+        let started = std::time::Instant::now();
+        let (welcome, seen, bye) = Default::default();
+        let mut client = Self { ws, machine, started, welcome, seen, bye };
+        client.hand_in(Input::Open { spare: Id([99; 16]) }).await;
+        client.until("it is met", |client| client.welcome.is_some()).await;
+        let welcome = client.welcome.clone().unwrap();
         (client, welcome)
     }
 
-    async fn send(&mut self, frame: Value) {
-        self.ws.send(Message::text(frame.to_string())).await.unwrap();
-    }
-
-    async fn next(&mut self) -> Option<Value> {
-        while self.queue.is_empty() {
-            let message = tokio::time::timeout(PATIENCE, self.ws.next()).await.expect("a frame");
-            match message? {
-                Ok(Message::Text(text)) => {
-                    let lines = text.lines().filter(|line| !line.is_empty());
-                    self.queue
-                        .extend(lines.map(|line| serde_json::from_str::<Value>(line).unwrap()));
+    async fn hand_in(&mut self, input: Input<'_>) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap();
+        self.machine.handle(now, input);
+        while let Some(output) = self.machine.poll() {
+            match output {
+                Output::Send(frame) => {
+                    let line = codec::message(&frame, Encoding::Json);
+                    self.ws.send(Message::text(String::from_utf8(line).unwrap())).await.unwrap();
                 }
-                Ok(_) => {}
-                Err(_) => return None,
+                Output::Tell(event) => self.told(event),
+                Output::Close | Output::Connect { .. } => {}
             }
-        }
-        let frame = self.queue.pop_front()?;
-        self.follow(&frame);
-        Some(frame)
-    }
-
-    /// Promise 1: each record once, in order, without a hole.
-    fn follow(&mut self, frame: &Value) {
-        if let Some(bye) = frame.get("bye") {
-            self.bye = Some(bye.clone());
-        }
-        if let Some(subscribed) = frame.get("subscribed") {
-            let log = subscribed["log"].as_u64().unwrap();
-            self.names.insert(subscribed["name"].as_str().unwrap().to_owned(), log);
-            self.cursors.insert(log, subscribed["cursor"].as_u64().unwrap());
-            self.complete.insert(log, subscribed["complete"].as_u64().unwrap());
-        }
-        if let Some(records) = frame.get("records") {
-            let log = records["log"].as_u64().unwrap();
-            let base = records["base"].as_u64().unwrap();
-            let count = records["records"].as_array().unwrap().len() as u64;
-            assert_eq!(self.cursors[&log], base, "a gap or a repeat in log {log}");
-            self.cursors.insert(log, base + count);
-            self.seen.entry(log).or_default().extend(base..base + count);
         }
     }
 
-    async fn until(&mut self, name: &str) -> Value {
-        loop {
-            let frame =
-                self.next().await.unwrap_or_else(|| panic!("closed before {name}: {:?}", self.bye));
-            if let Some(body) = frame.get(name) {
-                return body.clone();
+    /// Promise 1: each record once, in order, without a hole. No append is refused or put off,
+    /// though the journal leaves batches without an answer.
+    fn told(&mut self, event: Event) {
+        match event {
+            Event::Frame(ServerFrame::Welcome(told)) => self.welcome = Some(told),
+            Event::Frame(ServerFrame::Bye(told)) => self.bye = Some(told),
+            Event::Frame(ServerFrame::Records(told)) => {
+                let offsets = told.base..told.base + told.records.len() as u64;
+                self.seen.entry(told.log).or_default().extend(offsets);
             }
+            Event::Settled { outcome: Outcome::Stored { .. }, .. }
+            | Event::Renumbered { .. }
+            | Event::Frame(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn until(&mut self, what: &str, so: impl Fn(&Self) -> bool) {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        while !so(self) {
+            let due = self.machine.deadline().map(|at| self.started + Duration::from_millis(at));
+            let due = due.map_or(end, |due| end.min(due.into()));
+            match tokio::time::timeout_at(due, self.ws.next()).await {
+                Ok(Some(Ok(Message::Text(text)))) => {
+                    self.hand_in(Input::Message(text.as_bytes())).await;
+                }
+                Ok(Some(Ok(_))) => {}
+                Ok(Some(Err(_)) | None) => panic!("closed before {what}: {:?}", self.bye),
+                Err(_) => self.hand_in(Input::Time).await,
+            }
+            assert!(tokio::time::Instant::now() < end, "in vain: {what}");
         }
     }
 
     async fn until_cursor(&mut self, name: &str, cursor: u64) {
-        while self.names.get(name).is_none_or(|log| self.cursors[log] < cursor) {
-            assert!(self.next().await.is_some(), "closed before {name} reached {cursor}");
-        }
+        let reached = |log: &Log| log.shown() && log.cursor >= cursor;
+        let what = format!("{name} at {cursor}");
+        self.until(&what, |client| client.machine.log(name).is_some_and(reached)).await;
     }
 
-    /// Appends, and takes the answers: each is stored, none is refused or put off, though the
-    /// journal leaves batches without an answer.
-    async fn append_all(&mut self, writer: &str, log: &str, count: u64) {
-        let item = |seq: u64| {
-            let record = json!({ "payload": format!("{writer} {seq}") });
-            json!({ "seq": seq, "prev": seq - 1, "to": { "name": log }, "record": record })
-        };
-        let items: Vec<_> = (1..=count).map(item).collect();
-        self.send(json!({ "append": { "writer": writer, "oldest": 1, "items": items } })).await;
-        let mut stored = 0;
-        while stored < count {
-            let answers = self.until("answers").await;
-            for answer in answers["answers"].as_array().unwrap() {
-                assert!(answer["outcome"].get("stored").is_some(), "{answer}");
-                stored += 1;
-            }
-        }
+    /// Appends as a writer of its own, and takes the answers.
+    async fn append_all(&mut self, id: u8, log: &str, count: u64) {
+        self.machine.adopt(unanswered(id, log, count));
+        self.until("all answers", |client| client.machine.unanswered() == 0).await;
     }
 }
 
-fn hex(number: u8) -> String {
-    Id([number; 16]).to_string()
+/// A writer whose appends have no answer yet; they are the same each time.
+fn unanswered(id: u8, log: &str, count: u64) -> Writer {
+    let mut writer = Writer::new(Id([id; 16]));
+    for seq in 1..=count {
+        let payload = Some(Payload::text(format!("{id} {seq}")));
+        let record = Record { payload, ..Record::default() };
+        writer.number(Target::Name(log.to_owned()), None, record);
+    }
+    writer
 }
 
 /// Sockets say their last words for a moment after their node has stopped, and hold its store.
@@ -250,25 +258,22 @@ async fn a_node_that_starts_on_an_older_copy_of_its_store_catches_up_first() {
     let data = stop(node(&cluster).await).await;
     let older = tempfile::tempdir().unwrap();
     copy(&data.path().join("store"), older.path());
-    let token = token("ann");
-    let hello = json!({ "version": 1, "connection": hex(1), "visible": true, "token": token,
-        "open": [{ "name": "docs/1" }] });
     // Two runs that the copy knows nothing of.
     let mut data = data;
     for run in 1..=2 {
         let running = node_on(&cluster, data).await;
-        let (mut client, _) = Client::hello(running.address, hello.clone()).await;
-        client.append_all(&hex(10 + run), "docs/1", 20).await;
-        drop(client);
+        let (mut reader, _) = Client::hello(running.address, client("ann", 1, &["docs/1"])).await;
+        reader.append_all(10 + run, "docs/1", 20).await;
+        drop(reader);
         data = stop(running).await;
     }
     std::fs::remove_dir_all(data.path().join("store")).unwrap();
     copy(older.path(), &data.path().join("store"));
     let running = node_on(&cluster, data).await;
-    let (mut client, welcome) = Client::hello(running.address, hello).await;
-    assert_eq!(welcome["met"], "resumed", "the connection is known");
-    client.append_all(&hex(13), "docs/1", 5).await;
-    client.until_cursor("docs/1", 45).await;
+    let (mut reader, welcome) = Client::hello(running.address, client("ann", 1, &["docs/1"])).await;
+    assert_eq!(welcome.met, Met::Resumed, "the connection is known");
+    reader.append_all(13, "docs/1", 5).await;
+    reader.until_cursor("docs/1", 45).await;
     let data = stop(running).await;
     let nodes = all_rows(data.path()).into_iter().filter(|row| row.0 == Table::Nodes);
     let nodes: Vec<NodeRow> =
@@ -284,43 +289,39 @@ async fn promise_13_two_nodes_that_share_users_end_equal() {
     );
     let one = node(&cluster).await;
     let two = node(&cluster).await;
-    let token = token("ann");
-
     // A client on node one, its second connection on node two: the same user by the same token.
-    let hello = json!({ "version": 1, "connection": hex(1), "visible": true, "token": token,
-        "open": [{ "name": "docs/1" }] });
-    let (mut first, welcome) = Client::hello(one.address, hello).await;
-    assert_eq!(welcome["met"], "fresh");
-    first.append_all(&hex(11), "docs/1", 200).await;
+    let (mut first, welcome) = Client::hello(one.address, client("ann", 1, &["docs/1"])).await;
+    assert_eq!(welcome.met, Met::Fresh);
+    first.append_all(11, "docs/1", 200).await;
 
-    let hello = json!({ "version": 1, "connection": hex(2), "visible": true, "token": token });
-    let (mut second, welcome) = Client::hello(two.address, hello).await;
-    assert_eq!((&welcome["met"], &welcome["source"]), (&json!("cloned"), &json!(hex(1))));
+    let (mut second, welcome) = Client::hello(two.address, client("ann", 2, &[])).await;
+    assert_eq!((welcome.met, welcome.source), (Met::Cloned, Some(Id([1; 16]))));
     second.until_cursor("docs/1", 200).await;
 
     // What is appended on one node is delivered on both.
-    second.append_all(&hex(12), "docs/1", 100).await;
+    second.append_all(12, "docs/1", 100).await;
     first.until_cursor("docs/1", 300).await;
     second.until_cursor("docs/1", 300).await;
 
     // The first connection lands on the other node: resumed there, fenced here.
-    let log = first.names["docs/1"];
-    let have = json!({ "log": log, "next": 300 });
-    let hello = json!({ "version": 1, "connection": hex(1), "visible": true, "token": token,
-        "writers": [{ "writer": hex(11), "oldest": 1 }],
-        "open": [{ "name": "docs/1", "have": have }] });
-    let (mut moved, welcome) = Client::hello(two.address, hello).await;
-    assert_eq!(welcome["met"], "resumed");
-    assert_eq!(welcome["writers"][0]["mark"], 200);
-    assert_eq!(first.until("bye").await["code"], "fenced");
-    moved.append_all(&hex(13), "docs/1", 50).await;
+    let log = first.machine.log("docs/1").unwrap().log;
+    let mut again = client("ann", 1, &["docs/1"]);
+    again.hold("docs/1", log, 300);
+    again.adopt(unanswered(11, "docs/1", 200));
+    let (mut moved, welcome) = Client::hello(two.address, again).await;
+    assert_eq!(welcome.met, Met::Resumed);
+    let mark = welcome.writers.iter().find(|at| at.writer == Id([11; 16])).unwrap().mark;
+    assert_eq!(mark, 200);
+    first.until("the fence", |client| client.bye.is_some()).await;
+    assert_eq!(first.bye.unwrap().code, Code::Fenced);
+    moved.append_all(13, "docs/1", 50).await;
     second.until_cursor("docs/1", 350).await;
     assert_eq!(second.seen[&log], (0..350).collect::<Vec<_>>());
 
     // A repeat on another node, much later, is stored once and answered alike.
-    moved.append_all(&hex(11), "docs/1", 200).await;
+    moved.append_all(11, "docs/1", 200).await;
     cluster.heal();
-    moved.append_all(&hex(14), "docs/1", 1).await;
+    moved.append_all(14, "docs/1", 1).await;
     second.until_cursor("docs/1", 351).await;
 
     for running in [one, two].map(|running| (running.stop, running.ended, running.data)) {
@@ -400,22 +401,19 @@ async fn promise_11_who_is_revoked_on_one_node_is_out_on_all() {
     let cluster = MemoryCluster::new(Id([10; 16]), faults);
     let one = node(&cluster).await;
     let two = node(&cluster).await;
-    let hello = |user: &str, connection: u8| {
-        json!({ "version": 1, "connection": hex(connection), "visible": true,
-            "token": token(user), "open": [{ "name": "docs/1" }] })
-    };
-    let (mut ann, _) = Client::hello(two.address, hello("ann", 1)).await;
-    let (mut ben, _) = Client::hello(two.address, hello("ben", 2)).await;
+    let (mut ann, _) = Client::hello(two.address, client("ann", 1, &["docs/1"])).await;
+    let (mut ben, _) = Client::hello(two.address, client("ben", 2, &["docs/1"])).await;
     let nothing = Value::Null;
     assert_eq!(ask(two.address, "ann", "GET", "/v1/logs", &nothing).await, 200);
 
     let body = json!({ "user": "ann" });
     assert_eq!(ask(one.address, "root", "POST", "/v1/revocations", &body).await, 201);
-    assert_eq!(ann.until("bye").await["code"], "revoked");
+    ann.until("the end", |client| client.bye.is_some()).await;
+    assert_eq!(ann.bye.unwrap().code, Code::Revoked);
     for node in [&one, &two] {
         assert_eq!(ask(node.address, "ann", "GET", "/v1/logs", &nothing).await, 401);
     }
-    ben.append_all(&hex(12), "docs/1", 5).await;
+    ben.append_all(12, "docs/1", 5).await;
 
     // A node that joins later, and one that comes back, know it before they let anyone in.
     let three = node(&cluster).await;
@@ -446,15 +444,11 @@ async fn a_node_that_is_ahead_of_the_journal_writes_nothing_into_it() {
     let cluster = MemoryCluster::new(Id([9; 16]), Faults::default());
     let (ahead, behind) = (node(&cluster).await, node(&cluster).await);
     let behind = stop(behind).await;
-    let hello = json!({
-        "version": 1, "token": token("ana"), "connection": hex(1), "visible": true,
-        "writers": [{"writer": hex(11), "oldest": 1}], "open": [{"name": "docs/1"}],
-    });
-    let (mut client, _) = Client::hello(ahead.address, hello).await;
+    let (mut writer, _) = Client::hello(ahead.address, client("ana", 1, &["docs/1"])).await;
     for n in 0..10 {
-        client.append_all(&hex(20 + n), "docs/1", 1).await;
+        writer.append_all(20 + n, "docs/1", 1).await;
     }
-    drop(client);
+    drop(writer);
     let ahead = stop(ahead).await;
     cluster.lose(6);
     let refused = started(&cluster, ahead, "").await.err().expect("it cannot start");
@@ -474,14 +468,13 @@ async fn promise_13_nodes_that_are_told_different_rules_fold_by_the_same() {
     let two = started(&cluster, folder(), rule).await.unwrap();
     for (at, node) in [&one, &two].into_iter().enumerate() {
         let at = u8::try_from(at).unwrap();
-        let hello = json!({
-            "version": 1, "token": token("ana"), "connection": hex(1 + at), "visible": true,
-            "cloning": "none", "open": [{"name": format!("docs/{at}")}],
-        });
-        let (mut client, _) = Client::hello(node.address, hello).await;
+        let log = format!("docs/{at}");
+        let mut own = client("ana", 1 + at, &[&log]);
+        own.config_mut().cloning = Cloning::None;
+        let (mut writer, _) = Client::hello(node.address, own).await;
         // Each batch names the rows that its node has, so that one that folds otherwise ends.
         for n in 0..10 {
-            client.append_all(&hex(20 + 20 * at + n), &format!("docs/{at}"), 1).await;
+            writer.append_all(20 + 20 * at + n, &log, 1).await;
         }
     }
     stop(one).await;
@@ -496,22 +489,24 @@ async fn an_engine_that_takes_little_and_refuses_some_of_it_holds_nobody_up() {
     let cluster = MemoryCluster::new(Id([9; 16]), faults);
     cluster.take_at_most(8 << 10);
     let (one, two) = (node(&cluster).await, node(&cluster).await);
-    let hello = |connection: u8| {
-        json!({ "version": 1, "token": token("ana"), "connection": hex(connection),
-            "visible": true, "cloning": "none", "open": [{"name": "docs/1"}] })
+    let own = |connection: u8| {
+        let mut own = client("ana", connection, &["docs/1"]);
+        own.config_mut().cloning = Cloning::None;
+        own
     };
-    let (mut writer, _) = Client::hello(one.address, hello(1)).await;
-    let (mut reader, _) = Client::hello(two.address, hello(2)).await;
+    let (mut writer, _) = Client::hello(one.address, own(1)).await;
+    let (mut reader, _) = Client::hello(two.address, own(2)).await;
     // Ten frames are on their way at a time: together they are more than a batch may hold.
     for n in 0..10 {
-        let item = |seq: u64| {
-            let record = json!({ "payload": "x".repeat(200) });
-            json!({ "seq": seq, "prev": seq - 1, "to": { "name": "docs/1" }, "record": record })
-        };
-        let items: Vec<_> = (1..=20).map(item).collect();
-        let append = json!({ "writer": hex(20 + n), "oldest": 1, "items": items });
-        writer.send(json!({ "append": append })).await;
+        let mut many = Writer::new(Id([20 + n; 16]));
+        for _ in 0..20 {
+            let payload = Some(Payload::text("x".repeat(200)));
+            let record = Record { payload, ..Record::default() };
+            many.number(Target::Name("docs/1".to_owned()), None, record);
+        }
+        writer.machine.adopt(many);
     }
+    writer.hand_in(Input::Time).await;
     writer.until_cursor("docs/1", 200).await;
     reader.until_cursor("docs/1", 200).await;
     drop((writer, reader));

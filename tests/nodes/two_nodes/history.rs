@@ -1,10 +1,10 @@
 //! One history over two nodes: what one told, the other judges; and a journal that lost its end.
 
 use highwater::journal::{Faults, MemoryCluster};
-use highwater::wire::Id;
+use highwater::wire::{Id, Position};
 use serde_json::{Value, json};
 
-use super::{Client, PATIENCE, ask, hex, node, state, stop, token};
+use super::{Client, PATIENCE, ask, client, node, state, stop, unanswered};
 
 /// A node that is behind has to fold on before it judges; what it does not have yet is no other
 /// history, while what no node has is one at once.
@@ -40,43 +40,36 @@ async fn promise_15_a_position_of_one_node_is_known_to_the_other() {
 async fn promise_15_one_history_a_tail_that_the_engine_lost() {
     let cluster = MemoryCluster::new(Id([8; 16]), Faults::default());
     let first = node(&cluster).await;
-    let hello = |position: Option<&Value>| {
-        json!({
-            "version": 1, "token": token("ana"), "connection": hex(1), "visible": true,
-            "capabilities": ["history"], "positions": position.into_iter().collect::<Vec<_>>(),
-            "writers": [{"writer": hex(11), "oldest": 1}], "open": [{"name": "docs/1"}],
-        })
+    let ana = |position: Option<Position>| {
+        let mut ana = client("ana", 1, &["docs/1"]);
+        position.into_iter().for_each(|position| ana.saw(position));
+        ana.adopt(unanswered(11, "docs/1", 5));
+        ana
     };
-    let (mut client, welcome) = Client::hello(first.address, hello(None)).await;
-    let kept = welcome["positions"][0].clone();
-    client.append_all(&hex(11), "docs/1", 5).await;
-    client.until_cursor("docs/1", 5).await;
-    drop(client);
+    let (mut writer, welcome) = Client::hello(first.address, ana(None)).await;
+    let kept = welcome.positions[0];
+    writer.until_cursor("docs/1", 5).await;
+    drop(writer);
     // Comes once more, and is told where the server stands now.
-    let (client, welcome) = Client::hello(first.address, hello(Some(&kept))).await;
-    assert_eq!(welcome["other_history"], false);
-    let seen = welcome["positions"][0].clone();
-    drop(client);
+    let (again, welcome) = Client::hello(first.address, ana(Some(kept))).await;
+    assert!(!welcome.other_history);
+    let seen = welcome.positions[0];
+    drop(again);
     first.stop.send(()).unwrap();
     tokio::time::timeout(PATIENCE, first.ended).await.unwrap().unwrap();
-    let lost = batch_of(&seen) - batch_of(&kept);
+    let lost = seen.batch - kept.batch;
     cluster.lose(usize::try_from(lost).unwrap() + 5);
     let second = node(&cluster).await;
-    let (mut other, _) = Client::hello(second.address, {
-        let mut hello = hello(None);
-        hello["connection"] = json!(hex(2));
-        hello["writers"] = json!([{"writer": hex(12), "oldest": 1}]);
-        hello
-    })
-    .await;
+    let (mut other, _) = Client::hello(second.address, client("ana", 2, &["docs/1"])).await;
     // One by one, so that there are more batches than were lost.
     for n in 0..lost + 20 {
-        other.append_all(&hex(u8::try_from(20 + n).unwrap()), "docs/1", 1).await;
+        other.append_all(u8::try_from(20 + n).unwrap(), "docs/1", 1).await;
     }
-    let (_, welcome) = Client::hello(second.address, hello(Some(&seen))).await;
-    assert!(batch_of(&welcome["positions"][0]) > batch_of(&seen));
-    assert_eq!(welcome["other_history"], true);
-    assert_eq!(welcome["writers"][0]["mark"], 0, "what it was answered is gone");
+    let (_, welcome) = Client::hello(second.address, ana(Some(seen))).await;
+    assert!(welcome.positions[0].batch > seen.batch);
+    assert!(welcome.other_history);
+    let mark = welcome.writers.iter().find(|at| at.writer == Id([11; 16])).unwrap().mark;
+    assert_eq!(mark, 0, "what it was answered is gone");
     second.stop.send(()).unwrap();
     tokio::time::timeout(PATIENCE, second.ended).await.unwrap().unwrap();
 }
