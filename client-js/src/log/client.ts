@@ -233,7 +233,8 @@ export class LogClient {
     return new Signal<Work>(() => {
       const { unsaved, waiting } = ledger.counts.value;
       const now = {
-        unsaved: unsaved + inbox.unsaved, waiting, refused: inbox.size, store: this._store.health.value,
+        unsaved: unsaved + inbox.unsaved, waiting, refused: inbox.size,
+        store: this._store.health.value,
       };
       const same = before && (Object.keys(now) as (keyof Work)[]).every(
         (name) => before![name] === now[name],

@@ -40,7 +40,7 @@ const text = (name: string, value: unknown): string => {
   } catch (error) {
     throw new HighwaterError('bad_payload', `${name}: ${(error as Error).message}`);
   }
-  if (json === undefined) throw new HighwaterError('bad_payload', `${name}: its payload is no JSON`);
+  if (json === undefined) throw new HighwaterError('bad_payload', `${name}: it is no JSON`);
   return json;
 };
 

@@ -52,7 +52,7 @@ export const holdHere = (): Hold => {
 
 /** Says things to the other pages, and hears what they say. */
 export interface Tabs<M> {
-  say(message: M): void;
+  say(message: M): unknown;
   close(): void;
 }
 
@@ -63,8 +63,13 @@ export const tabs = <M>(name: string, heard: (message: M) => void): Tabs<M> => {
   channel.onmessage = ({ data }: { data: M }) => heard(data);
   // A Node process is not kept alive for it.
   (channel as { unref?: () => void }).unref?.();
+  // What was on its way to disk at the end is told behind it: that is not to throw.
+  let open = true;
   return {
-    say: (message) => channel.postMessage(message),
-    close: () => channel.close(),
+    say: (message) => open && channel.postMessage(message),
+    close: () => {
+      open = false;
+      channel.close();
+    },
   };
 };

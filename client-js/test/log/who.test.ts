@@ -200,3 +200,16 @@ test('a tab that hears late of a wipe takes nothing of the next session', async 
   assert.deepEqual(ours(), before);
   assert.equal(before.length, 2);
 });
+
+test('what is said to other tabs after the end is heard by none, and throws nothing', async () => {
+  const heard: number[] = [];
+  const [one, two] = [tabs<number>('said', () => {}), tabs<number>('said', (n) => heard.push(n))];
+  one.say(1);
+  one.close();
+  one.say(2);
+  const last = tabs<number>('said', () => {});
+  last.say(3);
+  while (heard.at(-1) !== 3) await new Promise(setImmediate);
+  assert.deepEqual(heard, [1, 3]);
+  for (const each of [two, last]) each.close();
+});
