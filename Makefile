@@ -54,6 +54,7 @@ browser: tools client-js/dist/highwater.js
 	cd client-js && $(SERVER) CHROMIUM="$$(cat ../target/chromium.path)" $(NPM) run test:browser
 
 ## make tabs        the client's log in many tabs: frozen, crashed, duplicated, put by; clocks, users
+#                  (a share of it, half a minute, is part of `make browser`)
 .PHONY: tabs
 tabs: tools client-js/node_modules/.ready
 	@mkdir -p target
