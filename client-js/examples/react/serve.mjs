@@ -1,5 +1,6 @@
 // Builds the example and serves it: `npm run example:react`, and a node beside it by
 // `highwater serve --dev`. Another node: open it with ?server=http://host:port.
+import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -22,11 +23,19 @@ export const serve = async (port = 0) => {
     const type = TYPES[name.split('.').at(-1)];
     answer.writeHead(200, { 'content-type': `${type}; charset=utf-8` }).end(files[name]);
   });
-  await new Promise((ready) => server.listen(port, '127.0.0.1', ready));
+  server.listen(port, '127.0.0.1');
+  await once(server, 'listening');
   return Object.assign(server, { url: `http://127.0.0.1:${server.address().port}` });
 };
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { url } = await serve(5173);
-  console.log(`${url}, in two windows; it connects to http://127.0.0.1:8080`);
+  const { PORT = 5173 } = process.env;
+  const { url } = await serve(+PORT).catch(({ code, message }) => {
+    const taken = code === 'EADDRINUSE' ? `port ${PORT} is taken` : message;
+    console.error(`${taken}: choose one with PORT=...`);
+    process.exit(1);
+  });
+  console.log(`${url}, in two windows`);
+  console.log('it connects to http://127.0.0.1:8080 (highwater serve --dev), or elsewhere with');
+  console.log(`${url}/?server=http://127.0.0.1:PORT`);
 }

@@ -1,6 +1,7 @@
 // Builds the example and serves it: `npm run example:todo`, and a node beside it by
 // `highwater serve --dev`. Another node: open it with ?server=http://host:port.
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -35,11 +36,20 @@ export const serve = async (port = 0) => {
     const headers = { 'content-type': `${type}; charset=utf-8`, 'cache-control': 'no-cache' };
     answer.writeHead(200, headers).end(files[name]);
   });
-  await new Promise((ready) => server.listen(port, '127.0.0.1', ready));
+  server.listen(port, '127.0.0.1');
+  await once(server, 'listening');
   return Object.assign(server, { url: `http://127.0.0.1:${server.address().port}`, asked });
 };
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { url } = await serve(5174);
-  console.log(`${url}, in two windows; it connects to http://127.0.0.1:8080`);
+  const { PORT = 5174 } = process.env;
+  const { url } = await serve(+PORT).catch(({ code, message }) => {
+    const taken = code === 'EADDRINUSE' ? `port ${PORT} is taken` : message;
+    console.error(`${taken}: choose one with PORT=..., which is to stay the same:`);
+    console.error('what a browser keeps on the device is of one address, its port with it');
+    process.exit(1);
+  });
+  console.log(`${url}, in two windows`);
+  console.log('it connects to http://127.0.0.1:8080 (highwater serve --dev), or elsewhere with');
+  console.log(`${url}/?server=http://127.0.0.1:PORT`);
 }
