@@ -128,11 +128,12 @@ const show = (value: unknown): string => {
   if (items) return items.map(({ text }: Item) => text).join(', ');
   if (ids) return ids.length === 1 ? 'one item' : `${ids.length} items`;
   if (done !== undefined) return done ? 'done' : 'not done';
-  return typeof by === 'number' ? `${by > 0 ? '+' : '−'}${Math.abs(by)}` : 'now';
+  return typeof by === 'number' ? `${by > 0 ? '+' : '−'}${Math.abs(by)}` : 'a ring';
 };
 const explain = ({ reason: { code, message } }: RefusedAction): string => {
   if (code === 'denied') return 'You may not change this list.';
   if (code === 'expired') return 'It came too late: without a server for too long.';
+  if (code === 'not_saved') return 'This device could not keep it: it may be full.';
   if (code === 'restored') return 'The server was restored from a backup, and has lost it.';
   return message;
 };

@@ -153,6 +153,36 @@ test('a device that lost what it kept: it says so, once nothing waits', async (c
   page.unmount();
 });
 
+test('what a full device refused is unsaved, and says so until there is room', async (context) => {
+  let full = true;
+  const small: OpenStore = (name, options) => {
+    const store = memory(name, options);
+    return { ...store, health: store.health, close: () => store.close(), wipe: () => store.wipe(),
+      persist: () => {}, read: (prefix) => store.read(prefix),
+      write: async (changes) => {
+        if (full) throw new Error('no room');
+        return store.write(changes);
+      } };
+  };
+  const name = user();
+  const client = open(context, name, { store: small });
+  const page = show(client, <><WorkStatus client={client} /><Refused client={client} /></>);
+  await assert.rejects(client.open(board, { board: name }).view.title.set('Typed').saved);
+  while (!page.text.includes('In this page only')) await new Promise(setImmediate);
+  assert.deepEqual([output(page).textContent, output(page).dataset.state], [
+    'Unsaved: 1 change', 'unsaved',
+  ]);
+  full = false;
+  while (page.text.includes('In this page only')) await new Promise(setImmediate);
+  while (output(page).dataset.state !== 'server') await new Promise(setImmediate);
+  assert.equal(output(page).textContent, 'On the server, 1 not taken');
+  press(page, 'Drop');
+  while (!page.text.includes('Drop for good?')) await new Promise(setImmediate);
+  press(page, 'Drop for good?');
+  while (output(page).textContent !== 'On the server') await new Promise(setImmediate);
+  page.unmount();
+});
+
 test('a refused edit: its reason; it is copied, dropped, tried again', async (context) => {
   const [name, store] = [user(), device(context)];
   await open(context, name).open(board, { board: name }).view.title.set('There').accepted;

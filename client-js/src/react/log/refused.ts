@@ -21,6 +21,8 @@ export interface RefusedWords {
   readonly copy: string;
   readonly copied: string;
   readonly drop: string;
+  /** It is not on the device: it would go with the page. */
+  readonly unsaved: string;
   /** Asked before it is dropped. */
   readonly sure: string;
 }
@@ -41,6 +43,7 @@ export interface RefusedProps {
 const WORDS: RefusedWords = {
   title: 'Not taken', before: 'There', after: 'Yours', nothing: 'nothing', retry: 'Try again',
   copy: 'Copy', copied: 'Copied', drop: 'Drop', sure: 'Drop for good?',
+  unsaved: 'In this page only, until the device has room',
 };
 
 interface ItemProps extends RefusedProps {
@@ -100,6 +103,7 @@ const Item = ({ one, say, leaves, describe, show = asText, explain }: ItemProps)
       'dl', null,
       one.before !== undefined && value('before', one.before), value('after', one.after),
     ),
+    !one.saved && part('unsaved', say.unsaved),
     told && createElement('pre', { className: 'hw-refused-told', role: 'alert' }, told),
     part(
       'do',

@@ -16,7 +16,7 @@ import { never } from '../open.js';
 /**
  * `reading`: the device is being read. `lost`: the device keeps nothing any more, so that what
  * waits is in this page alone. `unsaved`: not on the device yet. `device`: kept, without an answer
- * of the server. `server`: all of it is there. `emptied`: so too, but the browser had found its
+ * of the server. `server`: all of it is there, but what was refused. `emptied`: so too, but the browser had found its
  * database damaged and emptied it: what was on this device alone, from before, is gone.
  */
 export type WorkState = 'reading' | 'lost' | 'unsaved' | 'device' | 'server' | 'emptied';
@@ -42,7 +42,7 @@ const WORDS: WorkWords = {
     `Unsaved: ${changes(count)}${store.state === 'stuck' ? ', the device does not answer' : ''}`,
   device: (count, { store }) =>
     `${store.kind === 'disk' ? 'On this device' : 'In this page'}: ${changes(count)} to send`,
-  server: () => 'On the server',
+  server: (_, { refused }) => `On the server${refused ? `, ${refused} not taken` : ''}`,
   emptied: () => 'This device lost what was not sent: look whether your last changes are there',
 };
 
