@@ -101,10 +101,10 @@ export const stepOf = (
   const { version = 1, upcast } = of;
   const said = headers?.find(([name]) => name === 'v');
   const from = said ? +asText(said[1]) : 1;
-  if (!(from <= version)) throw new Error(`${kind}: version ${from} is newer than this app`);
+  if (!(from <= version)) throw new Error(`version ${from} is newer than this app`);
   if (tombstone) return undefined;
   const value = json();
-  if (from < version && !upcast) throw new Error(`${kind}: no upcast from version ${from}`);
+  if (from < version && !upcast) throw new Error(`it has no upcast from version ${from}`);
   const now = from < version ? upcast!(value, from) : value;
   return { name: kind, id: undefined, gone: false, payload: now };
 };

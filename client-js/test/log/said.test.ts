@@ -80,7 +80,7 @@ test('a record that cannot be read says of which log and action it is', () => {
     folded.begin(0);
     folded.records([{ ...record(0), headers: [['v', '2']] }]);
   });
-  const text = 'rooms/a: action speak is left out: speak: version 2 is newer than this app';
+  const text = 'rooms/a: action speak is left out: version 2 is newer than this app';
   assert.deepEqual(told.map(({ message }) => message), [text]);
 });
 
