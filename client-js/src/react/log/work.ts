@@ -16,8 +16,9 @@ import { never } from '../open.js';
 /**
  * `reading`: the device is being read. `lost`: the device keeps nothing any more, so that what
  * waits is in this page alone. `unsaved`: not on the device yet. `device`: kept, without an answer
- * of the server. `server`: all of it is there, but what was refused. `emptied`: so too, but the browser had found its
- * database damaged and emptied it: what was on this device alone, from before, is gone.
+ * of the server. `server`: all of it is there, but what was refused. `emptied`: so too, but the
+ * browser had found its database damaged and emptied it: what was on this device alone, from
+ * before, is gone.
  */
 export type WorkState = 'reading' | 'lost' | 'unsaved' | 'device' | 'server' | 'emptied';
 
