@@ -56,7 +56,7 @@ export interface OpenOptions {
   /**
    * The log begins anew here (its start was trimmed away, the server has another history): what was
    * never sent goes on (`rebase`, the default), or to the refused ones, where all that this page has
-   * opened of the log say `discard`.
+   * ever opened of the log say `discard`. Then nothing of it goes out before the log is `live`.
    */
   readonly onReset?: 'rebase' | 'discard';
 }
@@ -152,6 +152,9 @@ export class LogClient {
       store: this._store, hold, name: 'highwater', inbox,
       maxPending: options.maxPending ?? MOST_PENDING, now: Date.now,
       say: (message) => this._tabs?.say({ ...message, history: this._history.history }),
+      unsure: () => [...this._all()].filter(
+        (one) => !ledger.rebased.has(one.name) && one.unsure,
+      ).map(({ name }) => name),
     });
     const marks = (this._marks = new Marks(core, ledger.runs, inbox));
     core.config.met = (welcome) => this._met(welcome);
@@ -281,7 +284,10 @@ export class LogClient {
     }
     shelf.users++;
     shelf.urge(priority);
-    if (onReset !== 'discard') this._room.ledger.rebased.add(name);
+    if (onReset !== 'discard') {
+      this._room.ledger.rebased.add(name);
+      shelf.sure();
+    }
     const open = new Open(shelf, this._room, (gone) => {
       this._opens.delete(gone);
       if (--shelf.users) return;

@@ -35,6 +35,8 @@ export interface Told {
 export interface LedgerOptions extends RunsOptions {
   /** Most actions without an outcome. */
   readonly maxPending: number;
+  /** Logs that begin anew, or not, and whose work is not to go on then. */
+  readonly unsure: () => readonly string[];
   /** Says to other pages what happened here. */
   readonly say: (message: Message) => void;
 }
@@ -189,6 +191,10 @@ export class Ledger implements Book {
   /** Its size is known now. */
   weighed(more: number): void {
     this._bytes += more;
+  }
+
+  doubtful(): ReadonlySet<string> {
+    return new Set(this._options.unsure());
   }
 
   /** It waits no more; whether it did. */

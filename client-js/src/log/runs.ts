@@ -29,6 +29,8 @@ export interface Book {
   decided(one: Logged, result: Stored | HighwaterError): void;
   /** The server's history is another, and has nothing of these. */
   moved(run: Run, rest: Logged[]): void;
+  /** Logs that may begin anew, and whose unsent work is then not to be sent. */
+  doubtful(): ReadonlySet<string>;
   /** Its size is known now. */
   weighed(more: number): void;
   /** When all that was to be written is written. */
@@ -203,7 +205,11 @@ export class Runs {
   ahead(run: Run): boolean {
     const { writer } = run;
     if (!writer || !this.online) return false;
-    const upto = Math.min(writer.next - 1, writer.oldest + AHEAD);
+    let upto = Math.min(writer.next - 1, writer.oldest + AHEAD);
+    const doubtful = this._book.doubtful();
+    if (run.own && doubtful.size) for (const { seq, log } of run.actions.values()) {
+      if (seq > run.sent && doubtful.has(log)) upto = Math.min(upto, seq - 1);
+    }
     // In strides: a mark for each outcome would cost a transaction for each.
     if (upto <= run.sent || run.sent > writer.oldest + AHEAD / 2) return false;
     this._expire(run, upto);

@@ -192,8 +192,22 @@ export class Shelf {
       }),
       handle.on('ended', () => this._ended()),
       handle.on('refused', () => this._ended()),
-      handle.status.subscribe(() => this.status.changed()),
+      handle.status.subscribe(() => {
+        this.status.changed();
+        this.sure();
+      }),
     );
+  }
+
+  /** What is here may be of a log that begins anew: the server has not said so yet, or the end. */
+  get unsure(): boolean {
+    return this.folded.known && /^(offl|conn|load|catch)/.test(this.status.value.phase);
+  }
+
+  /** What waited for that may go out. */
+  sure(): void {
+    const { runs } = this._room.ledger;
+    if (!this.unsure) runs.connected(runs.online);
   }
 
   private _ended(): void {
@@ -313,6 +327,7 @@ export class Shelf {
     this.keep();
     for (const off of this._offs.splice(0)) off();
     this._handle?.release();
+    this.sure();
   }
 }
 
