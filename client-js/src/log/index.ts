@@ -11,6 +11,9 @@ export {
   type Definition, type Keyed, type Lww, type Meta, type Params, type Reduced, type Reducers,
   type Schema, type ValueOf, type Views,
 } from './define.js';
+export type { Read } from '../emitter.js';
+export { HighwaterError, type Code } from '../errors.js';
+export type { LogStatus, Status } from '../states.js';
 export { KeyMap } from './key-map.js';
 export { memory } from './memory.js';
 export { indexedDb } from './indexeddb.js';

@@ -9,7 +9,7 @@ import { after, before, test } from 'node:test';
 import { build } from 'esbuild';
 import { Server, token } from '../server.js';
 
-const GUIDES = ['offline', 'conflicts', 'changing-a-schema', 'actions'];
+const GUIDES = ['offline', 'conflicts', 'changing-a-schema', 'actions', 'client-log-api'];
 const blocks = (name: string, kind: string): string[] => {
   const text = readFileSync(`../docs/${name}.md`, 'utf8');
   return [...text.matchAll(new RegExp(`^\`\`\`${kind}\\n([^]*?)^\`\`\`$`, 'gm'))].map(
@@ -48,6 +48,28 @@ declare const process: { on(event: string, listener: (error: Error) => void): vo
   } catch (error) {
     throw new Error(`${(error as { stdout: Buffer }).stdout}`);
   }
+});
+
+test('the page of all names has all of them', () => {
+  const page = readFileSync('../docs/client-log-api.md', 'utf8');
+  const source = (name: string): string => readFileSync(`src/${name}.ts`, 'utf8');
+  const exported = [...source('log/index').matchAll(/export (?:type )?\{([^}]*)\}/g)].flatMap(
+    ([, names]) => names!.replace(/type /g, '').split(',').map((name) => name.trim()),
+  ).filter(Boolean);
+  const members = (file: string, of: string): string[] => {
+    const [, body] = RegExp(`export interface ${of}\\b[^{]*\\{\\n([^]*?)\\n\\}`).exec(source(file))!;
+    return [...body!.matchAll(/^  readonly (\w+)/gm)].map(([, name]) => name!);
+  };
+  const phases = [...source('states').matchAll(/readonly phase: '([\w-]+)'/g)].map(([, one]) => one!);
+  const names = [
+    ...exported, ...phases, ...members('client', 'ClientOptions'),
+    ...members('log/client', 'LogClientOptions'), ...members('log/client', 'OpenOptions'),
+    ...members('log/client', 'Work'), ...members('log/define', 'ActionOptions'),
+    ...members('log/define', 'Meta'), ...members('log/inbox', 'RefusedAction'),
+    ...members('log/opened', 'Opened'), ...members('log/store', 'Health'),
+  ];
+  assert.ok(names.length > 90, names.join());
+  assert.deepEqual(names.filter((name) => !RegExp(`\`[^\`]*\\b${name}\\b`).test(page)), []);
 });
 
 for (const name of GUIDES) {
