@@ -38,6 +38,15 @@ export const kept = (version: number, from: unknown): KeptView => {
   return { version, state, ...(nested ? { nested } : {}) };
 };
 
+/** Whether a browser can keep it. */
+export const cloneable = (from: unknown): boolean => {
+  try {
+    return !!structuredClone(kept(1, from));
+  } catch {
+    return false;
+  }
+};
+
 export const revived = (view: ViewDefinition, { state, nested }: KeptView): unknown => {
   const within = (value: any): unknown => {
     const inner = mapped(value, within);

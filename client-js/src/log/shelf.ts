@@ -14,7 +14,7 @@ import type { LogStatus } from '../states.js';
 import type { Definition, ViewDefinition } from './define.js';
 import { Folded } from './fold.js';
 import type { Inbox } from './inbox.js';
-import { kept, revived } from './kept.js';
+import { cloneable, kept, revived } from './kept.js';
 import type { Ledger } from './ledger.js';
 import { later, type CheckpointRow, type HistoryRow } from './rows.js';
 import { Signal } from './signals.js';
@@ -298,9 +298,12 @@ export class Shelf {
     const now = [log, next, missing];
     if (now.every((one, at) => one === this._kept[at])) return;
     this._kept = now;
-    inBackground(this._room.store.write(this._checkpoint()).catch((error: unknown) => {
+    inBackground(this._room.store.write(this._checkpoint()).catch((error: HighwaterError) => {
       this._kept = [];
-      throw error;
+      if (error.code === 'closed') return;
+      const odd = folded.names.filter((_, view) => !cloneable(folded.states[view]));
+      const which = odd.length ? `view ${odd} is no plain data` : 'its views are not kept';
+      throw new Error(`${this.name}: ${which}: ${error.message}`, { cause: error });
     }));
   }
 

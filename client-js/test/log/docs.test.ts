@@ -57,10 +57,13 @@ test('the page of all names has all of them', () => {
     ([, names]) => names!.replace(/type /g, '').split(',').map((name) => name.trim()),
   ).filter(Boolean);
   const members = (file: string, of: string): string[] => {
-    const [, body] = RegExp(`export interface ${of}\\b[^{]*\\{\\n([^]*?)\\n\\}`).exec(source(file))!;
+    const whole = RegExp(`export interface ${of}\\b[^{]*\\{\\n([^]*?)\\n\\}`);
+    const [, body] = whole.exec(source(file))!;
     return [...body!.matchAll(/^  readonly (\w+)/gm)].map(([, name]) => name!);
   };
-  const phases = [...source('states').matchAll(/readonly phase: '([\w-]+)'/g)].map(([, one]) => one!);
+  const phases = [...source('states').matchAll(/readonly phase: '([\w-]+)'/g)].map(
+    ([, phase]) => phase!,
+  );
   const names = [
     ...exported, ...phases, ...members('client', 'ClientOptions'),
     ...members('log/client', 'LogClientOptions'), ...members('log/client', 'OpenOptions'),

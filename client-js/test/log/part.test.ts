@@ -92,6 +92,36 @@ test('of a log that was made anew nothing kept is gone on from', async (context)
   assert.deepEqual([view.all.value, view.count.value], [['z'], 10]);
 });
 
+test('a view that the device cannot keep is named', async (context) => {
+  const odd = words.views((view) => ({
+    all: view(all(), { speak: (list, { text }) => [...list, text] }),
+    odd: view({ call: (): void => {} }, {}),
+  }));
+  const rows = new Rows();
+  const write = rows.write.bind(rows);
+  // As a browser does with what it cannot clone.
+  rows.write = (changes) => write([...changes].map(([key, value]) => [
+    key, structuredClone(typeof value === 'function' ? value(rows.all.get(key)) : value),
+  ]));
+  const client = device('odd', rows).page(context, true);
+  const { do: does, view } = client.open(odd, { room: 'odd' });
+  const { queueMicrotask } = globalThis;
+  context.after(() => (globalThis.queueMicrotask = queueMicrotask));
+  const told = new Promise<Error>((tell) => {
+    globalThis.queueMicrotask = (work) => queueMicrotask(() => {
+      try {
+        work();
+      } catch (error) {
+        tell(error as Error);
+      }
+    });
+  });
+  await does.speak({ text: 'a' }).accepted;
+  await when(view.all, (list) => list?.length === 1);
+  assert.match((await told).message, /^rooms\/odd: view odd is no plain data: [^]*not be cloned/);
+  await client.close();
+});
+
 test('two definitions of one log keep what they have beside each other', async (context) => {
   const { page } = await said(context, 'two', 'a', 'b');
   const size = words.views((view) => ({

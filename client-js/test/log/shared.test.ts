@@ -31,7 +31,7 @@ const anew = async (
   page.cut();
   server.remove('lists/b');
   page.does(() => first!.do.put({ n: 1 }));
-  // It is on disk, with a mark that it may go out, as soon as there is a socket; or after the reset.
+  // It is on disk, and marked as one that may go out, before the reset or after it.
   if (soon) await run(page);
   while (page.client.status.value.phase !== 'live') {
     await all(() => page.up() || page.down());
