@@ -310,7 +310,10 @@ export class LogClient {
   private _again(item: ActionRow, changes: readonly Change[]): void {
     const { ledger } = this._room;
     const { log, record } = item;
-    const shelf = [...this._all()].find(({ name }) => name === log);
+    // Where that was deleted, its user says that another of that name is meant.
+    const open = ({ name, status }: Shelf): boolean =>
+      name === log && status.value.phase !== 'closed';
+    const shelf = [...this._all()].find(open);
     const { urgency } = shelf?.defined ?? { urgency: 'edit' };
     const target = shelf?.target ?? { to: { name: log }, made: undefined };
     ledger.add({ urgency, log, ...target, record });

@@ -240,8 +240,11 @@ export class Ledger implements Book {
   private _weigh(
     { log, record, ifHead }: Pick<Given, 'log' | 'record' | 'ifHead'>,
   ): ReturnType<typeof weigh> {
-    const weighed = weigh(record, this._core.config.encoding, ifHead);
-    const most = this._core.greeting?.limits.recordBytes ?? Infinity;
+    const { status, config, greeting } = this._core;
+    // Whoever sits here now is another: this log is not theirs to write in.
+    if (status.reason === 'other_user') throw status.error;
+    const weighed = weigh(record, config.encoding, ifHead);
+    const most = greeting?.limits.recordBytes ?? Infinity;
     if (weighed.bulk > most) {
       throw new HighwaterError('too_large', `${log}: ${record.kind}: over ${most} bytes`);
     }

@@ -278,7 +278,6 @@ export class Shelf {
   /** Where an action goes: to the log as it is known here, or to whichever has that name. */
   get target(): { to: Target; made: Made | undefined } {
     const { id, shared } = this._handle ?? {};
-    if (shared?.over) return { to: { name: this.name }, made: undefined };
     if (id !== undefined) return { to: { log: id }, made: shared!.made };
     const { at } = this.folded;
     if (!at) return { to: { name: this.name }, made: undefined };

@@ -169,3 +169,22 @@ test('what was pending in a log that was made anew is refused, never merged', as
   await when(list.view.count, (count) => count === 0);
   assert.deepEqual(await server.payloads('lists/gone/todos'), ['other']);
 });
+
+test('what is done in a log that was deleted makes no other log', async (context) => {
+  const client = connect(server.url, { token: token('lea'), store: device(context) });
+  context.after(() => client.close());
+  const list = client.open(todos, { list: 'over' });
+  await list.do.add({ id: 'a', text: 'a' }).accepted;
+  await when(list.pending, (count) => count === 0);
+  await server.ask('DELETE', '/v1/logs/lists/over/todos');
+  await when(list.status, ({ phase }) => phase === 'closed');
+  await server.append('lists/over/todos', 'of the other');
+  await assert.rejects(list.do.add({ id: 'b', text: 'of the former' }).accepted, { code: 'epoch' });
+  assert.deepEqual(await server.payloads('lists/over/todos'), ['of the other']);
+  const [one] = await when(client.refused, ({ length }) => length === 1);
+  assert.equal(list.view.byId.value!.has('b'), false);
+  // Its user may say that it belongs there all the same.
+  one!.retry();
+  await when(client.work, ({ waiting, refused }) => !waiting && !refused);
+  assert.equal((await server.payloads('lists/over/todos')).length, 2);
+});

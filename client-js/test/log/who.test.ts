@@ -10,6 +10,7 @@ import type { Message } from '../../src/log/run.js';
 import { holdHere, tabs } from '../../src/log/tabs.js';
 import { token } from '../server.js';
 import { when } from '../when.js';
+import { todos } from './todos.js';
 
 const board = log('boards/:board').views(() => ({ title: lww<string>('title') }));
 const NOWHERE = 'http://127.0.0.1:9';
@@ -97,6 +98,30 @@ test('a log that never met its server is its user’s all the same', async (cont
   context.after(() => ben.close());
   await when(ben.status, ({ reason }) => reason === 'other_user');
   assert.equal(ben.status.value.phase, 'needs-auth');
+  // What he types is not hers, and is not sent as hers: it is refused before it is shown.
+  const { view, pending } = ben.open(board, { board: 'a' });
+  await when(pending, (count) => count === 1);
+  assert.throws(() => view.title.set('of Ben'), { code: 'other_user' });
+  assert.deepEqual([view.title.value, pending.value], ['of Ana', 1]);
+  assert.equal(ben.work.value.waiting, 1);
+});
+
+test('nor is what another user types where text gives way to text', async (context) => {
+  storage(context);
+  const client = connect(NOWHERE, {
+    token: async () => token('ana'), store: device(), autoConnect: false,
+  });
+  context.after(() => client.close());
+  const list = client.open(todos, { list: 'a' });
+  await list.do.rename({ id: 'a', text: 'of Ana' }).saved;
+  const { core } = client.plain;
+  client.connect();
+  await when(client.status, ({ phase }) => phase === 'offline');
+  core.gotToken(performance.now(), token('ben'));
+  core.wake();
+  await when(client.status, ({ reason }) => reason === 'other_user');
+  assert.throws(() => list.do.rename({ id: 'a', text: 'of Ben' }), { code: 'other_user' });
+  assert.equal(list.pending.value, 1);
 });
 
 test('a token function that hangs holds up what is sent, and no more', async (context) => {
