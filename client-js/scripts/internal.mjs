@@ -5,12 +5,12 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
 const NAMES = `
-  act anew announced answered ask asking author begun bells blind blob bulk byte chance changed coalesced
-  config core decided defined deliver discard flown folded followed freeAll freed given greeting
-  heard helped hold holders holds inbox landed ledger marked mine moved named newId own poll queue
-  raw rest runs safe saw say saying says sees settle settled shared silence stage stay ticket tokens
-  told touched tried undoing unkept unmarked varint vouched wake watched weigh welcomed whole
-  widen withdraw worked writerOf
+  act anew announced answered ask asking author begun bells blind blob bulk byte chance changed
+  coalesced config core decided defined deliver discard flown folded followed freeAll freed given
+  greeting heard helped hold holders holds inbox landed ledger marked mine moved named newId own
+  poll queue raw recall recalled rest runs safe saw say saying says sees settle settled shared
+  silence stage stands stay ticket tokens told touched tried undoing unkept unmarked varint
+  vouched wake watched weigh welcomed whole widen withdraw worked writerOf
 `.trim().split(/\s+/);
 
 /** For esbuild. */

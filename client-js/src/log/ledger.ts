@@ -27,9 +27,11 @@ export interface Told {
    * It came on top; it says something else now; it was stored, or ends without that (`stored` is
    * none); it stands among the refused ones, whoever found that out.
    */
-  readonly is: 'added' | 'replaced' | 'ended' | 'refused';
+  readonly is: 'added' | 'replaced' | 'ended' | 'refused' | 'moved';
   readonly one: Pending & { readonly log: string; readonly run?: Run };
   readonly stored?: Stored | undefined;
+  /** What is said of it goes on as this one: before, it was the action of that id. */
+  readonly was?: string | undefined;
 }
 
 export interface LedgerOptions extends RunsOptions {
@@ -106,8 +108,8 @@ export class Ledger implements Book {
     };
   }
 
-  tell(is: Told['is'], one: Told['one'], stored?: Stored): void {
-    this._open.get(one.log)?.emit('told', { is, one, stored });
+  tell(is: Told['is'], one: Told['one'], stored?: Stored, was?: string): void {
+    this._open.get(one.log)?.emit('told', { is, one, stored, was });
   }
 
   // What is there from before.
@@ -163,6 +165,8 @@ export class Ledger implements Book {
     const one = run.actions.get(seq);
     if (!one) return this._found(run, seq, row);
     const { record } = row;
+    if (!one.saved) this._unsaved--;
+    one.saved = true;
     if (JSON.stringify(one.record) === JSON.stringify(record)) return;
     one.record = record;
     this.tell('replaced', one);
@@ -254,7 +258,8 @@ export class Ledger implements Book {
   /** Says something else instead, where nothing of it may have been sent; whether it could. */
   replace(one: Logged, record: Draft): boolean {
     const { run, bulk } = one;
-    if (one.seq <= run.sent || !run.actions.has(one.seq)) return false;
+    if (one.seq <= run.sent || one.recalled || !run.actions.has(one.seq)) return false;
+    if (one.saved) one.stands = one.record;
     Object.assign(one, this._weigh({ ...one, record }));
     this._bytes += one.bulk - bulk;
     one.turns = (one.turns ?? 0) + 1;
@@ -286,15 +291,24 @@ export class Ledger implements Book {
   }
 
   private _write(): void {
-    const fresh = this._fresh.splice(0).map((one) => ({ one, turns: one.turns }));
+    const fresh = this._fresh.splice(0).map((one) => {
+      const { turns, record } = one;
+      return { one, turns, record, late: false };
+    });
     const also = this._also.splice(0);
     const gone = this._gone.splice(0);
     if (!fresh.length && !also.length) return;
     const runs = [...new Set(fresh.map(({ one }) => one.run))];
     for (const run of runs) this.runs.ahead(run);
-    const rows = fresh.map(({ one }): Change => [keyOf(one.run.id, one.seq), rowOf(one)]);
+    const rows = fresh.map((entry): Change => {
+      const { one: { run, seq }, one } = entry;
+      const row = rowOf(one);
+      // What another page has sent meanwhile says what it said then.
+      const now = (old: unknown): unknown => ((entry.late = seq <= run.others!) ? old : row);
+      return [keyOf(run.id, seq), now];
+    });
     const marks = runs.map((run) => ({ run, upto: run.sent, row: markOf(run) }));
-    const changes = [...rows, ...also, ...marks.flatMap(({ row }) => row)];
+    const changes = [...marks.flatMap(({ row }) => row), ...rows, ...also];
     // No other page may take a writer for dead before its lock is had: it hears of it after that.
     const had = Promise.all(runs.map((run) => run.had));
     const written = had.then(() => {
@@ -305,7 +319,10 @@ export class Ledger implements Book {
         this._options.store.persist();
         this._options.inbox.kept(also);
         this._over(gone);
-        for (const { one, turns } of fresh) this._written(one, turns, kind);
+        for (const { one, turns, record, late } of fresh) {
+          if (!late) this._written(one, turns, kind);
+          else if (one.turns === turns) this._late(one, record);
+        }
         for (const { run, upto } of marks) {
           run.written = true;
           this.runs.marked(run, upto);
@@ -348,6 +365,35 @@ export class Ledger implements Book {
     const there = all.filter((one) => one.run === run && run.actions.has(one.seq));
     const rows = there.map((one) => [one.seq, rowOf(one)] as const);
     this._options.say({ is: 'did', writer, urgency, rows });
+  }
+
+  /** What it says now goes on as another: what it said before was sent by another page. */
+  private _late(one: Logged, record: Draft): void {
+    const at = Math.max(this._at, this._options.now());
+    const next = this._anew(one, { at, ...weigh(record, this._core.config.encoding) });
+    this._later();
+    const { run, seq, stands } = one;
+    Object.assign(one, { settle: nothing, kept: nothing, record: stands });
+    if (run.actions.has(seq)) {
+      this._did(run, [one]);
+      this.tell('replaced', one);
+    }
+    this.tell('added', next);
+  }
+
+  /** It goes on under a number of its own, and says that. */
+  private _anew(one: Logged, says: Partial<Logged> = {}): Logged {
+    const run = this.runs.own(one.run.urgency);
+    const seq = run.writer!.next;
+    const next: Logged = {
+      ...one, ...says, run, seq, id: idOf(run.id, seq), held: true, sent: false, tried: false,
+      saved: false,
+    };
+    this.tell('moved', next, undefined, one.id);
+    this._enter(next);
+    run.writer!.take(next);
+    this._fresh.push(next);
+    return next;
   }
 
   private _written(one: Logged, turns: number | undefined, kind: Kind): void {
@@ -444,21 +490,13 @@ export class Ledger implements Book {
 
   /** The server's history is another: what that has nothing of goes on under another writer. */
   moved(old: Run, rest: Logged[]): void {
-    const run = this.runs.own(old.urgency);
     for (const one of rest) {
       this._exit(one);
+      const next = this._anew(one);
       this.tell('ended', one);
       this._options.say({ is: 'out', writer: old.id, seq: one.seq });
       this._gone.push({ run: old, seq: one.seq });
-      const seq = run.writer!.next;
-      const next: Logged = {
-        ...one, run, seq, id: idOf(run.id, seq), held: true, sent: false, tried: false,
-        saved: false,
-      };
-      this._enter(next);
-      run.writer!.take(next);
       this._also.push([keyOf(old.id, one.seq), undefined]);
-      this._fresh.push(next);
       this.tell('added', next);
       // A condition on a head of the other history says nothing of this one.
       const why = new HighwaterError('conflict', 'another history');
@@ -475,9 +513,8 @@ export class Ledger implements Book {
     const why = new HighwaterError('stale', 'its log began anew');
     for (const run of this.runs.all.values()) {
       if (!run.own) continue;
-      for (const one of [...run.actions.values()]) {
-        if (one.log === log && one.seq > run.sent) this.withdraw(one, why);
-      }
+      const all = [...run.actions.values()];
+      this.runs.recall(run, all.filter((one) => one.log === log && one.seq > run.sent), why);
     }
   }
 
@@ -494,12 +531,15 @@ export class Ledger implements Book {
       const { writer, urgency, rows } = message;
       const run = this.runs.found(writer, { urgency, sent: 0 });
       if (run.writer && run.helped === undefined) return;
-      for (const [seq, row] of rows) this.says(run, seq, row);
+      // What is sent from here is what stood on disk.
+      for (const [seq, row] of rows) if (!(seq <= run.helped!)) this.says(run, seq, row);
     } else if (message.is === 'out') {
       const { writer, seq, stored } = message;
       const one = this.runs.all.get(writer)?.actions.get(seq);
       // It may be told before this page has read the action.
       if (!one) return void this._heard?.set(idOf(writer, seq), stored);
+      // It says something else by now, which the disk will not take.
+      if (!one.saved) return;
       this._end(one, stored);
     }
     this.counts.changed();

@@ -123,8 +123,9 @@ export class Open implements Opened<any, any> {
     this.view = Object.fromEntries(
       Object.entries(shape).map(([view, one], at) => [view, this._view(one, at)]),
     );
-    this._off = room.ledger.on(name, ({ is, one, stored }) => {
-      if (is === 'ended' && !stored) this.undoing.refused(one.id);
+    this._off = room.ledger.on(name, ({ is, one, stored, was }) => {
+      if (was !== undefined) this.undoing.moved(was, one.id);
+      else if (is === 'ended' && !stored) this.undoing.refused(one.id);
     });
   }
 

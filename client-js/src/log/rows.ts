@@ -22,6 +22,8 @@ export interface WriterRow {
   readonly urgency: string;
   /** Up to there it may have been sent. */
   readonly sent: number;
+  /** Up to there another page has sent, too, while its own lived. */
+  readonly others?: number;
 }
 
 /** The exact item, as it is sent. */

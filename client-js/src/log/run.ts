@@ -17,13 +17,17 @@ export interface Logged extends Action, Pending {
   weight: number;
   readonly run: Run;
   /** `closed`: this client hears nothing more of it. */
-  readonly settle: (result: Stored | Promise<never>, closed?: boolean) => void;
+  settle: (result: Stored | Promise<never>, closed?: boolean) => void;
   /** It is where its store keeps things. */
   saved?: boolean;
   /** Where that is: told to whoever did it. */
-  readonly kept?: (result: Kind | Promise<never>) => void;
+  kept?: (result: Kind | Promise<never>) => void;
   /** Not sent before this time, it is not sent at all. */
   readonly until?: number | undefined;
+  /** What it said when it was last saved. */
+  stands?: Draft;
+  /** It is about to end without being sent. */
+  recalled?: boolean;
   /** So often it was replaced by a later one, before anything of it was sent. */
   turns?: number;
   /** What other pages had pending when it was made: it goes out after their outcomes. */
@@ -59,6 +63,10 @@ export interface Run {
   written?: boolean;
   /** The server's history is another, and what that has of it is not known yet. */
   blind?: boolean;
+  /** As its row said when that was last written: up to there other pages have sent for this one. */
+  others?: number;
+  /** What they did of it up to there is known here. */
+  read?: number;
   /** Another page that lives holds it, and is sent for up to this sequence. */
   helped?: number | undefined;
 }
@@ -122,10 +130,15 @@ export const inOrder = ({ actions }: Run): void => {
   for (const [seq, one] of sorted) actions.set(seq, one);
 };
 
-/** Its row, which never goes back. */
-export const markOf = ({ id, urgency, sent }: Run): Change[] => [
-  [
-    `w/${id}`,
-    (old?: WriterRow): WriterRow => ({ urgency, sent: Math.max(sent, old?.sent ?? 0) }),
-  ],
-];
+/**
+ * Its row, which never goes back. What is written behind it in the same transaction knows by it up
+ * to where others have sent.
+ */
+export const markOf = (run: Run): Change[] => {
+  const { id, urgency, sent } = run;
+  const row = (old?: WriterRow): WriterRow => {
+    run.others = old?.others ?? 0;
+    return { ...old, urgency, sent: Math.max(sent, old?.sent ?? 0) };
+  };
+  return [[`w/${id}`, row]];
+};

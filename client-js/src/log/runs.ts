@@ -15,7 +15,7 @@ import { weigh, Writer, type Stored } from '../writer.js';
 import type { Inbox } from './inbox.js';
 import { keyOf, type ActionRow, type WriterRow } from './rows.js';
 import { firstOf, inOrder, markOf, type Logged, type Run } from './run.js';
-import { inBackground, inTime, type Store } from './store.js';
+import { inBackground, inTime, type Change, type Store } from './store.js';
 import type { Hold } from './tabs.js';
 
 /** What the runs ask of the log of actions. */
@@ -54,6 +54,8 @@ const HELP_AFTER = 2000;
 const LONGEST = 0x7fffffff;
 /** How long what could not be written waits, ms. */
 export const AGAIN = 1000;
+
+const expired = (): HighwaterError => new HighwaterError('expired', 'it waited too long');
 
 export class Runs {
   readonly all = new Map<string, Run>();
@@ -141,8 +143,9 @@ export class Runs {
     if (gone()) return;
     for (const one of ended) this._book.gone(one, stored!.get(one.seq));
     if (!row && !actions.length) return this._forget(run);
-    const { sent } = (row ?? { sent: Infinity }) as WriterRow;
+    const { sent, others } = (row ?? { sent: Infinity }) as WriterRow;
     run.sent = run.marked = sent;
+    run.read = others;
     for (const [key, found] of actions) {
       // What replaced it may have been told and not written, or written and not told.
       this._book.says(run, +key.split('/')[2]!, found);
@@ -212,19 +215,56 @@ export class Runs {
     }
     // In strides: a mark for each outcome would cost a transaction for each.
     if (upto <= run.sent || run.sent > writer.oldest + AHEAD / 2) return false;
-    this._expire(run, upto);
-    run.sent = upto;
-    return true;
+    const before = run.sent;
+    run.sent = this._expire(run, upto);
+    return run.sent > before;
   }
 
-  /** What waits longer than it may goes, up to there. */
-  private _expire(run: Run, upto: number): void {
+  /** What waits longer than it may goes, up to there; answers up to where the rest may be sent. */
+  private _expire(run: Run, upto: number): number {
     const now = this._options.now();
+    const old: Logged[] = [];
+    let end = upto;
     for (let seq = Math.max(run.sent + 1, firstOf(run)); seq <= upto; seq++) {
       const one = run.actions.get(seq);
-      if (!(one?.until! < now)) this.ages(one?.until);
-      else this._book.withdraw(one!, new HighwaterError('expired', 'it waited too long'));
+      if (one?.until! < now) old.push(one!);
+      else this.ages(one?.until);
+      if (one?.recalled || one?.until! < now) end = Math.min(end, seq - 1);
     }
+    this.recall(run, old, expired());
+    return end;
+  }
+
+  /** These are not to be sent, where no other page has sent them meanwhile: the disk knows. */
+  recall(run: Run, list: readonly Logged[], error: HighwaterError): void {
+    const ones = list.filter(({ recalled }) => !recalled);
+    if (!ones.length || this.closed) return;
+    let upto = 0;
+    const changes = markOf(run);
+    for (const one of ones) {
+      one.recalled = true;
+      changes.push([keyOf(run.id, one.seq), (old?: ActionRow) => {
+        upto = run.others!;
+        // Nobody sends it from here on; who takes over does not, either.
+        return one.seq > upto ? old && { ...old, until: 0 } : old;
+      }]);
+    }
+    const over = (): void => {
+      for (const one of ones) one.recalled = false;
+    };
+    run.had.then(() => this._options.store.write(changes)).then(
+      () => {
+        over();
+        for (const one of ones) {
+          if (one.seq > upto && run.actions.has(one.seq)) this._book.withdraw(one, error);
+        }
+        this.marked(run, 0);
+      },
+      () => void setTimeout(() => {
+        over();
+        this.recall(run, ones, error);
+      }, AGAIN),
+    );
   }
 
   /** Not sent by then, it goes, also while there is no server. */
@@ -259,11 +299,36 @@ export class Runs {
 
   /** The mark is on disk. */
   marked(run: Run, upto: number): void {
+    const { others = 0, read = 0 } = run;
+    if (others > read && run.helped === undefined) return inBackground(this._reread(run, upto));
     run.marked = Math.max(run.marked, upto);
     // Another write of it may have failed meanwhile.
     run.sent = Math.max(run.sent, run.marked);
     this.mark(run);
     this.free(run);
+  }
+
+  /** Others have sent for this page: what stands on disk of that counts, and is read first. */
+  private async _reread(run: Run, upto: number): Promise<void> {
+    const { store, inbox } = this._options;
+    const { others = 0, id } = run;
+    const rows = new Map(await store.read(`a/${id}/`));
+    const stored = await inbox.storedOf(id);
+    await inbox.read();
+    run.sent = Math.max(run.sent, others);
+    for (const one of [...run.actions.values()]) {
+      const { seq } = one;
+      if (seq > others || !run.writer) continue;
+      const row = rows.get(keyOf(id, seq));
+      if (!row) this._book.gone(one, stored.get(seq));
+      else {
+        this._book.says(run, seq, row);
+        // What goes out already says the same.
+        if (one.held) this._queue(run, one);
+      }
+    }
+    run.read = others;
+    this.marked(run, Math.max(upto, others));
   }
 
   /** Lets go out what is saved and marked, in order. */
@@ -352,15 +417,43 @@ export class Runs {
     const first = firstOf(run);
     // What stands on no disk only its own page can send: it is looked for again.
     if (first > upto || away.some(({ seq }) => run.actions.has(seq))) return this.freeAll();
-    run.sent = Math.max(run.sent, upto);
-    await store.write(markOf(run));
+    const due = there.filter(({ seq }) => seq <= upto);
+    const found = await this._claim(run, upto, due);
     if (run.writer || this.closed) return;
+    const now = this._options.now();
+    run.sent = Math.max(run.sent, upto);
     this._carry(run, upto + 1);
     run.helped = upto;
     run.writer!.floor = first;
     run.marked = run.sent;
-    for (const one of run.actions.values()) if (one.seq <= upto) this._queue(run, one);
+    for (const one of due) {
+      const row = found.get(one.seq);
+      if (!run.actions.has(one.seq)) continue;
+      if (!row) this._book.gone(one);
+      else if (row.until! < now) this._book.withdraw(one, expired());
+      else {
+        this._book.says(run, one.seq, row);
+        this._queue(run, one);
+      }
+    }
     this.free(run);
+  }
+
+  /** Says that they may be sent from here; what stands on disk of them in that very moment. */
+  private async _claim(run: Run, upto: number, due: Logged[]): Promise<Map<number, ActionRow>> {
+    const found = new Map<number, ActionRow>();
+    const { id, urgency } = run;
+    const mark = (old?: WriterRow): WriterRow => {
+      found.clear();
+      const { sent = 0, others = 0 } = old ?? {};
+      return { urgency, sent: Math.max(upto, sent), others: Math.max(upto, others) };
+    };
+    const rows = due.map(({ seq }): Change => [keyOf(id, seq), (old?: ActionRow) => {
+      if (old) found.set(seq, old);
+      return old;
+    }]);
+    await this._options.store.write([[`w/${id}`, mark], ...rows]);
+    return found;
   }
 
   // Its outcomes.

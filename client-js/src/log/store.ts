@@ -47,7 +47,8 @@ export interface Store {
    */
   read(prefix: string, from?: string): Promise<Row[]>;
   /**
-   * All of them or none, behind all that was written before. Resolves when it is stored, with where
+   * All of them or none, behind all that was written before; functions run in the order of the
+   * changes. Resolves when it is stored, with where
    * it is now; rejects only where it was rolled back. All writes of one tick, and all that wait for
    * the same disk, share a transaction; where that fails, each is taken or refused for itself.
    */

@@ -97,6 +97,14 @@ export class Undo {
     }
   }
 
+  /** It has another id now. */
+  moved(was: string, id: string): void {
+    for (const one of this._done.flat()) {
+      if (one.id === was) one.id = id;
+      if (one.over === was) one.over = id;
+    }
+  }
+
   /** It was refused: there is nothing of it to take back. */
   refused(id: string): void {
     for (const group of this._done) {

@@ -1,10 +1,11 @@
 /**
  * A device, a server and the books of what was done: what a run of the whole client has to leave.
  *
- * Laws: what was saved is in the log once or among the refused ones, never both and never neither; a
- * writer's actions are in the order in which they were done; nothing goes out that is not on disk
- * with its mark; the server is let forget no outcome that is not on disk; in the end all pages show
- * what the log says, and nothing is pending.
+ * Laws: what was saved is in the log once or among the refused ones, never both and never neither;
+ * of texts that gave way to one another the last that was saved is, and each at most once; what was
+ * told as expired is in no log; a writer's actions are in the order in which they were done; nothing
+ * goes out that is not on disk with its mark; the server is let forget no outcome that is not on
+ * disk; in the end all pages show what the log says, and nothing is pending.
  */
 
 import assert from 'node:assert/strict';
@@ -85,6 +86,11 @@ export class Books {
   readonly logs = new Map<Page, Logs>();
   readonly hidden = new Set<Page>();
   readonly deeds = new Map<number, Deed>();
+  /** What was ever on disk as an action. */
+  get written(): ReadonlySet<number> {
+    return new Set(this.device.words.map((row) => wordOf(row.record.payload).n));
+  }
+
   private readonly last = new Map<Receipt, Deed>();
   private count = 0;
   /** In the server's logs that were deleted. */
@@ -301,13 +307,18 @@ export class Books {
     const rows = this.device.disk.read('r/') as [string, RefusedRow][];
     const refused = rows.map(([, { item }]) => wordOf(item.record.payload).n);
     const lost = new Set(this.numbers(this.deleted));
+    const { written } = this;
     for (const deed of new Set(this.deeds.values())) {
-      const { all, saved, gone } = deed;
-      const found = (list: number[]): number => list.filter((n) => all.includes(n)).length;
-      const [once, said] = [found(stored), found(refused)];
-      const text = `${all} (${deed.log}): ${once} in the log, ${said} refused`;
-      assert.ok(once + said <= 1, text);
-      if (saved && !gone && !all.some((n) => lost.has(n))) assert.equal(once + said, 1, text);
+      const { all, saved, gone, rejected, again } = deed;
+      const count = (list: number[], n: number): number => list.filter((one) => one === n).length;
+      for (const n of all) {
+        const [once, said] = [count(stored, n), count(refused, n)];
+        const text = `${n} of ${all} (${deed.log}): ${once} in the log, ${said} refused`;
+        assert.ok(once + said <= 1, text);
+        if (rejected === 'expired' && !again) assert.equal(once, 0, text);
+        if (n !== all.findLast((one) => written.has(one))) continue;
+        if (saved && !gone && !all.some((one) => lost.has(one))) assert.equal(once + said, 1, text);
+      }
     }
     // In another history one writer takes up what several had left.
     if (!this.torn) this.ordered(kept);
@@ -316,13 +327,18 @@ export class Books {
 
   private ordered(kept: readonly Kept[]): void {
     const last = new Map<string, number>();
+    const known = new Set<Deed>();
     for (const { record, origin } of [...kept].sort((a, b) => a.batch - b.batch)) {
       if (origin.user !== 'ada') continue;
-      const { all, again } = this.deeds.get(wordOf(record.payload).n)!;
-      if (again) continue;
+      const { n } = wordOf(record.payload);
+      const deed = this.deeds.get(n)!;
+      if (deed.again) continue;
+      // What gave way to it was sent by another page: then it stands where it was done itself.
+      const at = known.has(deed) ? n : deed.all[0]!;
+      known.add(deed);
       const before = last.get(origin.writer) ?? 0;
-      assert.ok(all[0]! > before, `${origin.writer} has ${all[0]} after ${before}`);
-      last.set(origin.writer, all[0]!);
+      assert.ok(at > before, `${origin.writer} has ${at} after ${before}`);
+      last.set(origin.writer, at);
     }
   }
 

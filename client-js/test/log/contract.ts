@@ -91,6 +91,20 @@ const writes = ({ open, kind }: Kept): void => {
       assert.equal((await store.read('row/')).length, 100);
     }));
 
+  test('functions of a write run in its order, on what is there in that moment', () =>
+    using(open, async (store) => {
+      await store.write([['b', 1], ['a', 1]]);
+      const seen: unknown[] = [];
+      const look = (key: string): Change => [key, (old: unknown) => {
+        seen.push(key, old);
+        return old;
+      }];
+      const all = [store.write([['a', 2]]), store.write([look('b'), look('c'), look('a')])];
+      await Promise.all(all);
+      // It may run more than once.
+      assert.deepEqual(seen.slice(-6), ['b', 1, 'c', undefined, 'a', 2]);
+    }));
+
   test('what cannot be cloned, or throws, is refused as a whole, and nothing beside it', () =>
     using(open, async (store) => {
       await store.write([['a', 'old']]);

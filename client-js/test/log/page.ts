@@ -10,6 +10,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { Source } from '../../src/emitter.js';
 import { LogClient } from '../../src/log/client.js';
 import { Rows } from '../../src/log/memory.js';
+import type { ActionRow } from '../../src/log/rows.js';
 import type { Message } from '../../src/log/run.js';
 import type { Change, Health, Kind, Row, Store } from '../../src/log/store.js';
 import type { FakeServer } from './fake-server.js';
@@ -32,6 +33,8 @@ export class Device {
   readonly disk = new Rows();
   /** All keys that were ever written. */
   readonly ever = new Set<string>();
+  /** All actions that were ever there, as they stood. */
+  readonly words: ActionRow[] = [];
   /** What was reported. */
   readonly errors: unknown[] = [];
   readonly pages: Page[] = [];
@@ -284,7 +287,12 @@ export class Page {
         return true;
       }
       this.device.disk.write(job.changes);
-      for (const [key, value] of job.changes) if (value) this.device.ever.add(key);
+      const { ever, disk, words } = this.device;
+      for (const [key, value] of job.changes) {
+        if (value) ever.add(key);
+        const row = key.startsWith('a/') && disk.all.get(key);
+        if (row) words.push(row as ActionRow);
+      }
       job.stored = true;
       return true;
     }
