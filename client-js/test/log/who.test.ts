@@ -100,7 +100,7 @@ test('a log that never met its server is its user’s all the same', async (cont
   assert.equal(ben.status.value.phase, 'needs-auth');
   // What he types is not hers, and is not sent as hers: it is refused before it is shown.
   const { view, pending } = ben.open(board, { board: 'a' });
-  await when(pending, (count) => count === 1);
+  await when(view.title, (text) => text === 'of Ana');
   assert.throws(() => view.title.set('of Ben'), { code: 'other_user' });
   assert.deepEqual([view.title.value, pending.value], ['of Ana', 1]);
   assert.equal(ben.work.value.waiting, 1);
