@@ -318,13 +318,14 @@ export class Ledger implements Book {
       (kind) => {
         this._options.store.persist();
         this._options.inbox.kept(also);
-        this._over(gone);
+        this._over(gone, kind);
         for (const { one, turns, record, late } of fresh) {
           if (!late) this._written(one, turns, kind);
           else if (one.turns === turns) this._late(one, record);
         }
         for (const { run, upto } of marks) {
           run.written = true;
+          run.disk ||= kind === 'disk';
           this.runs.marked(run, upto);
         }
         this.counts.changed();
@@ -467,9 +468,9 @@ export class Ledger implements Book {
     const where = this._options.inbox.where();
     const changes = [...outs.flatMap(([, , changes]) => changes), ...where];
     this._flies(this._options.store.write(changes).then(
-      () => {
+      (kind) => {
         this._options.inbox.kept(changes);
-        this._over(outs.map(([run, seq, , stored]) => ({ run, seq, stored })));
+        this._over(outs.map(([run, seq, , stored]) => ({ run, seq, stored })), kind);
         this._core.wake();
       },
       () => {
@@ -480,10 +481,12 @@ export class Ledger implements Book {
   }
 
   /** Their ends are on disk: a page that begins now reads no more of them; others are told. */
-  private _over(list: readonly Ended[]): void {
+  private _over(list: readonly Ended[], kind: Kind): void {
     for (const { run, seq, stored } of list) {
       this._options.say({ is: 'out', writer: run.id, seq, stored });
-      run.unkept.delete(seq);
+      // Where the disk was lost since, it has the action without its outcome: the server is to keep
+      // that for a later page.
+      if (kind === 'disk' || !run.disk) run.unkept.delete(seq);
     }
     for (const run of new Set(list.map(({ run }) => run))) this.runs.kept(run);
   }

@@ -61,6 +61,8 @@ export interface Run {
   own: boolean;
   /** It has a row on disk. */
   written?: boolean;
+  /** Something of it was on disk: where that is lost, a later page may find it there. */
+  disk?: boolean;
   /** The server's history is another, and what that has of it is not known yet. */
   blind?: boolean;
   /** As its row said when that was last written: up to there other pages have sent for this one. */

@@ -86,12 +86,17 @@ export class Runs {
   /** That of this page for actions of that urgency. */
   own(urgency: string): Run {
     let run = this._own.get(urgency);
-    if (!run) {
+    if (!run || this._torn(run)) {
       run = this._run(this._core.config.newId(), urgency, true);
       this._own.set(urgency, run);
       this._carry(run, 1);
     }
     return run;
+  }
+
+  /** The disk has some of it, and is lost: what this page has of it is known to no other. */
+  private _torn({ disk }: Run): boolean | undefined {
+    return disk && this._options.store.health.value.kind === 'memory';
   }
 
   /** One of another page, dead or alive; it is sent for from here once its lock is had. */
@@ -101,6 +106,7 @@ export class Runs {
     const run = this._run(id, urgency, false);
     run.sent = run.marked = sent;
     run.written = true;
+    run.disk = this._options.store.health.value.kind === 'disk';
     this._await(run);
     return run;
   }
@@ -479,11 +485,15 @@ export class Runs {
     this.retire(run);
   }
 
-  private _floor({ writer, unkept, helped, blind }: Run): void {
+  private _floor(run: Run): void {
+    const { writer, unkept, helped, blind } = run;
     if (!writer || (helped !== undefined && !blind)) return;
     // It is over when all that the server has of it is answered: not before that is known.
     writer.floor = blind ? 0 : Infinity;
-    for (const seq of unkept) writer.floor = Math.min(writer.floor, seq);
+    // What waits is not to wait for good for what a later page may ask: so many may be on their way.
+    const most = this._core.greeting?.limits.inFlight! / 2;
+    const low = this._torn(run) ? Math.min(firstOf(run), writer.next) - most : 0;
+    for (const seq of unkept) if (!(seq < low)) writer.floor = Math.min(writer.floor, seq);
   }
 
   /** The server's history is another: those that send here of which nothing was `told`. */

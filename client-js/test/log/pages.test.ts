@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { after, before, test, type TestContext } from 'node:test';
 import { LogClient } from '../../src/log/client.js';
 import { Rows } from '../../src/log/memory.js';
-import { Keeper } from '../../src/log/keeper.js';
+import { Keeper, Lost, type Disk } from '../../src/log/keeper.js';
 import { memory, type OpenStore } from '../../src/log/index.js';
 import { holdHere, tabs, type Hold } from '../../src/log/tabs.js';
 import { Server, token } from '../server.js';
@@ -193,4 +193,53 @@ test('outcomes of another page hold up nothing here', SOON, async (context) => {
   await when(one.client.work, ({ waiting }) => waiting === 0);
   await when(first.view.count, (count) => count === 2);
   await first.do.add({ id: 'z', text: 'z' }).accepted;
+});
+
+test('what was stored after the disk was lost is not refused to the next page', SOON, async (context) => {
+  const rows = new Rows();
+  const hold = holdHere();
+  const held = new Set<() => void>();
+  let lost = false;
+  const good = (): void => {
+    if (lost) throw new Lost(new Error('the disk is gone'));
+  };
+  const disk: Disk = {
+    read: (prefix) => (good(), rows.read(prefix)),
+    write: (changes) => (good(), rows.write(changes)),
+    wipe: () => rows.wipe(),
+    close: () => {},
+  };
+  const open: OpenStore = (_name, options) => new Keeper('disk', options, () => (good(), disk), Rows);
+  const lock: Hold = (name) => {
+    const one = hold(name);
+    held.add(one.release);
+    return one;
+  };
+  const given = { token: token('ivy'), autoConnect: false };
+  const one = new LogClient(server.url, given, { open, lock });
+  const list = one.open(todos, { list: 'i' });
+  const did = ['1', '2', '3'].map((id) => list.do.add({ id, text: id }));
+  assert.equal(await did[2]!.saved, 'disk');
+  lost = true;
+  one.connect();
+  await Promise.all(did.map(({ accepted }) => accepted));
+  await when(one.work, ({ store }) => store.state === 'lost');
+  const more = list.do.add({ id: '4', text: '4' });
+  assert.equal(await more.saved, 'memory');
+  await more.accepted;
+  await when(one.work, ({ waiting }) => waiting === 0);
+  // What comes behind is known to have been read by the server.
+  await list.do.add({ id: '5', text: '5' }).accepted;
+  one.plain.close({ leave: false });
+  for (const release of held) release();
+  lost = false;
+  const two = new LogClient(server.url, given, { open, lock: hold });
+  context.after(() => two.close());
+  const again = two.open(todos, { list: 'i' });
+  await when(two.work, ({ waiting }) => waiting === 3);
+  two.connect();
+  await when(two.work, ({ waiting }) => waiting === 0);
+  assert.deepEqual(two.refused.value.map(({ reason }) => reason.code), []);
+  await when(again.view.count, (count) => count === 5);
+  assert.equal((await server.payloads('lists/i/todos')).length, 5);
 });
