@@ -1,12 +1,12 @@
 // What the log costs in Chromium, each figure of `PARTS` below. What is printed is kept in
 // bench/runs. Words pick parts: `npm run bench:log -- view drain`.
-// Settings: SAVE (name of the file; `no`: none), ROUNDS, and AGAINST: another client's log as a
-// script (`KEEP=file` writes the present one), which takes turns with this one.
+// Settings: SAVE (name of the file; `no`: none), ROUNDS, PROFILE (a file for the CPU profile of the
+// page in the last round of `view` or `drain`), and AGAINST: another client's log as a script
+// (`KEEP=file` writes the present one), which takes turns with this one.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { cpus, loadavg, release, totalmem } from 'node:os';
-import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
 import {
@@ -14,7 +14,7 @@ import {
 } from './log-world.mjs';
 import { Profile } from './profile.mjs';
 
-const { SAVE = 'log-browser', ROUNDS = '5', AGAINST, KEEP } = process.env;
+const { SAVE = 'log-browser', ROUNDS = '5', AGAINST, KEEP, PROFILE } = process.env;
 const PENDING = 20_000;
 /** A foreign record comes between so many of those that are drained. */
 const BETWEEN = 100;
@@ -136,15 +136,27 @@ const offline = async (page) => {
   await until(page, ({ phase }) => phase === 'offline');
 };
 
+/** Begins to look where the page's time goes; answers how to write that down. */
+const profiled = async (page) => {
+  if (!PROFILE) return () => {};
+  const session = await page.context().newCDPSession(page);
+  await session.send('Profiler.enable');
+  await session.send('Profiler.setSamplingInterval', { interval: 200 });
+  await session.send('Profiler.start');
+  return async () => {
+    const { profile } = await session.send('Profiler.stop');
+    writeFileSync(PROFILE, JSON.stringify(profile));
+  };
+};
+
 /** A user with so many pending on the device, and one record that is kept. */
-const filled = async (variant, appended) => {
+const filled = async (variant) => {
   const { user, url } = fresh(variant);
   const page = await profile.page(url);
   await page.evaluate(() => app.add('kept').accepted);
   await kept(page, user, `lists/${user}/todos`, 1);
   await offline(page);
-  const rate = await page.evaluate(together, [0, PENDING]);
-  appended?.(rate);
+  await page.evaluate(together, [0, PENDING]);
   await page.close();
   return { user, url };
 };
@@ -188,47 +200,49 @@ const shown = async () => {
 };
 
 const view = async () => {
-  const append = new Figure('saved, 1,000 in a tick', '/s', 0, '10000');
   const first = new Figure(`first view with ${PENDING} pending, from navigation`, 'ms', 0, '500');
   const script = new Figure('the same, from where its script ran', 'ms', 0, 'less');
   const longest = new Figure('longest task until then', 'ms', 0, '50');
   const of = {};
-  for (const variant of which) {
-    of[variant] = await filled(variant);
-    append.add(variant, ...await appended(variant));
-  }
+  for (const variant of which) of[variant] = await filled(variant);
   await server.kill();
   for (const _ of rounds) for (const variant of which) {
-    const page = await profile.page(of[variant].url, (page) => page.addInitScript(watch));
-    await until(page, ({ count }, all) => count === all, PENDING + 1);
-    const { ran, shown, seen } = await page.evaluate(() =>
-      ({ ran: app.ran, shown: app.shown, seen }));
-    assert.ok(shown > 0);
+    let write;
+    const page = await profile.page(of[variant].url, async (page) => {
+      await page.addInitScript(watch);
+      write = await profiled(page);
+    });
+    // Nothing else is asked of the page meanwhile: what looks at a view has it folded.
+    await page.waitForFunction(() => app.shown, undefined, { polling: 50 });
+    await write();
+    const { ran, shown, seen, count } = await page.evaluate(() =>
+      ({ ran: app.ran, shown: app.shown, seen, count: app.list.view.count.value }));
+    assert.equal(count, PENDING + 1);
     first.add(variant, ran + shown);
     script.add(variant, shown);
     longest.add(variant, Math.max(0, ...seen.longs));
     await page.close();
   }
   await server.start();
-  for (const figure of [append, first, script, longest]) figure.tell();
+  for (const figure of [first, script, longest]) figure.tell();
 };
 
-/** Rates of a page that logs all of it once more, after it has grown warm. */
-const appended = async (variant) => {
-  const page = await profile.page(fresh(variant).url);
-  await offline(page);
-  const rates = [];
-  for (let from = 0; from < PENDING; from += 4000) {
-    rates.push(await page.evaluate(together, [from, 4000]));
+const append = async () => {
+  const figure = new Figure('saved, 1,000 in a tick', '/s', 0, '10000');
+  for (const _ of rounds) for (const variant of which) {
+    const page = await profile.page(fresh(variant).url);
+    await offline(page);
+    for (let from = 0; from < PENDING; from += 4000) {
+      figure.add(variant, await page.evaluate(together, [from, 4000]));
+    }
+    await page.close();
   }
-  await page.close();
-  return rates;
+  figure.tell();
 };
 
 /** A client of Node that appends a record whenever so many more of others are in the log. */
 const foreign = async (name) => {
-  const folder = mkdtempSync(fileURLToPath(new URL('../build-', import.meta.url)));
-  const outfile = join(folder, 'plain.mjs');
+  const outfile = fileURLToPath(new URL('../build/bench/plain.mjs', import.meta.url));
   const form = { bundle: true, platform: 'node', format: 'esm', packages: 'external' };
   await build({ entryPoints: ['src/index.ts'], outfile, ...form });
   const { connect } = await import(pathToFileURL(outfile).href);
@@ -244,13 +258,7 @@ const foreign = async (name) => {
     }
   });
   await new Promise((live) => log.status.subscribe(({ phase }) => phase === 'live' && live()));
-  return {
-    made: () => made,
-    close: () => {
-      client.close();
-      rmSync(folder, { recursive: true });
-    },
-  };
+  return { made: () => made, close: () => client.close() };
 };
 
 const drain = async () => {
@@ -261,10 +269,11 @@ const drain = async () => {
   for (const _ of rounds) for (const variant of which) {
     const { user, url } = await filled(variant);
     const page = await profile.page(`${url}&offline`, (page) => page.addInitScript(watch));
-    await until(page, ({ count }, all) => count === all, PENDING + 1);
+    await page.waitForFunction(() => app.shown);
     const other = await foreign(`lists/${user}/todos`);
     // What it still does after the first view is not what is measured.
     await page.waitForTimeout(1000);
+    const write = await profiled(page);
     const took = await page.evaluate(async () => {
       Object.assign(seen, { longs: [], gap: 0 });
       const start = performance.now();
@@ -278,6 +287,7 @@ const drain = async () => {
       });
       return performance.now() - start;
     });
+    await write();
     await until(page, ({ count }, all) => count === all, PENDING + 1 + other.made());
     const { longs, gap } = await page.evaluate(() => seen);
     drained.add(variant, took / 1000);
@@ -291,7 +301,7 @@ const drain = async () => {
   for (const figure of [drained, longest, tasks, gaps]) figure.tell();
 };
 
-const PARTS = { saved, shown, view, drain };
+const PARTS = { saved, append, shown, view, drain };
 const wanted = process.argv.slice(2);
 try {
   head(profile);

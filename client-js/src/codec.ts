@@ -22,7 +22,8 @@ export const text = new TextEncoder();
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** Bytes that a string takes in UTF-8. */
-export const utf8Length = (value: string): number => text.encode(value).length;
+export const utf8Length = (value: string): number =>
+  /[^\0-\x7f]/.test(value) ? text.encode(value).length : value.length;
 
 /** 16 bytes as 32 lower-case hexadecimal digits. */
 export const hex = (bytes: ArrayLike<number>): string =>
@@ -72,7 +73,7 @@ export class Io {
   }
 
   byte(value?: number): number {
-    return this.raw(this.given ? 1 : [value])[0]!;
+    return this.given ? this.given[this.at++] ?? fail('long enough') : this.raw([value])[0]!;
   }
 
   varint(value?: any, most = MOST): number {
@@ -149,8 +150,10 @@ export const content = (data: Payload): Uint8Array => {
   return text.encode(data);
 };
 
-export const str: Type<string> = (io, value) =>
-  decodeText(io.blob(io.given || typeof value === 'string' ? content(value!) : fail('a text')));
+export const str: Type<string> = (io, value) => {
+  const bytes = io.blob(io.given || typeof value === 'string' ? content(value!) : fail('a text'));
+  return io.given ? decodeText(bytes) : value!;
+};
 
 /** So many bytes as lower-case hexadecimal digits. */
 const digits = (bytes: number): Type<string> => (io, value) => {

@@ -9,7 +9,7 @@
 
 import { Most, Ms } from './bounds.js';
 import {
-  content, u64, utf8Length, written, type Encoding, type Payload, type Type,
+  u64, utf8Length, written, type Encoding, type Payload, type Type,
 } from './codec.js';
 import { asError, HighwaterError, isTransient, refusalOf } from './errors.js';
 import {
@@ -84,7 +84,8 @@ export const weigh = (
     if (payload === undefined && key === undefined) {
       throw new HighwaterError('bad_record', 'payload: none, and no key');
     }
-    const size = (part: Payload = ''): number => content(part).length;
+    const size = (part: Payload = ''): number =>
+      typeof part === 'string' ? utf8Length(part) : part.length;
     const many = headers.flat().reduce((sum, part) => sum + size(part), 0);
     if (headers.length > 32 || many > 4096) {
       throw new HighwaterError('bad_record', 'headers: at most 32, and 4096 bytes');

@@ -160,6 +160,7 @@ export class LogClient {
     core.config.met = (welcome) => this._met(welcome);
     core.config.heard = (answers) => marks.heard(answers);
     const ready = name.then((name) => this._begin(name, whose(name), ledger, inbox));
+    ledger.runs.reading = ready;
     this._room = {
       core, store: this._store, ledger, inbox, ready,
       history: () => ({ ...this._history, positions: core.history.positions }),
@@ -390,8 +391,11 @@ export class LogClient {
       inBackground(this._emptied().then(() => this.close()));
     } else {
       // Where the server has lost it since, this page is to be told so.
-      if (message.is === 'out' && message.stored && message.history === this._history.history) {
-        this.plain.core.history.saw(message.stored.place.batch);
+      const now = message.history === this._history.history;
+      for (const one of message.is === 'outs' ? message.outs : [message]) {
+        if (now && one.is === 'out' && one.stored) {
+          this.plain.core.history.saw(one.stored.place.batch);
+        }
       }
       this._room.ledger.hears(message);
     }

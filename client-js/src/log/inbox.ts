@@ -65,7 +65,7 @@ export const DAYS = 7;
 const KEPT_BYTES = 5 << 20;
 /** How long what could not be written waits, ms. */
 const AGAIN = 1000;
-/** After so many bytes more it is looked how much is kept. */
+/** When it may be so many bytes more, it is looked how much is kept. */
 const LOOK_BYTES = 1 << 20;
 
 export class Inbox {
@@ -79,8 +79,8 @@ export class Inbox {
   /** The last read; and the same, while it waits for the one before. */
   private _last: Promise<void> = Promise.resolve();
   private _next: Promise<void> | undefined;
-  /** Bytes of what was stored since it was looked how much is kept. */
-  private _more = 0;
+  /** Bytes of what is kept, as far as this page knows; at first it may be as many as may be. */
+  private _bytes = KEPT_BYTES;
   private readonly _rows = new Map<string, RefusedRow>();
   /** What has changed here and is not on disk yet. */
   private readonly _due = new Map<string, RefusedRow | undefined>();
@@ -138,9 +138,9 @@ export class Inbox {
     if (ours.length) this._options.changed();
     for (const [key, row] of changes) {
       if (!key.startsWith('d/') || !row) continue;
-      this._more += JSON.stringify(row)?.length ?? 0;
+      this._bytes += JSON.stringify(row)?.length ?? 0;
     }
-    if (this._more < LOOK_BYTES) return;
+    if (this._bytes < KEPT_BYTES + LOOK_BYTES) return;
     inBackground(this.sweep(Date.now()));
   }
 
@@ -266,7 +266,7 @@ export class Inbox {
 
   /** Lets go what was kept for long enough, or is more than is kept. */
   async sweep(now: number): Promise<void> {
-    this._more = 0;
+    this._bytes = 0;
     const rows = await this._dones();
     rows.sort(([, one], [, two]) => two.item.at - one.item.at);
     let bytes = 0;
@@ -276,6 +276,7 @@ export class Inbox {
       bytes += key.length + JSON.stringify(row).length;
       return bytes > KEPT_BYTES || item.at < now - DAYS * 86_400_000;
     });
+    this._bytes += Math.min(bytes, KEPT_BYTES);
     if (gone.length) await this._options.store.write(gone.map(([key]) => [key, undefined]));
   }
 

@@ -79,8 +79,7 @@ export class KeyMap<V> {
     return !!this._leaf(key);
   }
 
-  private _leaf(key: string): Leaf<V> | undefined {
-    const hash = hashOf(key);
+  private _leaf(key: string, hash = hashOf(key)): Leaf<V> | undefined {
     let node = this._root;
     for (let depth = 0; ; depth += 5) {
       const bit = bitOf(hash, depth);
@@ -93,9 +92,10 @@ export class KeyMap<V> {
   }
 
   set(key: string, value: V): KeyMap<V> {
-    const old = this._leaf(key);
+    const hash = hashOf(key);
+    const old = this._leaf(key, hash);
     if (old && Object.is(old[1], value)) return this;
-    return this._with(this._put(this._root, 0, hashOf(key), [key, frozen(value)]), old ? 0 : 1);
+    return this._with(this._put(this._root, 0, hash, [key, frozen(value)]), old ? 0 : 1);
   }
 
   delete(key: string): KeyMap<V> {

@@ -50,6 +50,8 @@ interface Ended {
   readonly stored?: Stored | undefined;
 }
 
+/** So many outcomes are told one by one, as older clients hear them. */
+const FEW = 16;
 /** Bytes of actions without an outcome. */
 const MOST_BYTES = 64 << 20;
 
@@ -301,13 +303,18 @@ export class Ledger implements Book {
     const runs = [...new Set(fresh.map(({ one }) => one.run))];
     for (const run of runs) this.runs.ahead(run);
     const rows = fresh.map((entry): Change => {
-      const { one: { run, seq }, one } = entry;
+      const { one: { run, seq }, one, turns } = entry;
       const row = rowOf(one);
       // What another page has sent meanwhile says what it said then.
       const now = (old: unknown): unknown => ((entry.late = seq <= run.others!) ? old : row);
-      return [keyOf(run.id, seq), now];
+      return [keyOf(run.id, seq), turns ? now : row];
     });
-    const marks = runs.map((run) => ({ run, upto: run.sent, row: markOf(run) }));
+    // Where its mark stands already, the transaction need not look at it first.
+    const marks = runs.map((run) => {
+      const again = fresh.some(({ one, turns }) => turns && one.run === run);
+      const stands = run.written && run.sent <= run.marked && !again;
+      return { run, upto: run.sent, row: stands ? [] : markOf(run) };
+    });
     const changes = [...marks.flatMap(({ row }) => row), ...rows, ...also];
     // No other page may take a writer for dead before its lock is had: it hears of it after that.
     const had = Promise.all(runs.map((run) => run.had));
@@ -447,11 +454,12 @@ export class Ledger implements Book {
   }
 
   /** Without an error another page has its outcome: this one has nothing to keep of it. */
-  private _end(one: Logged, stored: Stored | undefined, error: HighwaterError = elsewhere()): void {
+  private _end(one: Logged, stored: Stored | undefined, error?: HighwaterError): void {
     if (!this._exit(one)) return;
     const { run } = one;
     this.tell('ended', one, stored);
-    one.settle(stored ?? about(one, error));
+    // An error costs more than all else here, since it says where it was made: only where it is told.
+    one.settle(stored ?? about(one, error ?? elsewhere()));
     this.runs.ended(run);
     this._later();
   }
@@ -482,12 +490,14 @@ export class Ledger implements Book {
 
   /** Their ends are on disk: a page that begins now reads no more of them; others are told. */
   private _over(list: readonly Ended[], kind: Kind): void {
-    for (const { run, seq, stored } of list) {
-      this._options.say({ is: 'out', writer: run.id, seq, stored });
+    const outs = list.map(({ run, seq, stored }): Message => {
       // Where the disk was lost since, it has the action without its outcome: the server is to keep
       // that for a later page.
       if (kind === 'disk' || !run.disk) run.unkept.delete(seq);
-    }
+      return { is: 'out', writer: run.id, seq, stored };
+    });
+    if (outs.length > FEW) this._options.say({ is: 'outs', outs });
+    else outs.forEach(this._options.say);
     for (const run of new Set(list.map(({ run }) => run))) this.runs.kept(run);
   }
 
@@ -544,7 +554,7 @@ export class Ledger implements Book {
       // It says something else by now, which the disk will not take.
       if (!one.saved) return;
       this._end(one, stored);
-    }
+    } else if (message.is === 'outs') for (const one of message.outs) this.hears(one);
     this.counts.changed();
   }
 

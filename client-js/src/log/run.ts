@@ -87,6 +87,8 @@ export type Message = (
       readonly seq: number;
       readonly stored?: Stored | undefined;
     }
+  /** Many of these: each message costs, also where nobody hears it. */
+  | { readonly is: 'outs'; readonly outs: readonly Message[] }
   | { readonly is: 'refused' | 'wiped' }
 ) & {
   /** In the how manieth history of the server it is said. */

@@ -61,6 +61,8 @@ export class Runs {
   readonly all = new Map<string, Run>();
   online = false;
   closed = false;
+  /** What is on the device is being read. */
+  reading: Promise<void> | undefined;
   /** The browser keeps the page, for later. */
   private _left = false;
   /** Of this page, by urgency. */
@@ -131,6 +133,7 @@ export class Runs {
     const { store, inbox } = this._options;
     const { release } = run;
     // What is on the device is shown first.
+    await this.reading;
     await new Promise((done) => setTimeout(done));
     await inbox.known(run.id);
     const [[[, row] = []], actions] = await Promise.all([
