@@ -13,13 +13,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("log", &["wire", "limit"]),
     ("connection", &["wire", "limit", "log"]),
     ("fold", &["wire", "limit", "log", "connection"]),
+    // Pure too: what each socket is owed.
+    ("delivery", &["wire", "limit", "log", "connection"]),
     // The protocol from the other side, for whoever is a client: no server decides anything here.
     ("client", &["wire"]),
     // Disk.
     ("store", &["wire", "log", "connection"]),
     ("journal", &["wire", "log", "fold", "store"]),
-    // Delivery. It asks a trait of its own what may be read, and knows no token.
-    ("channel", &["wire", "limit", "log", "connection", "fold", "store", "journal"]),
+    // Delivery's shell. It asks a trait what may be read, and knows no token.
+    ("channel", &["wire", "limit", "log", "connection", "fold", "delivery", "store", "journal"]),
     // Tokens. Beside delivery, not on top of it: it knows logs by their names only.
     ("auth", &["wire"]),
     // What may go to the fold, whatever face it came by.
@@ -62,7 +64,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that decide: what they may not name. Time, chance and the outside come as arguments.
-const PURE: &[&str] = &["wire", "limit", "log", "connection", "fold", "client"];
+const PURE: &[&str] = &["wire", "limit", "log", "connection", "fold", "delivery", "client"];
 const IMPURE: &[&str] = &[
     "std::fs",
     "std::net",
