@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::hub::{Watch, Watched};
-use super::socket::{Phase, Socket};
+use super::socket::Socket;
 use crate::log::Rule;
 use crate::wire::{ServerFrame, SnapshotRule, SnapshotWanted};
 
@@ -34,8 +34,7 @@ pub(super) fn ask_for_snapshot(watch: &Watch, end: u64) {
     let watched = watch.lock();
     let may = |socket: &&Arc<Socket>| {
         let inner = socket.lock();
-        let live = inner.subs.get(&watch.log).is_some_and(|sub| matches!(sub.phase, Phase::Live));
-        live && inner.grants.may_snapshot(&watch.name)
+        inner.at.live(watch.log) && inner.at.grants().may_snapshot(&watch.name)
     };
     if let Some(socket) = watched.sockets.iter().flatten().find(may) {
         let wanted = SnapshotWanted { log: watch.log, at_least: end };

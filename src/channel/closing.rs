@@ -1,98 +1,77 @@
-//! Why and how the server closes a socket: a code, words for people, and when to come back.
+//! How a socket is closed: its last words, and what goes before them.
+//!
+//! Promise: a client that takes what it is sent hears why it was closed, and a socket that is cut
+//! gives back at once what waited for it.
 
-use std::collections::VecDeque;
-
-use super::due::tell_due;
 use super::encode::{control, ws_close};
 use super::socket::{Inner, Socket};
-use super::way::Way;
-use crate::wire::{Bye, Class, Code, Refusal, ServerFrame};
-
-/// When a client that took too little may come back, in milliseconds.
-const BACK_AFTER: u32 = 1_000;
-
-/// Why and how a socket is closed by the server.
-#[derive(Debug, Clone)]
-pub struct Closing {
-    /// The code.
-    pub code: Code,
-    /// For people.
-    pub message: String,
-    /// Milliseconds to wait before coming back.
-    pub after: u32,
-}
-
-impl Closing {
-    /// The code with its own advice.
-    pub fn new(code: Code) -> Self {
-        Self { code, message: code.advice().to_owned(), after: 0 }
-    }
-}
-
-impl From<Refusal> for Closing {
-    fn from(refusal: Refusal) -> Self {
-        Self { code: refusal.code, message: refusal.message, after: refusal.retry_after }
-    }
-}
+use super::way::Way as _;
+use crate::delivery::{Class, Closing, Outbox};
+use crate::wire::ServerFrame;
 
 impl Socket {
     /// Tells the client why, and closes; later frames are dropped.
     pub fn close(&self, closing: &Closing) {
         let mut inner = self.lock();
-        if inner.leaving {
+        if inner.at.leaving() {
             drop(inner);
             return self.close_quietly();
         }
-        self.end(&mut inner, closing);
+        inner.at.close(closing.clone());
+        self.say_last(&mut inner);
     }
 
-    /// Like [`Socket::close`], for who holds the lock. What is due is not told any more: a client
-    /// that comes back asks again.
-    pub(super) fn end(&self, inner: &mut Inner, closing: &Closing) {
-        if std::mem::replace(&mut inner.closing, true) {
-            return;
+    /// Tells the client why it is closed, if that is still to be told.
+    pub(super) fn say_last(&self, inner: &mut Inner) {
+        if let Some(closing) = inner.at.last_words() {
+            self.say(inner, &closing);
         }
-        inner.due = VecDeque::new();
-        let Closing { code, message, after } = closing.clone();
-        let reconnect = matches!(code.class(), Class::Reconnect | Class::Transient);
-        let number = 4000 + code.number();
-        let frame = ServerFrame::Bye(Bye { code, message, reconnect, after });
-        self.refusals.count(code);
-        let mut words = control(&[frame], self.encoding).to_vec();
-        words.extend_from_slice(&ws_close(number, code.name()));
-        inner.way.last(words.into(), &*self.tcp);
+    }
+
+    /// Says the last words.
+    pub(super) fn say(&self, inner: &mut Inner, closing: &Closing) {
+        let number = 4000 + closing.code.number();
+        self.refusals.count(closing.code);
+        let mut words = control(&[ServerFrame::Bye(closing.bye())], self.encoding).to_vec();
+        words.extend_from_slice(&ws_close(number, closing.code.name()));
+        inner.at.outbox.last(words.into(), &*self.tcp);
         self.wake();
     }
 
     /// More waits for the client than may: it takes too little of it.
     pub(super) fn overflow(&self, inner: &mut Inner) {
-        let message = "more waits for this client than it takes: come back, and ask again";
-        self.end(inner, &Refusal::because(Code::Overloaded, message).after(BACK_AFTER).into());
+        inner.at.overflow();
+        self.say_last(inner);
     }
 
     /// Closes without waiting for what is on its way out, which is given back: it never goes.
     pub fn cut(&self, closing: &Closing) {
         self.close(closing);
         let mut inner = self.lock();
-        inner.way = Way::default();
+        inner.at.outbox = Outbox::default();
         socket2::SockRef::from(&*self.tcp).shutdown(std::net::Shutdown::Both).ok();
     }
 
     /// The client said it leaves: nothing more is delivered. What it asked before is answered.
     pub fn set_leaving(&self) {
-        self.lock().leaving = true;
+        self.lock().at.leave();
     }
 
-    /// Closes without a word of its own, behind all that is due: the client said it leaves.
+    /// Closes without a word of its own, behind all that is owed: the client said it leaves.
     pub fn close_quietly(&self) {
         let mut inner = self.lock();
-        if !inner.closing {
-            while tell_due(self, &mut inner) {}
-            self.give_looks_up(&mut inner);
+        if !inner.at.closing() {
+            while let Some(frames) = inner.at.next_owed() {
+                self.tell(&mut inner, Class::Owed, &frames);
+            }
+            let given_up = inner.at.give_questions_up();
+            if !given_up.is_empty() {
+                self.send_now(&mut inner, &given_up);
+            }
         }
-        if !std::mem::replace(&mut inner.closing, true) {
-            inner.way.drop_pieces();
-            inner.way.reply(ws_close(1000, ""), &*self.tcp);
+        if inner.at.gone() {
+            inner.at.outbox.drop_pieces();
+            inner.at.outbox.reply(ws_close(1000, ""), &*self.tcp);
         }
         drop(inner);
         self.wake();

@@ -13,14 +13,13 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use super::asked::{Asked, Ticket};
 use super::asking::{ask_for_snapshot, wants_snapshot};
 use super::awaited::Awaited;
-use super::closing::Closing;
-use super::due::Due;
 use super::going::{Going, begin};
 use super::hub::{Hub, Watch};
 use super::opening::Opening;
-use super::readable::Revoking;
+use super::revoking::Revoking;
 use super::socket::{Offered, Socket};
 use crate::connection::{Attached, Event, Opened, Progress};
+use crate::delivery::{Closing, Owed};
 use crate::fold::{Command, Effect, Reply};
 use crate::journal::{Inbox, Told};
 use crate::log::{Rule, Stored};
@@ -204,13 +203,15 @@ impl Dispatcher {
         let (mut behind, mut delivered) = (Vec::new(), 0);
         for socket in sockets {
             let (going, form) = (&mut *going, socket.form());
-            match socket.offer(log, base, end, || going.message(log, form, &self.hub), self.now) {
+            let range = (base, end);
+            match socket.offer(log, range, || going.message(log, form, &self.hub), self.now) {
                 Offered::Sent => delivered += 1,
-                Offered::Gone => socket.wake(),
+                Offered::Skipped => {}
                 Offered::Waits => {
                     delivered += 1;
                     socket.wake();
                 }
+                Offered::Blocked => socket.wake(),
                 Offered::Behind => behind.push(Arc::clone(socket)),
             }
         }
@@ -307,19 +308,18 @@ impl Dispatcher {
         }
         self.hub.admit(socket);
         let mut inner = socket.lock();
-        inner.generation = generation;
-        inner.active = inactive.is_none();
+        inner.at.attached(generation, inactive.is_none());
         inner.activate_at = self.hub.ticks() + u64::from(self.activate_after);
         for writer in attached.writers {
             welcome.writers.push(writer.mark);
             if !writer.answers.is_empty() {
                 let WriterMark { writer: id, mark } = writer.mark;
-                inner.owe(Due::Answers(id, mark, writer.answers.into_iter()));
+                inner.at.owe(Owed::Answers(id, mark, writer.answers.into_iter()));
             }
         }
         let state = inactive.map(|reason| self.state(reason, generation));
         if let Some(frame) = state {
-            inner.owe(Due::Frame(Box::new(frame)));
+            inner.at.owe(Owed::Frame(Box::new(frame)));
         }
         (welcome.met, welcome.source) = (met, source);
         (welcome.place, welcome.generation) = (place, generation);
@@ -362,23 +362,13 @@ impl Dispatcher {
     /// left.
     fn left(&self, socket: &Arc<Socket>) {
         let why = socket.superseded("the client left");
-        let mut inner = socket.lock();
-        let subs = std::mem::take(&mut inner.subs);
-        inner.refuse_owed(subs.values().filter(|sub| sub.asked()), &why);
-        inner.subs = subs;
-        drop(inner);
+        socket.lock().at.refuse_asked(&why);
         socket.close_quietly();
     }
 
     fn activated(&mut self, socket: &Arc<Socket>, opening: Opening, attached: Attached) {
         let Attached { generation, met, source, opened, refused, ended, .. } = attached;
-        {
-            let mut inner = socket.lock();
-            inner.generation = generation;
-            inner.active = true;
-            // Its logs were opened anew, so nothing of before can be committed.
-            inner.last = Vec::new();
-        }
+        socket.lock().at.activated(generation);
         socket.send(&[ServerFrame::State(State {
             active: true,
             met: Some(met),
@@ -389,8 +379,12 @@ impl Dispatcher {
             request: opening.request,
         })]);
         // Only of what this socket was told of; a log that it was not means nothing to it.
-        let ended = socket.take_announced(&ended);
-        socket.lock().announced = Vec::new();
+        let ended = {
+            let mut inner = socket.lock();
+            let known = inner.at.take_announced(&ended);
+            inner.at.forget_announced();
+            known
+        };
         self.hub.end(socket, ended, 0, Ended::Overwritten);
         // Of a name it is told as of what comes by itself: without a number.
         let opening = Opening { request: 0, ..opening };
@@ -479,14 +473,10 @@ impl Dispatcher {
         let Some(socket) = self.hub.socket(connection) else { return };
         {
             let mut inner = socket.lock();
-            if inner.generation >= generation {
+            if !inner.at.downgraded(generation) {
                 return;
             }
-            inner.generation = generation;
-            inner.active = false;
             inner.activate_at = self.hub.ticks() + u64::from(self.activate_after);
-            let told = inner.subs.iter().filter(|(_, sub)| sub.told);
-            inner.announced = told.map(|(log, _)| *log).collect();
         }
         self.hub.drop_subs(&socket);
         socket.send_in_turn(self.state(reason, generation));

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::hub::{Hub, HubLimits};
-use super::socket::Phase;
-use super::{Abilities, Readable, Refusals, Socket};
+use super::{Abilities, Refusals, Socket};
 use crate::connection::{Opened, Wanted, open};
+use crate::delivery::Readable;
 use crate::log::LogRow;
 use crate::log::rows::{Key, Table, Writes};
 use crate::store::{Options, Store};
@@ -98,8 +98,7 @@ impl House {
             Arc::new(Refusals::default()),
         );
         self.hub.admit(&socket);
-        socket.lock().active = true;
-        socket.lock().generation = 1;
+        socket.lock().at.attached(1, true);
         (socket, peer)
     }
 
@@ -126,7 +125,12 @@ pub(super) fn opened(row: &LogRow, start: Start) -> Opened {
 
 /// Whether the socket's subscription is written to by the dispatcher.
 pub(super) fn live(socket: &Socket) -> bool {
-    socket.lock().subs.get(&LOG).is_some_and(|sub| matches!(sub.phase, Phase::Live))
+    socket.lock().at.live(LOG)
+}
+
+/// The next offset that the socket is sent.
+pub(super) fn cursor(socket: &Socket) -> Option<u64> {
+    socket.lock().at.cursors().find(|cursor| cursor.log == LOG).map(|cursor| cursor.next)
 }
 
 /// Takes all that comes until the node closes its side.

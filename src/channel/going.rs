@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 
 use super::encode::{self, DELIVERY_BYTES, Form, Message, Messages};
 use super::hub::{Hub, Watch, Watched};
-use super::socket::{Phase, Sub};
 use crate::log::Stored;
 
 /// Most records that are read at once where the tail has let go of them.
@@ -76,13 +75,11 @@ pub(super) fn begin(hub: &Hub, watch: &Watch, watched: &Watched) -> Option<Going
 /// The newest records cannot be read: those that wait for them read for themselves. A pump that
 /// meets the same error closes its socket with it, so nobody is left waiting.
 fn give_up(hub: &Hub, watch: &Watch, watched: &Watched) {
-    watch.aim(watched.tail.end());
+    let end = watched.tail.end();
+    watch.aim(end);
     for socket in watched.sockets.iter().flatten() {
-        let mut inner = socket.lock();
-        let live = |sub: &Sub| matches!(sub.phase, Phase::Live);
-        if inner.subs.get(&watch.log).is_some_and(|sub| live(sub)) {
-            inner.fall_behind(watch.log);
-            drop(inner);
+        let waits = socket.lock().at.missed(watch.log, end);
+        if waits {
             hub.schedule(socket);
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! A log is watched while a socket here is subscribed to it; an idle log costs no memory.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -10,15 +10,12 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use tokio::sync::Notify;
 
-use super::closing::Closing;
-use super::due::{self, Due};
 use super::panics;
-use super::pump;
 use super::refusals::Refusals;
 use super::silence::Presence;
-use super::socket::{Inner, Phase, Socket, Sub};
-use super::tail::{Tail, TailBudget};
+use super::socket::Socket;
 use crate::connection::Opened;
+use crate::delivery::{Class, Closing, Followed, Over, Owed, Tail, TailBudget};
 use crate::log::Eras;
 use crate::log::rows::RowsError;
 use crate::store::Store;
@@ -47,10 +44,9 @@ pub struct HubLimits {
 #[derive(Debug)]
 pub(super) struct Watch {
     pub log: u64,
-    pub name: String,
-    /// Everything below is dispatched, or being dispatched. It moves under the lock of the watch
-    /// and before any socket is written to: so whoever holds a socket's lock, and finds its cursor
-    /// there, will be offered what comes next.
+    pub name: Arc<str>,
+    /// Everything below is dispatched, or being dispatched. It moves under the lock of the watch,
+    /// under which subscribers come: whoever comes is offered all that lies behind it.
     target: AtomicU64,
     state: Mutex<Watched>,
 }
@@ -61,7 +57,7 @@ pub(super) struct Watched {
     /// How the log's state is kept.
     pub rule: SnapshotRule,
     pub sockets: Vec<Option<Arc<Socket>>>,
-    free: Vec<usize>,
+    free: Vec<u32>,
     /// Whether the dispatcher has it in its queue.
     pub pending: bool,
     /// Offset of the newest client-made snapshot, and where one was last asked for.
@@ -273,7 +269,7 @@ impl Hub {
 
     /// The socket is gone: nothing of it stays here.
     pub fn leave(&self, socket: &Arc<Socket>) {
-        socket.lock().closing = true;
+        socket.lock().at.gone();
         self.sockets.remove_if(&socket.connection, |_, known| known.number == socket.number);
         self.drop_subs(socket);
     }
@@ -285,38 +281,25 @@ impl Hub {
 
     /// Removes all subscriptions of a socket from their watches.
     pub(super) fn drop_subs(&self, socket: &Socket) {
-        let subs = {
-            let mut inner = socket.lock();
-            inner.behind.clear();
-            inner.announce.clear();
-            let subs = std::mem::take(&mut inner.subs);
-            if !inner.closing {
-                inner.refuse_owed(subs.values().filter(|sub| sub.asked()), &Code::Inactive.into());
-            }
-            // A socket may be seen off more than once, and later there are none of these left.
-            let reached = subs.iter().filter_map(|(log, sub)| sub.reached(*log));
-            inner.last.retain(|earlier| !subs.contains_key(&earlier.log));
-            inner.last.extend(reached);
-            subs
-        };
-        for (_, sub) in subs {
-            self.unwatch(&sub);
-        }
+        let over = socket.lock().at.end_all(&Code::Inactive.into());
+        over.iter().for_each(|over| self.unwatch(over));
     }
 
     /// Removes subscriptions; those that there are not are passed over. Where an opening was still
     /// to be told, its request is refused by `why`. Returns the logs that the client had heard of.
     fn drop_some(&self, socket: &Socket, logs: &[u64], why: &Refusal) -> BTreeSet<u64> {
-        let subs: BTreeMap<_, _> = {
-            let mut inner = socket.lock();
-            let take = |log: &u64| Some((*log, inner.subs.remove(log)?));
-            let subs: BTreeMap<_, _> = logs.iter().filter_map(take).collect();
-            remove_behind(&mut inner, &subs);
-            inner.refuse_owed(subs.values(), why);
-            subs
-        };
-        subs.values().for_each(|sub| self.unwatch(sub));
-        subs.into_iter().filter(|(_, sub)| sub.told).map(|(log, _)| log).collect()
+        let over = socket.lock().at.end(logs, why);
+        over.iter().for_each(|over| self.unwatch(over));
+        over.into_iter().filter(|over| over.told).map(|over| over.log).collect()
+    }
+
+    /// Tells of logs that were asked for and are not opened, with the reason of each.
+    pub fn refuse(&self, socket: &Arc<Socket>, request: u32, refused: Vec<(String, Refusal)>) {
+        if refused.is_empty() {
+            return;
+        }
+        socket.lock().at.owe(Owed::Refused(request, refused.into_iter()));
+        self.schedule(socket);
     }
 
     /// Whether a cursor lies past what is told of its log, as far as the log is watched here.
@@ -343,27 +326,30 @@ impl Hub {
         };
         let mut told = self.drop_some(socket, &logs, &why);
         // Of one that is inactive now, what it was told before.
-        told.extend(socket.take_announced(&logs));
+        told.extend(socket.lock().at.take_announced(&logs));
         if matches!(reason, Ended::BackEnd | Ended::Deleted | Ended::Denied) {
             logs.retain(|log| told.contains(log));
         }
         if !logs.is_empty() {
-            socket.lock().owe(Due::Unsubscribed(request, reason, logs.into_iter()));
+            let ended = Owed::Unsubscribed(request, reason, logs.into_iter());
+            socket.lock().at.owe(ended);
         }
         self.schedule(socket);
     }
 
-    fn unwatch(&self, sub: &Sub) {
-        let mut watched = sub.watch.lock();
-        if let Some(slot) = watched.sockets.get_mut(sub.slot) {
-            *slot = None;
+    fn unwatch(&self, over: &Over) {
+        // It is there for as long as anyone has a place in it.
+        let Some(watch) = self.watch(over.log) else { return };
+        let mut watched = watch.lock();
+        if let Some(place) = watched.sockets.get_mut(over.place as usize) {
+            *place = None;
         }
-        watched.free.push(sub.slot);
+        watched.free.push(over.place);
         if watched.free.len() == watched.sockets.len() {
             // Decided under the lock under which subscribers come: nobody knocks at a closed door.
             watched.closed = true;
             drop(watched);
-            self.watches.remove_if(&sub.watch.log, |_, known| Arc::ptr_eq(known, &sub.watch));
+            self.watches.remove_if(&watch.log, |_, known| Arc::ptr_eq(known, &watch));
         }
     }
 
@@ -372,65 +358,41 @@ impl Hub {
         self.watches.get(&log).map(|watch| Arc::clone(&watch))
     }
 
-    /// Takes a subscription in; it begins behind, by announcing itself. Only the dispatcher calls
-    /// it, between two batches, so that a new watch's target is the head all of them agree on.
-    /// Its grants are looked at under its lock: those in force now are what counts. Returns whether
-    /// they cover the log.
+    /// Takes a subscription in; it begins by announcing itself. Only the dispatcher calls it,
+    /// between two batches, so that a new watch's target is the head all of them agree on. Returns
+    /// whether the grants cover the log: those in force now are what counts.
     pub(super) fn subscribe(&self, socket: &Arc<Socket>, opened: Opened, request: u32) -> bool {
-        if !socket.lock().grants.may_read(&opened.name) {
+        if !socket.lock().at.grants().may_read(&opened.name) {
             return false;
         }
         if opened.again && tell_again(socket, &opened, request) {
             return true;
         }
         let why = socket.superseded("a later request opened the log anew");
-        let told = self.drop_some(socket, &[opened.log], &why).contains(&opened.log);
+        let log = opened.log;
+        let told = self.drop_some(socket, &[log], &why).contains(&log);
         loop {
             let watch = self.open_watch(&opened);
             let mut watched = watch.lock();
             if watched.closed {
                 drop(watched);
-                self.watches.remove_if(&opened.log, |_, known| Arc::ptr_eq(known, &watch));
+                self.watches.remove_if(&log, |_, known| Arc::ptr_eq(known, &watch));
                 continue;
             }
-            let slot = match watched.free.pop() {
-                Some(slot) => slot,
-                None => {
-                    watched.sockets.push(None);
-                    watched.sockets.len() - 1
-                }
-            };
-            if let Some(place) = watched.sockets.get_mut(slot) {
-                *place = Some(Arc::clone(socket));
-            }
-            let mut inner = socket.lock();
-            let epoch = inner.next_epoch();
-            let Opened { log, priority, cursor, opening, .. } = opened;
-            let phase = Phase::Announce { opened: Box::new(opened), request };
-            let watch_name = watch.name.clone();
-            let watch = Arc::clone(&watch);
-            let since = u64::MAX;
-            let acked = None;
-            let sub =
-                Sub { watch, slot, cursor, priority, phase, epoch, opening, since, acked, told };
-            inner.subs.insert(log, Box::new(sub));
-            inner.announce.push_back(log);
-            // New grants may have come between the first look and this lock.
-            if !inner.grants.may_read(&watch_name) {
+            let (name, place) = (Arc::clone(&watch.name), watched.enter(socket));
+            let followed = Followed { name, place, offered: watch.target() };
+            // New grants may have come since they were looked at: they are looked at again here.
+            let taken_in = socket.lock().at.subscribe(opened, request, followed, told);
+            drop(watched);
+            if !taken_in {
                 // Who asked for it answers.
-                if let Some(sub) = inner.subs.get_mut(&log) {
-                    sub.phase = Phase::Live;
-                }
-                drop(inner);
-                drop(watched);
-                self.drop_some(socket, &[log], &why);
+                self.unwatch(&Over { log, place, told });
                 if told {
-                    let ended = Due::Unsubscribed(0, Ended::Denied, vec![log].into_iter());
-                    socket.lock().owe(ended);
+                    let ended = Owed::Unsubscribed(0, Ended::Denied, vec![log].into_iter());
+                    socket.lock().at.owe(ended);
                 }
-                return false;
             }
-            return true;
+            return taken_in;
         }
     }
 
@@ -439,7 +401,7 @@ impl Hub {
         let entry = self.watches.entry(opened.log).or_insert_with(|| {
             Arc::new(Watch {
                 log: opened.log,
-                name: opened.name.clone(),
+                name: opened.name.as_str().into(),
                 target: AtomicU64::new(opened.head),
                 state: Mutex::new(Watched {
                     rule: opened.rule,
@@ -548,41 +510,29 @@ impl Hub {
     }
 }
 
+impl Watched {
+    /// Gives a subscriber its place.
+    fn enter(&mut self, socket: &Arc<Socket>) -> u32 {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.sockets.push(None);
+            u32::try_from(self.sockets.len() - 1).unwrap_or(u32::MAX)
+        });
+        if let Some(free) = self.sockets.get_mut(place as usize) {
+            *free = Some(Arc::clone(socket));
+        }
+        place
+    }
+}
+
 /// Answers who is subscribed already: the cursor stays, the priority is the new one. False when
 /// this socket has no such subscription.
 fn tell_again(socket: &Socket, opened: &Opened, request: u32) -> bool {
-    let (log, priority) = (opened.log, opened.priority);
     let mut inner = socket.lock();
-    let waits = |inner: &Inner| {
-        (inner.subs.get(&log)).is_some_and(|sub| matches!(sub.phase, Phase::Announce { .. }))
-    };
     // What stands before it in the socket's order goes first.
-    while due::tell_due(socket, &mut inner) {}
-    while waits(&inner) && pump::announce(socket, &mut inner) {}
-    let queued = inner.behind.values().any(|logs| logs.contains(&log));
-    let opened_here = |sub: &&mut Box<Sub>| !matches!(sub.phase, Phase::Held);
-    let Some(sub) = inner.subs.get_mut(&log).filter(opened_here) else { return false };
-    sub.priority = priority;
-    let told = Opened { cursor: sub.cursor, ..opened.clone() };
-    if queued {
-        let moved = BTreeMap::from([(log, ())]);
-        remove_behind(&mut inner, &moved);
-        inner.behind.entry(priority).or_default().push_back(log);
+    while let Some(frames) = inner.at.before_again(opened.log) {
+        socket.tell(&mut inner, Class::Owed, &frames);
     }
-    let mut frames = Vec::new();
-    pump::tell_opened(&told, request, &mut frames);
+    let Some(frames) = inner.at.opened_again(opened, request) else { return false };
     socket.send_now(&mut inner, &frames);
     true
-}
-
-/// Takes logs off the lists of those a pump has to serve.
-fn remove_behind<T>(inner: &mut Inner, logs: &BTreeMap<u64, T>) {
-    if logs.is_empty() {
-        return;
-    }
-    inner.announce.retain(|known| !logs.contains_key(known));
-    for behind in inner.behind.values_mut() {
-        behind.retain(|known| !logs.contains_key(known));
-    }
-    inner.tidy_behind();
 }

@@ -7,7 +7,8 @@ use tokio::net::TcpStream;
 
 use super::encode::{Form, Message};
 use super::socket::{Inner, Socket};
-use super::way::Wrote;
+use super::way::Way as _;
+use crate::delivery::Wrote;
 use crate::wire::ServerFrame;
 
 impl Socket {
@@ -21,7 +22,7 @@ impl Socket {
         if !message.ends.is_empty() {
             few_unsent(&self.tcp);
         }
-        inner.way.deliver(&message.bytes, &message.ends, &*self.tcp)
+        inner.at.outbox.deliver(&message.bytes, &message.ends, &*self.tcp)
     }
 }
 

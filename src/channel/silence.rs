@@ -6,9 +6,9 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use super::closing::Closing;
 use super::hub::{Hub, HubLimits};
 use super::socket::Socket;
+use crate::delivery::Closing;
 use crate::wire::{Code, Ping, Refused, ServerFrame};
 
 /// Slack in milliseconds: a node was away if it looks at its sockets later than this and half of
@@ -67,9 +67,7 @@ impl Hub {
 fn end_of_token(socket: &Socket, now: u64, grace: u64) {
     let (expires, told) = {
         let mut inner = socket.lock();
-        let expires = inner.expires;
-        let ended = expires != 0 && now >= expires;
-        (expires, ended.then(|| std::mem::replace(&mut inner.told_expired, true)))
+        (inner.at.expires(), inner.at.token_ended(now))
     };
     match told {
         Some(true) if now >= expires + grace => socket.close(&Closing::new(Code::TokenExpired)),

@@ -1,9 +1,9 @@
-//! One socket: what it may read, where each of its logs stands, and what is on its way out.
+//! One socket: its attachment as delivery knows it, its way out, and when it was heard of.
 //!
-//! A socket is shared by the task that reads it, the dispatcher that writes records to it and the
-//! pumps that catch it up. Whoever holds its lock sees cursors, window and the way out agree.
+//! Promise: a socket is shared by the task that reads it, the dispatcher that writes records to it
+//! and the pumps that catch it up. Whoever holds its lock sees cursors, window and the way out
+//! agree.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,108 +11,26 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::due::Due;
 use super::encode::{Message, control};
-use super::hub::Watch;
 use super::pieces::{WS_CLOSE, goes_between};
-use super::readable::Readable;
 use super::refusals::Refusals;
 use super::upload::Uploads;
-use super::way::{Way, Wrote};
-use super::who::Looks;
-use crate::connection::{Opened, Reached};
-use crate::wire::{Cursor, Encoding, Id, ServerFrame};
-
-/// How far a subscription has come.
-#[derive(Debug)]
-pub(super) enum Phase {
-    /// Its opening is to be told first.
-    Announce { opened: Box<Opened>, request: u32 },
-    /// Its client has not opened it: nothing is delivered, and it costs no turn of a pump.
-    Held,
-    /// A `latest` base is being sent: after this key.
-    Latest { offset: u64, after: Option<Vec<u8>> },
-    /// A client-made base is being sent: this part is next.
-    Base { snapshot: Box<crate::log::SnapshotAt>, part: u32 },
-    /// Records are read for it by a pump.
-    Behind,
-    /// Caught up: the dispatcher writes to it.
-    Live,
-}
-
-/// One subscription of a socket.
-#[derive(Debug)]
-pub(super) struct Sub {
-    pub watch: Arc<Watch>,
-    /// Its place among the watch's subscribers.
-    pub slot: usize,
-    /// Next offset to send.
-    pub cursor: u64,
-    pub priority: u8,
-    pub phase: Phase,
-    /// Told apart from an earlier subscription to the same log.
-    pub epoch: u64,
-    /// The fold's number for the opening that set its cursor; commits name it.
-    pub opening: u64,
-    /// Bytes of delivery that were sent when the opening was told. A client that has worked off
-    /// no more may not have heard of it, and then its word on this log is of the time before.
-    pub since: u64,
-    /// What the client has acknowledged and no commit has carried yet.
-    pub acked: Option<u64>,
-    /// The client has heard of the subscription: its log id was announced.
-    pub told: bool,
-}
+use super::way::Way as _;
+use crate::connection::Progress;
+use crate::delivery::{Attachment, Class, Offer, Owed, Readable, Wrote};
+use crate::wire::{Code, Cursor, Encoding, Id, Refusal, Refused, ServerFrame, Who};
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    pub way: Way,
-    /// By log; boxed, for a map sets memory aside for eleven, and most sockets have few.
-    pub subs: BTreeMap<u64, Box<Sub>>,
-    /// Logs that a pump has to serve, by priority; each log stands here at most once.
-    pub behind: BTreeMap<u8, VecDeque<u64>>,
-    /// Logs whose opening is to be told, before anything is caught up.
-    pub announce: VecDeque<u64>,
-    /// What must go out before any reset or snapshot.
-    pub due: VecDeque<Due>,
-    /// What others have done to it since nothing was due.
-    pub uninvited: usize,
-    pub grants: Arc<dyn Readable>,
-    /// When the grants end, as they say: each delivery looks at it.
-    pub expires: u64,
-    pub sent: u64,
-    pub received: u64,
-    /// What was received when the keeper last found that it moves, and when; none: it has not
-    /// looked.
-    pub looked_at: Option<(u64, u64)>,
-    pub window: u64,
-    pub reply_share: usize,
-    /// What was acknowledged when a frame last found no room in the window: until that moves,
-    /// another try would find none either.
-    pub no_room_at: Option<u64>,
-    pub generation: u64,
-    pub active: bool,
-    /// Delivery is held: the token ended, or was revoked.
-    pub held: bool,
-    pub closing: bool,
-    /// The kernel took nothing of a delivery: nothing is offered until the socket is writable.
-    pub blocked: bool,
-    /// The client said it leaves.
-    pub leaving: bool,
+    /// What it is owed.
+    pub at: Attachment,
     /// Client-made snapshots on their way up.
     pub uploads: Uploads,
-    /// Questions who has a record.
-    pub looks: Looks,
-    /// Logs that were announced before it became inactive.
-    pub announced: Vec<u64>,
-    /// Whether the client was told that its token has ended.
-    pub told_expired: bool,
+    reply_share: usize,
     /// Before this, on the node's clock, it may not ask to be activated.
     pub activate_at: u64,
-    /// Cursors of subscriptions that ended with the socket, still to be committed.
-    pub last: Vec<Reached>,
     /// How much the kernel had taken when the keeper last saw that move, and when it did.
-    pub said: (u32, u64),
-    epochs: u64,
+    said: (u32, u64),
 }
 
 /// What its client said it is able to, as far as delivery and answers depend on it.
@@ -170,14 +88,16 @@ pub struct SocketInfo {
 /// What an offered frame came to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Offered {
-    /// Sent, or had already.
+    /// The kernel has it.
     Sent,
-    /// It does not stand there, or its way is blocked: a pump has to serve it.
+    /// The client has it already, or it is not for it.
+    Skipped,
+    /// A pump has to serve it.
     Behind,
-    /// The way is blocked, and the frame's rest waits in it.
+    /// The kernel has some of it, and its rest waits in the way.
     Waits,
-    /// The socket is gone.
-    Gone,
+    /// The way is blocked: a pump has to serve it once the socket is writable.
+    Blocked,
 }
 
 impl Socket {
@@ -197,34 +117,11 @@ impl Socket {
         refusals: Arc<Refusals>,
     ) -> Arc<Self> {
         let inner = Inner {
-            way: Way::default(),
-            subs: BTreeMap::new(),
-            behind: BTreeMap::new(),
-            announce: VecDeque::new(),
-            due: VecDeque::new(),
-            uninvited: 0,
-            expires: grants.expires(),
-            grants,
-            sent: 0,
-            received: 0,
-            looked_at: None,
-            window,
-            reply_share,
-            no_room_at: None,
-            generation: 0,
-            active: false,
-            held: false,
-            closing: false,
-            blocked: false,
-            leaving: false,
+            at: Attachment::new(grants, window),
             uploads: Uploads::default(),
-            looks: Looks::default(),
-            announced: Vec::new(),
-            told_expired: false,
+            reply_share,
             activate_at: 0,
-            last: Vec::new(),
             said: (0, 0),
-            epochs: 0,
         };
         Arc::new(Self {
             number,
@@ -267,7 +164,7 @@ impl Socket {
     /// sends one large message cannot ask meanwhile whether anybody is there: it has to be told.
     pub(super) fn was_mute(&self, now: u64, longest: u64) -> bool {
         let mut inner = self.lock();
-        let written = inner.way.written();
+        let written = inner.at.outbox.written();
         let (before, since) = inner.said;
         let mute = written == before && since != 0 && now.saturating_sub(since) > longest;
         if mute || written != before || since == 0 {
@@ -278,33 +175,33 @@ impl Socket {
 
     /// The generation that commands of this socket name.
     pub fn generation(&self) -> u64 {
-        self.lock().generation
+        self.lock().at.generation()
     }
 
     /// Whether its connection holds a channel.
     pub fn active(&self) -> bool {
-        self.lock().active
+        self.lock().at.active()
     }
 
     /// Whether it is being closed.
     pub fn closing(&self) -> bool {
-        self.lock().closing
+        self.lock().at.closing()
     }
 
     /// Whether replies have filled their share: input is left unread until they drain.
     pub fn full(&self) -> bool {
         let inner = self.lock();
-        inner.way.replies() > inner.reply_share || !inner.due.is_empty()
+        inner.at.outbox.replies() > inner.reply_share || inner.at.owes()
     }
 
-    /// Sends a frame, or lets it wait behind what is due.
+    /// Sends a frame, or lets it wait behind what is owed.
     pub(super) fn send_in_turn(&self, frame: ServerFrame) {
         let mut inner = self.lock();
-        if inner.due.is_empty() {
-            drop(inner);
-            return self.send(&[frame]);
+        if inner.at.owes() {
+            inner.at.owe(Owed::Frame(Box::new(frame)));
+        } else {
+            self.send_now(&mut inner, &[frame]);
         }
-        inner.owe(Due::Frame(Box::new(frame)));
     }
 
     /// Sends frames in order behind what waits.
@@ -318,35 +215,49 @@ impl Socket {
 
     /// Like [`Socket::send`], for who holds the lock.
     pub(super) fn send_now(&self, inner: &mut Inner, frames: &[ServerFrame]) {
-        if !inner.closing {
+        if !inner.at.closing() {
             self.refusals.count_in(frames);
             let message = control(frames, self.encoding);
             let wrote = if frames.iter().all(goes_between) {
-                inner.way.between(message, &*self.tcp)
+                inner.at.outbox.between(message, &*self.tcp)
             } else {
-                inner.way.reply(message, &*self.tcp)
+                inner.at.outbox.reply(message, &*self.tcp)
             };
             self.after(inner, wrote);
         }
+    }
+
+    /// Sends what delivery says comes next.
+    pub(super) fn tell(&self, inner: &mut Inner, class: Class, frames: &[ServerFrame]) {
+        if class == Class::Owed && !inner.at.owes() {
+            // Its input is read again.
+            self.wake();
+        }
+        self.refusals.count_in(frames);
+        let message = control(frames, self.encoding);
+        let wrote = inner.at.outbox.reply(message, &*self.tcp);
+        self.after(inner, wrote);
     }
 
     /// Raw bytes from the WebSocket layer (pongs, closes), through the same way.
     pub fn send_raw(&self, bytes: &[u8]) {
         let mut inner = self.lock();
         if bytes.first().is_some_and(|first| first & 0x0f == WS_CLOSE) {
-            inner.way.drop_pieces();
+            inner.at.outbox.drop_pieces();
         }
-        let wrote = inner.way.between(Bytes::copy_from_slice(bytes), &*self.tcp);
+        let wrote = inner.at.outbox.between(Bytes::copy_from_slice(bytes), &*self.tcp);
         self.after(&mut inner, wrote);
     }
 
-    fn after(&self, inner: &mut Inner, wrote: Wrote) {
+    /// What follows from a write: who waits for the socket to be writable is told, and so is the
+    /// end of it.
+    pub(super) fn after(&self, inner: &mut Inner, wrote: Wrote) {
         match wrote {
-            Wrote::All | Wrote::Nothing => {}
-            Wrote::Waits => self.wake(),
+            Wrote::All => {}
+            Wrote::Waits | Wrote::Nothing => self.wake(),
             Wrote::Full => self.overflow(inner),
             Wrote::Broken => {
-                inner.closing = true;
+                inner.at.gone();
                 self.wake();
             }
         }
@@ -355,12 +266,12 @@ impl Socket {
     /// The socket is writable: writes what waits; true when the way is free again.
     pub fn flush(&self) -> bool {
         let mut inner = self.lock();
-        inner.blocked = false;
-        match inner.way.flush(&*self.tcp) {
+        inner.at.writable();
+        match inner.at.outbox.flush(&*self.tcp) {
             Wrote::All => true,
             Wrote::Waits | Wrote::Nothing | Wrote::Full => false,
             Wrote::Broken => {
-                inner.closing = true;
+                inner.at.gone();
                 true
             }
         }
@@ -369,19 +280,17 @@ impl Socket {
     /// Bytes that wait to be written, and how many of them are replies.
     pub fn waiting(&self) -> (usize, usize) {
         let inner = self.lock();
-        (inner.way.waiting(), inner.way.replies())
+        (inner.at.outbox.waiting(), inner.at.outbox.replies())
     }
 
     /// Whether something waits for the socket to be writable.
     pub fn waits(&self) -> bool {
-        let inner = self.lock();
-        inner.way.busy() || inner.blocked
+        self.lock().at.waits()
     }
 
     /// Whether a pump has something to do that the way and the window allow.
     pub(super) fn wants_pump(&self) -> bool {
-        let inner = self.lock();
-        inner.wants_pump()
+        self.lock().at.wants_turn()
     }
 
     /// Before this, on the node's clock, it may not ask to be activated.
@@ -389,162 +298,125 @@ impl Socket {
         self.lock().activate_at
     }
 
-    /// Those of the logs that were announced before it became inactive; each is told once.
-    pub(super) fn take_announced(&self, logs: &[u64]) -> Vec<u64> {
+    /// Others do something to it, of which so much is to be told.
+    pub(super) fn uninvited(&self, items: usize) {
         let mut inner = self.lock();
-        let known = |log: &u64| inner.announced.binary_search(log).is_ok();
-        let found: BTreeSet<u64> = logs.iter().copied().filter(known).collect();
-        if !found.is_empty() {
-            inner.announced.retain(|log| !found.contains(log));
-        }
-        found.into_iter().collect()
+        inner.at.uninvited(items);
+        self.say_last(&mut inner);
     }
 
     /// The name of a log it is subscribed to.
-    pub fn name_of(&self, log: u64) -> Option<String> {
-        self.lock().subs.get(&log).map(|sub| sub.watch.name.clone())
+    pub fn name_of(&self, log: u64) -> Option<Arc<str>> {
+        self.lock().at.name_of(log).map(Arc::clone)
     }
 
     /// The grants in force.
     pub fn grants(&self) -> Arc<dyn Readable> {
-        Arc::clone(&self.lock().grants)
+        Arc::clone(self.lock().at.grants())
     }
 
     /// New grants are in force: logs that they do not cover, to be unsubscribed.
     pub fn regrant(&self, grants: Arc<dyn Readable>) -> Vec<u64> {
-        let mut inner = self.lock();
-        inner.held = false;
-        inner.told_expired = false;
-        inner.expires = grants.expires();
-        inner.grants = grants;
-        let grants = Arc::clone(&inner.grants);
-        let lost = |sub: &Sub| !grants.may_read(&sub.watch.name);
-        let lost: Vec<u64> =
-            inner.subs.iter().filter(|(_, sub)| lost(sub)).map(|(log, _)| *log).collect();
-        inner.announce.retain(|log| !lost.contains(log));
-        for log in &lost {
-            let epoch = inner.next_epoch();
-            // An opening that is still to be told is answered when the subscription ends.
-            if let Some(sub) = inner.subs.get_mut(log).filter(|sub| sub.owed().is_none()) {
-                // Past any offset: neither the dispatcher nor a pump sends it anything more.
-                (sub.epoch, sub.phase, sub.cursor) = (epoch, Phase::Live, u64::MAX);
-                sub.acked = None;
-            }
-        }
-        lost
+        self.lock().at.regrant(grants)
     }
 
     /// What the console shows.
     pub fn info(&self) -> SocketInfo {
         let inner = self.lock();
-        let cursors =
-            inner.subs.iter().map(|(log, sub)| Cursor { log: *log, next: sub.cursor }).collect();
+        let (sent, received) = inner.at.flow();
         SocketInfo {
             encoding: self.encoding.subprotocol(),
-            sent: inner.sent,
-            received: inner.received,
-            waiting: inner.way.waiting(),
-            cursors,
-            behind: inner.behind.values().map(VecDeque::len).sum(),
+            sent,
+            received,
+            waiting: inner.at.outbox.waiting(),
+            cursors: inner.at.cursors().collect(),
+            behind: inner.at.behind(),
         }
     }
 
-    /// Offers a frame with records `base..end` of a log to a caught-up socket. The frame is made
-    /// when the first one takes it: where nobody stands there, as of a log that is held, never.
+    /// Offers a frame with records `base..end` of a log. The frame is made when the first one
+    /// takes it: where nobody stands there, as of a log that is held, never.
     pub(super) fn offer<'a>(
         &self,
         log: u64,
-        base: u64,
-        end: u64,
+        (base, end): (u64, u64),
         message: impl FnOnce() -> &'a Message,
         now: u64,
     ) -> Offered {
         let mut inner = self.lock();
-        if inner.closing {
-            return Offered::Gone;
-        }
-        let readable = inner.readable(now);
-        let Some(sub) = inner.subs.get(&log) else { return Offered::Gone };
-        if !matches!(sub.phase, Phase::Live) || sub.cursor >= end {
-            return Offered::Sent;
-        }
-        if sub.cursor != base || !readable {
-            inner.fall_behind(log);
-            return Offered::Behind;
-        }
-        let message = message();
-        if !inner.fits(message.counted) {
-            inner.fall_behind(log);
-            return Offered::Behind;
-        }
-        let wrote = self.deliver(&mut inner, message);
-        match wrote {
-            Wrote::All | Wrote::Waits => {
-                inner.sent += message.counted;
-                if let Some(sub) = inner.subs.get_mut(&log) {
-                    sub.cursor = end;
+        let mut made = None;
+        let size = || made.insert(message()).counted;
+        match (inner.at.offer(now, log, (base, end), size), made) {
+            (Offer::Write, Some(message)) => {
+                let wrote = self.deliver(&mut inner, message);
+                inner.at.wrote(log, end, message.counted, wrote);
+                match wrote {
+                    Wrote::All => Offered::Sent,
+                    Wrote::Waits => Offered::Waits,
+                    Wrote::Nothing | Wrote::Full | Wrote::Broken => Offered::Blocked,
                 }
-                if wrote == Wrote::All { Offered::Sent } else { Offered::Waits }
             }
-            Wrote::Nothing | Wrote::Full => {
-                inner.blocked = true;
-                inner.fall_behind(log);
-                Offered::Waits
-            }
-            Wrote::Broken => {
-                inner.closing = true;
-                Offered::Gone
-            }
-        }
-    }
-}
-
-impl Inner {
-    /// Whether delivery is allowed at this moment: promise 11. A token that has ended holds it
-    /// until there are new grants.
-    pub(super) fn readable(&mut self, now: u64) -> bool {
-        self.held |= self.expires != 0 && now >= self.expires;
-        self.active && !self.held && !self.closing && !self.leaving
-    }
-
-    /// Whether the window has room; an empty one takes a frame of any size.
-    pub(super) const fn fits(&self, counted: u64) -> bool {
-        self.sent == self.received || self.sent - self.received + counted <= self.window
-    }
-
-    /// Whether the window may have room for something.
-    pub(super) fn open(&self) -> bool {
-        let some = self.sent == self.received || self.sent - self.received < self.window;
-        some && self.no_room_at != Some(self.received)
-    }
-
-    pub(super) fn wants_pump(&self) -> bool {
-        let catch_up = !self.announce.is_empty() || (!self.behind.is_empty() && self.open());
-        let asked = !self.due.is_empty() || self.looks.wait();
-        let work = asked || (catch_up && !self.held && !self.leaving);
-        work && !self.blocked && !self.way.busy() && !self.closing
-    }
-
-    /// A live subscription has to be read on from its cursor.
-    pub(super) fn fall_behind(&mut self, log: u64) {
-        if let Some(sub) = self.subs.get_mut(&log) {
-            if matches!(sub.phase, Phase::Live) {
-                sub.phase = Phase::Behind;
-            }
-            self.behind.entry(sub.priority).or_default().push_back(log);
+            (Offer::Behind, _) if inner.at.waits() => Offered::Blocked,
+            (Offer::Behind, _) => Offered::Behind,
+            (Offer::Write | Offer::Skip, _) => Offered::Skipped,
         }
     }
 
-    /// Takes away priorities at which nothing is behind, and the map's memory with the last.
-    pub(super) fn tidy_behind(&mut self) {
-        self.behind.retain(|_, logs| !logs.is_empty());
-        if self.behind.is_empty() {
-            self.behind = BTreeMap::new();
-        }
+    /// The client acknowledged delivery: whether cursors moved, and those that lie past what was
+    /// sent.
+    ///
+    /// # Errors
+    /// `bad_offset` when more is acknowledged than was sent.
+    pub fn acknowledge(
+        &self,
+        received: u64,
+        cursors: &[Cursor],
+    ) -> Result<(bool, Vec<Cursor>), Refusal> {
+        self.lock().at.acknowledge(received, cursors)
     }
 
-    pub(super) fn next_epoch(&mut self) -> u64 {
-        self.epochs += 1;
-        self.epochs
+    /// Takes what waits for a commit.
+    pub fn take_acked(&self) -> Progress {
+        let mut inner = self.lock();
+        let (generation, reached) = (inner.at.generation(), inner.at.take_acked());
+        Progress { connection: self.connection, generation, reached }
+    }
+
+    /// What could not be committed goes back, to be taken again.
+    pub fn put_back(&self, progress: &Progress) {
+        self.lock().at.put_back(&progress.reached);
+    }
+
+    /// Whether its client works off more: it has since it was last found to, or that was less than
+    /// `time` ago, in milliseconds of the hub's clock.
+    pub fn progressed(&self, now: u64, time: u64) -> bool {
+        self.lock().at.progressed(now, time)
+    }
+
+    /// What the client of a socket that is gone had reached, for its last commit.
+    pub fn take_last(&self) -> Progress {
+        let mut inner = self.lock();
+        let (generation, reached) = (inner.at.generation(), inner.at.take_last());
+        Progress { connection: self.connection, generation, reached }
+    }
+
+    /// Takes a question up who has a record, whose look takes at most so many subscribers in.
+    ///
+    /// # Errors
+    /// `overloaded` where as many questions of this socket wait as may.
+    pub fn ask_who(&self, who: Who, most: usize) -> Result<(), Refusal> {
+        self.lock().at.ask_who(who, most)
+    }
+
+    /// Refuses a request.
+    pub(super) fn refuse(&self, request: u32, refusal: Refusal) {
+        self.send(&[ServerFrame::Refused(Refused { request, name: None, refusal })]);
+    }
+
+    /// What is said of a request whose place another took.
+    pub(super) fn superseded(&self, message: &str) -> Refusal {
+        // Who does not know that code is told the nearest one there was.
+        let code = if self.abilities.numbers { Code::Superseded } else { Code::Stale };
+        Refusal::because(code, message)
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::Socket;
 use super::fixture::{House, LOG, ends_with_close, opened, to_the_end};
-use super::socket::Phase;
 use crate::connection::Reached;
+use crate::delivery::{Offer, Output, Slice, Wrote};
 use crate::log::{LogRow, SnapshotAt};
 use crate::wire::{Code, Cursor, Ended, Refusal, Refused, ServerFrame, SnapshotRule, Start};
 
@@ -13,12 +13,15 @@ fn log() -> LogRow {
     LogRow::new("docs/a", SnapshotRule::None, 1, 0)
 }
 
-/// Its opening was told, and all of it sent.
+/// Its opening is told, and records up to `next` are sent.
 fn sent(socket: &Socket, next: u64) {
     let mut inner = socket.lock();
-    let sub = inner.subs.get_mut(&LOG).unwrap();
-    (sub.phase, sub.cursor, sub.since, sub.told) = (Phase::Live, next, 0, true);
-    inner.sent = 100;
+    while let Some(output) = inner.at.poll(0) {
+        if let Output::Read(read) = output {
+            assert_eq!(inner.at.offer_read(0, &read, 100), Offer::Write);
+            inner.at.wrote_read(&read, 100, (next, Slice::Records), Wrote::All);
+        }
+    }
 }
 
 /// What a client has reached goes with the last word on its socket, however often the socket is
@@ -31,7 +34,7 @@ async fn cursors_that_wait_for_their_commit_outlive_a_second_farewell() {
     sent(&socket, 5);
     let cursor = Cursor { log: LOG, next: 4 };
     assert!(socket.acknowledge(100, &[cursor]).unwrap().0);
-    let opening = socket.lock().subs.get(&LOG).unwrap().opening;
+    let opening = 0;
     house.hub.leave(&socket);
     house.hub.leave(&socket);
     assert_eq!(socket.take_last().reached, [Reached { log: LOG, next: 4, opening }]);
@@ -44,14 +47,17 @@ async fn cursors_that_wait_for_their_commit_outlive_a_second_farewell() {
 async fn what_a_back_end_does_piles_up_within_a_bound() {
     let house = House::new(1 << 20);
     let (socket, _peer) = house.socket(1);
-    // As where the kernel took nothing.
-    socket.lock().blocked = true;
+    house.subscribe(&socket, 0, 0);
+    sent(&socket, 0);
+    // The kernel takes nothing.
+    assert_eq!(socket.lock().at.offer(0, LOG, (0, 1), || 100), Offer::Write);
+    socket.lock().at.wrote(LOG, 1, 100, Wrote::Nothing);
     for _ in 0..20_000 {
         let told = Arc::clone(&socket);
         house.hub.subscribe(&told, opened(&log(), Start::End), 0);
         house.hub.end(&told, vec![LOG], 0, Ended::BackEnd);
     }
-    assert!(socket.lock().due.len() < 10_000, "{}", socket.lock().due.len());
+    assert!(!socket.lock().at.owes());
     assert!(socket.closing(), "it is told to come back, and then sees how things are");
 }
 

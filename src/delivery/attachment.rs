@@ -202,6 +202,11 @@ impl Attachment {
         self.blocked = false;
     }
 
+    /// Whether the kernel took nothing of a delivery, and has not said that it takes bytes again.
+    pub const fn blocked(&self) -> bool {
+        self.blocked
+    }
+
     /// Whether something waits for the kernel to take bytes again.
     pub fn waits(&self) -> bool {
         self.outbox.busy() || self.blocked

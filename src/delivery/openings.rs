@@ -45,17 +45,17 @@ impl Attachment {
     /// A log is asked for that is subscribed to already: what is told before that can be answered,
     /// a message at a time, for it stands before it in the socket's order.
     pub fn before_again(&mut self, log: u64) -> Option<Vec<ServerFrame>> {
-        let announces = |sub: &Box<Sub>| matches!(sub.phase, Phase::Announce { .. });
-        let waits = self.subs.get(&log).is_some_and(announces);
+        let announces = |sub: &Sub| matches!(sub.phase, Phase::Announce { .. });
+        let waits = self.subs.get(&log).is_some_and(|sub| announces(sub));
         self.next_owed().or_else(|| waits.then(|| self.next_openings()).flatten())
     }
 
     /// It is answered: the cursor stays, the priority is the new one. None where there is no such
-    /// subscription, or its client has not opened it.
+    /// subscription, its client has not opened it, or nothing more comes of it.
     pub fn opened_again(&mut self, opened: &Opened, request: u32) -> Option<Vec<ServerFrame>> {
         let (log, priority) = (opened.log, opened.priority);
         let queued = self.behind.values().any(|logs| logs.contains(&log));
-        let open = |sub: &&mut Box<Sub>| !matches!(sub.phase, Phase::Held);
+        let open = |sub: &&mut Box<Sub>| !matches!(sub.phase, Phase::Held | Phase::Ended);
         let sub = self.subs.get_mut(&log).filter(open)?;
         sub.priority = priority;
         let told = Opened { cursor: sub.cursor, ..opened.clone() };

@@ -5,7 +5,7 @@
 //! fill their share, the reader of the socket stops reading until they have drained. A large frame
 //! goes in pieces, each a message of its own: between two of them goes what names nothing that the
 //! frame speaks of ([`Outbox::push`], `between`), so that an answer does not wait for a slow link
-//! to carry all of it. It writes nothing: [`Outbox::next`] is what is to be written, and
+//! to carry all of it. It writes nothing: [`Outbox::next_bytes`] is what is to be written, and
 //! [`Outbox::took`] says how much of it was.
 
 use std::collections::VecDeque;
@@ -102,14 +102,17 @@ impl Outbox {
 
     /// Nothing waited, and the kernel took so much, and not nothing, of the first piece of a
     /// delivery: the rest waits. `ends` are where its pieces end, the last one left out; none: it
-    /// is whole. `All`: of a whole one; of pieces: of the first, and [`Outbox::next`] has more.
+    /// is whole. `All`: of a whole one, or of the first piece, behind which
+    /// [`Outbox::next_bytes`] has more.
     pub fn delivered(&mut self, message: &Bytes, ends: &[usize], written: usize) -> Wrote {
+        if ends.is_empty() {
+            let wrote = self.begun(message, written);
+            self.rest = self.bytes;
+            return wrote;
+        }
         let first = Self::first_piece(message, ends);
         let wrote = self.begun(&message.slice(..first), written);
         self.rest = self.bytes;
-        if ends.is_empty() {
-            return wrote;
-        }
         let after = ends.iter().skip(1).copied().chain([message.len()]);
         let mut from = first;
         for end in after {
@@ -159,14 +162,14 @@ impl Outbox {
     }
 
     /// What is to be written next; none: nothing waits.
-    pub fn next(&mut self) -> Option<&[u8]> {
+    pub fn next_bytes(&mut self) -> Option<&[u8]> {
         if self.queue.is_empty() {
             self.next_piece();
         }
         self.queue.front().map(|first| &**first)
     }
 
-    /// The kernel took so much of [`Outbox::next`].
+    /// The kernel took so much of [`Outbox::next_bytes`].
     pub fn took(&mut self, written: usize) {
         let Some(first) = self.queue.front_mut() else { return };
         let written = written.min(first.len());

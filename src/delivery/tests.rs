@@ -7,6 +7,8 @@ use crate::connection::{Opened, Wanted, open};
 use crate::log::LogRow;
 use crate::wire::{Code, Cursor, Ended, Id, ResetReason, ServerFrame, SnapshotRule, Start, Who};
 
+mod walk;
+
 const LOG: u64 = 7;
 
 /// A token that covers logs of one name, or all.

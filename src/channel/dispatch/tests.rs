@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use super::super::fixture::{House, LOG, PATIENCE, live};
+use super::super::fixture::{House, LOG, PATIENCE, cursor, live};
 use super::super::pump;
 use super::*;
 use crate::connection::Budgets;
@@ -79,7 +79,7 @@ async fn what_was_trimmed_before_it_was_sent_is_told_as_a_gap() {
         pump::serve(&house.hub, &socket, 0);
     }
     assert!(live(&socket));
-    assert_eq!(socket.lock().subs.get(&LOG).map(|sub| sub.cursor), Some(1), "it stands behind it");
+    assert_eq!(cursor(&socket), Some(1), "it stands behind it");
 }
 
 /// While a slice of readers is written to, others have the log's watch.
@@ -110,5 +110,5 @@ async fn a_log_is_not_locked_while_its_readers_are_written_to() {
         drop(busy);
         free.expect("the watch is locked while a socket is written to");
     });
-    assert_eq!(second.lock().subs.get(&LOG).map(|sub| sub.cursor), Some(1));
+    assert_eq!(cursor(&second), Some(1));
 }

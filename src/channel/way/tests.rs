@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use super::*;
+use crate::delivery::REPLY_MOST;
 
 /// Takes so many bytes more, and keeps them.
 #[derive(Default)]
@@ -39,7 +40,7 @@ fn bytes(text: &'static str) -> Bytes {
 
 #[test]
 fn what_may_goes_between_pieces_and_the_rest_behind_them() {
-    let (mut way, kernel) = (Way::default(), Kernel::with(2));
+    let (mut way, kernel) = (Outbox::default(), Kernel::with(2));
     assert_eq!(way.deliver(&bytes("aaabbbccc"), &[3, 6], &kernel), Wrote::Waits);
     assert_eq!((way.waiting(), way.replies()), (7, 0));
     assert_eq!(way.reply(bytes("[state]"), &kernel), Wrote::Waits);
@@ -60,14 +61,14 @@ fn what_may_goes_between_pieces_and_the_rest_behind_them() {
 
 #[test]
 fn pieces_that_all_fit_go_at_once() {
-    let (mut way, kernel) = (Way::default(), Kernel::with(100));
+    let (mut way, kernel) = (Outbox::default(), Kernel::with(100));
     assert_eq!(way.deliver(&bytes("aabbc"), &[2, 4], &kernel), Wrote::All);
     assert_eq!((kernel.took().as_str(), way.busy(), way.waiting()), ("aabbc", false, 0));
 }
 
 #[test]
 fn what_is_not_begun_is_kept_by_the_caller() {
-    let (mut way, kernel) = (Way::default(), Kernel::with(0));
+    let (mut way, kernel) = (Outbox::default(), Kernel::with(0));
     assert_eq!(way.deliver(&bytes("aabbc"), &[2, 4], &kernel), Wrote::Nothing);
     assert_eq!((way.busy(), way.waiting()), (false, 0));
 }
@@ -75,7 +76,7 @@ fn what_is_not_begun_is_kept_by_the_caller() {
 /// A last word stands behind the piece that is begun, and no other.
 #[test]
 fn no_piece_follows_the_last_word() {
-    let (mut way, kernel) = (Way::default(), Kernel::with(1));
+    let (mut way, kernel) = (Outbox::default(), Kernel::with(1));
     way.deliver(&bytes("aabbcc"), &[2, 4], &kernel);
     way.reply(bytes("[refused]"), &kernel);
     way.drop_pieces();
@@ -89,7 +90,7 @@ fn no_piece_follows_the_last_word() {
 #[test]
 fn nothing_is_torn_whatever_the_kernel_takes() {
     for step in 1..20 {
-        let (mut way, kernel) = (Way::default(), Kernel::with(step));
+        let (mut way, kernel) = (Outbox::default(), Kernel::with(step));
         way.deliver(&bytes("(1111)(222222)(33)(4444)"), &[6, 14, 18], &kernel);
         let (mut wrote, mut asked) = (Wrote::Waits, 0);
         while wrote != Wrote::All || asked < 6 {
@@ -120,7 +121,7 @@ fn nothing_is_torn_whatever_the_kernel_takes() {
 /// other.
 #[test]
 fn the_last_words_come_next_where_too_much_waits() {
-    let (mut way, kernel) = (Way::default(), Kernel::with(2));
+    let (mut way, kernel) = (Outbox::default(), Kernel::with(2));
     assert_eq!(way.reply(bytes("[begun]"), &kernel), Wrote::Waits);
     let large = Bytes::from(vec![b'x'; REPLY_MOST - 8]);
     assert_eq!(way.reply(large, &kernel), Wrote::Waits);
