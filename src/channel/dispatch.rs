@@ -29,6 +29,8 @@ use crate::wire::{
 
 /// Subscribers written to in one slice.
 const SLICE: usize = 256;
+/// Batches told between two slices, at most: readers have their turns, however many come.
+const TOLD: usize = 64;
 
 /// The dispatching thread's state.
 #[derive(Debug)]
@@ -91,7 +93,20 @@ impl Dispatcher {
 
     /// Works until the committing thread is gone.
     pub fn run(mut self, told: &Receiver<Told<Ticket>>, clock: &(dyn Fn() -> u64 + Send + Sync)) {
-        loop {
+        while self.gather(told, clock) {
+            self.slice();
+        }
+    }
+
+    /// Tells the batches that are there, before a log's readers have a turn: what they hold goes
+    /// to a reader as one frame, and nobody's answer waits for readers. Where there is nothing to
+    /// do it waits for a batch. False: none comes any more.
+    fn gather(
+        &mut self,
+        told: &Receiver<Told<Ticket>>,
+        clock: &(dyn Fn() -> u64 + Send + Sync),
+    ) -> bool {
+        for _ in 0..TOLD {
             let next = if self.turns.is_empty() {
                 told.recv().map_err(|_| TryRecvError::Disconnected)
             } else {
@@ -100,11 +115,11 @@ impl Dispatcher {
             self.now = clock();
             match next {
                 Ok(told) => self.take(told),
-                Err(TryRecvError::Empty) => {}
-                Err(TryRecvError::Disconnected) => return,
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
             }
-            self.slice();
         }
+        true
     }
 
     /// Tells one batch.

@@ -6,7 +6,7 @@ use super::super::fixture::{House, LOG, PATIENCE, cursor, live};
 use super::super::pump;
 use super::*;
 use crate::connection::Budgets;
-use crate::fold::{CacheSizes, Fold, Settings};
+use crate::fold::{Applied, CacheSizes, FOLD_VERSION, Fold, Header, Known, Settings};
 use crate::journal::{Committer, Journal as _, Local, QueueLimits};
 use crate::limit::Limits;
 use crate::log::LogRow;
@@ -111,4 +111,51 @@ async fn a_log_is_not_locked_while_its_readers_are_written_to() {
         free.expect("the watch is locked while a socket is written to");
     });
     assert_eq!(cursor(&second), Some(1));
+}
+
+/// A batch as the committing thread tells it, with the log's record of that offset.
+fn told(offset: u64) -> Told<Ticket> {
+    let known = Known { batch: 0, chain: [0; 32], rows: Default::default() };
+    let header = Header {
+        fold: FOLD_VERSION,
+        journal: Id::NONE,
+        known,
+        node: Id::NONE,
+        incarnation: 1,
+        serial: offset + 1,
+        time: 0,
+    };
+    let applied = Applied {
+        batch: offset + 1,
+        header,
+        time: 0,
+        position: None,
+        repeat: false,
+        active: 0,
+        writes: Default::default(),
+        effects: vec![Effect::Appended((LOG, offset, stored()))],
+    };
+    Told { applied, tickets: Vec::new() }
+}
+
+/// Batches that came while others were told go to a reader together: one frame, one write.
+#[tokio::test]
+async fn a_turn_begins_when_all_batches_are_told() {
+    let house = House::new(1 << 20);
+    house.put(&LogRow::new("docs/a", SnapshotRule::None, 1, 0));
+    let (socket, _peer) = caught_up(&house, 1);
+    let mut dispatcher = dispatcher(&house);
+    let (tell, batches) = mpsc::sync_channel(200);
+    for offset in 0..100 {
+        tell.send(told(offset)).unwrap();
+    }
+    assert!(dispatcher.gather(&batches, &|| 0));
+    dispatcher.slice();
+    assert_eq!(cursor(&socket), Some(TOLD as u64), "as many as may come before a turn");
+    assert_eq!(house.hub.stats().frames, 1);
+    assert!(dispatcher.gather(&batches, &|| 0));
+    dispatcher.slice();
+    assert_eq!((cursor(&socket), house.hub.stats().frames), (Some(100), 2));
+    drop(tell);
+    assert!(!dispatcher.gather(&batches, &|| 0));
 }
