@@ -5,6 +5,7 @@
 //! acknowledged kept. A failed sync, a damaged row or a broken journal stops it with an error.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,8 +29,8 @@ use crate::limit::Limits;
 use crate::store::{Lost, Options, Store};
 use crate::wire::{Code, Id};
 
-/// Threads that catch sockets up.
-const PUMPS: usize = 2;
+/// Threads that catch sockets up, where the configuration leaves it to the cores.
+const PUMPS: RangeInclusive<usize> = 2..=8;
 /// Threads that may wait for a disk, beside the runtime's workers.
 const BLOCKING: usize = 32;
 /// Time that a drain has in any case: for last words to be taken.
@@ -97,6 +98,15 @@ pub struct Node {
     stopped: oneshot::Receiver<Stopped>,
     watch: Watch,
     lost: oneshot::Receiver<Lost>,
+}
+
+/// How many threads catch sockets up.
+fn pumps_of(limits: &Limits) -> usize {
+    if limits.catch_up_threads > 0 {
+        return limits.catch_up_threads as usize;
+    }
+    let cores = std::thread::available_parallelism().map_or(*PUMPS.start(), |cores| cores.get());
+    cores.clamp(*PUMPS.start(), *PUMPS.end())
 }
 
 /// Runs a node until it is told to stop; the exit code tells how it ended.
@@ -209,7 +219,7 @@ impl Node {
         let dispatcher = std::thread::Builder::new()
             .name("dispatch".to_owned())
             .spawn(move || dispatcher.run(&told, &*time))?;
-        let pumps = Pumps::start(&hub, &clock, PUMPS)?;
+        let pumps = Pumps::start(&hub, &clock, pumps_of(&limits))?;
         hub.load_eras().map_err(FoldError::from)?;
         announce(&inbox, versions, first).await?;
         revoked::take_over(left, &config.server.data, &inbox).await?;
