@@ -106,6 +106,8 @@ export class LogClient {
   private readonly _hurry: () => void;
   private readonly _deaf = new AbortController();
   private readonly _offs: (() => void)[] = [];
+  /** Names what it left on the device when the browser began to keep it for later. */
+  private _sign: string | undefined;
   private _closed = false;
   private _connected = false;
   /** A token that the server made up, in Node. */
@@ -426,6 +428,9 @@ export class LogClient {
     listen(page, 'pagehide', ({ persisted }: { persisted: boolean }) => {
       keep();
       if (!persisted) return;
+      // By this row it knows, when it is shown again, whether all was wiped meanwhile.
+      this._sign = `k/${this.plain.core.config.newId()}`;
+      inBackground(this._store.write([[this._sign, Date.now()]]));
       // Others may send what it has; shown again, it begins under writers of its own.
       this._room.ledger.leave();
       this.plain.disconnect();
@@ -441,10 +446,24 @@ export class LogClient {
     this._offs.push(() => clearInterval(timer));
     listen(page, 'pageshow', ({ persisted }: { persisted: boolean }) => {
       if (!persisted) return;
+      // What it writes waits for that.
+      this._store.after = this._signed();
       inBackground(this._room.ledger.again());
       inBackground(this._room.inbox.read());
-      if (this._connected) this.connect();
+      inBackground(this._store.after.then(() => {
+        if (this._store.muted) return this.close();
+        if (this._connected) this.connect();
+      }));
     });
+  }
+
+  /** What it had left on the device is there still; else nothing more is written. */
+  private async _signed(): Promise<void> {
+    const sign = this._sign;
+    if (!sign) return;
+    const [row] = await this._store.read(sign);
+    if (!row) this._store.muted = true;
+    else inBackground(this._store.write([[sign, undefined]]));
   }
 
   /** Ends this client. What it has logged stays on the device, and is sent by the next. */
@@ -519,6 +538,8 @@ class Deferred implements Store {
   private _is: Store | undefined;
   /** Nothing is written any more. */
   muted = false;
+  /** What is asked for from here on is written after it. */
+  after: Promise<void> | undefined;
   readonly health = new Signal<Health>(() => this._is?.health.value ?? OPENING);
 
   constructor(private readonly _store: Promise<Store>) {
@@ -531,7 +552,9 @@ class Deferred implements Store {
   read = async (...asked: [prefix: string, from?: string]): Promise<any> =>
     (await this._store).read(...asked);
   write = async (changes: readonly Change[], muted?: boolean): Promise<any> => {
+    const { after } = this;
     const store = await this._store;
+    if (after) await after;
     return muted ?? this.muted ? 'memory' : store.write(changes);
   };
   persist = (): void => this._is?.persist();

@@ -62,6 +62,7 @@ export interface InboxOptions {
 
 /** How long, and how much of, what was stored is kept on the device. */
 export const DAYS = 7;
+const DAY = 86_400_000;
 const KEPT_BYTES = 5 << 20;
 /** How long what could not be written waits, ms. */
 const AGAIN = 1000;
@@ -274,10 +275,12 @@ export class Inbox {
       const { item } = row;
       // All that stands there: of a short action the payload is the least part.
       bytes += key.length + JSON.stringify(row).length;
-      return bytes > KEPT_BYTES || item.at < now - DAYS * 86_400_000;
+      return bytes > KEPT_BYTES || item.at < now - DAYS * DAY;
     });
     this._bytes += Math.min(bytes, KEPT_BYTES);
-    if (gone.length) await this._options.store.write(gone.map(([key]) => [key, undefined]));
+    const pages = (await this._options.store.read('k/')).filter(([, at]) => at < now - DAY);
+    const all = [...gone, ...pages].map(([key]): Change => [key, undefined]);
+    if (all.length) await this._options.store.write(all);
   }
 
   /** What was stored in a history that is over. */

@@ -7,6 +7,7 @@
  * `d/<log>//<log id>/<offset>/<writer>/<seq>`: one that was stored, kept for a while.
  * `r/<at>/<writer>/<seq>`: one that was refused.
  * `c/<log>`: where its views stand, and what they show.
+ * `k/<id>`: a page that the browser keeps for later, and since when.
  * `h`: the history of the server. `u`: whose log it is. `t`: a token that a server in `--dev`
  * made up, in Node.
  */

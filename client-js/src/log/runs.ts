@@ -493,7 +493,7 @@ export class Runs {
     if (!writer || (helped !== undefined && !blind)) return;
     // It is over when all that the server has of it is answered: not before that is known.
     writer.floor = blind ? 0 : Infinity;
-    // What waits is not to wait for good for what a later page may ask: so many may be on their way.
+    // What waits does not wait for good for what a later page may ask: so much is given up then.
     const most = this._core.greeting?.limits.inFlight! / 2;
     const low = this._torn(run) ? Math.min(firstOf(run), writer.next) - most : 0;
     for (const seq of unkept) if (!(seq < low)) writer.floor = Math.min(writer.floor, seq);

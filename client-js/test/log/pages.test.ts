@@ -195,7 +195,7 @@ test('outcomes of another page hold up nothing here', SOON, async (context) => {
   await first.do.add({ id: 'z', text: 'z' }).accepted;
 });
 
-test('what was stored after the disk was lost is not refused to the next page', SOON, async (context) => {
+test('what was stored after the disk was lost is not refused later', SOON, async (context) => {
   const rows = new Rows();
   const hold = holdHere();
   const held = new Set<() => void>();
@@ -209,7 +209,8 @@ test('what was stored after the disk was lost is not refused to the next page', 
     wipe: () => rows.wipe(),
     close: () => {},
   };
-  const open: OpenStore = (_name, options) => new Keeper('disk', options, () => (good(), disk), Rows);
+  const open: OpenStore = (_name, options) =>
+    new Keeper('disk', options, () => (good(), disk), Rows);
   const lock: Hold = (name) => {
     const one = hold(name);
     held.add(one.release);

@@ -238,3 +238,38 @@ test('what is said to other tabs after the end is heard by none, and throws noth
   assert.deepEqual(heard, [1, 3]);
   for (const each of [two, last]) each.close();
 });
+
+test('a page that the browser kept brings back nothing of what was wiped', async (context) => {
+  storage(context);
+  const rows = new Rows();
+  const open: OpenStore = (_name, options) => new Keeper('disk', options, () => rows, Rows);
+  const lock = holdHere();
+  const given = { token: token('amy'), autoConnect: false };
+  const page = (): LogClient => {
+    // What is said to a page in the cache it never hears.
+    const client = new LogClient(NOWHERE, given, { open, lock });
+    context.after(() => client.close());
+    return client;
+  };
+  const turn = (name: string): void => {
+    window.dispatchEvent(Object.assign(new Event(name), { persisted: true }));
+  };
+  const one = page();
+  const { title } = one.open(board, { board: 'b' }).view;
+  await title.set('private').saved;
+  turn('pagehide');
+  // Shown again with nothing changed, it goes on.
+  turn('pageshow');
+  assert.equal(await title.set('more').saved, 'disk');
+  assert.deepEqual([...rows.all.keys()].filter((key) => key.startsWith('k/')), []);
+  turn('pagehide');
+  await when(one.work, ({ unsaved }) => unsaved === 0);
+  const two = page();
+  await when(two.work, ({ waiting }) => waiting === 2);
+  await two.logout('wipe');
+  assert.deepEqual([...rows.all.keys()], []);
+  turn('pageshow');
+  assert.equal(await title.set('again').saved, 'memory');
+  await when(one.status, ({ phase }) => phase === 'closed');
+  assert.deepEqual([...rows.all.keys()], []);
+});
