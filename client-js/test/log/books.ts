@@ -12,6 +12,7 @@ import assert from 'node:assert/strict';
 import { isDeepStrictEqual } from 'node:util';
 import { action, keyed, log } from '../../src/log/index.js';
 import { keyOf, type ActionRow, type RefusedRow, type WriterRow } from '../../src/log/rows.js';
+import type { Draft } from '../../src/frames.js';
 import type { Receipt } from '../../src/log/receipt.js';
 import { FakeServer, type Kept } from './fake-server.js';
 import { Device, Page, settled } from './page.js';
@@ -88,11 +89,14 @@ export class Books {
   readonly deeds = new Map<number, Deed>();
   /** What was ever on disk as an action. */
   get written(): ReadonlySet<number> {
-    return new Set(this.device.words.map((row) => wordOf(row.record.payload).n));
+    return new Set(this.device.words.map(({ record }) => this.number(record)));
   }
 
   private readonly last = new Map<Receipt, Deed>();
   private count = 0;
+  /** Cards that were set once, and are there to be taken away; and what took them away. */
+  private readonly single: string[] = [];
+  private readonly taken = new Map<string, number>();
   /** In the server's logs that were deleted. */
   private readonly deleted: Kept[] = [];
   /** Of the server's history something may be lost, or a log was deleted. */
@@ -130,8 +134,7 @@ export class Books {
     const n = ++this.count;
     const word = { n, ...(how % 7 === 6 && { no: 'no' }) };
     page.does(() => {
-      const { view } = logs['boards/a'];
-      const receipt = name === 'boards/a' ? view.cards.set(`${how % 3}`, word)
+      const receipt = name === 'boards/a' ? this.card(logs['boards/a'].view.cards, word, how)
         : name === 'clicks/a' ? logs['clicks/a'].do.put(word)
           : logs['lists/a'].do[how % 5 === 3 ? 'brief' : how % 5 === 4 ? 'name' : 'put'](word);
       const known = this.last.get(receipt);
@@ -148,6 +151,23 @@ export class Books {
         ({ code }: { code: string }) => (deed.rejected = code),
       );
     });
+  }
+
+  private card(cards: Logs['boards/a']['view']['cards'], word: Word, how: number): Receipt {
+    const single = this.single[0];
+    if (how % 5 === 4 && single) {
+      this.single.shift();
+      this.taken.set(`card/${single}`, word.n);
+      return cards.delete(single);
+    }
+    if (how % 5 !== 3 || word.no) return cards.set(`${how % 3}`, word);
+    this.single.push(`single${word.n}`);
+    return cards.set(`single${word.n}`, word);
+  }
+
+  /** Which of those that were done it is: one that takes a card away says no number. */
+  private number({ key, payload }: Draft): number {
+    return payload === undefined ? this.taken.get(key!)! : wordOf(payload).n;
   }
 
   // The server's troubles.
@@ -176,7 +196,8 @@ export class Books {
     // Two pages that decide at the same time are their user's affair.
     const calm = this.pages.every(({ jobs, heard }) => !jobs.length && !heard.length);
     if (!page.runs || !one || !calm || !this.device.disk.all.has(one.id)) return;
-    const deed = this.deeds.get((one.after as Word).n)!;
+    const taken = one.after === undefined && this.taken.get(one.key!);
+    const deed = this.deeds.get(taken || (one.after as Word).n)!;
     page.does(() => (again ? one.retry() : one.drop()));
     if (again) deed.again = true;
     else deed.gone = true;
@@ -185,7 +206,8 @@ export class Books {
   // Its laws.
 
   private numbers(records: readonly Kept[]): number[] {
-    return records.filter(({ origin }) => origin.user === 'ada').map(({ record }) => wordOf(record.payload).n);
+    const ours = records.filter(({ origin }) => origin.user === 'ada');
+    return ours.map(({ record }) => this.number(record));
   }
 
   /** At every step. */
@@ -305,7 +327,7 @@ export class Books {
     const kept = [...logs.values()].flatMap(({ records }) => records);
     const stored = this.numbers(kept);
     const rows = this.device.disk.read('r/') as [string, RefusedRow][];
-    const refused = rows.map(([, { item }]) => wordOf(item.record.payload).n);
+    const refused = rows.map(([, { item }]) => this.number(item.record));
     const lost = new Set(this.numbers(this.deleted));
     const { written } = this;
     for (const deed of new Set(this.deeds.values())) {
@@ -330,7 +352,7 @@ export class Books {
     const known = new Set<Deed>();
     for (const { record, origin } of [...kept].sort((a, b) => a.batch - b.batch)) {
       if (origin.user !== 'ada') continue;
-      const { n } = wordOf(record.payload);
+      const n = this.number(record);
       const deed = this.deeds.get(n)!;
       if (deed.again) continue;
       // What gave way to it was sent by another page: then it stands where it was done itself.
@@ -356,7 +378,9 @@ export class Books {
     }
     const cards = new Map<string, Word>();
     for (const { record } of this.server.log('boards/a').records) {
-      cards.set(record.key!.slice(5), wordOf(record.payload));
+      const id = record.key!.slice(5);
+      if (record.payload === undefined) cards.delete(id);
+      else cards.set(id, wordOf(record.payload));
     }
     assert.deepEqual(new Map(logs['boards/a'].view.cards.value!), cards);
   }

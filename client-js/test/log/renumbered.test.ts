@@ -117,3 +117,39 @@ play('what is lost of many writers costs no socket', async (books) => {
   assert.equal(server.hellos, hellos + 1);
   books.settle();
 });
+
+play('what is numbered anew in the midst is stored once, and taken back', async (books) => {
+  const { server } = books;
+  const page = books.open();
+  await books.quiet();
+  const board = books.logs.get(page)!['boards/a'];
+  const set = async (id: string): Promise<void> => {
+    page.does(() => void board.view.cards.set(id, { n: +id }));
+    await all(() => page.disk());
+  };
+  // One that the backup has, one that it lost; of neither the page has heard; one that waits.
+  await set('1');
+  await all(() => page.up());
+  server.save();
+  await set('2');
+  await all(() => page.up());
+  server.append('boards/a', { kind: 'card', key: 'card/x', payload: '{"n":-1}' });
+  // It sees what another has written behind all that, and no answer.
+  const wire = page.wires[0]!;
+  wire.down.splice(0, wire.down.length - 1);
+  page.client.plain.core.history.saw(server.state.batch);
+  await set('3');
+  books.restore();
+  await books.quiet();
+  const { records } = server.log('boards/a');
+  assert.deepEqual(records.map(({ record }) => record.key), ['card/1', 'card/2', 'card/3']);
+  assert.equal(new Set(records.map(({ origin }) => origin.writer)).size, 2);
+  const left: string[][] = [];
+  for (let n = 0; n < 3; n++) {
+    page.does(() => assert.equal(board.undo(), true));
+    left.push([...board.view.cards.value!.keys()].sort());
+  }
+  assert.deepEqual(left, [['1', '2'], ['1'], []]);
+  await books.quiet();
+  assert.deepEqual([...board.view.cards.value!], []);
+});

@@ -94,4 +94,6 @@ else {
     asyncProperty(inputs('restore', 'save', 'remove'), run, 100));
   test('the same with a server that is restored', () =>
     asyncProperty(inputs('remove'), run, 60));
+  test('the same with logs that are deleted', () =>
+    asyncProperty(inputs('restore', 'save'), run, 60));
 }
