@@ -27,6 +27,7 @@ const say = (line = '') => {
 };
 const at = (list, part) => list.toSorted((a, b) => a - b)[Math.floor(list.length * part)];
 
+const LEAST = 'what there is';
 /** A figure: how it came out, by variants, and what is to be reached. */
 class Figure {
   #of = {};
@@ -43,8 +44,9 @@ class Figure {
     const { name, unit, digits, wanted } = this;
     for (const variant of which) {
       const all = this.#of[variant];
+      if (!all) continue;
       const [least, half, most] = [0, 0.5, 0.99].map((part) => at(all, part).toFixed(digits));
-      const who = AGAINST ? `${variant} ` : '';
+      const who = AGAINST && wanted !== LEAST ? `${variant} ` : '';
       say(`${who}${name}: median ${half} ${unit}, least ${least}, p99 ${most}, ` +
         `of ${all.length}; wanted ${wanted}`);
     }
@@ -53,7 +55,8 @@ class Figure {
 
 const head = (profile) => {
   const describe = ['describe', '--always', '--dirty'];
-  say(`bench      log on the device, in a browser${AGAINST ? ', beside another client in turn' : ''}`);
+  const beside = AGAINST ? ', beside another client in turn' : '';
+  say(`bench      log on the device, in a browser${beside}`);
   say(`date       ${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC`);
   say(`commit     ${execFileSync('git', describe, { encoding: 'utf8' }).trim()}`);
   say(`cpu        ${cpus().length} cores of ${cpus()[0].model}; shared by all that runs here`);
@@ -128,6 +131,61 @@ const watch = () => {
     setTimeout(() => port2.postMessage(0), 1);
   };
   port2.postMessage(0);
+};
+
+/** What IndexedDB alone does with rows like those of the log; `packed`: a thousand to a row. */
+const bare = async (count) => {
+  const name = `bare ${Math.random()}`;
+  const done = (request, on = 'onsuccess') => new Promise((settle, fail) => {
+    request[on] = () => settle(request.result);
+    request.onerror = () => fail(request.error);
+  });
+  const opening = indexedDB.open(name, 1);
+  opening.onupgradeneeded = () => opening.result.createObjectStore('rows');
+  const db = await done(opening);
+  const all = () => db.transaction('rows').objectStore('rows');
+  const write = (rows) => {
+    const writes = db.transaction('rows', 'readwrite', { durability: 'strict' });
+    for (const [key, value] of rows) writes.objectStore('rows').put(value, key);
+    writes.commit();
+    return done(writes, 'oncomplete');
+  };
+  const keyOf = (kind, n) => `${kind}/8a82637cbd734965358fbb4b688e7bf6/${`${n}`.padStart(16, '0')}`;
+  const row = (n) => ({
+    log: 'lists/many/todos', to: { log: 7 },
+    made: { log: 7, position: 'abcdef0123456789abcdef0123456789.1.0123456789abcdef' },
+    ifHead: undefined, at: 1.764e12 + n, until: undefined,
+    record: { kind: 'add', payload: `{"id":"pending-${n}","text":"thing ${n} to do"}` },
+  });
+  const took = async (work) => {
+    const start = performance.now();
+    await work();
+    return performance.now() - start;
+  };
+  const read = (kind) => took(async () => {
+    const range = IDBKeyRange.bound(`${kind}/`, `${kind}0`);
+    const [keys, values] = await Promise.all([
+      done(all().getAllKeys(range)), done(all().getAll(range)),
+    ]);
+    return keys.map((key, n) => [key, values[n]]);
+  });
+  const times = { alone: [], rows: [], packed: [], read: [], readPacked: [] };
+  for (let n = 0; n < 100; n++) {
+    times.alone.push(await took(() => write([[keyOf('x', n), row(n)]])));
+  }
+  for (let from = 0; from < count; from += 1000) {
+    const rows = Array.from({ length: 1000 }, (_, n) => [keyOf('a', from + n), row(from + n)]);
+    times.rows.push(1e6 / await took(() => write(rows)));
+    const packed = [[keyOf('b', from), rows.map(([, value]) => value)]];
+    times.packed.push(1e6 / await took(() => write(packed)));
+  }
+  for (let n = 0; n < 5; n++) {
+    times.read.push(await read('a'));
+    times.readPacked.push(await read('b'));
+  }
+  db.close();
+  indexedDB.deleteDatabase(name);
+  return times;
 };
 
 const offline = async (page) => {
@@ -262,7 +320,8 @@ const foreign = async (name) => {
 };
 
 const drain = async () => {
-  const drained = new Figure(`${PENDING} drained, a record of another between ${BETWEEN}`, 's', 2, 10);
+  const what = `${PENDING} drained, a record of another between ${BETWEEN}`;
+  const drained = new Figure(what, 's', 2, 10);
   const longest = new Figure('longest task meanwhile', 'ms', 0, '50');
   const tasks = new Figure('tasks over 50 ms meanwhile', '', 0, '0');
   const gaps = new Figure('longest time without a turn meanwhile', 'ms', 0, '50');
@@ -301,7 +360,25 @@ const drain = async () => {
   for (const figure of [drained, longest, tasks, gaps]) figure.tell();
 };
 
-const PARTS = { saved, append, shown, view, drain };
+/** Nothing of the client: what the browser itself takes. */
+const floor = async () => {
+  const figures = {
+    alone: new Figure('bare IndexedDB, a row alone', 'ms', 2, LEAST),
+    rows: new Figure('bare, 1,000 rows in a transaction', 'rows/s', 0, LEAST),
+    packed: new Figure('bare, the same as one row', 'actions/s', 0, LEAST),
+    read: new Figure(`bare, ${PENDING} rows read`, 'ms', 0, LEAST),
+    readPacked: new Figure('bare, the same of a thousand each', 'ms', 0, LEAST),
+  };
+  for (const _ of rounds) {
+    const page = await profile.page(`${pages.url}/blank`);
+    const times = await page.evaluate(bare, PENDING);
+    for (const [name, list] of Object.entries(times)) figures[name].add('new', ...list);
+    await page.close();
+  }
+  for (const figure of Object.values(figures)) figure.tell();
+};
+
+const PARTS = { floor, saved, append, shown, view, drain };
 const wanted = process.argv.slice(2);
 try {
   head(profile);
