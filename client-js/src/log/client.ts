@@ -54,9 +54,10 @@ export interface OpenOptions {
   /** Only the newest records: such a view is not kept on the device. */
   readonly start?: Extract<Start, { last: number }>;
   /**
-   * The log begins anew here (its start was trimmed away, the server has another history): what was
-   * never sent goes on (`rebase`, the default), or to the refused ones, where all that this page has
-   * ever opened of the log say `discard`. Then nothing of it goes out before the log is `live`.
+   * The log begins anew here (its start was trimmed away, the server has another history): what
+   * was never sent goes on (`rebase`, the default), or to the refused ones, where all that this
+   * page has ever opened of the log say `discard`. Then nothing of it goes out before the log is
+   * `live`.
    */
   readonly onReset?: 'rebase' | 'discard';
 }
