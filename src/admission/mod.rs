@@ -1,17 +1,21 @@
 //! Admission: whether what a client asks for may go to the fold, whatever face it came by.
 //!
 //! Promise: an append is judged in one place; refusals come before storage is touched, and rows
-//! are read ahead only for what may be done. It holds what that takes, and no socket, request or
-//! token of its own.
+//! are read ahead only for what may be done; a token's grants are looked at in one place. It holds
+//! what that takes, and no socket, request or token of its own.
 
+mod hand;
 mod judge;
 mod making;
 mod prefetch;
+mod reading;
 mod shed;
 
+pub use hand::{Clock, hand};
 pub use judge::{Judged, Named, fits, may_append};
 pub use making::{Making, asked_for};
 pub use prefetch::Warmth;
+pub use reading::{Enforcer, TokenGrants, close_revoked, readable};
 pub use shed::Shed;
 
 use std::sync::Arc;
@@ -31,7 +35,7 @@ pub struct Admission {
     /// Whether opening a log may make it.
     pub auto_create: bool,
     /// What keeps commands out at the moment.
-    pub shed: Shed,
+    pub shed: Arc<Shed>,
     /// What need not be read ahead.
     pub warmth: Warmth,
 }
@@ -39,7 +43,8 @@ pub struct Admission {
 impl Admission {
     /// Over that store, with nothing that keeps commands out.
     pub fn new(store: Store, limits: Limits, auto_create: bool) -> Self {
-        let (rates, shed, warmth) = (Rates::new(&limits), Shed::default(), Warmth::default());
+        let (rates, shed, warmth) =
+            (Rates::new(&limits), Arc::<Shed>::default(), Warmth::default());
         Self { store, rates, limits, auto_create, shed, warmth }
     }
 }

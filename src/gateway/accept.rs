@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::patient::Patient;
-use super::{Gate, http, session};
+use super::{Gate, http, socket};
 use crate::wire::{Code, Encoding, Refusal};
 
 /// How long a client may take to send the head of a request.
@@ -118,7 +118,7 @@ pub(super) async fn connect(
     gate.sockets.fetch_add(1, Ordering::Relaxed);
     gate.greeting.fetch_add(1, Ordering::Relaxed);
     tokio::spawn(async move {
-        let counted = session::Counted::new(Arc::clone(&gate), room);
+        let counted = socket::Counted::new(Arc::clone(&gate), room);
         let upgraded = match upgraded.await {
             Ok(upgraded) => upgraded.downcast::<TokioIo<Patient>>(),
             Err(error) => {
@@ -136,9 +136,9 @@ pub(super) async fn connect(
         };
         if foreign {
             let closing = Refusal::from(Code::Origin).into();
-            return session::send_away(gate, counted, tcp, encoding, closing).await;
+            return socket::send_away(gate, counted, tcp, encoding, closing).await;
         }
-        session::run(gate, counted, tcp, read, encoding).await;
+        socket::run(gate, counted, tcp, read, encoding).await;
     });
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

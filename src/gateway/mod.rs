@@ -8,8 +8,7 @@ mod accept;
 mod demo;
 pub mod http;
 mod patient;
-mod session;
-mod socket_io;
+mod socket;
 
 pub use accept::{Accepting, PLAIN_CONNECTIONS, serve};
 
@@ -18,17 +17,14 @@ use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::oneshot;
 
-use crate::admission::Admission;
-use crate::auth::{Authority, Can, Grants};
-use crate::channel::{Hub, Readable, Ticket};
+use crate::admission::{Admission, Clock, hand};
+use crate::auth::Authority;
+use crate::channel::{Hub, Ticket};
 use crate::fold::{Command, Reply};
 use crate::journal::Inbox;
 use crate::limit::{Limits, Rules};
 use crate::store::Store;
-use crate::wire::{Code, Id, Pattern, Refusal};
-
-/// Milliseconds since 1970.
-pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+use crate::wire::{Code, Id, Refusal};
 
 /// All that sockets and requests share on a node.
 pub struct Gate {
@@ -88,15 +84,7 @@ impl Gate {
         command: Command,
         weight: usize,
     ) -> Result<oneshot::Receiver<(u64, Reply)>, Refusal> {
-        self.admission.shed.admits(&command)?;
-        let (caller, reply) = oneshot::channel();
-        self.inbox.submit(command, weight, Some(Ticket::Caller(caller)))?;
-        Ok(reply)
-    }
-
-    /// Closes the sockets here whose tokens no longer count: how many.
-    pub fn close_revoked(&self) -> usize {
-        http::close(&self.authority, &self.hub)
+        hand(&self.admission.shed, &self.inbox, command, weight)
     }
 
     /// Asks the fold and waits for its reply: the batch that decided it, and the reply.
@@ -125,32 +113,4 @@ impl Gate {
             _ => Err(Code::Timeout.into()),
         }
     }
-}
-
-/// A token's grants as delivery checks them.
-#[derive(Debug)]
-pub struct TokenGrants(pub Grants);
-
-impl Readable for TokenGrants {
-    fn may_read(&self, name: &str) -> bool {
-        self.0.allows(name, Can::Read)
-    }
-
-    fn expires(&self) -> u64 {
-        self.0.expires_ms
-    }
-
-    fn may_snapshot(&self, name: &str) -> bool {
-        self.0.allows(name, Can::Snapshot)
-    }
-
-    fn may_ask_who(&self, name: &str) -> bool {
-        self.0.allows(name, Can::Delivered)
-    }
-}
-
-/// The patterns that a token lets its user read.
-pub fn readable(grants: &Grants) -> Vec<Pattern> {
-    let may = grants.grants.iter().filter(|grant| grant.can.has(Can::Read));
-    may.map(|grant| grant.logs.clone()).collect()
 }

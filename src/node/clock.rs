@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::admission::Clock;
 use crate::fold;
-use crate::gateway::{Clock, Gate};
+use crate::store::Store;
 
 /// How often the clocks are looked at.
 pub(super) const LOOK: Duration = Duration::from_secs(10);
@@ -97,10 +98,10 @@ fn apart(now: u64, system: u64, folded: Option<u64>) -> Option<String> {
 }
 
 /// Looks at the clocks of a running node.
-pub(super) fn watch(gate: &Gate) {
-    match fold::folded_time(&gate.store) {
+pub(super) fn watch(store: &Store, now: u64) {
+    match fold::folded_time(store) {
         Ok(folded) => {
-            if let Some(said) = apart(gate.now(), system(), folded) {
+            if let Some(said) = apart(now, system(), folded) {
                 tracing::warn!("{said}");
             }
         }

@@ -16,10 +16,10 @@ use tokio::sync::oneshot;
 
 use super::clock;
 use super::config::{Config, Loaded, LogFormat};
-use super::keeper::Keeper;
+use super::keeper::{Ground, Keeper};
 use super::watch::Watch;
 use super::{files, revoked, secret};
-use crate::admission::Admission;
+use crate::admission::{Admission, Enforcer};
 use crate::channel::{Closing, Dispatcher, Hub, HubLimits, Pumps, Socket, Ticket, panics};
 use crate::connection::{Attachment, Budgets};
 use crate::fold::{CacheSizes, Command, Fold, FoldError, Reply, Settings, Versions, folded_time};
@@ -209,7 +209,7 @@ impl Node {
         })?;
         let dispatcher = Dispatcher::new(
             Arc::clone(&hub),
-            Arc::new(http::Enforcer(Arc::clone(&authority))),
+            Arc::new(Enforcer(Arc::clone(&authority))),
             inbox.clone(),
             (node, incarnation),
             limits.activate_after_ms,
@@ -241,10 +241,26 @@ impl Node {
             greeting: Default::default(),
             requests: Default::default(),
         });
-        let keeper = Keeper::start(&gate);
+        let keeper = Keeper::start(ground(&gate));
         let (watch, lost) = Watch::start(gate.store.clone())?;
         Ok(Self { gate, accepting, keeper, committer, dispatcher, pumps, stopped, watch, lost })
     }
+}
+
+/// What the keeper looks at, of what sockets and requests share.
+fn ground(gate: &Gate) -> Arc<Ground> {
+    Arc::new(Ground {
+        hub: Arc::clone(&gate.hub),
+        store: gate.store.clone(),
+        inbox: gate.inbox.clone(),
+        authority: Arc::clone(&gate.authority),
+        rates: Arc::clone(&gate.admission.rates),
+        shed: Arc::clone(&gate.admission.shed),
+        limits: gate.limits,
+        rules: gate.rules.clone(),
+        clock: Arc::clone(&gate.clock),
+        here: Attachment { node: gate.node, incarnation: gate.incarnation },
+    })
 }
 
 /// The fold as the store has it, caught up with the journal.

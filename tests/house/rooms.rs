@@ -25,7 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Tokens. Beside delivery, not on top of it: it knows logs by their names only.
     ("auth", &["wire"]),
     // What may go to the fold, whatever face it came by.
-    ("admission", &["wire", "limit", "log", "fold", "store", "channel", "auth"]),
+    ("admission", &["wire", "limit", "log", "fold", "store", "journal", "channel", "auth"]),
     // Sockets and requests.
     (
         "gateway",
@@ -76,6 +76,14 @@ const IMPURE: &[&str] = &[
     "Instant::now",
     "rand::",
     "tokio::",
+];
+
+/// Parts of a room that may not use all that the room may, and what they may not.
+const APART: &[(&str, &[&str])] = &[
+    // What goes by the clock is no matter of sockets and requests.
+    ("src/node/keeper/", &["gateway"]),
+    // Each face without the other.
+    ("src/gateway/socket/", &["gateway::http"]),
 ];
 
 /// Crates that one room hides from the others, so that they can be replaced there.
@@ -165,6 +173,18 @@ fn wrong_edges(files: &[File]) -> Vec<String> {
     wrong
 }
 
+fn not_apart(files: &[File]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for File { path, text } in files {
+        let code = code(text);
+        for (part, not) in APART.iter().filter(|(part, _)| path.starts_with(part)) {
+            let named = not.iter().filter(|name| code.contains(&format!("crate::{name}")));
+            wrong.extend(named.map(|name| format!("{path}: {part} may not use {name}")));
+        }
+    }
+    wrong
+}
+
 fn impure(files: &[File]) -> Vec<String> {
     let mut wrong = Vec::new();
     for File { path, text } in files {
@@ -203,6 +223,14 @@ fn rust() -> Vec<File> {
 fn a_room_uses_only_what_it_may() {
     let wrong = wrong_edges(&rust());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_part_uses_only_what_it_may() {
+    let wrong = not_apart(&rust());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let gate = File::made_up("src/node/keeper/life.rs", "use crate::gateway::Gate;");
+    assert_eq!(not_apart(&[gate]).len(), 1);
 }
 
 #[test]

@@ -35,7 +35,6 @@ mod spans;
 
 pub use mark::Marks;
 pub use metrics::Counters;
-pub use revocations::Enforcer;
 pub use route::Takes;
 pub use shared::Shared;
 
@@ -54,7 +53,6 @@ use answer::Problem;
 use route::{LOG, OWN_HEADER, POSITION, WRITER};
 
 pub(super) use guard::{is_local, same_origin};
-pub(super) use revocations::close;
 pub(super) use route::Route;
 
 /// All addresses, with a word for those that are none.

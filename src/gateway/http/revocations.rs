@@ -3,7 +3,6 @@
 //! They are commands of the fold, so every node learns of them with their batch, and they are there
 //! after a restart. The node that is asked does not wait for that: there they are in force at once.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -16,10 +15,10 @@ use super::answer::{Answer, Problem, json_answer};
 use super::caller::Caller;
 use super::query::{self, Asked};
 use super::{guard, logs, reading, sending};
-use crate::auth::{Authority, Full, Revocation, is_user};
-use crate::channel::{Closing, Hub, Readable, Revoking};
+use crate::admission::close_revoked;
+use crate::auth::{Full, Revocation, is_user};
 use crate::fold::{Command, Reply};
-use crate::gateway::{Gate, TokenGrants};
+use crate::gateway::Gate;
 use crate::wire::{Code, MAX_OFFSET, Refusal, Whom};
 
 /// Longest name of a token: its `jti`, or its hash.
@@ -85,7 +84,7 @@ pub(super) async fn add(
     let full = |full: Full| Refusal::because(Code::Overloaded, full.to_string());
     let revocation = Revocation { whom: whom.clone(), before_ms };
     gate.authority.revocations().add(revocation).map_err(full)?;
-    let closed = close(&gate.authority, &gate.hub);
+    let closed = close_revoked(&gate.authority, &gate.hub);
     let command = Command::Revoke { whom: whom.clone(), before_ms };
     let decided = sending::ask(&gate, command, whom.name().len()).await;
     match decided.map_err(kept_here)? {
@@ -107,35 +106,6 @@ fn kept_here(problem: Problem) -> Problem {
         "in force on this node until it restarts, and perhaps not kept ({message}): ask again"
     );
     Refusal::because(code, message).after(retry_after).into()
-}
-
-/// What a node does when it learns of revocations.
-#[derive(Debug)]
-pub struct Enforcer(pub Arc<Authority>);
-
-impl Revoking for Enforcer {
-    fn learn(&self, whom: Whom, before_ms: Option<u64>) {
-        self.0.revocations().learn(whom, before_ms);
-    }
-
-    fn close(&self, hub: &Hub) {
-        close(&self.0, hub);
-    }
-}
-
-/// Closes the sockets here whose tokens no longer count: how many.
-pub(in crate::gateway) fn close(authority: &Authority, hub: &Hub) -> usize {
-    let mut closed = 0;
-    hub.each(|socket| {
-        let grants = socket.grants();
-        let grants: &dyn Readable = &*grants;
-        let token = (grants as &dyn Any).downcast_ref::<TokenGrants>();
-        if token.is_some_and(|token| authority.revocations().check(&token.0).is_err()) {
-            socket.close(&Closing::new(Code::Revoked));
-            closed += 1;
-        }
-    });
-    closed
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -7,8 +7,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::Ground;
 use crate::fold::{Command, Reply};
-use crate::gateway::Gate;
 use crate::log::rows::RowsError;
 use crate::log::{LogRow, STEP_BYTES, STEP_ROWS};
 use crate::wire::SnapshotRule;
@@ -35,7 +35,7 @@ pub(super) struct Looks {
 /// Looks at a page of logs, or takes a step with the first one of it that needs it; where to go on,
 /// or none at the end.
 pub(super) fn page(
-    gate: &Gate,
+    ground: &Ground,
     after: Option<&After>,
     looks: &Looks,
 ) -> Result<Option<After>, RowsError> {
@@ -46,15 +46,15 @@ pub(super) fn page(
     if from.is_none() {
         looks.found.store(false, Ordering::Relaxed);
     }
-    let page = gate.store.logs("", from, PAGE)?;
+    let page = ground.store.logs("", from, PAGE)?;
     let mut last = after.cloned();
     for (name, log) in &page {
-        let row = gate.store.log_row(*log)?.filter(|row| !row.deleted);
-        let wanted = gate.rules.snapshot(name);
+        let row = ground.store.log_row(*log)?.filter(|row| !row.deleted);
+        let wanted = ground.rules.snapshot(name);
         let differs = |row: &LogRow| row.rule != wanted || row.deriving.is_some();
         if let Some(row) = row.filter(differs) {
             looks.found.store(true, Ordering::Relaxed);
-            if step(gate, *log, wanted, &row)? {
+            if step(ground, *log, wanted, &row)? {
                 // The same log again, after a rest.
                 return Ok(last.or(Some(After { name: String::new() })));
             }
@@ -69,16 +69,16 @@ pub(super) fn page(
 }
 
 /// Proposes a step and waits for its answer: whether it was taken.
-fn step(gate: &Gate, log: u64, rule: SnapshotRule, row: &LogRow) -> Result<bool, RowsError> {
+fn step(ground: &Ground, log: u64, rule: SnapshotRule, row: &LogRow) -> Result<bool, RowsError> {
     let seen = row.deriving.clone().filter(|seen| seen.rule == rule);
     if rule == SnapshotRule::Latest {
         // Into memory: the committing thread is not to wait for a disk.
         let next = seen.as_ref().map_or(0, |seen| seen.next).max(row.start);
-        gate.store.records(log, next, STEP_ROWS as usize, STEP_BYTES)?;
+        ground.store.records(log, next, STEP_ROWS as usize, STEP_BYTES)?;
     }
     let most = STEP_ROWS;
     let command = Command::Derive { log, rule, seen: row.deriving.clone(), most };
-    let answer = match gate.hand(command, STEP_BYTES) {
+    let answer = match ground.hand(command, STEP_BYTES) {
         // This thread may wait; a node that goes down answers nothing.
         Ok(reply) => reply.blocking_recv().ok().map(|(_, reply)| reply),
         Err(refusal) => Some(Reply::Refused(refusal)),

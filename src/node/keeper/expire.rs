@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use super::Ground;
 use crate::fold::Command;
-use crate::gateway::Gate;
 use crate::log::MAX_EXPIRED;
 use crate::log::rows::RowsError;
 use crate::wire::SnapshotRule;
@@ -27,11 +27,11 @@ const MOST: usize = 65_536;
 const REST: u64 = 100;
 
 /// Whether any log has keys that end.
-pub(super) fn any(gate: &Gate) -> bool {
+pub(super) fn any(ground: &Ground) -> bool {
     let ends = |rule: &crate::limit::Rule| {
         rule.snapshot == SnapshotRule::Latest && rule.retain_seconds > 0
     };
-    gate.rules.as_slice().iter().any(ends)
+    ground.rules.as_slice().iter().any(ends)
 }
 
 /// When logs are to be looked at next, milliseconds since 1970.
@@ -79,20 +79,20 @@ struct Within {
 
 /// Looks at a page of logs, or of one log's keys; where to go on, or none at the end.
 pub(super) fn page(
-    gate: &Gate,
+    ground: &Ground,
     after: Option<&After>,
     due: &Due,
 ) -> Result<Option<After>, RowsError> {
     let After { name, within } = after.cloned().unwrap_or_default();
     if let Some(within) = within {
-        return Ok(Some(After { name, within: look(gate, within, due)? }));
+        return Ok(Some(After { name, within: look(ground, within, due)? }));
     }
-    let now = gate.now();
-    let page = gate.store.logs("", name.as_deref(), PAGE)?;
+    let now = ground.now();
+    let page = ground.store.logs("", name.as_deref(), PAGE)?;
     let full = page.len() == PAGE;
     let mut last = name;
     for (name, log) in page {
-        let rule = gate.rules.find(&name).filter(|rule| rule.snapshot == SnapshotRule::Latest);
+        let rule = ground.rules.find(&name).filter(|rule| rule.snapshot == SnapshotRule::Latest);
         let seconds = rule.map_or(0, |rule| rule.retain_seconds);
         last = Some(name);
         if seconds > 0 && due.is(log, now) {
@@ -105,16 +105,16 @@ pub(super) fn page(
 }
 
 /// Looks at a part of a log's keys; where to go on, or none at the end.
-fn look(gate: &Gate, mut within: Within, due: &Due) -> Result<Option<Within>, RowsError> {
-    let (begun, now) = (Instant::now(), gate.now());
+fn look(ground: &Ground, mut within: Within, due: &Due) -> Result<Option<Within>, RowsError> {
+    let (begun, now) = (Instant::now(), ground.now());
     let Within { log, seconds, .. } = within;
     let life = seconds.saturating_mul(1_000);
-    let row = gate.store.log_row(log)?.filter(|row| !row.deleted);
+    let row = ground.store.log_row(log)?.filter(|row| !row.deleted);
     if !row.is_some_and(|row| row.rule == SnapshotRule::Latest && row.deriving.is_none()) {
         // It is on its way to that rule, or gone.
         return Ok(None);
     }
-    let read = gate.store.latest_page(log, within.key.as_deref(), u64::MAX, PAGE_BYTES)?;
+    let read = ground.store.latest_page(log, within.key.as_deref(), u64::MAX, PAGE_BYTES)?;
     let mut keys = Vec::new();
     for (offset, stored) in read.entries {
         match stored.record.key {
@@ -124,7 +124,7 @@ fn look(gate: &Gate, mut within: Within, due: &Due) -> Result<Option<Within>, Ro
     }
     within.ended |= !keys.is_empty();
     for keys in keys.chunks(MAX_EXPIRED) {
-        end(gate, log, keys.to_vec());
+        end(ground, log, keys.to_vec());
     }
     let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     within.took = within.took.saturating_add(took);
@@ -140,14 +140,11 @@ fn look(gate: &Gate, mut within: Within, due: &Due) -> Result<Option<Within>, Ro
 }
 
 /// Proposes the end of keys; where it finds no room, the next look does.
-fn end(gate: &Gate, log: u64, keys: Vec<(String, u64)>) {
+fn end(ground: &Ground, log: u64, keys: Vec<(String, u64)>) {
     let weight = keys.iter().map(|(key, _)| KEY_BYTES + key.len()).sum();
     let command = Command::Expire { log, keys };
-    let taken = gate
-        .admission
-        .shed
-        .admits(&command)
-        .and_then(|()| gate.inbox.submit(command, weight, None));
+    let taken =
+        ground.shed.admits(&command).and_then(|()| ground.inbox.submit(command, weight, None));
     if let Err(refusal) = taken {
         tracing::debug!(%refusal, log, "keys that are too old wait for the next look");
     }

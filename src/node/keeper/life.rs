@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::Ground;
 use crate::connection::policy::{Bounds, Candidate, Need, Rounds, choose, outlived};
 use crate::connection::{Attachment, ConnectionRow, NodeRow, Progress, UserRow};
 use crate::fold::Command;
-use crate::gateway::Gate;
 use crate::log::rows::{Rows, RowsError, Table, read_row};
 use crate::wire::{Code, Id, Reason, Refusal};
 
@@ -37,7 +37,7 @@ const fn writer_days(retired: bool, keep: u32) -> u64 {
 /// Looks at a page of connections; the last id of the page, or none at the end. `rounds` is for
 /// this scan alone.
 pub(super) fn connections(
-    gate: &Gate,
+    ground: &Ground,
     after: Option<Id>,
     rounds: &Mutex<Rounds>,
 ) -> Result<Option<Id>, RowsError> {
@@ -45,17 +45,17 @@ pub(super) fn connections(
     if after.is_none() {
         rounds.begin();
     }
-    let page = gate.store.connections(after, PAGE)?;
+    let page = ground.store.connections(after, PAGE)?;
     let mut seen = Seen::default();
-    let mut active = look(gate, &page, &mut seen)?;
+    let mut active = look(ground, &page, &mut seen)?;
     // A reserve of slots is kept free, so that newcomers of other users find one.
-    if gate.hub.active() * 10 > gate.limits.active_total * 9 {
+    if ground.hub.active() * 10 > ground.limits.active_total * 9 {
         for (one, row) in &mut active {
-            seen.slots(gate, row, one)?;
+            seen.slots(ground, row, one)?;
         }
         let active: Vec<Candidate> = active.into_iter().map(|(one, _)| one).collect();
         if let Some(victim) = rounds.choose(&active, Need::NodeSlots) {
-            downgrade(gate, &victim, Reason::NodeSlots);
+            downgrade(ground, &victim, Reason::NodeSlots);
         }
     }
     Ok(page.last().filter(|_| page.len() == PAGE).map(|(id, _)| *id))
@@ -64,13 +64,13 @@ pub(super) fn connections(
 /// Proposes what has to be done about connections that have outlived a bound: the active ones that
 /// have not.
 pub(super) fn look<'a>(
-    gate: &Gate,
+    ground: &Ground,
     page: &'a [(Id, ConnectionRow)],
     seen: &mut Seen,
 ) -> Result<Vec<(Candidate, &'a ConnectionRow)>, RowsError> {
-    let (now, ticks, round) = (gate.now(), gate.hub.ticks(), super::round(gate));
+    let (now, ticks, round) = (ground.now(), ground.hub.ticks(), super::round(ground));
     let round = u64::try_from(round.as_millis()).unwrap_or(u64::MAX);
-    let limits = &gate.limits;
+    let limits = &ground.limits;
     let bounds = Bounds {
         detached: limits.detached_limit_seconds.saturating_mul(1_000),
         lag: limits.lag_limit_records,
@@ -78,41 +78,41 @@ pub(super) fn look<'a>(
     };
     let mut active = Vec::new();
     for (id, row) in page {
-        let one = candidate(gate, *id, row, seen)?;
-        if (one.attached && lost(gate, *id, row, now)) || ended(gate, row, seen)? {
+        let one = candidate(ground, *id, row, seen)?;
+        if (one.attached && lost(ground, *id, row, now)) || ended(ground, row, seen)? {
             let (connection, generation) = (*id, row.generation);
             let reached = Vec::new();
-            propose(gate, Command::Detach(Progress { connection, generation, reached }));
+            propose(ground, Command::Detach(Progress { connection, generation, reached }));
         }
         if row.active() {
             // One that is catching up has a lag that falls; it is left to it. Whether one does that
             // is attached elsewhere, only its own node can see.
-            let here = Attachment { node: gate.node, incarnation: gate.incarnation };
+            let here = ground.here;
             let elsewhere = one.attached && row.attached != Some(here);
             let moves =
-                || gate.hub.socket(*id).is_some_and(|socket| socket.progressed(ticks, round));
+                || ground.hub.socket(*id).is_some_and(|socket| socket.progressed(ticks, round));
             let catching_up = elsewhere || moves();
             match outlived(&one, &bounds, now) {
                 Some(Reason::Lag | Reason::RetainedBytes) if catching_up => active.push((one, row)),
-                Some(reason) => downgrade(gate, &one, reason),
+                Some(reason) => downgrade(ground, &one, reason),
                 None => active.push((one, row)),
             }
         } else if !one.attached && unused(one.since, now, u64::from(limits.forget_after_days)) {
             let generation = Some(row.generation);
-            propose(gate, Command::Forget { connection: *id, generation });
+            propose(ground, Command::Forget { connection: *id, generation });
         }
     }
     Ok(active)
 }
 
 /// Looks at a page of writers; the last id of the page, or none at the end.
-pub(super) fn writers(gate: &Gate, after: Option<Id>) -> Result<Option<Id>, RowsError> {
-    let page = gate.store.writers(after, PAGE)?;
-    let now = gate.now();
+pub(super) fn writers(ground: &Ground, after: Option<Id>) -> Result<Option<Id>, RowsError> {
+    let page = ground.store.writers(after, PAGE)?;
+    let now = ground.now();
     for (id, row) in &page {
-        let days = writer_days(row.retired, gate.limits.writer_keep_days);
+        let days = writer_days(row.retired, ground.limits.writer_keep_days);
         if unused(row.used, now, days) {
-            propose(gate, Command::ForgetWriter { writer: *id, used: row.used });
+            propose(ground, Command::ForgetWriter { writer: *id, used: row.used });
         }
     }
     Ok(page.last().filter(|_| page.len() == PAGE).map(|(id, _)| *id))
@@ -120,12 +120,12 @@ pub(super) fn writers(gate: &Gate, after: Option<Id>) -> Result<Option<Id>, Rows
 
 /// When buffers outgrow the node's memory, those who hold most of it lose their channel; and one
 /// that holds it still when this is looked at again loses its socket, for only that gives it back.
-pub(super) fn memory(gate: &Gate) {
-    let most = usize::try_from(gate.limits.memory_bytes).unwrap_or(usize::MAX);
-    let stats = gate.hub.stats();
+pub(super) fn memory(ground: &Ground) {
+    let most = usize::try_from(ground.limits.memory_bytes).unwrap_or(usize::MAX);
+    let stats = ground.hub.stats();
     let mut held = stats.tail_bytes + stats.encoded_bytes;
     let mut waiting = Vec::new();
-    gate.hub.each(|socket| {
+    ground.hub.each(|socket| {
         let (bytes, replies) = socket.waiting();
         held += replies;
         if bytes > 0 {
@@ -146,7 +146,7 @@ pub(super) fn memory(gate: &Gate) {
         socket.cut(&Refusal::new(Code::Overloaded).after(CUT_AFTER).into());
         over = over.saturating_sub(bytes);
     }
-    let row = |id| gate.store.connection(id).ok().flatten();
+    let row = |id| ground.store.connection(id).ok().flatten();
     let mut candidates: Vec<Candidate> = (active.iter())
         .filter_map(|(bytes, socket)| {
             let row = row(socket.connection).filter(ConnectionRow::active)?;
@@ -157,35 +157,35 @@ pub(super) fn memory(gate: &Gate) {
     while over > 0
         && let Some(victim) = choose(&candidates, Need::Memory)
     {
-        downgrade(gate, &victim, Reason::Memory);
+        downgrade(ground, &victim, Reason::Memory);
         over = over.saturating_sub(usize::try_from(victim.retained).unwrap_or(usize::MAX));
         candidates.retain(|one| one.connection != victim.connection);
     }
 }
 
 /// Whether a row says that a socket is here which is not: its detachment found no room once.
-fn lost(gate: &Gate, id: Id, row: &ConnectionRow, now: u64) -> bool {
-    let here = Attachment { node: gate.node, incarnation: gate.incarnation };
+fn lost(ground: &Ground, id: Id, row: &ConnectionRow, now: u64) -> bool {
+    let here = ground.here;
     let long = now.saturating_sub(row.since) > LOST_AFTER;
-    long && row.attached == Some(here) && gate.hub.socket(id).is_none()
+    long && row.attached == Some(here) && ground.hub.socket(id).is_none()
 }
 
 /// Whether a row is attached to a run that a later one has followed. It is detached since then;
 /// written into the row, so that the next start does not make that a later moment again.
-fn ended(gate: &Gate, row: &ConnectionRow, seen: &mut Seen) -> Result<bool, RowsError> {
+fn ended(ground: &Ground, row: &ConnectionRow, seen: &mut Seen) -> Result<bool, RowsError> {
     let Some(Attachment { node, incarnation }) = row.attached else { return Ok(false) };
-    Ok(seen.node(gate, node)?.is_some_and(|node| node.incarnation > incarnation))
+    Ok(seen.node(ground, node)?.is_some_and(|node| node.incarnation > incarnation))
 }
 
-fn downgrade(gate: &Gate, one: &Candidate, reason: Reason) {
+fn downgrade(ground: &Ground, one: &Candidate, reason: Reason) {
     let (connection, generation) = (one.connection, Some(one.generation));
     tracing::debug!(%connection, ?reason, "proposing to downgrade");
-    propose(gate, Command::Downgrade { connection, generation, reason });
+    propose(ground, Command::Downgrade { connection, generation, reason });
 }
 
 /// A proposal that finds no room is made again with the next scan.
-pub(super) fn propose(gate: &Gate, command: Command) {
-    if let Err(refusal) = gate.inbox.submit(command, 64, None) {
+pub(super) fn propose(ground: &Ground, command: Command) {
+    if let Err(refusal) = ground.inbox.submit(command, 64, None) {
         tracing::debug!(%refusal, "a proposal waits for the next scan");
     }
 }
@@ -207,11 +207,11 @@ pub(super) struct Seen {
 const MOST_SEEN: usize = 4_096;
 
 impl Seen {
-    fn node(&mut self, gate: &Gate, id: Id) -> Result<Option<NodeRow>, RowsError> {
+    fn node(&mut self, ground: &Ground, id: Id) -> Result<Option<NodeRow>, RowsError> {
         if let Some(known) = self.nodes.get(&id) {
             return Ok(known.clone());
         }
-        let row: Option<Vec<u8>> = gate.store.get(Table::Nodes, &id.0)?;
+        let row: Option<Vec<u8>> = ground.store.get(Table::Nodes, &id.0)?;
         let row: Option<NodeRow> = row.map(|bytes| read_row(Table::Nodes, &bytes)).transpose()?;
         self.nodes.insert(id, row.clone());
         Ok(row)
@@ -220,13 +220,13 @@ impl Seen {
     /// How many slots its user and its device hold.
     fn slots(
         &mut self,
-        gate: &Gate,
+        ground: &Ground,
         row: &ConnectionRow,
         one: &mut Candidate,
     ) -> Result<(), RowsError> {
         let user = match self.users.entry(row.user.clone()) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(gate.store.user(&row.user)?.unwrap_or_default()),
+            Entry::Vacant(new) => new.insert(ground.store.user(&row.user)?.unwrap_or_default()),
         };
         one.user_slots = u32::try_from(user.active.len()).unwrap_or(u32::MAX);
         one.device_slots = u32::try_from(user.on_device(row.device)).unwrap_or(u32::MAX);
@@ -234,14 +234,14 @@ impl Seen {
     }
 
     /// How far a cursor is behind: records, and the bytes that its log keeps from there on.
-    fn behind(&mut self, gate: &Gate, log: u64, cursor: u64) -> Result<(u64, u64), RowsError> {
+    fn behind(&mut self, ground: &Ground, log: u64, cursor: u64) -> Result<(u64, u64), RowsError> {
         if self.logs.len().max(self.kept.len()) >= MOST_SEEN {
             (self.logs, self.kept) = Default::default();
         }
         let row = match self.logs.get(&log) {
             Some(known) => *known,
             None => {
-                let row = gate.store.log_row(log)?.filter(|row| !row.deleted);
+                let row = ground.store.log_row(log)?.filter(|row| !row.deleted);
                 let row = row.map(|row| (row.start, row.head, row.bytes));
                 self.logs.insert(log, row);
                 row
@@ -254,7 +254,7 @@ impl Seen {
         let kept = match self.kept.get(&(log, from)) {
             Some(known) => *known,
             None => {
-                let first = gate.store.records(log, from, 1, 1)?;
+                let first = ground.store.records(log, from, 1, 1)?;
                 let before = first.first().map_or(bytes, |(_, stored)| stored.before);
                 let kept = bytes.saturating_sub(before);
                 self.kept.insert((log, from), kept);
@@ -267,13 +267,13 @@ impl Seen {
 
 /// What the policy needs to know of a connection, from its row and its logs.
 fn candidate(
-    gate: &Gate,
+    ground: &Ground,
     id: Id,
     row: &ConnectionRow,
     seen: &mut Seen,
 ) -> Result<Candidate, RowsError> {
     let node = match row.attached {
-        Some(attached) => seen.node(gate, attached.node)?,
+        Some(attached) => seen.node(ground, attached.node)?,
         None => None,
     };
     let runs = match (row.attached, &node) {
@@ -287,7 +287,7 @@ fn candidate(
     let mut one = facts(id, row, runs, since);
     if row.active() {
         for sub in &row.subs {
-            let (lag, retained) = seen.behind(gate, sub.log, sub.cursor)?;
+            let (lag, retained) = seen.behind(ground, sub.log, sub.cursor)?;
             // Of one that is held nothing is read, so nobody lags; what is kept for it is kept.
             one.lag += if sub.held() { 0 } else { lag };
             one.retained += retained;

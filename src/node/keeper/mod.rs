@@ -16,16 +16,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::clock;
-use crate::channel::Socket;
-use crate::connection::Progress;
+use crate::admission::{Clock, Shed, close_revoked, hand};
+use crate::auth::Authority;
+use crate::channel::{Hub, Socket, Ticket};
 use crate::connection::policy::Rounds;
-use crate::fold::Command;
-use crate::gateway::Gate;
+use crate::connection::{Attachment, Progress};
+use crate::fold::{Command, Reply};
+use crate::journal::Inbox;
+use crate::limit::{Limits, Rates, Rules};
 use crate::log::rows::RowsError;
+use crate::store::Store;
+use crate::wire::Refusal;
 
 /// How often the store's pressure is looked at.
 const PRESSURE: Duration = Duration::from_millis(50);
@@ -56,6 +62,38 @@ const MOST_REST: Duration = Duration::from_millis(500);
 /// Between two scans of all logs where none has a bound by age: what has grown is looked at anyway.
 const ALL_LOGS: Duration = Duration::from_secs(60);
 
+/// What the keeper looks at, and whom it proposes to.
+#[allow(missing_debug_implementations, reason = "handles to what tells of itself elsewhere")]
+pub(super) struct Ground {
+    pub(super) hub: Arc<Hub>,
+    pub(super) store: Store,
+    pub(super) inbox: Inbox<Ticket>,
+    pub(super) authority: Arc<Authority>,
+    pub(super) rates: Arc<Rates>,
+    pub(super) shed: Arc<Shed>,
+    pub(super) limits: Limits,
+    pub(super) rules: Rules,
+    pub(super) clock: Clock,
+    /// This run of this node.
+    pub(super) here: Attachment,
+}
+
+impl Ground {
+    /// The time, milliseconds since 1970.
+    fn now(&self) -> u64 {
+        (self.clock)()
+    }
+
+    /// Proposes what an answer is waited for.
+    fn hand(
+        &self,
+        command: Command,
+        weight: usize,
+    ) -> Result<oneshot::Receiver<(u64, Reply)>, Refusal> {
+        hand(&self.shed, &self.inbox, command, weight)
+    }
+}
+
 /// The running tasks.
 #[derive(Debug)]
 pub(super) struct Keeper {
@@ -64,43 +102,46 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Starts them on the current runtime.
-    pub(super) fn start(gate: &Arc<Gate>) -> Self {
-        let commits = Duration::from_millis(u64::from(gate.limits.commit_interval_ms));
-        let round = round(gate);
+    pub(super) fn start(ground: Arc<Ground>) -> Self {
+        let ground = &ground;
+        let commits = Duration::from_millis(u64::from(ground.limits.commit_interval_ms));
+        let round = round(ground);
         let rounds = Mutex::<Rounds>::default();
         let looks = derive::Looks::default();
         let mut tasks = vec![
-            every(PRESSURE, gate, press),
-            every(SWEEP, gate, |gate| gate.hub.sweep(gate.now())),
-            every(SWEEP, gate, end_revoked()),
-            every(RATES, gate, |gate| gate.admission.rates.sweep()),
-            every(TAILS, gate, |gate| gate.hub.sweep_tails()),
-            every(commits, gate, commit),
-            every(MEMORY, gate, life::memory),
-            every(clock::LOOK, gate, clock::watch),
-            scan_within(SHARE, "connections", round, gate, move |gate, after| {
-                life::connections(gate, *after, &rounds)
+            every(PRESSURE, ground, press),
+            every(SWEEP, ground, |ground| ground.hub.sweep(ground.now())),
+            every(SWEEP, ground, end_revoked()),
+            every(RATES, ground, |ground| ground.rates.sweep()),
+            every(TAILS, ground, |ground| ground.hub.sweep_tails()),
+            every(commits, ground, commit),
+            every(MEMORY, ground, life::memory),
+            every(clock::LOOK, ground, |ground| clock::watch(&ground.store, ground.now())),
+            scan_within(SHARE, "connections", round, ground, move |ground, after| {
+                life::connections(ground, *after, &rounds)
             }),
-            scan_within(SHARE, "readers of logs that moved", round, gate, lagging::page),
-            scan("files", RELEASE, gate, release),
-            scan("rules of logs", ALL_LOGS, gate, move |gate, after| {
-                derive::page(gate, after.as_ref(), &looks)
+            scan_within(SHARE, "readers of logs that moved", round, ground, lagging::page),
+            scan("files", RELEASE, ground, release),
+            scan("rules of logs", ALL_LOGS, ground, move |ground, after| {
+                derive::page(ground, after.as_ref(), &looks)
             }),
-            scan("writers", WRITERS, gate, |gate, after| life::writers(gate, *after)),
+            scan("writers", WRITERS, ground, |ground, after| life::writers(ground, *after)),
         ];
-        if retention::any(gate) {
-            let all = if retention::by_age(gate) { round } else { ALL_LOGS };
-            tasks.push(scan("logs", all, gate, |gate, after: &Option<String>| {
-                retention::logs(gate, after.as_deref())
+        if retention::any(ground) {
+            let all = if retention::by_age(ground) { round } else { ALL_LOGS };
+            tasks.push(scan("logs", all, ground, |ground, after: &Option<String>| {
+                retention::logs(ground, after.as_deref())
             }));
-            tasks.push(scan("logs that have grown", round, gate, |gate, _| retention::grown(gate)));
+            tasks.push(scan("logs that have grown", round, ground, |ground, _| {
+                retention::grown(ground)
+            }));
         }
-        if expire::any(gate) {
+        if expire::any(ground) {
             let due = expire::Due::default();
-            let page = move |gate: &Gate, after: &Option<expire::After>| {
-                expire::page(gate, after.as_ref(), &due)
+            let page = move |ground: &Ground, after: &Option<expire::After>| {
+                expire::page(ground, after.as_ref(), &due)
             };
-            tasks.push(scan("keys", round, gate, page));
+            tasks.push(scan("keys", round, ground, page));
         }
         Self { tasks }
     }
@@ -113,25 +154,25 @@ impl Keeper {
 
 fn every(
     interval: Duration,
-    gate: &Arc<Gate>,
-    work: impl Fn(&Gate) + Send + Sync + 'static,
+    ground: &Arc<Ground>,
+    work: impl Fn(&Ground) + Send + Sync + 'static,
 ) -> JoinHandle<()> {
-    let gate = Arc::clone(gate);
+    let ground = Arc::clone(ground);
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             // A panic has told itself, and is counted. The next round comes all the same.
-            catch_unwind(AssertUnwindSafe(|| work(&gate))).ok();
+            catch_unwind(AssertUnwindSafe(|| work(&ground))).ok();
         }
     })
 }
 
 /// A bound of a second is looked at several times a second; one of a day, every 5 seconds.
-fn round(gate: &Gate) -> Duration {
-    let age = Some(gate.limits.log_age_seconds).filter(|age| *age > 0).unwrap_or(u64::MAX);
-    let bound = gate.limits.detached_limit_seconds.min(age);
+fn round(ground: &Ground) -> Duration {
+    let age = Some(ground.limits.log_age_seconds).filter(|age| *age > 0).unwrap_or(u64::MAX);
+    let bound = ground.limits.detached_limit_seconds.min(age);
     Duration::from_millis((bound.saturating_mul(250)).clamp(250, 5_000))
 }
 
@@ -139,10 +180,10 @@ fn round(gate: &Gate) -> Duration {
 fn scan<T: Clone + Send + Sync + 'static>(
     what: &'static str,
     round: Duration,
-    gate: &Arc<Gate>,
-    page: impl Fn(&Gate, &Option<T>) -> Result<Option<T>, RowsError> + Send + Sync + 'static,
+    ground: &Arc<Ground>,
+    page: impl Fn(&Ground, &Option<T>) -> Result<Option<T>, RowsError> + Send + Sync + 'static,
 ) -> JoinHandle<()> {
-    scan_within(1, what, round, gate, page)
+    scan_within(1, what, round, ground, page)
 }
 
 /// The same; after a page it rests `share` times as long as that took. Pages are read on threads
@@ -151,16 +192,16 @@ fn scan_within<T: Clone + Send + Sync + 'static>(
     share: u32,
     what: &'static str,
     round: Duration,
-    gate: &Arc<Gate>,
-    page: impl Fn(&Gate, &Option<T>) -> Result<Option<T>, RowsError> + Send + Sync + 'static,
+    ground: &Arc<Ground>,
+    page: impl Fn(&Ground, &Option<T>) -> Result<Option<T>, RowsError> + Send + Sync + 'static,
 ) -> JoinHandle<()> {
-    let (gate, page) = (Arc::clone(gate), Arc::new(page));
+    let (ground, page) = (Arc::clone(ground), Arc::new(page));
     tokio::spawn(async move {
         let mut after = None;
         let (mut begun, mut pages) = (Instant::now(), 0_u32);
         loop {
             let turn = Instant::now();
-            let (shared, work, from) = (Arc::clone(&gate), Arc::clone(&page), after.clone());
+            let (shared, work, from) = (Arc::clone(&ground), Arc::clone(&page), after.clone());
             let read = tokio::task::spawn_blocking(move || work(&shared, &from)).await;
             after = match read {
                 Ok(Ok(next)) => next,
@@ -192,36 +233,36 @@ fn rest(took: Duration, share: u32) -> Duration {
 }
 
 /// Lets go of files that hold nothing but what was trimmed or deleted.
-fn release(gate: &Gate, _: &Option<()>) -> Result<Option<()>, RowsError> {
-    gate.hub.take_trimmed().iter().try_for_each(|log| gate.store.release(*log))?;
+fn release(ground: &Ground, _: &Option<()>) -> Result<Option<()>, RowsError> {
+    ground.hub.take_trimmed().iter().try_for_each(|log| ground.store.release(*log))?;
     Ok(None)
 }
 
 /// Keeps commands out before the store would stall, or the disk fills.
-fn press(gate: &Gate) {
-    match gate.store.pressure() {
-        Ok(pressure) => gate.admission.shed.set(pressure.refusal().as_ref()),
+fn press(ground: &Ground) {
+    match ground.store.pressure() {
+        Ok(pressure) => ground.shed.set(pressure.refusal().as_ref()),
         // The watch says it, once, and ends the node.
         Err(error) => tracing::debug!(%error, "the store's pressure cannot be read"),
     }
 }
 
 /// Closes sockets that were being met while their token was revoked.
-fn end_revoked() -> impl Fn(&Gate) {
+fn end_revoked() -> impl Fn(&Ground) {
     let seen = AtomicU64::new(0);
-    move |gate| {
-        let generation = gate.authority.revocations().generation();
+    move |ground| {
+        let generation = ground.authority.revocations().generation();
         if seen.swap(generation, Ordering::Relaxed) != generation {
-            gate.close_revoked();
+            close_revoked(&ground.authority, &ground.hub);
         }
     }
 }
 
 /// Commits what clients have reached since the last round: of all of them as one command, or as
 /// few as its bound allows.
-fn commit(gate: &Gate) {
+fn commit(ground: &Ground) {
     let (mut sockets, mut all, mut weight) = (Vec::new(), Vec::new(), 0);
-    for socket in gate.hub.take_moved() {
+    for socket in ground.hub.take_moved() {
         let progress = socket.take_acked();
         if progress.reached.is_empty() {
             continue;
@@ -231,20 +272,20 @@ fn commit(gate: &Gate) {
         all.push(progress);
         if weight >= COMMIT_BYTES {
             let (sockets, all) = (std::mem::take(&mut sockets), std::mem::take(&mut all));
-            commit_of(gate, &sockets, all, std::mem::take(&mut weight));
+            commit_of(ground, &sockets, all, std::mem::take(&mut weight));
         }
     }
     if !all.is_empty() {
-        commit_of(gate, &sockets, all, weight);
+        commit_of(ground, &sockets, all, weight);
     }
 }
 
-fn commit_of(gate: &Gate, sockets: &[Arc<Socket>], all: Vec<Progress>, weight: usize) {
-    if let Err(refusal) = gate.inbox.submit(Command::Commit(all.clone()), weight, None) {
+fn commit_of(ground: &Ground, sockets: &[Arc<Socket>], all: Vec<Progress>, weight: usize) {
+    if let Err(refusal) = ground.inbox.submit(Command::Commit(all.clone()), weight, None) {
         tracing::debug!(%refusal, sockets = sockets.len(), "cursors wait for the next round");
         for (socket, progress) in sockets.iter().zip(&all) {
             socket.put_back(progress);
-            gate.hub.note_moved(socket);
+            ground.hub.note_moved(socket);
         }
     }
 }

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use super::Session;
-use crate::admission::{Making, asked_for};
+use crate::admission::{Making, TokenGrants, asked_for, readable};
 use crate::auth::Can;
 use crate::channel::{Asked, Closing, Opening, Ticket};
 use crate::connection::{Subscribe, too_early};
 use crate::fold::Command;
-use crate::gateway::{TokenGrants, readable};
 use crate::limit::Costs;
 use crate::log::Part;
 use crate::wire::{

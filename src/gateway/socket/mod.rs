@@ -16,9 +16,9 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::socket_io::{Lane, Life};
-use super::{Gate, TokenGrants, readable};
-use crate::admission::{Making, asked_for};
+use self::io::{Lane, Life};
+use super::Gate;
+use crate::admission::{Making, TokenGrants, asked_for, readable};
 use crate::auth::Grants;
 use crate::channel::{Abilities, Asked, Closing, Opening, Socket, Ticket, control, ws_close};
 use crate::connection::Attach;
@@ -31,6 +31,7 @@ use crate::wire::{
 
 mod append;
 mod frames;
+mod io;
 
 /// What the WebSocket layer reads at once; lent to a message only while its bytes come in.
 const READ_BUFFER: usize = 1 << 10;
