@@ -1,9 +1,9 @@
 //! Highwater: a push service for collaborative apps, on durable cursors over append-only logs.
 //!
 //! Rooms, each using only those before it (`tests/house/rooms.rs` holds the direction): `wire` ·
-//! `limit` → `log` · `connection` · `fold` · `delivery` · `client` → `store` → `journal` →
-//! `channel` → `auth` · `admission` → `gateway` → `node` → `cli`. `docs/architecture.md` follows a
-//! record through them.
+//! `limit` · `rows` → `log` · `connection` · `fold` · `delivery` · `client` → `store` → `journal`
+//! → `channel` → `auth` · `admission` → `gateway` → `node` → `cli`. `docs/architecture.md` follows
+//! a record through them.
 
 // Here and not in Cargo.toml: tests and benchmarks export nothing.
 #![warn(missing_debug_implementations, unreachable_pub)]
@@ -21,5 +21,6 @@ pub mod journal;
 pub mod limit;
 pub mod log;
 pub mod node;
+pub mod rows;
 pub mod store;
 pub mod wire;

@@ -12,7 +12,7 @@ use super::{Abilities, Refusals, Socket};
 use crate::connection::{Opened, Wanted, open};
 use crate::delivery::Readable;
 use crate::log::LogRow;
-use crate::log::rows::{Key, Table, Writes};
+use crate::rows::{Key, Table, Writes};
 use crate::store::{Options, Store};
 use crate::wire::{Encoding, Id, ResetReason, SnapshotRule, Start, codec};
 

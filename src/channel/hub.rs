@@ -17,7 +17,7 @@ use super::socket::Socket;
 use crate::connection::Opened;
 use crate::delivery::{Class, Closing, Followed, Over, Owed, Tail, TailBudget};
 use crate::log::Eras;
-use crate::log::rows::RowsError;
+use crate::rows::RowsError;
 use crate::store::Store;
 use crate::wire::{Code, Cursor, Ended, Id, Position, Refusal, SnapshotRule};
 

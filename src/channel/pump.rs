@@ -17,8 +17,8 @@ use super::way::Way as _;
 use super::who;
 use crate::connection::{Wanted, open};
 use crate::delivery::{Closing, Found, Offer, Output, Read, Slice, Wrote};
-use crate::log::rows::{RowsError, Table};
 use crate::log::{SnapshotAt, Stored};
+use crate::rows::{RowsError, Table};
 use crate::wire::{Code, ResetReason, SnapshotRule, Start};
 
 /// Most records in one slice.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::hub::Hub;
 use super::socket::{Inner, Socket};
 use crate::delivery::{Look, refused};
-use crate::log::rows::RowsError;
+use crate::rows::RowsError;
 use crate::wire::{DeliveredTo, ServerFrame};
 
 /// Subscribers that a turn takes in.

@@ -14,8 +14,8 @@ use super::open::{History, Opened, Wanted, hold, open};
 use super::row::{ActiveOne, Attachment, ConnectionRow, Sub};
 use super::slots::Newcomer;
 use super::{Connections, Decided, Event, user_key};
-use crate::log::rows::{Cache, Io, Key, RowsError, Table};
 use crate::log::{LogRow, Logs, Moment, Writer};
+use crate::rows::{Cache, Io, Key, RowsError, Table};
 use crate::wire::{
     Answer, BaseHeld, Cloning, Code, Cursor, Id, Met, Open, Pattern, Place, Position, Reason,
     Refusal, ResetReason, Start, Target, WriterAt, WriterMark, name,

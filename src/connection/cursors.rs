@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::row::Sub;
-use crate::log::rows::{Io, Key, More, Pair, RowsError, Table, read_row};
+use crate::rows::{Io, Key, More, Pair, RowsError, Table, read_row};
 use crate::wire::{Id, Place, codec};
 
 /// Subscriptions in a chunk, at most.
@@ -154,7 +154,7 @@ fn divided<'a>(subs: &'a [Sub], known: &BTreeMap<u64, Known>) -> Vec<(u64, &'a [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::rows::MemoryRows;
+    use crate::rows::MemoryRows;
 
     const ID: Id = Id([5; 16]);
 

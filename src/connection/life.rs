@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::{Connections, Decided, Event, Progress, Reached, Sub, user_prefix};
 use crate::log::Logs;
-use crate::log::rows::{Io, Key, RowsError, Table};
+use crate::rows::{Io, Key, RowsError, Table};
 use crate::wire::{Code, Id, Place, Reason};
 
 impl Connections {

@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limit::Limits;
 use crate::log::Trimmed;
-use crate::log::rows::{Cache, Io, Key, RowsError, Table};
+use crate::rows::{Cache, Io, Key, RowsError, Table};
 use crate::wire::{Code, Id, Reason, Refusal, SnapshotRule, Whom};
 
 /// Budgets that the fold must agree on.

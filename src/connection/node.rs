@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::{Attachment, Connections, NodeRow};
-use crate::log::rows::{Io, More, RowsError, Table, read_row};
+use crate::rows::{Io, More, RowsError, Table, read_row};
 use crate::wire::{Code, Id, Refusal};
 
 /// What a batch is among those of its node's run.

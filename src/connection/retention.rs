@@ -10,8 +10,8 @@
 //! them: who becomes active puts its rows back. So an inactive one is looked at once.
 
 use super::{ConnectionRow, Connections, Decided, Event};
-use crate::log::rows::{Io, Key, RowsError, Table};
 use crate::log::{LogRow, Logs, Sweep, Trimmed};
+use crate::rows::{Io, Key, RowsError, Table};
 use crate::wire::{Id, Reason};
 
 /// Subscribers that one command looks at, at most.

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::cursors::{self, Chunks};
-use crate::log::rows::{Hot, Io, More, Pair, RowsError, Table, read_row};
+use crate::rows::{Hot, Io, More, Pair, RowsError, Table, read_row};
 use crate::wire::{Id, Place, Reason, codec};
 
 /// A position that a client says it could restart from, and the opening of the log that it was

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::row::{ConnectionRow, Sub};
 use super::{Attach, Connections, Decided};
-use crate::log::rows::{Io, RowsError};
+use crate::rows::{Io, RowsError};
 use crate::wire::{Cloning, Code, Id};
 
 impl Connections {

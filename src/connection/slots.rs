@@ -6,7 +6,7 @@
 use super::policy::{self, Candidate, Need};
 use super::{ActiveOne, Connections, Event, UserRow};
 use crate::log::Logs;
-use crate::log::rows::{Io, RowsError};
+use crate::rows::{Io, RowsError};
 use crate::wire::{Id, Reason};
 
 /// A newcomer that wants a slot.

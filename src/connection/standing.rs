@@ -15,7 +15,7 @@ use super::open::{History, Wanted};
 use super::row::UserRow;
 use super::{Connections, Decided};
 use crate::log::Logs;
-use crate::log::rows::{Io, RowsError, Table};
+use crate::rows::{Io, RowsError, Table};
 use crate::wire::{Code, Id, Open, Refusal, ResetReason, Start, Target, codec};
 
 /// The tag of a user's row that they stand under; see `docs/storage.md` §3.

@@ -7,7 +7,7 @@ use super::open::{History, Opened, Wanted, open};
 use super::row::{ConnectionRow, Sub};
 use super::{Connections, Decided, Subscribe};
 use crate::log::Logs;
-use crate::log::rows::{Io, RowsError};
+use crate::rows::{Io, RowsError};
 use crate::wire::{Code, Id, Refusal, ResetReason, Start};
 
 impl Connections {

@@ -12,8 +12,8 @@ use super::head::{HEAD, Head, SETTINGS, SettingsRow, head_of};
 use super::revoked::Revoked;
 use crate::connection::{Attached, Attachment, Connections, Event, Heard, Opened};
 use crate::log::place::{PlaceRow, tag};
-use crate::log::rows::{Cache, Io, Key, Rows, RowsError, Table, Writes};
 use crate::log::{Appended, Eras, Logs, Moment, Trimmed, Writer};
+use crate::rows::{Cache, Io, Key, Rows, RowsError, Table, Writes};
 use crate::wire::{Answers, ChainTag, Id, Level, MAX_IN_SHARD, Position, Refusal};
 
 /// Chain hashes kept to check what others had folded: batches that may be on their way.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::command::{FOLD_VERSION, Settings};
 use crate::log::Eras;
 use crate::log::place::tag;
-use crate::log::rows::{Io, More, Rows, RowsError, Table};
+use crate::rows::{Io, More, Rows, RowsError, Table};
 use crate::wire::{ChainTag, Id, Position};
 
 /// Key of [`Head`] in [`Table::Meta`].

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::apply::Reply;
 use crate::connection::Event;
-use crate::log::rows::{Io, More, Rows, RowsError, Table, read_row};
+use crate::rows::{Io, More, Rows, RowsError, Table, read_row};
 use crate::wire::{Code, MAX_OFFSET, MAX_REVOCATIONS, Refusal, Whom};
 
 /// Rows read at once.
@@ -116,7 +116,7 @@ pub fn each(rows: &dyn Rows, mut take: impl FnMut(Whom, u64)) -> Result<(), Rows
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::rows::MemoryRows;
+    use crate::rows::MemoryRows;
 
     fn user(name: &str) -> Whom {
         Whom::User(name.to_owned())

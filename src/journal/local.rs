@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{AppendError, Journal, JournalError, Order};
-use crate::log::rows::{RowsError, Writes};
+use crate::rows::{RowsError, Writes};
 use crate::store::{Store, StoreError};
 use crate::wire::{Id, Level};
 

@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::{AppendError, Journal, JournalError, Order};
-use crate::log::rows::Writes;
+use crate::rows::Writes;
 use crate::wire::{Id, Level};
 
 /// A delayed batch is written after at most so many later appends.

@@ -19,7 +19,7 @@ pub use commit::{Committer, Inbox, QueueLimits, Stopped, Told, catch_up};
 pub use local::Local;
 pub use memory::{Faults, MemoryCluster, MemoryJournal};
 
-use crate::log::rows::Writes;
+use crate::rows::Writes;
 use crate::wire::{Id, Level};
 
 /// Who decides the order of batches.

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::record::{Stored, chained, server_itself};
 use super::row::{MAX_IN_FLIGHT, Numbered, OriginRow, OutcomeRow, Writer};
-use super::rows::{Cache, Io, Key, More, RowsError, Table};
 use super::{Decided, Logs};
+use crate::rows::{Cache, Io, Key, More, RowsError, Table};
 use crate::wire::{
     Answer, Answers, Code, Id, Level, MAX_OFFSET, Origin, Outcome, Place, Position, Record,
     Refusal, SnapshotRule, Target, codec, name,

@@ -8,8 +8,8 @@
 use super::append::keep_latest;
 use super::record::RecordRow;
 use super::row::Deriving;
-use super::rows::{Io, Key, RowsError, Table};
 use super::{Decided, Logs, missing, snapshot};
+use crate::rows::{Io, Key, RowsError, Table};
 use crate::wire::{Code, SnapshotRule};
 
 /// Rows that one step works off, at most.

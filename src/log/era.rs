@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::rows::{Io, Key, More, RowsError, Table, read_row};
+use crate::rows::{Io, Key, More, RowsError, Table, read_row};
 use crate::wire::{ChainTag, Id, Position};
 
 /// For so long an era is known by its own name after it ended: a year, in milliseconds.
@@ -134,7 +134,7 @@ impl Eras {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::rows::MemoryRows;
+    use crate::rows::MemoryRows;
 
     fn at(era: u8, batch: u64) -> Position {
         Position { era: Id([era; 16]), batch, chain: None }

@@ -6,8 +6,8 @@
 
 use super::append::{Appended, Author, MAX_HEAD, Moment};
 use super::record::RecordRow;
-use super::rows::{Io, Key, RowsError, Table};
 use super::{Decided, Logs};
+use crate::rows::{Io, Key, RowsError, Table};
 use crate::wire::{Code, Place, Record, SnapshotRule};
 
 /// Keys that one command ends, at most.

@@ -2,7 +2,8 @@
 //!
 //! Promise: offsets are dense and never given twice; a log id is never given again; an append is
 //! named by its writer and sequence and has one outcome for ever. Pure: rows come through
-//! [`rows::Rows`], time as an argument. Promises 2 and 4 of the design are decided here.
+//! [`Rows`](crate::rows::Rows), time as an argument. Promises 2 and 4 of the design are decided
+//! here.
 
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
@@ -14,7 +15,6 @@ mod page;
 pub mod place;
 pub mod record;
 mod row;
-pub mod rows;
 mod snapshot;
 
 pub use crate::limit::Rule;
@@ -30,12 +30,12 @@ pub use row::{
 };
 pub use snapshot::{MAX_UPLOAD_PARTS, MAX_UPLOADS, Part};
 
+use crate::rows::{Cache, Hot, Io, Key, More, RowsError, Table};
 use crate::wire::{
     Code, GapReason, MAX_IN_SHARD, Position, Refusal, SnapshotRule, Start, Target, name,
 };
 use era::Judged;
 use record::RecordRow;
-use rows::{Cache, Hot, Io, Key, More, RowsError, Table};
 
 /// A name's present log id.
 #[derive(Debug, Clone, Copy)]

@@ -8,8 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::row::{LogRow, Paging};
-use super::rows::{Io, Key, More, RowsError, Table};
 use super::{Decided, Logs};
+use crate::rows::{Io, Key, More, RowsError, Table};
 use crate::wire::Code;
 
 /// A page that is closed; its log and first offset are its key.

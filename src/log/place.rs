@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Logs;
 use super::row::LogRow;
-use super::rows::{Io, Key, More, RowsError, Table};
+use crate::rows::{Io, Key, More, RowsError, Table};
 use crate::wire::{ChainTag, Place};
 
 /// The rows of so many newest batches are kept whatever becomes of their records.

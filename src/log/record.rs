@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::rows::{RowsError, Table};
+use crate::rows::{RowsError, Table};
 use crate::wire::{Delivered, Id, Origin, Place, Record, codec};
 
 /// First byte of a row of today's layout.

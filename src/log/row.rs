@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::rows::{Hot, Io, Key, More, RowsError, Table, read_row};
+use crate::rows::{Hot, Io, Key, More, RowsError, Table, read_row};
 use crate::wire::{Id, Origin, Outcome, Place, SnapshotRule, codec};
 
 /// A complete client-made snapshot.

@@ -6,9 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::row::SnapshotAt;
-use super::rows::{Io, Key, More, RowsError, Table, read_row};
 use super::{Decided, Logs};
 use crate::limit::SNAPSHOT_PARTS;
+use crate::rows::{Io, Key, More, RowsError, Table, read_row};
 use crate::wire::{Code, Id, Origin, Place, Refusal, SnapshotRule};
 
 /// Most parts of one snapshot.

@@ -16,7 +16,7 @@ use super::revoked;
 use crate::fold::{Head, head_of};
 use crate::log::era::Era;
 use crate::log::place::PlaceRow;
-use crate::log::rows::{Pair, Rows, RowsError, Table, read_row};
+use crate::rows::{Pair, Rows, RowsError, Table, read_row};
 use crate::store::Store;
 use crate::store::check::{CopyError, Look};
 

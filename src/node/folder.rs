@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::revoked;
 use crate::fold::position_of;
-use crate::log::rows::RowsError;
+use crate::rows::RowsError;
 use crate::store::check::CopyError;
 use crate::store::{OpenError, Options, Store, unconverted};
 

@@ -14,7 +14,7 @@ use crate::auth::{Authority, Revocation};
 use crate::channel::Ticket;
 use crate::fold::{Command, Reply, each_revoked};
 use crate::journal::Inbox;
-use crate::log::rows::RowsError;
+use crate::rows::RowsError;
 use crate::store::Store;
 use crate::wire::{Code, Refusal};
 

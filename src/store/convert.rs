@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::{LOCAL, OpenError, damaged, engine_error};
 use crate::connection::{Attachment, ConnectionRow, NodeRow, Sub, UserRow};
 use crate::log::era::Era;
-use crate::log::rows::{Hot, Io, Key, MemoryRows, More, RowsError, Table, read_row};
 use crate::log::{LogRow, NameRow, OutcomeRow, OutcomesRow, SnapshotAt, WriterRow};
+use crate::rows::{Hot, Io, Key, MemoryRows, More, RowsError, Table, read_row};
 use crate::wire::{Id, Outcome, Place, Reason, SnapshotRule, codec};
 
 /// Key, in the folder's own table, of how far the conversion came.
@@ -360,7 +360,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::log::rows::Rows as _;
+    use crate::rows::Rows as _;
     use crate::store::{Options, Store};
 
     /// A store of format 2, made by the program of then.

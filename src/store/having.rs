@@ -3,7 +3,7 @@
 use super::Store;
 use super::read::pair;
 use crate::connection::{ConnectionRow, Having};
-use crate::log::rows::{Key, Rows, RowsError, Table};
+use crate::rows::{Key, Rows, RowsError, Table};
 use crate::wire::Id;
 
 impl Store {

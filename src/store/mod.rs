@@ -36,7 +36,7 @@ pub use pressure::Pressure;
 pub use read::{LatestPage, Warm};
 pub use write::{Kept, StoreError};
 
-use crate::log::rows::{RowsError, Table, Writes};
+use crate::rows::{RowsError, Table, Writes};
 use crate::wire::{Id, codec};
 use engine::Order;
 use folder::Folder;

@@ -5,7 +5,7 @@
 
 use super::{OpenError, Store, damaged};
 use crate::log::place::PlaceRow;
-use crate::log::rows::{Rows as _, RowsError, Table};
+use crate::rows::{Rows as _, RowsError, Table};
 use crate::wire::{Id, codec};
 
 /// Runs of records of the last batch that are looked at.

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Store;
 use crate::log::record::{RecordRow, Whose};
-use crate::log::rows::{RowsError, Table};
 use crate::log::{OriginRow, Stored};
+use crate::rows::{RowsError, Table};
 use crate::wire::Origin;
 
 /// Numbers held at a time, in each of two generations.

@@ -17,8 +17,8 @@ use super::{Store, storage};
 use crate::connection::{ConnectionRow, NodeRow, UserRow, user_prefix};
 use crate::log::era::Era;
 use crate::log::place::PlaceRow;
-use crate::log::rows::{Key, Pair, Rows, RowsError, Table, read_row};
 use crate::log::{LogRow, MAX_IN_FLIGHT, NameRow, PageRow, Stored, WriterRow};
+use crate::rows::{Key, Pair, Rows, RowsError, Table, read_row};
 use crate::wire::Id;
 
 /// What the newest records by key may gather in memory once somebody reads them all.

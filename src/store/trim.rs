@@ -20,7 +20,7 @@ use super::write::after_prefix;
 use super::{Store, storage};
 use crate::log::LogRow;
 use crate::log::place::{NEWEST_KEPT, PlaceRow};
-use crate::log::rows::{Key, RowsError, Table, read_row};
+use crate::rows::{Key, RowsError, Table, read_row};
 use crate::wire::{Id, codec};
 
 /// Tables whose keys begin with a log id.

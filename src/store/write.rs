@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::read::number;
 use super::{LOCAL, Store, size_of, storage};
-use crate::log::rows::{Key, RowsError, Table, Writes};
+use crate::rows::{Key, RowsError, Table, Writes};
 use crate::wire::codec::{self, FrameError};
 
 pub(super) const HEAD: &[u8] = b"head";

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::path::Path;
 
-use highwater::log::rows::{Key, Rows, Table, Writes};
+use highwater::rows::{Key, Rows, Table, Writes};
 use highwater::store::backup::{BackupError, Reader, RestoreError, restore};
 use highwater::store::{OpenError, Options, Store};
 

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use folder::{Content, File, Known, files, lay_out, make, open};
-use highwater::log::rows::Writes;
+use highwater::rows::Writes;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 

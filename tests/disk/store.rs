@@ -9,8 +9,8 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use highwater::log::rows::{Key, Rows, Table, Writes};
 use highwater::log::{LogRow, NameRow, Stored};
+use highwater::rows::{Key, Rows, Table, Writes};
 use highwater::store::{OpenError, Options, Store, StoreError};
 use highwater::wire::{Code, Id, Origin, Payload, Place, Record, SnapshotRule, codec};
 use rand::RngCore as _;

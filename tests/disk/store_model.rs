@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use highwater::log::rows::{MemoryRows, Rows, Table, Writes};
+use highwater::rows::{MemoryRows, Rows, Table, Writes};
 use highwater::store::{Options, Store};
 use proptest::prelude::*;
 

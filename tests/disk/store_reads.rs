@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use highwater::log::rows::{Key, Table, Writes};
 use highwater::log::{LogRow, Stored};
+use highwater::rows::{Key, Table, Writes};
 use highwater::store::{Options, Store};
 use highwater::wire::{Id, Origin, Payload, Place, Record, SnapshotRule, codec};
 

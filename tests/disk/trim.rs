@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use highwater::fold::Head;
 use highwater::log::place::{NEWEST_KEPT, PlaceRow, Run};
-use highwater::log::rows::{Key, Rows, Table, Writes};
 use highwater::log::{LogRow, PageRow, Stored};
+use highwater::rows::{Key, Rows, Table, Writes};
 use highwater::store::{Options, Store};
 use highwater::wire::{Id, Origin, Payload, Place, Record, SnapshotRule, codec};
 

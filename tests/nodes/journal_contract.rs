@@ -13,7 +13,7 @@ use bytes::Bytes;
 use highwater::journal::{
     AppendError, Faults, Journal, JournalError, Local, MemoryCluster, MemoryJournal, Order,
 };
-use highwater::log::rows::{Rows, Table, Writes};
+use highwater::rows::{Rows, Table, Writes};
 use highwater::store::{Options, Store};
 use highwater::wire::{Id, Level};
 

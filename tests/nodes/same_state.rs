@@ -15,8 +15,8 @@ use highwater::fold::{
     Settings,
 };
 use highwater::journal::{AppendError, Faults, Journal, Local, MemoryCluster, MemoryJournal};
-use highwater::log::rows::{MemoryRows, Rows, Table, Writes};
 use highwater::log::{Appends, Deriving, Entry, Part, Rule, entry_hash};
+use highwater::rows::{MemoryRows, Rows, Table, Writes};
 use highwater::store::{Options, Store};
 use highwater::wire::{
     BaseHeld, Cloning, Cursor, Id, Open, Outcome, Pattern, Payload, Reason, Record, SnapshotRule,

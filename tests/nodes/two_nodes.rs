@@ -13,9 +13,9 @@ use highwater::auth::{Claims, Date, Grant, Signer};
 use highwater::client::{Config, Event, Input, Log, Output, Writer};
 use highwater::connection::NodeRow;
 use highwater::journal::{Faults, MemoryCluster};
-use highwater::log::rows::{Rows, Table, read_row};
 use highwater::node::Node;
 use highwater::node::config::{Loaded, ServeFlags};
+use highwater::rows::{Rows, Table, read_row};
 use highwater::store::{OpenError, Options, Store};
 use highwater::wire::{
     Bye, Cloning, Code, Encoding, Id, Met, Outcome, Payload, Record, ServerFrame, Start, Target,

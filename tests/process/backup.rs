@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::fixture::{STORE_2, options};
 use crate::support::{Client, Options, Server, command, token};
-use highwater::log::rows::Table;
+use highwater::rows::Table;
 use serde_json::Value;
 use tempfile::TempDir;
 

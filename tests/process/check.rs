@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use crate::support::fixture::STORE_2;
 use crate::support::{Client, Options, Server, command, errors};
-use highwater::log::rows::{Key, Rows as _, Table, Writes};
+use highwater::rows::{Key, Rows as _, Table, Writes};
 use highwater::store::Store;
 use serde_json::Value;
 

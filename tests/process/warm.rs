@@ -8,8 +8,8 @@ use std::path::Path;
 use crate::support::{Client, Server};
 use highwater::admission::{Admission, Judged};
 use highwater::limit::Limits;
-use highwater::log::rows::{Key, Table, Writes};
 use highwater::log::{LogRow, NameRow, Writer, WriterRow};
+use highwater::rows::{Key, Table, Writes};
 use highwater::store::{Options, Store, Warm};
 use highwater::wire::{Code, Id, Payload, Record, Refusal, SnapshotRule, Target, codec};
 

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use highwater::auth::{Claims, Date, Signer};
-use highwater::log::rows::Writes;
+use highwater::rows::Writes;
 use highwater::store::Store;
 use highwater::wire::Id;
 use serde_json::Value;

@@ -4,8 +4,8 @@ use super::super::command::{Command, Header, Settings};
 use super::super::head::{SETTINGS, SettingsRow};
 use super::{Fold, Reply};
 use crate::connection::{Attachment, ConnectionRow, Connections, Event, Progress, Subscribe, Trim};
-use crate::log::rows::{Cache, Hot as _, Io, More, RowsError, Table};
 use crate::log::{Appended, Deriving, Logs, MARK_KEPT, Moment, Part, Writer};
+use crate::rows::{Cache, Hot as _, Io, More, RowsError, Table};
 use crate::wire::{Code, Id, Open, Pattern, Refusal, SnapshotRule, Start};
 
 /// What a command brings about besides its reply.

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::log::rows::RowsError;
+use crate::rows::RowsError;
 use crate::wire::{Code, Refusal};
 
 /// What a handler comes to.

@@ -22,7 +22,7 @@ use crate::auth::{Can, Grants};
 use crate::connection::{Attachment, ConnectionRow, NodeRow, Opened, Subscribe};
 use crate::fold::{Command, Reply};
 use crate::gateway::Gate;
-use crate::log::rows::{Rows as _, RowsError, Table, read_row};
+use crate::rows::{Rows as _, RowsError, Table, read_row};
 use crate::store::Store;
 use crate::wire::{Code, Id, MAX_OFFSET, Open, Pattern, Reason, Refusal, Start, name};
 

@@ -18,7 +18,7 @@ use super::{guard, logs, reading, sending};
 use crate::connection::NodeRow;
 use crate::fold::{Command, Head, Reply, Versions, head_of};
 use crate::gateway::Gate;
-use crate::log::rows::RowsError;
+use crate::rows::RowsError;
 use crate::store::Store;
 use crate::wire::{Code, Id, Refusal};
 

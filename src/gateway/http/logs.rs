@@ -17,7 +17,7 @@ use crate::auth::{Can, Grants};
 use crate::fold::{Command, Reply};
 use crate::gateway::Gate;
 use crate::log::LogRow;
-use crate::log::rows::RowsError;
+use crate::rows::RowsError;
 use crate::store::Store;
 use crate::wire::Code;
 

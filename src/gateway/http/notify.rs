@@ -21,7 +21,7 @@ use super::{guard, reading};
 use crate::admission::{Named, may_append};
 use crate::gateway::Gate;
 use crate::limit::Costs;
-use crate::log::rows::RowsError;
+use crate::rows::RowsError;
 use crate::store::Store;
 use crate::wire::{Code, Outcome, Record, Refusal, name};
 

@@ -11,7 +11,7 @@ use super::answer::Problem;
 use super::route::LOG;
 use crate::gateway::Gate;
 use crate::log::LogRow;
-use crate::log::rows::RowsError;
+use crate::rows::RowsError;
 use crate::store::Store;
 use crate::wire::{Code, Refusal, surrogate};
 

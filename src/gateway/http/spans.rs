@@ -4,7 +4,7 @@
 //! looked at: neither does it cost anything that they are there, nor does it show.
 
 use crate::auth::{Can, Grants};
-use crate::log::rows::RowsError;
+use crate::rows::RowsError;
 use crate::store::Store;
 
 /// Names that stand together: one, or all that begin alike.

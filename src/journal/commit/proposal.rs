@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::{Committer, POLL, Stopped, Submitted, Told};
 use crate::fold::{Applied, Batch, Command, Effect, Header, Reply};
 use crate::journal::AppendError;
-use crate::log::rows::Writes;
+use crate::rows::Writes;
 use crate::wire::{Answer, Answers, Code, Outcome, Refusal};
 
 /// How long a proposal may stay unseen before the same bytes are proposed again.

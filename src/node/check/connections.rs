@@ -2,7 +2,7 @@
 
 use super::{Check, Found, number, shown};
 use crate::connection::{ConnectionRow, UserRow, user_prefix};
-use crate::log::rows::{Key, Pair, Rows as _, RowsError, Table, read_row};
+use crate::rows::{Key, Pair, Rows as _, RowsError, Table, read_row};
 use crate::wire::Id;
 
 /// Connections of one user that are counted at once.

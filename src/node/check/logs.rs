@@ -2,8 +2,8 @@
 
 use super::{Check, Found, PAGE, number, shown};
 use crate::log::record::{RecordRow, Whose, chained};
-use crate::log::rows::{Key, Pair, Rows as _, RowsError, Table, read_row};
 use crate::log::{LogRow, NameRow, OriginRow, OutcomesRow, PageRow, WriterRow};
+use crate::rows::{Key, Pair, Rows as _, RowsError, Table, read_row};
 use crate::wire::{SnapshotRule, codec};
 
 /// A log whose records are passed over, one after the other.

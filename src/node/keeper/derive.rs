@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Ground;
 use crate::fold::{Command, Reply};
-use crate::log::rows::RowsError;
 use crate::log::{LogRow, STEP_BYTES, STEP_ROWS};
+use crate::rows::RowsError;
 use crate::wire::SnapshotRule;
 
 /// Names looked at in one page.

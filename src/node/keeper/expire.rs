@@ -12,7 +12,7 @@ use std::time::Instant;
 use super::Ground;
 use crate::fold::Command;
 use crate::log::MAX_EXPIRED;
-use crate::log::rows::RowsError;
+use crate::rows::RowsError;
 use crate::wire::SnapshotRule;
 
 /// Names looked at in one page.

@@ -4,7 +4,7 @@
 
 use super::Ground;
 use super::life::{PAGE, Seen, look};
-use crate::log::rows::RowsError;
+use crate::rows::RowsError;
 use crate::wire::Id;
 
 /// Logs looked at in one page.

@@ -10,7 +10,7 @@ use super::Ground;
 use crate::connection::policy::{Bounds, Candidate, Need, Rounds, choose, outlived};
 use crate::connection::{Attachment, ConnectionRow, NodeRow, Progress, UserRow};
 use crate::fold::Command;
-use crate::log::rows::{Rows, RowsError, Table, read_row};
+use crate::rows::{Rows, RowsError, Table, read_row};
 use crate::wire::{Code, Id, Reason, Refusal};
 
 /// Rows looked at in one page.

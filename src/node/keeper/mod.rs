@@ -29,7 +29,7 @@ use crate::connection::{Attachment, Progress};
 use crate::fold::{Command, Reply};
 use crate::journal::Inbox;
 use crate::limit::{Limits, Rates, Rules};
-use crate::log::rows::RowsError;
+use crate::rows::RowsError;
 use crate::store::Store;
 use crate::wire::Refusal;
 

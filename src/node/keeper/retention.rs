@@ -4,8 +4,8 @@
 use super::Ground;
 use crate::fold::{Command, Reply};
 use crate::limit::Kept;
-use crate::log::rows::RowsError;
 use crate::log::{LogRow, PageRow};
+use crate::rows::RowsError;
 use crate::wire::SnapshotRule;
 
 /// Logs looked at in one page.

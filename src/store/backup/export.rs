@@ -11,7 +11,7 @@ use fjall::{Readable as _, Snapshot};
 
 use super::{END, End, Head, MAGIC, State, write_json, write_row};
 use crate::log::LogRow;
-use crate::log::rows::{Pair, Rows, RowsError, Table, read_row};
+use crate::rows::{Pair, Rows, RowsError, Table, read_row};
 use crate::store::folder::FORMAT;
 use crate::store::read::number;
 use crate::store::trim::{BY_LOG, BY_OFFSET, Held};

@@ -19,7 +19,7 @@ pub use restore::{RestoreError, Restored, restore};
 use blake3::Hasher;
 use serde::{Deserialize, Serialize};
 
-use crate::log::rows::Table;
+use crate::rows::Table;
 use crate::wire::{Id, Position};
 
 /// What a backup begins with.

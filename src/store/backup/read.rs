@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use blake3::Hasher;
 
 use super::{END, End, Head, MAGIC, MOST_JSON, MOST_VALUE, State, write_row};
-use crate::log::rows::Table;
+use crate::rows::Table;
 
 /// A backup cannot be used.
 #[derive(Debug, thiserror::Error)]

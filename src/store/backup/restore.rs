@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::{BackupError, End, Head, Reader};
-use crate::log::rows::{RowsError, Table, Writes};
+use crate::rows::{RowsError, Table, Writes};
 use crate::store::folder::{FORMAT, Folder, begin_restore, is_ours, lock_of, refuse_unfinished};
 use crate::store::{OpenError, Options, Store, StoreError};
 use crate::wire::Id;

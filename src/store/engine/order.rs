@@ -92,7 +92,7 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    use crate::log::rows::{Table, Writes};
+    use crate::rows::{Table, Writes};
     use crate::store::engine::log::{Found, Log};
     use crate::store::{OpenError, Options, Store};
 
@@ -117,7 +117,7 @@ mod tests {
 
     /// What a start comes to: the last batch, and how many rows the table has.
     fn outcome(dir: &Path) -> Result<(u64, usize), OpenError> {
-        use crate::log::rows::Rows as _;
+        use crate::rows::Rows as _;
         let store = open(dir)?;
         Ok((store.kept().head, store.scan(Table::Names, &[], &[], 100).unwrap().len()))
     }

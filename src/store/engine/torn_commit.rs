@@ -133,7 +133,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::log::rows::{Rows as _, Table, Writes};
+    use crate::rows::{Rows as _, Table, Writes};
     use crate::store::engine::{Harm, look};
     use crate::store::{OpenError, Options, Store};
     use rand::RngCore as _;

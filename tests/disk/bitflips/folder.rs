@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use highwater::log::rows::{Key, Rows, RowsError, Table, Writes};
+use highwater::rows::{Key, Rows, RowsError, Table, Writes};
 use highwater::store::{Kept, OpenError, Options, Store};
 use highwater::wire::Id;
 use rand::rngs::StdRng;

@@ -13,8 +13,8 @@ use highwater::journal::{
     AppendError, Committer, Faults, Inbox, Journal, JournalError, MemoryCluster, MemoryJournal,
     Order, QueueLimits, Stopped, Told,
 };
-use highwater::log::rows::Writes;
 use highwater::log::{Appends, Entry, entry_hash};
+use highwater::rows::Writes;
 use highwater::store::{Options, Store};
 use highwater::wire::{Code, Id, Level, Outcome, Payload, Record, Target};
 

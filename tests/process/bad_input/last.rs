@@ -1,8 +1,8 @@
 //! A log at its last offset: nobody lives to see one grow there, so its row is moved while the
 //! server is stopped.
 
-use highwater::log::rows::{Key, Table};
 use highwater::log::{LogRow, MAX_HEAD};
+use highwater::rows::{Key, Table};
 
 use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use highwater::log::rows::{Rows as _, Table};
+use highwater::rows::{Rows as _, Table};
 use highwater::store::{Options as StoreOptions, Store};
 use serde_json::json;
 

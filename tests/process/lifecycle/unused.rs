@@ -2,7 +2,7 @@
 //! found by its own scans after the next start.
 
 use highwater::log::WriterRow;
-use highwater::log::rows::{Table, Writes};
+use highwater::rows::{Table, Writes};
 use highwater::wire::{Id, codec};
 
 use super::*;

@@ -1,8 +1,8 @@
 //! Appends: sequence, repeat, refusal, condition.
 
 use highwater::fold::{Command, Reply};
-use highwater::log::rows::Table;
 use highwater::log::{Appends, Entry, MARK_KEPT, MAX_HEAD, MAX_IN_FLIGHT};
+use highwater::rows::Table;
 use highwater::wire::{Class, Code, MAX_OFFSET, Outcome, Refusal, Target, WriterAt};
 
 use crate::fold::world::*;

@@ -200,9 +200,9 @@ fn promise_11_a_clone_never_widens() {
     let (opened, refused) = world.subscribe_as(1, names, narrow);
     assert_eq!((opened.len(), refused), (1, vec![("secret/b".to_owned(), Code::Denied)]));
     // A name that may not be read is not made either.
-    let before = world.count(highwater::log::rows::Table::Logs);
+    let before = world.count(highwater::rows::Table::Logs);
     world.subscribe_as(1, vec![open("secret/new", Start::State)], vec![]);
-    assert_eq!(world.count(highwater::log::rows::Table::Logs), before);
+    assert_eq!(world.count(highwater::rows::Table::Logs), before);
 }
 
 /// Promise 8 as the fold decides it: whatever way a client is met, the place at which it may show
@@ -309,7 +309,7 @@ fn subscriptions_are_bounded_at_attach_and_after() {
     // Those it has may be asked for again; a further one not, and it is not made.
     let (opened, refused) = world.subscribe_as(1, all[6..9].to_vec(), vec![Pattern::all()]);
     assert_eq!((opened.len(), refused.len()), (2, 1));
-    assert_eq!(world.count(highwater::log::rows::Table::Logs), 8);
+    assert_eq!(world.count(highwater::rows::Table::Logs), 8);
 }
 
 #[test]
@@ -385,7 +385,7 @@ fn who_may_only_read_makes_no_log() {
         other => panic!("{other:?}"),
     };
     assert_eq!(opened(world.reply(Command::Subscribe(ask(opens())))), (1, 1));
-    assert_eq!(world.count(highwater::log::rows::Table::Logs), 1);
+    assert_eq!(world.count(highwater::rows::Table::Logs), 1);
     world.write(1, vec![item(2, "b", "x")]);
     let more = vec![open("b", Start::State), open("c", Start::State)];
     assert_eq!(opened(world.reply(Command::Subscribe(ask(more)))), (2, 0));

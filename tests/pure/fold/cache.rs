@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use highwater::log::rows::{Cache, Hot, Io, MemoryRows, Rows, RowsError, Table};
+use highwater::rows::{Cache, Hot, Io, MemoryRows, Rows, RowsError, Table};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Row(u64);

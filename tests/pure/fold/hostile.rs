@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use highwater::connection::{Attach, Budgets, Progress, Reached, Subscribe};
 use highwater::fold::{Command, Effect, FOLD_VERSION, Reply, Settings};
-use highwater::log::rows::{MemoryRows, Pair, Rows, RowsError, Table};
+use highwater::rows::{MemoryRows, Pair, Rows, RowsError, Table};
 use highwater::wire::{Cloning, Code, MAX_OFFSET, Pattern, Start, Target, codec};
 
 use crate::fold::world::*;

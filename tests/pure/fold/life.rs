@@ -2,7 +2,7 @@
 
 use highwater::connection::{Attach, Event, Progress};
 use highwater::fold::{Command, Reply};
-use highwater::log::rows::Table;
+use highwater::rows::Table;
 use highwater::wire::{Code, GapReason, Met, Pattern, Reason, ResetReason, Start};
 
 use crate::fold::world::*;

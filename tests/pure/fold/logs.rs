@@ -2,7 +2,7 @@
 
 use highwater::connection::Event;
 use highwater::fold::{Command, FOLD_VERSION, Fold, FoldError, Known, Reply, Versions};
-use highwater::log::rows::Table;
+use highwater::rows::Table;
 use highwater::wire::{Code, Id, Level, SnapshotRule, Start};
 
 use crate::fold::world::*;

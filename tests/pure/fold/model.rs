@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use highwater::connection::{ActiveOne, ConnectionRow, UserRow};
 use highwater::fold::Fold;
-use highwater::log::rows::{Key, MemoryRows, Rows, Table, read_row};
+use highwater::rows::{Key, MemoryRows, Rows, Table, read_row};
 use std::sync::Arc;
 
 use highwater::log::place::PlaceRow;

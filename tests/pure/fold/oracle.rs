@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use highwater::connection::{Budgets, Event, Opened, Progress, Reached, Subscribe};
 use highwater::fold::{Command, Effect, Reply, Settings};
-use highwater::log::rows::{MemoryRows, Table, read_row};
 use highwater::log::{Appends, Entry, LogRow, Rule};
+use highwater::rows::{MemoryRows, Table, read_row};
 use highwater::wire::{Answers, Code, Id, Open, Outcome, Pattern, Reason, Target, name};
 
 mod log;

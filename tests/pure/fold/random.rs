@@ -10,8 +10,8 @@
 
 use highwater::connection::{Attach, Progress, Reached};
 use highwater::fold::{Applied, Batch, CacheSizes, Command, Effect, Fold, Header, Reply, Settings};
-use highwater::log::rows::MemoryRows;
 use highwater::log::{Appends, Entry, Part, entry_hash};
+use highwater::rows::MemoryRows;
 use highwater::wire::{
     BaseHeld, Cloning, Cursor, Id, Level, Open, Pattern, Reason, SnapshotRule, Start, Target, Upto,
     WriterAt, codec,
@@ -459,11 +459,11 @@ impl Run {
         let budgets = few().budgets;
         assert!(self.one.fold.active() <= budgets.active_total);
         for ((table, _), value) in self.one.rows.iter() {
-            if *table != highwater::log::rows::Table::Users {
+            if *table != highwater::rows::Table::Users {
                 continue;
             }
             let user: highwater::connection::UserRow =
-                highwater::log::rows::read_row(*table, value).unwrap();
+                highwater::rows::read_row(*table, value).unwrap();
             assert!(user.active.len() <= budgets.active_per_user as usize);
             assert!(user.connections <= budgets.connections_per_user);
             let devices = user.active.iter().filter(|one| one.device.is_some());

@@ -54,7 +54,7 @@ fn the_start_never_passes_the_newest_snapshot() {
     // The server's own is always at the head.
     let latest = world.grow("latest/a", 9);
     assert_eq!(world.trim(latest, 9).0, Reply::Trimmed(Some(trimmed(latest, 0, 9))));
-    assert_eq!(world.count(highwater::log::rows::Table::Latest), 3);
+    assert_eq!(world.count(highwater::rows::Table::Latest), 3);
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn promise_09_inactive_costs_nothing() {
 fn an_inactive_subscriber_is_looked_at_once() {
     let mut world = World::new();
     let log = world.grow("a", 9);
-    let indexed = |world: &World| world.count(highwater::log::rows::Table::Subscribers);
+    let indexed = |world: &World| world.count(highwater::rows::Table::Subscribers);
     for number in 1..=3 {
         reader(&mut world, number, Start::Offset(u64::from(number)));
     }

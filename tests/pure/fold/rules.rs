@@ -2,8 +2,8 @@
 
 use highwater::connection::{Attach, BaseFrom, Event};
 use highwater::fold::{Command, Reply, Settings};
-use highwater::log::rows::Table;
 use highwater::log::{Deriving, Rule, STEP_ROWS};
+use highwater::rows::Table;
 use highwater::wire::{Code, Outcome, ResetReason, SnapshotRule, Start, Target};
 
 use crate::fold::world::*;

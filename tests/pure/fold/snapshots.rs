@@ -2,8 +2,8 @@
 
 use highwater::connection::Event;
 use highwater::fold::{Command, Reply};
-use highwater::log::rows::Table;
 use highwater::log::{MAX_UPLOADS, Part};
+use highwater::rows::Table;
 use highwater::wire::Code;
 
 use crate::fold::world::*;

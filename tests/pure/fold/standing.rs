@@ -2,7 +2,7 @@
 
 use highwater::connection::{Attach, Event};
 use highwater::fold::{Command, Reply};
-use highwater::log::rows::Table;
+use highwater::rows::Table;
 use highwater::wire::{Cloning, Code, Open, Pattern, Reason, Start};
 
 use crate::fold::world::*;

@@ -1,7 +1,7 @@
 //! Versions of the fold: a journal moves on when every node that runs knows the next one.
 
 use highwater::fold::{Batch, Command, FOLD_VERSION, Fold, FoldError, Header, Reply, Versions};
-use highwater::log::rows::MemoryRows;
+use highwater::rows::MemoryRows;
 use highwater::wire::{Code, Level, codec};
 
 use crate::fold::world::*;

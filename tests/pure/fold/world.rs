@@ -8,11 +8,11 @@ use highwater::fold::{
     Applied, Batch, CacheSizes, Command, Effect, FOLD_VERSION, Fold, FoldError, Header, Reply,
     Settings,
 };
-use highwater::log::rows::{Key, MemoryRows, Rows, Table, read_row};
 use highwater::log::{
     Appends, Entry, LogRow, OutcomeRow, OutcomesRow, PageRow, Part, Rule, Stored, WriterRow,
     entry_hash,
 };
+use highwater::rows::{Key, MemoryRows, Rows, Table, read_row};
 use highwater::wire::{
     Answers, Cloning, Code, Cursor, Id, Level, Met, Open, Outcome, Pattern, Payload, Record,
     Refusal, SnapshotRule, Start, Target, codec,
@@ -175,7 +175,7 @@ impl World {
 
     /// Files were merged: the row of a batch is gone.
     pub fn drop_places(&mut self, batch: u64) {
-        let mut writes = highwater::log::rows::Writes::default();
+        let mut writes = highwater::rows::Writes::default();
         writes.rows.insert((Table::Places, Key::of(batch).build()), None);
         self.rows.commit(&writes);
     }
@@ -458,7 +458,7 @@ impl World {
     pub fn set_log(&mut self, log: u64, change: impl FnOnce(&mut LogRow)) {
         let mut row = self.log(log);
         change(&mut row);
-        let mut writes = highwater::log::rows::Writes::default();
+        let mut writes = highwater::rows::Writes::default();
         let key = (Table::Logs, Key::of(log).build());
         writes.rows.insert(key, Some(codec::to_bytes(&row)));
         self.rows.commit(&writes);
