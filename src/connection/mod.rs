@@ -24,6 +24,7 @@ mod subscribe;
 pub use attach::{Attach, Attached, MAX_WRITERS, Subscribe, WriterAnswers, too_early};
 pub use having::{Having, MOST_USERS};
 pub(crate) use node::Heard;
+pub use node::attached_since;
 pub use open::{BaseFrom, CHEAP_DELTA, History, LONG_DELTA, Opened, Wanted, open};
 pub use retention::{MOST_LOOKED_AT, Trim};
 pub use row::{ActiveOne, Attachment, ConnectionRow, NodeRow, Progress, Reached, Sub, UserRow};

@@ -111,8 +111,7 @@ impl Connections {
 
     /// Whether a socket can still be behind an attachment.
     pub fn runs(&self, attached: Attachment) -> bool {
-        (self.nodes.get(&attached.node))
-            .is_some_and(|node| node.up && node.incarnation == attached.incarnation)
+        (self.nodes.get(&attached.node)).is_some_and(|node| runs(attached, node))
     }
 
     /// Whether the node may yet show a socket of that attachment: it has not begun a later run.
@@ -121,16 +120,57 @@ impl Connections {
             .is_some_and(|node| node.incarnation == attached.incarnation)
     }
 
-    /// Of a row's attachment and the time of its last change: whether it is attached, and since
-    /// when it is that or detached. A node's end detaches what it held.
+    /// The same as [`attached_since`], by the nodes that the fold knows.
     pub(super) fn since(&self, attached: Option<Attachment>, since: u64) -> (bool, u64) {
-        match attached {
-            Some(attached) if self.runs(attached) => (true, since),
-            Some(attached) => {
-                let ended = self.nodes.get(&attached.node).map_or(since, |node| node.since);
-                (false, ended.max(since))
-            }
-            None => (false, since),
+        let node = attached.and_then(|attached| self.nodes.get(&attached.node));
+        attached_since(attached, since, node)
+    }
+}
+
+/// Of a row's attachment and the time of its last change, by the row of the node that it names:
+/// whether it is attached, and since when it is that or detached. A node's end, or its next run,
+/// detaches what it held.
+pub fn attached_since(
+    attached: Option<Attachment>,
+    since: u64,
+    node: Option<&NodeRow>,
+) -> (bool, u64) {
+    match (attached, node) {
+        (Some(attached), Some(node)) if runs(attached, node) => (true, since),
+        (Some(_), Some(node)) => (false, node.since.max(since)),
+        (_, None) | (None, _) => (false, since),
+    }
+}
+
+/// Whether a node's run is the one of an attachment, and goes on.
+fn runs(attached: Attachment, node: &NodeRow) -> bool {
+    node.up && node.incarnation == attached.incarnation
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_of_the_node_detaches_since_then() {
+        let row = |incarnation, up| NodeRow {
+            incarnation,
+            up,
+            since: 70,
+            serial: 1,
+            knows: (0, 0),
+            more: More::default(),
+        };
+        let attached = Some(Attachment { node: Id([1; 16]), incarnation: 2 });
+        for (since, node, wanted) in [
+            (50, Some(row(2, true)), (true, 50)),
+            (50, Some(row(2, false)), (false, 70)),
+            (50, Some(row(3, true)), (false, 70)),
+            (90, Some(row(2, false)), (false, 90)),
+            (50, None, (false, 50)),
+        ] {
+            assert_eq!(attached_since(attached, since, node.as_ref()), wanted);
         }
+        assert_eq!(attached_since(None, 50, Some(&row(2, true))), (false, 50));
     }
 }

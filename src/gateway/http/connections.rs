@@ -4,6 +4,7 @@
 //! the caller's is answered as if it were not there.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -19,7 +20,7 @@ use super::{guard, logs, reading, sending};
 use crate::admission::Making;
 use crate::admission::readable;
 use crate::auth::{Can, Grants};
-use crate::connection::{Attachment, ConnectionRow, NodeRow, Opened, Subscribe};
+use crate::connection::{Attachment, ConnectionRow, NodeRow, Opened, Subscribe, attached_since};
 use crate::fold::{Command, Reply};
 use crate::gateway::Gate;
 use crate::rows::{Rows as _, RowsError, Table, read_row};
@@ -45,24 +46,17 @@ impl Nodes {
         store: &Store,
         row: &ConnectionRow,
     ) -> Result<(bool, u64), RowsError> {
-        let Some(Attachment { node, incarnation }) = row.attached else {
-            return Ok((false, row.since));
+        let Some(Attachment { node, .. }) = row.attached else {
+            return Ok(attached_since(None, row.since, None));
         };
-        let known = match self.0.get(&node) {
-            Some(known) => known.clone(),
-            None => {
+        let known = match self.0.entry(node) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
                 let bytes = store.get(Table::Nodes, &node.0)?;
-                let read = |bytes: Vec<u8>| read_row(Table::Nodes, &bytes);
-                let known: Option<NodeRow> = bytes.map(read).transpose()?;
-                self.0.insert(node, known.clone());
-                known
+                new.insert(bytes.map(|bytes| read_row(Table::Nodes, &bytes)).transpose()?)
             }
         };
-        Ok(match known {
-            Some(known) if known.up && known.incarnation == incarnation => (true, row.since),
-            Some(known) => (false, row.since.max(known.since)),
-            None => (false, row.since),
-        })
+        Ok(attached_since(row.attached, row.since, known.as_ref()))
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Ground;
 use crate::connection::policy::{Bounds, Candidate, Need, Rounds, choose, outlived};
-use crate::connection::{Attachment, ConnectionRow, NodeRow, Progress, UserRow};
+use crate::connection::{Attachment, ConnectionRow, NodeRow, Progress, UserRow, attached_since};
 use crate::fold::Command;
 use crate::rows::{Rows, RowsError, Table, read_row};
 use crate::wire::{Code, Id, Reason, Refusal};
@@ -276,15 +276,8 @@ fn candidate(
         Some(attached) => seen.node(ground, attached.node)?,
         None => None,
     };
-    let runs = match (row.attached, &node) {
-        (Some(attached), Some(node)) => node.up && node.incarnation == attached.incarnation,
-        _ => false,
-    };
-    let since = match (row.attached, &node) {
-        (Some(_), Some(node)) if !runs => node.since.max(row.since),
-        _ => row.since,
-    };
-    let mut one = facts(id, row, runs, since);
+    let (attached, since) = attached_since(row.attached, row.since, node.as_ref());
+    let mut one = facts(id, row, attached, since);
     if row.active() {
         for sub in &row.subs {
             let (lag, retained) = seen.behind(ground, sub.log, sub.cursor)?;
