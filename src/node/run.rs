@@ -27,7 +27,7 @@ use crate::gateway::{Accepting, Gate, http, serve};
 use crate::journal::{Committer, Inbox, Journal, Local, Order, QueueLimits, Stopped, catch_up};
 use crate::limit::Limits;
 use crate::store::{Lost, Options, Store};
-use crate::wire::{Code, Id};
+use crate::wire::{Code, Id, MAX_ITEMS};
 
 /// Threads that catch sockets up, where the configuration leaves it to the cores.
 const PUMPS: RangeInclusive<usize> = 2..=8;
@@ -65,6 +65,22 @@ pub enum StartError {
     /// What an earlier version kept in a file.
     #[error(transparent)]
     Taken(#[from] revoked::TakeError),
+    /// The engine takes too little at once.
+    #[error(
+        "limits.frame_bytes is {frame}, and what one frame may bring takes up to {wanted} bytes in \
+         the journal, which takes at most {most} at once: set limits.frame_bytes to {room} or \
+         less, or let the engine take more"
+    )]
+    Frames {
+        /// The limit as it is set.
+        frame: usize,
+        /// What a frame may come to in a batch.
+        wanted: usize,
+        /// What the engine takes.
+        most: usize,
+        /// The largest limit that fits it.
+        room: usize,
+    },
     /// The first commands.
     #[error("the node could not be announced: {0}")]
     Announce(#[from] crate::wire::Refusal),
@@ -194,6 +210,7 @@ impl Node {
         let (clock, limits) = (clock::clock(), config.limits);
         clock::check(clock(), folded_time(&store).map_err(FoldError::from)?);
         let (node, settings, mut journal) = (store.node_id(), settings(&config), journal(&store));
+        frames_fit(&limits, journal.most_bytes())?;
         let fold = folded(&store, &mut *journal, &settings)?;
         let (versions, first) = (fold.versions(), first(&fold, node, journal.order(), &settings));
         let left = revoked::left(&config.server.data)?;
@@ -261,6 +278,21 @@ fn ground(gate: &Gate) -> Arc<Ground> {
         clock: Arc::clone(&gate.clock),
         here: Attachment { node: gate.node, incarnation: gate.incarnation },
     })
+}
+
+/// What a batch holds beside what a frame brought: its header; and for each of a frame's items its
+/// hash, where its log was made, and a verdict in words.
+const BATCH_REST: usize = (16 << 10) + MAX_ITEMS * 256;
+
+/// Whether the engine takes whatever one frame may bring: else clients that keep to the limits
+/// would be refused, each with its own frame, and nobody would know why.
+fn frames_fit(limits: &Limits, most: usize) -> Result<(), StartError> {
+    let frame = limits.frame_bytes as usize;
+    let wanted = frame + BATCH_REST;
+    if wanted <= most {
+        return Ok(());
+    }
+    Err(StartError::Frames { frame, wanted, most, room: most.saturating_sub(BATCH_REST) })
 }
 
 /// The fold as the store has it, caught up with the journal.

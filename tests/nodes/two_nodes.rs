@@ -481,14 +481,30 @@ async fn promise_13_nodes_that_are_told_different_rules_fold_by_the_same() {
     stop(two).await;
 }
 
+/// A client that keeps to the limits must never be refused for what the engine takes at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_takes_less_than_a_frame_is_refused_at_the_start() {
+    let cluster = MemoryCluster::new(Id([9; 16]), Faults::default());
+    cluster.take_at_most(512 << 10);
+    let folder = || tempfile::tempdir().unwrap();
+    let refused = started(&cluster, folder(), "").await.err().expect("1 MiB is too much");
+    assert!(refused.contains("limits.frame_bytes is 1048576"), "{refused}");
+    assert!(refused.contains("set limits.frame_bytes to 245760 or less"), "{refused}");
+    let small = "[limits]\nframe_bytes = 245760\nrecord_bytes = 65536\n\
+                 snapshot_part_bytes = 65536\n";
+    stop(started(&cluster, folder(), small).await.unwrap()).await;
+}
+
 /// What is too much for one batch comes in the next, and what the engine refuses is proposed anew:
 /// each append is stored once, on the node that took it and on the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_takes_little_and_refuses_some_of_it_holds_nobody_up() {
     let faults = Faults { seed: 5, refused_per_mille: 100, ..Faults::default() };
     let cluster = MemoryCluster::new(Id([9; 16]), faults);
-    cluster.take_at_most(8 << 10);
     let (one, two) = (node(&cluster).await, node(&cluster).await);
+    // An engine that takes less than a frame would not be started on; here it is set lower later,
+    // so that a few small frames are too much for one batch.
+    cluster.take_at_most(8 << 10);
     let own = |connection: u8| {
         let mut own = client("ana", connection, &["docs/1"]);
         own.config_mut().cloning = Cloning::None;
