@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::open::{History, Opened, Wanted, hold, open};
 use super::row::{ActiveOne, Attachment, ConnectionRow, Sub};
 use super::slots::Newcomer;
-use super::{Connections, Decided, Event, user_key};
-use crate::log::{LogRow, Logs, Moment, Writer};
+use super::{Connections, Context, Decided, Event, user_key};
+use crate::log::{LogRow, Logs, Writer};
 use crate::rows::{Cache, Io, Key, RowsError, Table};
 use crate::wire::{
     Answer, BaseHeld, Cloning, Code, Cursor, Id, Met, Open, Pattern, Place, Position, Reason,
@@ -178,43 +178,38 @@ impl Connections {
     ///
     /// # Errors
     /// When storage fails.
-    #[allow(clippy::too_many_arguments, reason = "the parts of the fold are handed in one by one")]
     pub(crate) fn attach(
         &mut self,
         ask: &Attach,
         node: Attachment,
-        at: &mut Moment,
-        logs: &mut Logs,
-        writers: &mut Cache<Writer>,
-        io: &mut Io<'_>,
-        events: &mut Vec<Event>,
+        cx: &mut Context<'_, '_>,
     ) -> Decided<Attached> {
-        let writers = match self.meet_writers(ask, writers, io)? {
+        let writers = match self.meet_writers(ask, cx.writers, cx.io)? {
             Ok(writers) => writers,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let other_history = !logs.judge(&ask.positions, io)?;
-        let known = self.rows.get(&ask.connection, io)?.cloned();
-        let room = match self.admit(ask, known.as_ref(), io)? {
+        let other_history = !cx.logs.judge(&ask.positions, cx.io)?;
+        let known = self.rows.get(&ask.connection, cx.io)?.cloned();
+        let room = match self.admit(ask, known.as_ref(), cx.io)? {
             Ok(room) => room,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let siblings = self.siblings(&ask.user, ask.connection, ask.cloning, io)?;
+        let siblings = self.siblings(&ask.user, ask.connection, ask.cloning, cx.io)?;
         if let Some(unused) = room {
             // It gives its slot first and its row last: the newcomer may be a clone of it.
-            self.downgrade(unused, Reason::Slots, at.time, io, events)?;
+            self.downgrade(unused, Reason::Slots, cx)?;
         }
         let is_new = known.is_none();
         let was_active = known.as_ref().is_some_and(ConnectionRow::active);
-        let place = at.place();
-        let generation = self.renew(ask, known, node, at.time, io, events)?;
+        let place = cx.at.place();
+        let generation = self.renew(ask, known, node, cx)?;
         let id = ask.connection;
         let became = if was_active {
             Some(Met::Resumed)
         } else {
             let want = ActiveOne { connection: id, device: ask.device };
             let new = Newcomer { want, user: &ask.user, visible: ask.visible };
-            self.activate(&new, &siblings, at.time, logs, io, events)?
+            self.activate(&new, &siblings, cx)?
         };
         let mut attached = Attached {
             connection: id,
@@ -234,11 +229,11 @@ impl Connections {
             attached.inactive = None;
             let may = May { read: &ask.read, make: &ask.make };
             let Attach { cloning, ref open, ref bases, holds, .. } = *ask;
-            let brings = Brings { cloning, open, bases, may, holds, time: at.time };
-            self.fill(&mut attached, &siblings, &brings, logs, io)?;
+            let brings = Brings { cloning, open, bases, may, holds, time: cx.at.time };
+            self.fill(&mut attached, &siblings, &brings, cx.logs, cx.io)?;
         }
         if let Some(unused) = room {
-            self.forget(unused, at.time, io, events)?;
+            self.forget(unused, cx)?;
         }
         Ok(Ok(attached))
     }
@@ -247,19 +242,15 @@ impl Connections {
     ///
     /// # Errors
     /// When storage fails.
-    #[allow(clippy::too_many_arguments, reason = "the parts of the fold are handed in one by one")]
     pub(crate) fn reactivate(
         &mut self,
         ask: &Subscribe,
         (cloning, holds): (Cloning, bool),
         node: Attachment,
-        at: &mut Moment,
-        logs: &mut Logs,
-        io: &mut Io<'_>,
-        events: &mut Vec<Event>,
+        cx: &mut Context<'_, '_>,
     ) -> Decided<Attached> {
         let id = ask.connection;
-        let row = match self.current(id, ask.generation.unwrap_or_default(), io)? {
+        let row = match self.current(id, ask.generation.unwrap_or_default(), cx.io)? {
             Ok(row) if row.active() => {
                 let message = "the connection is active already";
                 return Ok(Err(Refusal::because(Code::BadRequest, message)));
@@ -270,20 +261,20 @@ impl Connections {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let ready = row.since.saturating_add(u64::from(self.budgets.activate_after_ms));
-        // Where the clock was ahead once, the fold's time stands still until it is reached again;
-        // only the node's own clock can tell then, and it has.
-        if at.time < ready && !at.stands {
-            let wait = u32::try_from(ready - at.time).unwrap_or(u32::MAX);
+        // After a clock jump the fold's time is frozen, so it cannot measure the wait; the
+        // proposing node already checked with its own clock.
+        if cx.at.time < ready && !cx.at.stands {
+            let wait = u32::try_from(ready - cx.at.time).unwrap_or(u32::MAX);
             return Ok(Err(too_early(wait)));
         }
         let want = ActiveOne { connection: id, device: row.device };
         let new = Newcomer { want, user: &row.user, visible: row.visible };
-        let siblings = self.siblings(&row.user, id, cloning, io)?;
-        let Some(met) = self.activate(&new, &siblings, at.time, logs, io, events)? else {
+        let siblings = self.siblings(&row.user, id, cloning, cx.io)?;
+        let Some(met) = self.activate(&new, &siblings, cx)? else {
             return Ok(Err(Refusal::new(Code::Slots).after(self.budgets.activate_after_ms)));
         };
         let generation = row.generation + 1;
-        if let Some(row) = self.rows.change(&id, io)? {
+        if let Some(row) = self.rows.change(&id, cx.io)? {
             row.generation = generation;
         }
         let mut attached = Attached {
@@ -291,7 +282,7 @@ impl Connections {
             generation,
             met,
             source: None,
-            place: at.place(),
+            place: cx.at.place(),
             inactive: None,
             opened: Vec::new(),
             refused: Vec::new(),
@@ -301,8 +292,8 @@ impl Connections {
         };
         let may = May { read: &ask.read, make: &ask.make };
         let (open, bases) = (ask.open.as_slice(), ask.bases.as_slice());
-        let brings = Brings { cloning, open, bases, may, holds, time: at.time };
-        self.fill(&mut attached, &siblings, &brings, logs, io)?;
+        let brings = Brings { cloning, open, bases, may, holds, time: cx.at.time };
+        self.fill(&mut attached, &siblings, &brings, cx.logs, cx.io)?;
         Ok(Ok(attached))
     }
 
@@ -344,17 +335,16 @@ impl Connections {
         ask: &Attach,
         known: Option<ConnectionRow>,
         node: Attachment,
-        time: u64,
-        io: &mut Io<'_>,
-        events: &mut Vec<Event>,
+        cx: &mut Context<'_, '_>,
     ) -> Result<u64, RowsError> {
         let id = ask.connection;
         let is_new = known.is_none();
-        let mut row = known.unwrap_or_else(|| ConnectionRow::new(&ask.user, ask.device, time));
+        let mut row =
+            known.unwrap_or_else(|| ConnectionRow::new(&ask.user, ask.device, cx.at.time));
         row.generation += 1;
         let generation = row.generation;
         if let Some(was) = row.attached.filter(|was| self.may_hold(*was)) {
-            events.push(Event::Fenced { connection: id, was, generation });
+            cx.events.push(Event::Fenced { connection: id, was, generation });
         }
         row.attached = Some(node);
         row.joined = generation;
@@ -365,14 +355,14 @@ impl Connections {
         }
         row.visible = ask.visible;
         row.client.clone_from(&ask.client);
-        row.since = time;
+        row.since = cx.at.time;
         self.rows.insert(id, row);
         if is_new {
-            io.put_raw(Table::UserConnections, user_key(&ask.user, id), Vec::new());
-            if self.users.get(&ask.user, io)?.is_none() {
+            cx.io.put_raw(Table::UserConnections, user_key(&ask.user, id), Vec::new());
+            if self.users.get(&ask.user, cx.io)?.is_none() {
                 self.users.insert(ask.user.clone(), Default::default());
             }
-            if let Some(user) = self.users.change(&ask.user, io)? {
+            if let Some(user) = self.users.change(&ask.user, cx.io)? {
                 user.connections += 1;
             }
         }
@@ -385,17 +375,14 @@ impl Connections {
         &mut self,
         new: &Newcomer<'_>,
         siblings: &[Id],
-        time: u64,
-        logs: &mut Logs,
-        io: &Io<'_>,
-        events: &mut Vec<Event>,
+        cx: &mut Context<'_, '_>,
     ) -> Result<Option<Met>, RowsError> {
-        if !self.take_slot(new, time, logs, io, events)? {
+        if !self.take_slot(new, cx)? {
             return Ok(None);
         }
-        if let Some(row) = self.rows.change(&new.want.connection, io)? {
+        if let Some(row) = self.rows.change(&new.want.connection, cx.io)? {
             row.inactive = None;
-            row.since = time;
+            row.since = cx.at.time;
         }
         Ok(Some(if siblings.is_empty() { Met::Restored } else { Met::Cloned }))
     }

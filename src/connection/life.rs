@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Connections, Decided, Event, Progress, Reached, Sub, user_prefix};
+use super::{Connections, Context, Decided, Progress, Reached, Sub, user_prefix};
 use crate::log::Logs;
 use crate::rows::{Io, Key, RowsError, Table};
 use crate::wire::{Code, Id, Place, Reason};
@@ -132,18 +132,16 @@ impl Connections {
         id: Id,
         generation: u64,
         forget: bool,
-        time: u64,
-        io: &mut Io<'_>,
-        events: &mut Vec<Event>,
+        cx: &mut Context<'_, '_>,
     ) -> Decided<()> {
-        match self.of_socket(id, generation, io)? {
-            Ok(row) => (row.attached, row.since) = (None, time),
+        match self.of_socket(id, generation, cx.io)? {
+            Ok(row) => (row.attached, row.since) = (None, cx.at.time),
             Err(refusal) => return Ok(Err(refusal)),
         }
         if forget {
-            self.forget(id, time, io, events)?;
-        } else if !self.downgrade(id, Reason::Left, time, io, events)?
-            && let Some(row) = self.rows.change(&id, io)?
+            self.forget(id, cx)?;
+        } else if !self.downgrade(id, Reason::Left, cx)?
+            && let Some(row) = self.rows.change(&id, cx.io)?
         {
             row.inactive = Some(Reason::Left);
         }
@@ -159,11 +157,9 @@ impl Connections {
         id: Id,
         generation: Option<u64>,
         reason: Reason,
-        time: u64,
-        io: &Io<'_>,
-        events: &mut Vec<Event>,
+        cx: &mut Context<'_, '_>,
     ) -> Decided<()> {
-        let Some(row) = self.rows.get(&id, io)? else {
+        let Some(row) = self.rows.get(&id, cx.io)? else {
             return Ok(Err(Code::UnknownConnection.into()));
         };
         if generation.is_some_and(|generation| generation != row.generation) {
@@ -180,7 +176,7 @@ impl Connections {
         if generation.is_some() && spared {
             return Ok(Err(Code::Stale.into()));
         }
-        let done = self.downgrade(id, reason, time, io, events)?;
+        let done = self.downgrade(id, reason, cx)?;
         Ok(if done { Ok(()) } else { Err(Code::Inactive.into()) })
     }
 
@@ -192,11 +188,9 @@ impl Connections {
         &mut self,
         id: Id,
         generation: Option<u64>,
-        time: u64,
-        io: &mut Io<'_>,
-        events: &mut Vec<Event>,
+        cx: &mut Context<'_, '_>,
     ) -> Decided<()> {
-        let Some(row) = self.rows.get(&id, io)? else {
+        let Some(row) = self.rows.get(&id, cx.io)? else {
             return Ok(Err(Code::UnknownConnection.into()));
         };
         let moved = generation.is_some_and(|generation| generation != row.generation);
@@ -204,7 +198,7 @@ impl Connections {
         if moved || self.since(attached, since).0 {
             return Ok(Err(Code::Stale.into()));
         }
-        self.forget(id, time, io, events)?;
+        self.forget(id, cx)?;
         Ok(Ok(()))
     }
 

@@ -34,7 +34,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::limit::Limits;
-use crate::log::Trimmed;
+use crate::log::{Appended, Logs, Moment, Trimmed, Writer};
 use crate::rows::{Cache, Io, Key, RowsError, Table};
 use crate::wire::{Code, Id, Reason, Refusal, SnapshotRule, Whom};
 
@@ -188,6 +188,21 @@ pub struct Connections {
 /// What an operation came to: done, or refused with the state as it was.
 pub type Decided<T> = Result<Result<T, Refusal>, RowsError>;
 
+/// What a command is decided with, beside the connections: the rest of the fold, and what comes of
+/// the command.
+#[derive(Debug)]
+pub(crate) struct Context<'c, 'r> {
+    /// When and where it is decided.
+    pub(crate) at: &'c mut Moment,
+    pub(crate) logs: &'c mut Logs,
+    pub(crate) writers: &'c mut Cache<Writer>,
+    pub(crate) io: &'c mut Io<'r>,
+    /// What others are told.
+    pub(crate) events: &'c mut Vec<Event>,
+    /// The records that it stores.
+    pub(crate) stored: &'c mut Vec<Appended>,
+}
+
 impl Connections {
     /// No rows loaded; at most about `most` are kept between batches, of about `bytes`.
     pub fn new(most: usize, bytes: usize, budgets: Budgets) -> Self {
@@ -213,48 +228,40 @@ impl Connections {
         &mut self,
         id: Id,
         reason: Reason,
-        time: u64,
-        io: &Io<'_>,
-        events: &mut Vec<Event>,
+        cx: &mut Context<'_, '_>,
     ) -> Result<bool, RowsError> {
-        if !self.rows.get(&id, io)?.is_some_and(ConnectionRow::active) {
+        if !self.rows.get(&id, cx.io)?.is_some_and(ConnectionRow::active) {
             return Ok(false);
         }
-        let Some(row) = self.rows.change(&id, io)? else { return Ok(false) };
+        let Some(row) = self.rows.change(&id, cx.io)? else { return Ok(false) };
         row.inactive = Some(reason);
         row.generation += 1;
-        row.since = time;
+        row.since = cx.at.time;
         let (user, generation) = (row.user.clone(), row.generation);
-        if let Some(holder) = self.users.change(&user, io)? {
+        if let Some(holder) = self.users.change(&user, cx.io)? {
             let before = holder.active.len();
             holder.active.retain(|one| one.connection != id);
             self.active -= (before - holder.active.len()) as u64;
         }
-        events.push(Event::Downgraded { connection: id, user, reason, generation });
+        cx.events.push(Event::Downgraded { connection: id, user, reason, generation });
         Ok(true)
     }
 
     /// Removes a connection altogether.
-    pub(crate) fn forget(
-        &mut self,
-        id: Id,
-        time: u64,
-        io: &mut Io<'_>,
-        events: &mut Vec<Event>,
-    ) -> Result<(), RowsError> {
-        self.downgrade(id, Reason::Left, time, io, events)?;
-        let Some(row) = self.rows.get(&id, io)?.cloned() else { return Ok(()) };
+    pub(crate) fn forget(&mut self, id: Id, cx: &mut Context<'_, '_>) -> Result<(), RowsError> {
+        self.downgrade(id, Reason::Left, cx)?;
+        let Some(row) = self.rows.get(&id, cx.io)?.cloned() else { return Ok(()) };
         for sub in &row.subs {
-            io.remove(Table::Subscribers, Key::of(sub.log).then_bytes(&id.0).build());
+            cx.io.remove(Table::Subscribers, Key::of(sub.log).then_bytes(&id.0).build());
         }
-        row.remove_cursors(id, io);
+        row.remove_cursors(id, cx.io);
         self.rows.forget(&id);
-        io.remove(Table::Connections, id.0.to_vec());
-        io.remove(Table::UserConnections, user_key(&row.user, id));
-        if let Some(user) = self.users.change(&row.user, io)? {
+        cx.io.remove(Table::Connections, id.0.to_vec());
+        cx.io.remove(Table::UserConnections, user_key(&row.user, id));
+        if let Some(user) = self.users.change(&row.user, cx.io)? {
             user.connections = user.connections.saturating_sub(1);
         }
-        events.push(Event::Forgotten { connection: id });
+        cx.events.push(Event::Forgotten { connection: id });
         Ok(())
     }
 

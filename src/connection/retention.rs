@@ -9,9 +9,9 @@
 //! The index of a log's subscribers holds all that are active, and others only until a trim meets
 //! them: who becomes active puts its rows back. So an inactive one is looked at once.
 
-use super::{ConnectionRow, Connections, Decided, Event};
-use crate::log::{LogRow, Logs, Sweep, Trimmed};
-use crate::rows::{Io, Key, RowsError, Table};
+use super::{ConnectionRow, Connections, Context, Decided, Event};
+use crate::log::{LogRow, Sweep, Trimmed};
+use crate::rows::{Key, RowsError, Table};
 use crate::wire::{Id, Reason};
 
 /// Subscribers that one command looks at, at most.
@@ -32,27 +32,19 @@ impl Connections {
     ///
     /// # Errors
     /// When storage fails.
-    pub(crate) fn trim(
-        &mut self,
-        log: u64,
-        to: u64,
-        time: u64,
-        logs: &mut Logs,
-        io: &mut Io<'_>,
-        events: &mut Vec<Event>,
-    ) -> Decided<Trim> {
-        match logs.trims(log, to, io)? {
+    pub(crate) fn trim(&mut self, log: u64, to: u64, cx: &mut Context<'_, '_>) -> Decided<Trim> {
+        match cx.logs.trims(log, to, cx.io)? {
             Ok(true) => {}
             Ok(false) => return Ok(Ok(Trim::Done(None))),
             Err(refusal) => return Ok(Err(refusal)),
         }
         let low = |row: &LogRow| (row.floor < to).then(|| row.sweep());
-        if let Some(begun) = logs.row(log, io)?.and_then(low) {
+        if let Some(begun) = cx.logs.row(log, cx.io)?.and_then(low) {
             // What was found out for a lower offset says nothing of this one.
             let begun = begun.filter(|sweep| sweep.to >= to);
             let (floor, after) = begun.map_or((u64::MAX, Id::NONE), |one| (one.floor, one.after));
-            let (sweep, all) = self.look(log, Sweep { to, floor, after }, time, io, events)?;
-            if let Some(row) = logs.change(log, io)? {
+            let (sweep, all) = self.look(log, Sweep { to, floor, after }, cx)?;
+            if let Some(row) = cx.logs.change(log, cx.io)? {
                 row.set_sweep(Some(sweep).filter(|_| !all));
                 if all {
                     // With nobody left it is the head: who comes begins at most there.
@@ -64,11 +56,11 @@ impl Connections {
                 return Ok(Ok(Trim::Looking));
             }
         }
-        let trimmed = match logs.trim(log, to, io)? {
+        let trimmed = match cx.logs.trim(log, to, cx.io)? {
             Ok(trimmed) => trimmed,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        events.extend(trimmed.map(Event::Trimmed));
+        cx.events.extend(trimmed.map(Event::Trimmed));
         Ok(Ok(Trim::Done(trimmed)))
     }
 
@@ -78,16 +70,14 @@ impl Connections {
         &mut self,
         log: u64,
         begun: Sweep,
-        time: u64,
-        io: &mut Io<'_>,
-        events: &mut Vec<Event>,
+        cx: &mut Context<'_, '_>,
     ) -> Result<(Sweep, bool), RowsError> {
         let prefix = Key::of(log).build();
         let from = match begun.after {
             Id::NONE => prefix.clone(),
             after => Key::of(log).then_bytes(&after.0).then_bytes(&[0]).build(),
         };
-        let page = io.scan(Table::Subscribers, &prefix, &from, MOST_LOOKED_AT)?;
+        let page = cx.io.scan(Table::Subscribers, &prefix, &from, MOST_LOOKED_AT)?;
         let all = page.len() < MOST_LOOKED_AT;
         let mut sweep = begun;
         for (key, _) in page {
@@ -97,15 +87,15 @@ impl Connections {
             sweep.after = id;
             let cursor =
                 |row: &ConnectionRow| row.sub(log).filter(|_| row.active()).map(|sub| sub.cursor);
-            match self.rows.peek(&id, io, cursor)?.flatten() {
+            match self.rows.peek(&id, cx.io, cursor)?.flatten() {
                 Some(cursor) if cursor >= begun.to => {
                     sweep.floor = sweep.floor.min(cursor);
                     continue;
                 }
-                Some(_) => drop(self.downgrade(id, Reason::Retention, time, io, events)?),
+                Some(_) => drop(self.downgrade(id, Reason::Retention, cx)?),
                 None => {}
             }
-            io.remove(Table::Subscribers, key);
+            cx.io.remove(Table::Subscribers, key);
         }
         Ok((sweep, all))
     }

@@ -4,7 +4,7 @@
 //! or nothing, so that a newcomer that has to wait has cost nobody a slot.
 
 use super::policy::{self, Candidate, Need};
-use super::{ActiveOne, Connections, Event, UserRow};
+use super::{ActiveOne, Connections, Context, UserRow};
 use crate::log::Logs;
 use crate::rows::{Io, RowsError};
 use crate::wire::{Id, Reason};
@@ -21,20 +21,17 @@ impl Connections {
     pub(super) fn take_slot(
         &mut self,
         new: &Newcomer<'_>,
-        time: u64,
-        logs: &mut Logs,
-        io: &Io<'_>,
-        events: &mut Vec<Event>,
+        cx: &mut Context<'_, '_>,
     ) -> Result<bool, RowsError> {
-        let Some(victims) = self.victims(new, logs, io)? else { return Ok(false) };
+        let Some(victims) = self.victims(new, cx.logs, cx.io)? else { return Ok(false) };
         for (victim, reason) in victims {
-            self.downgrade(victim, reason, time, io, events)?;
+            self.downgrade(victim, reason, cx)?;
         }
         let key = new.user.to_owned();
-        if self.users.get(&key, io)?.is_none() {
+        if self.users.get(&key, cx.io)?.is_none() {
             self.users.insert(key.clone(), UserRow::default());
         }
-        if let Some(row) = self.users.change(&key, io)? {
+        if let Some(row) = self.users.change(&key, cx.io)? {
             let spot = row.active.partition_point(|one| one.connection < new.want.connection);
             row.active.insert(spot, new.want);
             self.active += 1;

@@ -3,9 +3,11 @@
 use super::super::command::{Command, Header, Settings};
 use super::super::head::{SETTINGS, SettingsRow};
 use super::{Fold, Reply};
-use crate::connection::{Attachment, ConnectionRow, Connections, Event, Progress, Subscribe, Trim};
-use crate::log::{Appended, Deriving, Logs, MARK_KEPT, Moment, Part, Writer};
-use crate::rows::{Cache, Hot as _, Io, More, RowsError, Table};
+use crate::connection::{
+    Attachment, ConnectionRow, Connections, Context, Event, Progress, Subscribe, Trim,
+};
+use crate::log::{Appended, Deriving, MARK_KEPT, Moment, Part, Writer};
+use crate::rows::{Hot as _, Io, More, RowsError, Table};
 use crate::wire::{Code, Id, Open, Pattern, Refusal, SnapshotRule, Start};
 
 /// What a command brings about besides its reply.
@@ -44,80 +46,79 @@ impl Fold {
         step: &mut Step,
     ) -> Result<Reply, RowsError> {
         let Self { logs, writers, connections, revoked, .. } = self;
-        let (events, stored) = (&mut step.events, &mut step.stored);
-        let time = at.time;
+        let Step { events, stored } = step;
+        let cx = &mut Context { at, logs, writers, io, events, stored };
+        let time = cx.at.time;
         let node = Attachment { node: header.node, incarnation: header.incarnation };
         Ok(match command {
             Command::Look => Reply::Done,
-            Command::NodeUp { oldest, newest } => node_up(connections, node, (oldest, newest), io),
-            Command::BeginEra { after, era } => begin_era(logs, after, era, at, io, events),
+            Command::NodeUp { oldest, newest } => node_up(connections, node, (oldest, newest), cx),
+            Command::BeginEra { after, era } => begin_era(after, era, cx),
             Command::Upgrade { to } => self.upgrade(to),
-            Command::Configure(settings) => self.set(settings, io)?,
+            Command::Configure(settings) => {
+                write_settings(&settings, cx.io)?;
+                self.set(settings)
+            }
             Command::NodeDown { node, incarnation } => {
-                done(connections.node_down(node, incarnation, time, io))
+                done(connections.node_down(node, incarnation, time, cx.io))
             }
             Command::CreateLog { name, page_records } => {
-                reply(logs.create(&name, page_records, time, io)?, created)
+                reply(cx.logs.create(&name, page_records, time, cx.io)?, created)
             }
-            Command::Derive { log, rule, seen, most } => {
-                derive(logs, (log, rule), seen, most, io, events)?
+            Command::Derive { log, rule, seen, most } => derive((log, rule), seen, most, cx)?,
+            Command::Expire { log, keys } => expire(log, keys, cx)?,
+            Command::SetPages { log, records } => {
+                done(cx.logs.set_pages(log, records, time, cx.io)?)
             }
-            Command::Expire { log, keys } => expire(logs, log, keys, at, io, stored)?,
-            Command::SetPages { log, records } => done(logs.set_pages(log, records, time, io)?),
-            Command::DeleteLog { log } => delete_log(logs, log, io, events)?,
-            Command::Trim { log, to } => {
-                reply(connections.trim(log, to, time, logs, io, events)?, trimmed)
-            }
+            Command::DeleteLog { log } => delete_log(log, cx)?,
+            Command::Trim { log, to } => reply(connections.trim(log, to, cx)?, trimmed),
             Command::Append(appends) => {
+                let Context { at, logs, writers, io, stored, .. } = cx;
                 reply(logs.append(writers, appends, at, io, stored)?, Reply::Answers)
             }
             Command::Attach(ask) => {
-                let done = connections.attach(&ask, node, at, logs, writers, io, events)?;
+                let done = connections.attach(&ask, node, cx)?;
                 reply(done, |attached| Reply::Attached(Box::new(attached)))
             }
-            Command::Detach(last) => detach(connections, logs, &last, at, io)?,
-            Command::Commit(all) => commit(connections, logs, &all, at, io)?,
-            Command::Subscribe(ask) => subscribe(connections, logs, &ask, time, io, events)?,
-            Command::SubscribeUser { user, open } => {
-                subscribe_user(connections, logs, &user, &open, time, io, events)?
-            }
+            Command::Detach(last) => detach(connections, &last, cx)?,
+            Command::Commit(all) => commit(connections, &all, cx)?,
+            Command::Subscribe(ask) => subscribe(connections, &ask, cx)?,
+            Command::SubscribeUser { user, open } => subscribe_user(connections, &user, &open, cx)?,
             Command::Unsubscribe { connection, generation, logs } => {
-                unsubscribe(connections, connection, generation, &logs, io, events)?
+                unsubscribe(connections, connection, generation, &logs, cx)?
             }
             Command::UnsubscribeUser { user, logs } => {
-                unsubscribe_user(connections, &user, &logs, io, events)?
+                unsubscribe_user(connections, &user, &logs, cx)?
             }
             Command::Seek { connection, generation, log, to } => {
-                seek(connections, logs, (connection, generation, log), to, io, events)?
+                seek(connections, (connection, generation, log), to, cx)?
             }
             Command::Visible { connection, generation, visible } => {
-                done(connections.see(connection, generation, visible, io)?)
+                done(connections.see(connection, generation, visible, cx.io)?)
             }
             Command::Activate { ask, cloning, holds } => {
                 let how = (cloning, holds);
-                let made = connections.reactivate(&ask, how, node, at, logs, io, events)?;
+                let made = connections.reactivate(&ask, how, node, cx)?;
                 reply(made, |attached| Reply::Attached(Box::new(attached)))
             }
             Command::Downgrade { connection: id, generation, reason } => {
-                done(connections.propose_downgrade(id, generation, reason, time, io, events)?)
+                done(connections.propose_downgrade(id, generation, reason, cx)?)
             }
             Command::Leave { connection, generation, forget } => {
-                done(connections.leave(connection, generation, forget, time, io, events)?)
+                done(connections.leave(connection, generation, forget, cx)?)
             }
             Command::Forget { connection, generation } => {
-                done(connections.propose_forget(connection, generation, time, io, events)?)
+                done(connections.propose_forget(connection, generation, cx)?)
             }
             Command::PutSnapshot(part) => {
-                put_snapshot(logs, part, connections.budgets.snapshot_bytes, at, io, events)?
+                put_snapshot(part, connections.budgets.snapshot_bytes, cx)?
             }
-            Command::Retire { user, writer } => retire(writers, &user, writer, io)?,
-            Command::ForgetWriter { writer, used } => {
-                forget_writer(writers, writer, used, time, io)?
-            }
+            Command::Retire { user, writer } => retire(&user, writer, cx)?,
+            Command::ForgetWriter { writer, used } => forget_writer(writer, used, cx)?,
             Command::Revoke { whom, before_ms } => {
-                revoked.add(whom, before_ms, time, io, events)?
+                revoked.add(whom, before_ms, time, cx.io, cx.events)?
             }
-            Command::Unrevoke { whom } => revoked.remove(whom, io, events)?,
+            Command::Unrevoke { whom } => revoked.remove(whom, cx.io, cx.events)?,
         })
     }
 
@@ -133,91 +134,74 @@ impl Fold {
     }
 
     /// Rules and limits from now on.
-    fn set(&mut self, settings: Settings, io: &mut Io<'_>) -> Result<Reply, RowsError> {
-        let before: Option<SettingsRow> = io.get(Table::Meta, SETTINGS)?;
-        let more = before.map_or_else(More::default, |row| row.more);
-        let row = SettingsRow { settings: settings.clone(), more };
-        io.put(Table::Meta, SETTINGS.to_vec(), &row);
+    fn set(&mut self, settings: Settings) -> Reply {
         self.configure(settings);
         self.configured = true;
-        Ok(Reply::Done)
+        Reply::Done
     }
+}
+
+fn write_settings(settings: &Settings, io: &mut Io<'_>) -> Result<(), RowsError> {
+    let before: Option<SettingsRow> = io.get(Table::Meta, SETTINGS)?;
+    let more = before.map_or_else(More::default, |row| row.more);
+    let row = SettingsRow { settings: settings.clone(), more };
+    io.put(Table::Meta, SETTINGS.to_vec(), &row);
+    Ok(())
 }
 
 fn node_up(
     connections: &mut Connections,
     from: Attachment,
     knows: (u16, u16),
-    io: &mut Io<'_>,
+    cx: &mut Context<'_, '_>,
 ) -> Reply {
-    connections.node_knows(from.node, knows, io);
+    connections.node_knows(from.node, knows, cx.io);
     Reply::Done
 }
 
 fn detach(
     connections: &mut Connections,
-    logs: &mut Logs,
     last: &Progress,
-    at: &mut Moment,
-    io: &Io<'_>,
+    cx: &mut Context<'_, '_>,
 ) -> Result<Reply, RowsError> {
-    connections.commit(last, at.place(), logs, io)?.ok();
-    Ok(done(connections.detach(last.connection, last.generation, at.time, io)?))
+    connections.commit(last, cx.at.place(), cx.logs, cx.io)?.ok();
+    Ok(done(connections.detach(last.connection, last.generation, cx.at.time, cx.io)?))
 }
 
 /// Another era begins, unless one has begun that who asks has not seen.
-fn begin_era(
-    logs: &mut Logs,
-    after: Option<Id>,
-    era: Id,
-    at: &Moment,
-    io: &mut Io<'_>,
-    events: &mut Vec<Event>,
-) -> Reply {
-    if logs.eras.present() != after {
+fn begin_era(after: Option<Id>, era: Id, cx: &mut Context<'_, '_>) -> Reply {
+    if cx.logs.eras.present() != after {
         return Reply::Refused(Code::Stale.into());
     }
-    logs.eras.begin(era, at.batch, at.time, io);
-    events.push(Event::Era);
+    cx.logs.eras.begin(era, cx.at.batch, cx.at.time, cx.io);
+    cx.events.push(Event::Era);
     Reply::Done
 }
 
 fn derive(
-    logs: &mut Logs,
     (log, rule): (u64, SnapshotRule),
     seen: Option<Deriving>,
     most: u32,
-    io: &mut Io<'_>,
-    events: &mut Vec<Event>,
+    cx: &mut Context<'_, '_>,
 ) -> Result<Reply, RowsError> {
-    Ok(reply(logs.derive(log, rule, seen, most, io)?, |changed| {
-        events.extend(changed.map(|rule| Event::Ruled { log, rule }));
+    Ok(reply(cx.logs.derive(log, rule, seen, most, cx.io)?, |changed| {
+        cx.events.extend(changed.map(|rule| Event::Ruled { log, rule }));
         Reply::Done
     }))
 }
 
 fn expire(
-    logs: &mut Logs,
     log: u64,
     keys: Vec<(String, u64)>,
-    at: &mut Moment,
-    io: &mut Io<'_>,
-    stored: &mut Vec<Appended>,
+    cx: &mut Context<'_, '_>,
 ) -> Result<Reply, RowsError> {
-    Ok(reply(logs.expire(log, keys, at, io, stored)?, Reply::Expired))
+    Ok(reply(cx.logs.expire(log, keys, cx.at, cx.io, cx.stored)?, Reply::Expired))
 }
 
-fn put_snapshot(
-    logs: &mut Logs,
-    part: Part,
-    most: u64,
-    at: &mut Moment,
-    io: &mut Io<'_>,
-    events: &mut Vec<Event>,
-) -> Result<Reply, RowsError> {
+fn put_snapshot(part: Part, most: u64, cx: &mut Context<'_, '_>) -> Result<Reply, RowsError> {
     let log = part.log;
-    Ok(reply(logs.put_snapshot(part, most, at.place(), io)?, |made| {
-        events.extend(made.map(|made| Event::Snapshot { log, offset: made.offset }));
+    Ok(reply(cx.logs.put_snapshot(part, most, cx.at.place(), cx.io)?, |made| {
+        cx.events.extend(made.map(|made| Event::Snapshot { log, offset: made.offset }));
         Reply::Done
     }))
 }
@@ -225,66 +209,56 @@ fn put_snapshot(
 /// Each is for itself: one that is stale does nothing.
 fn commit(
     connections: &mut Connections,
-    logs: &mut Logs,
     all: &[Progress],
-    at: &mut Moment,
-    io: &Io<'_>,
+    cx: &mut Context<'_, '_>,
 ) -> Result<Reply, RowsError> {
-    let place = at.place();
+    let place = cx.at.place();
     for progress in all {
-        connections.commit(progress, place, logs, io)?.ok();
+        connections.commit(progress, place, cx.logs, cx.io)?.ok();
     }
     Ok(Reply::Done)
 }
 
-fn delete_log(
-    logs: &mut Logs,
-    log: u64,
-    io: &mut Io<'_>,
-    events: &mut Vec<Event>,
-) -> Result<Reply, RowsError> {
-    let name = logs.row(log, io)?.map(|row| row.name.clone()).unwrap_or_default();
-    Ok(reply(logs.delete(log, io)?, |()| {
-        events.push(Event::Deleted { log, name });
+fn delete_log(log: u64, cx: &mut Context<'_, '_>) -> Result<Reply, RowsError> {
+    let name = cx.logs.row(log, cx.io)?.map(|row| row.name.clone()).unwrap_or_default();
+    Ok(reply(cx.logs.delete(log, cx.io)?, |()| {
+        cx.events.push(Event::Deleted { log, name });
         Reply::Done
     }))
 }
 
 fn subscribe(
     connections: &mut Connections,
-    logs: &mut Logs,
     ask: &Subscribe,
-    time: u64,
-    io: &mut Io<'_>,
-    events: &mut Vec<Event>,
+    cx: &mut Context<'_, '_>,
 ) -> Result<Reply, RowsError> {
-    Ok(reply(connections.subscribe(ask, time, logs, io)?, |(generation, (opened, refused))| {
-        if ask.generation.is_none() && !opened.is_empty() {
-            let (connection, opened) = (ask.connection, opened.clone());
-            events.push(Event::Opened { connection, generation, opened });
-        }
-        Reply::Subscribed(generation, opened, refused)
-    }))
+    Ok(reply(
+        connections.subscribe(ask, cx.at.time, cx.logs, cx.io)?,
+        |(generation, (opened, refused))| {
+            if ask.generation.is_none() && !opened.is_empty() {
+                let (connection, opened) = (ask.connection, opened.clone());
+                cx.events.push(Event::Opened { connection, generation, opened });
+            }
+            Reply::Subscribed(generation, opened, refused)
+        },
+    ))
 }
 
 fn subscribe_user(
     connections: &mut Connections,
-    logs: &mut Logs,
     user: &str,
     open: &[Open],
-    time: u64,
-    io: &mut Io<'_>,
-    events: &mut Vec<Event>,
+    cx: &mut Context<'_, '_>,
 ) -> Result<Reply, RowsError> {
-    if let Err(refusal) = connections.stand(user, open, time, logs, io)? {
+    if let Err(refusal) = connections.stand(user, open, cx.at.time, cx.logs, cx.io)? {
         return Ok(Reply::Refused(refusal));
     }
     let mut reached = Vec::new();
-    for connection in connections.of_user(user, io)? {
+    for connection in connections.of_user(user, cx.io)? {
         let (open, all) = (open.to_vec(), vec![Pattern::all()]);
         let (read, make) = (all.clone(), all);
         let ask = Subscribe { connection, generation: None, open, read, make, bases: Vec::new() };
-        let reply = subscribe(connections, logs, &ask, time, io, events)?;
+        let reply = subscribe(connections, &ask, cx)?;
         if matches!(reply, Reply::Subscribed(..)) {
             reached.push(connection);
         }
@@ -297,12 +271,11 @@ fn unsubscribe(
     connection: Id,
     generation: Option<u64>,
     logs: &[u64],
-    io: &mut Io<'_>,
-    events: &mut Vec<Event>,
+    cx: &mut Context<'_, '_>,
 ) -> Result<Reply, RowsError> {
-    Ok(reply(connections.unsubscribe(connection, generation, logs, io)?, |logs| {
+    Ok(reply(connections.unsubscribe(connection, generation, logs, cx.io)?, |logs| {
         if generation.is_none() && !logs.is_empty() {
-            events.push(Event::Closed { connection, logs: logs.clone() });
+            cx.events.push(Event::Closed { connection, logs: logs.clone() });
         }
         Reply::Unsubscribed(logs)
     }))
@@ -312,13 +285,12 @@ fn unsubscribe_user(
     connections: &mut Connections,
     user: &str,
     logs: &[u64],
-    io: &mut Io<'_>,
-    events: &mut Vec<Event>,
+    cx: &mut Context<'_, '_>,
 ) -> Result<Reply, RowsError> {
-    connections.stand_no_more(user, logs, io)?;
+    connections.stand_no_more(user, logs, cx.io)?;
     let mut reached = Vec::new();
-    for connection in connections.of_user(user, io)? {
-        let reply = unsubscribe(connections, connection, None, logs, io, events)?;
+    for connection in connections.of_user(user, cx.io)? {
+        let reply = unsubscribe(connections, connection, None, logs, cx)?;
         if matches!(reply, Reply::Unsubscribed(logs) if !logs.is_empty()) {
             reached.push(connection);
         }
@@ -328,31 +300,24 @@ fn unsubscribe_user(
 
 fn seek(
     connections: &mut Connections,
-    logs: &mut Logs,
     (connection, generation, log): (Id, Option<u64>, u64),
     to: Start,
-    io: &mut Io<'_>,
-    events: &mut Vec<Event>,
+    cx: &mut Context<'_, '_>,
 ) -> Result<Reply, RowsError> {
-    let moved = connections.seek(connection, generation, log, to, logs, io)?;
+    let moved = connections.seek(connection, generation, log, to, cx.logs, cx.io)?;
     // An inactive one is moved in its row alone: there is nobody to tell.
-    let active = connections.row(connection, io)?.is_some_and(ConnectionRow::active);
+    let active = connections.row(connection, cx.io)?.is_some_and(ConnectionRow::active);
     Ok(reply(moved, |(current, opened)| {
         if generation.is_none() && active {
             let opened = vec![opened.clone()];
-            events.push(Event::Opened { connection, generation: current, opened });
+            cx.events.push(Event::Opened { connection, generation: current, opened });
         }
         Reply::Moved(current, Box::new(opened))
     }))
 }
 
-fn retire(
-    writers: &mut Cache<Writer>,
-    user: &str,
-    id: Id,
-    io: &Io<'_>,
-) -> Result<Reply, RowsError> {
-    Ok(match writers.change(&id, io)? {
+fn retire(user: &str, id: Id, cx: &mut Context<'_, '_>) -> Result<Reply, RowsError> {
+    Ok(match cx.writers.change(&id, cx.io)? {
         Some(writer) if writer.row.user == user => {
             writer.confirm(u64::MAX);
             writer.row.retired = true;
@@ -362,24 +327,19 @@ fn retire(
     })
 }
 
-fn forget_writer(
-    writers: &mut Cache<Writer>,
-    id: Id,
-    used: u64,
-    time: u64,
-    io: &mut Io<'_>,
-) -> Result<Reply, RowsError> {
+fn forget_writer(id: Id, used: u64, cx: &mut Context<'_, '_>) -> Result<Reply, RowsError> {
+    let time = cx.at.time;
     // Whatever a keeper proposes: a repeat a year later is still known as one.
     let unused = |writer: &&mut Writer| {
         writer.row.used == used && (writer.row.retired || time.saturating_sub(used) >= MARK_KEPT)
     };
-    let Some(writer) = writers.change(&id, io)?.filter(unused) else {
+    let Some(writer) = cx.writers.change(&id, cx.io)?.filter(unused) else {
         return Ok(Reply::Refused(Code::Stale.into()));
     };
     // Saving removes the chunks of confirmed outcomes; then the row goes.
     writer.confirm(u64::MAX);
-    writer.save(&id, io);
-    writers.forget(&id);
-    io.remove(Table::Writers, id.0.to_vec());
+    writer.save(&id, cx.io);
+    cx.writers.forget(&id);
+    cx.io.remove(Table::Writers, id.0.to_vec());
     Ok(Reply::Done)
 }
