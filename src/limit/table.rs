@@ -237,7 +237,7 @@ limits! {
         disk_reserve_bytes: u64 = 256 * MIB as u64, 0 => 1_024 * TIB, Bytes, StorageFull, own,
             "disk that is kept free; with less, appends are refused and reads go on";
         catch_up_threads: u32 = 0, 0 => 64, Count, -, own,
-            "threads that read for sockets that are behind; 0: as many as cores, from 2 to 8";
+            "threads that read for sockets that are behind; none set: one per core, from 2 to 8";
         tail_bytes: u64 = 64 * MIB as u64, MIB => TIB, Bytes, -, own,
             "newest records kept in memory, of all logs; beyond that they are read from the store";
         tail_bytes_per_log: u32 = 256 * KIB, 4 * KIB => 256 * MIB, Bytes, -, own,
