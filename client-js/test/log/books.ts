@@ -213,7 +213,7 @@ export class Books {
   /** At every step. */
   check(): void {
     // What a full disk refused is reported, and tried again.
-    const error = this.device.errors.find((one) => (one as Error).message !== 'the disk is full');
+    const error = this.device.errors.find((one) => !/the disk is full$/.test((one as Error).message));
     if (error) throw error as Error;
     for (const [page, logs] of this.logs) {
       if (!page.runs || this.hidden.has(page)) continue;
