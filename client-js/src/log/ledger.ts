@@ -293,10 +293,8 @@ export class Ledger implements Book {
   }
 
   private _write(): void {
-    const fresh = this._fresh.splice(0).map((one) => {
-      const { turns, record } = one;
-      return { one, turns, record, late: false };
-    });
+    const fresh = this._fresh.splice(0)
+      .map((one) => ({ one, turns: one.turns, record: one.record, late: false }));
     const also = this._also.splice(0);
     const gone = this._gone.splice(0);
     if (!fresh.length && !also.length) return;
@@ -400,8 +398,7 @@ export class Ledger implements Book {
     this.tell('moved', next, undefined, one.id);
     this._enter(next);
     run.writer!.take(next);
-    this._fresh.push(next);
-    return next;
+    return this._fresh.push(next), next;
   }
 
   private _written(one: Logged, turns: number | undefined, kind: Kind): void {
