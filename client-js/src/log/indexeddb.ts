@@ -10,6 +10,7 @@
 
 import { Keeper, Lost, PATIENCE, type Disk } from './keeper.js';
 import { outcome, Rows } from './memory.js';
+import { digits } from './rows.js';
 import type { Change, OpenStore, Row, StoreOptions } from './store.js';
 
 const ROWS = 'rows';
@@ -17,19 +18,30 @@ const ROWS = 'rows';
 const MARKER = 0;
 
 /**
+ * So many rows are written, and read, in one task of the page, so that it stays a short one. Fewer
+ * to be read would cost more, since each part is a question to another process.
+ */
+const SLICE = 256;
+const READ = 4096;
+
+/**
  * Errors of a transaction that say nothing about what it was to do: the connection was closed under
  * it, or the browser has no access to its files. (Others are its own, as `QuotaExceededError`.)
  */
 const LOST = /^(Abort|InvalidState|NotFound|NotReadable|Timeout|Unknown)Error$/;
 
-const begins = (prefix: string, from = prefix): IDBKeyRange => {
+/** Keys that begin so, from that one on, or behind it. */
+const begins = (prefix: string, from = prefix, behind = false): IDBKeyRange => {
   const last = prefix.length - 1;
   const next = String.fromCharCode(prefix.charCodeAt(last) + 1);
   // All strings are at or behind the empty one, and the marker before it.
   return prefix
-    ? IDBKeyRange.bound(from, prefix.slice(0, last) + next, false, true)
-    : IDBKeyRange.lowerBound('');
+    ? IDBKeyRange.bound(from, prefix.slice(0, last) + next, behind, true)
+    : IDBKeyRange.lowerBound(from, behind);
 };
+
+/** The key of the number that follows: where keys end in 16 digits none is between the two. */
+const after = (key: string): string => key.slice(0, -16) + digits(+key.slice(-16) + 1);
 
 class Database implements Disk {
   /** Ends what is under way. */
@@ -83,28 +95,54 @@ class Database implements Disk {
   }
 
   async read(prefix: string, from?: string): Promise<Row[]> {
-    const asked = await this._run('readonly', (rows) => {
-      const range = begins(prefix, from);
-      return [rows.getAllKeys(range), rows.getAll(range)] as const;
+    const found: Row[] = [];
+    await this._run('readonly', (rows, step) => {
+      const more = (range: IDBKeyRange): void => {
+        const asked = rows.getAllKeys(range, READ);
+        const request = rows.getAll(range, READ);
+        request.onsuccess = step(() => {
+          // Each look at a result goes through the browser.
+          const keys = asked.result as string[];
+          // The next are on their way while these are looked at.
+          if (keys.length === READ) more(begins(prefix, keys.at(-1), true));
+          const values = request.result;
+          keys.forEach((key, n) => found.push([key, values[n]]));
+        });
+      };
+      more(begins(prefix, from));
     });
-    // Each look at a result goes through the browser.
-    const [keys, values] = asked.map(({ result }) => result) as [string[], unknown[]];
-    return keys.map((key, n) => [key, values[n]]);
+    return found;
   }
 
   async write(changes: readonly Change[]): Promise<void> {
     await this._run('readwrite', (rows, step) => {
       const found = new Map<string, IDBRequest>();
-      const put = (): void => {
-        for (const [key, value] of outcome(changes, (key) => found.get(key)!.result)) {
-          if (value === undefined) rows.delete(key);
-          else rows.put(value, key);
-        }
-        rows.transaction.commit?.();
-      };
       for (const [key, value] of changes) {
-        if (typeof value === 'function' && !found.has(key)) found.set(key, rows.get(key));
+        if (typeof value !== 'function' || found.has(key)) continue;
+        const request = rows.get(key);
+        found.set(key, request);
+        // A large one is read in a task of its own.
+        request.onsuccess = step(() => void request.result);
       }
+      const put = (): void => {
+        const work: (() => IDBRequest)[] = [];
+        // Those that go in a line go at once.
+        let line: [first: string, last: string] | undefined;
+        for (const [key, value] of outcome(changes, (key) => found.get(key)!.result)) {
+          if (value !== undefined) work.push(() => rows.put(value, key));
+          else if (line && key === after(line[1])) line[1] = key;
+          else {
+            const range = (line = [key, key]);
+            work.push(() => rows.delete(IDBKeyRange.bound(...range)));
+          }
+        }
+        const some = (): void => {
+          const [first] = work.splice(0, SLICE).map((one) => one());
+          if (work.length) first!.onsuccess = step(some);
+          else rows.transaction.commit?.();
+        };
+        some();
+      };
       const last = [...found.values()].pop();
       if (last) last.onsuccess = step(put);
       else put();

@@ -16,15 +16,24 @@ const WRAPPED = '$keyMap';
 /** The same with its parts changed; itself, where none of them did. */
 const mapped = (value: any, change: (part: any) => unknown): any => {
   if (value instanceof Map) {
-    const parts = [...value].map(([key, part]) => [key, change(part)] as const);
-    return parts.every(([key, part]) => value.get(key) === part) ? value : new Map(parts);
+    let made: Map<unknown, unknown> | undefined;
+    for (const [key, part] of value) {
+      const now = change(part);
+      if (now !== part) (made ??= new Map(value)).set(key, now);
+    }
+    return made ?? value;
   }
   if (Object(value) !== value) return value;
   const list = Array.isArray(value);
   if (!list && Object.getPrototypeOf(value) !== Object.prototype) return value;
-  const parts = Object.entries(value).map(([key, part]) => [key, change(part)] as const);
-  if (parts.every(([key, part]) => value[key] === part)) return value;
-  return list ? parts.map(([, part]) => part) : Object.fromEntries(parts);
+  let made: any;
+  for (const key of Object.keys(value)) {
+    const now = change(value[key]);
+    if (now === value[key]) continue;
+    made ??= list ? [...value] : { ...value };
+    Object.defineProperty(made, key, { value: now });
+  }
+  return made ?? value;
 };
 
 export const kept = (version: number, from: unknown): KeptView => {
