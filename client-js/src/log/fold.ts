@@ -3,7 +3,8 @@
  *
  * Promise: an own action shows from the moment it is logged until it is refused, at no time twice
  * and at no time not: it leaves the pending ones in the same step in which the base covers it. What
- * was shown stays until what follows is complete. What a view lacks, it says with the range.
+ * was shown stays until what follows is complete; under many pending ones also until they were all
+ * folded anew on top of it, which is done in short turns. What a view lacks, it says with the range.
  */
 
 import type { Entry } from '../delivery.js';
@@ -43,6 +44,17 @@ export type Seen = readonly (readonly [writer: string, seq: number])[];
 /** So many are remembered, and kept with it, the newest. */
 const WRITERS = 4096;
 const WRITERS_KEPT = 256;
+
+/** With more on top these are folded anew in turns of so many, while what was shown stays. */
+const MANY = [1000, 250] as const;
+
+/** What pending ones made of a state: the first so many of a list. */
+interface Top {
+  readonly of: readonly unknown[];
+  states: readonly unknown[];
+  readonly list: readonly Pending[];
+  count: number;
+}
 
 export const idOf = (writer: string, seq: number): string => `${writer}/${seq}`;
 
@@ -113,41 +125,82 @@ export class Folded {
   private _lacking = new Set<number>();
   /** What the others have meanwhile, all below that offset. */
   private _had: { readonly states: readonly unknown[]; readonly next: number } | undefined;
-  /** With pending ones on top: of what, how many of them, and what came of it. */
-  private _top!: { of: readonly unknown[]; count: number; states: unknown[] };
+  /** With pending ones on top. */
+  private _top!: Top;
+  /** What is shown while that is made, with those on top that came since; none: nothing else. */
+  private _old: Top | undefined;
+  /** Others are pending than when that was begun, or so many have come since. */
+  private _stale = false;
+  private _since = 0;
   /** The pending ones of each key, in their order; none: to be made when it is asked for. */
   private _keys: Map<string | undefined, Pending[]> | undefined;
-  /** What the pending ones say, by their ids. */
+  /** What the pending ones say, by their ids. (A weak map of so many makes each collection slow.) */
   private readonly _steps = new Map<string, Step | null>();
   /** What was reported: once for many records that a reducer fails at alike. */
   private readonly _told = new Set<string>();
 
-  /** `_log` names it where something fails. */
+  /**
+   * `_log` names it where something fails. `later`: `work` is to be called, soon and until it is
+   * done; without it nothing is put off.
+   */
   constructor(
     private readonly _actions: Actions, private readonly _shape: Views,
     private readonly _log = '',
+    private readonly _later?: () => void,
+    private readonly _many: readonly [most: number, turn: number] = MANY,
   ) {
     this.names = Object.keys(_shape);
     this._views = Object.values(_shape);
     this._reduce = this._views.map((view) => guarded(reducerOf(view)));
     this._shown = this._work = this._views.map(initialOf);
-    this._again();
+    this._again(true);
   }
 
   /** The value of each view as it is now, with what is pending on top. */
   get values(): readonly unknown[] {
-    if (this._top.of !== this._shown) this._again();
-    const top = this._top;
-    for (; top.count < this.pending.length; top.count++) {
-      const one = this.pending[top.count]!;
+    if (!this._old && this._top.of !== this._shown) {
+      this._rest();
+      this._again();
+    }
+    return this._on(this._old ?? this._top);
+  }
+
+  /** The states with more of the list on top, or all of it. */
+  private _on(top: Top, most = Infinity): readonly unknown[] {
+    const { list } = top;
+    const end = Math.min(list.length, top.count + most);
+    for (; top.count < end; top.count++) {
+      const one = list[top.count]!;
       const step = this._stepOf(one);
       if (!step) continue;
       const offset = one.stored?.offset;
       const meta = { user: this._user, time: one.at, offset, pending: true };
-      const states = this._apply(top.states, step, meta);
-      if (states) top.states = states;
+      top.states = this._apply(top.states, step, meta) ?? top.states;
     }
     return top.states;
+  }
+
+  /** Goes on with what is made aside; whether there is more of it. */
+  work(): boolean {
+    const { _old: old, _top: top } = this;
+    if (!old) return false;
+    this._on(top, this._many[1]);
+    if (top.count < top.list.length) return true;
+    if (this._stale || top.of !== this._shown) {
+      // What it is of is newer than what is shown, and there is more that is newer still.
+      this._old = { ...old, states: top.states, count: this._since };
+      this._aside();
+      return true;
+    }
+    this._old = undefined;
+    this._top = { ...top, list: this.pending };
+    return false;
+  }
+
+  private _aside(): void {
+    this._stale = false;
+    this._since = this._old!.list.length;
+    this._top = { of: this._shown, states: this._shown, list: [...this.pending], count: 0 };
   }
 
   private _stepOf(one: Pending): Step | undefined {
@@ -160,7 +213,7 @@ export class Folded {
         this._fails(one.record.kind, error);
         step = null;
       }
-      this._steps.set(one.id, step);
+      if (this._byId.has(one.id)) this._steps.set(one.id, step);
     }
     return step ?? undefined;
   }
@@ -193,7 +246,7 @@ export class Folded {
   as(user: string): void {
     if (user === this._user) return;
     this._user = user;
-    this._again();
+    this._again(true);
   }
 
   // Own actions.
@@ -204,10 +257,16 @@ export class Folded {
     this._byId.set(one.id, one);
     let at = this.pending.length;
     while (at && behind(this.pending[at - 1]!)) at--;
+    const last = at === this.pending.length;
+    if (!last) this._rest();
     this.pending.splice(at, 0, one);
-    if (at < this._top.count) this._again();
-    if (at < this.pending.length - 1) this._keys = undefined;
-    else if (this._keys) index(this._keys, one);
+    if (last) {
+      if (this._keys) index(this._keys, one);
+      (this._old?.list as Pending[] | undefined)?.push(one);
+    } else {
+      this._keys = undefined;
+      if (this._old || at < this._top.count) this._again();
+    }
   }
 
   /** Those of that key: one of many is found without a walk over all. */
@@ -230,7 +289,9 @@ export class Folded {
   /** One goes: it was refused, or taken back. */
   drop(id: string): void {
     const one = this._byId.get(id);
-    if (one) this._leave([one]);
+    // Whoever is told that it was refused is not to see it any more, in an older state neither.
+    if (one) this._leave([one], true);
+    else if (this._old) this._again(true);
   }
 
   has(id: string): boolean {
@@ -265,8 +326,9 @@ export class Folded {
     if (last && !--last.users) this._last.delete(key);
   }
 
-  private _leave(list: readonly Pending[]): void {
+  private _leave(list: readonly Pending[], now?: boolean): void {
     if (!list.length) return;
+    if (!now) this._rest();
     for (const { id } of list) {
       this._byId.delete(id);
       this._steps.delete(id);
@@ -286,19 +348,32 @@ export class Folded {
       this._keys = undefined;
     }
     if (!this.pending.length) this._keys = undefined;
-    this._again();
+    this._again(now);
   }
 
-  /** What lies on top is folded anew when it is asked for. */
-  private _again(): void {
-    this._top = { of: this._shown, count: 0, states: [...this._shown] };
+  /** Before others are pending: what is shown is to have all those that were. */
+  private _rest(): void {
+    if (this._later && !this._old && this._top.count > this._many[0]) this._on(this._top);
+  }
+
+  /** What lies on top is folded anew: when it is asked for, or of many in turns. */
+  private _again(now = !this._later): void {
+    if (this._old && !now) this._stale = true;
+    else if (now || this._top.count <= this._many[0]) {
+      this._old = undefined;
+      this._top = { of: this._shown, states: this._shown, list: this.pending, count: 0 };
+    } else {
+      this._old = { ...this._top, list: [], count: 0 };
+      this._aside();
+      this._later!();
+    }
   }
 
   /** The last of the line takes what is there now instead of what it said. */
   replaced(one: Pending): void {
     this._steps.delete(one.id);
     this._keys = undefined;
-    this._again();
+    this._again(true);
   }
 
   // What the log tells.

@@ -22,6 +22,8 @@ import { inBackground, inTime, type Change, type Store } from './store.js';
 
 /** How long a view may be ahead of what is kept of it, ms. */
 const KEEP_AFTER = 1000;
+/** How long the page does nothing but fold, ms. */
+const TURN = 8;
 const LOADING: LogStatus = { phase: 'loading', reason: 'first' };
 
 /** What logs of one client share. */
@@ -71,7 +73,7 @@ export class Shelf {
     private readonly _room: Room,
     private readonly _options: ShelfOptions,
   ) {
-    this.folded = new Folded(defined.actions, defined.shape, name);
+    this.folded = new Folded(defined.actions, defined.shape, name, () => this._rebase());
     this.folded.as(_room.user());
     const { ledger } = _room;
     this._offs.push(
@@ -257,6 +259,16 @@ export class Shelf {
     if (this._handle) return this._handle.status.value;
     const { status } = this._room.core;
     return status.phase === 'live' ? LOADING : status;
+  }
+
+  /** Many are folded anew in short turns, between which the page does what else there is. */
+  private _rebase(): void {
+    inTime(() => {
+      const { folded } = this;
+      const until = performance.now() + TURN;
+      while (folded.work()) if (performance.now() > until) return this._rebase();
+      this._tell();
+    }, 0);
   }
 
   /** What is shown has changed: told at once, or when this turn ends. */

@@ -37,7 +37,7 @@ const LOG = 7;
 
 /** A log on a server, the views of it, and what the views have to show. */
 class Model {
-  readonly folded = new Folded(definition.actions, definition.shape);
+  readonly folded: Folded;
   readonly all: { id: string; entry: Entry; bad: boolean }[] = [];
   /** Not in the log yet, and those in it whose answer is due. */
   waiting: Sent[] = [];
@@ -56,6 +56,13 @@ class Model {
   seqs = { me: 0, you: 0, they: 0 };
   time = 0;
   attached = false;
+
+  /** `turns`: what lies on top is folded anew one by one, when `work` is called. */
+  constructor(private readonly turns = false) {
+    const { actions, shape } = definition;
+    this.folded = turns
+      ? new Folded(actions, shape, '', () => {}, [0, 1]) : new Folded(actions, shape);
+  }
 
   private record(id: string, bad: boolean) {
     return { kind: 'put', payload: JSON.stringify({ id, ...(bad && { bad }) }) };
@@ -215,7 +222,9 @@ class Model {
     }
     const pending = this.expected();
     assert.deepEqual(folded.pending.map(({ id }) => id), pending, 'pending');
-    assert.deepEqual(folded.values, [[...this.shownList, ...pending]]);
+    const all = [...this.shownList, ...pending];
+    if (this.turns) this.between(folded.values[0] as string[], all);
+    else assert.deepEqual(folded.values, [all]);
     const missing = new Set<number>();
     for (const { from, to } of folded.missing) {
       assert.ok(from < to, 'an empty range');
@@ -225,6 +234,25 @@ class Model {
       }
     }
     assert.deepEqual([...missing].sort(), [...this.shownHoles].sort(), 'missing');
+  }
+
+  /** What is shown while all is folded anew: an older state, with all that was done here. */
+  private between(shown: readonly string[], all: readonly string[]): void {
+    assert.equal(new Set(shown).size, shown.length, `one is there twice: ${shown}`);
+    for (const { one, offset, told } of this.ever) {
+      if (told && offset === undefined) assert.ok(!shown.includes(one.id), `${one.id} was refused`);
+    }
+    for (const { one, writer } of [...this.waiting, ...this.unanswered]) {
+      if (writer !== 'me' || !all.includes(one.id)) continue;
+      assert.ok(shown.includes(one.id), `${one.id} is not shown`);
+    }
+  }
+
+  /** Does so many turns of what is put off; all of them: it shows what there is. */
+  turn(most: number): void {
+    while (most && this.folded.work()) most--;
+    if (!most) return;
+    assert.deepEqual(this.folded.values, [[...this.shownList, ...this.expected()]]);
   }
 
   private readonly ever: Sent[] = [];
@@ -264,8 +292,8 @@ const steps = fc.array(
   { maxLength: 60, size: 'max' },
 );
 
-const run = (list: readonly (readonly [string, number])[]): void => {
-  const model = new Model();
+const run = (list: readonly (readonly [string, number])[], turns = false): void => {
+  const model = new Model(turns);
   // What a reducer throws is reported in a turn of its own, which would end the test.
   const { queueMicrotask } = globalThis;
   globalThis.queueMicrotask = () => {};
@@ -280,13 +308,19 @@ const run = (list: readonly (readonly [string, number])[]): void => {
       if (what === 'trim') model.trim(count);
       if (what === 'anew') model.anew(count);
       model.check();
+      if (turns) model.turn(count);
     }
+    if (turns) model.turn(1000);
   } finally {
     globalThis.queueMicrotask = queueMicrotask;
   }
 };
 
 test('each action shows once at every step, on what the log has', () => property(steps, run, 1500));
+
+test('under many pending ones what is folded anew in turns comes to the same', () => {
+  property(steps, (list) => run(list, true), 1500);
+});
 
 // What random runs have found.
 
