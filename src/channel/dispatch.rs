@@ -29,7 +29,7 @@ use crate::wire::{
 
 /// Subscribers written to in one slice.
 const SLICE: usize = 256;
-/// Batches told between two slices, at most: readers have their turns, however many come.
+/// Batches told before readers have their turns, at most.
 const TOLD: usize = 64;
 
 /// The dispatching thread's state.
@@ -93,20 +93,33 @@ impl Dispatcher {
 
     /// Works until the committing thread is gone.
     pub fn run(mut self, told: &Receiver<Told<Ticket>>, clock: &(dyn Fn() -> u64 + Send + Sync)) {
-        while self.gather(told, clock) {
-            self.slice();
-        }
+        while self.round(told, clock) {}
     }
 
-    /// Tells the batches that are there, before a log's readers have a turn: what they hold goes
-    /// to a reader as one frame, and nobody's answer waits for readers. Where there is nothing to
-    /// do it waits for a batch. False: none comes any more.
-    fn gather(
+    /// Tells what is there, and then gives readers as many slices as batches were told: so they
+    /// keep their share of the thread, however fast batches come. False: none comes any more.
+    fn round(
         &mut self,
         told: &Receiver<Told<Ticket>>,
         clock: &(dyn Fn() -> u64 + Send + Sync),
     ) -> bool {
-        for _ in 0..TOLD {
+        let (batches, more) = self.gather(told, clock);
+        for _ in 0..batches.max(1) {
+            self.now = clock();
+            self.slice();
+        }
+        more
+    }
+
+    /// Tells the batches that are there, before a log's readers have a turn: what they hold goes
+    /// to a reader as one frame where it fits, and nobody's answer waits for readers. Where there
+    /// is nothing to do it waits for a batch. How many it told, and whether more may come.
+    fn gather(
+        &mut self,
+        told: &Receiver<Told<Ticket>>,
+        clock: &(dyn Fn() -> u64 + Send + Sync),
+    ) -> (usize, bool) {
+        for batches in 0..TOLD {
             let next = if self.turns.is_empty() {
                 told.recv().map_err(|_| TryRecvError::Disconnected)
             } else {
@@ -115,11 +128,11 @@ impl Dispatcher {
             self.now = clock();
             match next {
                 Ok(told) => self.take(told),
-                Err(TryRecvError::Empty) => return true,
-                Err(TryRecvError::Disconnected) => return false,
+                Err(TryRecvError::Empty) => return (batches, true),
+                Err(TryRecvError::Disconnected) => return (batches, false),
             }
         }
-        true
+        (TOLD, true)
     }
 
     /// Tells one batch.

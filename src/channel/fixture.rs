@@ -75,12 +75,12 @@ impl House {
     }
 
     /// A socket that the hub knows, and the other end of it.
-    pub(super) fn socket(&self, id: u8) -> (Arc<Socket>, TcpStream) {
+    pub(super) fn socket(&self, id: u16) -> (Arc<Socket>, TcpStream) {
         self.socket_of(id, Grants::default())
     }
 
     /// The same, with a token.
-    pub(super) fn socket_of(&self, id: u8, grants: Grants) -> (Arc<Socket>, TcpStream) {
+    pub(super) fn socket_of(&self, id: u16, grants: Grants) -> (Arc<Socket>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         peer.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -88,7 +88,7 @@ impl House {
         tcp.set_nonblocking(true).unwrap();
         let socket = Socket::new(
             self.hub.number(),
-            Id([id; 16]),
+            Id(std::array::from_fn(|at| id.to_be_bytes()[at % 2])),
             "ann".to_owned(),
             (Encoding::Json, Abilities::default()),
             Arc::new(tokio::net::TcpStream::from_std(tcp).unwrap()),

@@ -3,7 +3,8 @@
 //! Promise: what `delivery` decides is done here, and nothing is decided here. A frame is encoded
 //! once per encoding and written straight to each caught-up socket; a socket that would block reads
 //! on, from the log's in-memory tail or the store, when it drains. All output of a socket takes
-//! one way out, in order. Nobody waits for a socket, and only pumps wait for the disk.
+//! one way out, in order. Nobody waits for a socket; for the disk pumps wait, and the dispatcher
+//! only where a tail has left memory.
 //!
 //! Locks are taken in one order: a log's watch, then a socket. `docs/architecture.md` tells the way
 //! of a record through this room.

@@ -191,7 +191,7 @@ impl Socket {
     /// Whether replies have filled their share: input is left unread until they drain.
     pub fn full(&self) -> bool {
         let inner = self.lock();
-        inner.at.outbox.replies() > inner.reply_share || inner.at.owes()
+        inner.at.outbox.replies() > inner.reply_share || inner.at.owes_answers()
     }
 
     /// Sends a frame, or lets it wait behind what is owed.

@@ -32,8 +32,9 @@ pub(super) enum Needs {
     Window,
 }
 
-/// The order. A row goes only where the rows above it have nothing. In the last one, bases and
-/// records take turns: by priority, then round robin over the logs.
+/// The order. A row goes only where the rows above it have nothing, but for questions, which take
+/// turns with what is below them. In the last row bases and records take turns: by priority, then
+/// round robin over the logs.
 pub(super) const ORDER: [(&[Class], Needs); 5] = [
     (&[Class::Reply], Needs::Nothing),
     (&[Class::Owed], Needs::Nothing),

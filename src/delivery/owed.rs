@@ -60,6 +60,13 @@ impl Attachment {
         !self.owed.is_empty()
     }
 
+    /// Whether anything is owed but gaps, which no request asked for: a client that waits for a
+    /// large record on a slow link is heard meanwhile.
+    pub fn owes_answers(&self) -> bool {
+        let gap = |frame: &ServerFrame| matches!(frame, ServerFrame::Gap(_));
+        self.owed.iter().any(|owed| !matches!(owed, Owed::Frame(frame) if gap(frame)))
+    }
+
     /// Others do something to it, of which so much is to be told.
     pub fn uninvited(&mut self, items: usize) {
         if self.owed.is_empty() {

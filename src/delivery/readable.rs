@@ -1,6 +1,7 @@
 //! What delivery asks of a token, which it does not know.
 //!
-//! Promise: it is asked at each delivery, so that a grant which is gone ends delivery at once.
+//! Promise: it is asked when a log is opened and whenever there are new grants, and its end is
+//! looked at with each delivery: a grant which is gone ends delivery at once.
 
 /// What a token lets a socket read. `Any`: whoever made it knows more.
 pub trait Readable: Send + Sync + std::fmt::Debug + std::any::Any {

@@ -50,7 +50,7 @@ fn stored() -> Arc<Stored> {
 }
 
 /// A socket that has caught up with a log that has no records.
-fn caught_up(house: &House, id: u8) -> (Arc<Socket>, std::net::TcpStream) {
+fn caught_up(house: &House, id: u16) -> (Arc<Socket>, std::net::TcpStream) {
     let (socket, peer) = house.socket(id);
     house.subscribe(&socket, 0, 0);
     for _ in 0..4 {
@@ -149,13 +149,29 @@ async fn a_turn_begins_when_all_batches_are_told() {
     for offset in 0..100 {
         tell.send(told(offset)).unwrap();
     }
-    assert!(dispatcher.gather(&batches, &|| 0));
+    assert!(dispatcher.gather(&batches, &|| 0).1);
     dispatcher.slice();
     assert_eq!(cursor(&socket), Some(TOLD as u64), "as many as may come before a turn");
     assert_eq!(house.hub.stats().frames, 1);
-    assert!(dispatcher.gather(&batches, &|| 0));
+    assert!(dispatcher.gather(&batches, &|| 0).1);
     dispatcher.slice();
     assert_eq!((cursor(&socket), house.hub.stats().frames), (Some(100), 2));
     drop(tell);
-    assert!(!dispatcher.gather(&batches, &|| 0));
+    assert_eq!(dispatcher.gather(&batches, &|| 0), (0, false));
+}
+
+/// However many batches are told at once, their readers have a slice for each before more are told.
+#[tokio::test]
+async fn readers_have_a_slice_for_each_batch() {
+    let house = House::new(1 << 20);
+    house.put(&LogRow::new("docs/a", SnapshotRule::None, 1, 0));
+    let readers: Vec<_> = (1..SLICE as u16 + 10).map(|id| caught_up(&house, id)).collect();
+    let mut dispatcher = dispatcher(&house);
+    let (tell, batches) = mpsc::sync_channel(2);
+    for offset in 0..2 {
+        tell.send(told(offset)).unwrap();
+    }
+    assert!(dispatcher.round(&batches, &|| 0));
+    let behind = readers.iter().filter(|(socket, _)| cursor(socket) != Some(2)).count();
+    assert_eq!(behind, 0, "the first slice is of {SLICE}");
 }
