@@ -106,6 +106,11 @@ power: tools
 soak: tools
 	$(CARGO) test --test disk bitflips -- --ignored --nocapture
 
+## make world    fold, delivery and clients under random faults, without IO (SEEDS=5000)
+.PHONY: world
+world: tools
+	$(CARGO) world -- --seeds $(or $(SEEDS),5000)
+
 ## make bench    the benchmarks, one after the other (BENCH="append fanout idle"; clone is one too)
 bench: tools
 	$(CARGO) build --release --workspace

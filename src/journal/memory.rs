@@ -137,6 +137,12 @@ impl MemoryCluster {
         self.0.grown.notify_all();
     }
 
+    /// From now on it fails that often.
+    pub fn fail(&self, faults: Faults) {
+        let mut state = self.0.state();
+        (state.faults, state.random) = (faults, StdRng::seed_from_u64(faults.seed));
+    }
+
     /// Loses its last batches, as an engine that was not durable would; never below its start.
     pub fn lose(&self, batches: usize) {
         let mut state = self.0.state();

@@ -1,0 +1,315 @@
+//! A node: the fold over rows in memory, a journal, and the shell of its sockets.
+//!
+//! With a journal of its own a batch is told when it is synced. With a shared one it is told when
+//! it was read back and folded; its rows are synced later, and a crash takes what is not.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use highwater::fold::{
+    Applied, Batch, CacheSizes, Command, Effect, FOLD_VERSION, Fold, Header, Settings,
+};
+use highwater::journal::{Journal as _, MemoryCluster};
+use highwater::rows::{MemoryRows, Writes};
+use highwater::wire::{Id, Level, codec};
+
+use crate::session::{Asked, Session};
+use crate::shared::{Shared, Turn};
+
+pub const JOURNAL: Id = Id([0xAA; 16]);
+
+/// A command of this node that waits, and who waits for it.
+pub type Waiting = (Command, Option<Ticket>);
+
+#[derive(Debug)]
+pub struct Ticket {
+    pub link: usize,
+    pub asked: Asked,
+}
+
+struct Proposal {
+    bytes: Vec<u8>,
+    commands: usize,
+    tickets: Vec<Option<Ticket>>,
+    /// When it is to be proposed (again); none: the journal took it.
+    due: Option<u64>,
+    /// Nobody knows whether the journal has it.
+    unknown: bool,
+}
+
+pub struct Node {
+    pub number: usize,
+    pub up: bool,
+    pub incarnation: u64,
+    pub fold: Option<Fold>,
+    pub rows: MemoryRows,
+    /// What the disk has.
+    pub synced: MemoryRows,
+    unsynced: VecDeque<Writes>,
+    serial: u64,
+    pub inbox: Vec<Waiting>,
+    proposal: Option<Proposal>,
+    /// Folded and not synced yet, where the order is decided here.
+    committing: Option<(Applied, Vec<Option<Ticket>>)>,
+    journal: Option<MemoryCluster>,
+    pub sessions: BTreeMap<usize, Session>,
+    /// The socket of each connection.
+    pub sockets: BTreeMap<Id, usize>,
+    pub committed_at: u64,
+    /// A start begins an era: always where order is decided here, else when one is to.
+    pub new_era: bool,
+    pub settings: Settings,
+    pub revoked: BTreeMap<String, u64>,
+    pub activate_after: u64,
+}
+
+pub fn node_id(number: usize) -> Id {
+    Id([0xF0 | number as u8; 16])
+}
+
+impl Node {
+    pub fn new(number: usize, journal: Option<MemoryCluster>, settings: Settings) -> Self {
+        Self {
+            number,
+            up: false,
+            incarnation: 0,
+            fold: None,
+            rows: MemoryRows::default(),
+            synced: MemoryRows::default(),
+            unsynced: VecDeque::new(),
+            serial: 0,
+            inbox: Vec::new(),
+            proposal: None,
+            committing: None,
+            journal,
+            sessions: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+            committed_at: 0,
+            new_era: false,
+            activate_after: u64::from(settings.budgets.activate_after_ms),
+            settings,
+            revoked: BTreeMap::new(),
+        }
+    }
+
+    fn level(&self) -> Level {
+        if self.journal.is_some() { Level::Memory } else { Level::Synced }
+    }
+
+    /// The next run begins.
+    pub fn start(&mut self, shared: &mut Shared) {
+        if self.up {
+            return;
+        }
+        self.rows = self.synced.clone();
+        let sizes = CacheSizes { logs: 3, writers: 3, connections: 3, bytes: 1 << 20 };
+        let opened =
+            Fold::open(&self.rows, JOURNAL, self.level(), self.settings.clone(), sizes).unwrap();
+        let present = opened.eras().present();
+        let configured = opened.configured();
+        self.fold = Some(opened);
+        self.read_on(shared);
+        self.revoked = revocations(&self.rows);
+        let fold = self.fold.as_ref().unwrap();
+        self.incarnation = fold.next_incarnation(node_id(self.number));
+        (self.serial, self.up) = (0, true);
+        let mut commands = vec![Command::NodeUp { oldest: FOLD_VERSION, newest: FOLD_VERSION }];
+        let after = fold.eras().present();
+        if self.journal.is_none() || self.new_era || (present.is_none() && after.is_none()) {
+            let era = Id(shared.random.next().to_be_bytes().repeat(2).try_into().unwrap());
+            commands.insert(0, Command::BeginEra { after, era });
+            self.new_era = false;
+        }
+        if !configured && !fold.configured() {
+            commands.push(Command::Configure(self.settings.clone()));
+        }
+        self.inbox.extend(commands.into_iter().map(|command| (command, None)));
+        shared.at(shared.now, Turn::Node(self.number));
+    }
+
+    /// The process dies, or the machine does: of what was not synced some may be there.
+    pub fn crash(&mut self, shared: &mut Shared) {
+        if !self.up {
+            return;
+        }
+        self.up = false;
+        let kept = shared.random.below(self.unsynced.len() as u64 + 1) as usize;
+        for writes in self.unsynced.drain(..).take(kept) {
+            self.synced.commit(&writes);
+        }
+        self.unsynced.clear();
+        if let Some((applied, _)) = self.committing.take()
+            && shared.random.one_in(2)
+        {
+            // It was on the disk, and nobody was told.
+            self.synced.commit(&applied.writes);
+            self.witness(&applied, shared);
+        }
+        shared.oracle.crashed(self.number);
+        self.fold = None;
+        self.inbox.clear();
+        self.proposal = None;
+        self.sockets.clear();
+        for link in std::mem::take(&mut self.sessions).into_keys() {
+            shared.links[link].node_gone = true;
+            shared.cut(link);
+        }
+    }
+
+    /// One turn: commands become batches, batches are told, sockets are served.
+    pub fn turn(&mut self, shared: &mut Shared) {
+        if !self.up {
+            return;
+        }
+        self.hear(shared);
+        self.keep(shared);
+        if self.journal.is_some() {
+            self.propose(shared);
+            self.read_on(shared);
+        } else {
+            self.commit(shared);
+        }
+        self.serve(shared);
+        if self.unsynced.len() > 8 || (!self.unsynced.is_empty() && shared.random.one_in(4)) {
+            for writes in self.unsynced.drain(..) {
+                self.synced.commit(&writes);
+            }
+        }
+    }
+
+    /// Whether anything is on its way.
+    pub fn busy(&self) -> bool {
+        !self.inbox.is_empty() || self.proposal.is_some() || self.committing.is_some()
+    }
+
+    fn batch(&mut self, commands: Vec<Command>, now: u64) -> (Batch, Vec<u8>) {
+        self.serial += 1;
+        let fold = self.fold.as_ref().unwrap();
+        let header = Header {
+            fold: fold.version(),
+            journal: JOURNAL,
+            known: fold.known(),
+            node: node_id(self.number),
+            incarnation: self.incarnation,
+            serial: self.serial,
+            time: now,
+        };
+        let batch = Batch { header, commands };
+        let bytes = codec::to_bytes(&batch);
+        (batch, bytes)
+    }
+
+    /// Here the node decides the order: one batch at a time, told once it is synced.
+    fn commit(&mut self, shared: &mut Shared) {
+        if let Some((applied, tickets)) = self.committing.take() {
+            self.rows.commit(&applied.writes);
+            self.synced.commit(&applied.writes);
+            self.tell(applied, tickets, shared);
+        }
+        if self.inbox.is_empty() {
+            return;
+        }
+        let (commands, tickets) = std::mem::take(&mut self.inbox).into_iter().unzip();
+        let (batch, bytes) = self.batch(commands, shared.now);
+        let fold = self.fold.as_mut().unwrap();
+        let number = fold.known().batch + 1;
+        let applied = fold.apply(number, &bytes, batch, &self.rows);
+        let applied = applied.unwrap_or_else(|error| panic!("the fold stopped: {error}"));
+        self.committing = Some((applied, tickets));
+        shared.at(shared.now + 1 + shared.random.clone().below(4), Turn::Node(self.number));
+    }
+
+    /// The journal decides: the next batch is proposed, or the present one again.
+    fn propose(&mut self, shared: &mut Shared) {
+        if self.proposal.is_none() && !self.inbox.is_empty() {
+            let (commands, tickets): (Vec<_>, _) =
+                std::mem::take(&mut self.inbox).into_iter().unzip();
+            let count = commands.len();
+            let (_, bytes) = self.batch(commands, shared.now);
+            let due = Some(shared.now);
+            self.proposal = Some(Proposal { bytes, commands: count, tickets, due, unknown: false });
+        }
+        let Some(mine) = self.proposal.as_mut() else { return };
+        if mine.due.is_none_or(|due| due > shared.now) {
+            return;
+        }
+        let mut journal = self.journal.as_ref().unwrap().node();
+        mine.due = match journal.append(&mine.bytes, None) {
+            Ok(_) => None,
+            Err(error) => {
+                mine.unknown |= !matches!(error, highwater::journal::AppendError::Refused(_));
+                Some(shared.now + 200)
+            }
+        };
+    }
+
+    /// Folds what the journal has.
+    fn read_on(&mut self, shared: &mut Shared) {
+        let Some(journal) = &self.journal else { return };
+        let mut journal = journal.node();
+        loop {
+            let from = self.fold.as_ref().unwrap().known().batch + 1;
+            let read = journal.read(from, 1 << 20, Duration::ZERO);
+            let read = read.unwrap_or_else(|error| panic!("the journal cannot be read: {error}"));
+            if read.is_empty() {
+                return;
+            }
+            for (number, bytes) in read {
+                let batch: Batch = codec::from_bytes("batch", &bytes).unwrap();
+                let fold = self.fold.as_mut().unwrap();
+                let applied = fold.apply(number, &bytes, batch, &self.rows);
+                let applied = applied.unwrap_or_else(|error| panic!("the fold stopped: {error}"));
+                self.rows.commit(&applied.writes);
+                self.unsynced.push_back(applied.writes.clone());
+                let own = self.proposal.take_if(|own| own.bytes == bytes);
+                if let Some(own) = &own {
+                    assert!(!applied.repeat, "an own batch counts as a repeat: {}", own.commands);
+                }
+                self.tell(applied, own.map(|own| own.tickets).unwrap_or_default(), shared);
+            }
+        }
+    }
+
+    /// The oracle is told what is durable, before anybody else is.
+    fn witness(&self, applied: &Applied, shared: &mut Shared) {
+        if let Some(position) = applied.position {
+            shared.oracle.stands(position.era, applied.batch);
+        }
+        for effect in &applied.effects {
+            if let Effect::Appended((log, offset, stored)) = effect {
+                shared.oracle.stored(*log, *offset, stored);
+            }
+        }
+    }
+
+    fn tell(&mut self, applied: Applied, mut tickets: Vec<Option<Ticket>>, shared: &mut Shared) {
+        self.witness(&applied, shared);
+        shared.note(&[applied.batch, applied.effects.len() as u64]);
+        let mut grown: BTreeMap<u64, (u64, Vec<highwater::log::Stored>)> = BTreeMap::new();
+        let position = applied.position;
+        for effect in applied.effects {
+            match effect {
+                Effect::Reply(index, reply) => {
+                    let ticket = tickets.get_mut(index).and_then(Option::take);
+                    self.reply(reply, ticket, position, shared);
+                }
+                Effect::Event(event) => self.event(event, shared),
+                Effect::Appended((log, offset, stored)) => {
+                    let at = grown.entry(log).or_insert_with(|| (offset, Vec::new()));
+                    at.1.push((*stored).clone());
+                }
+            }
+        }
+        for (log, (base, records)) in grown {
+            self.offer(log, base, &records, shared);
+        }
+        if applied.batch % 4 == 0 {
+            shared.oracle.committed(self.number, &self.rows);
+        }
+    }
+}
+
+fn revocations(rows: &MemoryRows) -> BTreeMap<String, u64> {
+    // The fold tells them as events; a node that starts reads what was revoked before.
+    crate::rows::revoked(rows)
+}
