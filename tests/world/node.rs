@@ -304,8 +304,16 @@ impl Node {
             self.offer(log, base, &records, shared);
         }
         if applied.batch % 4 == 0 {
-            shared.oracle.committed(self.number, &self.rows);
+            self.committed(shared);
         }
+    }
+
+    /// The rows say no more than clients have said.
+    pub fn committed(&self, shared: &Shared) {
+        shared.oracle.committed(self.number, &self.rows, |link, connection| {
+            let session = self.sessions.get(&link).filter(|session| !session.closing);
+            session.is_some() && self.sockets.get(connection) == Some(&link)
+        });
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use highwater::connection::Opened;
 use highwater::delivery::Read;
 use highwater::log::Stored;
 use highwater::rows::MemoryRows;
@@ -56,7 +57,8 @@ struct Told {
 /// A socket.
 #[derive(Clone, Debug, Default)]
 struct Socket {
-    connection: Option<Id>,
+    /// The connection that it has, at its node.
+    connection: Option<(usize, Id)>,
     generation: u64,
     logs: BTreeMap<u64, Told>,
     sent: u64,
@@ -67,12 +69,14 @@ struct Socket {
     idle: (u64, u64, u64, u32),
 }
 
-/// What may stand in a connection's row.
+/// What may stand in a connection's row, as long as its generation is that one: of each log its
+/// opening, and how far the client has come since. What another opening has set, a socket is told
+/// of that may be elsewhere, or gone.
 #[derive(Clone, Debug, Default)]
 struct Claims {
-    node: usize,
     link: usize,
-    logs: BTreeMap<u64, u64>,
+    generation: u64,
+    logs: BTreeMap<u64, (u64, u64)>,
 }
 
 #[derive(Default)]
@@ -89,7 +93,8 @@ pub struct Oracle {
     newest: BTreeMap<(usize, Id), u64>,
     revoked: BTreeMap<(usize, String), u64>,
     sockets: BTreeMap<usize, Socket>,
-    claims: BTreeMap<Id, Claims>,
+    /// By node: each has folded so far, and no further.
+    claims: BTreeMap<(usize, Id), Claims>,
     /// How often a connection's row was told to be gone.
     lives: BTreeMap<Id, u32>,
     pub deliveries: u64,
@@ -229,20 +234,23 @@ impl Oracle {
         *newest = (*newest).max(generation);
     }
 
-    pub fn claimed(&mut self, node: usize, link: usize, connection: Id) {
-        self.claims.insert(connection, Claims { node, link, logs: BTreeMap::new() });
+    /// A socket is told that it has a connection, by that generation.
+    pub fn claimed(&mut self, node: usize, link: usize, connection: Id, generation: u64) {
+        self.sockets.entry(link).or_default().connection = Some((node, connection));
+        let claims = Claims { link, generation, logs: BTreeMap::new() };
+        self.claims.insert((node, connection), claims);
     }
 
     pub fn downgraded(&mut self, node: usize, connection: Id, generation: u64) {
         self.attached(node, connection, generation);
-        self.claims.remove(&connection);
+        self.claims.remove(&(node, connection));
     }
 
     /// A connection's row is gone: its generations begin anew.
     pub fn forgotten(&mut self, node: usize, connection: Id) {
         *self.lives.entry(connection).or_default() += 1;
         self.newest.remove(&(node, connection));
-        self.claims.remove(&connection);
+        self.claims.remove(&(node, connection));
     }
 
     pub fn lives(&self, connection: Id) -> u32 {
@@ -257,7 +265,7 @@ impl Oracle {
     pub fn crashed(&mut self, node: usize) {
         self.newest.retain(|(at, _), _| *at != node);
         self.revoked.retain(|(at, _), _| *at != node);
-        self.claims.clear();
+        self.claims.retain(|(at, _), _| *at != node);
     }
 
     /// A log is opened for a socket; that is to be told yet.
@@ -275,21 +283,17 @@ impl Oracle {
     }
 
     /// A log is opened in a connection's row.
-    pub fn claims(&mut self, link: usize, log: u64, cursor: u64, again: bool) {
+    pub fn claims(&mut self, link: usize, opened: &Opened) {
         let socket = self.sockets.entry(link).or_default();
         let claims = socket.connection.and_then(|id| self.claims.get_mut(&id));
-        if let Some(claims) = claims.filter(|claims| claims.link == link && !again) {
-            claims.logs.insert(log, cursor);
+        if let Some(claims) = claims.filter(|claims| claims.link == link && !opened.again) {
+            claims.logs.insert(opened.log, (opened.opening, opened.cursor));
         }
     }
 
     /// A client says hello, having seen so much.
     pub fn states(&mut self, link: usize, position: Option<Position>) {
         self.sockets.entry(link).or_default().stated = position;
-    }
-
-    pub fn connects(&mut self, link: usize, connection: Id) {
-        self.sockets.entry(link).or_default().connection = Some(connection);
     }
 
     /// A client acknowledges, having heard so often of each log that it is subscribed.
@@ -300,21 +304,40 @@ impl Oracle {
         let Some(claims) = claims.filter(|claims| claims.link == link) else { return };
         for (log, next, heard) in logs {
             let Some(told) = socket.logs.get(log) else { continue };
-            if !told.pending && *heard >= told.opening {
-                let claim = claims.logs.entry(*log).or_default();
-                *claim = (*claim).max(*next);
+            if !told.pending
+                && *heard >= told.opening
+                && let Some((_, most)) = claims.logs.get_mut(log)
+            {
+                *most = (*most).max(*next);
             }
         }
     }
 
-    /// No row says more than its client has said, since its log was opened.
-    pub fn committed(&self, node: usize, rows: &MemoryRows) {
-        for (connection, claims) in self.claims.iter().filter(|(_, one)| one.node == node) {
+    /// No row says more than its client has said, since its log was opened. `serves`: whether a
+    /// socket is still the one of its connection, and so was told of all that this node has folded.
+    pub fn committed(&self, node: usize, rows: &MemoryRows, serves: impl Fn(usize, &Id) -> bool) {
+        for ((_, connection), claims) in self.claims.iter().filter(|((at, _), _)| *at == node) {
             let Some(row) = rows::connection(rows, *connection) else { continue };
+            if row.generation != claims.generation {
+                // Another socket has it by now, perhaps at another node.
+                continue;
+            }
+            let served = serves(claims.link, connection);
             for sub in &row.subs {
-                let Some(most) = claims.logs.get(&sub.log) else { continue };
+                let Some((opening, most)) = claims.logs.get(&sub.log) else {
+                    let log = sub.log;
+                    demand!(!served, "law 9: {connection} has log {log}, and is not told of it");
+                    continue;
+                };
+                let same = sub.opening == *opening;
                 demand!(
-                    sub.cursor <= *most,
+                    same || !served,
+                    "law 6: {connection} has opening {} of log {}, and was told {opening}",
+                    sub.opening,
+                    sub.log
+                );
+                demand!(
+                    !same || sub.cursor <= *most,
                     "law 6: {connection} stands at {} of log {}, and said {most} (promise 12)",
                     sub.cursor,
                     sub.log

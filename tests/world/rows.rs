@@ -2,8 +2,8 @@
 //! memory.
 
 use highwater::connection::ConnectionRow;
-use highwater::rows::{Key, MemoryRows, Rows, Table, read_row};
 use highwater::log::{LogRow, Stored};
+use highwater::rows::{Key, MemoryRows, Rows, Table, read_row};
 use highwater::wire::Id;
 
 use crate::model;

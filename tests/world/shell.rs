@@ -123,8 +123,7 @@ impl Node {
         }
         let Some(session) = self.sessions.get_mut(&link) else { return };
         session.welcomed = true;
-        shared.oracle.connects(link, connection);
-        shared.oracle.claimed(self.number, link, connection);
+        shared.oracle.claimed(self.number, link, connection, generation);
         let mut welcome = Welcome {
             version: 1,
             capabilities: Vec::new(),
@@ -190,7 +189,7 @@ impl Node {
             source,
             request,
         });
-        shared.oracle.claimed(self.number, link, attached_id);
+        shared.oracle.claimed(self.number, link, attached_id, generation);
         session.delivery.activated(generation, state, &ended);
         self.open(link, opened, 0, names, shared);
         self.refuse(link, 0, refused);
@@ -211,8 +210,8 @@ impl Node {
         }
         let (mut denied, mut frames) = (Vec::new(), Vec::new());
         for one in opened {
-            let (log, name, cursor, again) = (one.log, one.name.clone(), one.cursor, one.again);
-            shared.oracle.claims(link, log, cursor, again);
+            let (log, name, again) = (one.log, one.name.clone(), one.again);
+            shared.oracle.claims(link, &one);
             if session.delivery.opened(one, request) {
                 shared.oracle.names(link, log, &name, again);
                 continue;

@@ -531,7 +531,7 @@ impl World {
     fn check(&mut self) {
         for node in &self.nodes {
             self.shared.oracle.compare(&node.rows);
-            self.shared.oracle.committed(node.number, &node.rows);
+            node.committed(&self.shared);
             crate::model::check(&node.rows, node.fold.as_ref().unwrap());
         }
         if let [one, other] = &self.nodes[..] {
