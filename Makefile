@@ -30,6 +30,7 @@ test-rust: tools
 	@mkdir -p target
 	@sh scripts/nginx.sh > target/nginx.path
 	NGINX="$$(cat target/nginx.path)" $(CARGO) test --workspace
+	$(CARGO) world -- --seeds 250
 
 ## make test-js      the JavaScript client: types, build, tests, and the trace of two writers
 test-js: tools client-js/dist/highwater.js
@@ -71,6 +72,7 @@ browsers: tools client-js/node_modules/.ready
 lint: tools
 	$(CARGO) lint -- -D warnings
 	$(CARGO) lint-tests -- -D warnings $(RELAXED)
+	$(CARGO) clippy --package highwater --test world -- -D warnings $(RELAXED)
 
 # What tests may do: fail loudly.
 RELAXED := $(addprefix -A clippy::,unwrap_used expect_used indexing_slicing print_stdout \

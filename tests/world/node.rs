@@ -33,8 +33,6 @@ struct Proposal {
     tickets: Vec<Option<Ticket>>,
     /// When it is to be proposed (again); none: the journal took it.
     due: Option<u64>,
-    /// Nobody knows whether the journal has it.
-    unknown: bool,
 }
 
 pub struct Node {
@@ -220,14 +218,14 @@ impl Node {
     }
 
     /// The journal decides: the next batch is proposed, or the present one again.
-    fn propose(&mut self, shared: &mut Shared) {
+    fn propose(&mut self, shared: &Shared) {
         if self.proposal.is_none() && !self.inbox.is_empty() {
             let (commands, tickets): (Vec<_>, _) =
                 std::mem::take(&mut self.inbox).into_iter().unzip();
             let count = commands.len();
             let (_, bytes) = self.batch(commands, shared.now);
             let due = Some(shared.now);
-            self.proposal = Some(Proposal { bytes, commands: count, tickets, due, unknown: false });
+            self.proposal = Some(Proposal { bytes, commands: count, tickets, due });
         }
         let Some(mine) = self.proposal.as_mut() else { return };
         if mine.due.is_none_or(|due| due > shared.now) {
@@ -236,10 +234,8 @@ impl Node {
         let mut journal = self.journal.as_ref().unwrap().node();
         mine.due = match journal.append(&mine.bytes, None) {
             Ok(_) => None,
-            Err(error) => {
-                mine.unknown |= !matches!(error, highwater::journal::AppendError::Refused(_));
-                Some(shared.now + 200)
-            }
+            // Refused, or nobody knows: a second copy is known by its bytes, and folded once.
+            Err(_) => Some(shared.now + 200),
         };
     }
 
@@ -303,7 +299,7 @@ impl Node {
         for (log, (base, records)) in grown {
             self.offer(log, base, &records, shared);
         }
-        if applied.batch % 4 == 0 {
+        if applied.batch.is_multiple_of(4) {
             self.committed(shared);
         }
     }

@@ -178,7 +178,7 @@ impl Oracle {
         self.gone.entry(log).or_insert(batch);
     }
 
-    pub fn trimmed(&mut self, log: u64, to: u64) {
+    pub fn trimmed(&self, log: u64, to: u64) {
         let head = self.logs.get(&log).map_or(0, Vec::len) as u64;
         demand!(to <= head, "promise 7: log {log} is trimmed to {to}, and ends at {head}");
     }
@@ -223,7 +223,7 @@ impl Oracle {
     /// The state that records below an offset come to.
     pub fn folded(&self, log: u64, below: u64) -> u64 {
         let records = self.logs.get(&log).into_iter().flatten();
-        records.take(below as usize).fold(0, |state, seen| fold(state, seen))
+        records.take(below as usize).fold(0, fold)
     }
 
     // Sockets.

@@ -36,13 +36,7 @@ impl Node {
             return shared.oracle.revoked(self.number, user, *before);
         }
         let Some(session) = self.sessions.get_mut(&link) else {
-            // The socket went away before its attachment was told.
-            if let (Asked::Attach(_), Reply::Attached(attached)) = (asked, told) {
-                let (connection, generation) = (attached.connection, attached.generation);
-                let last = Progress { connection, generation, reached: Vec::new() };
-                self.inbox.push((Command::Detach(last), None));
-            }
-            return;
+            return self.nobody(&asked, &told);
         };
         match (asked, told) {
             (Asked::Attach(names), Reply::Attached(attached)) => {
@@ -64,9 +58,7 @@ impl Node {
                 let nothing = opened.is_empty() && refused.is_empty();
                 self.open(link, opened, request, &[], shared);
                 self.refuse(link, request, refused);
-                if nothing {
-                    self.done(link, request);
-                }
+                self.done(link, if nothing { request } else { 0 });
             }
             (Asked::Unsubscribe(request, why, logs), Reply::Unsubscribed(_)) => {
                 if logs.is_empty() && why == Ended::Asked {
@@ -92,6 +84,15 @@ impl Node {
             ) => reply(session, request, refusal.code),
             (Asked::Snapshot(_, false), Reply::Done) | (Asked::Revoke(..), _) => {}
             (asked, told) => panic!("{asked:?} was answered by {told:?}"),
+        }
+    }
+
+    /// The socket went away before it was answered: what it was attached to is let go.
+    fn nobody(&mut self, asked: &Asked, told: &Reply) {
+        if let (Asked::Attach(_), Reply::Attached(attached)) = (asked, told) {
+            let (connection, generation) = (attached.connection, attached.generation);
+            let last = Progress { connection, generation, reached: Vec::new() };
+            self.inbox.push((Command::Detach(last), None));
         }
     }
 

@@ -528,7 +528,7 @@ impl World {
         }
     }
 
-    fn check(&mut self) {
+    fn check(&self) {
         for node in &self.nodes {
             self.shared.oracle.compare(&node.rows);
             node.committed(&self.shared);
