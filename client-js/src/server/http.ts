@@ -17,6 +17,8 @@ const enum Ms {
   TOKEN = 15_000,
   /** An attempt has so long, however soon its call is to be given up. */
   LEAST = 1_000,
+  /** A token that served a call for so long was good. */
+  GOOD = 1_000,
   /** A token that ends sooner is not used any more. */
   TOKEN_LEFT = 60_000,
   /** Bounds of the wait before another try, a random part of which is waited. */
@@ -310,16 +312,24 @@ export class Http {
     return bodyOf(await this.send(call, options));
   }
 
-  /** Sends it once; once more where the token was refused and another is to be had. */
+  /**
+   * Sends it; once more where the token was refused and another is to be had. One that was good for
+   * a while, whose end broke off a wait, was not refused: the next one may end in a wait, too.
+   */
   async attempt(call: Call): Promise<Reply> {
-    const token = await this.__token(call);
-    try {
-      return await this.__once(call, token);
-    } catch (error) {
-      const { code } = error as HighwaterError;
-      if (!wantsToken(code) || !this.__tokens.refused(token)) throw error;
+    for (let refused = false; ; ) {
+      const token = await this.__token(call);
+      const sent = Date.now();
+      try {
+        return await this.__once(call, token);
+      } catch (error) {
+        const { code } = error as HighwaterError;
+        const good = Date.now() - sent >= Ms.GOOD;
+        if (!wantsToken(code) || (refused && !good)) throw error;
+        if (!this.__tokens.refused(token)) throw error;
+        refused = !good;
+      }
     }
-    return this.__once(call, await this.__token(call));
   }
 
   /** A function that gives tokens may be slow: its call ends in its own time all the same. */

@@ -109,10 +109,10 @@ test('tokens that end while a follower waits: it asks for others', async (contex
   const one = following(context, 'quiet', source);
   for (let round = 1; round <= 2; round++) {
     await one.reached(round);
-    // Nothing is written: what has it ask again is that the token ended as it waited. Of these the
-    // first may be that of the wait's own beginning.
+    // Nothing is written: what has it ask again is that tokens ended as it waited, two of them in
+    // one wait. The first that is asked for may be that of the wait's own beginning.
     const before = asked;
-    while (asked < before + 2) await new Promise<void>((found) => (look = found));
+    while (asked < before + 3) await new Promise<void>((found) => (look = found));
     await own.append('quiet', { payload: `${round}` });
   }
   await one.reached(3);
