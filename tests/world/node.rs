@@ -29,7 +29,6 @@ pub struct Ticket {
 
 struct Proposal {
     bytes: Vec<u8>,
-    commands: usize,
     tickets: Vec<Option<Ticket>>,
     /// When it is to be proposed (again); none: the journal took it.
     due: Option<u64>,
@@ -222,10 +221,9 @@ impl Node {
         if self.proposal.is_none() && !self.inbox.is_empty() {
             let (commands, tickets): (Vec<_>, _) =
                 std::mem::take(&mut self.inbox).into_iter().unzip();
-            let count = commands.len();
             let (_, bytes) = self.batch(commands, shared.now);
             let due = Some(shared.now);
-            self.proposal = Some(Proposal { bytes, commands: count, tickets, due });
+            self.proposal = Some(Proposal { bytes, tickets, due });
         }
         let Some(mine) = self.proposal.as_mut() else { return };
         if mine.due.is_none_or(|due| due > shared.now) {
@@ -258,8 +256,12 @@ impl Node {
                 self.rows.commit(&applied.writes);
                 self.unsynced.push_back(applied.writes.clone());
                 let own = self.proposal.take_if(|own| own.bytes == bytes);
-                if let Some(own) = &own {
-                    assert!(!applied.repeat, "an own batch counts as a repeat: {}", own.commands);
+                if own.is_some() && applied.repeat {
+                    // A batch of the run before came late, and this run took the same number: the
+                    // product stops too (`Stopped::Twin`), and is started anew.
+                    self.crash(shared);
+                    shared.at(shared.now + 50, Turn::Start(self.number));
+                    return;
                 }
                 self.tell(applied, own.map(|own| own.tickets).unwrap_or_default(), shared);
             }
