@@ -17,7 +17,8 @@ pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 /// a node that goes down first, and the command may have been carried out all the same.
 ///
 /// # Errors
-/// The refusal of a node that is busy, full or going down.
+/// What [`Shed`] answers for a node under pressure or with a full disk, `overloaded` where the
+/// inbox is full, `failed` where the committing thread is gone. Nothing was submitted then.
 pub fn hand(
     shed: &Shed,
     inbox: &Inbox<Ticket>,

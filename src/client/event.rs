@@ -60,13 +60,15 @@ impl Config {
     }
 }
 
-/// What happened.
+/// What happened to the client since it was asked last: what [`Client::handle`] is given.
+///
+/// [`Client::handle`]: super::Client::handle
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "one at a time, taken apart at once")]
 pub enum Input<'a> {
     /// A socket is open. `spare`: fresh random bits, the name of its next writer if it needs one.
     Open {
-        /// The bits.
+        /// 128 random bits: the identity of a writer that nobody has used.
         spare: Id,
     },
     /// A message came.

@@ -5,4 +5,5 @@ mod bitflips;
 mod store;
 mod store_model;
 mod store_reads;
+mod stored;
 mod trim;

@@ -12,8 +12,10 @@ use std::process::{Command, Stdio};
 use highwater::log::{LogRow, NameRow, Stored};
 use highwater::rows::{Key, Rows, Table, Writes};
 use highwater::store::{OpenError, Options, Store, StoreError};
-use highwater::wire::{Code, Id, Origin, Payload, Place, Record, SnapshotRule, codec};
+use highwater::wire::{Code, Payload, SnapshotRule, codec};
 use rand::RngCore as _;
+
+use crate::stored::stored;
 
 fn open(dir: &Path) -> Result<Store, OpenError> {
     Store::open(dir, Options::default())
@@ -23,20 +25,7 @@ fn open(dir: &Path) -> Result<Store, OpenError> {
 fn record(offset: u64, length: usize) -> Stored {
     let mut payload = format!("{offset} ").into_bytes();
     payload.resize(length.max(payload.len()), b'x');
-    let payload = Some(Payload::binary(payload.into()));
-    Stored {
-        place: Place { batch: offset + 1, index: 0 },
-        time: offset,
-        origin: std::sync::Arc::new(Origin {
-            user: "ann".to_owned(),
-            writer: Id([1; 16]),
-            connection: Id([2; 16]),
-        }),
-        seq: offset + 1,
-        before: 0,
-        derived: None,
-        record: Record { payload, ..Record::default() },
-    }
+    stored(offset, None, payload)
 }
 
 fn log_row(start: u64, head: u64, deleted: bool) -> LogRow {

@@ -2,10 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use highwater::log::{LogRow, Stored};
+use highwater::log::LogRow;
 use highwater::rows::{Key, Table, Writes};
 use highwater::store::{Options, Store};
-use highwater::wire::{Id, Origin, Payload, Place, Record, SnapshotRule, codec};
+use highwater::wire::{SnapshotRule, codec};
+
+use crate::stored::stored;
 
 /// The log that is read; its key is overwritten by every commit.
 const LOG: u64 = 1;
@@ -18,22 +20,7 @@ fn row(head: u64) -> LogRow {
 
 /// A record that is the newest of the one key of its log.
 fn record(offset: u64) -> Vec<u8> {
-    let payload = Some(Payload::binary(vec![b'x'; 100].into()));
-    let key = Some("k".to_owned());
-    let stored = Stored {
-        place: Place { batch: offset + 1, index: 0 },
-        time: offset,
-        origin: std::sync::Arc::new(Origin {
-            user: "ann".to_owned(),
-            writer: Id([1; 16]),
-            connection: Id([2; 16]),
-        }),
-        seq: offset + 1,
-        before: 0,
-        derived: None,
-        record: Record { key, payload, ..Record::default() },
-    };
-    stored.row(None)
+    stored(offset, Some("k"), vec![b'x'; 100]).row(None)
 }
 
 /// One commit in which each log gets the record at `offset`.

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use highwater::fold::Head;
 use highwater::log::place::{NEWEST_KEPT, PlaceRow, Run};
-use highwater::log::{LogRow, PageRow, Stored};
+use highwater::log::{LogRow, PageRow};
 use highwater::rows::{Key, Rows, Table, Writes};
 use highwater::store::{Options, Store};
-use highwater::wire::{Id, Origin, Payload, Place, Record, SnapshotRule, codec};
+use highwater::wire::{Id, SnapshotRule, codec};
+
+use crate::stored::stored;
 
 fn open(dir: &Path) -> Store {
     Store::open(dir, Options { memtable_bytes: 1 << 20, ..Options::default() }).unwrap()
@@ -17,21 +19,8 @@ fn open(dir: &Path) -> Store {
 
 /// A record that compression cannot make small.
 fn record(offset: u64) -> Vec<u8> {
-    let noise: Vec<u8> = (0..500).map(|_| rand::random::<u8>()).collect();
-    let stored = Stored {
-        place: Place { batch: offset + 1, index: 0 },
-        time: offset,
-        origin: std::sync::Arc::new(Origin {
-            user: "ann".to_owned(),
-            writer: Id([1; 16]),
-            connection: Id([2; 16]),
-        }),
-        seq: offset + 1,
-        before: 0,
-        derived: None,
-        record: Record { payload: Some(Payload::binary(noise.into())), ..Record::default() },
-    };
-    stored.row(None)
+    let noise = (0..500).map(|_| rand::random::<u8>()).collect();
+    stored(offset, None, noise).row(None)
 }
 
 fn write(store: &Store, log: u64, offsets: Range<u64>) {
