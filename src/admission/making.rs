@@ -65,7 +65,7 @@ impl Admission {
         // As many as there are left for, the first ones of the list; the others later.
         let (charged, refusal) = match self.shed.check() {
             Ok(()) => {
-                let (charged, refusal) = self.rates.take_some(&grants.user, count);
+                let (charged, refusal) = self.rates.charge_some(&grants.user, count);
                 (Some(charged), refusal)
             }
             Err(refusal) => (None, Some(refusal)),

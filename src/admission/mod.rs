@@ -14,7 +14,7 @@ mod shed;
 pub use hand::{Clock, hand};
 pub use judge::{Judged, Named, fits, may_append};
 pub use making::{Making, asked_for};
-pub use prefetch::Warmth;
+pub use prefetch::Prefetch;
 pub use reading::{Enforcer, TokenGrants, close_revoked, readable};
 pub use shed::Shed;
 
@@ -37,14 +37,14 @@ pub struct Admission {
     /// What keeps commands out at the moment.
     pub shed: Arc<Shed>,
     /// What need not be read ahead.
-    pub warmth: Warmth,
+    pub prefetch: Prefetch,
 }
 
 impl Admission {
     /// Over that store, with nothing that keeps commands out.
     pub fn new(store: Store, limits: Limits, auto_create: bool) -> Self {
-        let (rates, shed, warmth) =
-            (Rates::new(&limits), Arc::<Shed>::default(), Warmth::default());
-        Self { store, rates, limits, auto_create, shed, warmth }
+        let (rates, shed, prefetch) =
+            (Rates::new(&limits), Arc::<Shed>::default(), Prefetch::default());
+        Self { store, rates, limits, auto_create, shed, prefetch }
     }
 }

@@ -55,7 +55,7 @@ pub(super) struct Uploads {
 }
 
 impl Uploads {
-    fn take(&mut self, put: &PutSnapshot) -> Result<Taken, Refusal> {
+    fn admit(&mut self, put: &PutSnapshot) -> Result<Taken, Refusal> {
         let PutSnapshot { request, log, offset, version, part, last, .. } = *put;
         let stage = if last { Stage::Whole } else { Stage::Next(part.saturating_add(1)) };
         let same = |one: &&mut Upload| (one.log, one.request) == (log, request);
@@ -107,14 +107,14 @@ impl Upload {
 }
 
 impl Socket {
-    /// Takes a part of a snapshot, if it goes on with its upload or begins one: the upload's turn.
+    /// Admits a part of a snapshot, if it goes on with its upload or begins one: the upload's turn.
     /// None where it comes again.
     ///
     /// # Errors
     /// `snapshot_parts`.
-    pub fn take_part(&self, put: &PutSnapshot) -> Result<Option<u64>, Refusal> {
+    pub fn admit_part(&self, put: &PutSnapshot) -> Result<Option<u64>, Refusal> {
         let mut inner = self.lock();
-        let (turn, given_way) = match inner.uploads.take(put)? {
+        let (turn, given_way) = match inner.uploads.admit(put)? {
             Taken::Passed => return Ok(None),
             Taken::Next(turn, given_way) => (turn, given_way),
         };
@@ -168,9 +168,9 @@ mod tests {
     #[test]
     fn parts_of_two_uploads_make_no_snapshot() {
         let mut uploads = Uploads::default();
-        assert_eq!(uploads.take(&part(1, 0, false)), next(1));
-        assert_eq!(uploads.take(&part(1, 1, true)), next(1));
-        assert!(uploads.take(&part(1, 2, true)).is_err(), "the upload is over");
+        assert_eq!(uploads.admit(&part(1, 0, false)), next(1));
+        assert_eq!(uploads.admit(&part(1, 1, true)), next(1));
+        assert!(uploads.admit(&part(1, 2, true)).is_err(), "the upload is over");
         for bad in [
             part(2, 1, true),
             part(1, 2, true),
@@ -179,10 +179,10 @@ mod tests {
             PutSnapshot { log: 8, ..part(1, 1, true) },
         ] {
             let mut uploads = Uploads::default();
-            uploads.take(&part(1, 0, false)).unwrap();
-            assert!(uploads.take(&bad).is_err(), "{bad:?}");
+            uploads.admit(&part(1, 0, false)).unwrap();
+            assert!(uploads.admit(&bad).is_err(), "{bad:?}");
             let others = (bad.log, bad.request) != (7, 1);
-            let goes_on = uploads.take(&part(1, 1, true));
+            let goes_on = uploads.admit(&part(1, 1, true));
             assert_eq!(goes_on.is_ok(), others, "beside {bad:?}");
         }
     }
@@ -190,32 +190,32 @@ mod tests {
     #[test]
     fn behind_a_part_that_was_put_off_nothing_is_taken_until_it_comes_again() {
         let mut uploads = Uploads::default();
-        uploads.take(&part(1, 0, false)).unwrap();
-        uploads.take(&part(1, 1, false)).unwrap();
+        uploads.admit(&part(1, 0, false)).unwrap();
+        uploads.admit(&part(1, 1, false)).unwrap();
         uploads.find(1).unwrap().stage = Stage::PutOff(1);
         for behind in [part(1, 0, false), part(1, 2, false), part(1, 3, true)] {
-            assert_eq!(uploads.take(&behind), Ok(Taken::Passed));
+            assert_eq!(uploads.admit(&behind), Ok(Taken::Passed));
         }
         for again in [part(1, 1, false), part(1, 2, false), part(1, 3, true)] {
-            assert_eq!(uploads.take(&again), next(1));
+            assert_eq!(uploads.admit(&again), next(1));
         }
     }
 
     #[test]
     fn one_upload_of_a_log_takes_the_place_of_another_and_few_are_held() {
         let mut uploads = Uploads::default();
-        assert_eq!(uploads.take(&part(1, 0, false)), next(1));
-        assert_eq!(uploads.take(&part(2, 0, false)), Ok(Taken::Next(2, vec![1])));
-        assert!(uploads.take(&part(1, 1, true)).is_err(), "it gave way");
+        assert_eq!(uploads.admit(&part(1, 0, false)), next(1));
+        assert_eq!(uploads.admit(&part(2, 0, false)), Ok(Taken::Next(2, vec![1])));
+        assert!(uploads.admit(&part(1, 1, true)).is_err(), "it gave way");
         assert_eq!(uploads.find(1).unwrap().stage, Stage::GaveWay);
-        assert_eq!(uploads.take(&part(2, 0, false)), next(3), "begun anew by its own number");
-        assert_eq!(uploads.take(&part(2, 1, true)), next(3));
-        assert_eq!(uploads.take(&part(4, 0, false)), next(4), "what is whole stays");
+        assert_eq!(uploads.admit(&part(2, 0, false)), next(3), "begun anew by its own number");
+        assert_eq!(uploads.admit(&part(2, 1, true)), next(3));
+        assert_eq!(uploads.admit(&part(4, 0, false)), next(4), "what is whole stays");
         let mut superseded = Vec::new();
         for request in 100..200 {
             let log = u64::from(request);
             let Ok(Taken::Next(_, given_way)) =
-                uploads.take(&PutSnapshot { log, ..part(request, 0, false) })
+                uploads.admit(&PutSnapshot { log, ..part(request, 0, false) })
             else {
                 panic!("part 0 begins");
             };

@@ -52,7 +52,7 @@ pub(super) struct RestoreArgs {
 ///
 /// # Errors
 /// When it was refused, or the file cannot be written or is not whole.
-pub(super) fn take(args: &BackupArgs, now: u64, out: &mut dyn Write) -> Result<(), CliError> {
+pub(super) fn write(args: &BackupArgs, now: u64, out: &mut dyn Write) -> Result<(), CliError> {
     let file = &args.file;
     if file.as_os_str() == "-" {
         let message = "a backup is read back before it counts: name a file, not the output";

@@ -114,7 +114,8 @@ fn from_client(args: &ConsumeArgs, client: &Client, out: impl Write) -> Result<(
         let ask = |client: &Client| {
             let (from, asked) = (lines.next.clone(), Instant::now());
             let path = lines.path(args);
-            let taken = client.get_kept(&path, &lines.kept).and_then(|answer| lines.take(answer));
+            let taken =
+                client.get_kept(&path, &lines.kept).and_then(|answer| lines.write_all(answer));
             match lines.rest().and(taken) {
                 // It broke off, but further on than it began: that is getting somewhere, so the
                 // patience with this server begins anew.
@@ -234,7 +235,7 @@ impl<W: Write> Lines<W> {
     }
 
     /// Writes an answer's records.
-    fn take(&mut self, answer: Response<Body>) -> Result<(), Failure> {
+    fn write_all(&mut self, answer: Response<Body>) -> Result<(), Failure> {
         let next = number(&answer, "highwater-next")?;
         let head = number(&answer, "highwater-head")?;
         self.kept.read(&answer)?;
@@ -425,11 +426,11 @@ mod tests {
         let body = "{\"offset\":4,\"payload\":\"a\"}\n{\"offset\":5,\"payload\":{\"b64\":\"_w\"}}\n\
                     {\"offset\":6,\"key\":\"k\"}\n";
         let mut plain = lines(false);
-        plain.take(answer("7", body)).unwrap();
+        plain.write_all(answer("7", body)).unwrap();
         assert_eq!((plain.next.as_str(), plain.until), ("7", Some(9)));
         assert_eq!(plain.out.into_inner().unwrap(), b"a\n\xff\n\n");
         let mut json = lines(true);
-        json.take(answer("7", body)).unwrap();
+        json.write_all(answer("7", body)).unwrap();
         assert_eq!(json.out.into_inner().unwrap(), body.as_bytes());
     }
 
@@ -437,7 +438,7 @@ mod tests {
     fn an_answer_that_breaks_off_is_gone_on_with_behind_its_last_record() {
         let mut broken = lines(false);
         let body = "{\"offset\":4,\"payload\":\"a\"}\n{\"offset\":5,\"pay";
-        assert!(broken.take(answer("7", body)).is_err());
+        assert!(broken.write_all(answer("7", body)).is_err());
         assert_eq!(broken.next, "5");
         assert_eq!(broken.out.into_inner().unwrap(), b"a\n");
     }
@@ -453,20 +454,20 @@ mod tests {
         ] {
             let mut cut = lines(false);
             from.clone_into(&mut cut.next);
-            let failure = cut.take(answer("7", &body)).unwrap_err();
+            let failure = cut.write_all(answer("7", &body)).unwrap_err();
             assert!(matches!(failure, Failure::Lost(_)), "{from} {body}: {failure:?}");
             assert_eq!(cut.next, came, "{from} {body}");
         }
         let began = |start: &str| {
             let mut answer = answer("7", "");
             answer.headers_mut().insert("highwater-start", start.parse().unwrap());
-            lines(false).take(answer)
+            lines(false).write_all(answer)
         };
         assert!(matches!(began("4"), Err(Failure::Lost(_))));
         began("7").unwrap();
         // A hole in the middle is no cut: no server of ours makes one.
         let mut holed = lines(false);
-        let failure = holed.take(answer("7", &(record(4) + &record(6)))).unwrap_err();
+        let failure = holed.write_all(answer("7", &(record(4) + &record(6)))).unwrap_err();
         assert!(matches!(failure, Failure::Foreign(_)), "{failure:?}");
     }
 
@@ -476,7 +477,7 @@ mod tests {
         (args.from, args.follow) = (Some(END.to_owned()), true);
         let mut lines = Lines::new(&args, None, Vec::new());
         assert_eq!(lines.path(&args), "/v1/logs/a?from=end&limit=0");
-        lines.take(answer("9", "")).unwrap();
+        lines.write_all(answer("9", "")).unwrap();
         assert_eq!(lines.path(&args), "/v1/logs/a?from=9&limit=10&wait=25000");
         let lost = Failure::Lost(String::new());
         lines.hurry(&lost, Duration::from_millis(100));
@@ -533,7 +534,7 @@ mod tests {
         }
         let mut lines = Lines::new(&args(false, ""), None, Gone);
         let body = "{\"offset\":4,\"payload\":\"a\"}\n";
-        lines.take(answer("5", body)).unwrap();
+        lines.write_all(answer("5", body)).unwrap();
         assert!(lines.rest().is_err());
         assert!(matches!(lines.failed, Some(CliError::Unread)));
     }
@@ -541,7 +542,7 @@ mod tests {
     #[test]
     fn an_answer_of_something_else_is_no_log() {
         let answer = Response::builder().body(Body::builder().data("<html>")).unwrap();
-        assert!(matches!(lines(false).take(answer), Err(Failure::Foreign(_))));
+        assert!(matches!(lines(false).write_all(answer), Err(Failure::Foreign(_))));
     }
 
     #[test]

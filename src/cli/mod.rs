@@ -92,7 +92,7 @@ pub fn main() -> ExitCode {
         Command::Logs(args) => logs::list(&args, &mut io::stdout().lock()),
         Command::Pages(args) => pages::run(&args, &mut io::stdout().lock()),
         Command::Connections(args) => connections::run(&args, &mut io::stdout().lock()),
-        Command::Backup(args) => backup::take(&args, now_ms(), &mut io::stdout().lock()),
+        Command::Backup(args) => backup::write(&args, now_ms(), &mut io::stdout().lock()),
         Command::Restore(args) => backup::restore(&args, &mut io::stdout().lock()),
         Command::Check(args) => check::run(&args, &mut io::stdout().lock()),
         Command::Journal(args) => journal::run(&args, &mut io::stdout().lock()),

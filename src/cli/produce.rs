@@ -212,7 +212,7 @@ impl Run<'_> {
         let (count, bytes) = (lines as u64, body.len());
         let answer = client.post_kept(&path, "application/x-ndjson", body, kept);
         let kept = *kept;
-        let failure = match answer.and_then(|answer| taken(answer, count, kept)) {
+        let failure = match answer.and_then(|answer| check_answer(answer, count, kept)) {
             Ok(taken) => return Ok(taken),
             Err(failure) => failure,
         };
@@ -302,7 +302,7 @@ impl Run<'_> {
 }
 
 /// Looks at the answer to so many lines.
-fn taken(answer: Response<Body>, lines: u64, mut kept: Kept) -> Result<Tried, Failure> {
+fn check_answer(answer: Response<Body>, lines: u64, mut kept: Kept) -> Result<Tried, Failure> {
     kept.told(&answer)?;
     let Appended { count, log, last } = read_json(answer)?;
     // Anybody can answer 200; that a line is stored is said by its own server alone.

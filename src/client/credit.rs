@@ -59,7 +59,7 @@ impl CreditHeld {
         };
         let appends = items.len() as u64;
         if let Some(told) = &mut self.told {
-            told.room.take_off(appends, bytes);
+            told.room.subtract(appends, bytes);
         }
         self.sent.push_back(Sent { number: self.next, writer, first, last, appends, bytes });
     }
@@ -119,14 +119,14 @@ impl CreditHeld {
     fn told_behind(&self, behind: u64, now: u64, credit: Credit) -> Told {
         let mut room = Room { appends: u64::from(credit.appends), bytes: credit.bytes };
         for sent in self.sent.iter().filter(|sent| sent.number > behind) {
-            room.take_off(sent.appends, sent.bytes);
+            room.subtract(sent.appends, sent.bytes);
         }
         Told { behind, room, from: now.saturating_add(u64::from(credit.after)) }
     }
 }
 
 impl Room {
-    const fn take_off(&mut self, appends: u64, bytes: u64) {
+    const fn subtract(&mut self, appends: u64, bytes: u64) {
         self.appends = self.appends.saturating_sub(appends);
         self.bytes = self.bytes.saturating_sub(bytes);
     }

@@ -29,9 +29,9 @@ impl Client {
     /// A frame came; parts of one are put together first.
     pub(super) fn came(&mut self, frame: ServerFrame, size: usize) {
         (self.heard, self.pinged) = (self.now, None);
-        let ServerFrame::Part(part) = frame else { return self.take(frame, size) };
-        match self.parts.take(&part, self.config.encoding) {
-            Ok(Some((frame, size))) => self.take(frame, size),
+        let ServerFrame::Part(part) = frame else { return self.frame(frame, size) };
+        match self.parts.add(&part, self.config.encoding) {
+            Ok(Some((frame, size))) => self.frame(frame, size),
             Ok(None) => {}
             Err(breach) => {
                 self.breach(breach);
@@ -40,7 +40,7 @@ impl Client {
         }
     }
 
-    fn take(&mut self, frame: ServerFrame, size: usize) {
+    fn frame(&mut self, frame: ServerFrame, size: usize) {
         let name = frame.name();
         if self.phase == super::Phase::Closing || self.phase == super::Phase::Away {
             return;

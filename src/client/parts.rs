@@ -8,8 +8,8 @@ use crate::wire::{Encoding, MAX_FRAME_BYTES, Part, ServerFrame, codec};
 pub(super) struct Parts(Option<Vec<u8>>);
 
 impl Parts {
-    /// Takes a piece; the whole frame with the last one.
-    pub(super) fn take(
+    /// Adds a piece; the whole frame with the last one.
+    pub(super) fn add(
         &mut self,
         part: &Part,
         encoding: Encoding,

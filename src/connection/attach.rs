@@ -377,7 +377,7 @@ impl Connections {
         siblings: &[Id],
         cx: &mut Context<'_, '_>,
     ) -> Result<Option<Met>, RowsError> {
-        if !self.take_slot(new, cx)? {
+        if !self.reserve_slot(new, cx)? {
             return Ok(None);
         }
         if let Some(row) = self.rows.change(&new.want.connection, cx.io)? {

@@ -59,8 +59,8 @@ impl Having {
         Err(Refusal::because(Code::BadOffset, message))
     }
 
-    /// Takes the next subscriber in, with the cursor it has of the log; none: it is gone.
-    pub fn take(&mut self, id: Id, row: Option<ConnectionRow>) {
+    /// Adds the next subscriber, with the cursor it has of the log; none: it is gone.
+    pub fn add(&mut self, id: Id, row: Option<ConnectionRow>) {
         (self.after, self.left) = (Some(id), self.left.saturating_sub(1));
         let Some(row) = row else { return };
         let reached = row.sub(self.log).and_then(Sub::confirmed);
@@ -113,10 +113,10 @@ mod tests {
             ("eve", 9, true),
         ];
         for (n, (user, cursor, base)) in (0..).zip(rows) {
-            having.take(id(n), Some(row(user, cursor, base)));
+            having.add(id(n), Some(row(user, cursor, base)));
         }
-        having.take(id(90), None);
-        having.take(id(91), Some(ConnectionRow::new("ann", None, 0)));
+        having.add(id(90), None);
+        having.add(id(91), Some(ConnectionRow::new("ann", None, 0)));
         assert_eq!((having.after(), having.left()), (Some(id(91)), 93));
         assert!(!having.over(true));
         assert!(having.over(false));
@@ -126,16 +126,16 @@ mod tests {
     #[test]
     fn bounds_are_told() {
         let mut having = Having::new(7, 0, 2);
-        having.take(id(1), Some(row("ana", 1, false)));
+        having.add(id(1), Some(row("ana", 1, false)));
         assert!(!having.over(true));
-        having.take(id(2), Some(row("bob", 1, false)));
+        having.add(id(2), Some(row("bob", 1, false)));
         assert!(having.over(true));
         assert_eq!(having.named(), (vec!["ana".to_owned(), "bob".to_owned()], true));
 
         // Those are left out that come last, in whatever order they are found.
         let mut having = Having::new(7, 0, 10_000);
         for n in (0..300).rev() {
-            having.take(id(n), Some(row(&format!("user-{n:03}"), 1, false)));
+            having.add(id(n), Some(row(&format!("user-{n:03}"), 1, false)));
         }
         assert!(having.over(false));
         let (users, more) = having.named();

@@ -18,7 +18,7 @@ pub(super) struct Newcomer<'a> {
 
 impl Connections {
     /// Gives a slot to a connection of the user, taking another's where the policy allows it.
-    pub(super) fn take_slot(
+    pub(super) fn reserve_slot(
         &mut self,
         new: &Newcomer<'_>,
         cx: &mut Context<'_, '_>,

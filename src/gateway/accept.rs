@@ -21,7 +21,7 @@ use tokio::sync::watch::Receiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::patient::Patient;
+use super::stall::StallTimeout;
 use super::{Gate, http, socket};
 use crate::wire::{Code, Encoding, Refusal};
 
@@ -90,7 +90,7 @@ async fn talk(stream: TcpStream, router: axum::Router, room: Room, mut draining:
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 << 10);
-    let served = http.serve_connection(TokioIo::new(Patient::new(stream)), service);
+    let served = http.serve_connection(TokioIo::new(StallTimeout::new(stream)), service);
     let mut served = pin!(served.with_upgrades());
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
@@ -120,7 +120,7 @@ pub(super) async fn connect(
     tokio::spawn(async move {
         let counted = socket::Counted::new(Arc::clone(&gate), room);
         let upgraded = match upgraded.await {
-            Ok(upgraded) => upgraded.downcast::<TokioIo<Patient>>(),
+            Ok(upgraded) => upgraded.downcast::<TokioIo<StallTimeout>>(),
             Err(error) => {
                 tracing::debug!(%error, "an upgrade was not carried through");
                 return;

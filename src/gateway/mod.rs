@@ -7,8 +7,8 @@
 mod accept;
 mod demo;
 pub mod http;
-mod patient;
 mod socket;
+mod stall;
 
 pub use accept::{Accepting, PLAIN_CONNECTIONS, serve};
 

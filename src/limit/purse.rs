@@ -204,33 +204,33 @@ impl<C: Clock + Clone> Purse<C> {
         Self { rates, user, bookings, lease, later, later_at: 0, socket, key }
     }
 
-    /// Takes a holder's items as far as the budgets let it. `numbers` says an item's sequence, and
+    /// Charges a holder's items as far as the budgets go. `numbers` says an item's sequence, and
     /// what it names as sent before it. What lies beyond items that were refused is refused with
-    /// them, and costs nothing. Items that were taken and come again with those that were refused
+    /// them, and costs nothing. Items that were charged and come again with those that were refused
     /// are charged when the fold has stored them after all: so the time told is enough for who
     /// sends the same frame again.
-    pub fn take(
+    pub fn charge_some(
         &mut self,
         holder: Id,
         mut costs: Costs,
         numbers: impl Fn(usize) -> (u64, u64),
     ) -> Taken<C> {
-        let (count, refusal) = self.take_of(holder, &mut costs, &numbers, false);
+        let (count, refusal) = self.charge_items(holder, &mut costs, &numbers, false);
         // The rest is charged when it comes again.
         drop(costs.split_off(count));
         Taken { charged: self.charged(costs), count, refusal }
     }
 
-    /// Takes all of the items or none.
+    /// Charges all of the items or none.
     ///
     /// # Errors
     /// `rate` with the time after which all of them fit, and whether some would have by now.
-    pub fn take_whole(
+    pub fn charge_whole(
         &mut self,
         holder: Id,
         mut costs: Costs,
     ) -> Result<Charged<C>, (Refusal, bool)> {
-        match self.take_of(holder, &mut costs, &|_| (u64::MAX, 0), true) {
+        match self.charge_items(holder, &mut costs, &|_| (u64::MAX, 0), true) {
             (_, None) => Ok(self.charged(costs)),
             (some, Some(refusal)) => Err((refusal, some > 0)),
         }
@@ -242,7 +242,7 @@ impl<C: Clock + Clone> Purse<C> {
     }
 
     /// How many items fit, and why not all; where only the whole is wanted, no less is taken.
-    fn take_of(
+    fn charge_items(
         &mut self,
         holder: Id,
         costs: &mut Costs,
@@ -272,7 +272,7 @@ impl<C: Clock + Clone> Purse<C> {
             levels.bytes.hand_back(self.rates.bytes, later.bytes);
             fits = self.fits(&levels, own.sum, costs, now);
         }
-        let some = self.take_from_logs(&mut own, costs, fits, whole, now);
+        let some = self.charge_logs(&mut own, costs, fits, whole, now);
         let count = if whole && some < costs.len() { 0 } else { some };
         let paid = count.saturating_sub(again);
         let bytes = costs.bytes(again).take(paid).sum();
@@ -326,8 +326,8 @@ impl<C: Clock + Clone> Purse<C> {
         costs.again + fits.count().min(usize::try_from(appends).unwrap_or(usize::MAX))
     }
 
-    /// Takes items from logs' budgets, at most so many: how many fit.
-    fn take_from_logs(
+    /// Charges items to logs' budgets, at most so many: how many fit.
+    fn charge_logs(
         &self,
         own: &mut Booking,
         costs: &Costs,
@@ -339,7 +339,7 @@ impl<C: Clock + Clone> Purse<C> {
         let mut taken = Vec::new();
         let mut fits = |log: u64| {
             own.draw_log(log) || {
-                let fits = self.rates.take_log(log, now);
+                let fits = self.rates.charge_log(log, now);
                 taken.extend(fits.then_some(log));
                 fits
             }

@@ -138,9 +138,13 @@ impl<C: Clock + Clone> Rates<C> {
         Ok(())
     }
 
-    /// Takes as many of so many appends of a user as there are; their bytes are not known. Of the
+    /// Charges as many of so many appends as a user has left; their bytes are not known. Of the
     /// others, the time after which they would fit.
-    pub fn take_some(self: &Arc<Self>, user: &str, appends: u32) -> (Charged<C>, Option<Refusal>) {
+    pub fn charge_some(
+        self: &Arc<Self>,
+        user: &str,
+        appends: u32,
+    ) -> (Charged<C>, Option<Refusal>) {
         let (budget, now) = (self.user(user), self.now());
         let mut levels = budget.lock();
         let room = levels.appends.room(self.appends, now);
@@ -185,8 +189,8 @@ impl<C: Clock + Clone> Rates<C> {
         self.hash.hash_one(name)
     }
 
-    /// Takes one append from a log's budget, where it has it.
-    pub(super) fn take_log(&self, log: u64, now: u64) -> bool {
+    /// Charges one append to a log's budget, where it has it.
+    pub(super) fn charge_log(&self, log: u64, now: u64) -> bool {
         let Some(speed) = self.log.filter(|_| log != 0) else { return true };
         let mut level = self.logs.entry(log).or_default();
         let fits = level.room(speed, now) > 0;
@@ -327,22 +331,22 @@ mod tests {
         rates.check("ana", 2_000).unwrap();
         let refusal = rates.check("ana", 500).unwrap_err();
         assert_eq!((refusal.code, refusal.retry_after), (Code::Rate, 250));
-        let (charged, more) = rates.take_some("ben", 3_000);
+        let (charged, more) = rates.charge_some("ben", 3_000);
         assert_eq!((charged.len(), more.unwrap().retry_after), (2_000, 500));
         charged.settle(|at| at < 1_500);
-        let (_, more) = rates.take_some("ben", 1_600);
+        let (_, more) = rates.charge_some("ben", 1_600);
         assert_eq!(more.unwrap().retry_after, 50, "what spent nothing was given back");
-        let (mut charged, _) = rates.take_some("cyd", 2_000);
+        let (mut charged, _) = rates.charge_some("cyd", 2_000);
         charged.hand_in();
         drop(charged);
-        let (charged, _) = rates.take_some("cyd", 1);
+        let (charged, _) = rates.charge_some("cyd", 1);
         assert!(charged.is_empty(), "who hangs up has spent it all the same");
         clock.advance(Duration::from_millis(u64::from(refusal.retry_after) - 1));
         assert_eq!(rates.check("ana", 500).unwrap_err().retry_after, 1);
-        assert!(rates.take_some("ana", 0).0.is_empty());
+        assert!(rates.charge_some("ana", 0).0.is_empty());
         clock.advance(Duration::from_millis(1));
         rates.check("ana", 500).unwrap();
-        assert!(rates.take_some("ana", 1).0.is_empty());
+        assert!(rates.charge_some("ana", 1).0.is_empty());
     }
 
     #[test]
@@ -372,7 +376,7 @@ mod tests {
         let (rates, clock) = rates(|limits| limits.appends_per_log_second = 10);
         for user in 0..1_000 {
             rates.check(&format!("user {user}"), 1).unwrap();
-            assert!(rates.take_log(rates.log_key(&format!("log {user}")), rates.now()));
+            assert!(rates.charge_log(rates.log_key(&format!("log {user}")), rates.now()));
         }
         assert_eq!(rates.entries(), 2_000);
         rates.sweep();
@@ -395,7 +399,7 @@ mod tests {
         let many = |items| {
             let mut costs = Costs::with_room(items);
             (0..items).for_each(|_| costs.push(1, 0));
-            rates.purse_again("ana", None, "a").take_whole(Id::NONE, costs)
+            rates.purse_again("ana", None, "a").charge_whole(Id::NONE, costs)
         };
         many(10).unwrap().settle(|_| false);
         assert_eq!(many(300).unwrap_err().0.retry_after, 30_000);

@@ -118,7 +118,7 @@ impl Logs {
             let mut writer = Writer::new(&user);
             let mut author =
                 Author::of(Origin { user, writer: id, connection }, Naming::WrittenOut);
-            return self.take(&mut writer, entries, &mut author, at, io, stored).map(Ok);
+            return self.store_entries(&mut writer, entries, &mut author, at, io, stored).map(Ok);
         }
         if writers.get(&id, io)?.is_none() {
             // A writer begins with its first append; anything else leaves no row behind.
@@ -142,15 +142,15 @@ impl Logs {
         let known = writer.row.origin.filter(|known| known.connection == connection);
         let naming = known.map_or(Naming::Unnumbered, |known| Naming::Number(known.number));
         let mut author = Author::of(Origin { user, writer: id, connection }, naming);
-        let answers = self.take(writer, entries, &mut author, at, io, stored)?;
+        let answers = self.store_entries(writer, entries, &mut author, at, io, stored)?;
         if let Naming::Number(number) = author.naming {
             writer.row.origin = Some(Numbered { number, connection });
         }
         Ok(Ok(answers))
     }
 
-    /// Takes a writer's entries, one after another; it keeps what becomes of them.
-    fn take(
+    /// Stores a writer's entries, one after another; the writer keeps what becomes of them.
+    fn store_entries(
         &mut self,
         writer: &mut Writer,
         entries: Vec<Entry>,

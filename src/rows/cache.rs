@@ -94,7 +94,7 @@ impl<V: Hot> Cache<V> {
         Self { young, old, dirty: Vec::new(), most, most_bytes }
     }
 
-    fn warm(&mut self, key: &V::Key, io: &Io<'_>) -> Result<Option<&mut Slot<V>>, RowsError> {
+    fn load(&mut self, key: &V::Key, io: &Io<'_>) -> Result<Option<&mut Slot<V>>, RowsError> {
         if !self.young.slots.contains_key(key) {
             let slot = match self.old.take(key) {
                 Some(slot) => slot,
@@ -113,7 +113,7 @@ impl<V: Hot> Cache<V> {
     /// # Errors
     /// When storage fails or the row is damaged.
     pub fn get(&mut self, key: &V::Key, io: &Io<'_>) -> Result<Option<&V>, RowsError> {
-        Ok(self.warm(key, io)?.map(|slot| &slot.value))
+        Ok(self.load(key, io)?.map(|slot| &slot.value))
     }
 
     /// One look at a row that need not stay: many can be looked at within a batch, and memory does
@@ -138,7 +138,7 @@ impl<V: Hot> Cache<V> {
     /// # Errors
     /// When storage fails or the row is damaged.
     pub fn change(&mut self, key: &V::Key, io: &Io<'_>) -> Result<Option<&mut V>, RowsError> {
-        let Some(slot) = self.warm(key, io)? else { return Ok(None) };
+        let Some(slot) = self.load(key, io)? else { return Ok(None) };
         if !slot.dirty {
             slot.dirty = true;
             self.dirty.push(key.clone());

@@ -20,7 +20,7 @@ impl Store {
         ids.truncate(most);
         for id in ids {
             let row = self.connection_on(id, having.log)?;
-            having.take(id, row);
+            having.add(id, row);
         }
         Ok(having.over(rest))
     }

@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 pub use folder::OpenError;
 pub use present::Lost;
 pub use pressure::Pressure;
-pub use read::{LatestPage, Warm};
+pub use read::{LatestPage, Wanted};
 pub use write::{Kept, StoreError};
 
 use crate::rows::{RowsError, Table, Writes};

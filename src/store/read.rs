@@ -47,8 +47,8 @@ impl Store {
     }
 }
 
-/// Connections of one user, and subscriptions of one connection, that warming looks at.
-const WARM_AT_MOST: usize = 1024;
+/// Connections of one user, and subscriptions of one connection, that a prefetch looks at.
+const PREFETCH_MOST: usize = 1024;
 
 impl Rows for Store {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
@@ -84,7 +84,7 @@ pub struct LatestPage {
 
 /// What to bring into memory before the committing thread asks for it.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Warm<'a> {
+pub struct Wanted<'a> {
     /// Names of logs.
     pub names: &'a [&'a str],
     /// Log ids.
@@ -378,33 +378,33 @@ impl Store {
 
     /// Reads what a command is going to need and forgets it: blocks are in memory then. Failures
     /// are left to the read that matters.
-    pub fn warm(&self, warm: &Warm<'_>) {
-        for name in warm.names {
+    pub fn prefetch(&self, wanted: &Wanted<'_>) {
+        for name in wanted.names {
             if let Ok(Some(log)) = self.find_log(name) {
                 self.log_row(log).ok();
             }
         }
-        for log in warm.logs {
+        for log in wanted.logs {
             self.log_row(*log).ok();
         }
-        for writer in warm.writers {
+        for writer in wanted.writers {
             self.get(Table::Writers, &writer.0).ok();
             self.scan(Table::Outcomes, &writer.0, &writer.0, MAX_IN_FLIGHT).ok();
         }
-        for connection in warm.connections {
-            self.warm_connection(*connection);
+        for connection in wanted.connections {
+            self.prefetch_connection(*connection);
         }
-        for user in warm.users {
+        for user in wanted.users {
             let row = self.user(user).ok().flatten().unwrap_or_default();
-            for one in row.active.iter().take(WARM_AT_MOST) {
-                self.warm_connection(one.connection);
+            for one in row.active.iter().take(PREFETCH_MOST) {
+                self.prefetch_connection(one.connection);
             }
         }
     }
 
-    fn warm_connection(&self, id: Id) {
+    fn prefetch_connection(&self, id: Id) {
         let Ok(Some(row)) = self.connection(id) else { return };
-        for sub in row.subs.iter().take(WARM_AT_MOST) {
+        for sub in row.subs.iter().take(PREFETCH_MOST) {
             self.get(Table::Logs, &sub.log.to_be_bytes()).ok();
         }
     }

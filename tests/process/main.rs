@@ -23,6 +23,7 @@ mod memory;
 mod networks;
 mod old_rows;
 mod old_store;
+mod prefetch;
 mod promises;
 mod python;
 mod rates;
@@ -33,5 +34,4 @@ mod rules;
 mod slow_links;
 #[path = "../support/mod.rs"]
 mod support;
-mod warm;
 mod words;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Problem, json_answer, with};
 use super::caller::{Caller, LooseName};
-use super::query::{self, Asked, Flag};
+use super::query::{self, Flag, Parameters};
 use super::route::{LOG, POSITION};
 use super::sending::{self, Paying, Sent, Writing, answer_json};
 use super::{body, guard, history, logs, reading};
@@ -105,7 +105,7 @@ pub(super) async fn post(
     State(gate): State<Arc<Gate>>,
     LooseName(name): LooseName,
     caller: Caller,
-    Asked(asked): Asked<AppendQuery>,
+    Parameters(asked): Parameters<AppendQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {

@@ -27,7 +27,7 @@ use crate::wire::{Code, Refusal};
 const AGAIN_AFTER: u32 = 5_000;
 
 /// `POST /v1/backup`.
-pub(super) async fn take(
+pub(super) async fn write(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
     headers: HeaderMap,

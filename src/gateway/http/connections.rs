@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Problem, json_answer, refusal_json, with};
 use super::caller::{Caller, PathId, PathUser};
-use super::query::{self, Asked};
+use super::query::{self, Parameters};
 use super::{guard, logs, reading, sending};
 use crate::admission::Making;
 use crate::admission::readable;
@@ -95,7 +95,7 @@ pub(super) struct ListQuery {
 pub(super) async fn list(
     State(gate): State<Arc<Gate>>,
     Caller(grants): Caller,
-    Asked(asked): Asked<ListQuery>,
+    Parameters(asked): Parameters<ListQuery>,
 ) -> Answer {
     let limit = query::page(asked.limit.as_deref(), PAGE, MOST)?;
     let user = match asked.user {
@@ -162,7 +162,7 @@ pub(super) async fn show(
     State(gate): State<Arc<Gate>>,
     PathId(id): PathId,
     Caller(grants): Caller,
-    Asked(asked): Asked<ShowQuery>,
+    Parameters(asked): Parameters<ShowQuery>,
 ) -> Answer {
     let row = mine(&gate, &grants, id).await?;
     let marks = gate.http.marks.of("subscriptions", &grants.user, &id.to_string());
@@ -242,7 +242,7 @@ pub(super) async fn downgrade(
     State(gate): State<Arc<Gate>>,
     PathId(connection): PathId,
     Caller(grants): Caller,
-    Asked(asked): Asked<ProposalQuery>,
+    Parameters(asked): Parameters<ProposalQuery>,
 ) -> Answer {
     mine(&gate, &grants, connection).await?;
     let (generation, reason) = (asked.generation()?, Reason::Asked);
@@ -256,7 +256,7 @@ pub(super) async fn forget(
     State(gate): State<Arc<Gate>>,
     PathId(connection): PathId,
     Caller(grants): Caller,
-    Asked(asked): Asked<ProposalQuery>,
+    Parameters(asked): Parameters<ProposalQuery>,
 ) -> Answer {
     mine(&gate, &grants, connection).await?;
     let generation = asked.generation()?;

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::answer::{Answer, json_answer};
 use super::caller::{Caller, LogName};
 use super::logs;
-use super::query::{self, Asked};
+use super::query::{self, Parameters};
 use super::reading::{self, Meant};
 use crate::auth::Can;
 use crate::connection::Having;
@@ -34,7 +34,7 @@ pub(super) async fn get(
     LogName(name): LogName,
     caller: Caller,
     meant: Meant,
-    Asked(asked): Asked<DeliveredQuery>,
+    Parameters(asked): Parameters<DeliveredQuery>,
 ) -> Answer {
     caller.must(Can::Delivered, &name)?;
     let offset = query::offset("offset", &asked.offset)?;

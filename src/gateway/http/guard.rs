@@ -52,7 +52,7 @@ impl Drop for Slot {
     }
 }
 
-fn take_slot(gate: &Arc<Gate>) -> Result<Slot, Refusal> {
+fn reserve_slot(gate: &Arc<Gate>) -> Result<Slot, Refusal> {
     let under_way = gate.requests.fetch_add(1, Ordering::Relaxed);
     let slot = Slot(Arc::clone(gate));
     if under_way >= gate.limits.http_requests_waiting as usize {
@@ -73,7 +73,7 @@ pub(super) async fn admit(
         let refusal = Refusal::because(Code::ShuttingDown, message).after(AWAY_AFTER);
         return Problem::from(refusal).into_response();
     }
-    match take_slot(&gate) {
+    match reserve_slot(&gate) {
         Ok(slot) => {
             let slot = Arc::new(slot);
             request.extensions_mut().insert(Arc::clone(&slot));

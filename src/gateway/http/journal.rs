@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Problem, json_answer};
 use super::caller::Caller;
-use super::query::{self, Asked};
+use super::query::{self, Parameters};
 use super::{guard, logs, reading, sending};
 use crate::connection::NodeRow;
 use crate::fold::{Command, Head, Reply, Versions, head_of};
@@ -72,7 +72,7 @@ pub(super) struct UpgradeQuery {
 pub(super) async fn upgrade(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
-    Asked(asked): Asked<UpgradeQuery>,
+    Parameters(asked): Parameters<UpgradeQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
@@ -109,7 +109,7 @@ pub(super) struct EraQuery {
 pub(super) async fn era(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
-    Asked(asked): Asked<EraQuery>,
+    Parameters(asked): Parameters<EraQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Problem, json_answer};
 use super::caller::{Caller, LogName};
-use super::query::{self, Asked};
+use super::query::{self, Parameters};
 use super::reading::{self, Meant};
 use super::{route, sending, spans};
 use crate::auth::{Can, Grants};
@@ -44,7 +44,7 @@ pub(super) struct ListQuery {
 pub(super) async fn list(
     State(gate): State<Arc<Gate>>,
     Caller(grants): Caller,
-    Asked(asked): Asked<ListQuery>,
+    Parameters(asked): Parameters<ListQuery>,
 ) -> Answer {
     let limit = query::page(asked.limit.as_deref(), PAGE, MOST)?;
     let prefix = asked.prefix.unwrap_or_default();

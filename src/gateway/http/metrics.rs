@@ -63,7 +63,7 @@ pub(super) async fn count(State(gate): State<Arc<Gate>>, request: Request, next:
 pub(super) async fn show(State(gate): State<Arc<Gate>>) -> Response {
     let store = gate.store.clone();
     let pressure = tokio::task::spawn_blocking(move || store.pressure().ok()).await;
-    let text = Sample::take(&gate, pressure.ok().flatten())
+    let text = Sample::read(&gate, pressure.ok().flatten())
         .render(&gate.http.counters, gate.hub.refusals());
     let form = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, form)], text).into_response()
@@ -86,7 +86,7 @@ struct Sample {
 }
 
 impl Sample {
-    fn take(gate: &Gate, pressure: Option<Pressure>) -> Self {
+    fn read(gate: &Gate, pressure: Option<Pressure>) -> Self {
         Self {
             sockets: gate.sockets.load(Ordering::Relaxed),
             greeting: gate.greeting.load(Ordering::Relaxed),

@@ -15,7 +15,7 @@ use super::answer::{Answer, Problem, json_answer, with};
 use super::append::WriterQuery;
 use super::caller::{Caller, PathUser};
 use super::connections::Nodes;
-use super::query::Asked;
+use super::query::Parameters;
 use super::sending::{self, Paying, Sent, Writing, answer_json, wanted};
 use super::{guard, reading};
 use crate::admission::{Named, may_append};
@@ -50,7 +50,7 @@ struct NotifyBody {
 pub(super) async fn notify(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
-    Asked(asked): Asked<NotifyQuery>,
+    Parameters(asked): Parameters<NotifyQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
@@ -79,7 +79,7 @@ pub(super) async fn notify_user(
     State(gate): State<Arc<Gate>>,
     PathUser(user): PathUser,
     caller: Caller,
-    Asked(asked): Asked<NotifyQuery>,
+    Parameters(asked): Parameters<NotifyQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::answer::{Answer, json_answer};
 use super::caller::{Caller, LogName};
 use super::logs;
-use super::query::{self, Asked};
+use super::query::{self, Parameters};
 use super::reading::{self, Meant};
 use crate::auth::Can;
 use crate::gateway::Gate;
@@ -34,7 +34,7 @@ pub(super) async fn list(
     LogName(name): LogName,
     caller: Caller,
     meant: Meant,
-    Asked(asked): Asked<PagesQuery>,
+    Parameters(asked): Parameters<PagesQuery>,
 ) -> Answer {
     caller.must(Can::Read, &name)?;
     let limit = query::page(asked.limit.as_deref(), PAGE, MOST)?;

@@ -13,7 +13,7 @@ use crate::wire::{Code, MAX_OFFSET, Refusal};
 
 /// The query, read into the structure that the address has in the list of routes.
 #[derive(Debug)]
-pub(super) struct Asked<T>(pub T);
+pub(super) struct Parameters<T>(pub T);
 
 /// No parameters at all.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -71,7 +71,7 @@ fn in_our_words(told: &str) -> String {
     }
 }
 
-impl<T: Clone + Send + Sync + 'static, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+impl<T: Clone + Send + Sync + 'static, S: Send + Sync> FromRequestParts<S> for Parameters<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {

@@ -25,7 +25,7 @@ use super::guard::Slot;
 use super::history;
 use super::line::{self, Form};
 use super::logs::stand;
-use super::query::{self, Asked};
+use super::query::{self, Parameters};
 use super::reading::{self, Meant};
 use crate::auth::Can;
 use crate::gateway::Gate;
@@ -138,7 +138,7 @@ pub(super) async fn get(
     LogName(name): LogName,
     meant: Meant,
     caller: Caller,
-    Asked(asked): Asked<ReadQuery>,
+    Parameters(asked): Parameters<ReadQuery>,
     Extension(slot): Extension<Arc<Slot>>,
     (version, headers): (Version, HeaderMap),
 ) -> Answer {

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::answer::{Answer, Problem, json_answer};
 use super::caller::Caller;
-use super::query::{self, Asked};
+use super::query::{self, Parameters};
 use super::{guard, logs, reading, sending};
 use crate::admission::close_revoked;
 use crate::auth::{Full, Revocation, is_user};
@@ -119,7 +119,7 @@ pub(super) struct ListQuery {
 pub(super) async fn list(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
-    Asked(asked): Asked<ListQuery>,
+    Parameters(asked): Parameters<ListQuery>,
 ) -> Answer {
     caller.must_administer()?;
     let limit = query::page(asked.limit.as_deref(), PAGE, PAGE)?;
@@ -155,7 +155,7 @@ fn whom_of(position: &[u8]) -> Option<Whom> {
 pub(super) async fn remove(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
-    Asked(RemoveQuery { user, token }): Asked<RemoveQuery>,
+    Parameters(RemoveQuery { user, token }): Parameters<RemoveQuery>,
 ) -> Answer {
     caller.must_administer()?;
     let whom = whom(user, token)?;

@@ -121,8 +121,8 @@ pub(in crate::gateway) struct Route<S> {
 }
 
 impl<S: Clone + Send + Sync + 'static> Route<S> {
-    /// One that takes the parameters that `Q` has as its fields; [`query::Asked`] gives them to the
-    /// handler.
+    /// One that takes the parameters that `Q` has as its fields; [`query::Parameters`] gives them
+    /// to the handler.
     pub(in crate::gateway) fn asking<Q, H, T>(
         method: &'static str,
         path: &'static str,

@@ -215,7 +215,7 @@ impl Paying {
         let besides = if by_log { holder } else { "" };
         let mut purse = gate.admission.rates.purse_again(&writing.user, writer, besides);
         let until = Instant::now() + PAY_TIME;
-        let paid = match purse.take_whole(Id::NONE, costs.clone()) {
+        let paid = match purse.charge_whole(Id::NONE, costs.clone()) {
             Ok(paid) => paid,
             Err((refusal, false)) => return Err(refusal),
             Err((refusal, true)) => wait(gate, caller, &mut purse, costs, refusal, until).await?,
@@ -246,7 +246,7 @@ impl Paying {
             costs.push(entry.record.size(), log);
         }
         let purse = &mut self.purse;
-        let more = match purse.take_whole(Id::NONE, costs.clone()) {
+        let more = match purse.charge_whole(Id::NONE, costs.clone()) {
             Ok(more) => more,
             Err((refusal, _)) => wait(gate, caller, purse, costs, refusal, self.until).await?,
         };
@@ -275,7 +275,7 @@ pub(super) async fn wait(
         }
         tokio::time::sleep(wait).await;
         caller.recheck(gate).map_err(|problem| problem.refusal)?;
-        match purse.take_whole(Id::NONE, costs.clone()) {
+        match purse.charge_whole(Id::NONE, costs.clone()) {
             Ok(charged) => return Ok(charged),
             Err((again, _)) => refusal = again,
         }

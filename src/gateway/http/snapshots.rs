@@ -24,7 +24,7 @@ use super::coming::Coming;
 use super::filling::Filling;
 use super::guard::Slot;
 use super::line::{self, Form};
-use super::query::{self, Asked};
+use super::query::{self, Parameters};
 use super::reading::{self, Meant};
 use super::{guard, logs, sending};
 use crate::auth::Can;
@@ -200,7 +200,7 @@ pub(super) async fn put(
     State(gate): State<Arc<Gate>>,
     LogName(name): LogName,
     caller: Caller,
-    Asked(asked): Asked<PutQuery>,
+    Parameters(asked): Parameters<PutQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
@@ -290,7 +290,7 @@ async fn put_part(
     let mut costs = Costs::with_room(1);
     costs.push(weight, 0);
     // The body waits in the kernel meanwhile: whoever sends too fast is slowed down.
-    let mut charged = match purse.take_whole(Id::NONE, costs.clone()) {
+    let mut charged = match purse.charge_whole(Id::NONE, costs.clone()) {
         Ok(charged) => charged,
         Err((refusal, _)) => {
             let until = Instant::now() + WAIT_TIME;

@@ -84,7 +84,7 @@ impl Session {
         }
         let costs = self.costs(&items);
         let numbers = |at| items.get(at).map_or((0, 0), |item: &Item| (item.seq, item.prev));
-        let Taken { charged, count, refusal } = self.purse.take(writer, costs, numbers);
+        let Taken { charged, count, refusal } = self.purse.charge_some(writer, costs, numbers);
         let credit = self.purse.credit(writer);
         let rest = refusal.map(|refusal| (seqs(&items.split_off(count)), refusal));
         if let (true, Some((rest, refusal))) = (items.is_empty(), &rest) {

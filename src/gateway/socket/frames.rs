@@ -189,7 +189,7 @@ impl Session {
         }
         let (connection, generation) = self.named();
         let weight = size + open.len() * OPEN_WEIGHT;
-        self.warm(&open);
+        self.prefetch(&open);
         // An inactive one is refused as a whole.
         let active = self.socket.active();
         let Making { make, unmade, spent } = if active {
@@ -214,10 +214,10 @@ impl Session {
         if self.bases { bases } else { Vec::new() }
     }
 
-    fn warm(&self, open: &[Open]) {
+    fn prefetch(&self, open: &[Open]) {
         let most = self.gate.limits.subscriptions as usize;
         let names = open.iter().take(most).map(|open| open.name.as_str());
-        self.gate.admission.warmth.names(&self.gate.store, names);
+        self.gate.admission.prefetch.names(&self.gate.store, names);
     }
 
     fn unsubscribe(&self, request: u32, logs: Vec<u64>) {
@@ -273,7 +273,7 @@ impl Session {
         }
         let (connection, generation) = self.named();
         let weight = size + open.len() * OPEN_WEIGHT;
-        self.warm(&open);
+        self.prefetch(&open);
         let names = asked_for(&self.gate.limits, &open);
         let Making { make, unmade, spent } = self.gate.admission.making(&self.grants.0, &mut open);
         let read = readable(&self.grants.0);
@@ -285,7 +285,7 @@ impl Session {
     }
 
     fn snapshot(&mut self, put: PutSnapshot, size: usize) {
-        let turn = match self.socket.take_part(&put) {
+        let turn = match self.socket.admit_part(&put) {
             Ok(Some(turn)) => turn,
             Ok(None) => return,
             Err(refusal) => return self.refuse(put.request, refusal),
@@ -295,7 +295,7 @@ impl Session {
         }
         let mut costs = Costs::with_room(1);
         costs.push(put.data.bytes().len(), 0);
-        let charged = match self.purse.take_whole(Id::NONE, costs) {
+        let charged = match self.purse.charge_whole(Id::NONE, costs) {
             Ok(charged) => charged,
             Err((refusal, _)) => return self.put_part_off(turn, put.request, put.part, refusal),
         };

@@ -504,7 +504,7 @@ impl Session {
         let open = attach.open.iter().take(most);
         let names: Vec<_> = open.map(|open| open.name.as_str()).collect();
         let (store, user) = (&self.gate.store, attach.user.as_str());
-        self.gate.admission.warmth.attach(store, user, attach.connection, &writers, &names);
+        self.gate.admission.prefetch.attach(store, user, attach.connection, &writers, &names);
         let weight = 512 + (attach.open.len() + attach.bases.len()) * 512;
         let asked = Asked::Attach(Box::new((welcome, opening)));
         let ticket = Ticket::Socket(Arc::clone(&self.socket), asked);

@@ -40,7 +40,7 @@ fn take(
     first: u64,
     costs: Costs,
 ) -> (usize, Option<u32>) {
-    let taken = purse.take(holder, costs, |at| (first + at as u64, first + at as u64 - 1));
+    let taken = purse.charge_some(holder, costs, |at| (first + at as u64, first + at as u64 - 1));
     taken.charged.settle(|_| false);
     (taken.count, taken.refusal.map(|refusal| refusal.retry_after))
 }
@@ -141,11 +141,11 @@ fn a_receipt_gives_back_what_spent_nothing() {
     let (rates, _) = node(10, 1 << 40, 10);
     let log = rates.log_key("log");
     let mut purse = rates.purse("ana");
-    let mut charged = purse.take(WRITER, costs(10, 1, log), |_| (1, 0)).charged;
+    let mut charged = purse.charge_some(WRITER, costs(10, 1, log), |_| (1, 0)).charged;
     let mut first = charged.split_to(4);
     assert_eq!((first.len(), charged.len()), (4, 6));
     drop(charged);
-    let next = purse.take(WRITER, costs(6, 1, log), |_| (1, 0)).charged;
+    let next = purse.charge_some(WRITER, costs(6, 1, log), |_| (1, 0)).charged;
     first.join(next);
     first.settle(|at| at >= 7);
     assert_eq!(take(&mut purse, WRITER, 1, costs(4, 1, log)).0, 3);
@@ -159,7 +159,7 @@ fn what_comes_again_with_what_was_refused_is_charged_when_it_is_stored() {
     let mut purse = rates.purse("ana");
     assert_eq!(take(&mut purse, WRITER, 1, costs(70, 1, 0)), (50, Some(400)));
     pass(&clock, 400);
-    let taken = purse.take(WRITER, costs(70, 1, 0), |at| (at as u64 + 1, at as u64));
+    let taken = purse.charge_some(WRITER, costs(70, 1, 0), |at| (at as u64 + 1, at as u64));
     assert_eq!((taken.count, taken.refusal), (70, None));
     // Ten of them had been put off by the fold.
     taken.charged.settle(|at| (10..50).contains(&at));
@@ -183,7 +183,7 @@ fn what_comes_again_is_bounded() {
     let mut stored = 0;
     for round in 0..200 {
         let numbers = |at| (51 + 50 * round + at as u64, 50 + 50 * round + at as u64);
-        let taken = purse.take(WRITER, costs(50, 1, 0), numbers);
+        let taken = purse.charge_some(WRITER, costs(50, 1, 0), numbers);
         stored += taken.count;
         taken.charged.settle(|_| false);
     }
@@ -198,12 +198,12 @@ fn all_or_none_takes_no_less_and_sets_all_aside() {
     let (rates, clock) = node(10, 1 << 40, 10);
     let log = rates.log_key("log");
     let mut purse = rates.purse("ana");
-    let (refusal, some) = purse.take_whole(WRITER, costs(15, 1, log)).unwrap_err();
+    let (refusal, some) = purse.charge_whole(WRITER, costs(15, 1, log)).unwrap_err();
     assert_eq!((refusal.retry_after, some), (500, true));
-    let refused = rates.purse("ben").take_whole(OTHER, costs(1, 1, log)).unwrap_err();
+    let refused = rates.purse("ben").charge_whole(OTHER, costs(1, 1, log)).unwrap_err();
     assert_eq!((refused.0.retry_after, refused.1), (600, false));
     pass(&clock, 500);
-    assert_eq!(purse.take_whole(WRITER, costs(15, 1, log)).unwrap().len(), 15);
+    assert_eq!(purse.charge_whole(WRITER, costs(15, 1, log)).unwrap().len(), 15);
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn sockets_of_a_user_share_its_credit_and_one_too_small_is_none() {
     assert_eq!(many.pop().unwrap().credit(WRITER), None);
     assert_eq!(rates.purse("ana").credit(WRITER), None, "a request has none");
     drop((all, many));
-    assert_eq!(rates.take_some("ana", 1_000).0.len(), 80, "with the socket it goes back");
+    assert_eq!(rates.charge_some("ana", 1_000).0.len(), 80, "with the socket it goes back");
 }
 
 /// One client in the random runs.

@@ -175,7 +175,7 @@ impl Export {
             if self.counts(table, &key)? {
                 row.clear();
                 write_row(table, &key, &value, &mut row);
-                self.state.take(&row);
+                self.state.update(&row);
                 out.extend_from_slice(&row);
             }
             if out.len() >= PIECE || looked >= LOOKED_AT {

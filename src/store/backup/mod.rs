@@ -87,7 +87,7 @@ struct State {
 }
 
 impl State {
-    fn take(&mut self, row: &[u8]) {
+    fn update(&mut self, row: &[u8]) {
         self.hash.update(row);
         self.rows += 1;
     }

@@ -98,15 +98,15 @@ impl<R: Read> Reader<R> {
         if self.end.is_some() {
             return Ok(None);
         }
-        let [number] = self.take()?;
+        let [number] = self.read_array()?;
         if number == END {
             self.finish()?;
             return Ok(None);
         }
         let table = Table::ALL.into_iter().find(|table| *table as u8 == number);
         let table = table.ok_or_else(|| altered(format!("there is no table {number}")))?;
-        let key = u16::from_le_bytes(self.take()?);
-        let value = u32::from_le_bytes(self.take()?);
+        let key = u16::from_le_bytes(self.read_array()?);
+        let value = u32::from_le_bytes(self.read_array()?);
         if value > MOST_VALUE {
             return Err(altered("a row is longer than any can be"));
         }
@@ -118,7 +118,7 @@ impl<R: Read> Reader<R> {
         }
         let mut row = Vec::with_capacity(place.1.len() + value.len() + 7);
         write_row(table, &place.1, &value, &mut row);
-        self.state.take(&row);
+        self.state.update(&row);
         let key = place.1.clone();
         self.last = Some(place);
         Ok(Some(Row { table, key, value }))
@@ -152,7 +152,7 @@ impl<R: Read> Reader<R> {
         Ok(())
     }
 
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], BackupError> {
+    fn read_array<const N: usize>(&mut self) -> Result<[u8; N], BackupError> {
         let mut bytes = [0; N];
         self.from.read_exact(&mut bytes)?;
         self.all.update(&bytes);

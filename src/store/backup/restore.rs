@@ -77,7 +77,7 @@ pub fn restore(from: impl Read, dir: &Path) -> Result<Restored, RestoreError> {
         return Err(RestoreError::Format { found: head.format, program: head.program });
     }
     if !empty(dir).map_err(|error| OpenError::system(dir, &error))? {
-        return Err(taken(dir));
+        return Err(occupied(dir));
     }
     begin_restore(dir)?;
     let store = Store::open_in(Folder::open(dir, true)?, Options::default(), Some(head.journal))?;
@@ -115,7 +115,7 @@ fn fill(store: &Store, reader: &mut Reader<impl Read>) -> Result<(), RestoreErro
 
 /// Why nothing is restored into a folder that has something in it. Whoever uses it is told first:
 /// what a restore that goes on has made so far looks like one that was cut short.
-fn taken(dir: &Path) -> RestoreError {
+fn occupied(dir: &Path) -> RestoreError {
     if !is_ours(dir) {
         return RestoreError::NotEmpty(dir.to_owned());
     }

@@ -152,12 +152,12 @@ impl<R: Read> Log<R> {
         let [_, _, a, b, c, d, e, f, g, h, k0, k1, _, _, _, _, kept @ ..] = head;
         let key = usize::from(u16::from_le_bytes([k0, k1]));
         let value = usize::try_from(u32::from_le_bytes(kept)).map_err(|_| Stop::Wrong)?;
-        self.take(key + value, entry)?;
+        self.read_exact(key + value, entry)?;
         Ok(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
     }
 
     /// The next bytes.
-    fn take(&mut self, many: usize, into: &mut Vec<u8>) -> Result<(), Stop> {
+    fn read_exact(&mut self, many: usize, into: &mut Vec<u8>) -> Result<(), Stop> {
         // Lengths of what was not written whole may say anything.
         self.left.checked_sub(many as u64).ok_or(Stop::Short)?;
         let from = into.len();

@@ -89,11 +89,11 @@ pub(in crate::store) fn files(manifest: &Path) -> Result<Vec<(PathBuf, u128)>, H
     let mut found = Vec::new();
     for _ in 0..byte(&mut from)? {
         for _ in 0..byte(&mut from)? {
-            for _ in 0..u32::from_le_bytes(take(&mut from)?) {
-                let id = u64::from_le_bytes(take(&mut from)?);
+            for _ in 0..u32::from_le_bytes(read_array(&mut from)?) {
+                let id = u64::from_le_bytes(read_array(&mut from)?);
                 let _kind_of_sum = byte(&mut from)?;
-                let sum = u128::from_le_bytes(take(&mut from)?);
-                let _number: [u8; 8] = take(&mut from)?;
+                let sum = u128::from_le_bytes(read_array(&mut from)?);
+                let _number: [u8; 8] = read_array(&mut from)?;
                 found.push((folder.join(id.to_string()), sum));
             }
         }
@@ -102,10 +102,10 @@ pub(in crate::store) fn files(manifest: &Path) -> Result<Vec<(PathBuf, u128)>, H
 }
 
 fn byte(from: &mut impl Read) -> io::Result<u8> {
-    take(from).map(|[byte]| byte)
+    read_array(from).map(|[byte]| byte)
 }
 
-fn take<const N: usize>(from: &mut impl Read) -> io::Result<[u8; N]> {
+fn read_array<const N: usize>(from: &mut impl Read) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     from.read_exact(&mut bytes)?;
     Ok(bytes)

@@ -95,7 +95,7 @@ fn commits(path: &Path, order: &mut Order) -> Result<u64, Harm> {
     loop {
         let from = log.at();
         match log.next()? {
-            Found::Commit(commit) if commit.sound => order.take(&commit).map_err(|why| {
+            Found::Commit(commit) if commit.sound => order.push(&commit).map_err(|why| {
                 Harm::Damaged(format!("{}: the commit at byte {from} {why}", path.display()))
             })?,
             Found::Commit(_) | Found::NoStart | Found::Short | Found::Wrong => return Ok(from),

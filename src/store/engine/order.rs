@@ -31,8 +31,8 @@ pub(in crate::store) struct Order {
 }
 
 impl Order {
-    /// Takes the next commit; what is wrong with it.
-    pub(super) fn take(&mut self, commit: &Commit) -> Result<(), String> {
+    /// Adds the next commit; what is wrong with it.
+    pub(super) fn push(&mut self, commit: &Commit) -> Result<(), String> {
         let Commit { count, entries, number, .. } = *commit;
         if count != entries {
             return Err(format!("announces {count} entries and has {entries}"));

@@ -10,7 +10,7 @@ use highwater::admission::{Admission, Judged};
 use highwater::limit::Limits;
 use highwater::log::{LogRow, NameRow, Writer, WriterRow};
 use highwater::rows::{Key, Table, Writes};
-use highwater::store::{Options, Store, Warm};
+use highwater::store::{Options, Store, Wanted};
 use highwater::wire::{Code, Id, Payload, Record, Refusal, SnapshotRule, Target, codec};
 
 /// Ids of the logs that are made behind the server's back: it gives none of them itself.
@@ -71,7 +71,7 @@ fn reads_for(work: impl FnOnce()) -> u64 {
 }
 
 #[test]
-fn what_was_warmed_is_read_without_a_file() {
+fn what_was_prefetched_is_read_without_a_file() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path());
     // Opened anew, none of it is in memory but what the engine's log still held: the newest.
@@ -84,14 +84,14 @@ fn what_was_warmed_is_read_without_a_file() {
     assert!(reads_for(|| ask(1_000)) > 0, "the rows are in files, and were not read yet");
     for at in [3_000, 5_000] {
         let (name, writers) = (name(at), [writer(at)]);
-        let warm = Warm { names: &[&name], writers: &writers, ..Warm::default() };
-        let warms = || reads_for(|| store.warm(&warm));
-        let read = std::thread::scope(|scope| scope.spawn(warms).join().unwrap());
-        assert!(read > 0, "{at} was cold, and the thread that warms it reads");
-        assert_eq!(reads_for(|| ask(at)), 0, "{at} is warm");
+        let wanted = Wanted { names: &[&name], writers: &writers, ..Wanted::default() };
+        let ahead = || reads_for(|| store.prefetch(&wanted));
+        let read = std::thread::scope(|scope| scope.spawn(ahead).join().unwrap());
+        assert!(read > 0, "{at} was cold, and the thread that reads ahead reads");
+        assert_eq!(reads_for(|| ask(at)), 0, "{at} is in memory");
     }
-    // By its id alone a log is warmed too; what is not there harms nothing.
-    store.warm(&Warm { names: &["none"], logs: &[FIRST + 7_000, 9], ..Warm::default() });
+    // By its id alone a log is read ahead too; what is not there harms nothing.
+    store.prefetch(&Wanted { names: &["none"], logs: &[FIRST + 7_000, 9], ..Wanted::default() });
     assert_eq!(reads_for(|| drop(store.log_row(FIRST + 7_000).unwrap())), 0);
     refused_is_not_read_ahead(store);
 }

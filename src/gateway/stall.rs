@@ -1,6 +1,6 @@
 //! A TCP connection that waits for its peer only so long.
 //!
-//! Promise: a write that the peer does not take any of for [`PATIENCE`] fails, and what was held
+//! Promise: a write of which the peer takes nothing for [`STALLED_MOST`] fails, and what was held
 //! for the answer is given back. Reads wait as long as whoever reads does: hyper has a time for
 //! heads, handlers have one for bodies. A WebSocket takes the bare connection out: it has a way
 //! out of its own.
@@ -17,16 +17,16 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// How long a peer may seem to take nothing of what is written to it. Between two kernels with
 /// megabytes of room, one that reads 15 kB a second without a pause makes room for the next write
 /// but every 90 seconds: only then does its window open, or a third of the way out is free.
-const PATIENCE: Duration = Duration::from_secs(120);
+const STALLED_MOST: Duration = Duration::from_secs(120);
 
 /// The connection, and the time at which a stalled write has waited long enough.
 #[derive(Debug)]
-pub(super) struct Patient {
+pub(super) struct StallTimeout {
     tcp: TcpStream,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl Patient {
+impl StallTimeout {
     pub(super) const fn new(tcp: TcpStream) -> Self {
         Self { tcp, stalled: None }
     }
@@ -46,13 +46,13 @@ impl Patient {
             self.stalled = None;
             return Poll::Ready(written);
         }
-        let end = || Box::pin(sleep_until(Instant::now() + PATIENCE));
+        let end = || Box::pin(sleep_until(Instant::now() + STALLED_MOST));
         ready!(self.stalled.get_or_insert_with(end).as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl AsyncRead for Patient {
+impl AsyncRead for StallTimeout {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -62,7 +62,7 @@ impl AsyncRead for Patient {
     }
 }
 
-impl AsyncWrite for Patient {
+impl AsyncWrite for StallTimeout {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -98,11 +98,11 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
-    async fn pair() -> (Patient, TcpStream) {
+    async fn pair() -> (StallTimeout, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap());
         let (near, far) = tokio::join!(near, listener.accept());
-        (Patient::new(near.unwrap()), far.unwrap().0)
+        (StallTimeout::new(near.unwrap()), far.unwrap().0)
     }
 
     /// More than the kernel keeps for two sockets.
@@ -128,6 +128,6 @@ mod tests {
         let begun = Instant::now();
         let error = stalls.await.unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(begun.elapsed() >= PATIENCE - Duration::from_secs(1));
+        assert!(begun.elapsed() >= STALLED_MOST - Duration::from_secs(1));
     }
 }
