@@ -67,6 +67,12 @@ impl Held {
         self.whole && !self.reset_due && self.gap_due.is_none() && !self.stale && !self.held
     }
 
+    /// Whether a client that asks for it says that it has something of it: of what it says nothing
+    /// it holds nothing (protocol §8.2), half a base included.
+    pub fn stated(&self) -> bool {
+        self.holds() || self.begun().is_some()
+    }
+
     pub fn shown(&self) -> bool {
         self.open && self.holds() && self.cursor >= self.complete
     }

@@ -34,6 +34,15 @@ struct Proposal {
     due: Option<u64>,
 }
 
+/// Another era has to begin: who says so says it again until it has, over crashes and journals that
+/// refuse (`journal begin-era`; by the era that it follows a repeat does nothing twice).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewEra {
+    No,
+    Due,
+    After(Option<Id>),
+}
+
 pub struct Node {
     pub number: usize,
     pub up: bool,
@@ -53,8 +62,9 @@ pub struct Node {
     /// The socket of each connection.
     pub sockets: BTreeMap<Id, usize>,
     pub committed_at: u64,
-    /// A start begins an era: always where order is decided here, else when one is to.
-    pub new_era: bool,
+    /// Where the order is decided elsewhere: the era that has to begin, by the word of whoever
+    /// lost the journal's tail.
+    pub new_era: NewEra,
     pub settings: Settings,
     pub revoked: BTreeMap<String, u64>,
     pub activate_after: u64,
@@ -82,7 +92,7 @@ impl Node {
             sessions: BTreeMap::new(),
             sockets: BTreeMap::new(),
             committed_at: 0,
-            new_era: false,
+            new_era: NewEra::No,
             activate_after: u64::from(settings.budgets.activate_after_ms),
             settings,
             revoked: BTreeMap::new(),
@@ -112,12 +122,16 @@ impl Node {
         (self.serial, self.up) = (0, true);
         let mut commands = vec![Command::NodeUp { oldest: FOLD_VERSION, newest: FOLD_VERSION }];
         let after = fold.eras().present();
-        if self.journal.is_none() || self.new_era || (present.is_none() && after.is_none()) {
+        if self.new_era == NewEra::Due {
+            self.new_era = NewEra::After(after);
+        }
+        self.settle_era();
+        let due = self.journal.is_none() || self.new_era != NewEra::No;
+        if due || (present.is_none() && after.is_none()) {
             let era = Id(shared.random.next().to_be_bytes().repeat(2).try_into().unwrap());
             commands.insert(0, Command::BeginEra { after, era });
-            self.new_era = false;
         }
-        if !configured && !fold.configured() {
+        if !configured && !self.fold.as_ref().unwrap().configured() {
             commands.push(Command::Configure(self.settings.clone()));
         }
         self.inbox.extend(commands.into_iter().map(|command| (command, None)));
@@ -163,6 +177,7 @@ impl Node {
         if self.journal.is_some() {
             self.propose(shared);
             self.read_on(shared);
+            self.settle_era();
         } else {
             self.commit(shared);
         }
@@ -171,6 +186,14 @@ impl Node {
             for writes in self.unsynced.drain(..) {
                 self.synced.commit(&writes);
             }
+        }
+    }
+
+    /// The era that had to begin has begun.
+    fn settle_era(&mut self) {
+        let present = self.fold.as_ref().and_then(|fold| fold.eras().present());
+        if matches!(self.new_era, NewEra::After(after) if after != present) {
+            self.new_era = NewEra::No;
         }
     }
 
@@ -283,6 +306,8 @@ impl Node {
     fn tell(&mut self, applied: Applied, mut tickets: Vec<Option<Ticket>>, shared: &mut Shared) {
         self.witness(&applied, shared);
         shared.note(&[applied.batch, applied.effects.len() as u64]);
+        let number = self.number;
+        shared.tell(|| format!("node {number} folds {} {:?}", applied.batch, applied.effects));
         let mut grown: BTreeMap<u64, (u64, Vec<highwater::log::Stored>)> = BTreeMap::new();
         let position = applied.position;
         for effect in applied.effects {

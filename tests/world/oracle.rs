@@ -418,12 +418,21 @@ impl Oracle {
     }
 
     /// A machine asked for a read: of the logs that are behind those come first that are to.
-    pub fn reads(&mut self, link: usize, read: &Read, nothing: Option<u64>, rows: &MemoryRows) {
+    pub fn reads(
+        &mut self,
+        link: usize,
+        by: &Session,
+        read: &Read,
+        nothing: Option<u64>,
+        rows: &MemoryRows,
+    ) {
         let socket = self.sockets.entry(link).or_default();
         let Some(this) = socket.logs.get(&read.log) else { return };
         for (log, told) in &socket.logs {
             let first = told.priority < this.priority && told.open && !told.pending;
-            if !first {
+            // What the grants in force do not cover is not read any more (promise 11): that it has
+            // ended is about to be decided, and told.
+            if !first || !by.may_read(&told.name) {
                 continue;
             }
             let row = rows::log_row(rows, *log).filter(|row| !row.deleted);

@@ -35,6 +35,8 @@ pub struct Shared {
     pub trace: u64,
     /// Harm is over.
     pub healed: bool,
+    /// Whether each frame and each batch is printed.
+    pub frames: bool,
 }
 
 impl Shared {
@@ -49,6 +51,14 @@ impl Shared {
             weights,
             trace: seed,
             healed: false,
+            frames: false,
+        }
+    }
+
+    /// Prints what happens, where that was asked for.
+    pub fn tell(&self, what: impl FnOnce() -> String) {
+        if self.frames {
+            println!("  {:>6} {}", self.now - 1_000_000, what());
         }
     }
 

@@ -418,8 +418,9 @@ impl Node {
         let found = self.read(read);
         let idle = matches!(found, Err(Found::Nothing));
         let head = || rows::log_row(&self.rows, read.log).map_or(0, |row| row.head);
-        shared.oracle.reads(link, read, idle.then(head), &self.rows);
+        let nothing = idle.then(head);
         let Some(session) = self.sessions.get_mut(&link) else { return };
+        shared.oracle.reads(link, session, read, nothing, &self.rows);
         let (frame, cursor, next) = match found {
             Ok(data) => data,
             Err(found) => {

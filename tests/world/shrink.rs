@@ -57,11 +57,11 @@ fn shorten(seed: u64, why: &str) -> (Cut, String) {
     (best, told)
 }
 
-/// Prints how to run it again, and the shortened history.
-pub fn report(seed: u64, why: &str) {
+/// Prints how to run it again, and the shortened history; `frames`: with all that is said in it.
+pub fn report(seed: u64, why: &str, frames: bool) {
     println!("again: cargo world -- --seed {seed}");
     let (cut, why) = shorten(seed, why);
     println!("shortened (without {:?}):", cut.without);
-    run(seed, Cut { tell: true, ..cut }).err();
+    run(seed, Cut { tell: true, frames, ..cut }).err();
     println!("  {why}");
 }

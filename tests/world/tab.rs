@@ -108,6 +108,7 @@ impl Tab {
 
     pub fn send(&self, frame: ClientFrame, shared: &mut Shared) {
         let Some(link) = self.link else { return };
+        shared.tell(|| format!("tab {} on {link} says {frame:?}", self.number));
         shared.up(link, &wrap(&codec::message(&frame, Encoding::Bincode)));
     }
 
@@ -179,10 +180,7 @@ impl Tab {
         self.back_at = shared.now + 400;
         let (open, bases) = self.opens(self.wants.keys().cloned().collect());
         let names: BTreeSet<String> = self.wants.keys().cloned().collect();
-        // Of what it says nothing here it holds nothing.
-        self.logs.retain(|_, held| {
-            names.contains(&held.name) && (held.holds() || held.begun().is_some())
-        });
+        self.logs.retain(|_, held| names.contains(&held.name) && held.stated());
         if self.issued == 0 {
             self.issued = shared.now;
         }
@@ -244,6 +242,7 @@ impl Tab {
                 self.asked_at = shared.now + 200;
                 let request = self.request(Wants::One);
                 let (open, bases) = self.opens(self.wants.keys().cloned().collect());
+                self.logs.retain(|_, held| held.stated());
                 let ask = Activate { request, cloning: Cloning::All, open, bases };
                 self.send(ClientFrame::Activate(ask), shared);
             }
@@ -258,6 +257,7 @@ impl Tab {
         if !missing.is_empty() && self.idle() {
             self.asked_at = shared.now + 300;
             let request = self.request(Wants::Names(missing.clone()));
+            self.logs.retain(|_, held| held.stated() || !missing.contains(&held.name));
             let (open, bases) = self.opens(missing);
             self.send(ClientFrame::Subscribe(Subscribe { request, open, bases }), shared);
         }
@@ -335,6 +335,7 @@ impl Tab {
     // What comes.
 
     fn frame(&mut self, frame: ServerFrame, shared: &mut Shared) {
+        shared.tell(|| format!("tab {} hears {frame:?}", self.number));
         let size = crate::frames::size_of(&frame);
         let first = matches!(frame, ServerFrame::Welcome(_) | ServerFrame::Bye(_));
         demand!(first || self.welcomed, "law 2: {frame:?} comes before the welcome");
@@ -360,7 +361,8 @@ impl Tab {
             ServerFrame::BaseRecords(told) => {
                 self.received += size;
                 self.held(told.log, "a base").base_records(&told, &shared.oracle);
-                self.saw(told.log, None);
+                let batches = told.records.iter().map(|kept| kept.record.place.batch);
+                self.saw(told.log, batches.max());
             }
             ServerFrame::Records(told) => {
                 self.received += size;

@@ -12,7 +12,7 @@ use highwater::wire::{
     SnapshotRule, Start, Target, Visible, Whom,
 };
 
-use crate::node::{JOURNAL, Node, Ticket};
+use crate::node::{JOURNAL, NewEra, Node, Ticket};
 use crate::oracle::demand;
 use crate::random::Random;
 use crate::rows;
@@ -45,6 +45,8 @@ pub struct Cut {
     pub steps: Option<usize>,
     /// Whether each act is printed.
     pub tell: bool,
+    /// Whether each frame and each batch is, too.
+    pub frames: bool,
 }
 
 pub struct World {
@@ -123,7 +125,8 @@ impl World {
         let node = |number| Node::new(number, cluster.clone(), settings());
         let nodes: Vec<Node> = (0..count).map(node).collect();
         let tabs = weights.tabs;
-        let shared = Shared::new(seed, weights);
+        let mut shared = Shared::new(seed, weights);
+        shared.frames = cut.frames;
         let mut world = Self {
             seed,
             shared,
@@ -157,7 +160,8 @@ impl World {
             Turn::Act(step) => self.act(step),
             Turn::Node(number) => {
                 self.nodes[number].turn(&mut self.shared);
-                if self.era_due && self.nodes[number].up && !self.nodes[number].busy() {
+                let first = &self.nodes[0];
+                if self.era_due && first.up && !first.busy() && first.new_era == NewEra::No {
                     self.era_due = false;
                 }
             }
@@ -435,7 +439,9 @@ impl World {
                 unknown_per_mille: self.shared.weights.unknown_per_mille,
             });
         }
-        self.nodes[0].new_era = true;
+        if self.cluster.is_some() {
+            self.nodes[0].new_era = NewEra::Due;
+        }
         self.era_due = true;
         // Generations of the other history mean nothing here.
         self.tabs.iter_mut().for_each(|tab| tab.generation = 0);
