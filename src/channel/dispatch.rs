@@ -425,6 +425,8 @@ impl Dispatcher {
         if !self.hub.holds(socket) {
             return;
         }
+        let stands = Owed::position(self.position, &opened);
+        stands.into_iter().for_each(|owed| socket.lock().at.owe(owed));
         self.take_in(socket, opened, opening);
         if socket.closing() {
             self.hub.leave(socket);

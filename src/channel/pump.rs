@@ -16,7 +16,7 @@ use super::socket::Socket;
 use super::way::Way as _;
 use super::who;
 use crate::connection::{Wanted, open};
-use crate::delivery::{Closing, Found, Offer, Output, Read, Slice, Wrote};
+use crate::delivery::{Closing, Found, Offer, Output, Owed, Read, Slice, Wrote};
 use crate::log::{SnapshotAt, Stored};
 use crate::rows::{RowsError, Table};
 use crate::wire::{Code, ResetReason, SnapshotRule, Start};
@@ -95,7 +95,14 @@ fn turn(hub: &Arc<Hub>, socket: &Arc<Socket>, now: u64) -> Result<(), RowsError>
         Some(Output::Look(look)) => return who::serve(hub, socket, look, now),
         Some(Output::Read(read)) => match fetch(hub, &read, socket)? {
             Ok(piece) => put(hub, socket, &read, piece, now),
-            Err(found) => socket.lock().at.found(&read, found),
+            Err(found) => {
+                let mut inner = socket.lock();
+                if let Found::Reopen(opened) = &found {
+                    let stands = Owed::position(hub.position(), std::slice::from_ref(&**opened));
+                    stands.into_iter().for_each(|owed| inner.at.owe(owed));
+                }
+                inner.at.found(&read, found);
+            }
         },
         Some(Output::Frames(..) | Output::Close(_)) | None => {}
     }

@@ -199,7 +199,11 @@ impl Client {
             ServerFrame::Reset(told) => log.reset(told)?,
             ServerFrame::Gap(told) => log.gap(told)?,
             ServerFrame::Base(told) => log.base(told)?,
-            ServerFrame::BaseRecords(told) => log.base_records(told)?,
+            ServerFrame::BaseRecords(told) => {
+                log.base_records(told)?;
+                let newest = told.records.iter().map(|kept| kept.record.place.batch).max();
+                newest.into_iter().for_each(|batch| self.raise(batch));
+            }
             ServerFrame::Records(told) => {
                 let cursor = log.cursor;
                 let came = log.records(told)?;

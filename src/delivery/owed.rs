@@ -10,7 +10,10 @@
 use super::Attachment;
 use super::openings::ANNOUNCE_MOST;
 use super::subscription::{Phase, Sub};
-use crate::wire::{Answer, Answers, Ended, Id, Refusal, Refused, ServerFrame, Unsubscribed};
+use crate::connection::Opened;
+use crate::wire::{
+    Answer, Answers, Ended, Id, Ping, Position, Refusal, Refused, ServerFrame, Unsubscribed,
+};
 
 /// Answers in one frame.
 const ANSWERS_MOST: usize = 256;
@@ -29,6 +32,18 @@ pub enum Owed {
     Refused(u32, std::vec::IntoIter<(String, Refusal)>),
     /// Subscriptions that ended.
     Unsubscribed(u32, Ended, std::vec::IntoIter<u64>),
+}
+
+impl Owed {
+    /// Where the node stands, for a client that is about to be told of logs in these states without
+    /// a welcome. It states the highest place that it has seen, and of a base, or of what lies
+    /// before its cursor, it may see none: if the server then lost that, and its logs grew again,
+    /// it would be taken for one of this history (promise 15). None where it begins with nothing.
+    pub fn position(at: Option<Position>, opened: &[Opened]) -> Option<Self> {
+        let tells = |one: &Opened| one.cursor > 0 && !one.again && !one.held;
+        let positions = vec![at.filter(|_| opened.iter().any(tells))?];
+        Some(Self::Frame(Box::new(ServerFrame::Ping(Ping { nonce: 0, positions }))))
+    }
 }
 
 impl Sub {

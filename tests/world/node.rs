@@ -11,7 +11,7 @@ use highwater::fold::{
 };
 use highwater::journal::{Journal as _, MemoryCluster};
 use highwater::rows::{MemoryRows, Writes};
-use highwater::wire::{Id, Level, codec};
+use highwater::wire::{Id, Level, Position, codec};
 
 use crate::session::{Asked, Session};
 use crate::shared::{Shared, Turn};
@@ -67,6 +67,8 @@ pub struct Node {
     pub new_era: NewEra,
     pub settings: Settings,
     pub revoked: BTreeMap<String, u64>,
+    /// Where it stands, as of the batch that it told last.
+    pub position: Option<Position>,
     pub activate_after: u64,
 }
 
@@ -96,6 +98,7 @@ impl Node {
             activate_after: u64::from(settings.budgets.activate_after_ms),
             settings,
             revoked: BTreeMap::new(),
+            position: None,
         }
     }
 
@@ -310,6 +313,7 @@ impl Node {
         shared.tell(|| format!("node {number} folds {} {:?}", applied.batch, applied.effects));
         let mut grown: BTreeMap<u64, (u64, Vec<highwater::log::Stored>)> = BTreeMap::new();
         let position = applied.position;
+        self.position = position;
         for effect in applied.effects {
             match effect {
                 Effect::Reply(index, reply) => {

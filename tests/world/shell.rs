@@ -1,7 +1,7 @@
 //! A node's shell of its sockets: what batches tell, and what delivery asks for.
 
 use highwater::connection::{Attached, Event, Opened, Progress, Wanted, open};
-use highwater::delivery::{Found, Offer, Output, Read, Slice, Wrote};
+use highwater::delivery::{Found, Offer, Output, Owed, Read, Slice, Wrote};
 use highwater::fold::{Command, Reply};
 use highwater::log::Stored;
 use highwater::wire::{
@@ -166,7 +166,7 @@ impl Node {
         session.delivery.it.attached(generation, active);
         session.delivery.reply(welcome);
         owed.into_iter().for_each(|frame| session.delivery.owe(frame));
-        self.open(link, attached.opened, 0, names, shared);
+        self.take_in(link, attached.opened, 0, names, shared);
         self.refuse(link, 0, attached.refused);
     }
 
@@ -196,8 +196,24 @@ impl Node {
         self.refuse(link, 0, refused);
     }
 
-    /// Takes subscriptions in, as far as the grants go at this moment.
+    /// Takes subscriptions in that come without a welcome.
     fn open(
+        &mut self,
+        link: usize,
+        opened: Vec<Opened>,
+        request: u32,
+        names: &[String],
+        shared: &mut Shared,
+    ) {
+        if let Some(session) = self.sessions.get_mut(&link) {
+            let stands = Owed::position(self.position, &opened);
+            stands.into_iter().for_each(|owed| session.delivery.it.owe(owed));
+        }
+        self.take_in(link, opened, request, names, shared);
+    }
+
+    /// Takes subscriptions in, as far as the grants go at this moment.
+    fn take_in(
         &mut self,
         link: usize,
         opened: Vec<Opened>,
@@ -424,8 +440,10 @@ impl Node {
         let (frame, cursor, next) = match found {
             Ok(data) => data,
             Err(found) => {
-                if let Found::Reopen(_) = &found {
+                if let Found::Reopen(opened) = &found {
                     shared.oracle.reopens(link, read.log);
+                    let stands = Owed::position(self.position, std::slice::from_ref(&**opened));
+                    stands.into_iter().for_each(|owed| session.delivery.it.owe(owed));
                 }
                 return session.delivery.it.found(read, found);
             }

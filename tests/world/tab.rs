@@ -389,6 +389,9 @@ impl Tab {
                     self.logs.remove(&told.log);
                 }
             }
+            ServerFrame::Ping(told) => {
+                told.positions.iter().for_each(|position| self.stands(*position));
+            }
             ServerFrame::Refused(told) => self.answer(told.request, told.name, None),
             ServerFrame::Done(told) => self.answer(told.request, None, None),
             ServerFrame::Refreshed(told) => self.answer(told.request, None, None),

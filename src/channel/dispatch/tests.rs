@@ -2,15 +2,16 @@
 
 use std::sync::mpsc;
 
-use super::super::fixture::{House, LOG, PATIENCE, cursor, live};
+use super::super::fixture::{House, LOG, PATIENCE, cursor, live, opened};
 use super::super::pump;
 use super::*;
 use crate::connection::Budgets;
+use crate::delivery::Output;
 use crate::fold::{Applied, CacheSizes, FOLD_VERSION, Fold, Header, Known, Settings};
 use crate::journal::{Committer, Journal as _, Local, QueueLimits};
 use crate::limit::Limits;
 use crate::log::LogRow;
-use crate::wire::{Origin, Payload, Place, Record, SnapshotRule, Whom};
+use crate::wire::{Origin, Payload, Ping, Place, Record, SnapshotRule, Start, Whom};
 
 #[derive(Debug)]
 struct Nobody;
@@ -158,6 +159,34 @@ async fn a_turn_begins_when_all_batches_are_told() {
     assert_eq!((cursor(&socket), house.hub.stats().frames), (Some(100), 2));
     drop(tell);
     assert_eq!(dispatcher.gather(&batches, &|| 0), (0, false));
+}
+
+/// Promise 15: a client that is given a log's state is told first where the node stands, for of a
+/// base it may see no place that it could state when it comes back. One that begins with nothing,
+/// or whose logs came with the welcome, is told no such thing.
+#[tokio::test]
+async fn who_is_given_a_state_is_told_where_the_node_stands() {
+    let house = House::new(1 << 20);
+    let row = LogRow { head: 3, ..LogRow::new("docs/a", SnapshotRule::Latest, 1, 0) };
+    house.put(&row);
+    let mut dispatcher = dispatcher(&house);
+    let position = Position { era: Id([3; 16]), batch: 9, chain: None };
+    dispatcher.position = Some(position);
+    let told = |from: &LogRow, again| {
+        let (socket, _peer) = house.socket(1);
+        let opened = Opened { again, ..opened(from, Start::State) };
+        dispatcher.open(&socket, vec![opened], &Opening::default());
+        let mut inner = socket.lock();
+        let first = inner.at.poll(0);
+        matches!(first, Some(Output::Frames(_, frames)) if frames == [ping(position)])
+    };
+    assert!(told(&row, false));
+    assert!(!told(&row, true), "it stays where it is");
+    assert!(!told(&LogRow { head: 0, ..row }, false), "there is nothing yet");
+}
+
+fn ping(position: Position) -> ServerFrame {
+    ServerFrame::Ping(Ping { nonce: 0, positions: vec![position] })
 }
 
 /// However many batches are told at once, their readers have a slice for each before more are told.

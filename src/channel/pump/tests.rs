@@ -2,10 +2,12 @@
 
 use std::io::Read as _;
 
-use super::super::fixture::{Grants, House, LOG, PATIENCE, ends_with_close, live, to_the_end};
+use super::super::fixture::{
+    Grants, House, LOG, PATIENCE, ends_with_close, live, opened, to_the_end,
+};
 use super::*;
 use crate::log::LogRow;
-use crate::wire::Who;
+use crate::wire::{Id, Ping, Position, ServerFrame, Who};
 
 /// A few turns, as many as there is work for.
 fn turns(house: &House, socket: &Arc<Socket>, most: usize) {
@@ -60,6 +62,24 @@ async fn a_subscription_that_has_caught_up_costs_no_turn() {
     house.subscribe(&behind, 4, 5);
     serve(&house.hub, &behind, 0);
     assert!(!live(&behind) && behind.wants_pump());
+}
+
+/// Promise 15: a base that went away under its reader is begun anew at a later state, of which it
+/// may see no place: it is told where the node stands.
+#[tokio::test]
+async fn who_is_given_another_base_is_told_where_the_node_stands() {
+    let house = House::new(1 << 20);
+    let row = LogRow { head: 5, ..LogRow::new("docs/a", SnapshotRule::Latest, 1, 0) };
+    house.put(&LogRow { start: 5, rule: SnapshotRule::None, ..row.clone() });
+    let position = Position { era: Id([3; 16]), batch: 9, chain: None };
+    house.hub.stand(Some(position));
+    let (socket, _peer) = house.socket(1);
+    assert!(house.hub.subscribe(&socket, opened(&row, Start::State), 1));
+    // The opening, then the read that finds no base.
+    turns(&house, &socket, 2);
+    let next = socket.lock().at.poll(0);
+    let Some(Output::Frames(_, frames)) = next else { panic!("{next:?}") };
+    assert_eq!(frames, [ServerFrame::Ping(Ping { nonce: 0, positions: vec![position] })]);
 }
 
 /// A fault in what is done for one socket is that socket's end, and nobody else's.

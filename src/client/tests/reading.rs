@@ -1,7 +1,10 @@
 //! Reading: cursors, bases, gaps, acknowledgements.
 
 use super::*;
-use crate::wire::{Base, BaseAt, BaseHeld, Cursor, Gap, GapReason, Part, Reset, ResetReason, Upto};
+use crate::wire::{
+    Base, BaseAt, BaseHeld, BaseRecords, Cursor, Gap, GapReason, Kept, Part, Reset, ResetReason,
+    Upto,
+};
 
 fn reset(cursor: u64, base: Option<BaseAt>) -> ServerFrame {
     let reason = ResetReason::New;
@@ -28,6 +31,29 @@ fn records_move_the_cursor_and_hello_states_it() {
         let hello = met.open();
         assert_eq!(hello.open[0].have, Some(Cursor { log: 5, next: 4 }));
         assert_eq!(hello.positions, vec![at(13)], "the records' places were seen");
+    });
+}
+
+/// Promise 15: what it holds of a log's state has places too, and a server that lost them must find
+/// out.
+#[test]
+fn records_of_a_base_raise_the_position_that_hello_states() {
+    in_both(|encoding| {
+        let mut met = Played::reading(config(encoding));
+        let told = Subscribed { reset: true, rule: SnapshotRule::Latest, ..subscribed(0, 1) };
+        met.hear(ServerFrame::Subscribed(told));
+        met.hear(reset(1, Some(BaseAt { rule: SnapshotRule::Latest, offset: 1, version: 0 })));
+        let ServerFrame::Records(of) = records(0, 1) else { unreachable!() };
+        let keyed = Record { key: Some("k".to_owned()), ..text("x") };
+        let kept =
+            |record| Kept { offset: 0, record: Delivered { record: keyed.clone(), ..record } };
+        let kept = of.records.into_iter().map(kept).collect();
+        let (offset, complete, origins) = (1, 1, of.origins);
+        let base = BaseRecords { log: 5, offset, last: true, complete, origins, records: kept };
+        met.hear(ServerFrame::BaseRecords(base));
+        assert_eq!(met.breaches(), []);
+        met.closed();
+        assert_eq!(met.open().positions, vec![at(10)]);
     });
 }
 
