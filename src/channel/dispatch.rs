@@ -21,7 +21,7 @@ use super::socket::{Offered, Socket};
 use crate::connection::{Attached, Event, Opened, Progress};
 use crate::delivery::{Closing, Owed};
 use crate::fold::{Command, Effect, Reply};
-use crate::journal::{Inbox, Told};
+use crate::journal::{Followers, Inbox, Told};
 use crate::log::{Rule, Stored};
 use crate::wire::{
     Code, Done, Ended, Id, Met, Position, Reason, ServerFrame, State, Welcome, WriterMark,
@@ -33,9 +33,10 @@ const SLICE: usize = 256;
 const TOLD: usize = 64;
 
 /// The dispatching thread's state.
-#[derive(Debug)]
+#[allow(missing_debug_implementations, reason = "moved into its thread; it tells of itself there")]
 pub struct Dispatcher {
     pub(super) hub: Arc<Hub>,
+    followers: Followers,
     revoking: Arc<dyn Revoking>,
     pub(super) inbox: Inbox<Ticket>,
     node: Id,
@@ -46,8 +47,6 @@ pub struct Dispatcher {
     /// The sockets of a slice, while they are written to; empty in between.
     offered: Vec<Arc<Socket>>,
     now: u64,
-    /// The log of this batch that was told last to have grown.
-    grown: u64,
     /// The batch that is being told, and where it stands.
     batch: u64,
     position: Option<Position>,
@@ -64,9 +63,11 @@ struct Turn {
 }
 
 impl Dispatcher {
-    /// A dispatcher for a node's run. `rules` say when a client's snapshot is asked for.
+    /// A dispatcher for a node's run. It tells `followers` of each batch first. `rules` say when a
+    /// client's snapshot is asked for.
     pub fn new(
         hub: Arc<Hub>,
+        followers: Followers,
         revoking: Arc<dyn Revoking>,
         inbox: Inbox<Ticket>,
         (node, incarnation): (Id, u64),
@@ -75,6 +76,7 @@ impl Dispatcher {
     ) -> Self {
         Self {
             hub,
+            followers,
             revoking,
             inbox,
             node,
@@ -84,7 +86,6 @@ impl Dispatcher {
             turns: VecDeque::new(),
             offered: Vec::with_capacity(SLICE),
             now: 0,
-            grown: 0,
             batch: 0,
             position: None,
             awaited: Awaited::default(),
@@ -137,8 +138,8 @@ impl Dispatcher {
 
     /// Tells one batch.
     fn take(&mut self, told: Told<Ticket>) {
-        self.grown = 0;
         let Told { applied, mut tickets } = told;
+        self.followers.iter_mut().for_each(|follower| follower.follow(&applied));
         (self.batch, self.position) = (applied.batch, applied.position);
         self.hub.stand(applied.position);
         let mut revoked = false;
@@ -172,12 +173,6 @@ impl Dispatcher {
     fn appended(&mut self, log: u64, offset: u64, stored: Arc<Stored>) {
         if offset == 0 {
             self.began(log);
-        }
-        self.hub.wake_waiters(log);
-        if self.grown != log {
-            self.grown = log;
-            self.hub.note_grown(log);
-            self.hub.note_written(log);
         }
         let Some(watch) = self.hub.watch(log) else { return };
         let mut watched = watch.lock();
@@ -458,25 +453,17 @@ impl Dispatcher {
                     self.hub.end(&socket, logs, 0, Ended::BackEnd);
                 }
             }
-            Event::Deleted { log, .. } => {
-                self.deleted(log);
-                self.hub.note_trimmed(log);
-            }
+            Event::Deleted { log, .. } => self.deleted(log),
             Event::Snapshot { log, offset } => {
-                self.hub.note_grown(log);
                 if let Some(watch) = self.hub.watch(log) {
                     watch.lock().snapshot = offset;
                 }
             }
-            Event::Ruled { log, rule } => {
-                self.hub.note_grown(log);
-                self.hub.ruled(log, rule);
-            }
+            Event::Ruled { log, rule } => self.hub.ruled(log, rule),
             Event::Era => self.era_began(),
-            // Learnt before; see `take`.
-            Event::Revoked { .. } => {}
-            // Readers below it were downgraded in the same batch.
-            Event::Trimmed(trimmed) => self.hub.note_trimmed(trimmed.log),
+            // Learnt before (see `take`); and of a trim readers below it were downgraded in the same
+            // batch.
+            Event::Revoked { .. } | Event::Trimmed(_) => {}
         }
     }
 

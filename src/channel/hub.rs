@@ -8,24 +8,20 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use tokio::sync::Notify;
 
+use super::hints::Hints;
 use super::panics;
 use super::refusals::Refusals;
 use super::silence::Presence;
 use super::socket::Socket;
+use super::wait::Waits;
 use crate::connection::Opened;
 use crate::delivery::{Class, Closing, Followed, Over, Owed, Tail, TailBudget};
+use crate::journal::Followers;
 use crate::log::Eras;
 use crate::rows::RowsError;
 use crate::store::Store;
 use crate::wire::{Code, Cursor, Ended, Id, Position, Refusal, SnapshotRule};
-
-/// Trimmed logs remembered until their files are let go.
-const MOST_TRIMMED: usize = 65_536;
-
-/// Logs with appends remembered until somebody looks whether they keep too much.
-const MOST_GROWN: usize = 65_536;
 
 /// Bounds of a hub.
 #[derive(Debug, Clone, Copy)]
@@ -96,13 +92,8 @@ pub struct Hub {
     queue: Mutex<VecDeque<Arc<Socket>>>,
     work: Condvar,
     moved: Mutex<Vec<Arc<Socket>>>,
-    pub(super) waiters: DashMap<u64, Arc<Notify>>,
-    /// Logs that keep less than before: their files may be let go.
-    trimmed: Mutex<BTreeSet<u64>>,
-    /// Logs that keep more than before: they may keep more than they should.
-    grown: Mutex<BTreeSet<u64>>,
-    /// Logs with records that the keeper has not seen: their readers may have fallen behind.
-    written: Mutex<BTreeSet<u64>>,
+    pub(super) waits: Arc<Waits>,
+    pub(super) hints: Arc<Hints>,
     /// Highest batch told; what a read may wait for.
     told: tokio::sync::watch::Sender<u64>,
     active: AtomicU64,
@@ -151,10 +142,8 @@ impl Hub {
             queue: Mutex::default(),
             work: Condvar::new(),
             moved: Mutex::default(),
-            waiters: DashMap::new(),
-            trimmed: Mutex::default(),
-            grown: Mutex::default(),
-            written: Mutex::default(),
+            waits: Arc::default(),
+            hints: Arc::default(),
             told: tokio::sync::watch::channel(0).0,
             active: AtomicU64::new(0),
             position: RwLock::default(),
@@ -165,6 +154,11 @@ impl Hub {
             refusals: Arc::default(),
             presence: Mutex::default(),
         })
+    }
+
+    /// Who follows the journal for this hub.
+    pub fn followers(&self) -> Followers {
+        vec![Box::new(Arc::clone(&self.hints)), Box::new(Arc::clone(&self.waits))]
     }
 
     /// Counts for metrics.
@@ -450,48 +444,6 @@ impl Hub {
             .wait_timeout_while(queue, Duration::from_millis(100), |queue| queue.is_empty())
             .unwrap_or_else(PoisonError::into_inner);
         queue.pop_front()
-    }
-
-    pub(super) fn note_trimmed(&self, log: u64) {
-        let mut trimmed = self.trimmed.lock().unwrap_or_else(PoisonError::into_inner);
-        // Of those beyond the bound, the space comes back when files merge.
-        if trimmed.len() < MOST_TRIMMED {
-            trimmed.insert(log);
-        }
-    }
-
-    /// Logs that were trimmed or deleted since the last call.
-    pub fn take_trimmed(&self) -> BTreeSet<u64> {
-        std::mem::take(&mut *self.trimmed.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The log has more records than before, or may let go of more. Of those beyond the bound a
-    /// scan of all logs finds out.
-    pub fn note_grown(&self, log: u64) {
-        let mut grown = self.grown.lock().unwrap_or_else(PoisonError::into_inner);
-        if grown.len() < MOST_GROWN {
-            grown.insert(log);
-        }
-    }
-
-    /// The log has records that it had not.
-    pub(super) fn note_written(&self, log: u64) {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        if written.len() < MOST_GROWN {
-            written.insert(log);
-        }
-    }
-
-    /// The logs that were written to since they were taken last.
-    pub fn take_written(&self) -> BTreeSet<u64> {
-        std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Some of the logs that have grown since they were taken last: at most so many.
-    pub fn take_grown(&self, most: usize) -> BTreeSet<u64> {
-        let mut grown = self.grown.lock().unwrap_or_else(PoisonError::into_inner);
-        let rest = grown.iter().nth(most).copied().map(|at| grown.split_off(&at));
-        std::mem::replace(&mut *grown, rest.unwrap_or_default())
     }
 
     /// The client moved cursors: they will be committed with the next round.

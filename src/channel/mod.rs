@@ -21,6 +21,7 @@ mod encode;
 #[cfg(test)]
 mod fixture;
 mod going;
+mod hints;
 mod hub;
 mod opening;
 pub mod panics;

@@ -8,6 +8,7 @@
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 mod commit;
+mod follow;
 mod local;
 mod memory;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use commit::{Committer, Inbox, QueueLimits, Stopped, Told, catch_up};
+pub use follow::{Follower, Followers};
 pub use local::Local;
 pub use memory::{Faults, MemoryCluster, MemoryJournal};
 

@@ -226,6 +226,7 @@ impl Node {
         })?;
         let dispatcher = Dispatcher::new(
             Arc::clone(&hub),
+            hub.followers(),
             Arc::new(Enforcer(Arc::clone(&authority))),
             inbox.clone(),
             (node, incarnation),

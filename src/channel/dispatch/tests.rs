@@ -2,13 +2,15 @@
 
 use std::sync::mpsc;
 
+use tokio::sync::oneshot;
+
 use super::super::fixture::{House, LOG, PATIENCE, cursor, live, opened};
 use super::super::pump;
 use super::*;
 use crate::connection::Budgets;
 use crate::delivery::Output;
 use crate::fold::{Applied, CacheSizes, FOLD_VERSION, Fold, Header, Known, Settings};
-use crate::journal::{Committer, Journal as _, Local, QueueLimits};
+use crate::journal::{Committer, Follower, Journal as _, Local, QueueLimits};
 use crate::limit::Limits;
 use crate::log::LogRow;
 use crate::wire::{Origin, Payload, Ping, Place, Record, SnapshotRule, Start, Whom};
@@ -33,7 +35,9 @@ fn dispatcher(house: &House) -> Dispatcher {
     let limits = QueueLimits { commands: 16, bytes: 1 << 20, told: 16 };
     let clock = Arc::new(|| 0);
     let (_, inbox, _) = Committer::new(fold, Box::new(journal), house.store.clone(), clock, limits);
-    Dispatcher::new(Arc::clone(&house.hub), Arc::new(Nobody), inbox, (Id::NONE, 1), 0, Vec::new())
+    let (hub, node) = (Arc::clone(&house.hub), (Id::NONE, 1));
+    let followers = hub.followers();
+    Dispatcher::new(hub, followers, Arc::new(Nobody), inbox, node, 0, Vec::new())
 }
 
 fn stored() -> Arc<Stored> {
@@ -137,6 +141,56 @@ fn told(offset: u64) -> Told<Ticket> {
         effects: vec![Effect::Appended((LOG, offset, stored()))],
     };
     Told { applied, tickets: Vec::new() }
+}
+
+/// Notes what had been told of each batch when it heard of it.
+struct Notes {
+    socket: Arc<Socket>,
+    answers: Vec<oneshot::Receiver<(u64, Reply)>>,
+    heard: mpsc::Sender<(u64, Option<u64>, usize)>,
+}
+
+impl Follower for Notes {
+    fn follow(&mut self, batch: &Applied) {
+        let answered = self.answers.iter_mut().filter_map(|answer| answer.try_recv().ok()).count();
+        self.heard.send((batch.batch, cursor(&self.socket), answered)).unwrap();
+    }
+}
+
+/// Followers hear of each batch, in order, before anybody is answered or sent anything of it.
+#[tokio::test]
+async fn followers_hear_first() {
+    let house = House::new(1 << 20);
+    house.put(&LogRow::new("docs/a", SnapshotRule::None, 1, 0));
+    let (socket, _peer) = caught_up(&house, 1);
+    let mut dispatcher = dispatcher(&house);
+    let (mut callers, mut answers) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let (caller, answer) = oneshot::channel();
+        callers.push(caller);
+        answers.push(answer);
+    }
+    let (heard, hears) = mpsc::channel();
+    dispatcher.followers.push(Box::new(Notes { socket: Arc::clone(&socket), answers, heard }));
+    let waits = house.hub.await_log(LOG);
+    for (offset, caller) in (0..).zip(callers) {
+        let woken = waits.next();
+        let mut batch = told(offset);
+        batch.applied.effects.push(Effect::Reply(0, Reply::Done));
+        batch.tickets.push(Some(Ticket::Caller(caller)));
+        dispatcher.take(batch);
+        while !dispatcher.turns.is_empty() {
+            dispatcher.slice();
+        }
+        assert_eq!(cursor(&socket), Some(offset + 1));
+        woken.await;
+    }
+    // When it heard of the second batch, one answer was out, and one record.
+    let heard: Vec<_> = hears.try_iter().collect();
+    assert_eq!(heard, [(1, Some(0), 0), (2, Some(1), 1), (3, Some(2), 1)]);
+    assert_eq!(house.hub.take_grown(10), [LOG].into());
+    assert_eq!(house.hub.take_written(), [LOG].into());
+    assert!(house.hub.take_written().is_empty() && house.hub.take_trimmed().is_empty());
 }
 
 /// Batches that came while others were told go to a reader together: one frame, one write.
