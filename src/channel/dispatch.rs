@@ -461,8 +461,8 @@ impl Dispatcher {
             }
             Event::Ruled { log, rule } => self.hub.ruled(log, rule),
             Event::Era => self.era_began(),
-            // Learnt before (see `take`); and of a trim readers below it were downgraded in the same
-            // batch.
+            // Learnt before (see `take`); and of a trim readers below it were downgraded in the
+            // same batch.
             Event::Revoked { .. } | Event::Trimmed(_) => {}
         }
     }
