@@ -189,6 +189,17 @@ fn dead(files: &[File]) -> Vec<String> {
     wrong
 }
 
+/// Test programs that no manifest names are never run: the root's manifest lists its own.
+fn unnamed(manifest: &str, programs: &[File]) -> Vec<String> {
+    let mains = programs.iter().filter(|file| file.path.ends_with("/main.rs"));
+    let unnamed = mains.filter(|file| {
+        let (folder, _) = file.path.rsplit_once('/').unwrap_or_default();
+        let own = root().join(folder).join("Cargo.toml").exists();
+        !own && !manifest.contains(&format!("path = \"{}\"", file.path))
+    });
+    unnamed.map(|file| format!("{}: no manifest names it", file.path)).collect()
+}
+
 /// Names under `[dependencies]` and the like that no code names.
 fn unused(manifest: &str, sections: &[&str], files: &[File]) -> Vec<String> {
     let manifest: toml::Table = manifest.parse().unwrap();
@@ -255,6 +266,12 @@ fn every_file_is_compiled() {
 }
 
 #[test]
+fn every_test_program_is_run() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert_none(&unnamed(&manifest, &files("tests", &[".rs"])));
+}
+
+#[test]
 fn every_dependency_is_used() {
     let manifest = |path: &str| fs::read_to_string(root().join(path)).unwrap();
     let shipped = files("src", &[".rs"]);
@@ -262,6 +279,10 @@ fn every_dependency_is_used() {
     wrong.extend(unused(&manifest("Cargo.toml"), &["dev-dependencies"], &rust()));
     let bench = files("bench/src", &[".rs"]);
     wrong.extend(unused(&manifest("bench/Cargo.toml"), &["dependencies"], &bench));
+    // The world builds rooms of `src`.
+    let mut world = files("tests/world", &[".rs"]);
+    world.extend(shipped);
+    wrong.extend(unused(&manifest("tests/world/Cargo.toml"), &["dependencies"], &world));
     let wrong: Vec<String> = wrong.iter().map(|name| format!("{name} is not used")).collect();
     assert_none(&wrong);
 }
@@ -283,6 +304,9 @@ fn offenders_are_found() {
     let [child] = file("//! Named.\n");
     let room = File::made_up("src/lib.rs", "pub mod log;\n");
     assert!(dead(&[parent, child, room]).is_empty());
+    let program = [File::made_up("tests/new/main.rs", "mod it;")];
+    assert_eq!(unnamed("path = \"tests/old/main.rs\"", &program).len(), 1);
+    assert!(unnamed("path = \"tests/new/main.rs\"", &program).is_empty());
     let manifest = "[dependencies]\nserde = \"1\"\ntokio-rare = \"1\"\n";
     assert_eq!(unused(manifest, &["dependencies"], &file("use serde::Serialize;")), ["tokio-rare"]);
 }

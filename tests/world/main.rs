@@ -4,6 +4,9 @@
 //! `cargo world -- --seeds 5000` runs so many; `--from` says where to begin, `--seed 7` runs one
 //! and tells what happened; `--frames` with it tells, of the shortened history, each frame too.
 
+// The server's names, for the same files.
+extern crate rooms as highwater;
+
 mod frames;
 mod held;
 mod link;
