@@ -33,8 +33,11 @@ pub struct Config {
     pub activates: bool,
     /// Whether it keeps to the credit that it is told.
     pub credit: bool,
-    /// Whether it sends by itself, at the time told, what was refused for now.
+    /// Whether it sends by itself, at the time told, appends that were refused for now.
     pub resends: bool,
+    /// Whether it asks by itself, at the time told or with a new token, for logs that were refused
+    /// for now.
+    pub asks_again: bool,
 }
 
 impl Config {
@@ -56,6 +59,7 @@ impl Config {
             activates: true,
             credit: true,
             resends: true,
+            asks_again: true,
         }
     }
 }

@@ -111,6 +111,7 @@ impl Client {
         self.credit.met(self.now, told.credit);
         if told.other_history {
             self.logs.values_mut().for_each(|log| log.stale = true);
+            // Appends that were made before keep what they know of it.
             self.made.clear();
             self.writers_are_over(&told);
         } else {
@@ -150,7 +151,7 @@ impl Client {
         self.activate_at = (!told.active).then(|| self.now.saturating_add(wait));
         if !told.active {
             self.logs.values_mut().for_each(|log| log.open = false);
-            self.wants.values_mut().for_each(super::Want::forget_request);
+            self.forget_requests();
         }
         self.tell(Event::Frame(ServerFrame::State(told)));
     }

@@ -234,6 +234,9 @@ impl Log {
             self.last_key.clone_from(&record.key);
         }
         if told.last {
+            if told.complete < self.complete.min(told.offset) {
+                return Err(Breach::BaseOrder { log });
+            }
             self.whole = true;
             self.complete = self.complete.max(told.complete);
             self.cursor = self.cursor.max(told.offset);

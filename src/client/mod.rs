@@ -43,9 +43,9 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::wire::{
-    Activate, Append, BaseHeld, ClientFrame, Hello, Id, Item, Leave, Limits, MAX_WRITERS, Made,
-    Ping, Position, Record, Refresh, Retire, ServerFrame, Target, Visible, Welcome, Who, WriterAt,
-    capability, version,
+    Activate, Append, BaseHeld, ClientFrame, Hello, Id, Leave, Limits, MAX_WRITERS, Ping, Position,
+    Record, Refresh, Retire, ServerFrame, Target, Visible, Welcome, Who, WriterAt, capability,
+    version,
 };
 
 pub use event::{Breach, Config, Event, Input, Output};
@@ -99,6 +99,8 @@ pub struct Client {
     pinged: Option<u64>,
     window: Window,
     wants: BTreeMap<String, Want>,
+    /// When a log that is wanted is asked for again.
+    again: BTreeMap<String, u64>,
     logs: BTreeMap<u64, Log>,
     /// Logs that an `unsubscribe` of its own let go, by its request.
     ending: BTreeMap<u32, Vec<u64>>,
@@ -135,6 +137,7 @@ impl Client {
             pinged: None,
             window: Window::default(),
             wants: BTreeMap::new(),
+            again: BTreeMap::new(),
             logs: BTreeMap::new(),
             ending: BTreeMap::new(),
             requests: 0,
@@ -183,8 +186,9 @@ impl Client {
             Some(at) => Some(at.saturating_add(GIVEN_UP_AFTER)),
             None => self.ping_interval().map(|interval| self.heard.saturating_add(interval)),
         };
-        let wants = self.wants.values().filter_map(|want| want.again_at).min();
-        let activate = self.activate_at.filter(|_| self.activating.is_none());
+        let wants = self.again.values().min().copied();
+        let activate =
+            self.activate_at.filter(|_| self.config.activates && self.activating.is_none());
         let all = [acks, resend, silence, wants.filter(|_| self.active), activate];
         all.into_iter().flatten().min()
     }
@@ -239,7 +243,7 @@ impl Client {
         let bases = self.knows(capability::BASES);
         self.logs.retain(|_, log| log.holds() || (bases && log.begun().is_some()));
         self.logs.values_mut().for_each(|log| log.open = false);
-        self.wants.values_mut().for_each(Want::forget_request);
+        self.forget_requests();
         self.writer.cut();
         self.others.iter_mut().for_each(Writer::cut);
         let hello = self.hello();
@@ -324,17 +328,17 @@ impl Client {
         if self.knows(capability::HISTORY) { self.positions.clone() } else { Vec::new() }
     }
 
-    fn made(&self, items: &[Item]) -> Vec<Made> {
-        let made = |item: &Item| match item.to {
-            Target::Log(log) => self.made.get(&log).map(|at| Made { log, position: *at }),
+    fn number(&mut self, to: Target, record: Record, if_head: Option<u64>) -> u64 {
+        let made = match to {
+            Target::Log(log) => self.made.get(&log).copied(),
             Target::Name(_) => None,
         };
-        items.iter().filter_map(made).filter(|_| self.knows(capability::HISTORY)).collect()
+        self.writer.number_made(made, to, if_head, record)
     }
 
     /// Numbers an append; it is sent as soon as it may be, and again until it has its answer.
     pub fn append(&mut self, to: Target, record: Record, if_head: Option<u64>) -> u64 {
-        let seq = self.writer.number(to, if_head, record);
+        let seq = self.number(to, record, if_head);
         self.send_appends();
         seq
     }
@@ -343,7 +347,7 @@ impl Client {
     /// last one's sequence.
     pub fn append_all(&mut self, items: impl IntoIterator<Item = (Target, Record)>) -> u64 {
         for (to, record) in items {
-            self.writer.number(to, None, record);
+            self.number(to, record, None);
         }
         self.send_appends();
         self.writer.last()
@@ -379,13 +383,16 @@ impl Client {
         }
         let most = usize::try_from(limits.frame_bytes).unwrap_or(usize::MAX);
         let room = self.credit.room(self.now, writer).filter(|_| self.config.credit);
-        let items = writer.next(self.config.encoding, most, limits.in_flight, room);
+        let (items, mut made) = writer.next(self.config.encoding, most, limits.in_flight, room);
         if items.is_empty() {
             return None;
         }
         let (writer, oldest) = (writer.id(), writer.oldest());
         self.credit.sent(writer, &items);
-        let (positions, made) = (self.stated(), self.made(&items));
+        if !self.knows(capability::HISTORY) {
+            made.clear();
+        }
+        let positions = self.stated();
         Some(Append { writer, oldest, items, positions, made })
     }
 
@@ -394,6 +401,20 @@ impl Client {
     pub fn adopt(&mut self, writer: Writer) {
         self.others.push(writer);
         self.send_appends();
+    }
+
+    /// Goes on as a writer that a run before this one left; the one that it had is forgotten.
+    pub fn go_on_as(&mut self, writer: Writer) {
+        self.writer = writer;
+        self.writer.cut();
+        self.send_appends();
+    }
+
+    /// Forgets what it holds of all logs, as a run that kept nothing does. Only without a socket.
+    pub fn forget(&mut self) {
+        if self.phase == Phase::Away {
+            self.logs.clear();
+        }
     }
 
     /// What a run before this one held of a log, as it was kept: everything below `next`.
@@ -483,6 +504,11 @@ impl Client {
     /// The `welcome` of this socket, or of the last one until the next is open.
     pub const fn welcome(&self) -> Option<&Welcome> {
         self.welcome.as_ref()
+    }
+
+    /// Bytes of delivery that it worked off on this socket.
+    pub const fn received(&self) -> u64 {
+        self.window.received()
     }
 
     /// The limits in force.

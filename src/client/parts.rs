@@ -27,11 +27,19 @@ impl Parts {
         let whole = self.0.take().unwrap_or_default();
         let mut frames = codec::decode::<ServerFrame>(&whole, encoding, MAX_FRAME_BYTES);
         match (frames.next(), frames.next()) {
-            (Some(Ok((ServerFrame::Part(_), _))), _) | (None, _) | (_, Some(_)) => {
+            (None, _) | (_, Some(_)) => {
                 Err(Breach::Unreadable("parts that are not one frame".to_owned()))
             }
-            (Some(Ok(frame)), None) => Ok(Some(frame)),
+            (Some(Ok((frame, size))), None) if is_delivery(&frame) => Ok(Some((frame, size))),
+            (Some(Ok(_)), None) => {
+                Err(Breach::Unreadable("parts of what is no delivery".to_owned()))
+            }
             (Some(Err(error)), None) => Err(Breach::Unreadable(error.to_string())),
         }
     }
+}
+
+/// Only those come in pieces.
+const fn is_delivery(frame: &ServerFrame) -> bool {
+    matches!(frame, ServerFrame::Base(_) | ServerFrame::BaseRecords(_) | ServerFrame::Records(_))
 }

@@ -6,8 +6,9 @@ mod reading;
 
 use super::*;
 use crate::wire::{
-    Answer, Answers, Code, Delivered, Encoding, Frame, Level, MAX_FRAME_BYTES, Met, Origin,
-    Outcome, Payload, Place, Records, Refusal, SnapshotRule, Start, Subscribed, WriterMark, codec,
+    Answer, Answers, Code, Delivered, Encoding, Frame, Item, Level, MAX_FRAME_BYTES, Made, Met,
+    Origin, Outcome, Payload, Place, Records, Refusal, SnapshotRule, Start, Subscribed, WriterMark,
+    codec,
 };
 
 /// A client, and the server's side of its socket.

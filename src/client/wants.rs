@@ -17,26 +17,20 @@ pub(super) struct Want {
     pub(super) priority: u8,
     /// The request that asks for it and has no answer yet.
     pub(super) asked: Option<u32>,
-    /// When it is asked for again, after a refusal for now.
-    pub(super) again_at: Option<u64>,
     /// The app let it go while it was being asked for.
     closed: bool,
 }
 
 impl Want {
     const fn new(start: Start, priority: u8) -> Self {
-        Self { start, priority, asked: None, again_at: None, closed: false }
-    }
-
-    /// The socket ended: no answer will come.
-    pub(super) const fn forget_request(&mut self) {
-        (self.asked, self.again_at) = (None, None);
+        Self { start, priority, asked: None, closed: false }
     }
 }
 
 impl Client {
-    /// Wants a log from now on, from `start` where nothing of it is held.
-    pub fn open(&mut self, name: &str, start: Start, priority: u8) {
+    /// Wants a log from now on, from `start` where nothing of it is held. The number of the request
+    /// that asks for it; none: it is asked for later.
+    pub fn open(&mut self, name: &str, start: Start, priority: u8) -> Option<u32> {
         let (may_ask, later) =
             (self.is_met() && self.active, self.is_greeting() || self.activating.is_some());
         let want = self.wants.entry(name.to_owned()).or_insert(Want::new(start, priority));
@@ -45,17 +39,25 @@ impl Client {
         *want = Want { asked, ..Want::new(start, priority) };
         if may_ask {
             if asked.is_none() {
-                self.ask(name);
+                return Some(self.ask(name));
             }
         } else if later {
             // What asks for all that was wanted is on its way: this one comes behind its answer.
-            want.again_at = Some(self.now);
+            self.again.insert(name.to_owned(), self.now);
         }
+        asked
     }
 
     /// Notes that a log is wanted, without asking for it: the next `hello` or `activate` does.
     pub fn want(&mut self, name: &str, start: Start, priority: u8) {
         self.wants.entry(name.to_owned()).or_insert(Want::new(start, priority));
+    }
+
+    /// Notes that a log is no longer wanted, without letting it go: the next `hello` or `activate`
+    /// leaves it out.
+    pub fn unwant(&mut self, name: &str) {
+        self.wants.remove(name);
+        self.again.remove(name);
     }
 
     /// Lets a log go.
@@ -66,7 +68,7 @@ impl Client {
             // Its id is not known for sure; the answer is let go when it comes.
             return;
         }
-        self.wants.remove(name);
+        self.unwant(name);
         self.let_go(name);
     }
 
@@ -101,15 +103,23 @@ impl Client {
         Open { name: name.to_owned(), have, start: want.start, priority: want.priority }
     }
 
-    fn ask(&mut self, name: &str) {
+    fn ask(&mut self, name: &str) -> u32 {
         let request = self.request();
-        let Some(want) = self.wants.get_mut(name) else { return };
-        (want.asked, want.again_at) = (Some(request), None);
+        self.again.remove(name);
+        let Some(want) = self.wants.get_mut(name) else { return request };
+        want.asked = Some(request);
         let want = want.clone();
         let open = vec![self.opening(name, &want)];
         let known = self.log(name).and_then(Log::begun);
         let bases = known.filter(|_| self.knows(capability::BASES)).into_iter().collect();
         self.send(ClientFrame::Subscribe(Subscribe { request, open, bases }));
+        request
+    }
+
+    /// The socket ended, or the channel: no answer will come.
+    pub(super) fn forget_requests(&mut self) {
+        self.wants.values_mut().for_each(|want| want.asked = None);
+        self.again.clear();
     }
 
     /// Asks again for what was refused for now, once its time has come.
@@ -117,11 +127,12 @@ impl Client {
         if !self.active {
             return;
         }
-        let now = self.now;
-        let due = |want: &Want| want.again_at.is_some_and(|at| now >= at) && want.asked.is_none();
-        let due: Vec<_> =
-            self.wants.iter().filter(|(_, want)| due(want)).map(|(name, _)| name.clone()).collect();
-        due.iter().for_each(|name| self.ask(name));
+        let is_free = |name: &str| self.wants.get(name).is_some_and(|want| want.asked.is_none());
+        let due = self.again.iter().filter(|(name, at)| self.now >= **at && is_free(name));
+        let due: Vec<_> = due.map(|(name, _)| name.clone()).collect();
+        for name in due {
+            self.ask(&name);
+        }
     }
 
     /// A log is announced.
@@ -132,16 +143,19 @@ impl Client {
         let answers = |want: &&mut Want| want.asked.is_none_or(|asked| asked == told.request);
         match self.wants.get_mut(&name).filter(answers) {
             Some(want) if want.closed => {
-                self.wants.remove(&name);
+                self.unwant(&name);
                 self.let_go(&name);
             }
             Some(want) => {
-                want.forget_request();
+                want.asked = None;
+                self.again.remove(&name);
                 if held && self.config.opens_held {
                     self.ask(&name);
                 }
             }
-            None if held && self.config.opens_held => self.open(&name, Start::State, priority),
+            None if held && self.config.opens_held => {
+                self.open(&name, Start::State, priority);
+            }
             None if !held => self.want(&name, Start::State, priority),
             None => {}
         }
@@ -150,6 +164,9 @@ impl Client {
     }
 
     fn announced(&mut self, told: &Subscribed) -> Result<(), Breach> {
+        if told.held && told.reset {
+            return Err(Breach::OfHeld { log: told.log, frame: "reset" });
+        }
         if let Some(made) = told.made {
             self.made.insert(told.log, made);
         }
@@ -186,7 +203,7 @@ impl Client {
         if let Some(log) = &known
             && !(told.reason == Ended::Asked && self.is_asked_for(&log.name))
         {
-            self.wants.remove(&log.name);
+            self.unwant(&log.name);
         }
         if known.is_none() && told.reason != Ended::Asked {
             self.breach(Breach::Unannounced { log: told.log, frame: "unsubscribed" });
@@ -201,36 +218,48 @@ impl Client {
     /// A log was not opened: for now, and it is asked for again, or for good. Without a name it is
     /// about all that the request asked for.
     pub(super) fn not_opened(&mut self, told: &Refused) {
-        let (now, active, request) = (self.now, self.active, told.request);
-        self.wants.retain(|name, want| {
-            let named = told.name.as_ref().is_none_or(|named| named == name);
-            let asked = match want.asked {
-                Some(asked) => asked == request,
-                None => request == 0 && told.name.is_some(),
-            };
-            if !(named && asked) {
-                return true;
-            }
-            want.forget_request();
-            want.again_at = match told.refusal.code {
-                Code::Stale if active => Some(now),
-                _ if told.refusal.retry_after == 0 => None,
-                _ => Some(now.saturating_add(u64::from(told.refusal.retry_after))),
-            };
-            // Without a channel nothing is opened; what asks for one says again what is wanted. A
-            // new token, or a later request of its own, brings the others.
-            let later = matches!(told.refusal.code, Code::TokenExpired | Code::Superseded);
-            !want.closed && (want.again_at.is_some() || later || !active)
-        });
+        if let Some(name) = &told.name {
+            return self.refused_of(name, told);
+        }
+        let asked = |want: &Want| want.asked == Some(told.request);
+        let asked = self.wants.iter().filter(|(_, want)| asked(want));
+        let names: Vec<_> = asked.map(|(name, _)| name.clone()).collect();
+        names.iter().for_each(|name| self.refused_of(name, told));
+    }
+
+    fn refused_of(&mut self, name: &str, told: &Refused) {
+        let Some(want) = self.wants.get_mut(name) else { return };
+        if want.asked.unwrap_or_default() != told.request {
+            return;
+        }
+        want.asked = None;
+        let at = match (told.refusal.code, told.refusal.retry_after) {
+            (Code::Stale, _) if self.active => Some(self.now),
+            (_, 0) => None,
+            (_, after) => Some(self.now.saturating_add(u64::from(after))),
+        };
+        // Without a channel nothing is opened; what asks for one says again what is wanted. A new
+        // token, or a later request of its own, brings the others.
+        let later = matches!(told.refusal.code, Code::TokenExpired | Code::Superseded);
+        if want.closed || !(at.is_some() || later || !self.active) {
+            return self.unwant(name);
+        }
+        if let Some(at) = at.filter(|_| self.config.asks_again) {
+            self.again.insert(name.to_owned(), at);
+        }
     }
 
     /// A new token is in force: what the old one's end kept from being opened is asked for.
     pub(super) fn ask_for_the_rest(&mut self) {
-        let now = self.now;
+        if !self.config.asks_again {
+            return;
+        }
         let open: BTreeSet<&str> =
             self.logs.values().filter(|log| log.open).map(|log| log.name.as_str()).collect();
-        let rest = self.wants.iter_mut().filter(|(name, _)| !open.contains(name.as_str()));
-        let rest = rest.filter(|(_, want)| want.asked.is_none() && want.again_at.is_none());
-        rest.for_each(|(_, want)| want.again_at = Some(now));
+        let rest = self.wants.iter().filter(|(name, want)| {
+            want.asked.is_none() && !open.contains(name.as_str()) && !self.again.contains_key(*name)
+        });
+        let rest: Vec<_> = rest.map(|(name, _)| (name.clone(), self.now)).collect();
+        self.again.extend(rest);
     }
 }

@@ -20,6 +20,11 @@ pub(super) struct Window {
 }
 
 impl Window {
+    /// Bytes of delivery that came.
+    pub(super) const fn received(&self) -> u64 {
+        self.received
+    }
+
     pub(super) fn set_size(&mut self, size: u32) {
         self.size = u64::from(size);
     }

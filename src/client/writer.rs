@@ -3,13 +3,13 @@
 //! An append is sent until it has its final outcome, always in order and under the same number: a
 //! refusal for now, or a socket that ended, spends nothing.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::credit::Room;
 use super::event::Breach;
 use crate::wire::{
-    Answer, Append, Class, ClientFrame, Code, Encoding, Id, Item, MAX_ITEMS, Outcome, Record,
-    Refusal, Target, codec,
+    Answer, Append, Class, ClientFrame, Code, Encoding, Id, Item, MAX_ITEMS, Made, Outcome,
+    Position, Record, Refusal, Target, codec,
 };
 
 /// What a frame holds beside its items.
@@ -22,6 +22,8 @@ const ITEM_REST: usize = 512;
 pub struct Pending {
     /// The append as it is sent.
     pub item: Item,
+    /// Where the log id that it names was made, as it was known when the append was.
+    made: Option<Position>,
     /// How often it was sent on this socket, less the answers that have come.
     copies: u32,
 }
@@ -55,6 +57,13 @@ impl Writer {
         Self { id, next: 1, last: 0, pending: VecDeque::new(), in_flight: 0, hold: None, mark: 0 }
     }
 
+    /// A writer as a run before this one kept it: the last sequence that it gave, and its appends
+    /// without an answer, oldest first.
+    pub fn kept(id: Id, last: u64, pending: impl IntoIterator<Item = Item>) -> Self {
+        let pending = pending.into_iter().map(|item| Pending { item, made: None, copies: 0 });
+        Self { next: last + 1, last, pending: pending.collect(), ..Self::new(id) }
+    }
+
     /// Its identity.
     pub const fn id(&self) -> Id {
         self.id
@@ -82,10 +91,21 @@ impl Writer {
 
     /// Numbers an append; it is pending from now on.
     pub fn number(&mut self, to: Target, if_head: Option<u64>, record: Record) -> u64 {
+        self.number_made(None, to, if_head, record)
+    }
+
+    /// The same, where it is known where the log id that it names was made.
+    pub(super) fn number_made(
+        &mut self,
+        made: Option<Position>,
+        to: Target,
+        if_head: Option<u64>,
+        record: Record,
+    ) -> u64 {
         let item = Item { seq: self.next, prev: self.last, to, if_head, record };
         self.last = self.next;
         self.next += 1;
-        self.pending.push_back(Pending { item, copies: 0 });
+        self.pending.push_back(Pending { item, made, copies: 0 });
         self.last
     }
 
@@ -134,17 +154,18 @@ impl Writer {
     }
 
     /// The next frame's items: as many as fit the frame, the limit of those in flight, and credit.
+    /// With them, where the log ids that they name were made: one place for each id.
     pub(super) fn next(
         &mut self,
         encoding: Encoding,
         frame_bytes: usize,
         limit: u32,
         room: Option<Room>,
-    ) -> Vec<Item> {
+    ) -> (Vec<Item>, Vec<Made>) {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let most = limit.saturating_sub(self.in_flight).min(MAX_ITEMS);
         let mut room = room.unwrap_or(Room { appends: u64::MAX, bytes: u64::MAX });
-        let (mut items, mut bytes) = (Vec::new(), FRAME_REST);
+        let (mut items, mut bytes, mut made) = (Vec::new(), FRAME_REST, BTreeMap::new());
         while let Some(pending) = self.pending.get_mut(self.in_flight)
             && items.len() < most
         {
@@ -156,12 +177,17 @@ impl Writer {
             if !items.is_empty() && bytes > frame_bytes {
                 break;
             }
+            if let (Target::Log(log), Some(at)) = (&pending.item.to, pending.made)
+                && *made.entry(*log).or_insert(at) != at
+            {
+                break;
+            }
             room = Room { appends: room.appends - 1, bytes: room.bytes - size };
             pending.copies += 1;
             items.push(pending.item.clone());
             self.in_flight += 1;
         }
-        items
+        (items, made.into_iter().map(|(log, position)| Made { log, position }).collect())
     }
 
     /// One answer. Final ones come in the order of sequences.
@@ -227,11 +253,11 @@ impl Writer {
     pub(super) fn over(&mut self, mark: u64, next: &mut Self) -> (Vec<(u64, u64)>, Vec<u64>) {
         let known = self.pending.iter().take_while(|pending| pending.item.seq <= mark).count();
         let (mut renumbered, mut refused) = (Vec::new(), Vec::new());
-        for Pending { item, .. } in self.pending.split_off(known) {
+        for Pending { item, made, .. } in self.pending.split_off(known) {
             if item.if_head.is_some() {
                 refused.push(item.seq);
             } else {
-                renumbered.push((item.seq, next.number(item.to, None, item.record)));
+                renumbered.push((item.seq, next.number_made(made, item.to, None, item.record)));
             }
         }
         self.met(mark);

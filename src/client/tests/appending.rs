@@ -185,6 +185,54 @@ fn another_history_numbers_anew_what_it_lacks() {
     });
 }
 
+/// What is numbered anew still says where its log id was made: else it is stored in whatever log
+/// has that number in the other history. Once the id is told anew, the two go in different frames.
+#[test]
+fn what_is_numbered_anew_keeps_the_log_that_it_was_made_for() {
+    in_both(|encoding| {
+        let mut met = Played::reading(config(encoding));
+        met.client.append(Target::Log(5), text("x"), None);
+        met.closed();
+        met.open();
+        met.clear();
+        met.hear(ServerFrame::Welcome(Welcome { other_history: true, ..welcome() }));
+        let made = |frames: &[ClientFrame]| -> Vec<Vec<Made>> {
+            let made = |frame: &ClientFrame| match frame {
+                ClientFrame::Append(append) => Some(append.made.clone()),
+                _ => None,
+            };
+            frames.iter().filter_map(made).collect()
+        };
+        let in_era = |position| vec![Made { log: 5, position }];
+        assert_eq!(made(&met.sent), [in_era(at(1))]);
+        met.closed();
+        met.open();
+        met.clear();
+        met.hear(ServerFrame::Welcome(welcome()));
+        let elsewhere = Position { era: Id([8; 16]), ..at(1) };
+        let told = Subscribed { reset: true, made: Some(elsewhere), ..subscribed(0, 0) };
+        met.hear(ServerFrame::Subscribed(told));
+        met.clear();
+        met.client.append(Target::Log(5), text("x"), None);
+        met.client.resend();
+        met.poll();
+        assert_eq!(made(&met.sent), [in_era(elsewhere), in_era(at(1)), in_era(elsewhere)]);
+    });
+}
+
+/// A run that ended left its writer with an append that has no answer: the next one goes on.
+#[test]
+fn a_writer_goes_on_where_a_run_before_left_it() {
+    let mut met = Played::new(config(Encoding::Bincode));
+    let to = || Target::Name("docs/1".to_owned());
+    let item = Item { seq: 7, prev: 6, to: to(), if_head: None, record: text("x") };
+    met.client.go_on_as(Writer::kept(Id([5; 16]), 7, [item]));
+    assert_eq!(met.client.append(to(), text("y"), None), 8);
+    met.poll();
+    assert_eq!(met.appended(), [[7], [8]]);
+    assert_eq!((met.client.writer().oldest(), met.client.unanswered()), (7, 2));
+}
+
 /// Law 7: answers that were due when they met come before any state.
 #[test]
 fn a_state_before_the_answers_is_a_breach() {

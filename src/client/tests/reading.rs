@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::wire::{
-    Base, BaseAt, BaseHeld, BaseRecords, Cursor, Gap, GapReason, Kept, Part, Reset, ResetReason,
-    Upto,
+    Base, BaseAt, BaseHeld, BaseRecords, Cursor, Gap, GapReason, Kept, Part, Pong, Reset,
+    ResetReason, Upto,
 };
 
 fn reset(cursor: u64, base: Option<BaseAt>) -> ServerFrame {
@@ -190,11 +190,37 @@ fn a_frame_in_parts_is_the_frame() {
             met.hear(ServerFrame::Part(Part { last: at == last, data }));
         }
         assert_eq!(met.client.log("docs/1").map(|log| log.cursor), Some(3));
-        let data = Payload::binary(vec![69, 1, 5].into());
-        met.hear(ServerFrame::Part(Part { last: true, data }));
-        assert!(matches!(met.breaches()[..], [Breach::Unreadable(_)]));
-        assert_eq!(met.closes, 1);
+        // What cannot be read, and a frame that is no delivery.
+        let pong = codec::message(&ServerFrame::Pong(Pong { nonce: 1 }), encoding);
+        for (closes, piece) in [vec![69, 1, 5], pong].into_iter().enumerate() {
+            met.closed();
+            met.open();
+            met.hear(ServerFrame::Welcome(welcome()));
+            let data = Payload::binary(piece.into());
+            met.hear(ServerFrame::Part(Part { last: true, data }));
+            assert!(matches!(met.breaches()[..], [Breach::Unreadable(_)]));
+            assert_eq!(met.closes, closes + 1);
+        }
     });
+}
+
+/// The end of a base may say that more has to come before the log is shown, never that less has.
+#[test]
+fn a_base_ends_no_earlier_than_it_was_told() {
+    let mut met = Played::reading(config(Encoding::Bincode));
+    let rule = SnapshotRule::Latest;
+    met.hear(ServerFrame::Subscribed(Subscribed { rule, reset: true, ..subscribed(0, 0) }));
+    met.hear(reset(3, Some(BaseAt { rule, offset: 3, version: 0 })));
+    let end = |complete| {
+        let (log, offset, last, origins, records) = (5, 3, true, vec![], vec![]);
+        ServerFrame::BaseRecords(BaseRecords { log, offset, last, complete, origins, records })
+    };
+    met.hear(end(2));
+    assert_eq!(met.breaches(), [Breach::BaseOrder { log: 5 }]);
+    met.hear(end(4));
+    assert_eq!(met.breaches(), []);
+    let log = met.client.log("docs/1").unwrap();
+    assert_eq!((log.cursor, log.complete, log.shown()), (3, 4, false));
 }
 
 /// What the laws forbid is told, and changes nothing.
@@ -206,9 +232,11 @@ fn what_the_laws_forbid_is_told() {
     let of_other = ServerFrame::Gap(Gap { log: 6, from: 0, to: 1, reason: GapReason::Removed });
     let back = ServerFrame::Subscribed(subscribed(0, 1));
     let other = ServerFrame::Subscribed(Subscribed { log: 6, ..subscribed(0, 0) });
+    let held = Subscribed { held: true, reset: true, ..subscribed(0, 2) };
     let empty = records(2, 0);
     for (frame, breach) in [
         (of_other, Breach::Unannounced { log: 6, frame: "gap" }),
+        (ServerFrame::Subscribed(held), Breach::OfHeld { log: 5, frame: "reset" }),
         (back, Breach::Cursor { log: 5, told: 1, held: 2 }),
         (base(0, true), Breach::BaseOrder { log: 5 }),
         (empty, Breach::Empty { log: 5 }),
