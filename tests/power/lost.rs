@@ -47,7 +47,7 @@ impl Room {
         harm(self);
         let begun = Instant::now();
         while busy && self.writer.closed.is_none() && begun.elapsed() < SOON {
-            if self.writer.writing.pending.len() < 4 {
+            if self.writer.unanswered() < 4 {
                 self.writer.append("docs/a", "more");
             }
             self.writer.step(Instant::now() + Duration::from_millis(5));
@@ -57,7 +57,7 @@ impl Room {
         assert_eq!(ended.code(), Some(1));
         assert!(took < SOON, "it went on for {took:?}:\n{}", self.server.log());
         self.writer.cut();
-        self.writer.writing.outcomes.len()
+        self.writer.outcomes().len()
     }
 
     /// Says why it ended: one line, with the path and what to do.
@@ -80,7 +80,7 @@ impl Room {
         reader.reach("docs/a", answered as u64);
         self.writer.connect(&self.server);
         self.writer.settled();
-        reader.reach("docs/a", self.writer.writing.last());
+        reader.reach("docs/a", self.writer.writer().last());
     }
 }
 
@@ -120,7 +120,7 @@ fn a_folder_that_is_moved_away_stops_the_node() {
         room.says("cannot be found any more");
         put_back(&room);
         // What was answered between the move and the look went to the folder that is back.
-        let answered = room.writer.writing.outcomes.len();
+        let answered = room.writer.outcomes().len();
         room.comes_back(answered);
     }
 }

@@ -26,7 +26,7 @@ use disk::{Disk, Unsynced};
 use highwater::wire::{Cloning, Met, Outcome, Reason, Start};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use support::{Client, Held, Options, Server};
+use support::{Client, Options, Server};
 use tempfile::TempDir;
 
 /// Logs that keep everything, one with a state, and one that is large and trimmed.
@@ -89,7 +89,7 @@ impl World {
         let server = Server::start_in(folder, options);
         let mut reader = Client::new("rea");
         // Not the large one, of which a reader may miss what was trimmed.
-        reader.wants = LOGS[..LARGE].iter().map(|log| open(log, Start::State)).collect();
+        LOGS[..LARGE].iter().for_each(|log| reader.want(log, Start::State, 0));
         let reader = reader.join(&server);
         let writers = (0..3).map(|n| Client::new(&format!("wim-{n}")).join(&server)).collect();
         Self { disk, server, writers, reader }
@@ -122,7 +122,7 @@ impl World {
                     writer.append_all(LOGS[log], texts.collect::<Vec<_>>());
                 }
             }
-            while writer.writing.pending.len() > 60 && Instant::now() < dies {
+            while writer.unanswered() > 60 && Instant::now() < dies {
                 writer.step(Instant::now() + Duration::from_millis(1));
             }
             writer.step(Instant::now() + Duration::from_millis(1));
@@ -140,7 +140,7 @@ impl World {
     fn lose_power(&mut self, random: &mut StdRng) {
         let unsynced = *pick(&[Unsynced::Lost, Unsynced::Torn], random);
         let left = self.disk.lose_power(unsynced, random);
-        let answered = |writer: &Client| writer.writing.outcomes.len();
+        let answered = |writer: &Client| writer.outcomes().len();
         let answered: usize = self.writers.iter().map(answered).sum();
         println!("{unsynced:?}, {answered} answered so far: {left:?}");
         while random.random_bool(0.3) {
@@ -156,10 +156,10 @@ impl World {
         loop {
             let mut all = Client::new("all");
             all.cloning = Cloning::None;
-            all.wants = LOGS.iter().map(|log| open(log, Start::Earliest)).collect();
+            LOGS.iter().for_each(|log| all.want(log, Start::Earliest, 0));
             let mut all = all.join(&self.server);
             all.wait("all logs, or retention", |all| {
-                let shown = |log: &&str| all.find(log).is_some_and(Held::shown);
+                let shown = |log: &&str| all.find(log).is_some_and(|held| held.shown());
                 !all.active || LOGS.iter().all(shown)
             });
             if all.active {
@@ -190,19 +190,19 @@ impl World {
             }
         }
         for writer in &self.writers {
-            for (seq, outcome) in &writer.writing.outcomes {
+            for (seq, outcome) in writer.outcomes() {
                 let Outcome::Stored { log, offset, place, .. } = outcome else {
                     broken.push(format!("{seq} was refused: {outcome:?}"));
                     continue;
                 };
-                let held = all.logs.get(log);
+                let held = all.logs().get(log);
                 if held.is_some_and(|held| held.name == LOGS[LARGE] && *offset < held.start) {
                     continue;
                 }
                 match all.seen.get(&(*log, *offset)) {
                     Some(seen) => assert_eq!(
                         (seen.writer, seen.seq, seen.place),
-                        (writer.writing.id, *seq, *place),
+                        (writer.writer().id(), *seq, *place),
                         "an offset was given twice"
                     ),
                     None => broken.push(format!("{seq} was acknowledged and is gone")),
@@ -234,26 +234,22 @@ impl World {
         let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
         for writer in &mut self.writers {
             writer.settled();
-            for outcome in writer.writing.outcomes.values() {
+            for outcome in writer.outcomes().values() {
                 if let Outcome::Stored { log, .. } = outcome {
                     *counts.entry(*log).or_default() += 1;
                 }
             }
-            assert_eq!(writer.writing.outcomes.len() as u64, writer.writing.last());
+            assert_eq!(writer.outcomes().len() as u64, writer.writer().last());
         }
         self.holds();
         let mut all = self.all();
         for (log, count) in &counts {
-            let name = all.logs[log].name.clone();
+            let name = all.logs()[log].name.clone();
             all.reach(&name, *count);
             assert_eq!(all.log(&name).cursor, *count, "each append is there once");
         }
         counts.values().sum::<u64>() as usize
     }
-}
-
-fn open(log: &str, start: Start) -> (String, (Start, u8)) {
-    (log.to_owned(), (start, 0))
 }
 
 fn pick<'a, T>(from: &'a [T], random: &mut StdRng) -> &'a T {

@@ -325,7 +325,7 @@ fn who_was_attached_when_a_backup_was_taken_is_detached_after_its_restore() {
     let journal = copy.http_as(Some(all())).get("/v1/journal").ok().json();
     let up = |node: &&Value| node["up"] == true;
     assert_eq!(journal["nodes"].as_array().unwrap().iter().filter(up).count(), 1, "{journal}");
-    let shown = copy.shows(first.id);
+    let shown = copy.shows(first.connection);
     assert_eq!(shown["attached"], false, "{shown}");
     // The user's other device is let in.
     let mut third = Client::new("ann");

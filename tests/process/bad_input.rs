@@ -10,7 +10,7 @@ mod last;
 mod load;
 
 use crate::support::{
-    Client, Link, Next, Options, SECRET, Server, WAIT, token, token_until, until,
+    Client, Link, Next, Options, SECRET, SOON, Server, WAIT, token, token_until, until,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -286,7 +286,7 @@ fn logs_and_connections_are_shown() {
 
     let mut client = Client::with(None).wanting("other").join(&server);
     client.reach("other", 2);
-    let id = client.id.to_string();
+    let id = client.connection.to_string();
     let list = told(&url, "connections list", "");
     assert!(list.contains(&id) && list.contains("active"), "{list}");
     let shown = told(&url, &format!("connections show {id}"), "");

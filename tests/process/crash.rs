@@ -45,7 +45,7 @@ fn load(server: &mut Server, writers: &mut [Client], reader: &mut Client, random
 fn check(server: &Server, writers: &[Client], reader: &Client) {
     let mut all = Client::new("all");
     all.cloning = Cloning::None;
-    all.wants = LOGS.iter().map(|log| ((*log).to_owned(), (Start::Earliest, 0))).collect();
+    LOGS.iter().for_each(|log| all.want(log, Start::Earliest, 0));
     let mut all = all.join(server);
     LOGS.iter().for_each(|log| all.reach(log, 0));
     all.leave(true);
@@ -60,13 +60,13 @@ fn check(server: &Server, writers: &[Client], reader: &Client) {
         }
     }
     for writer in writers {
-        for (seq, outcome) in &writer.writing.outcomes {
+        for (seq, outcome) in writer.outcomes() {
             let Outcome::Stored { log, offset, place, .. } = outcome else {
                 panic!("{seq} was refused: {outcome:?}")
             };
             let seen = all.seen.get(&(*log, *offset));
             let seen = seen.unwrap_or_else(|| panic!("{seq} was acknowledged and is gone"));
-            assert_eq!((seen.writer, seen.seq, seen.place), (writer.writing.id, *seq, *place));
+            assert_eq!((seen.writer, seen.seq, seen.place), (writer.writer().id(), *seq, *place));
         }
     }
 }
@@ -88,7 +88,7 @@ fn crash(rounds: u32, test: &str) {
     let mut random = StdRng::seed_from_u64(seed);
     let mut server = Server::start(Options::default().rule("crash/state", "latest", ""));
     let mut reader = Client::new("rea");
-    reader.wants = LOGS.iter().map(|log| ((*log).to_owned(), (Start::State, 0))).collect();
+    LOGS.iter().for_each(|log| reader.want(log, Start::State, 0));
     let mut reader = reader.join(&server);
     let mut writers: Vec<Client> =
         (0..3).map(|n| Client::new(&format!("wim-{n}")).join(&server)).collect();
@@ -108,16 +108,16 @@ fn crash(rounds: u32, test: &str) {
     let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
     for writer in &mut writers {
         writer.settled();
-        for outcome in writer.writing.outcomes.values() {
+        for outcome in writer.outcomes().values() {
             if let Outcome::Stored { log, .. } = outcome {
                 *counts.entry(*log).or_default() += 1;
             }
         }
-        assert_eq!(writer.writing.outcomes.len() as u64, writer.writing.last());
+        assert_eq!(writer.outcomes().len() as u64, writer.writer().last());
     }
     check(&server, &writers, &reader);
     for (log, count) in counts {
-        let name = reader.logs[&log].name.clone();
+        let name = reader.logs()[&log].name.clone();
         reader.reach(&name, count);
         assert_eq!(reader.log(&name).cursor, count, "each append is there once");
     }

@@ -36,7 +36,7 @@ fn asker(server: &Server, encoding: Encoding) -> Client {
 /// A reader that has all records on its device, and acknowledges when the test says so.
 fn reader(server: &Server, user: &str) -> Client {
     let mut reader = Client::new(user).wanting(LOG);
-    reader.acks = false;
+    reader.ack_after = None;
     let mut reader = reader.join(server);
     reader.reach(LOG, 3);
     reader
@@ -101,7 +101,7 @@ fn the_answer_grows_as_readers_acknowledge() {
         // One that has gone, and one that holds nothing any more, had it all the same.
         twin.cut();
         first.cut();
-        let path = format!("/v1/connections/{}/downgrade", first.id);
+        let path = format!("/v1/connections/{}/downgrade", first.connection);
         server.http().ask("POST", &path, &[], None).ok();
         assert_eq!(who(&mut asker, log, 2), told(&[&ana, &bob]));
         let mut newcomer = reader(&server, "eve");
@@ -123,14 +123,14 @@ fn what_is_on_its_way_does_not_count() {
     writer.put("docs/latest/a", "k", Some("v"));
     writer.settled();
     let mut ana = Client::new("ana").wanting("docs/latest/a");
-    ana.acks = false;
+    ana.ack_after = None;
     let mut ana = ana.join(&server);
     ana.reach("docs/latest/a", 1);
     let log = ana.log("docs/latest/a").log;
     let mut asker = asker(&server, Encoding::Bincode);
     assert_eq!(who(&mut asker, log, 0), names(&[]));
     let mut clone = Client::new("ana");
-    (clone.acks, clone.opens) = (false, false);
+    (clone.ack_after, clone.opens_held) = (None, false);
     let clone = clone.join(&server);
     assert_eq!(who(&mut asker, log, 0), names(&[]), "{:?}", clone.met());
     ana.ack();
@@ -201,7 +201,7 @@ fn an_inactive_connection_may_ask() {
     let mut ana = reader(&server, "ana");
     ana.ack();
     let mut asker = asker(&server, Encoding::Bincode);
-    let path = format!("/v1/connections/{}/downgrade", asker.id);
+    let path = format!("/v1/connections/{}/downgrade", asker.connection);
     server.http().ask("POST", &path, &[], None).ok();
     asker.wait("to be inactive", |asker| !asker.active);
     until_told(&mut asker, log, 2, &["ana"]);
@@ -242,10 +242,10 @@ fn a_look_is_bounded_and_says_so() {
     readers.extend((16..20).map(|n| reader(&server, &format!("user-{n:02}"))));
     readers.iter_mut().for_each(Client::ack);
     let lowest = |readers: &[Client]| {
-        let mut ids: Vec<_> = readers.iter().map(|reader| reader.id).collect();
+        let mut ids: Vec<_> = readers.iter().map(|reader| reader.connection).collect();
         ids.sort();
         ids.truncate(16);
-        let of = |reader: &&Client| ids.contains(&reader.id);
+        let of = |reader: &&Client| ids.contains(&reader.connection);
         let met = readers.iter().filter(of).map(|one| one.welcome.as_ref().unwrap().user.clone());
         let mut users: Vec<String> = met.collect();
         users.sort();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::support::{Client, Options, Server, until};
+use crate::support::{Client, Options, SOON, Server, until};
 use highwater::wire::{
     Ack, ClientFrame, Cloning, Code, Cursor, Encoding, Payload, PutSnapshot, ResetReason, Seek,
     Start,
@@ -46,7 +46,7 @@ fn catch_up_reads_store_and_tail_in_both_encodings() {
         ] {
             let mut reader = in_encoding("rea", encoding);
             reader.cloning = Cloning::None;
-            reader.wants.insert("docs/a".to_owned(), (start, 0));
+            reader.want("docs/a", start, 0);
             let mut reader = reader.join(&server);
             reader.reach("docs/a", 3_000);
             let held = reader.log("docs/a");
@@ -86,7 +86,7 @@ fn catch_up_goes_by_priority_then_round_robin() {
     for (log, priority) in
         [("p/low", 9), ("p/first", 0), ("p/one", 4), ("p/two", 4), ("p/three", 4)]
     {
-        reader.wants.insert(log.to_owned(), (Start::State, priority));
+        reader.want(log, Start::State, priority);
     }
     reader.window = 64 << 10;
     let mut reader = reader.join(&server);
@@ -94,7 +94,7 @@ fn catch_up_goes_by_priority_then_round_robin() {
         reader.reach(log, 200);
     }
     let names: BTreeMap<u64, &str> =
-        reader.logs.values().map(|held| (held.log, held.name.as_str())).collect();
+        reader.logs().values().map(|held| (held.log, held.name.as_str())).collect();
     let order: Vec<&str> = reader.deliveries.iter().map(|log| names[log]).collect();
     let first = |name: &str| order.iter().position(|log| *log == name).unwrap();
     let last = |name: &str| order.iter().rposition(|log| *log == name).unwrap();
@@ -150,7 +150,7 @@ fn the_window_is_honoured() {
     let mut writer = Client::new("wim").join(&server);
     fill(&mut writer, "docs/a", 400, 1_000);
     let mut reader = Client::new("rea").wanting("docs/a");
-    reader.acks = false;
+    reader.ack_after = None;
     reader.window = 64 << 10;
     let mut reader = reader.join(&server);
     // The client asserts at each frame that the window is not passed. All that it has room for has
@@ -158,7 +158,7 @@ fn the_window_is_honoured() {
     reader.wait("a good part of the window", |reader| reader.received > 30 << 10);
     let (mut sent, mut looks) = (0, 0);
     until("the window to be full", || {
-        let now = server.shows(reader.id)["socket"]["sent"].as_u64().unwrap();
+        let now = server.shows(reader.connection)["socket"]["sent"].as_u64().unwrap();
         looks = if now == sent { looks + 1 } else { 0 };
         sent = now;
         looks == 50
@@ -176,7 +176,7 @@ fn the_window_is_honoured() {
     // Each acknowledgement lets a little more through.
     reader.ack();
     reader.wait("more", |reader| reader.log("docs/a").cursor > cursor);
-    reader.acks = true;
+    reader.ack_after = SOON;
     reader.ack();
     reader.reach("docs/a", 410);
 }
@@ -211,7 +211,7 @@ fn a_behind_reader_costs_a_constant() {
     let mut readers: Vec<Client> = (0..READERS)
         .map(|n| {
             let mut reader = Client::new(&format!("rea-{n}")).wanting("docs/a");
-            reader.acks = false;
+            reader.ack_after = None;
             reader.window = 64 << 10;
             reader.join(&server)
         })
@@ -228,7 +228,7 @@ fn a_behind_reader_costs_a_constant() {
     let lag = (READERS * 2 * 8) << 20;
     assert!(grown < lag as u64 / 10, "{grown} bytes for {lag} bytes of lag");
     let reader = &mut readers[0];
-    reader.acks = true;
+    reader.ack_after = SOON;
     reader.ack();
     reader.reach("docs/a", 3_200);
 }
@@ -377,10 +377,10 @@ fn owed_answers_come_before_a_log_is_opened() {
         // All of it is stored; the answers are lost with the socket.
         reader.reach(&log, 600);
         writer.cut();
-        writer.wants.insert(log.clone(), (Start::State, 0));
+        writer.want(&log, Start::State, 0);
         writer.say_hello(&server);
         writer.reach(&log, 600);
-        assert!(writer.writing.pending.is_empty());
+        assert!(writer.unanswered() == 0);
         let order = &writer.order;
         let owed: Vec<usize> = (0..order.len()).filter(|at| order[*at] == "answers").collect();
         let opened = order.iter().position(|name| *name == "subscribed").unwrap();
@@ -396,7 +396,7 @@ fn an_old_acknowledgement_does_not_undo_a_seek() {
     fill(&mut writer, "docs/a", 10, 10);
     for encoding in Encoding::ALL {
         let mut reader = in_encoding("rea", encoding);
-        reader.acks = false;
+        reader.ack_after = None;
         reader.cloning = Cloning::None;
         let mut reader = reader.wanting("docs/a").join(&server);
         reader.reach("docs/a", 10);
@@ -411,10 +411,10 @@ fn an_old_acknowledgement_does_not_undo_a_seek() {
         reader.send(&ClientFrame::Ack(old));
         reader.sync();
         reader.close();
-        server.until_shows("its last cursor is committed", reader.id, |shown| {
+        server.until_shows("its last cursor is committed", reader.connection, |shown| {
             shown["attached"] == false
         });
-        assert_eq!(server.shows(reader.id)["subscriptions"][0]["cursor"], 3);
+        assert_eq!(server.shows(reader.connection)["subscriptions"][0]["cursor"], 3);
     }
 }
 
@@ -435,14 +435,14 @@ fn a_base_that_is_replaced_begins_anew() {
     };
     put(&mut maker, 0);
     let mut reader = Client::new("rea").wanting("made/a");
-    reader.acks = false;
+    reader.ack_after = None;
     reader.window = 64 << 10;
     let mut reader = reader.join(&server);
     reader.wait("the first part", |reader| reader.received > 0);
     for round in 1..4 {
         put(&mut maker, round);
     }
-    reader.acks = true;
+    reader.ack_after = SOON;
     reader.ack();
     reader.reach("made/a", 4);
     let held = reader.log("made/a");

@@ -9,7 +9,7 @@ mod unused;
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Held, Link, Options, Server, until};
+use crate::support::{Client, Held, Link, Options, SOON, Server, until};
 use highwater::wire::{
     ClientFrame, Cloning, Code, Encoding, Ended, Met, Reason, Refusal, ResetReason, Start,
     Subscribe, Visible,
@@ -25,7 +25,7 @@ fn quick() -> Options {
 
 /// Waits until a client without a socket has been made inactive, then connects it.
 fn back_inactive(client: &mut Client, server: &Server) -> Met {
-    server.until_shows("it is downgraded", client.id, |shown| shown["active"] == false);
+    server.until_shows("it is downgraded", client.connection, |shown| shown["active"] == false);
     client.connect(server)
 }
 
@@ -37,8 +37,8 @@ fn inactive(client: &mut Client, reason: Reason) {
 fn refused_in_time(client: &mut Client) -> Refusal {
     let wait = client.states.last().expect("it was told when to ask").activate_after;
     std::thread::sleep(Duration::from_millis(u64::from(wait)));
-    client.activate();
-    client.refusal(9)
+    let asked = client.activate();
+    client.refusal(asked)
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_detached_one_is_downgraded_after_its_time_and_comes_back_as_a_clone() {
     source.reach("docs/a", 2);
     source.reach("state/a", 2);
     assert_eq!(back_inactive(&mut sleeper, &server), Met::Cloned);
-    assert_eq!(sleeper.welcome.as_ref().unwrap().source, Some(source.id));
+    assert_eq!(sleeper.welcome.as_ref().unwrap().source, Some(source.connection));
     sleeper.reach("docs/a", 2);
     sleeper.reach("state/a", 2);
     same(&source, &sleeper, &["docs/a", "state/a"]);
@@ -99,7 +99,7 @@ fn a_detached_one_is_downgraded_after_its_time_and_comes_back_as_a_clone() {
 
 /// Both hold the same, whichever way they came to it.
 fn same(one: &Client, other: &Client, names: &[&str]) {
-    let state = |held: &Held| (held.log, held.cursor, held.keys.clone(), held.texts());
+    let state = |held: Held<'_>| (held.log, held.cursor, held.keys.clone(), held.texts());
     for name in names {
         let (one, other) = (one.log(name), other.log(name));
         assert_eq!((one.log, one.cursor), (other.log, other.cursor), "{name}");
@@ -125,7 +125,7 @@ fn a_second_tab_is_a_clone() {
     // It names one of the two, and opens the other when it is told of it.
     let mut second = Client::new("ann").wanting("docs/a").join(&server);
     assert_eq!(second.met(), Met::Cloned);
-    assert_eq!(second.welcome.as_ref().unwrap().source, Some(first.id));
+    assert_eq!(second.welcome.as_ref().unwrap().source, Some(first.connection));
     second.reach("docs/a", 30);
     second.reach("state/a", 30);
     same(&first, &second, &["docs/a", "state/a"]);
@@ -144,7 +144,7 @@ fn a_second_tab_is_a_clone() {
     let mut service = service.join(&server);
     assert_eq!(service.met(), Met::Fresh);
     service.sync();
-    assert!(service.logs.is_empty());
+    assert!(service.logs().is_empty());
 }
 
 /// A delta where it is cheaper, a full overwrite else: the end state is the same.
@@ -193,10 +193,9 @@ fn activated(client: &mut Client, met: Met) {
     let generation = client.states.last().map_or(0, |state| state.generation);
     until("to be activated", || {
         let states = client.states.len();
-        client.refused.retain(|refused| refused.request != 9);
-        client.activate();
+        let asked = client.activate();
         client.wait("state or a refusal", |client| {
-            client.states.len() > states || client.refused.iter().any(|one| one.request == 9)
+            client.states.len() > states || client.refused.iter().any(|one| one.request == asked)
         });
         client.active
     });
@@ -220,9 +219,9 @@ fn a_row_restores_what_was_open() {
             client.close()
         }
         server.crash();
-        client.logs.clear();
+        client.forget();
         // Of what it names it gets the state at once; the other it opens when it is told of it.
-        client.wants.remove("docs/b");
+        client.unwant(&["docs/b"]);
         assert_eq!(client.connect(&server), met);
         client.reach("docs/a", 1);
         client.reach("docs/b", 0);
@@ -236,7 +235,7 @@ fn reason_lag() {
     let server = Server::start(quick().limit("lag_limit_records", 1_000));
     let mut writer = Client::new("wim").join(&server);
     let mut lazy = Client::new("ann").wanting("docs/a");
-    lazy.acks = false;
+    lazy.ack_after = None;
     let mut lazy = lazy.join(&server);
     lazy.reach("docs/a", 0);
     for _ in 0..3 {
@@ -245,7 +244,7 @@ fn reason_lag() {
     writer.settled();
     inactive(&mut lazy, Reason::Lag);
     // It comes back by itself, and has everything.
-    lazy.acks = true;
+    lazy.ack_after = SOON;
     activated(&mut lazy, Met::Restored);
     lazy.reach("docs/a", 1_500);
     assert_eq!(lazy.seen.len(), 1_500);
@@ -256,7 +255,7 @@ fn reason_retained_bytes() {
     let server = Server::start(quick().limit("retained_bytes_limit", 1 << 20));
     let mut writer = Client::new("wim").join(&server);
     let mut lazy = Client::new("ann").wanting("docs/a");
-    lazy.acks = false;
+    lazy.ack_after = None;
     let mut lazy = lazy.join(&server);
     lazy.reach("docs/a", 0);
     for _ in 0..20 {
@@ -271,13 +270,13 @@ fn reason_retention() {
     let server = Server::start(quick().rule("short/**", "none", "retain_records = 10"));
     let mut writer = Client::new("wim").join(&server);
     let mut lazy = Client::new("ann").wanting("short/a");
-    lazy.acks = false;
+    lazy.ack_after = None;
     let mut lazy = lazy.join(&server);
     lazy.reach("short/a", 0);
     writer.append_all("short/a", (0..100).map(|n| n.to_string()));
     writer.settled();
     inactive(&mut lazy, Reason::Retention);
-    lazy.acks = true;
+    lazy.ack_after = SOON;
     activated(&mut lazy, Met::Restored);
     lazy.reach("short/a", 100);
 }
@@ -339,7 +338,7 @@ fn reason_asked() {
     let server = Server::start(quick());
     let mut client = Client::new("ann").wanting("docs/a").join(&server);
     client.store("docs/a", "0");
-    server.http().post(&format!("/v1/connections/{}/downgrade", client.id), "").ok();
+    server.http().post(&format!("/v1/connections/{}/downgrade", client.connection), "").ok();
     inactive(&mut client, Reason::Asked);
     activated(&mut client, Met::Restored);
     client.reach("docs/a", 1);
@@ -355,11 +354,11 @@ fn an_inactive_one_is_told_what_the_back_end_ends() {
     client.reach("docs/b", 0);
     let (a, b) = (client.log("docs/a").log, client.log("docs/b").log);
     let http = server.http();
-    http.post(&format!("/v1/connections/{}/downgrade", client.id), "").ok();
+    http.post(&format!("/v1/connections/{}/downgrade", client.connection), "").ok();
     inactive(&mut client, Reason::Asked);
     let user = "/v1/users/ann/subscribe";
     http.post_json(user, &serde_json::json!({ "logs": [{ "name": "docs/c" }] })).ok();
-    let path = format!("/v1/connections/{}/unsubscribe", client.id);
+    let path = format!("/v1/connections/{}/unsubscribe", client.connection);
     http.post_json(&path, &serde_json::json!({ "logs": ["docs/a"] })).ok();
     client.wait("its end", |client| !client.ended.is_empty());
     let names = serde_json::json!({ "logs": ["docs/b", "docs/c"] });
@@ -412,20 +411,20 @@ fn a_service_goes_on_from_what_it_committed() {
     writer.settled();
     let mut service = Client::new("svc");
     service.cloning = Cloning::None;
-    service.wants.insert("jobs/a".to_owned(), (Start::Committed, 0));
+    service.want("jobs/a", Start::Committed, 0);
     let mut service = service.join(&server);
     service.reach("jobs/a", 10);
     service.ack();
     service.close();
     // Its last word counts once it is durable.
-    server.until_shows("its cursor is committed", service.id, |shown| {
+    server.until_shows("its cursor is committed", service.connection, |shown| {
         shown["attached"] == false && shown["subscriptions"][0]["cursor"] == 10
     });
     writer.append_all("jobs/a", (10..15).map(|n| n.to_string()));
     writer.settled();
     server.crash();
     // It holds nothing: where it is, is on the server.
-    service.logs.clear();
+    service.forget();
     assert_eq!(service.connect(&server), Met::Resumed);
     service
         .wait("the rest", |service| service.find("jobs/a").is_some_and(|held| held.cursor == 15));

@@ -5,7 +5,7 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Link, Next, Options, Server, WAIT, token, until};
+use crate::support::{Client, Link, Next, Options, SOON, Server, WAIT, token, until};
 use highwater::fold::{CacheSizes, Command, FOLD_VERSION, Fold, Settings};
 use highwater::journal::{Committer, Journal as _, Local, QueueLimits};
 use highwater::store::Store;
@@ -58,14 +58,14 @@ fn a_full_disk_refuses_appends_and_nothing_else() {
     reader.reach("docs/b", 1);
     // But opening makes none, and says what keeps it: on a subscription, at the door, and from the
     // back end. Those that are there are opened beside it.
-    reader.subscribe("docs/new", Start::State, 0);
-    let refusal = reader.refusal(77);
+    let asked = reader.subscribe("docs/new", Start::State, 0);
+    let refusal = reader.refusal(asked);
     assert!(refusal.code == Code::StorageFull && refusal.retry_after > 0, "{refusal:?}");
-    reader.wants.remove("docs/new");
+    reader.unwant(&["docs/new"]);
     let mut newcomer = Client::new("new").wanting("docs/b").wanting("docs/new").join(&server);
     newcomer.reach("docs/b", 1);
     assert_eq!(newcomer.refusal(0).code, Code::StorageFull);
-    let path = format!("/v1/connections/{}/subscribe", newcomer.id);
+    let path = format!("/v1/connections/{}/subscribe", newcomer.connection);
     let ask = json!({ "logs": [{ "name": "docs/new" }, { "name": "docs/a" }] });
     let told = server.http().post_json(&path, &ask).ok().json();
     assert_eq!(told["refused"][0]["code"], "storage_full", "{told}");
@@ -74,7 +74,7 @@ fn a_full_disk_refuses_appends_and_nothing_else() {
     let log = reader.log("docs/a").log;
     reader.send(&ClientFrame::Seek(Seek { request: 3, log, to: Start::Earliest }));
     reader.wait("to be moved", |reader| reader.log("docs/a").resets.len() > 1);
-    server.http().post(&format!("/v1/connections/{}/downgrade", reader.id), "").ok();
+    server.http().post(&format!("/v1/connections/{}/downgrade", reader.connection), "").ok();
     reader.wait("to be inactive", |reader| !reader.active);
     until("its time", || {
         reader.activate();
@@ -171,8 +171,8 @@ fn a_socket_asks_only_so_often() {
     };
     let asks: Vec<ClientFrame> = (1..=200).map(ask).collect();
     assert!(client.link.as_mut().unwrap().send_all(&asks));
-    client.wait("an answer to each", |client| client.logs.len() + client.refused.len() == 200);
-    assert!(client.logs.len() >= 10, "as many as it may: {}", client.logs.len());
+    client.wait("an answer to each", |client| client.logs().len() + client.refused.len() == 200);
+    assert!(client.logs().len() >= 10, "as many as it may: {}", client.logs().len());
     assert!(!client.refused.is_empty(), "two hundred at once are too many");
     for refused in &client.refused {
         assert_eq!(refused.refusal.code, Code::Rate);
@@ -183,15 +183,15 @@ fn a_socket_asks_only_so_often() {
         client.append("docs/1", &n.to_string());
     }
     client.settled();
-    assert!(client.writing.put_off.is_empty());
+    assert!(client.put_off.is_empty());
     let mut other = Client::new("ann").join(&server);
     other.subscribe("docs/1", Start::Earliest, 0);
     other.reach("docs/1", 50);
     until("the rate to allow it", || {
-        let (refused, logs) = (client.refused.len(), client.logs.len());
+        let (refused, logs) = (client.refused.len(), client.logs().len());
         client.send(&ask(201 + refused as u32));
-        client.wait("an answer", |c| c.refused.len() > refused || c.logs.len() > logs);
-        client.logs.len() > logs
+        client.wait("an answer", |c| c.refused.len() > refused || c.logs().len() > logs);
+        client.logs().len() > logs
     });
 }
 
@@ -211,7 +211,7 @@ fn a_user_appends_only_so_many_bytes_a_second() {
         client.append("docs/a", &"x".repeat(15 << 10));
     }
     client.sync();
-    let rate = client.writing.put_off.iter().filter(|(_, refusal)| refusal.code == Code::Rate);
+    let rate = client.put_off.iter().filter(|(_, refusal)| refusal.code == Code::Rate);
     let rate: Vec<_> = rate.map(|(_, refusal)| refusal.retry_after).collect();
     assert!(!rate.is_empty() && rate.iter().all(|after| *after > 0), "{rate:?}");
     // The same budget over HTTP, for the same user; another user has one of its own.
@@ -221,6 +221,7 @@ fn a_user_appends_only_so_many_bytes_a_second() {
     Client::new("bob").join(&server).store("docs/b", &body);
     // All of it is stored in the end, in its order, no sooner than the rate allows.
     client.resends = true;
+    client.resend();
     client.settled();
     let spared = 16 * (15 << 10) - (64 << 10);
     let least = Duration::from_millis(spared * 1_000 / (32 << 10));
@@ -239,12 +240,12 @@ fn a_window_is_what_is_asked_for_up_to_the_limit() {
     {
         let mut client = Client::new(&format!("asks-{asks}")).wanting("docs/a");
         client.window = asks;
-        client.acks = false;
+        client.ack_after = None;
         let mut client = client.join(&server);
         assert_eq!(client.welcome.as_ref().unwrap().limits.window, gets, "asked for {asks}");
         // The client asserts at each frame that this window is kept to.
         client.wait("half of it", |client| client.received > u64::from(gets / 2));
-        client.acks = true;
+        client.ack_after = SOON;
         client.ack();
         client.reach("docs/a", 20);
     }
@@ -258,7 +259,8 @@ fn replies_wait_up_to_the_limit() {
         let options = Options::default().limit("frames_per_socket_second", 1_000_000);
         let server = Server::start(options.limit("reply_bytes", limit));
         let client = Client::new("ann").join(&server);
-        let waiting = || server.shows(client.id)["socket"]["waiting"].as_u64().unwrap();
+        let id = client.connection;
+        let waiting = || server.shows(id)["socket"]["waiting"].as_u64().unwrap();
         let mut link = client.link.unwrap();
         link.tcp().set_write_timeout(Some(Duration::from_millis(200))).unwrap();
         let pings: Vec<_> =
@@ -285,15 +287,16 @@ fn logs_are_made_by_opening_at_a_rate_and_by_those_who_may_write() {
             client = client.wanting(&format!("{name}/{at}"));
         }
         let mut client = client.join(&server);
-        client
-            .wait("an answer for each", |client| client.logs.len() + client.refused.len() == count);
+        client.wait("an answer for each", |client| {
+            client.logs().len() + client.refused.len() == count
+        });
         assert!(
             client.refused.iter().all(|one| one.refusal.retry_after > 0),
             "they may come later"
         );
         let codes = client.refused.iter().map(|one| (one.refusal.code, ()));
         let codes: std::collections::BTreeMap<_, _> = codes.collect();
-        (client.logs.len(), client.refused.len(), codes.into_keys().collect::<Vec<_>>())
+        (client.logs().len(), client.refused.len(), codes.into_keys().collect::<Vec<_>>())
     };
     assert_eq!(open("reader", "read", 3), (0, 3, vec![Code::UnknownLog]));
     let began = Instant::now();

@@ -46,7 +46,7 @@ fn reason_memory() {
     }
     let http = server.http();
     let downgraded = |client: &Client| {
-        let told = http.get(&format!("/v1/connections/{}", client.id)).ok().json();
+        let told = http.get(&format!("/v1/connections/{}", client.connection)).ok().json();
         told["reason"] == "memory"
     };
     // With the newest records of what all of them watch it is too much.

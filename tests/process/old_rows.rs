@@ -16,7 +16,7 @@ fn connection(which: &str) -> Id {
 /// A client that opens what it looks at, and nothing that it is only told of.
 fn looking_at(user: &str, names: &[&str]) -> Client {
     let mut client = names.iter().fold(Client::new(user), |client, name| client.wanting(name));
-    client.opens = false;
+    client.opens_held = false;
     client
 }
 
@@ -44,7 +44,7 @@ fn a_user_of_an_old_store_is_still_subscribed_by_the_back_end() {
 fn what_a_connection_of_an_old_store_holds_is_held() {
     let server = GROWN_3.start();
     let mut client = looking_at("ana", &["notes/small"]);
-    client.id = connection("second");
+    client.connection = connection("second");
     assert_eq!(client.connect(&server), Met::Resumed);
     client.wait("notes/big", |client| client.find("notes/big").is_some());
     let big = client.log("notes/big");

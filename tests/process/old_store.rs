@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 
 use crate::support::fixture::{STORE_2, STORE_3, options};
 use crate::support::{Answer, Client, Http, Server, token};
+use highwater::client::Writer;
 use highwater::wire::{
-    ClientFrame, Cloning, Code, Id, Item, Met, Open, Outcome, Payload, PutSnapshot, Reason, Record,
-    ResetReason, Start, Target,
+    ClientFrame, Cloning, Code, Id, Item, Met, Open, Outcome, Payload, PutSnapshot, Reason,
+    ResetReason, Start,
 };
 use serde_json::{Value, json};
 
@@ -187,7 +188,7 @@ fn a_log_made_now_gets_a_number_that_was_never_given() {
 /// A client on a connection of then, that goes by what was committed.
 fn back(told: &Value, which: &str, user: &str) -> Client {
     let mut client = Client::new(user);
-    client.id = connection(told, which);
+    client.connection = connection(told, which);
     client.cloning = Cloning::None;
     client
 }
@@ -229,10 +230,10 @@ fn a_connection_with_many_subscriptions_goes_on_at_its_cursors() {
     let told = STORE_2.told();
     let server = STORE_2.start();
     let mut client = back(&told, "wide", "ana");
-    let due = subscriptions(&told, client.id);
+    let due = subscriptions(&told, client.connection);
     assert!(due.len() > 2 * 64, "{}", due.len());
     for name in due.keys() {
-        client.wants.insert(name.clone(), (Start::Committed, 0));
+        client.want(name, Start::Committed, 0);
     }
     assert_eq!(client.connect(&server), Met::Resumed);
     for (name, (cursor, head)) in &due {
@@ -241,11 +242,11 @@ fn a_connection_with_many_subscriptions_goes_on_at_its_cursors() {
         assert!(client.log(name).gaps.is_empty(), "{name}");
         same_records(&told, &client, name, *cursor);
     }
-    assert_eq!(client.logs.len(), due.len(), "deleted logs are not opened");
+    assert_eq!(client.logs().len(), due.len(), "deleted logs are not opened");
     // What it commits now is kept, the rest of its cursors beside it.
     client.ack();
     client.close();
-    server.until_shows("its cursors", client.id, |shown| {
+    server.until_shows("its cursors", client.connection, |shown| {
         let subs = shown["subscriptions"].as_array().unwrap().iter();
         subs.filter(|sub| sub["deleted"] == false).all(|sub| sub["cursor"] == sub["head"])
     });
@@ -253,7 +254,7 @@ fn a_connection_with_many_subscriptions_goes_on_at_its_cursors() {
 }
 
 fn subscriptions_now(server: &Server, client: &Client) -> Vec<String> {
-    let shown = server.shows(client.id);
+    let shown = server.shows(client.connection);
     let subs = shown["subscriptions"].as_array().unwrap().iter();
     subs.filter_map(|sub| sub["name"].as_str().map(str::to_owned)).collect()
 }
@@ -294,8 +295,8 @@ fn bases_that_were_not_confirmed_come_again() {
     let told = STORE_2.told();
     let server = STORE_2.start();
     let mut client = back(&told, "unconfirmed", "cy");
-    for name in subscriptions(&told, client.id).keys() {
-        client.wants.insert(name.clone(), (Start::Committed, 0));
+    for name in subscriptions(&told, client.connection).keys() {
+        client.want(name, Start::Committed, 0);
     }
     assert_eq!(client.connect(&server), Met::Resumed);
     client.reach("state/colours", 19);
@@ -316,14 +317,14 @@ fn connections_that_were_inactive_are_restored_or_cloned() {
     let told = STORE_2.told();
     let server = STORE_2.start();
     let mut asked = back(&told, "asked", "ben");
-    let due = subscriptions(&told, asked.id);
+    let due = subscriptions(&told, asked.connection);
     assert!(due.len() > 64, "{}", due.len());
     assert_eq!(asked.connect(&server), Met::Restored);
     for (name, (_, head)) in &due {
         asked.reach(name, *head);
     }
     let mut passed = back(&told, "passed", "dan");
-    assert_eq!(server.shows(passed.id)["reason"], json!(Reason::Retention));
+    assert_eq!(server.shows(passed.connection)["reason"], json!(Reason::Retention));
     assert_eq!(passed.connect(&server), Met::Restored);
     passed.reach("trimmed", 200);
     same_records(&told, &passed, "trimmed", 150);
@@ -372,24 +373,19 @@ fn subscribers_of_then_are_found_by_their_logs() {
 /// A client that speaks for a writer of then, to which nothing was ever answered.
 fn speaks_for(server: &Server, writer: &Value) -> (Client, Vec<Item>) {
     let mut client = Client::new(text(writer, "user"));
-    client.resends = false;
     client.cloning = Cloning::None;
-    client.writing.id = text(writer, "writer").parse().unwrap();
+    let id = text(writer, "writer").parse().unwrap();
     let items: Vec<Item> = serde_json::from_value(writer["items"].clone()).unwrap();
-    client.writing.pending.extend(items.iter().cloned());
+    client.go_on_as(Writer::kept(id, number(writer, "mark"), items.iter().cloned()));
     client.connect(server);
     (client, items)
 }
 
 /// The next append of a writer: its mark was kept if it is stored.
 fn goes_on(client: &mut Client, mark: u64) {
-    let record = Record { payload: Some(Payload::text("goes on")), ..Record::default() };
-    let to = Target::Name("notes/a".to_owned());
-    let item = Item { seq: mark + 1, prev: mark, to, if_head: None, record };
-    client.writing.pending.push_back(item.clone());
-    client.send_items(vec![item]);
+    assert_eq!(client.append("notes/a", "goes on"), mark + 1);
     client.settled();
-    assert!(client.writing.offset(mark + 1).is_some(), "{:?}", client.writing.outcomes);
+    assert!(client.offset(mark + 1).is_some(), "{:?}", client.outcomes());
 }
 
 #[test]
@@ -404,13 +400,13 @@ fn writers_get_the_answers_that_were_kept_and_go_on_from_their_marks() {
         // All of them are told with `hello`, and again where they are asked for again.
         client.settled();
         if !items.is_empty() {
-            client.send_items(items.clone());
-            client.wait("the same answers", |client| client.writing.repeated >= items.len());
+            client.send_items(items[0].seq, items.clone());
+            client.wait("the same answers", |client| client.repeated >= items.len());
         }
         let outcomes = writer["outcomes"].as_array().unwrap();
-        assert_eq!(client.writing.outcomes.len(), outcomes.len());
+        assert_eq!(client.outcomes().len(), outcomes.len());
         for told in outcomes {
-            let now = &client.writing.outcomes[&number(told, "seq")];
+            let now = &client.outcomes()[&number(told, "seq")];
             assert_eq!(serde_json::to_value(now).unwrap(), told["outcome"]);
             let kept = matches!(now, Outcome::Stored { .. });
             (stored, refused) = (stored + usize::from(kept), refused + usize::from(!kept));
@@ -430,7 +426,7 @@ fn another_user_gets_nothing_of_an_old_connection_or_writer() {
     assert_eq!(client.bye.map(|bye| bye.code), Some(Code::UnknownConnection));
     let mut client = Client::new("ben");
     let writer = list(&told, "writers").iter().find(|writer| writer["user"] == "ana").unwrap();
-    client.writing.id = text(writer, "writer").parse().unwrap();
+    client.go_on_as(Writer::new(text(writer, "writer").parse().unwrap()));
     client.say_hello(&server);
     client.until_closed();
     assert_eq!(client.bye.map(|bye| bye.code), Some(Code::UnknownWriter));
@@ -462,7 +458,7 @@ fn an_upload_that_was_on_its_way_ends_or_begins_anew() {
     let server = STORE_2.start();
     let upload = list(&told, "uploads").iter().find(|upload| upload["parts"].is_array()).unwrap();
     let mut client = back(&told, "unconfirmed", "cy");
-    client.wants.insert("docs/1/ops".to_owned(), (Start::End, 0));
+    client.want("docs/1/ops", Start::End, 0);
     client.connect(&server);
     client.wait("its log", |client| client.find("docs/1/ops").is_some());
     let log = client.log("docs/1/ops").log;

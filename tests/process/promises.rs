@@ -8,7 +8,7 @@ mod durable;
 mod guarded;
 mod history;
 
-use crate::support::{Client, Options, Server, token, until};
+use crate::support::{Client, Options, SOON, Server, token, until};
 use highwater::wire::{
     Ack, Append, ClientFrame, Cloning, Code, Cursor, Encoding, Item, Met, Open, Outcome, Payload,
     Reason, Record, Refresh, ResetReason, Start, Subscribe, Target,
@@ -22,7 +22,7 @@ fn replay(server: &Server, user: &str, logs: &[&str]) -> Client {
     let mut reader = Client::new(user);
     reader.cloning = Cloning::None;
     for log in logs {
-        reader.wants.insert((*log).to_owned(), (Start::Earliest, 0));
+        reader.want(log, Start::Earliest, 0);
     }
     let mut reader = reader.join(server);
     for log in logs {
@@ -35,7 +35,7 @@ fn replay(server: &Server, user: &str, logs: &[&str]) -> Client {
 fn start_of(server: &Server, log: &str) -> u64 {
     let mut probe = Client::new("probe");
     probe.cloning = Cloning::None;
-    probe.wants.insert(log.to_owned(), (Start::End, 0));
+    probe.want(log, Start::End, 0);
     let mut probe = probe.join(server);
     probe.wait("subscribed", |probe| probe.find(log).is_some());
     let start = probe.log(log).start;
@@ -46,17 +46,17 @@ fn start_of(server: &Server, log: &str) -> u64 {
 /// Asserts that what a writer was told is stored is there, once, where it was told.
 fn assert_stored(writer: &Client, reader: &Client) {
     let mut stored = 0;
-    for (seq, outcome) in &writer.writing.outcomes {
+    for (seq, outcome) in writer.outcomes() {
         let Outcome::Stored { log, offset, place, .. } = outcome else { continue };
         let seen = reader.seen.get(&(*log, *offset));
         let seen = seen.unwrap_or_else(|| panic!("seq {seq} at {offset} of log {log} is gone"));
-        assert_eq!((seen.writer, seen.seq, seen.place), (writer.writing.id, *seq, *place));
+        assert_eq!((seen.writer, seen.seq, seen.place), (writer.writer().id(), *seq, *place));
         stored += 1;
     }
-    let mine = reader.seen.values().filter(|seen| seen.writer == writer.writing.id);
+    let mine = reader.seen.values().filter(|seen| seen.writer == writer.writer().id());
     assert!(mine.count() >= stored);
     let mut seqs: Vec<_> = (reader.seen.iter())
-        .filter(|(_, seen)| seen.writer == writer.writing.id)
+        .filter(|(_, seen)| seen.writer == writer.writer().id())
         .map(|((log, offset), seen)| (*log, seen.seq, *offset))
         .collect();
     seqs.sort_unstable();

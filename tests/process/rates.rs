@@ -343,11 +343,14 @@ fn promise_20_logs_of_a_request_that_is_refused_cost_nothing() {
     let mut other = Client::new("ann").join(&server);
     assert_eq!(other.met(), Met::Waiting);
     let began = Instant::now();
-    other.wants = (0..30).map(|n| (format!("new/{n}"), (Start::State, 0))).collect();
+    let want = |client: &mut Client| {
+        (0..30).for_each(|n| client.want(format!("new/{n}"), Start::State, 0));
+    };
+    want(&mut other);
     let mut early = true;
     while early {
-        other.activate();
-        let refusal = other.refusal(9);
+        let asked = other.activate();
+        let refusal = other.refusal(asked);
         assert_eq!(refusal.code, Code::Slots);
         early = refusal.message.contains("too early");
         other.sync();
@@ -355,12 +358,12 @@ fn promise_20_logs_of_a_request_that_is_refused_cost_nothing() {
     }
     // Nor does a client that is met without a slot, nor what the back end opens for one.
     let mut third = Client::new("ann");
-    third.wants = other.wants.clone();
+    want(&mut third);
     let mut third = third.join(&server);
     third.sync();
     assert_eq!((third.met(), third.refused.len()), (Met::Waiting, 0), "{:?}", third.refused);
     let logs: Vec<_> = (0..15).map(|n| json!({ "name": format!("new/{n}") })).collect();
-    let path = format!("/v1/connections/{}/subscribe", other.id);
+    let path = format!("/v1/connections/{}/subscribe", other.connection);
     let http = server.http_as(Some(token("ann", &[("**", "read append")])));
     let refused = http.post_json(&path, &json!({ "logs": logs })).refusal();
     assert_eq!(refused.1, "inactive");

@@ -6,7 +6,7 @@ use highwater::store::{Options as StoreOptions, Store};
 
 fn row(server: &Server, client: &Client) -> ConnectionRow {
     let store = Store::open(&server.data(), StoreOptions::default()).unwrap();
-    store.connection(client.id).unwrap().unwrap()
+    store.connection(client.connection).unwrap().unwrap()
 }
 
 /// A server that is started anew every day must still find out who has been away for a month.
@@ -20,7 +20,7 @@ fn being_away_is_counted_from_the_first_restart_on() {
     let mut since = 0;
     until("its row says that it is detached", || {
         // What this run says, as soon as its keeper has seen the row, is what counts from then on.
-        let shown = server.shows(client.id);
+        let shown = server.shows(client.connection);
         assert_eq!(shown["attached"], false);
         since = shown["since"].as_u64().unwrap();
         assert!(server.terminate().success());
@@ -28,6 +28,6 @@ fn being_away_is_counted_from_the_first_restart_on() {
         server.restart();
         row.attached.is_none() && row.since == since && row.since > row.created
     });
-    assert_eq!(server.shows(client.id)["since"], since);
+    assert_eq!(server.shows(client.connection)["since"], since);
     assert_eq!(client.connect(&server), highwater::wire::Met::Resumed);
 }

@@ -71,7 +71,7 @@ fn a_log_comes_under_latest_in_steps_and_out_of_it() {
     reader.append_all("a", ["x".to_owned()]);
     reader.reach("a", 12_002);
     let log = reader.log("a");
-    assert_eq!((log.rule, log.resets.as_slice()), (SnapshotRule::Latest, &[ResetReason::New][..]));
+    assert_eq!((log.rule, log.resets), (SnapshotRule::Latest, &[ResetReason::New][..]));
     let newcomer = |server: &Server| {
         let mut client = Client::new("new").wanting("a");
         client.cloning = Cloning::None;
@@ -163,7 +163,7 @@ fn promise_14_keys_that_are_too_old_end_alike_everywhere() {
     reader.wait("the last has ended", |reader| held(reader, "a").is_empty());
     assert_eq!(snapshot(&server, "a"), []);
     let mut new = Client::new("new").wanting("a").join(&server);
-    new.wait("the log", |client| client.find("a").is_some_and(crate::support::Held::shown));
+    new.wait("the log", |client| client.find("a").is_some_and(|held| held.shown()));
     assert!(held(&new, "a").is_empty());
     // What ended a key says so, and of what; it ages and is trimmed like any record.
     let records = reader.log("a").records.values();

@@ -102,7 +102,7 @@ fn a_large_record_arrives_over_a_link_slower_than_the_deadline() {
         slow.client.send(&ClientFrame::Ping(Ping { nonce, positions: vec![] }));
         slow.until("pong", |client| client.pongs.contains(&nonce));
         let seq = slow.client.append("slow/own", "mine");
-        slow.until("its answer", |client| client.writing.outcomes.contains_key(&seq));
+        slow.until("its answer", |client| client.outcomes().contains_key(&seq));
         assert_eq!(slow.client.log(log).cursor, 1, "the record is still on its way");
         slow.until("the large record", |client| client.log(log).cursor == 2);
         let held = slow.client.log(log);
@@ -142,7 +142,7 @@ fn a_large_base_arrives_over_a_slow_link() {
         let mut slow = Slow::new(&server, encoding, "client/a");
         slow.client.connect(&server);
         slow.until("the base", |client| client.find("client/a").is_some_and(|log| log.shown()));
-        assert_eq!(slow.client.log("client/a").base, Some((1, data.clone())));
+        assert_eq!(*slow.client.log("client/a").base, Some((1, data.clone())));
         assert!(slow.client.link.as_ref().unwrap().parted > 200_000 / (32 << 10));
         slow.proxy.cut();
     }
@@ -154,9 +154,10 @@ fn without_the_capability_frames_come_whole() {
     let server = Server::start(Options::default());
     let mut clients = Vec::new();
     for encoding in Encoding::ALL {
-        for lacks in [vec![], vec![capability::PARTS]] {
+        for lacks in [None, Some(capability::PARTS)] {
             let mut client = Client::new("ann").wanting("docs/a");
-            (client.encoding, client.lacks) = (encoding, lacks);
+            client.encoding = encoding;
+            client.capabilities.retain(|name| Some(*name) != lacks);
             clients.push(client.join(&server));
         }
     }
@@ -170,7 +171,8 @@ fn without_the_capability_frames_come_whole() {
         assert_eq!(held.records[&0].payload.as_deref(), Some(text.as_bytes()));
         assert_eq!(held.records[&1].payload.as_deref(), Some(small.as_bytes()));
         let parted = client.link.as_ref().unwrap().parted;
-        assert_eq!(parted > 0, client.lacks.is_empty(), "{parted} parts");
+        let can = client.capabilities.contains(&capability::PARTS);
+        assert_eq!(parted > 0, can, "{parted} parts");
     }
     let received: Vec<u64> = clients.iter().map(|client| client.received).collect();
     assert_eq!((received[0], received[2]), (received[1], received[3]), "both count alike");
@@ -187,10 +189,9 @@ fn a_large_append_arrives_over_a_slow_uplink() {
         let text = large(Encoding::Bincode);
         let record = Record { payload: Some(Payload::text(text)), ..Record::default() };
         let to = highwater::wire::Target::Name("slow/other".to_owned());
-        let item = slow.client.writing.number(to, record);
-        let seq = slow.client.send_items(vec![item]);
+        let seq = slow.client.append_to(to, None, record);
         // Its own question whether anybody is there would wait behind the record.
-        slow.until("its answer", |client| client.writing.outcomes.contains_key(&seq));
+        slow.until("its answer", |client| client.outcomes().contains_key(&seq));
         slow.proxy.cut();
     }
 }

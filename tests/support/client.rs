@@ -1,23 +1,30 @@
-//! A client as a stranger would write it: tracks cursors, keeps pending actions, sends them again,
-//! resumes by what it holds. Each frame is held against the laws; a breach ends the test.
+//! The client of the product on a socket and a clock, and an app that remembers all that it was
+//! told. The client holds each frame against the laws; a breach ends the test.
+//!
+//! What a well-behaved client does not do goes past it: [`Client::send`] sends any frame, and
+//! whoever reads from `link` takes frames that the client then never sees.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
+use highwater::client::{Config, Input, Log, Output, Writer};
 use highwater::wire::{
-    Ack, Activate, Append, BaseHeld, Bye, ClientFrame, Cloning, Cursor, DeliveredTo, Encoding,
-    Hello, Id, Met, Open, Payload, Ping, Pong, Position, Reason, Record, Refusal, Refused,
-    ServerFrame, Start, State, Subscribe, Target, Unsubscribed, Welcome, WriterAt, capability,
+    Answers, Append, Bye, ClientFrame, DeliveredTo, Encoding, Frame as _, Hello, Id, Item, Met,
+    Outcome, Payload, Ping, Position, Reason, Record, Refusal, Refused, ServerFrame, Start, State,
+    Target, Unsubscribed, Welcome,
 };
 
-use super::laws::{Held, Seen, Writing};
+use super::held::{Folded, Held, Seen};
 use super::link::{Link, Next};
 use super::server::{Server, token};
 
 /// How long anything may take before a test gives up.
 pub const WAIT: Duration = Duration::from_secs(30);
+/// Milliseconds after which a client acknowledges what came.
+pub const SOON: Option<u64> = Some(20);
 
 /// Both encodings in turn: a test runs on a thread of its own, so it meets the same ones each time.
 fn next_encoding() -> Encoding {
@@ -27,25 +34,30 @@ fn next_encoding() -> Encoding {
     Encoding::ALL[MADE.replace(MADE.get() + 1) % 2]
 }
 
-/// One client.
+/// One client. What is set of it (`client.window = ..`) is its [`Config`], read at the next socket.
 pub struct Client {
-    pub id: Id,
-    pub device: Option<Id>,
-    pub token: Option<String>,
-    pub visible: bool,
-    pub cloning: Cloning,
-    pub window: u32,
-    pub encoding: Encoding,
-    /// Logs that the app has open: how to begin, and priority.
-    pub wants: BTreeMap<String, (Start, u8)>,
-    pub logs: BTreeMap<u64, Held>,
+    pub(super) machine: highwater::client::Client,
+    began: Instant,
+    pub link: Option<Link>,
+    /// The address that it connects to; none: the server's own.
+    pub through: Option<SocketAddr>,
+    /// What is folded of each log, by its id.
+    pub folded: BTreeMap<u64, Folded>,
     /// Every record ever seen, over all sockets and resets.
     pub seen: BTreeMap<(u64, u64), Seen>,
     /// Highest position shown of each log (promise 8).
     pub shown: BTreeMap<u64, u64>,
-    pub writing: Writing,
+    /// Final outcomes, by writer and sequence.
+    pub all_outcomes: BTreeMap<Id, BTreeMap<u64, Outcome>>,
+    /// Refusals for now, in the order they came.
+    pub put_off: Vec<(u64, Refusal)>,
+    /// How many answers came for sequences that had theirs.
+    pub repeated: usize,
+    /// `welcome` of this socket.
     pub welcome: Option<Welcome>,
+    /// Whether it gets updates, and bytes of delivery worked off: as the machine says.
     pub active: bool,
+    pub received: u64,
     pub reason: Option<Reason>,
     pub states: Vec<State>,
     pub refused: Vec<Refused>,
@@ -58,34 +70,12 @@ pub struct Client {
     pub bye: Option<Bye>,
     /// Close code and reason of the last socket.
     pub closed: Option<(u16, String)>,
-    /// Whether it acknowledges by itself, by the quarter of the window and when idle.
-    pub acks: bool,
-    /// Whether it sends again what was put off.
-    pub resends: bool,
-    /// Whether it opens what it is told of as held.
-    pub opens: bool,
-    pub link: Option<Link>,
-    /// Bytes of delivery worked off, and of those acknowledged.
-    pub received: u64,
-    pub told: u64,
-    moved: BTreeSet<u64>,
     /// Order of the kinds of frames since the last welcome.
     pub order: Vec<&'static str>,
     /// Log ids of deliveries, in the order they came, since the last welcome.
     pub deliveries: Vec<u64>,
-    /// Whether it states positions, and understands that it is of another history.
-    pub history: bool,
-    /// Capabilities that it lacks.
-    pub lacks: Vec<&'static str>,
-    /// The address that it connects to; none: the server's own.
-    pub through: Option<SocketAddr>,
-    /// The highest position that it has seen.
-    pub position: Option<Position>,
     /// How often it was told that it is of another history.
     pub others: usize,
-    pub(super) known_made: BTreeMap<u64, Position>,
-    /// Its writers in histories that are over.
-    pub over: Vec<Writing>,
 }
 
 impl Client {
@@ -94,23 +84,33 @@ impl Client {
         Self::with(Some(token(user, &[("**", "read append snapshot signal admin")])))
     }
 
-    /// A client with a token of its own.
+    /// A client with a token of its own. It asks for nothing by itself but to open what is held,
+    /// and is refused for rate where it may be, so that tests see each refusal.
     pub fn with(token: Option<String>) -> Self {
-        Self {
-            id: super::id(),
-            device: None,
+        let config = Config {
             token,
-            visible: true,
-            cloning: Cloning::All,
-            window: 0,
+            name: "test/1".to_owned(),
             encoding: next_encoding(),
-            wants: BTreeMap::new(),
-            logs: BTreeMap::new(),
+            ack_after: SOON,
+            activates: false,
+            credit: false,
+            asks_again: false,
+            ..Config::new(super::id(), super::id())
+        };
+        Self {
+            machine: highwater::client::Client::new(config),
+            began: Instant::now(),
+            link: None,
+            through: None,
+            folded: BTreeMap::new(),
             seen: BTreeMap::new(),
             shown: BTreeMap::new(),
-            writing: Writing::new(),
+            all_outcomes: BTreeMap::new(),
+            put_off: Vec::new(),
+            repeated: 0,
             welcome: None,
             active: false,
+            received: 0,
             reason: None,
             states: Vec::new(),
             refused: Vec::new(),
@@ -122,29 +122,57 @@ impl Client {
             having: Vec::new(),
             bye: None,
             closed: None,
-            acks: true,
-            resends: true,
-            opens: true,
-            link: None,
-            received: 0,
-            told: 0,
-            moved: BTreeSet::new(),
             order: Vec::new(),
             deliveries: Vec::new(),
-            history: true,
-            lacks: Vec::new(),
-            through: None,
-            position: None,
             others: 0,
-            known_made: BTreeMap::new(),
-            over: Vec::new(),
         }
     }
 
     /// A log it has open from the start on.
     pub fn wanting(mut self, name: &str) -> Self {
-        self.wants.insert(name.to_owned(), (Start::State, 0));
+        self.want(name, Start::State, 0);
         self
+    }
+
+    /// Notes that it wants a log; `hello` or `activate` asks for it.
+    pub fn want(&mut self, name: impl AsRef<str>, start: Start, priority: u8) {
+        self.machine.want(name.as_ref(), start, priority);
+    }
+
+    /// Notes that it wants these logs no longer, without letting them go.
+    pub fn unwant(&mut self, names: &[&str]) {
+        names.iter().for_each(|name| self.machine.unwant(name));
+    }
+
+    /// Wants a log from now on; the request's number.
+    pub fn subscribe(&mut self, name: &str, start: Start, priority: u8) -> u32 {
+        self.act(|machine| machine.open(name, start, priority)).expect("it may ask")
+    }
+
+    /// Forgets all that it holds, as a page that is loaded anew.
+    pub fn forget(&mut self) {
+        self.machine.forget();
+        self.folded.clear();
+    }
+
+    /// Says that it holds a log that it may never have seen.
+    pub fn hold(&mut self, name: &str, log: u64, next: u64) {
+        self.machine.hold(name, log, next);
+    }
+
+    /// Goes on as another writer, with all that is known of it.
+    pub fn go_on_as(&mut self, writer: Writer) {
+        self.act(|machine| machine.go_on_as(writer));
+    }
+
+    /// States a position, as if it had seen it.
+    pub fn saw(&mut self, positions: Vec<Position>) {
+        positions.into_iter().for_each(|position| self.machine.saw(position));
+    }
+
+    /// The positions that it states.
+    pub fn positions(&self) -> Vec<Position> {
+        self.machine.stated()
     }
 
     /// Connects and waits until it is met.
@@ -153,84 +181,30 @@ impl Client {
         self
     }
 
-    /// The `open` list: what it wants, with what it holds.
-    pub fn open_list(&self) -> Vec<Open> {
-        let open = |(name, (start, priority)): (&String, &(Start, u8))| {
-            let held = self.logs.values().rfind(|held| held.name == *name);
-            let have = held
-                .filter(|held| held.holds())
-                .map(|held| Cursor { log: held.log, next: held.cursor });
-            Open { name: name.clone(), have, start: *start, priority: *priority }
-        };
-        self.wants.iter().map(open).collect()
-    }
-
-    fn knows(&self, capability: &str) -> bool {
-        self.history && !self.lacks.contains(&capability)
-    }
-
-    fn capabilities(&self) -> Vec<String> {
-        let all = capability::ALL.into_iter().filter(|name| self.knows(name));
-        all.map(str::to_owned).collect()
-    }
-
-    /// Bases that it has begun, of the logs that it has open.
-    fn bases(&self) -> Vec<BaseHeld> {
-        if !self.knows(capability::BASES) {
-            return Vec::new();
-        }
-        self.logs.values().filter_map(Held::begun).collect()
-    }
-
     /// Its `hello`.
     pub fn hello(&self) -> Hello {
-        Hello {
-            version: 1,
-            capabilities: self.capabilities(),
-            token: self.token.clone(),
-            connection: self.id,
-            device: self.device,
-            client: "test/1".to_owned(),
-            visible: self.visible,
-            cloning: self.cloning,
-            writers: vec![WriterAt { writer: self.writing.id, oldest: self.writing.oldest() }],
-            open: self.open_list(),
-            window: self.window,
-            bases: self.bases(),
-            positions: self.stated(),
-        }
+        self.machine.hello()
     }
 
     /// Opens a socket and says `hello`.
     pub fn say_hello(&mut self, server: &Server) {
-        let mut link = Link::open(self.through.unwrap_or(server.address), self.encoding);
-        link.send(&ClientFrame::Hello(self.hello()));
+        let link = Link::open(self.through.unwrap_or(server.address), self.encoding);
+        self.hand_in(Input::Closed);
         self.link = Some(link);
-        self.begin();
-    }
-
-    /// Forgets what belonged to the socket before.
-    fn begin(&mut self) {
-        (self.received, self.told) = (0, 0);
-        self.moved.clear();
-        self.welcome = None;
-        self.bye = None;
-        self.closed = None;
+        (self.welcome, self.bye, self.closed) = (None, None, None);
         self.order.clear();
         self.deliveries.clear();
-        // A base that broke off goes on, where something of it is held.
-        let bases = self.knows(capability::BASES);
-        self.logs.retain(|_, held| held.holds() || (bases && held.begun().is_some()));
-        self.logs.values_mut().for_each(|held| held.open = false);
+        self.put_off.clear();
+        self.hand_in(Input::Open { spare: super::id() });
+        let logs = self.machine.logs();
+        self.folded.retain(|log, _| logs.contains_key(log));
     }
 
-    /// Connects, waits for `welcome` and sends pending actions again.
+    /// Connects and waits for `welcome`; what is pending is sent again.
     pub fn connect(&mut self, server: &Server) -> Met {
         self.say_hello(server);
         self.wait("welcome", |client| client.welcome.is_some());
-        let met = self.met();
-        self.resend();
-        met
+        self.met()
     }
 
     /// How it was met.
@@ -238,34 +212,44 @@ impl Client {
         self.welcome.as_ref().expect("it was met").met
     }
 
-    /// Sends all pending actions again, oldest first.
-    pub fn resend(&mut self) {
-        self.writing.put_off.clear();
-        let (writer, oldest) = (self.writing.id, self.writing.oldest());
-        let most = self.welcome.as_ref().map_or(64 << 10, |met| met.limits.frame_bytes as usize);
-        let mut pending = self.writing.pending.iter().cloned().peekable();
-        let mut frames = Vec::new();
-        while pending.peek().is_some() {
-            // Room for names and numbers is left beside the records.
-            let (mut items, mut bytes) = (Vec::new(), 4 << 10);
-            while let Some(item) = pending.peek()
-                && (items.is_empty() || bytes + item.record.size() + 512 < most)
-                && items.len() < 256
-            {
-                bytes += item.record.size() + 512;
-                items.extend(pending.next());
-            }
-            let (positions, made) = (self.stated(), self.made(&items));
-            frames.push(ClientFrame::Append(Append { writer, oldest, items, positions, made }));
-        }
-        frames.iter().for_each(|frame| self.send(frame));
+    /// The socket is no more.
+    pub(super) fn gone(&mut self) {
+        self.link = None;
+        self.hand_in(Input::Closed);
     }
 
-    /// Sends a frame.
+    /// Hands something in, and does what the machine says.
+    fn hand_in(&mut self, input: Input<'_>) {
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap();
+        self.act(|machine| machine.handle(now, input));
+    }
+
+    fn act<T>(&mut self, act: impl FnOnce(&mut highwater::client::Client) -> T) -> T {
+        let came = act(&mut self.machine);
+        while let Some(output) = self.machine.poll() {
+            match output {
+                Output::Send(frame) => self.send(&frame),
+                Output::Tell(event) => self.told(event),
+                Output::Close => panic!("it gives the socket up; {}", self.describe()),
+                // Tests say when it comes back.
+                Output::Connect { .. } => {}
+            }
+        }
+        (self.active, self.received) = (self.machine.is_active(), self.machine.received());
+        came
+    }
+
+    /// Sends a frame past the machine.
     pub fn send(&mut self, frame: &ClientFrame) {
         if let Some(link) = &mut self.link {
             link.send(frame);
         }
+    }
+
+    /// Sends all pending actions again, oldest first.
+    pub fn resend(&mut self) {
+        self.put_off.clear();
+        self.act(highwater::client::Client::resend);
     }
 
     /// Appends a text to a log by name; its sequence.
@@ -273,52 +257,93 @@ impl Client {
         self.append_all(name, [text.to_owned()])
     }
 
-    /// Appends texts in one frame; the last one's sequence.
+    /// Appends texts, in one frame where they fit; the last one's sequence.
     pub fn append_all(&mut self, name: &str, texts: impl IntoIterator<Item = String>) -> u64 {
         let to = Target::Name(name.to_owned());
         let record = |text| Record { payload: Some(Payload::text(text)), ..Record::default() };
-        let items =
-            texts.into_iter().map(|text| self.writing.number(to.clone(), record(text))).collect();
-        self.send_items(items)
+        let items = texts.into_iter().map(|text| (to.clone(), record(text)));
+        self.act(|machine| machine.append_all(items))
     }
 
     /// Puts a text under a key, or removes it; its sequence.
     pub fn put(&mut self, name: &str, key: &str, text: Option<&str>) -> u64 {
         let payload = text.map(Payload::text);
         let record = Record { key: Some(key.to_owned()), payload, ..Record::default() };
-        let item = self.writing.number(Target::Name(name.to_owned()), record);
-        self.send_items(vec![item])
+        self.append_to(Target::Name(name.to_owned()), None, record)
     }
 
-    /// Sends numbered items.
-    pub fn send_items(&mut self, items: Vec<highwater::wire::Item>) -> u64 {
-        let (writer, oldest) = (self.writing.id, self.writing.oldest());
-        let last = items.last().map_or(0, |item| item.seq);
-        let (positions, made) = (self.stated(), self.made(&items));
+    /// Appends any record; its sequence.
+    pub fn append_to(&mut self, to: Target, if_head: Option<u64>, record: Record) -> u64 {
+        self.act(|machine| machine.append(to, record, if_head))
+    }
+
+    /// Sends items past the machine, under the name of its writer.
+    pub fn send_items(&mut self, oldest: u64, items: Vec<Item>) {
+        let (writer, positions, made) = (self.writer().id(), vec![], vec![]);
         self.send(&ClientFrame::Append(Append { writer, oldest, items, positions, made }));
-        last
+    }
+
+    /// The next answers on its socket, past the machine; so is whatever comes before them.
+    pub fn answers_past(&mut self) -> Answers {
+        let link = self.link.as_mut().expect("it has a socket");
+        loop {
+            match link.next(Instant::now() + WAIT) {
+                Next::Frame(ServerFrame::Answers(told), _) => return told,
+                Next::Frame(..) => {}
+                other => panic!("no answer: {other:?}"),
+            }
+        }
     }
 
     /// Appends a text and waits for its final answer: the offset.
     pub fn store(&mut self, name: &str, text: &str) -> u64 {
         let seq = self.append(name, text);
         self.settled();
-        self.writing.offset(seq).expect("it was stored")
+        self.offset(seq).expect("it was stored")
     }
 
     /// Waits until nothing is pending.
     pub fn settled(&mut self) {
-        self.wait("answers to all appends", |client| client.writing.pending.is_empty());
+        self.wait("answers to all appends", |client| client.unanswered() == 0);
+    }
+
+    /// Its writer.
+    pub const fn writer(&self) -> &Writer {
+        self.machine.writer()
+    }
+
+    /// How many appends have no answer.
+    pub fn unanswered(&self) -> usize {
+        self.machine.unanswered()
+    }
+
+    /// Final outcomes of its writer, by sequence.
+    pub fn outcomes(&self) -> &BTreeMap<u64, Outcome> {
+        static NONE: BTreeMap<u64, Outcome> = BTreeMap::new();
+        self.all_outcomes.get(&self.writer().id()).unwrap_or(&NONE)
+    }
+
+    /// Offset at which a sequence was stored.
+    pub fn offset(&self, seq: u64) -> Option<u64> {
+        match self.outcomes().get(&seq) {
+            Some(Outcome::Stored { offset, .. }) => Some(*offset),
+            _ => None,
+        }
+    }
+
+    /// The logs that it knows of, by their ids.
+    pub const fn logs(&self) -> &BTreeMap<u64, Log> {
+        self.machine.logs()
     }
 
     /// What it holds of a log.
-    pub fn log(&self, name: &str) -> &Held {
+    pub fn log(&self, name: &str) -> Held<'_> {
         self.find(name).unwrap_or_else(|| panic!("nothing is held of {name}"))
     }
 
     /// What it holds of a log, if anything.
-    pub fn find(&self, name: &str) -> Option<&Held> {
-        self.logs.values().rfind(|held| held.name == name)
+    pub fn find(&self, name: &str) -> Option<Held<'_>> {
+        self.machine.log(name).map(|log| Held::new(log, self.folded.get(&log.log)))
     }
 
     /// Waits until a log is shown with its cursor at `next` or later.
@@ -340,15 +365,15 @@ impl Client {
     }
 
     pub(super) fn describe(&self) -> String {
-        let held = |held: &Held| {
-            let Held { name, log, cursor, complete, whole, open, .. } = held;
+        let held = |log: &Log| {
+            let Log { name, log, cursor, complete, whole, open, .. } = log;
             format!("{name} ({log}): cursor {cursor}, complete {complete}, {whole}, {open}")
         };
         // A few of them tell enough.
-        let logs: Vec<_> = self.logs.values().take(10).map(held).collect();
-        let (bye, closed, pending) = (&self.bye, &self.closed, self.writing.pending.len());
+        let logs: Vec<_> = self.logs().values().take(10).map(held).collect();
+        let (bye, closed, pending) = (&self.bye, &self.closed, self.unanswered());
         let (active, refused) = (self.active, &self.refused);
-        let put_off = &self.writing.put_off;
+        let put_off = &self.put_off;
         format!(
             "active {active}, pending {pending}, put off {put_off:?}, {logs:?}, {refused:?}, \
              {bye:?}, {closed:?}"
@@ -369,193 +394,40 @@ impl Client {
 
     /// Takes one frame, waiting until `end`; false when none came.
     pub fn step(&mut self, end: Instant) -> bool {
-        let Some(link) = &mut self.link else { return false };
-        match link.next(end) {
-            Next::Frame(frame, size) => {
-                self.take(frame, size);
-                true
-            }
-            Next::Closed(code, reason) => {
-                self.closed.get_or_insert((code, reason));
-                false
-            }
-            Next::Nothing => {
-                if self.acks && (self.received > self.told || !self.moved.is_empty()) {
-                    self.ack();
+        loop {
+            let due = self.machine.deadline().map(|at| self.began + Duration::from_millis(at));
+            let Some(link) = &mut self.link else { return false };
+            match link.next(due.map_or(end, |due| due.min(end))) {
+                Next::Frame(frame, size) => {
+                    self.came(&frame);
+                    self.hand_in(Input::Frame(frame, size));
+                    return true;
                 }
-                if self.resends && !self.writing.put_off.is_empty() {
-                    self.resend();
+                Next::Closed(code, reason) => {
+                    if self.closed.is_none() {
+                        self.closed = Some((code, reason));
+                        self.hand_in(Input::Closed);
+                    }
+                    return false;
                 }
-                false
+                Next::Nothing => {
+                    self.hand_in(Input::Time);
+                    if Instant::now() >= end {
+                        return false;
+                    }
+                }
             }
         }
     }
 
     /// Acknowledges what was worked off.
     pub fn ack(&mut self) {
-        let cursor =
-            |log: &u64| self.logs.get(log).map(|held| Cursor { log: *log, next: held.cursor });
-        let cursors = self.moved.iter().filter_map(cursor).collect();
-        self.moved.clear();
-        self.told = self.received;
-        self.send(&ClientFrame::Ack(Ack { received: self.received, cursors }));
+        self.act(highwater::client::Client::ack);
     }
 
-    fn window_in_force(&self) -> u64 {
-        self.welcome.as_ref().map_or(0, |welcome| u64::from(welcome.limits.window))
-    }
-
-    /// Flow control: never more unacknowledged than the window, but for a frame on its own.
-    fn count(&mut self, log: u64, size: usize) {
-        self.deliveries.push(log);
-        let alone = self.received == self.told;
-        self.received += size as u64;
-        let waits = self.received - self.told;
-        let window = self.window_in_force();
-        assert!(alone || waits <= window, "{waits} bytes unacknowledged, the window is {window}");
-        if self.acks && waits * 4 >= window {
-            self.ack();
-        }
-    }
-
-    fn take(&mut self, frame: ServerFrame, size: usize) {
-        assert!(self.bye.is_none(), "bye is the last frame, then came {frame:?}");
-        let first = self.welcome.is_none();
-        let early = matches!(frame, ServerFrame::Welcome(_) | ServerFrame::Bye(_));
-        assert!(!first || early, "welcome comes first: {frame:?}");
-        self.order.push(highwater::wire::Frame::name(&frame));
-        let about = match &frame {
-            ServerFrame::Subscribed(told) => Some(told.log),
-            ServerFrame::Reset(told) => Some(told.log),
-            ServerFrame::Gap(told) => Some(told.log),
-            ServerFrame::Base(told) => Some(told.log),
-            ServerFrame::BaseRecords(told) => Some(told.log),
-            ServerFrame::Records(told) => Some(told.log),
-            _ => None,
-        };
-        match frame {
-            ServerFrame::Welcome(welcome) => self.welcomed(welcome),
-            ServerFrame::State(told) => {
-                (self.active, self.reason) = (told.active, told.reason);
-                if !told.active {
-                    self.logs.values_mut().for_each(|held| held.open = false);
-                }
-                self.states.push(told);
-            }
-            ServerFrame::Unsubscribed(told) => {
-                if told.reason != highwater::wire::Ended::Asked {
-                    assert!(self.logs.contains_key(&told.log), "only of what was announced");
-                }
-                let name = self.logs.remove(&told.log).map(|held| held.name);
-                if let Some(name) = name {
-                    self.wants.remove(&name);
-                }
-                self.ended.push(told);
-            }
-            other => match about {
-                Some(log) => {
-                    self.of_log(other, size);
-                    self.note_shown(log);
-                }
-                None => self.noted(other),
-            },
-        }
-    }
-
-    /// Law 7: what the server knew of its appends when they met is told before any state.
-    fn owes_nothing(&self) {
-        let met = self.welcome.iter().flat_map(|met| &met.writers);
-        let mark = met.filter(|at| at.writer == self.writing.id).map(|at| at.mark).max();
-        let first = self.writing.pending.front().map(|item| item.seq);
-        let answered = first.is_none_or(|first| first > mark.unwrap_or_default());
-        assert!(answered, "{first:?} has no answer yet, and the mark was {mark:?}");
-    }
-
-    /// What is told of a log.
-    fn of_log(&mut self, frame: ServerFrame, size: usize) {
-        if matches!(frame, ServerFrame::Reset(_) | ServerFrame::Base(_)) {
-            self.owes_nothing();
-        }
-        match frame {
-            ServerFrame::Subscribed(told) => self.subscribed(told),
-            ServerFrame::Reset(told) => self.held(told.log).reset(&told),
-            ServerFrame::Gap(told) => {
-                self.held(told.log).gap(&told);
-                self.moved.insert(told.log);
-            }
-            ServerFrame::Base(told) => {
-                self.held(told.log).base(&told);
-                self.moved.insert(told.log);
-                self.count(told.log, size);
-            }
-            ServerFrame::BaseRecords(told) => {
-                let records = self.held(told.log).base_records(&told);
-                self.remember(told.log, records);
-                self.moved.insert(told.log);
-                self.count(told.log, size);
-            }
-            ServerFrame::Records(told) => {
-                assert!(self.active, "an inactive connection gets no records");
-                let records = self.held(told.log).take(&told);
-                let newest = told.records.iter().map(|record| record.place.batch).max();
-                self.raise(newest.unwrap_or_default());
-                self.remember(told.log, records);
-                self.moved.insert(told.log);
-                self.count(told.log, size);
-            }
-            other => panic!("not of a log: {other:?}"),
-        }
-    }
-
-    fn noted(&mut self, frame: ServerFrame) {
-        match frame {
-            ServerFrame::Answers(told) => {
-                self.position = told.positions.first().copied().or(self.position);
-                let over = self.over.iter_mut().find(|over| over.id == told.writer);
-                over.unwrap_or(&mut self.writing).answered(&told);
-            }
-            ServerFrame::Refused(told) => self.refused.push(told),
-            ServerFrame::Done(told) => self.done.push(told.request),
-            ServerFrame::SnapshotWanted(told) => self.wanted.push((told.log, told.at_least)),
-            ServerFrame::Refreshed(told) => self.refreshed.push(told.expires),
-            ServerFrame::Ping(told) => {
-                self.position = told.positions.first().copied().or(self.position);
-                self.send(&ClientFrame::Pong(Pong { nonce: told.nonce }));
-            }
-            ServerFrame::Pong(told) => self.pongs.push(told.nonce),
-            ServerFrame::DeliveredTo(told) => self.having.push(told),
-            ServerFrame::Bye(told) => self.bye = Some(told),
-            other => panic!("not taken: {other:?}"),
-        }
-    }
-
-    fn held(&mut self, log: u64) -> &mut Held {
-        let held = self.logs.get_mut(&log).filter(|held| held.open);
-        held.unwrap_or_else(|| panic!("log {log} was not announced"))
-    }
-
-    /// An offset holds the same record for ever (promise 2).
-    fn remember(&mut self, log: u64, records: Vec<(u64, Seen)>) {
-        for (offset, seen) in records {
-            let known = self.seen.entry((log, offset)).or_insert_with(|| seen.clone());
-            assert_eq!(*known, seen, "log {log}, offset {offset} was another record before");
-        }
-    }
-
-    /// What is shown never goes backwards (promise 8).
-    fn note_shown(&mut self, log: u64) {
-        if let Some(held) = self.logs.get(&log).filter(|held| held.open && held.shown()) {
-            let before = self.shown.entry(held.log).or_default();
-            assert!(held.cursor >= *before, "{} went back from {before}", held.name);
-            *before = held.cursor;
-        }
-    }
-
-    /// Asks to be activated.
-    pub fn activate(&mut self) {
-        let (cloning, open) = (self.cloning, self.open_list());
-        let bases = self.bases();
-        self.send(&ClientFrame::Activate(Activate { request: 9, cloning, open, bases }));
+    /// Asks to be activated; the request's number.
+    pub fn activate(&mut self) -> u32 {
+        self.act(highwater::client::Client::activate)
     }
 
     /// The refusal of a request.
@@ -565,5 +437,26 @@ impl Client {
         });
         let at = self.refused.iter().position(|refused| refused.request == request).unwrap();
         self.refused.remove(at).refusal
+    }
+
+    /// A frame as it came, before the machine has it.
+    fn came(&mut self, frame: &ServerFrame) {
+        let early = matches!(frame, ServerFrame::Welcome(_) | ServerFrame::Bye(_));
+        assert!(self.machine.is_met() || early, "welcome comes first: {frame:?}");
+        self.order.push(frame.name());
+    }
+}
+
+impl Deref for Client {
+    type Target = Config;
+
+    fn deref(&self) -> &Config {
+        self.machine.config()
+    }
+}
+
+impl DerefMut for Client {
+    fn deref_mut(&mut self) -> &mut Config {
+        self.machine.config_mut()
     }
 }

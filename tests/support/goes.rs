@@ -9,10 +9,10 @@ use super::client::{Client, WAIT};
 impl Client {
     /// The TCP connection breaks.
     pub fn cut(&mut self) {
-        if let Some(link) = self.link.take() {
+        if let Some(link) = &self.link {
             link.cut();
         }
-        self.logs.values_mut().for_each(|held| held.open = false);
+        self.gone();
     }
 
     /// Goes in the regular way, and waits until the server has closed too.

@@ -17,8 +17,8 @@ pub struct Link {
     encoding: Encoding,
     frames: VecDeque<(ServerFrame, usize)>,
     closed: Option<(u16, String)>,
-    /// The frame that comes in parts, as far as it has come.
-    parts: Option<Vec<u8>>,
+    /// Whether a frame comes in parts, and its last one has not.
+    parting: bool,
     /// Parts that have come.
     pub parted: usize,
     /// Messages that have come.
@@ -75,7 +75,7 @@ impl Link {
                 encoding,
                 frames: VecDeque::new(),
                 closed: None,
-                parts: None,
+                parting: false,
                 parted: 0,
                 messages: 0,
                 between: 0,
@@ -168,34 +168,24 @@ impl Link {
         // that of frames to a server.
         for frame in codec::decode::<ServerFrame>(message, encoding, MAX_FRAME_BYTES) {
             let (frame, size) = frame.expect("the server's frames can be read");
-            match frame {
-                ServerFrame::Part(part) => self.part(&part),
-                frame => {
-                    if self.parts.is_some() {
-                        self.between += 1;
-                        assert!(goes_between(&frame), "between the parts of a frame: {frame:?}");
-                    }
-                    self.frames.push_back((frame, size));
+            match &frame {
+                ServerFrame::Part(part) => self.part(part),
+                frame if self.parting => {
+                    self.between += 1;
+                    assert!(goes_between(frame), "between the parts of a frame: {frame:?}");
                 }
+                _ => {}
             }
+            self.frames.push_back((frame, size));
         }
     }
 
-    /// Puts parts together: the whole is taken as if it had come in one.
+    /// Parts are small, and of the encoding's kind; what they are parts of is the client's affair.
     fn part(&mut self, part: &Part) {
         self.parted += 1;
         assert_eq!(part.data.is_text(), self.encoding == Encoding::Json);
         assert!(part.data.bytes().len() <= 32 << 10, "a part is small");
-        let whole = self.parts.get_or_insert_default();
-        whole.extend_from_slice(part.data.bytes());
-        if part.last {
-            let whole = self.parts.take().unwrap_or_default();
-            let mut frames = codec::decode::<ServerFrame>(&whole, self.encoding, MAX_FRAME_BYTES);
-            let (frame, size) = frames.next().expect("parts are a frame").expect("it can be read");
-            assert!(frames.next().is_none(), "one frame");
-            assert!(matches!(frame.kind(), 69 | 72 | 73), "only deliveries come in parts");
-            self.frames.push_back((frame, size));
-        }
+        self.parting = !part.last;
     }
 }
 

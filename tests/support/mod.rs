@@ -1,5 +1,5 @@
-//! What end-to-end tests share: the real server as a process of its own, and a client that was
-//! written from `docs/protocol.md` and holds the server to its laws at every frame.
+//! What end-to-end tests share: the real server as a process of its own, and the client of the
+//! product on a socket, which holds the server to the laws of `docs/protocol.md` at every frame.
 
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 #![allow(unused_imports, reason = "each test crate uses a part of it")]
@@ -9,20 +9,19 @@ mod client;
 mod command;
 pub mod fixture;
 mod goes;
-mod history;
+mod held;
 mod http;
-mod laws;
 mod link;
 mod nginx;
-mod opening;
 mod proxy;
 mod server;
+mod told;
 
 pub use between::{Between, Manner};
-pub use client::{Client, WAIT};
+pub use client::{Client, SOON, WAIT};
 pub use command::{Running, command, errors, feed, run, told};
+pub use held::{Held, Seen};
 pub use http::{Answer, Http};
-pub use laws::{Held, Seen, Writing};
 pub use link::{Link, Next};
 pub use nginx::Nginx;
 pub use proxy::Proxy;

@@ -33,18 +33,18 @@ fn a_disk_that_takes_no_more_stops_the_node_and_takes_nothing_back() {
     while writer.closed.is_none() {
         assert!(Instant::now() < end, "{acknowledged} appends went into eight mebibytes");
         // At most two on the way, so that the failure strikes one and the next was sent.
-        if writer.writing.pending.len() < 2 {
+        if writer.unanswered() < 2 {
             writer.append("docs/a", &noise(100_000));
         }
         writer.step(Instant::now() + Duration::from_millis(5));
-        acknowledged = writer.writing.outcomes.len();
+        acknowledged = writer.outcomes().len();
     }
     assert_eq!(server.wait_for_end().code(), Some(1));
     let log = server.log();
     assert!(log.contains("the node stops: the journal failed: storage failed"), "{log}");
     assert!(log.contains("check the disk, start again"), "{log}");
     assert!(acknowledged > 10, "it worked before: {acknowledged}");
-    let sent = writer.writing.last();
+    let sent = writer.writer().last();
     server.restart_with(options);
     let mut reader = Client::new("rea").wanting("docs/a").join(&server);
     reader.reach("docs/a", acknowledged as u64);
@@ -52,9 +52,9 @@ fn a_disk_that_takes_no_more_stops_the_node_and_takes_nothing_back() {
     let stored = reader.seen.len() as u64;
     assert!((acknowledged as u64..=sent).contains(&stored), "{acknowledged} {stored} {sent}");
     for (at, seen) in reader.log("docs/a").records.values().enumerate() {
-        assert_eq!((seen.writer, seen.seq), (writer.writing.id, at as u64 + 1), "each once");
+        assert_eq!((seen.writer, seen.seq), (writer.writer().id(), at as u64 + 1), "each once");
     }
-    for (seq, outcome) in &writer.writing.outcomes {
+    for (seq, outcome) in writer.outcomes() {
         let Outcome::Stored { offset, place, .. } = outcome else { panic!("{seq}: {outcome:?}") };
         let seen = &reader.log("docs/a").records[offset];
         assert_eq!((seen.seq, seen.place), (*seq, *place), "where it was told");

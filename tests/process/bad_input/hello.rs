@@ -63,7 +63,7 @@ fn frames_behind_a_refused_hello_are_not_carried_out() {
             made: vec![],
         })
     };
-    let foreign = Hello { connection: bystander.client.id, ..hello("bad") };
+    let foreign = Hello { connection: bystander.client.connection, ..hello("bad") };
     let frames = [ClientFrame::Hello(foreign), append("behind/foreign")];
     first_is_answered(&server, &frames, Code::UnknownConnection, "another user's connection");
     let hello_of_bad = || ClientFrame::Hello(hello("bad"));
@@ -178,11 +178,11 @@ fn what_is_another_users() {
     let mut owner = Client::new("ann").join(&server);
     owner.store("docs/a", "0");
     let mut theirs = hello("bob");
-    theirs.connection = owner.id;
+    theirs.connection = owner.connection;
     let frames = [ClientFrame::Hello(theirs)];
     first_is_answered(&server, &frames, Code::UnknownConnection, "another's connection");
     let mut theirs = hello("bob");
-    theirs.writers = vec![WriterAt { writer: owner.writing.id, oldest: 1 }];
+    theirs.writers = vec![WriterAt { writer: owner.writer().id(), oldest: 1 }];
     let frames = [ClientFrame::Hello(theirs)];
     first_is_answered(&server, &frames, Code::UnknownWriter, "another's writer in hello");
     bystander.goes_on();
@@ -193,7 +193,7 @@ fn what_is_another_users() {
         if_head: None,
         record: Record { payload: Some(Payload::text("forged")), ..Record::default() },
     };
-    let writer = owner.writing.id;
+    let writer = owner.writer().id();
     for frame in [
         ClientFrame::Append(Append {
             writer,
@@ -229,13 +229,11 @@ fn logs_that_no_grant_covers() {
     let only = token("ann", &[("mine/*", "read append")]);
     let mut client = Client::with(Some(only)).join(&server);
     for name in ["mine", "mine/a/b", "other/a", "min/a", "minee/a"] {
-        client.subscribe(name, Start::State, 0);
-        client.wait("a refusal", |client| client.refused.iter().any(|one| one.request == 77));
-        assert_eq!(client.refusal(77).code, Code::Denied, "{name}");
-        client.wants.remove(name);
+        let asked = client.subscribe(name, Start::State, 0);
+        assert_eq!(client.refusal(asked).code, Code::Denied, "{name}");
         let seq = client.append(name, "x");
         client.settled();
-        let outcome = &client.writing.outcomes[&seq];
+        let outcome = &client.outcomes()[&seq];
         assert!(matches!(outcome, Outcome::Refused(why) if why.code == Code::Denied), "{name}");
     }
     client.store("mine/a", "0");

@@ -11,30 +11,29 @@ fn names_that_are_none() {
     let mut client = Client::new("ann").wanting("docs/good").join(&server);
     client.reach("docs/good", 0);
     for name in BAD_NAMES {
-        client.subscribe(name, Start::State, 0);
-        assert_eq!(client.refusal(77).code, Code::BadName, "{name:?}");
-        client.wants.remove(name);
+        let asked = client.subscribe(name, Start::State, 0);
+        assert_eq!(client.refusal(asked).code, Code::BadName, "{name:?}");
         let seq = client.append(name, "x");
         client.settled();
-        let outcome = &client.writing.outcomes[&seq];
+        let outcome = &client.outcomes()[&seq];
         assert!(matches!(outcome, Outcome::Refused(why) if why.code == Code::BadName), "{name:?}");
     }
     // In hello the others are opened.
     client.close();
-    client.wants.insert("a//b".to_owned(), (Start::State, 0));
+    client.want("a//b", Start::State, 0);
     client.connect(&server);
     client.reach("docs/good", 0);
     client.wait("a refusal", |client| !client.refused.is_empty());
     assert_eq!(client.refused[0].name.as_deref(), Some("a//b"));
     client.refused.clear();
     // Longer than any name: the whole request, and the append for good.
-    client.subscribe(&"a".repeat(256), Start::State, 0);
-    assert_eq!(client.refusal(77).code, Code::BadName);
+    let asked = client.subscribe(&"a".repeat(256), Start::State, 0);
+    assert_eq!(client.refusal(asked).code, Code::BadName);
     client.subscribe(&"a".repeat(255), Start::State, 0);
     client.reach(&"a".repeat(255), 0);
     let seq = client.append(&"a".repeat(256), "x");
     client.settled();
-    let outcome = &client.writing.outcomes[&seq];
+    let outcome = &client.outcomes()[&seq];
     assert!(matches!(outcome, Outcome::Refused(why) if why.code == Code::BadName));
     // The writer goes on after all of them.
     client.store("docs/good", "0");
@@ -48,19 +47,18 @@ fn logs_that_are_not_there() {
     };
     let server = Server::start(options);
     let mut client = Client::new("ann").join(&server);
-    client.subscribe("docs/a", Start::State, 0);
+    let asked = client.subscribe("docs/a", Start::State, 0);
     client.wait("a refusal", |client| !client.refused.is_empty());
     assert_eq!(client.refused[0].name.as_deref(), Some("docs/a"));
-    assert_eq!(client.refusal(77).code, Code::UnknownLog);
+    assert_eq!(client.refusal(asked).code, Code::UnknownLog);
     let seq = client.append("docs/a", "x");
     client.settled();
-    let outcome = &client.writing.outcomes[&seq];
+    let outcome = &client.outcomes()[&seq];
     assert!(matches!(outcome, Outcome::Refused(why) if why.code == Code::NoLog), "{outcome:?}");
     let record = Record { payload: Some(Payload::text("x")), ..Record::default() };
-    let item = client.writing.number(Target::Log(12_345), record);
-    let seq = client.send_items(vec![item]);
+    let seq = client.append_to(Target::Log(12_345), None, record);
     client.settled();
-    let outcome = &client.writing.outcomes[&seq];
+    let outcome = &client.outcomes()[&seq];
     assert!(matches!(outcome, Outcome::Refused(why) if why.code == Code::Epoch), "{outcome:?}");
 }
 
@@ -69,7 +67,7 @@ fn offsets_that_are_none() {
     let server = Server::start(Options::default());
     let mut bystander = Bystander::new(&server);
     let mut client = Client::new("ann").wanting("docs/a").join(&server);
-    client.acks = false;
+    client.ack_after = None;
     for n in 0..5 {
         client.store("docs/a", &n.to_string());
     }
@@ -150,9 +148,7 @@ fn holdings_that_cannot_be() {
         (Cursor { log, next: MAX_OFFSET }, highwater::wire::ResetReason::PastHead),
         (Cursor { log: 77, next: 2 }, highwater::wire::ResetReason::OtherLog),
     ] {
-        let mut held = client.logs.remove(&log).unwrap();
-        (held.log, held.cursor) = (cursor.log, cursor.next);
-        client.logs.insert(cursor.log, held);
+        client.hold("docs/a", cursor.log, cursor.next);
         client.connect(&server);
         client.wait("a reset", |client| {
             client.find("docs/a").is_some_and(|held| held.resets.last() == Some(&reason))
@@ -210,7 +206,7 @@ fn item(seq: u64, prev: u64, record: Record) -> Item {
 
 /// Sends one item of a writer that the client keeps no account of: the mark and the outcome.
 fn answer(client: &mut Client, oldest: u64, item: Item) -> (u64, Outcome) {
-    let (writer, seq) = (client.id, item.seq);
+    let (writer, seq) = (client.connection, item.seq);
     client.send(&ClientFrame::Append(Append {
         writer,
         oldest,
@@ -218,17 +214,9 @@ fn answer(client: &mut Client, oldest: u64, item: Item) -> (u64, Outcome) {
         positions: vec![],
         made: vec![],
     }));
-    let link = client.link.as_mut().unwrap();
-    loop {
-        match link.next(Instant::now() + WAIT) {
-            Next::Frame(ServerFrame::Answers(told), _) if told.writer == writer => {
-                assert_eq!(told.answers[0].seq, seq);
-                return (told.mark, told.answers[0].outcome.clone());
-            }
-            Next::Frame(..) => {}
-            other => panic!("no answer: {other:?}"),
-        }
-    }
+    let told = client.answers_past();
+    assert_eq!((told.writer, told.answers[0].seq), (writer, seq));
+    (told.mark, told.answers[0].outcome.clone())
 }
 
 const fn code(outcome: &Outcome) -> Option<Code> {
@@ -301,10 +289,9 @@ fn conditions_that_do_not_hold() {
     for (if_head, taken) in [(0, false), (1, true), (1, false), (5, false), (2, true)] {
         let record = Record { payload: Some(Payload::text("x")), ..Record::default() };
         let to = Target::Name("docs/a".to_owned());
-        let item = client.writing.number_if(to, Some(if_head), record);
-        let seq = client.send_items(vec![item]);
+        let seq = client.append_to(to, Some(if_head), record);
         client.settled();
-        match &client.writing.outcomes[&seq] {
+        match &client.outcomes()[&seq] {
             Outcome::Stored { offset, .. } => assert!(taken && *offset == if_head),
             Outcome::Refused(refusal) => assert!(!taken && refusal.code == Code::Conflict),
         }
@@ -319,17 +306,16 @@ fn an_append_is_judged_alike_on_a_socket_and_over_http() {
     let mut owner = Client::new("ann").join(&server);
     let seq = owner.append("secret/plan", "x");
     owner.settled();
-    let Outcome::Stored { log: secret, .. } = owner.writing.outcomes[&seq] else {
+    let Outcome::Stored { log: secret, .. } = owner.outcomes()[&seq] else {
         panic!("it was not stored")
     };
     let only = token("bob", &[("mine/*", "read append")]);
     let http = Http::new(&server.url(), Some(only.clone()));
     let mut bob = Client::with(Some(only)).join(&server);
     let mut of_socket = |to: Target, record: Record| {
-        let item = bob.writing.number(to, record);
-        let seq = bob.send_items(vec![item]);
+        let seq = bob.append_to(to, None, record);
         bob.settled();
-        match &bob.writing.outcomes[&seq] {
+        match &bob.outcomes()[&seq] {
             Outcome::Refused(why) => (why.code.name().to_owned(), why.message.clone()),
             stored @ Outcome::Stored { .. } => panic!("{stored:?}"),
         }

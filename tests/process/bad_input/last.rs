@@ -30,14 +30,14 @@ fn a_log_at_its_last_offset_takes_one_more_and_says_that_it_is_full() {
     bystander.goes_on();
     let mut writer = Client::new("wim");
     writer.cloning = Cloning::None;
-    writer.wants.insert("full/socket".to_owned(), (Start::End, 0));
+    writer.want("full/socket", Start::End, 0);
     let mut writer = writer.join(&server);
     writer.reach("full/socket", MAX_HEAD - 1);
     assert_eq!(writer.store("full/socket", "the last"), MAX_HEAD - 1);
     for _ in 0..2 {
         let seq = writer.append("full/socket", "one too many");
         writer.settled();
-        let outcome = &writer.writing.outcomes[&seq];
+        let outcome = &writer.outcomes()[&seq];
         assert!(
             matches!(outcome, Outcome::Refused(why) if why.code == Code::LogFull),
             "{outcome:?}"

@@ -7,7 +7,7 @@ fn a_hundred_thousand_subscriptions() {
     let server = Server::start(Options::default().limit("frames_per_socket_second", 10_000));
     let mut bystander = Bystander::new(&server);
     let mut client = Client::new("ann").join(&server);
-    client.acks = true;
+    client.ack_after = SOON;
     let before = server.rss();
     let total = 100_000;
     for from in (0..total).step_by(10_000) {
@@ -18,8 +18,8 @@ fn a_hundred_thousand_subscriptions() {
         bystander.goes_on();
     }
     // Each is answered: a thousand are opened, each other is refused by its name.
-    client.wait("an answer to each", |client| client.logs.len() + client.refused.len() == total);
-    assert_eq!(client.logs.len(), 1_000);
+    client.wait("an answer to each", |client| client.logs().len() + client.refused.len() == total);
+    assert_eq!(client.logs().len(), 1_000);
     assert!(
         client.refused.iter().all(|refused| {
             refused.refusal.code == Code::Subscriptions && refused.name.is_some()
@@ -28,10 +28,10 @@ fn a_hundred_thousand_subscriptions() {
     bystander.goes_on();
     // And the same in one hello, of another client.
     let mut greedy = Client::new("bob");
-    greedy.wants = (0..10_000).map(|n| (format!("s/{n}"), (Start::End, 0))).collect();
+    (0..10_000).for_each(|n| greedy.want(format!("s/{n}"), Start::End, 0));
     let mut greedy = greedy.join(&server);
-    greedy.wait("an answer to each", |client| client.logs.len() + client.refused.len() == 10_000);
-    assert_eq!(greedy.logs.len(), 1_000);
+    greedy.wait("an answer to each", |client| client.logs().len() + client.refused.len() == 10_000);
+    assert_eq!(greedy.logs().len(), 1_000);
     // As many ends of subscriptions that never were: each is answered too.
     for from in (1_000_000..1_100_000).step_by(1_000) {
         let logs = (from..from + 1_000).collect();
@@ -50,11 +50,11 @@ fn lists_of_too_many_logs() {
     let server = Server::start(Options::default());
     let mut bystander = Bystander::new(&server);
     let mut client = Client::new("ann");
-    client.acks = false;
-    client.wants = (0..1_000).map(|n| (format!("s/{n}"), (Start::End, 0))).collect();
+    client.ack_after = None;
+    (0..1_000).for_each(|n| client.want(format!("s/{n}"), Start::End, 0));
     let mut client = client.join(&server);
-    client.wait("its logs", |client| client.logs.len() == 1_000);
-    let ids: Vec<u64> = client.logs.keys().copied().collect();
+    client.wait("its logs", |client| client.logs().len() == 1_000);
+    let ids: Vec<u64> = client.logs().keys().copied().collect();
     let many = |count: usize| ids.iter().copied().cycle().take(count);
     for _ in 0..20 {
         let logs = many(100_000).collect();

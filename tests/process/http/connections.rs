@@ -15,7 +15,7 @@ fn connections_are_listed_and_shown_with_their_lag() {
         ana.store("a", text);
     }
     ana.reach("a", 2);
-    let path = format!("/v1/connections/{}", ana.id);
+    let path = format!("/v1/connections/{}", ana.connection);
     until("the cursor is committed", || {
         ana.drain();
         root.get(&path).ok().json()["subscriptions"][0]["cursor"] == 2
@@ -35,13 +35,13 @@ fn connections_are_listed_and_shown_with_their_lag() {
     assert_ne!(first["connections"][0]["id"], second["connections"][0]["id"]);
     assert_eq!(second["next"], json!(null));
     let of_ben = root.get("/v1/connections?user=ben").ok().json();
-    assert_eq!(of_ben["connections"][0]["id"], ben.id.to_string());
+    assert_eq!(of_ben["connections"][0]["id"], ben.connection.to_string());
 
     let own = server.http_as(Some(token("ana", &[("a", "read")])));
     let listed = own.get("/v1/connections").ok().json();
     assert_eq!(listed["connections"].as_array().unwrap().len(), 1);
     own.get(&path).ok();
-    let foreign = own.get(&format!("/v1/connections/{}", ben.id));
+    let foreign = own.get(&format!("/v1/connections/{}", ben.connection));
     assert_eq!(foreign.refusal(), (404, "unknown_connection".to_owned()));
     let unknown = own.get(&format!("/v1/connections/{}", id()));
     assert_eq!(unknown.refusal(), (404, "unknown_connection".to_owned()));
@@ -59,7 +59,7 @@ fn a_connection_is_downgraded_and_forgotten_by_an_operator() {
     let server = Server::start(Options::default());
     let root = server.http();
     let mut ana = Client::new("ana").wanting("a").join(&server);
-    let path = format!("/v1/connections/{}", ana.id);
+    let path = format!("/v1/connections/{}", ana.connection);
     root.post(&format!("{path}/downgrade"), "").ok();
     ana.wait("it is told", |client| !client.active);
     let again = root.post(&format!("{path}/downgrade"), "");
@@ -83,7 +83,7 @@ fn the_back_end_subscribes_seeks_and_unsubscribes() {
     let root = server.http();
     root.post_lines("/v1/logs/a", (0..5).map(|at| at.to_string())).ok();
     let mut ana = Client::new("ana").join(&server);
-    let path = format!("/v1/connections/{}", ana.id);
+    let path = format!("/v1/connections/{}", ana.connection);
     let body = json!({ "logs": [{ "name": "a", "start": { "offset": 3 } }, { "name": "b" }] });
     let told = root.post_json(&format!("{path}/subscribe"), &body).ok().json();
     assert_eq!(told["subscribed"].as_array().unwrap().len(), 2);
@@ -126,7 +126,7 @@ fn a_user_that_is_subscribed_stays_so_for_connections_to_come() {
     let mut server = Server::start(Options::default().limit("activate_after_ms", 100));
     let root = server.http();
     let mut asleep = Client::new("ana").join(&server);
-    root.post(&format!("/v1/connections/{}/downgrade", asleep.id), "").ok();
+    root.post(&format!("/v1/connections/{}/downgrade", asleep.connection), "").ok();
     asleep.wait("to be inactive", |client| !client.active);
     let body = json!({ "logs": [{ "name": "news" }, { "name": "secret" }] });
     let told = root.post_json("/v1/users/ana/subscribe", &body).ok().json();
@@ -152,12 +152,15 @@ fn a_user_that_is_subscribed_stays_so_for_connections_to_come() {
     third.reach("news", 1);
     let named = json!({ "logs": ["news", "secret", "none"] });
     let told = root.post_json("/v1/users/ana/unsubscribe", &named).ok().json();
-    assert!(told["reached"].as_array().unwrap().contains(&json!(third.id.to_string())), "{told}");
+    assert!(
+        told["reached"].as_array().unwrap().contains(&json!(third.connection.to_string())),
+        "{told}"
+    );
     assert_eq!(told["unknown"], json!(["none"]));
     // One that states what it holds asks for it itself; one that comes with nothing has nothing.
     let mut fourth = Client::new("ana").join(&server);
     fourth.sync();
-    assert_eq!(fourth.logs.len(), 0, "it is undone for all");
+    assert_eq!(fourth.logs().len(), 0, "it is undone for all");
     // Whoever may not operate all is told nothing of others.
     let few = server.http_as(Some(token("app", &[("news", "read append admin")])));
     for path in ["/v1/users/ana/subscribe", "/v1/users/ana/unsubscribe"] {
@@ -170,7 +173,7 @@ fn notify_tells_where_it_went_and_who_was_reached() {
     let server = Server::start(Options::default());
     let root = server.http();
     let mut ana = Client::new("ana").wanting("users/ana/inbox").wanting("news").join(&server);
-    ana.wait("it is subscribed", |client| client.logs.len() == 2);
+    ana.wait("it is subscribed", |client| client.logs().len() == 2);
     let record = json!({ "payload": "hello" });
     let body = json!({ "user": "ana", "record": record });
     let told = root.post_json("/v1/notify", &body).ok().json();
@@ -193,7 +196,7 @@ fn notify_tells_where_it_went_and_who_was_reached() {
     ana.cut();
     let inbox = || root.post_json("/v1/users/ana/notify", &json!({ "record": record })).ok().json();
     until("it counts as detached", || inbox()["results"][0]["reached"]["detached"] == 1);
-    root.post(&format!("/v1/connections/{}/downgrade", ana.id), "").ok();
+    root.post(&format!("/v1/connections/{}/downgrade", ana.connection), "").ok();
     assert_eq!(inbox()["results"][0]["reached"]["inactive"], 1);
 
     for (body, code) in [
@@ -313,7 +316,7 @@ fn a_narrow_token_learns_nothing_of_what_a_wide_one_reads() {
     wide.store("secret/b", "1");
     wide.reach("secret/b", 1);
     let narrow = server.http_as(Some(token("ana", &[("open/**", "read")])));
-    let shown = narrow.get(&format!("/v1/connections/{}", wide.id)).ok();
+    let shown = narrow.get(&format!("/v1/connections/{}", wide.connection)).ok();
     let subscriptions = shown.json()["subscriptions"].clone();
     let of = |name: &str| {
         let id = wide.log(name).log;
@@ -324,16 +327,16 @@ fn a_narrow_token_learns_nothing_of_what_a_wide_one_reads() {
     assert_eq!(of("secret/b"), json!({ "log": wide.log("secret/b").log, "denied": true }));
     assert!(!shown.text().contains("secret/b"));
     // It can end nothing there, nor find out what is there.
-    let path = format!("/v1/connections/{}/unsubscribe", wide.id);
+    let path = format!("/v1/connections/{}/unsubscribe", wide.connection);
     let names = json!({ "logs": ["secret/b", "secret/none"] });
     let told = narrow.post_json(&path, &names).ok().json();
     assert_eq!((&told["unsubscribed"], &told["unknown"]), (&json!([]), &names["logs"]));
-    let path = format!("/v1/connections/{}/seek", wide.id);
+    let path = format!("/v1/connections/{}/seek", wide.connection);
     for log in ["secret/b", "secret/none"] {
         let told = narrow.post_json(&path, &json!({ "log": log, "to": "earliest" }));
         assert_eq!(told.refusal(), (403, "denied".to_owned()), "{log}");
     }
     // An operator sees all.
-    let shown = server.http().get(&format!("/v1/connections/{}", wide.id)).ok().text();
+    let shown = server.http().get(&format!("/v1/connections/{}", wide.connection)).ok().text();
     assert!(shown.contains("secret/b"));
 }

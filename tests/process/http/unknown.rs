@@ -38,7 +38,7 @@ impl World {
         let id = if takes.path.contains("/writers/") {
             self.writer.clone()
         } else {
-            self.ana.id.to_string()
+            self.ana.connection.to_string()
         };
         let path = takes.path.replace("{*name}", "kept").replace("{user}", "dev");
         let path = path.replace("{id}", &id);
@@ -98,7 +98,7 @@ impl World {
 
     /// All that requests can change, as it is.
     fn all(&self) -> Vec<String> {
-        let connection = format!("/v1/connections/{}", self.ana.id);
+        let connection = format!("/v1/connections/{}", self.ana.connection);
         let mut all: Vec<String> = ["/v1/logs", "/v1/logs/kept", "/v1/snapshots/kept"]
             .into_iter()
             .chain(["/v1/revocations", "/v1/connections?user=dev"])

@@ -31,9 +31,9 @@ fn a_reader_that_comes_first_hears_of_the_log_when_it_begins() {
     for reader in [&mut early, &mut later, &mut gone] {
         told_of_no_log(reader, "docs/a");
     }
-    other.subscribe("docs/a", Start::State, 0);
-    assert_eq!(other.refusal(77).code, Code::Denied);
-    gone.wants.remove("docs/a");
+    let asked = other.subscribe("docs/a", Start::State, 0);
+    assert_eq!(other.refusal(asked).code, Code::Denied);
+    gone.unwant(&["docs/a"]);
     gone.cut();
     writer.store("docs/a", "first");
     writer.store("docs/a", "second");
@@ -48,7 +48,7 @@ fn a_reader_that_comes_first_hears_of_the_log_when_it_begins() {
     writer.store("docs/a", "third");
     early.connect(&server);
     early.reach("docs/a", 3);
-    let shown = server.shows(early.id);
+    let shown = server.shows(early.connection);
     assert_eq!(shown["subscriptions"].as_array().unwrap().len(), 1, "{shown}");
     // A name that nobody asked for lately, or no longer, subscribes nobody.
     gone.connect(&server);

@@ -10,9 +10,9 @@ use super::*;
 /// One that opens nothing but what it names.
 fn looking_at(user: &str, names: &[&str]) -> Client {
     let mut client = Client::new(user);
-    client.opens = false;
+    client.opens_held = false;
     for name in names {
-        client.wants.insert((*name).to_owned(), (Start::State, 0));
+        client.want(name, Start::State, 0);
     }
     client
 }
@@ -44,7 +44,7 @@ fn a_tab_with_two(server: &Server) -> Client {
 fn committed(client: &mut Client, server: &Server, cursors: &[u64]) {
     client.drain();
     client.ack();
-    server.until_shows("committed", client.id, |shown| {
+    server.until_shows("committed", client.connection, |shown| {
         let subs = shown["subscriptions"].as_array().unwrap();
         subs.iter().map(|sub| sub["cursor"].as_u64().unwrap()).eq(cursors.iter().copied())
     });
@@ -72,13 +72,12 @@ fn a_second_tab_is_sent_what_it_looks_at() {
     assert!(!second.deliveries.contains(&big));
     // What is appended to it by its id is stored: it was announced.
     let record = Record { payload: Some(Payload::text("mine")), ..Record::default() };
-    let item = second.writing.number(Target::Log(big), record);
-    let seq = second.send_items(vec![item]);
+    let seq = second.append_to(Target::Log(big), None, record);
     second.settled();
-    assert!(matches!(second.writing.outcomes[&seq], Outcome::Stored { offset: 65, .. }));
+    assert!(matches!(second.outcomes()[&seq], Outcome::Stored { offset: 65, .. }));
     // One that does not know of it is served as before.
     let mut third = looking_at("ann", &["small"]);
-    third.history = false;
+    third.capabilities.clear();
     let mut third = third.join(&server);
     third.reach("big", 66);
     assert!(third.received > 1 << 20);
@@ -144,7 +143,7 @@ fn a_held_log_ends_as_any_does() {
     second.send(&ClientFrame::Unsubscribe(Unsubscribe { request: 5, logs: vec![ids[0]] }));
     ended(&mut second, ids[0], Ended::Asked);
     let http = server.http();
-    let path = format!("/v1/connections/{}/unsubscribe", second.id);
+    let path = format!("/v1/connections/{}/unsubscribe", second.connection);
     assert_eq!(http.post_json(&path, &serde_json::json!({ "logs": ["back"] })).status, 200);
     ended(&mut second, ids[1], Ended::BackEnd);
     assert_eq!(http.delete("/v1/logs/gone").status, 200);
@@ -156,11 +155,14 @@ fn a_held_log_ends_as_any_does() {
     let keeps = Unsubscribe { request: 6, logs: vec![ids[3]] };
     first.send(&ClientFrame::Unsubscribe(keeps));
     first.wait("unsubscribed", |first| first.ended.iter().any(|end| end.log == ids[3]));
-    assert_eq!(http.post(&format!("/v1/connections/{}/downgrade", second.id), "").status, 200);
+    assert_eq!(
+        http.post(&format!("/v1/connections/{}/downgrade", second.connection), "").status,
+        200
+    );
     inactive(&mut second, Reason::Asked);
     activated(&mut second, Met::Cloned);
     ended(&mut second, ids[3], Ended::Overwritten);
-    assert!(second.logs.is_empty() && second.deliveries.is_empty());
+    assert!(second.logs().is_empty() && second.deliveries.is_empty());
 }
 
 /// No word of the client counts for a log that it has not opened.
@@ -183,13 +185,13 @@ fn a_held_log_is_neither_sought_nor_acknowledged() {
     second.sync();
     assert!(second.refused.is_empty(), "{:?}", second.refused);
     // The back end moves it, and that delivers nothing.
-    let path = format!("/v1/connections/{}/seek", second.id);
+    let path = format!("/v1/connections/{}/seek", second.connection);
     let to = serde_json::json!({ "log": "big", "to": { "offset": 30 } });
     let moved = server.http().post_json(&path, &to);
     assert_eq!(moved.status, 200, "{moved:?}");
     second.wait("it is told", |second| second.log("big").cursor == 30);
     holds(&mut second, "big", 30);
-    server.until_shows("held", second.id, |shown| {
+    server.until_shows("held", second.connection, |shown| {
         let subs = shown["subscriptions"].as_array().unwrap();
         subs.iter().any(|sub| sub["held"] == true && sub["cursor"] == 30)
     });
@@ -219,8 +221,8 @@ fn what_was_held_is_held_after_a_crash() {
     first.connect(&server);
     first.leave(true);
     // It looks at nothing any more.
-    second.wants.clear();
-    second.logs.clear();
+    second.unwant(&["big", "small"]);
+    second.forget();
     assert_eq!(second.connect(&server), Met::Restored);
     holds(&mut second, "big", 64);
     holds(&mut second, "small", 1);
@@ -244,8 +246,8 @@ fn promise_10_a_log_that_is_only_held_is_not_encoded() {
     }
     second.sync();
     assert_eq!(server.metric("frames_total"), frames);
-    second.wants.insert("big".to_owned(), (Start::State, 0));
-    let open: Vec<Open> = second.open_list();
+    second.want("big", Start::State, 0);
+    let open: Vec<Open> = second.hello().open;
     assert_eq!(open[0].have, None, "it holds nothing of it");
     second.send(&ClientFrame::Subscribe(Subscribe { request: 4, open, bases: vec![] }));
     second.reach("big", 21);

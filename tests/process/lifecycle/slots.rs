@@ -22,7 +22,7 @@ fn a_clone_on_activation_overwrites() {
     // It may append, and gets its answers; other requests are refused.
     first.store("docs/mine", "2");
     let subscribe =
-        Subscribe { request: 5, open: vec![first.open_list().remove(0)], bases: vec![] };
+        Subscribe { request: 5, open: vec![first.hello().open.remove(0)], bases: vec![] };
     first.send(&ClientFrame::Subscribe(subscribe));
     assert_eq!(first.refusal(5).code, Code::Inactive);
     // No slot: the one that holds it is attached and visible.
@@ -41,7 +41,7 @@ fn a_clone_on_activation_overwrites() {
     second.store("docs/theirs", "0");
     second.reach("docs/theirs", 1);
     second.close();
-    first.wants.clear();
+    first.unwant(&["docs/mine"]);
     activated(&mut first, Met::Cloned);
     first.wait("overwritten", |first| !first.ended.is_empty());
     assert_eq!((first.ended[0].log, first.ended[0].reason), (mine, Ended::Overwritten));
@@ -132,11 +132,12 @@ fn leave_frees_the_slot_at_once() {
     assert_eq!(first.connect(&server), Met::Restored);
     first.reach("docs/a", 1);
     first.leave(true);
-    let logs = std::mem::take(&mut first.logs);
-    first.wants.clear();
+    assert!(!first.logs().is_empty());
+    first.forget();
+    first.unwant(&["docs/a"]);
     assert_eq!(first.connect(&server), Met::Fresh, "forgotten altogether");
     first.sync();
-    assert!(first.logs.is_empty() && !logs.is_empty());
+    assert!(first.logs().is_empty());
 }
 
 /// Two closed tabs whose ids are lost held both slots and both rows: their user was locked out for
@@ -157,7 +158,7 @@ fn two_lost_tabs_do_not_lock_their_user_out() {
     assert_eq!(third.until_closed(), 4106);
     for tab in &mut tabs {
         tab.cut();
-        server.until_shows("it is detached", tab.id, |shown| shown["attached"] == false);
+        server.until_shows("it is detached", tab.connection, |shown| shown["attached"] == false);
     }
     let mut third = Client::new("ann").join(&server);
     assert_eq!(third.met(), Met::Cloned);
@@ -165,10 +166,10 @@ fn two_lost_tabs_do_not_lock_their_user_out() {
     let fourth = Client::new("ann").join(&server);
     assert_eq!(
         (fourth.met(), fourth.welcome.as_ref().unwrap().source),
-        (Met::Cloned, Some(third.id))
+        (Met::Cloned, Some(third.connection))
     );
     let status = |id| server.http().get(&format!("/v1/connections/{id}")).status;
-    assert_eq!(tabs.iter().map(|tab| status(tab.id)).collect::<Vec<_>>(), [404, 404]);
+    assert_eq!(tabs.iter().map(|tab| status(tab.connection)).collect::<Vec<_>>(), [404, 404]);
     third.sync();
     assert!(third.active && fourth.active);
 }

@@ -37,7 +37,7 @@ fn an_unused_connection_is_forgotten_after_its_days() {
         client.reach("docs/a", 0);
         client.leave(false);
     }
-    let [old, young, active] = [0, 1, 2].map(|n: usize| clients[n].id);
+    let [old, young, active] = [0, 1, 2].map(|n: usize| clients[n].connection);
     assert!(server.terminate().success());
     clients[2].cut();
     age_connection(&server, old, 31);
@@ -48,7 +48,7 @@ fn an_unused_connection_is_forgotten_after_its_days() {
     until("the old one to be forgotten", || status(old) == 404);
     assert_eq!((status(young), status(active)), (200, 200));
     // It is a stranger now; the other is who it was.
-    clients.iter_mut().for_each(|client| client.logs.clear());
+    clients.iter_mut().for_each(|client| client.forget());
     assert_eq!(clients[0].connect(&server), Met::Fresh);
     assert_eq!(clients[1].connect(&server), Met::Restored);
     assert_eq!(clients[2].connect(&server), Met::Resumed);
@@ -65,11 +65,11 @@ fn an_unused_writer_is_forgotten_after_its_days() {
         client.store("docs/a", "x");
     }
     for client in &mut clients[2..] {
-        let writer = client.writing.id;
+        let writer = client.writer().id();
         client.send(&ClientFrame::Retire(highwater::wire::Retire { writer, request: 0 }));
         client.sync();
     }
-    let ids = [0, 1, 2, 3].map(|n: usize| clients[n].writing.id);
+    let ids = [0, 1, 2, 3].map(|n: usize| clients[n].writer().id());
     assert!(server.terminate().success());
     clients.iter_mut().for_each(Client::cut);
     for (id, days) in ids.into_iter().zip([401, 399, 8, 6]) {

@@ -14,18 +14,18 @@ fn promise_05_a_slow_reader_is_lag() {
             writer.append_all("five/log", (0..16).map(|_| "x".repeat(8 << 10)));
             writer.settled();
         }
-        let sent = writer.writing.last();
+        let sent = writer.writer().last();
         writer.reach("five/log", sent);
         // What was kept to assert on is of no use to a server.
-        writer.logs.values_mut().for_each(|held| held.records.clear());
+        writer.folded.values_mut().for_each(|folded| folded.records.clear());
     };
     load(&mut writer);
     let mut still: Vec<Client> = (0..STILL)
         .map(|n| {
             let mut reader = Client::new(&format!("still-{n}"));
-            reader.acks = false;
+            reader.ack_after = None;
             reader.window = 64 << 20;
-            reader.wants.insert("five/log".to_owned(), (Start::End, 0));
+            reader.want("five/log", Start::End, 0);
             reader.join(&server)
         })
         .collect();
@@ -42,9 +42,9 @@ fn promise_05_a_slow_reader_is_lag() {
         "{grown} bytes more, while {owed} are owed to readers that stand still"
     );
     // And nothing was lost for them: they read on where they stopped.
-    let last = writer.writing.last();
+    let last = writer.writer().last();
     for reader in still.iter_mut().take(3) {
-        reader.acks = true;
+        reader.ack_after = SOON;
         reader.reach("five/log", last);
     }
 }
@@ -170,7 +170,7 @@ fn promise_10_every_queue_is_bounded() {
         }
     }
     assert!(overloaded > 0, "the inbox took all that was sent");
-    let sent: u64 = many.iter().map(|client| client.writing.last()).sum();
+    let sent: u64 = many.iter().map(|client| client.writer().last()).sum();
     let mut client = many.pop().unwrap();
     client.subscribe("ten/log", Start::Earliest, 0);
     client.reach("ten/log", sent);
@@ -180,7 +180,7 @@ fn promise_10_every_queue_is_bounded() {
 /// Takes the answers to all that was sent: how many of it the inbox had no room for.
 fn put_off(client: &mut Client) -> usize {
     client.sync();
-    let refusals = client.writing.put_off.iter().map(|(_, refusal)| refusal);
+    let refusals = client.put_off.iter().map(|(_, refusal)| refusal);
     let full = |refusal: &&highwater::wire::Refusal| {
         assert!([Code::Overloaded, Code::SequenceGap].contains(&refusal.code), "{refusal:?}");
         assert!(refusal.code != Code::Overloaded || refusal.retry_after > 0, "{refusal:?}");
@@ -194,23 +194,20 @@ fn put_off(client: &mut Client) -> usize {
 fn promise_10_a_writer_in_flight_is_bounded() {
     let server = Server::start(Options::default());
     let mut writer = Client::new("held").join(&server);
-    writer.resends = false;
     writer.append_all("ten/held", (0..1_024).map(|n| n.to_string()));
     writer.settled();
     let record = Record { payload: Some(Payload::text("one more")), ..Record::default() };
-    let item = writer.writing.number(Target::Name("ten/held".to_owned()), record);
-    let id = writer.writing.id;
-    writer.send(&ClientFrame::Append(Append {
-        writer: id,
-        oldest: 1,
-        items: vec![item],
-        positions: vec![],
-        made: vec![],
-    }));
-    writer.wait("in_flight", |writer| !writer.writing.put_off.is_empty());
-    assert_eq!(writer.writing.put_off[0].1.code, Code::InFlight);
-    writer.resend();
+    let (seq, prev, to) = (1_025, 1_024, Target::Name("ten/held".to_owned()));
+    let item = Item { seq, prev, to: to.clone(), if_head: None, record: record.clone() };
+    writer.send_items(1, vec![item]);
+    let answers = writer.answers_past();
+    assert_eq!(answers.answers.len(), 1);
+    let Outcome::Refused(refusal) = &answers.answers[0].outcome else { panic!("{answers:?}") };
+    assert_eq!((answers.answers[0].seq, refusal.code), (seq, Code::InFlight));
+    // It confirms them, and the same one is taken.
+    assert_eq!(writer.append_to(to, None, record), seq);
     writer.settled();
+    assert!(writer.offset(seq).is_some());
 }
 
 /// A user's rate is decided before anything is stored, and told with a time.
@@ -223,7 +220,7 @@ fn promise_10_rates_are_told() {
         client.append_all("ten/rate", (0..256).map(|m| format!("{n}.{m}")));
     }
     client.sync();
-    let refused: Vec<_> = client.writing.put_off.iter().map(|(_, refusal)| refusal).collect();
+    let refused: Vec<_> = client.put_off.iter().map(|(_, refusal)| refusal).collect();
     assert!(refused.iter().any(|refusal| refusal.code == Code::Rate && refusal.retry_after > 0));
     let mut other = Client::new("slow").join(&server);
     other.store("ten/rate", "not disturbed");

@@ -116,7 +116,7 @@ fn promise_08_nothing_goes_backwards() {
             first.store("eight/log", &format!("first {round}.{n}"));
             second.store("eight/log", &format!("second {round}.{n}"));
         }
-        let own = second.writing.outcomes.values().filter_map(|outcome| match outcome {
+        let own = second.outcomes().values().filter_map(|outcome| match outcome {
             Outcome::Stored { offset, .. } => Some(*offset),
             Outcome::Refused(_) => None,
         });
@@ -127,7 +127,7 @@ fn promise_08_nothing_goes_backwards() {
         // It leaves before it has read all; once it also forgets all it held.
         second.leave(false);
         if round == 1 {
-            second.logs.clear();
+            second.forget();
         }
         if round == 2 {
             server.crash();
@@ -188,7 +188,7 @@ fn promise_14_eventual_delivery() {
     let mut stored = 0;
     for client in &mut clients {
         client.settled();
-        stored += client.writing.outcomes.len();
+        stored += client.outcomes().len();
     }
     let mut all = replay(&server, "all", &["fourteen/log", "fourteen/keys"]);
     all.sync();
@@ -205,7 +205,7 @@ fn promise_14_eventual_delivery() {
         client.reach("fourteen/log", texts.len() as u64);
         client.reach("fourteen/keys", head);
         assert_eq!(client.log("fourteen/log").texts(), texts);
-        assert_eq!(client.log("fourteen/keys").keys, keys, "equal logs give equal views");
+        assert_eq!(*client.log("fourteen/keys").keys, keys, "equal logs give equal views");
         assert_stored(client, &all);
     }
     assert_ne!(clients[0].reason, Some(Reason::Lag));

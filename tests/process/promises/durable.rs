@@ -50,18 +50,18 @@ fn promise_03_acknowledged_survives_sigkill() {
             writer.append_all("three/log", (0..20).map(|m| format!("{round}.{n}.{m}")));
         }
         let enough = answered + 100;
-        writer.wait("some answers", |writer| writer.writing.outcomes.len() > enough);
+        writer.wait("some answers", |writer| writer.outcomes().len() > enough);
         server.kill9();
         while writer.step(Instant::now() + Duration::from_millis(100)) {}
         writer.cut();
-        answered = writer.writing.outcomes.len();
+        answered = writer.outcomes().len();
         server.restart();
         let mut reader = replay(&server, "rea", &["three/log"]);
         reader.sync();
         assert_stored(&writer, &reader);
         writer.connect(&server);
         writer.settled();
-        answered = answered.max(writer.writing.outcomes.len());
+        answered = answered.max(writer.outcomes().len());
     }
     let mut reader = replay(&server, "rea", &["three/log"]);
     reader.reach("three/log", 1_800);
@@ -102,22 +102,23 @@ fn promise_04_exactly_once_in() {
             made: vec![],
         })
     };
-    let same = writer.writing.id;
+    let same = writer.writer().id();
     writer.send(&frame(same));
-    writer.wait("all answers again", |writer| writer.writing.repeated >= 50);
+    writer.wait("all answers again", |writer| writer.repeated >= 50);
     server.crash();
     writer.cut();
     writer.connect(&server);
-    let repeated = writer.writing.repeated;
+    let repeated = writer.repeated;
     writer.send(&frame(same));
-    writer.wait("and after a crash", |writer| writer.writing.repeated >= repeated + 50);
+    writer.wait("and after a crash", |writer| writer.repeated >= repeated + 50);
     // Another connection of the user sends them, as a tab does for one that was closed.
     let mut heir = Client::new("wim");
-    heir.writing = writer.writing.clone();
+    heir.go_on_as(writer.writer().clone());
+    heir.all_outcomes = writer.all_outcomes.clone();
     let mut heir = heir.join(&server);
-    let repeated = heir.writing.repeated;
+    let repeated = heir.repeated;
     heir.send(&frame(same));
-    heir.wait("and for an heir", |heir| heir.writing.repeated >= repeated + 50);
+    heir.wait("and for an heir", |heir| heir.repeated >= repeated + 50);
     let mut reader = replay(&server, "rea", &["four/log"]);
     reader.reach("four/log", 50);
     reader.sync();
@@ -153,7 +154,7 @@ fn promise_13_the_same_journal_gives_the_same_state() {
     assert_eq!(before.0.len(), 180);
     writer.reach("thirteen/latest", 60);
     assert_eq!(
-        writer.log("thirteen/latest").keys,
+        *writer.log("thirteen/latest").keys,
         before.1,
         "by records or by base, it is one view"
     );

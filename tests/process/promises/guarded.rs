@@ -21,7 +21,7 @@ fn promise_11_nobody_reads_outside_their_grant() {
     assert!(ann.find("secret/log").is_none());
     let seq = ann.append("open/log", "may not");
     ann.settled();
-    let outcome = &ann.writing.outcomes[&seq];
+    let outcome = &ann.outcomes()[&seq];
     assert!(matches!(outcome, Outcome::Refused(refusal) if refusal.code == Code::Denied));
     // A clone of one that may more does not widen.
     let wide = token("ann", &[("**", "read append")]);
@@ -33,7 +33,7 @@ fn promise_11_nobody_reads_outside_their_grant() {
     assert_eq!(clone.met(), Met::Cloned);
     clone.reach("open/log", 1);
     clone.sync();
-    assert!(clone.find("secret/log").is_none(), "{:?}", clone.logs);
+    assert!(clone.find("secret/log").is_none(), "{:?}", clone.logs());
     // A refresh to a narrower token ends what it does not cover, at once.
     source.send(&ClientFrame::Refresh(Refresh { token: narrow, request: 0 }));
     source.wait("unsubscribed", |source| !source.ended.is_empty());
@@ -45,7 +45,7 @@ fn promise_11_nobody_reads_outside_their_grant() {
         client.sync();
         assert!(client.find("secret/log").is_none());
     }
-    let secret = writer.writing.outcomes.values().filter_map(|outcome| match outcome {
+    let secret = writer.outcomes().values().filter_map(|outcome| match outcome {
         Outcome::Stored { log, offset, .. } => Some((*log, *offset)),
         Outcome::Refused(_) => None,
     });
@@ -80,8 +80,8 @@ fn promise_11_a_token_ends_in_the_middle_of_a_stream() {
     assert_eq!(reader.log("eleven/log").cursor, 1, "nothing is delivered after the end");
     reader.resends = false;
     reader.append("eleven/log", "too late");
-    reader.wait("a refusal", |reader| !reader.writing.put_off.is_empty());
-    assert_eq!(reader.writing.put_off[0].1.code, Code::TokenExpired);
+    reader.wait("a refusal", |reader| !reader.put_off.is_empty());
+    assert_eq!(reader.put_off[0].1.code, Code::TokenExpired);
     // Waiting for a refresh costs no work: what is owed is not tried again and again.
     let before = server.ticks();
     std::thread::sleep(Duration::from_millis(1_500));
@@ -104,18 +104,18 @@ fn promise_12_one_socket_per_connection() {
         writer.store("twelve/log", &n.to_string());
     }
     let mut old = Client::new("rea");
-    old.acks = false;
+    old.ack_after = None;
     old.cloning = Cloning::None;
-    old.wants.insert("twelve/log".to_owned(), (Start::Committed, 0));
+    old.want("twelve/log", Start::Committed, 0);
     let mut old = old.join(&server);
     old.reach("twelve/log", 10);
     let log = old.log("twelve/log").log;
     let generation = old.welcome.as_ref().unwrap().generation;
     let mut new = Client::with(old.token.clone());
-    new.id = old.id;
-    new.acks = false;
+    new.connection = old.connection;
+    new.ack_after = None;
     new.cloning = Cloning::None;
-    new.wants = old.wants.clone();
+    new.want("twelve/log", Start::Committed, 0);
     let mut new = new.join(&server);
     assert_eq!(new.met(), Met::Resumed);
     assert!(new.welcome.as_ref().unwrap().generation > generation);
@@ -135,12 +135,12 @@ fn promise_12_one_socket_per_connection() {
     new.sync();
     new.close();
     // The last word of a socket counts once it is durable.
-    server.until_shows("its cursor is committed", new.id, |shown| {
+    server.until_shows("its cursor is committed", new.connection, |shown| {
         shown["attached"] == false && shown["subscriptions"][0]["cursor"] == 3
     });
     writer.store("twelve/log", "11");
     // What counts is what the newest socket committed.
-    new.logs.clear();
+    new.forget();
     assert_eq!(new.connect(&server), Met::Resumed);
     new.wait("subscribed", |new| new.find("twelve/log").is_some());
     assert_eq!(*new.log("twelve/log").records.keys().next().unwrap_or(&3), 3);
@@ -160,16 +160,16 @@ fn promise_12_the_last_word_of_a_fenced_socket_does_nothing() {
     }
     let mut old = Client::new("rea");
     old.cloning = Cloning::None;
-    old.wants.insert("twelve/last".to_owned(), (Start::Committed, 0));
+    old.want("twelve/last", Start::Committed, 0);
     let mut old = old.join(&server);
     old.reach("twelve/last", 10);
     old.ack();
     old.sync();
     let mut new = Client::with(old.token.clone());
-    new.id = old.id;
-    new.acks = false;
+    new.connection = old.connection;
+    new.ack_after = None;
     new.cloning = Cloning::None;
-    new.wants = old.wants.clone();
+    new.want("twelve/last", Start::Committed, 0);
     let mut new = new.join(&server);
     assert_eq!(new.met(), Met::Resumed);
     assert_eq!(old.until_closed(), 4000 + Code::Fenced.number());
@@ -178,7 +178,7 @@ fn promise_12_the_last_word_of_a_fenced_socket_does_nothing() {
     // that is decided behind it.
     until("the fenced socket to be gone", || server.metric("sockets") == 2);
     writer.store("twelve/last", "10");
-    let shown = server.shows(new.id);
+    let shown = server.shows(new.connection);
     assert_eq!(shown["attached"], true, "{shown}");
     assert_eq!(shown["generation"], new.welcome.as_ref().unwrap().generation);
     assert_eq!(shown["subscriptions"][0]["cursor"], 0, "{shown}");
@@ -211,21 +211,21 @@ fn promise_11_a_grant_that_shrinks_while_logs_are_opened() {
         reader.send(&ClientFrame::Subscribe(Subscribe { request: 7, open, bases: vec![] }));
         // Each frame has the server look for what it may send: so the first log is told of while
         // the others are still being taken in.
-        while reader.logs.is_empty() {
+        while reader.logs().is_empty() {
             reader.send(&ClientFrame::Ack(Ack { received: 0, cursors: vec![] }));
             reader.step(Instant::now() + Duration::from_millis(1));
         }
         let narrow = token("ann", &[("open/**", "read")]);
         reader.send(&ClientFrame::Refresh(Refresh { token: narrow, request: 0 }));
         reader.wait("an answer of each", |reader| {
-            reader.refused.len() + reader.ended.len() + reader.logs.len() == LOGS
+            reader.refused.len() + reader.ended.len() + reader.logs().len() == LOGS
                 && !reader.refreshed.is_empty()
         });
         assert!(reader.refused.iter().all(|refused| refused.refusal.code == Code::Denied));
         denied += reader.refused.len();
         // The refresh is worked off by now, and all logs are taken in.
         reader.sync();
-        let left = &server.shows(reader.id)["socket"]["cursors"];
+        let left = &server.shows(reader.connection)["socket"]["cursors"];
         assert_eq!(left.as_array().unwrap().len(), 0, "round {round}: {left}");
         reader.leave(true);
     }

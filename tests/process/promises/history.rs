@@ -103,12 +103,12 @@ fn promise_15_one_history_an_action_is_stored_in_the_log_it_was_made_for_or_in_n
     assert_eq!(public, salaries, "it got the lost one's number");
     // Made offline: one for the lost log, one for a log that both histories have.
     let to = |text: &str| Record { payload: Some(Payload::text(text)), ..Record::default() };
-    client.writing.number(Target::Log(salaries), to("for salaries only"));
-    client.writing.number(Target::Log(notes), to("for notes"));
+    client.append_to(Target::Log(salaries), None, to("for salaries only"));
+    client.append_to(Target::Log(notes), None, to("for notes"));
     client.connect(&server);
     client.settled();
     assert_eq!(client.others, 1);
-    let outcomes: Vec<_> = client.writing.outcomes.values().collect();
+    let outcomes: Vec<_> = client.outcomes().values().collect();
     assert!(matches!(outcomes[0], Outcome::Refused(why) if why.code == Code::Epoch));
     assert!(matches!(outcomes[1], Outcome::Stored { log, .. } if *log == notes), "it lives on");
     assert_eq!(held(&server, "public"), ["made after the restore"]);
@@ -124,39 +124,33 @@ fn promise_15_one_history_writers_are_over_and_nothing_unanswered_is_lost_or_dou
     writer.append_all("notes", texts("known", 0..3));
     writer.settled();
     // Stored before the backup; its answers get lost on their way.
-    let unanswered = writer.writing.clone();
+    let unanswered = writer.writer().clone();
     writer.append_all("notes", texts("cut", 3..6));
     writer.settled();
-    let cut: Vec<_> = (4..=6).map(|seq| writer.writing.outcomes[&seq].clone()).collect();
+    let cut: Vec<_> = (4..=6).map(|seq| writer.outcomes()[&seq].clone()).collect();
     writer.cut();
     assert!(server.terminate().success());
     let backup = server.back_up();
     server.restart();
-    let now = writer.writing.clone();
-    writer.writing = unanswered;
-    for text in texts("cut", 3..6) {
-        let record = Record { payload: Some(Payload::text(text)), ..Record::default() };
-        writer.writing.number(Target::Name("notes".to_owned()), record);
-    }
+    let now = writer.writer().clone();
+    writer.go_on_as(unanswered);
+    writer.all_outcomes.clear();
+    writer.append_all("notes", texts("cut", 3..6));
     // Stored after the backup and answered: lost with it. And what was never sent.
     let mut lost = Client::new("wim").join(&server);
-    (lost.writing, lost.acks) = (now, false);
+    lost.go_on_as(now);
     lost.append_all("notes", texts("lost", 6..9));
     lost.settled();
-    writer.position = lost.position;
+    writer.saw(lost.positions());
     lost.cut();
-    for text in texts("lost", 6..9).into_iter().chain(texts("offline", 9..12)) {
-        let record = Record { payload: Some(Payload::text(text)), ..Record::default() };
-        writer.writing.number(Target::Name("notes".to_owned()), record);
-    }
+    writer.append_all("notes", texts("lost", 6..9).into_iter().chain(texts("offline", 9..12)));
+    let over = writer.writer().id();
     restore(&mut server, &backup);
     writer.connect(&server);
     writer.settled();
-    let over = writer.over.clone();
-    writer.wait("the old writer's answers", |writer| writer.over[0].pending.is_empty());
-    let answered: Vec<_> = (4..=6).map(|seq| writer.over[0].outcomes[&seq].clone()).collect();
+    let answered: Vec<_> = (4..=6).map(|seq| writer.all_outcomes[&over][&seq].clone()).collect();
     assert_eq!(answered, cut, "what this history has is answered as it was");
-    assert_ne!(over[0].id, writer.writing.id);
+    assert_ne!(over, writer.writer().id());
     let wanted = [texts("known", 0..3), texts("cut", 3..6), texts("lost", 6..9)].concat();
     assert_eq!(held(&server, "notes"), [wanted, texts("offline", 9..12)].concat());
 }
@@ -205,7 +199,7 @@ fn promise_15_one_history_a_folder_made_anew_under_open_pages() {
 fn promise_15_one_history_is_told_to_those_alone_who_understand() {
     let (mut server, backup) = backed_up();
     let mut old = Client::new("old").wanting("notes");
-    old.history = false;
+    old.capabilities.clear();
     let mut old = old.join(&server);
     old.reach("notes", 5);
     assert!(old.welcome.as_ref().unwrap().capabilities.is_empty());
