@@ -15,6 +15,7 @@ mod report;
 mod server;
 mod stats;
 mod talk;
+mod user;
 mod write;
 
 use std::path::PathBuf;

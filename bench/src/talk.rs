@@ -1,4 +1,8 @@
-//! What a client of the load says, and what it understands: frames of `highwater::wire`.
+//! What a client of a load says by hand, and what it understands: frames of `highwater::wire`.
+//!
+//! Here so many records come and go that the client of the product (`user.rs`) would be measured
+//! with the server: a reader of a fan-out compares a delivery with the one before it, a writer
+//! counts its answers.
 
 use std::time::{Duration, Instant};
 

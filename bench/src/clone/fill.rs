@@ -7,20 +7,21 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use highwater::client::{Config, Event};
 use highwater::wire::{
-    Answers, Append, ClientFrame, Id, Item, Outcome as Fate, Payload, PutSnapshot, Record,
-    ServerFrame, Target,
+    ClientFrame, Outcome as Fate, Payload, PutSnapshot, Record, ServerFrame, Target,
 };
 
 use crate::Outcome;
-use crate::net::{Conn, Heard, Net};
+use crate::net::{Conn, Net};
 use crate::server::Server;
-use crate::talk::{PATIENCE, frames, id, meet, patient, say};
+use crate::talk::{PATIENCE, id, patient};
+use crate::user::User;
 
 /// Clients that fill a log together.
 const CLIENTS: usize = 8;
 /// Records in a frame; a client has two of them out.
-const A_FRAME: u64 = 512;
+const A_FRAME: usize = 512;
 /// Bytes of a part of a snapshot.
 const A_PART: usize = 256 << 10;
 
@@ -37,17 +38,9 @@ pub struct Filler {
 /// One client with its writer.
 #[derive(Debug)]
 struct Pipe {
-    writer: Id,
-    /// Sequence of the first record of this log, the last one that is its own to send, the last
-    /// one sent, the last one stored.
-    first: u64,
-    own: u64,
-    sent: u64,
-    stored: u64,
-    /// Items without an answer.
-    out: u64,
-    /// When to go on, after a refusal.
-    pause: Option<Instant>,
+    user: User,
+    /// Records of this log that it took.
+    taken: u64,
 }
 
 /// What is being filled.
@@ -56,7 +49,6 @@ struct Work<'a> {
     /// Records that no client has taken yet.
     left: u64,
     keys: u64,
-    payload: &'a Bytes,
     /// Id and head, as answers have told them.
     id: u64,
     head: u64,
@@ -67,18 +59,34 @@ impl Filler {
     /// Opens its sockets.
     pub fn new(server: &Server, payload: usize) -> Outcome<Self> {
         let mut net = Net::new()?;
-        meet(&mut net, server, CLIENTS, None)?;
-        let pipe = |at| Pipe {
-            writer: id(at, 2),
-            first: 1,
-            own: 0,
-            sent: 0,
-            stored: 0,
-            out: 0,
-            pause: None,
-        };
+        let mut pipes = Vec::new();
+        for at in 0..CLIENTS {
+            net.open(server.address)?;
+            let config = Config::new(id(at, 1), id(at, 2));
+            let config = Config { name: "bench".to_owned(), ..config };
+            pipes.push(Pipe { user: User::new(config), taken: 0 });
+        }
         let payload = (0..payload).map(|at| (at * 167 % 251) as u8).collect::<Vec<_>>().into();
-        Ok(Self { net, pipes: (0..CLIENTS).map(pipe).collect(), payload, again: 0 })
+        let mut filler = Self { net, pipes, payload, again: 0 };
+        let deadline = Instant::now() + PATIENCE;
+        while filler.pipes.iter().any(|pipe| !pipe.user.client().is_met()) {
+            filler.turn(|_| Ok(()))?;
+            patient(deadline, || "not all who fill were met".to_owned())?;
+        }
+        Ok(filler)
+    }
+
+    /// Hears what comes for a moment, and does what is due.
+    fn turn(&mut self, mut told: impl FnMut(Event) -> Outcome<()>) -> Outcome<()> {
+        let Self { net, pipes, .. } = self;
+        net.turn(Duration::from_millis(5), |at, conn, heard| {
+            let pipe = pipes.get_mut(at).ok_or("a message for nobody")?;
+            pipe.user.hear(conn, &heard)?.into_iter().try_for_each(&mut told)
+        })?;
+        for (at, pipe) in pipes.iter_mut().enumerate() {
+            pipe.user.tick(net.conn(at)?)?.into_iter().try_for_each(&mut told)?;
+        }
+        Ok(())
     }
 
     /// Appends a range of offsets with all clients; with keys, records take them in turn. The
@@ -93,34 +101,21 @@ impl Filler {
     }
 
     fn append(&mut self, log: &str, due: Range<u64>, keys: u64, clients: usize) -> Outcome<u64> {
-        let Self { net, pipes, payload, again } = self;
-        let left = due.end - due.start;
-        let mut work = Work { log, left, keys, payload, id: 0, head: due.start, again: 0 };
-        let pipes = pipes.get_mut(..clients).ok_or("no such clients")?;
-        for pipe in pipes.iter_mut() {
-            pipe.first = pipe.own + 1;
-        }
+        let mut work =
+            Work { log, left: due.end - due.start, keys, id: 0, head: due.start, again: 0 };
+        self.pipes.iter_mut().for_each(|pipe| pipe.taken = 0);
         let mut heard_at = Instant::now();
-        while work.left > 0 || pipes.iter().any(|pipe| pipe.stored < pipe.own) {
-            for (at, pipe) in pipes.iter_mut().enumerate() {
-                pipe.send(net.conn(at)?, &mut work)?;
+        while work.left > 0 || self.pipes.iter().any(|pipe| pipe.user.client().unanswered() > 0) {
+            for (at, pipe) in self.pipes.iter_mut().take(clients).enumerate() {
+                pipe.send(self.net.conn(at)?, &self.payload, &mut work)?;
             }
-            net.turn(Duration::from_millis(5), |at, conn, heard| {
-                let Heard::Message(message) = heard else { return Err("no message".into()) };
-                for (frame, _) in frames(conn, message)? {
-                    let ServerFrame::Answers(answers) = frame else {
-                        return Err(format!("unexpected while filling: {frame:?}").into());
-                    };
-                    heard_at = Instant::now();
-                    let pipe = pipes.get_mut(at).ok_or("an answer for nobody")?;
-                    pipe.hear(&answers, &mut work)?;
-                    pipe.send(conn, &mut work)?;
-                }
-                Ok(())
+            self.turn(|event| {
+                heard_at = Instant::now();
+                work.told(event)
             })?;
             patient(heard_at + PATIENCE, || format!("{log} is not being filled"))?;
         }
-        *again += work.again;
+        self.again += work.again;
         if work.head != due.end {
             return Err(format!("{log} has its head at {}, not {}", work.head, due.end).into());
         }
@@ -130,25 +125,23 @@ impl Filler {
     /// Puts a snapshot and waits until it counts.
     pub fn put(&mut self, log: u64, offset: u64, content: &Bytes) -> Outcome<()> {
         let conn = self.net.conn(0)?;
+        let pipe = self.pipes.first_mut().ok_or("no such client")?;
         let parts = content.len().div_ceil(A_PART);
         for part in 0..parts {
             let end = content.len().min((part + 1) * A_PART);
             let data = Payload::binary(content.slice(part * A_PART..end));
             let (part, last) = (u32::try_from(part)?, part + 1 == parts);
             let put = PutSnapshot { request: 1, log, offset, version: 1, part, last, data };
-            say(conn, &ClientFrame::PutSnapshot(put))?;
+            pipe.user.act(conn, |client| client.send_raw(ClientFrame::PutSnapshot(put)))?;
         }
         let (mut done, deadline) = (false, Instant::now() + PATIENCE);
         while !done {
-            self.net.turn(Duration::from_millis(5), |_, conn, heard| {
-                let Heard::Message(message) = heard else { return Err("no message".into()) };
-                for (frame, _) in frames(conn, message)? {
-                    match frame {
-                        ServerFrame::Done(_) => done = true,
-                        other => return Err(format!("unexpected to a snapshot: {other:?}").into()),
-                    }
+            self.turn(|event| match event {
+                Event::Frame(ServerFrame::Done(_)) => {
+                    done = true;
+                    Ok(())
                 }
-                Ok(())
+                other => Err(format!("unexpected to a snapshot: {other:?}").into()),
             })?;
             patient(deadline, || format!("the snapshot of log {log} is not done"))?;
         }
@@ -157,76 +150,42 @@ impl Filler {
 }
 
 impl Pipe {
-    /// Sends as much as may be out; what was refused goes first, when its time has come.
-    fn send(&mut self, conn: &mut Conn, work: &mut Work<'_>) -> Outcome<()> {
-        if let Some(until) = self.pause {
-            // Answers to what followed the refused record are refusals too: they come first.
-            if self.out > 0 || Instant::now() < until {
-                return Ok(());
+    /// Takes as much of the work as may be out at once.
+    fn send(&mut self, conn: &mut Conn, payload: &Bytes, work: &mut Work<'_>) -> Outcome<()> {
+        while work.left > 0 && self.user.client().unanswered() <= A_FRAME {
+            let more = work.left.min(A_FRAME as u64);
+            let items: Vec<_> = (self.taken..self.taken + more)
+                .map(|number| {
+                    let key = number.checked_rem(work.keys);
+                    let record = Record {
+                        key: key.map(|number| format!("key-{number:06}")),
+                        payload: Some(Payload::binary(payload.clone())),
+                        ..Record::default()
+                    };
+                    (Target::Name(work.log.to_owned()), record)
+                })
+                .collect();
+            work.left -= more;
+            self.taken += more;
+            for event in self.user.act(conn, |client| {
+                client.append_all(items);
+            })? {
+                work.told(event)?;
             }
-            self.pause = None;
-            self.sent = self.stored;
-        }
-        while self.out <= A_FRAME {
-            if self.sent == self.own {
-                let more = work.left.min(A_FRAME);
-                work.left -= more;
-                self.own += more;
-            }
-            let last = self.own.min(self.sent + A_FRAME);
-            if last == self.sent {
-                return Ok(());
-            }
-            let items = (self.sent + 1..=last).map(|seq| self.item(seq, work)).collect();
-            let (writer, oldest) = (self.writer, self.stored + 1);
-            say(
-                conn,
-                &ClientFrame::Append(Append {
-                    writer,
-                    oldest,
-                    items,
-                    positions: vec![],
-                    made: vec![],
-                }),
-            )?;
-            self.out += last - self.sent;
-            self.sent = last;
         }
         Ok(())
     }
+}
 
-    /// The same for a sequence each time it is sent.
-    fn item(&self, seq: u64, work: &Work<'_>) -> Item {
-        let number = (seq - self.first).checked_rem(work.keys);
-        Item {
-            seq,
-            prev: seq - 1,
-            to: Target::Name(work.log.to_owned()),
-            if_head: None,
-            record: Record {
-                key: number.map(|number| format!("key-{number:06}")),
-                payload: Some(Payload::binary(work.payload.clone())),
-                ..Record::default()
-            },
-        }
-    }
-
-    fn hear(&mut self, answers: &Answers, work: &mut Work<'_>) -> Outcome<()> {
-        for answer in &answers.answers {
-            self.out = self.out.checked_sub(1).ok_or("an answer too many")?;
-            match &answer.outcome {
-                Fate::Stored { log, offset, .. } if answer.seq == self.stored + 1 => {
-                    self.stored += 1;
-                    work.id = *log;
-                    work.head = work.head.max(offset + 1);
-                }
-                Fate::Refused(no) if no.code.class() == highwater::wire::Class::Transient => {
-                    work.again += 1;
-                    let wait = Duration::from_millis(u64::from(no.retry_after).max(1));
-                    self.pause = self.pause.max(Some(Instant::now() + wait));
-                }
-                _ => return Err(format!("unexpected answer to a record: {answer:?}").into()),
+impl Work<'_> {
+    fn told(&mut self, event: Event) -> Outcome<()> {
+        match event {
+            Event::Settled { outcome: Fate::Stored { log, offset, .. }, .. } => {
+                self.id = log;
+                self.head = self.head.max(offset + 1);
             }
+            Event::PutOff { .. } => self.again += 1,
+            other => return Err(format!("unexpected while filling: {other:?}").into()),
         }
         Ok(())
     }

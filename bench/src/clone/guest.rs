@@ -1,38 +1,37 @@
 //! One client that attaches and takes in what it is sent, until it has all of its logs.
 //!
-//! Promise: it fails unless it was met as expected and got what is due, each thing once and in
-//! order: of each log its base and the records after it, or, where it held the log, nothing.
+//! Promise: it fails unless it was met as expected and got what is due: of each log its base and
+//! the records after it, or, where it held the log, nothing. That each thing comes once and in
+//! order is what the client of the product holds the server to.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use highwater::client::{Client, Config, Event};
 use highwater::wire::{
-    Ack, Base, BaseRecords, ClientFrame, Cloning, Cursor, Hello, Id, Leave, Met, Open, Records,
-    Reset, ResetReason, ServerFrame, SnapshotRule, Start, Subscribed, Welcome, version,
+    Base, BaseRecords, Cloning, Id, Met, Records, Reset, ResetReason, ServerFrame, SnapshotRule,
+    Start, Subscribed, Welcome,
 };
 
 use super::Case;
 use crate::Outcome;
 use crate::net::{Conn, Heard, Net};
-use crate::talk::{PATIENCE, frames, patient, say};
+use crate::talk::{PATIENCE, patient};
+use crate::user::User;
 
 /// What a client has come to, and what it is due.
 #[derive(Debug)]
 pub struct Guest<'a> {
     case: &'a Case,
-    connection: Id,
+    user: User,
     met: Met,
     hello: Option<Instant>,
     welcome: Option<Duration>,
     complete: Option<Duration>,
-    window: u64,
     /// By log id.
     logs: HashMap<u64, Seen>,
     /// How many of them are complete.
     whole: usize,
-    /// Bytes that flow control counts, and how many of them are acknowledged.
-    received: u64,
-    acked: u64,
     /// Bytes of all messages since Hello.
     bytes: u64,
     gone: bool,
@@ -43,12 +42,7 @@ pub struct Guest<'a> {
 struct Seen {
     /// Where it stands in the case.
     at: usize,
-    cursor: u64,
-    complete: u64,
-    /// A base is to come, or is not whole.
-    awaits: bool,
     shown: bool,
-    parts: u32,
     base_bytes: usize,
     records: u64,
     /// Offsets of a base's records, by key.
@@ -67,20 +61,34 @@ pub struct Sample {
 }
 
 impl<'a> Guest<'a> {
-    /// One that has not said anything yet.
+    /// One that has not said anything yet. A clone asks for everything and holds nothing; a source
+    /// names its logs, and what it holds.
     pub fn new(case: &'a Case, connection: Id, met: Met) -> Self {
+        let clone = met == Met::Cloned;
+        // Without capabilities: it is sent all logs of the source, and each frame whole.
+        let mut user = User::new(Config {
+            token: Some(case.token.clone()),
+            name: "bench".to_owned(),
+            cloning: if clone { Cloning::All } else { Cloning::None },
+            capabilities: Vec::new(),
+            ack_after: Some(1_000),
+            ..Config::new(connection, connection)
+        });
+        for log in case.logs.iter().filter(|_| !clone) {
+            user.client_mut().want(&log.name, Start::State, 0);
+            if met == Met::Resumed {
+                user.client_mut().hold(&log.name, log.id, log.head);
+            }
+        }
         Self {
             case,
-            connection,
+            user,
             met,
             hello: None,
             welcome: None,
             complete: None,
-            window: 0,
             logs: HashMap::new(),
             whole: 0,
-            received: 0,
-            acked: 0,
             bytes: 0,
             gone: false,
         }
@@ -108,16 +116,10 @@ impl<'a> Guest<'a> {
         while !so(self) {
             net.turn(Duration::from_millis(100), |at, conn, heard| {
                 moved = Instant::now();
-                match heard {
-                    _ if at != own => Err("another socket was sent something".into()),
-                    Heard::Open => self.say_hello(conn),
-                    Heard::Message(message) => self.hear(conn, message),
-                    Heard::Closed => {
-                        self.gone = true;
-                        Ok(())
-                    }
-                    Heard::Raw(_) => Err("no WebSocket".into()),
+                if at != own {
+                    return Err("another socket was sent something".into());
                 }
+                self.hear(conn, &heard)
             })?;
             let (name, whole) = (self.case.name, self.whole);
             patient(moved + PATIENCE, || format!("{name} has {whole} logs complete"))?;
@@ -125,62 +127,31 @@ impl<'a> Guest<'a> {
         Ok(())
     }
 
-    /// A clone asks for everything and holds nothing; a source names its logs, and what it holds.
-    fn say_hello(&mut self, conn: &mut Conn) -> Outcome<()> {
-        let held = self.met == Met::Resumed;
-        let open = self.case.logs.iter().map(|log| Open {
-            name: log.name.clone(),
-            have: held.then_some(Cursor { log: log.id, next: log.head }),
-            start: Start::State,
-            priority: 0,
-        });
-        let clone = self.met == Met::Cloned;
-        let hello = ClientFrame::Hello(Hello {
-            version: version::PROTOCOL,
-            capabilities: Vec::new(),
-            token: Some(self.case.token.clone()),
-            connection: self.connection,
-            device: None,
-            client: "bench".to_owned(),
-            visible: true,
-            cloning: if clone { Cloning::All } else { Cloning::None },
-            writers: Vec::new(),
-            open: if clone { Vec::new() } else { open.collect() },
-            window: 0,
-            positions: Vec::new(),
-            bases: Vec::new(),
-        });
-        self.hello = Some(Instant::now());
-        say(conn, &hello)
-    }
-
-    fn hear(&mut self, conn: &mut Conn, message: &[u8]) -> Outcome<()> {
-        self.bytes += message.len() as u64;
-        for (frame, counted) in frames(conn, message)? {
-            let (log, counted) = match frame {
-                ServerFrame::Welcome(welcome) => {
+    fn hear(&mut self, conn: &mut Conn, heard: &Heard<'_>) -> Outcome<()> {
+        match heard {
+            Heard::Open => self.hello = Some(Instant::now()),
+            Heard::Message(message) => self.bytes += message.len() as u64,
+            Heard::Closed => self.gone = true,
+            Heard::Raw(_) => {}
+        }
+        for event in self.user.hear(conn, heard)? {
+            let log = match event {
+                Event::Frame(ServerFrame::Welcome(welcome)) => {
                     self.welcome(&welcome)?;
                     continue;
                 }
-                ServerFrame::Subscribed(subscribed) => (self.subscribed(&subscribed)?, 0),
-                ServerFrame::Reset(reset) => (self.reset(&reset)?, 0),
-                ServerFrame::Base(base) => (self.base(&base)?, counted),
-                ServerFrame::BaseRecords(base) => (self.base_records(&base)?, counted),
-                ServerFrame::Records(records) => (self.records(&records)?, counted),
+                Event::Frame(ServerFrame::Subscribed(subscribed)) => {
+                    self.subscribed(&subscribed)?
+                }
+                Event::Frame(ServerFrame::Reset(reset)) => self.reset(&reset)?,
+                Event::Frame(ServerFrame::Base(base)) => self.base(&base)?,
+                Event::Frame(ServerFrame::BaseRecords(base)) => self.base_records(&base)?,
+                Event::Frame(ServerFrame::Records(records)) => self.records(&records)?,
                 other => return Err(format!("unexpected at a clone: {other:?}").into()),
             };
-            self.received += counted;
             self.show(log)?;
         }
-        if self.received > self.acked && self.received - self.acked >= self.window / 4 {
-            self.acknowledge(conn, Vec::new())?;
-        }
         Ok(())
-    }
-
-    fn acknowledge(&mut self, conn: &mut Conn, cursors: Vec<Cursor>) -> Outcome<()> {
-        self.acked = self.received;
-        say(conn, &ClientFrame::Ack(Ack { received: self.received, cursors }))
     }
 
     fn welcome(&mut self, welcome: &Welcome) -> Outcome<()> {
@@ -190,7 +161,6 @@ impl<'a> Guest<'a> {
             return Err(format!("{due:?} from {source:?} was due, and came {welcome:?}").into());
         }
         self.welcome = self.hello.map(|hello| hello.elapsed());
-        self.window = u64::from(welcome.limits.window);
         if self.case.logs.is_empty() {
             self.complete = self.welcome;
         }
@@ -206,17 +176,7 @@ impl<'a> Guest<'a> {
         if told.head != head || told.complete != head || told.reset != reset || told.start != 0 {
             return Err(format!("head and complete at {head} were due, and came {told:?}").into());
         }
-        let seen = Seen {
-            at,
-            cursor: told.cursor,
-            complete: told.complete,
-            awaits: told.reset,
-            shown: false,
-            parts: 0,
-            base_bytes: 0,
-            records: 0,
-            kept: Vec::new(),
-        };
+        let seen = Seen { at, shown: false, base_bytes: 0, records: 0, kept: Vec::new() };
         match self.logs.insert(told.log, seen) {
             Some(_) => Err(format!("subscribed twice: {told:?}").into()),
             None => Ok(told.log),
@@ -226,16 +186,15 @@ impl<'a> Guest<'a> {
     fn reset(&mut self, reset: &Reset) -> Outcome<u64> {
         let case = self.case;
         let reason = if self.met == Met::Cloned { ResetReason::Cloned } else { ResetReason::New };
-        let seen = seen(&mut self.logs, reset.log)?;
+        let head = case.logs.get(seen(&mut self.logs, reset.log)?.at).map_or(0, |log| log.head);
         let base = reset.base.filter(|base| base.rule == case.rule && base.offset == reset.cursor);
         let due = match case.rule {
-            SnapshotRule::Client => seen.complete - case.due,
-            _ => seen.complete,
+            SnapshotRule::Client => head - case.due,
+            _ => head,
         };
-        if !seen.awaits || reset.reason != reason || base.is_none() || reset.cursor != due {
+        if reset.reason != reason || base.is_none() || reset.cursor != due {
             return Err(format!("a {reason:?} base at {due} was due, and came {reset:?}").into());
         }
-        seen.cursor = reset.cursor;
         Ok(reset.log)
     }
 
@@ -245,43 +204,33 @@ impl<'a> Guest<'a> {
         let data = base.data.bytes();
         let end = seen.base_bytes + data.len();
         let same = whole.get(seen.base_bytes..end) == Some(data);
-        if !seen.awaits || base.offset != seen.cursor || base.part != seen.parts || !same {
+        if !same {
             return Err(format!("part {} of log {} is not as put", base.part, base.log).into());
         }
         if base.last != (end == whole.len()) {
             return Err(format!("the base of log {} has {end} bytes", base.log).into());
         }
         seen.base_bytes = end;
-        seen.parts += 1;
-        seen.awaits = !base.last;
         Ok(base.log)
     }
 
     fn base_records(&mut self, base: &BaseRecords) -> Outcome<u64> {
         let seen = seen(&mut self.logs, base.log)?;
-        if !seen.awaits || base.offset != seen.cursor {
-            return Err(format!("a base of log {} that is not due", base.log).into());
-        }
         seen.kept.extend(base.records.iter().map(|kept| kept.offset));
-        seen.awaits = !base.last;
         Ok(base.log)
     }
 
     fn records(&mut self, records: &Records) -> Outcome<u64> {
         let seen = seen(&mut self.logs, records.log)?;
-        if seen.awaits || records.base != seen.cursor {
-            let (log, cursor) = (records.log, seen.cursor);
-            return Err(format!("log {log} is at {cursor}, and got {}", records.base).into());
-        }
-        seen.cursor += records.records.len() as u64;
         seen.records += records.records.len() as u64;
         Ok(records.log)
     }
 
     /// Notes a log that has become complete, and when the last one has.
     fn show(&mut self, log: u64) -> Outcome<()> {
+        let shown = self.user.client().logs().get(&log).is_some_and(|log| log.shown());
         let seen = seen(&mut self.logs, log)?;
-        if !seen.shown && !seen.awaits && seen.cursor >= seen.complete {
+        if shown && !seen.shown {
             seen.shown = true;
             self.whole += 1;
             if self.whole == self.case.logs.len() {
@@ -293,14 +242,12 @@ impl<'a> Guest<'a> {
 
     /// Acknowledges everything, as a client does that stays.
     pub fn settle(&mut self, conn: &mut Conn) -> Outcome<()> {
-        let cursors = self.logs.iter().map(|(log, seen)| Cursor { log: *log, next: seen.cursor });
-        let cursors = cursors.collect();
-        self.acknowledge(conn, cursors)
+        self.user.act(conn, Client::ack).map(drop)
     }
 
     /// Asks to be forgotten.
-    pub fn leave(&self, conn: &mut Conn) -> Outcome<()> {
-        say(conn, &ClientFrame::Leave(Leave { forget: true }))
+    pub fn leave(&mut self, conn: &mut Conn) -> Outcome<()> {
+        self.user.act(conn, |client| client.leave(true)).map(drop)
     }
 
     /// Whether it has all that is due and nothing more.
@@ -309,11 +256,12 @@ impl<'a> Guest<'a> {
         if self.logs.len() != logs.len() || self.whole != logs.len() {
             return Err(format!("{name} has {} logs, {} whole", self.logs.len(), self.whole).into());
         }
-        for seen in self.logs.values() {
+        for (log, seen) in &self.logs {
             let head = logs.get(seen.at).map_or(0, |log| log.head);
             let mut kept = seen.kept.clone();
             kept.sort_unstable();
-            let got = (seen.cursor, seen.base_bytes, seen.records);
+            let cursor = self.user.client().logs().get(log).map_or(0, |log| log.cursor);
+            let got = (cursor, seen.base_bytes, seen.records);
             let (wanted, keys) = match (self.met, rule) {
                 (Met::Resumed, _) => ((head, 0, 0), 0),
                 (_, SnapshotRule::Client) => ((head, snapshot.len(), *due), 0),
