@@ -1,23 +1,19 @@
-//! The dispatcher: takes durable batches in order, answers who asked, and writes new records
-//! straight to the sockets that are caught up.
+//! The dispatcher: takes durable batches in order, answers who asked, and hands logs with new
+//! records to fan-out.
 //!
-//! One thread. A log with new records takes turns: a frame is encoded once per encoding and
-//! offered to a slice of the log's subscribers, then the next log has its turn, so a log with many
-//! readers does not hold up the others. Nothing here waits for a socket.
+//! Promise: one thread tells everything but records, in the order of the journal; of a batch the
+//! records come last. Nothing here waits for a socket.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
 use super::asked::{Asked, Ticket};
-use super::asking::{ask_for_snapshot, wants_snapshot};
 use super::awaited::Awaited;
-use super::going::{Going, begin};
-use super::hub::{Hub, Watch};
+use super::fanout::{Clock, Crew, FanOut};
+use super::hub::Hub;
 use super::opening::Opening;
 use super::revoking::Revoking;
-use super::socket::{Offered, Socket};
+use super::socket::Socket;
 use crate::connection::{Attached, Event, Opened, Progress};
 use crate::delivery::{Closing, Owed};
 use crate::fold::{Command, Effect, Reply};
@@ -27,8 +23,6 @@ use crate::wire::{
     Code, Done, Ended, Id, Met, Position, Reason, ServerFrame, State, Welcome, WriterMark,
 };
 
-/// Subscribers written to in one slice.
-const SLICE: usize = 256;
 /// Batches told before readers have their turns, at most.
 const TOLD: usize = 64;
 
@@ -42,24 +36,14 @@ pub struct Dispatcher {
     node: Id,
     incarnation: u64,
     activate_after: u32,
-    rules: Vec<Rule>,
-    turns: VecDeque<Turn>,
-    /// The sockets of a slice, while they are written to; empty in between.
-    offered: Vec<Arc<Socket>>,
-    now: u64,
+    crew: Crew,
+    /// Records of the batch that is being told; empty in between.
+    appended: Vec<(u64, u64, Arc<Stored>)>,
     /// The batch that is being told, and where it stands.
     batch: u64,
     position: Option<Position>,
     /// Readers that came before their log.
     pub(super) awaited: Awaited,
-}
-
-/// A log whose subscribers are being written to.
-#[derive(Debug)]
-struct Turn {
-    watch: Arc<Watch>,
-    /// What is being written; none until the turn begins.
-    going: Option<Going>,
 }
 
 impl Dispatcher {
@@ -74,6 +58,7 @@ impl Dispatcher {
         activate_after: u32,
         rules: Vec<Rule>,
     ) -> Self {
+        let crew = Crew::alone(FanOut::new(Arc::clone(&hub), rules.into()));
         Self {
             hub,
             followers,
@@ -82,32 +67,39 @@ impl Dispatcher {
             node,
             incarnation,
             activate_after,
-            rules,
-            turns: VecDeque::new(),
-            offered: Vec::with_capacity(SLICE),
-            now: 0,
+            crew,
+            appended: Vec::new(),
             batch: 0,
             position: None,
             awaited: Awaited::default(),
         }
     }
 
-    /// Works until the committing thread is gone.
-    pub fn run(mut self, told: &Receiver<Told<Ticket>>, clock: &(dyn Fn() -> u64 + Send + Sync)) {
-        while self.round(told, clock) {}
+    /// With so many threads that write records to readers, its own among them.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn with_fan_out(mut self, threads: usize, clock: &Clock) -> std::io::Result<Self> {
+        self.crew.grow(threads, clock)?;
+        Ok(self)
     }
 
-    /// Tells what is there, and then gives readers as many slices as batches were told: so they
-    /// keep their share of the thread, however fast batches come. False: none comes any more.
+    /// Works until the committing thread is gone, and what it has told is written.
+    pub fn run(mut self, told: &Receiver<Told<Ticket>>, clock: &(dyn Fn() -> u64 + Send + Sync)) {
+        while self.round(told, clock) {}
+        self.crew.end(clock);
+    }
+
+    /// Tells what is there, and then gives its own readers as many slices as batches were told: so
+    /// they keep their share of the thread, however fast batches come. False: none comes any more.
     fn round(
         &mut self,
         told: &Receiver<Told<Ticket>>,
         clock: &(dyn Fn() -> u64 + Send + Sync),
     ) -> bool {
-        let (batches, more) = self.gather(told, clock);
+        let (batches, more) = self.gather(told);
         for _ in 0..batches.max(1) {
-            self.now = clock();
-            self.slice();
+            self.crew.own.slice(clock());
         }
         more
     }
@@ -115,28 +107,28 @@ impl Dispatcher {
     /// Tells the batches that are there, before a log's readers have a turn: what they hold goes
     /// to a reader as one frame where it fits, and nobody's answer waits for readers. Where there
     /// is nothing to do it waits for a batch. How many it told, and whether more may come.
-    fn gather(
-        &mut self,
-        told: &Receiver<Told<Ticket>>,
-        clock: &(dyn Fn() -> u64 + Send + Sync),
-    ) -> (usize, bool) {
-        for batches in 0..TOLD {
-            let next = if self.turns.is_empty() {
+    fn gather(&mut self, told: &Receiver<Told<Ticket>>) -> (usize, bool) {
+        let (mut batches, mut more) = (0, true);
+        while batches < TOLD {
+            let next = if batches == 0 && self.crew.own.idle() {
                 told.recv().map_err(|_| TryRecvError::Disconnected)
             } else {
                 told.try_recv()
             };
-            self.now = clock();
             match next {
                 Ok(told) => self.take(told),
-                Err(TryRecvError::Empty) => return (batches, true),
-                Err(TryRecvError::Disconnected) => return (batches, false),
+                Err(end) => {
+                    more = end == TryRecvError::Empty;
+                    break;
+                }
             }
+            batches += 1;
         }
-        (TOLD, true)
+        self.crew.hand_out();
+        (batches, more)
     }
 
-    /// Tells one batch.
+    /// Tells one batch: its records last, so that none goes out before what comes with it.
     fn take(&mut self, told: Told<Ticket>) {
         let Told { applied, mut tickets } = told;
         self.followers.iter_mut().for_each(|follower| follower.follow(&applied));
@@ -160,13 +152,16 @@ impl Dispatcher {
                     self.revoking.learn(whom, before_ms);
                 }
                 Effect::Event(event) => self.event(event),
-                Effect::Appended((log, offset, stored)) => self.appended(log, offset, stored),
+                Effect::Appended(appended) => self.appended.push(appended),
             }
         }
         if revoked {
             // Once for all of them, and before any record of the batch goes out.
             self.revoking.close(&self.hub);
         }
+        let mut appended = std::mem::take(&mut self.appended);
+        appended.drain(..).for_each(|(log, offset, stored)| self.appended(log, offset, stored));
+        self.appended = appended;
         self.hub.tell(applied.batch, applied.active);
     }
 
@@ -179,67 +174,8 @@ impl Dispatcher {
         watched.tail.push(offset, stored);
         if !std::mem::replace(&mut watched.pending, true) {
             drop(watched);
-            self.turns.push_back(Turn { watch, going: None });
+            self.crew.add(watch);
         }
-    }
-
-    /// Writes one slice of one log's new records; then the next log has its turn.
-    fn slice(&mut self) {
-        let Some(Turn { watch, going }) = self.turns.pop_front() else { return };
-        let mut watched = watch.lock();
-        let Some(mut going) = going.or_else(|| begin(&self.hub, &watch, &watched)) else {
-            watched.pending = false;
-            return;
-        };
-        let end = going.end();
-        let upto = watched.sockets.len().min(going.next + SLICE);
-        let slice = watched.sockets.get(going.next..upto).unwrap_or_default();
-        let mut offered = std::mem::take(&mut self.offered);
-        offered.extend(slice.iter().flatten().cloned());
-        drop(watched);
-        // Others have the watch while these are written to. Whoever goes meanwhile is not
-        // subscribed any more, and whoever comes does not stand there yet: each is asked.
-        let behind = self.offer(&watch, &mut going, &offered);
-        offered.clear();
-        self.offered = offered;
-        going.next = upto;
-        let mut watched = watch.lock();
-        let finished = upto >= watched.sockets.len();
-        let wanted = finished && wants_snapshot(&self.rules, &watch, &mut watched, end);
-        let more = watched.tail.end() > end;
-        watched.pending = !finished || more;
-        drop(watched);
-        behind.iter().for_each(|socket| self.hub.schedule(socket));
-        if wanted {
-            ask_for_snapshot(&watch, end);
-        }
-        if !finished {
-            self.turns.push_back(Turn { watch, going: Some(going) });
-        } else if more {
-            self.turns.push_back(Turn { watch, going: None });
-        }
-    }
-
-    /// Writes a log's new records to sockets: those that have to read for themselves.
-    fn offer(&self, watch: &Watch, going: &mut Going, sockets: &[Arc<Socket>]) -> Vec<Arc<Socket>> {
-        let (log, base, end) = (watch.log, going.base, going.end());
-        let (mut behind, mut delivered) = (Vec::new(), 0);
-        for socket in sockets {
-            let (going, form) = (&mut *going, socket.form());
-            let range = (base, end);
-            match socket.offer(log, range, || going.message(log, form, &self.hub), self.now) {
-                Offered::Sent => delivered += 1,
-                Offered::Skipped => {}
-                Offered::Waits => {
-                    delivered += 1;
-                    socket.wake();
-                }
-                Offered::Blocked => socket.wake(),
-                Offered::Behind => behind.push(Arc::clone(socket)),
-            }
-        }
-        self.hub.delivered.fetch_add(delivered, Ordering::Relaxed);
-        behind
     }
 
     /// Gives a socket the answer to what it asked.

@@ -14,7 +14,7 @@ use crate::delivery::Readable;
 use crate::log::LogRow;
 use crate::rows::{Key, Table, Writes};
 use crate::store::{Options, Store};
-use crate::wire::{Encoding, Id, ResetReason, SnapshotRule, Start, codec};
+use crate::wire::{Encoding, Id, ResetReason, ServerFrame, SnapshotRule, Start, codec};
 
 /// The log of these tests.
 pub(super) const LOG: u64 = 7;
@@ -137,6 +137,25 @@ pub(super) fn cursor(socket: &Socket) -> Option<u64> {
 pub(super) fn to_the_end(peer: &mut TcpStream) -> Vec<u8> {
     let mut all = Vec::new();
     peer.read_to_end(&mut all).unwrap();
+    all
+}
+
+/// The frames of unmasked WebSocket messages in JSON, back to back; other messages are left out.
+pub(super) fn frames(mut bytes: &[u8]) -> Vec<ServerFrame> {
+    let mut all = Vec::new();
+    while !bytes.is_empty() {
+        let (head, length) = match bytes[1] {
+            126 => (4, usize::from(u16::from_be_bytes([bytes[2], bytes[3]]))),
+            127 => (10, u64::from_be_bytes(bytes[2..10].try_into().unwrap()).try_into().unwrap()),
+            small => (2, usize::from(small)),
+        };
+        let (message, rest) = bytes.split_at(head + length);
+        if message[0] & 0x0f == 1 {
+            let frames = codec::decode::<ServerFrame>(&message[head..], Encoding::Json, 1 << 20);
+            all.extend(frames.map(|frame| frame.unwrap().0));
+        }
+        bytes = rest;
+    }
     all
 }
 

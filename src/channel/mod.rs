@@ -18,6 +18,7 @@ mod awaited;
 mod closing;
 mod dispatch;
 mod encode;
+mod fanout;
 #[cfg(test)]
 mod fixture;
 mod going;

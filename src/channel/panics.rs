@@ -91,7 +91,7 @@ mod tests {
             return;
         }
         const ABORTED: i32 = 6;
-        for thread in ["commit", "dispatch", "lock"] {
+        for thread in ["commit", "dispatch", "fan-out", "lock"] {
             assert_eq!(ends(thread).signal(), Some(ABORTED), "{thread}");
         }
         for thread in ["pump", "tokio-rt-worker"] {

@@ -238,6 +238,8 @@ limits! {
             "disk that is kept free; with less, appends are refused and reads go on";
         catch_up_threads: u32 = 0, 0 => 64, Count, -, own,
             "threads that read for sockets that are behind; none set: one per core, from 2 to 8";
+        fan_out_threads: u32 = 1, 1 => 64, Count, -, own,
+            "threads that write new records to readers; each log belongs to one of them";
         tail_bytes: u64 = 64 * MIB as u64, MIB => TIB, Bytes, -, own,
             "newest records kept in memory, of all logs; beyond that they are read from the store";
         tail_bytes_per_log: u32 = 256 * KIB, 4 * KIB => 256 * MIB, Bytes, -, own,

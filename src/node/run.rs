@@ -125,6 +125,11 @@ fn pumps_of(limits: &Limits) -> usize {
     cores.clamp(*PUMPS.start(), *PUMPS.end())
 }
 
+/// How many threads write new records to readers.
+const fn fan_out_of(limits: &Limits) -> usize {
+    limits.fan_out_threads as usize
+}
+
 /// Runs a node until it is told to stop; the exit code tells how it ended.
 pub fn run(loaded: Loaded) -> ExitCode {
     log_to_stderr(loaded.config.server.log_format);
@@ -232,7 +237,8 @@ impl Node {
             (node, incarnation),
             limits.activate_after_ms,
             settings.rules,
-        );
+        )
+        .with_fan_out(fan_out_of(&limits), &clock)?;
         let time = Arc::clone(&clock);
         let dispatcher = std::thread::Builder::new()
             .name("dispatch".to_owned())

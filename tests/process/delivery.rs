@@ -59,11 +59,21 @@ fn catch_up_reads_store_and_tail_in_both_encodings() {
     }
 }
 
+/// Runs a test with one thread of fan-out, and with three that share the logs.
+fn on_one_thread_and_three(test: impl Fn(&Server)) {
+    for threads in [1, 3] {
+        test(&Server::start(Options::default().limit("fan_out_threads", threads)));
+    }
+}
+
 #[test]
 fn json_and_bincode_meet_on_one_log() {
-    let server = Server::start(Options::default());
-    let mut json = in_encoding("jay", Encoding::Json).wanting("docs/a").join(&server);
-    let mut binary = in_encoding("bin", Encoding::Bincode).wanting("docs/a").join(&server);
+    on_one_thread_and_three(json_and_bincode_meet);
+}
+
+fn json_and_bincode_meet(server: &Server) {
+    let mut json = in_encoding("jay", Encoding::Json).wanting("docs/a").join(server);
+    let mut binary = in_encoding("bin", Encoding::Bincode).wanting("docs/a").join(server);
     for n in 0..50 {
         json.append("docs/a", &format!("jay {n} \u{1f600} \" \\ \n"));
         binary.append("docs/a", &format!("bin {n}"));
@@ -453,11 +463,13 @@ fn a_base_that_is_replaced_begins_anew() {
 
 #[test]
 fn a_few_hundred_sockets_get_the_same() {
-    let server = Server::start(Options::default());
-    let mut writer = Client::new("wim").join(&server);
-    let mut readers: Vec<Client> = (0..300)
-        .map(|n| Client::new(&format!("rea-{n}")).wanting("docs/a").join(&server))
-        .collect();
+    on_one_thread_and_three(all_get_the_same);
+}
+
+fn all_get_the_same(server: &Server) {
+    let mut writer = Client::new("wim").join(server);
+    let mut readers: Vec<Client> =
+        (0..300).map(|n| Client::new(&format!("rea-{n}")).wanting("docs/a").join(server)).collect();
     for n in 0..40 {
         writer.append("docs/a", &n.to_string());
     }
@@ -473,9 +485,12 @@ fn a_few_hundred_sockets_get_the_same() {
 /// Deleting ends a subscription; a log made anew under the name is another one.
 #[test]
 fn an_unsubscribed_log_is_silent() {
-    let server = Server::start(Options::default());
-    let mut writer = Client::new("wim").join(&server);
-    let mut reader = Client::new("rea").wanting("docs/a").wanting("docs/b").join(&server);
+    on_one_thread_and_three(unsubscribed_is_silent);
+}
+
+fn unsubscribed_is_silent(server: &Server) {
+    let mut writer = Client::new("wim").join(server);
+    let mut reader = Client::new("rea").wanting("docs/a").wanting("docs/b").join(server);
     reader.reach("docs/a", 0);
     reader.reach("docs/b", 0);
     let log = reader.log("docs/a").log;

@@ -1,9 +1,11 @@
 //! The dispatcher over a real store, told of records by the test.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
 use tokio::sync::oneshot;
 
+use super::super::fanout::SLICE;
 use super::super::fixture::{House, LOG, PATIENCE, cursor, live, opened};
 use super::super::pump;
 use super::*;
@@ -14,6 +16,8 @@ use crate::journal::{Committer, Follower, Journal as _, Local, QueueLimits};
 use crate::limit::Limits;
 use crate::log::LogRow;
 use crate::wire::{Origin, Payload, Ping, Place, Record, SnapshotRule, Start, Whom};
+
+mod threads;
 
 #[derive(Debug)]
 struct Nobody;
@@ -26,6 +30,10 @@ impl Revoking for Nobody {
 
 /// A dispatcher that nothing tells of batches but the test.
 fn dispatcher(house: &House) -> Dispatcher {
+    dispatcher_with(house, Arc::new(Nobody))
+}
+
+fn dispatcher_with(house: &House, revoking: Arc<dyn Revoking>) -> Dispatcher {
     let journal = Local::new(house.store.clone(), 0);
     let (identity, level) = (journal.identity(), journal.level());
     let budgets = Budgets::from(&Limits::DEFAULT);
@@ -37,7 +45,7 @@ fn dispatcher(house: &House) -> Dispatcher {
     let (_, inbox, _) = Committer::new(fold, Box::new(journal), house.store.clone(), clock, limits);
     let (hub, node) = (Arc::clone(&house.hub), (Id::NONE, 1));
     let followers = hub.followers();
-    Dispatcher::new(hub, followers, Arc::new(Nobody), inbox, node, 0, Vec::new())
+    Dispatcher::new(hub, followers, revoking, inbox, node, 0, Vec::new())
 }
 
 fn stored() -> Arc<Stored> {
@@ -52,6 +60,14 @@ fn stored() -> Arc<Stored> {
         derived: None,
         record: Record { payload, ..Record::default() },
     })
+}
+
+/// All readers have their turns.
+fn slices(dispatcher: &mut Dispatcher) {
+    dispatcher.crew.hand_out();
+    while !dispatcher.crew.own.idle() {
+        dispatcher.crew.own.slice(0);
+    }
 }
 
 /// A socket that has caught up with a log that has no records.
@@ -76,9 +92,7 @@ async fn what_was_trimmed_before_it_was_sent_is_told_as_a_gap() {
     house.put(&LogRow { head: 1, start: 1, ..row });
     let mut dispatcher = dispatcher(&house);
     dispatcher.appended(LOG, 0, stored());
-    while !dispatcher.turns.is_empty() {
-        dispatcher.slice();
-    }
+    slices(&mut dispatcher);
     assert!(socket.queued.load(Ordering::Acquire), "a pump is to tell it");
     for _ in 0..4 {
         pump::serve(&house.hub, &socket, 0);
@@ -97,12 +111,13 @@ async fn a_log_is_not_locked_while_its_readers_are_written_to() {
     let (second, _other) = caught_up(&house, 2);
     let mut dispatcher = dispatcher(&house);
     dispatcher.appended(LOG, 0, stored());
+    dispatcher.crew.hand_out();
     let watch = house.hub.watch(LOG).unwrap();
     // The first reader is being written to for as long as this lasts.
     let busy = first.lock();
     let (tell, told) = mpsc::sync_channel(1);
     std::thread::scope(|scope| {
-        scope.spawn(move || dispatcher.slice());
+        scope.spawn(move || dispatcher.crew.own.slice(0));
         scope.spawn(|| {
             // Past this the slice has begun.
             while watch.target() == 0 {
@@ -120,6 +135,11 @@ async fn a_log_is_not_locked_while_its_readers_are_written_to() {
 
 /// A batch as the committing thread tells it, with the log's record of that offset.
 fn told(offset: u64) -> Told<Ticket> {
+    batch(offset + 1, vec![Effect::Appended((LOG, offset, stored()))])
+}
+
+/// A batch of that number as the committing thread tells it.
+fn batch(number: u64, effects: Vec<Effect>) -> Told<Ticket> {
     let known = Known { batch: 0, chain: [0; 32], rows: Default::default() };
     let header = Header {
         fold: FOLD_VERSION,
@@ -127,18 +147,18 @@ fn told(offset: u64) -> Told<Ticket> {
         known,
         node: Id::NONE,
         incarnation: 1,
-        serial: offset + 1,
+        serial: number,
         time: 0,
     };
     let applied = Applied {
-        batch: offset + 1,
+        batch: number,
         header,
         time: 0,
         position: None,
         repeat: false,
         active: 0,
         writes: Default::default(),
-        effects: vec![Effect::Appended((LOG, offset, stored()))],
+        effects,
     };
     Told { applied, tickets: Vec::new() }
 }
@@ -179,9 +199,7 @@ async fn followers_hear_first() {
         batch.applied.effects.push(Effect::Reply(0, Reply::Done));
         batch.tickets.push(Some(Ticket::Caller(caller)));
         dispatcher.take(batch);
-        while !dispatcher.turns.is_empty() {
-            dispatcher.slice();
-        }
+        slices(&mut dispatcher);
         assert_eq!(cursor(&socket), Some(offset + 1));
         woken.await;
     }
@@ -204,15 +222,15 @@ async fn a_turn_begins_when_all_batches_are_told() {
     for offset in 0..100 {
         tell.send(told(offset)).unwrap();
     }
-    assert!(dispatcher.gather(&batches, &|| 0).1);
-    dispatcher.slice();
+    assert!(dispatcher.gather(&batches).1);
+    dispatcher.crew.own.slice(0);
     assert_eq!(cursor(&socket), Some(TOLD as u64), "as many as may come before a turn");
     assert_eq!(house.hub.stats().frames, 1);
-    assert!(dispatcher.gather(&batches, &|| 0).1);
-    dispatcher.slice();
+    assert!(dispatcher.gather(&batches).1);
+    dispatcher.crew.own.slice(0);
     assert_eq!((cursor(&socket), house.hub.stats().frames), (Some(100), 2));
     drop(tell);
-    assert_eq!(dispatcher.gather(&batches, &|| 0), (0, false));
+    assert_eq!(dispatcher.gather(&batches), (0, false));
 }
 
 /// Promise 15: a client that is given a log's state is told first where the node stands, for of a
@@ -257,4 +275,36 @@ async fn readers_have_a_slice_for_each_batch() {
     assert!(dispatcher.round(&batches, &|| 0));
     let behind = readers.iter().filter(|(socket, _)| cursor(socket) != Some(2)).count();
     assert_eq!(behind, 0, "the first slice is of {SLICE}");
+}
+
+/// Notes how far the log's tail went when revocations closed sockets.
+#[derive(Debug, Default)]
+struct Closes(std::sync::Mutex<Vec<u64>>);
+
+impl Revoking for Closes {
+    fn learn(&self, _: Whom, _: Option<u64>) {}
+
+    fn close(&self, hub: &Hub) {
+        let end = hub.watch(LOG).unwrap().lock().tail.end();
+        self.0.lock().unwrap().push(end);
+    }
+}
+
+/// Whatever stands before it in the batch: a thread that has the log in hand at that moment finds
+/// no record of the batch before those are closed whom it revokes.
+#[tokio::test]
+async fn records_come_behind_the_revocations_of_their_batch() {
+    let house = House::new(1 << 20);
+    house.put(&LogRow::new("docs/a", SnapshotRule::None, 1, 0));
+    let _reader = caught_up(&house, 1);
+    let closes = Arc::new(Closes::default());
+    let mut dispatcher = dispatcher_with(&house, Arc::clone(&closes) as _);
+    for offset in 0..2 {
+        let mut told = told(offset);
+        let revoked = Event::Revoked { whom: Whom::User("bob".to_owned()), before_ms: Some(1) };
+        told.applied.effects.push(Effect::Event(revoked));
+        dispatcher.take(told);
+    }
+    assert_eq!(*closes.0.lock().unwrap(), [0, 1]);
+    assert_eq!(house.hub.watch(LOG).unwrap().lock().tail.end(), 2);
 }
