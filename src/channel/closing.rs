@@ -3,11 +3,9 @@
 //! Promise: a client that takes what it is sent hears why it was closed, and a socket that is cut
 //! gives back at once what waited for it.
 
-use super::encode::{control, ws_close};
 use super::socket::{Inner, Socket};
 use super::way::Way as _;
 use crate::delivery::{Class, Closing, Outbox};
-use crate::wire::ServerFrame;
 
 impl Socket {
     /// Tells the client why, and closes; later frames are dropped.
@@ -30,11 +28,8 @@ impl Socket {
 
     /// Says the last words.
     pub(super) fn say(&self, inner: &mut Inner, closing: &Closing) {
-        let number = 4000 + closing.code.number();
         self.refusals.count(closing.code);
-        let mut words = control(&[ServerFrame::Bye(closing.bye())], self.encoding).to_vec();
-        words.extend_from_slice(&ws_close(number, closing.code.name()));
-        inner.at.outbox.last(words.into(), &*self.tcp);
+        inner.at.outbox.last(self.form.last_words(closing.bye()), &*self.sink);
         self.wake();
     }
 
@@ -49,7 +44,7 @@ impl Socket {
         self.close(closing);
         let mut inner = self.lock();
         inner.at.outbox = Outbox::default();
-        socket2::SockRef::from(&*self.tcp).shutdown(std::net::Shutdown::Both).ok();
+        self.sink.cut();
     }
 
     /// The client said it leaves: nothing more is delivered. What it asked before is answered.
@@ -71,7 +66,7 @@ impl Socket {
         }
         if inner.at.gone() {
             inner.at.outbox.drop_pieces();
-            inner.at.outbox.reply(ws_close(1000, ""), &*self.tcp);
+            inner.at.outbox.reply(self.form.quiet_end(), &*self.sink);
         }
         drop(inner);
         self.wake();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::hub::{Hub, HubLimits};
-use super::{Abilities, Refusals, Socket};
+use super::{Face, Form, Refusals, Socket};
 use crate::connection::{Opened, Wanted, open};
 use crate::delivery::Readable;
 use crate::log::LogRow;
@@ -18,6 +18,8 @@ use crate::wire::{Encoding, Id, ResetReason, ServerFrame, SnapshotRule, Start, c
 
 /// The log of these tests.
 pub(super) const LOG: u64 = 7;
+/// How sockets of these tests are written to.
+const FORM: Form = Form { face: Face::WebSocket, encoding: Encoding::Json, parts: false };
 /// How long a test waits for what has to come.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -90,7 +92,7 @@ impl House {
             self.hub.number(),
             Id(std::array::from_fn(|at| id.to_be_bytes()[at % 2])),
             "ann".to_owned(),
-            (Encoding::Json, Abilities::default()),
+            (FORM, false),
             Arc::new(tokio::net::TcpStream::from_std(tcp).unwrap()),
             Arc::new(grants),
             1 << 20,
@@ -161,11 +163,10 @@ pub(super) fn frames(mut bytes: &[u8]) -> Vec<ServerFrame> {
 
 /// Whether the last words are a WebSocket close of that code.
 pub(super) fn ends_with_close(all: &[u8], code: u16) -> bool {
-    let last = crate::channel::ws_close(4000 + code, "");
-    let head = last.get(2..4).unwrap();
+    let number = (4000 + code).to_be_bytes();
     // A close is short: its head is two bytes, and the code follows.
     (2..all.len().min(128)).any(|back| {
         let tail = &all[all.len() - back..];
-        tail.first() == Some(&0x88) && tail.get(2..4) == Some(head)
+        tail.first() == Some(&0x88) && tail.get(2..4) == Some(&number)
     })
 }

@@ -5,7 +5,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::encode::{self, DELIVERY_BYTES, Form, Message, Messages};
+use super::encode::{self, DELIVERY_BYTES};
+use super::face::{Form, Message, Messages};
 use super::hub::{Hub, Watch, Watched};
 use crate::log::Stored;
 

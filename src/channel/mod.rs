@@ -18,6 +18,7 @@ mod awaited;
 mod closing;
 mod dispatch;
 mod encode;
+mod face;
 mod fanout;
 #[cfg(test)]
 mod fixture;
@@ -31,6 +32,7 @@ mod pump;
 mod refusals;
 mod revoking;
 mod silence;
+mod sink;
 mod socket;
 mod upload;
 mod wait;
@@ -40,13 +42,14 @@ mod who;
 pub use appending::{Appending, refused, settle};
 pub use asked::{Asked, Ticket};
 pub use dispatch::Dispatcher;
-pub use encode::{control, ws_close};
+pub use face::{Face, Form};
 pub use hub::{Hub, HubLimits, HubStats};
 pub use opening::{Opening, Spent};
 pub use pump::Pumps;
 pub use refusals::Refusals;
 pub use revoking::Revoking;
-pub use socket::{Abilities, Socket, SocketInfo};
+pub use sink::Sink;
+pub use socket::{Socket, SocketInfo};
 pub use wait::LogWait;
 
 // Who uses this room needs them, and not the rest of what decides.

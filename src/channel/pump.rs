@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use super::encode::{self, DELIVERY_BYTES, Message};
+use super::encode::{self, DELIVERY_BYTES};
+use super::face::Message;
 use super::hub::Hub;
 use super::socket::Socket;
 use super::way::Way as _;
@@ -115,7 +116,7 @@ fn next(socket: &Arc<Socket>, now: u64) -> Option<Output> {
     if inner.at.closing() || inner.at.blocked() {
         return None;
     }
-    match inner.at.outbox.flush(&*socket.tcp) {
+    match inner.at.outbox.flush(&*socket.sink) {
         Wrote::All => {}
         Wrote::Waits | Wrote::Nothing | Wrote::Full => {
             socket.wake();

@@ -8,17 +8,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::encode::{Message, control};
-use super::pieces::{WS_CLOSE, goes_between};
+use super::face::{Form, Message};
+use super::pieces::goes_between;
 use super::refusals::Refusals;
+use super::sink::Sink;
 use super::upload::Uploads;
 use super::way::Way as _;
 use crate::connection::Progress;
 use crate::delivery::{Attachment, Class, Offer, Owed, Readable, Wrote};
-use crate::wire::{Code, Cursor, Encoding, Id, Refusal, Refused, ServerFrame, Who};
+use crate::wire::{Code, Cursor, Id, Refusal, Refused, ServerFrame, Who};
 
 #[derive(Debug)]
 pub(super) struct Inner {
@@ -33,15 +33,6 @@ pub(super) struct Inner {
     said: (u32, u64),
 }
 
-/// What its client said it is able to, as far as delivery and answers depend on it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Abilities {
-    /// It numbers every request, and knows `superseded`.
-    pub numbers: bool,
-    /// It puts parts together.
-    pub parts: bool,
-}
-
 /// One attachment of a connection.
 #[derive(Debug)]
 pub struct Socket {
@@ -52,9 +43,11 @@ pub struct Socket {
     /// Whose it is.
     pub user: String,
     /// How it is written.
-    pub encoding: Encoding,
-    pub(super) abilities: Abilities,
-    pub(super) tcp: Arc<TcpStream>,
+    pub(super) form: Form,
+    /// Its client numbers every request, and knows `superseded`.
+    numbers: bool,
+    /// Where what is written goes.
+    pub(super) sink: Arc<dyn Sink + Send + Sync>,
     pub(super) refusals: Arc<Refusals>,
     inner: Mutex<Inner>,
     /// Wakes the task of the socket: something waits for it to be writable, or it is closing.
@@ -103,14 +96,14 @@ pub(super) enum Offered {
 impl Socket {
     /// A socket whose client has said Hello. `window` bounds unacknowledged deliveries,
     /// `reply_share` the replies that may wait before its input is left unread; both in bytes.
-    /// `parts`: the client puts parts together.
+    /// `numbers`: the client numbers every request, and knows `superseded`.
     #[allow(clippy::too_many_arguments, reason = "made in one place")]
     pub fn new(
         number: u64,
         connection: Id,
         user: String,
-        (encoding, abilities): (Encoding, Abilities),
-        tcp: Arc<TcpStream>,
+        (form, numbers): (Form, bool),
+        sink: Arc<dyn Sink + Send + Sync>,
         grants: Arc<dyn Readable>,
         window: u64,
         reply_share: usize,
@@ -127,9 +120,9 @@ impl Socket {
             number,
             connection,
             user,
-            encoding,
-            abilities,
-            tcp,
+            form,
+            numbers,
+            sink,
             refusals,
             inner: Mutex::new(inner),
             wake: Notify::new(),
@@ -217,11 +210,11 @@ impl Socket {
     pub(super) fn send_now(&self, inner: &mut Inner, frames: &[ServerFrame]) {
         if !inner.at.closing() {
             self.refusals.count_in(frames);
-            let message = control(frames, self.encoding);
+            let message = self.form.message(frames);
             let wrote = if frames.iter().all(goes_between) {
-                inner.at.outbox.between(message, &*self.tcp)
+                inner.at.outbox.between(message, &*self.sink)
             } else {
-                inner.at.outbox.reply(message, &*self.tcp)
+                inner.at.outbox.reply(message, &*self.sink)
             };
             self.after(inner, wrote);
         }
@@ -234,18 +227,18 @@ impl Socket {
             self.wake();
         }
         self.refusals.count_in(frames);
-        let message = control(frames, self.encoding);
-        let wrote = inner.at.outbox.reply(message, &*self.tcp);
+        let message = self.form.message(frames);
+        let wrote = inner.at.outbox.reply(message, &*self.sink);
         self.after(inner, wrote);
     }
 
-    /// Raw bytes from the WebSocket layer (pongs, closes), through the same way.
+    /// Raw bytes from the layer of its face (a WebSocket's pongs and closes), through the same way.
     pub fn send_raw(&self, bytes: &[u8]) {
         let mut inner = self.lock();
-        if bytes.first().is_some_and(|first| first & 0x0f == WS_CLOSE) {
+        if self.form.face.closes(bytes) {
             inner.at.outbox.drop_pieces();
         }
-        let wrote = inner.at.outbox.between(Bytes::copy_from_slice(bytes), &*self.tcp);
+        let wrote = inner.at.outbox.between(Bytes::copy_from_slice(bytes), &*self.sink);
         self.after(&mut inner, wrote);
     }
 
@@ -267,7 +260,7 @@ impl Socket {
     pub fn flush(&self) -> bool {
         let mut inner = self.lock();
         inner.at.writable();
-        match inner.at.outbox.flush(&*self.tcp) {
+        match inner.at.outbox.flush(&*self.sink) {
             Wrote::All => true,
             Wrote::Waits | Wrote::Nothing | Wrote::Full => false,
             Wrote::Broken => {
@@ -325,7 +318,7 @@ impl Socket {
         let inner = self.lock();
         let (sent, received) = inner.at.flow();
         SocketInfo {
-            encoding: self.encoding.subprotocol(),
+            encoding: self.form.encoding.subprotocol(),
             sent,
             received,
             waiting: inner.at.outbox.waiting(),
@@ -416,7 +409,7 @@ impl Socket {
     /// What is said of a request whose place another took.
     pub(super) fn superseded(&self, message: &str) -> Refusal {
         // Who does not know that code is told the nearest one there was.
-        let code = if self.abilities.numbers { Code::Superseded } else { Code::Stale };
+        let code = if self.numbers { Code::Superseded } else { Code::Stale };
         Refusal::because(code, message)
     }
 }

@@ -27,8 +27,8 @@
 //! Frames go as bytes through the [`Outbox`]: while it is not [`busy`](Outbox::busy) a message is
 //! written at once, and what the kernel took of it is said ([`Outbox::begun`] of a reply,
 //! [`Outbox::delivered`] of a base or of records); else a reply waits ([`Outbox::push`]) and a
-//! delivery does not. When the socket is writable, [`Outbox::next_bytes`] is written until there
-//! is nothing or the kernel takes no more ([`Outbox::took`]).
+//! delivery does not. When the socket is writable, what waits ([`Outbox::waits`]) is written until
+//! there is nothing or the kernel takes no more ([`Outbox::took`]).
 //!
 //! A log's followers: a new one is given, as [`Followed::offered`], the offset from which on
 //! records will be offered to it; from then on it is offered every record, whether it is live or

@@ -5,7 +5,7 @@
 //! fill their share, the reader of the socket stops reading until they have drained. A large frame
 //! goes in pieces, each a message of its own: between two of them goes what names nothing that the
 //! frame speaks of ([`Outbox::push`], `between`), so that an answer does not wait for a slow link
-//! to carry all of it. It writes nothing: [`Outbox::next_bytes`] is what is to be written, and
+//! to carry all of it. It writes nothing: [`Outbox::waits`] is what is to be written, and
 //! [`Outbox::took`] says how much of it was.
 
 use std::collections::VecDeque;
@@ -100,33 +100,23 @@ impl Outbox {
         Wrote::Waits
     }
 
-    /// Nothing waited, and the kernel took so much, and not nothing, of the first piece of a
-    /// delivery: the rest waits. `ends` are where its pieces end, the last one left out; none: it
-    /// is whole. `All`: of a whole one, or of the first piece, behind which
-    /// [`Outbox::next_bytes`] has more.
+    /// Nothing waited, and the kernel took so much of a delivery: the rest waits. `ends` are where
+    /// its pieces end, the last one left out; none: it is whole.
     pub fn delivered(&mut self, message: &Bytes, ends: &[usize], written: usize) -> Wrote {
-        if ends.is_empty() {
-            let wrote = self.begun(message, written);
-            self.rest = self.bytes;
-            return wrote;
-        }
-        let first = Self::first_piece(message, ends);
-        let wrote = self.begun(&message.slice(..first), written);
-        self.rest = self.bytes;
-        let after = ends.iter().skip(1).copied().chain([message.len()]);
-        let mut from = first;
-        for end in after {
-            self.pieces.push_back(message.slice(from..end));
+        self.count(written);
+        let mut from = 0;
+        for end in ends.iter().copied().chain([message.len()]) {
+            if from >= written {
+                self.to_come += end - from;
+                self.pieces.push_back(message.slice(from..end));
+            } else if end > written {
+                self.rest = end - written;
+                self.queue.push_back(message.slice(written..end));
+            }
             from = end;
         }
-        self.to_come = message.len() - first;
-        self.bytes += self.to_come;
-        wrote
-    }
-
-    /// Where the first piece of a delivery ends: what is written of it first.
-    pub fn first_piece(message: &Bytes, ends: &[usize]) -> usize {
-        ends.first().copied().unwrap_or(message.len()).min(message.len())
+        self.bytes = self.rest + self.to_come;
+        if self.busy() { Wrote::Waits } else { Wrote::All }
     }
 
     /// No piece follows: what waited behind them goes next. What the other side has of the
@@ -161,25 +151,29 @@ impl Outbox {
         }
     }
 
-    /// What is to be written next; none: nothing waits.
-    pub fn next_bytes(&mut self) -> Option<&[u8]> {
-        if self.queue.is_empty() {
-            self.next_piece();
-        }
-        self.queue.front().map(|first| &**first)
+    /// What is to be written, in its order.
+    pub fn waits(&self) -> impl Iterator<Item = &[u8]> {
+        self.queue.iter().chain(&self.pieces).chain(&self.behind).map(|bytes| &**bytes)
     }
 
-    /// The kernel took so much of [`Outbox::next_bytes`].
+    /// The kernel took so much of what waits, from its front.
     pub fn took(&mut self, written: usize) {
-        let Some(first) = self.queue.front_mut() else { return };
-        let written = written.min(first.len());
-        self.bytes -= written;
-        self.rest = self.rest.saturating_sub(written);
-        first.advance(written);
-        if first.is_empty() {
-            self.queue.pop_front();
-        }
         self.count(written);
+        let mut left = written;
+        while left > 0 {
+            if self.queue.is_empty() {
+                self.next_piece();
+            }
+            let Some(first) = self.queue.front_mut() else { return };
+            let taken = left.min(first.len());
+            left -= taken;
+            self.bytes -= taken;
+            self.rest = self.rest.saturating_sub(taken);
+            first.advance(taken);
+            if first.is_empty() {
+                self.queue.pop_front();
+            }
+        }
     }
 
     /// Nothing waits any more: what the queues set aside is given back.

@@ -92,6 +92,12 @@ const APART: &[(&str, &[&str])] = &[
     ("src/gateway/socket/", &["gateway::http"]),
 ];
 
+/// Parts of a room that use nothing of it, and of the other rooms these alone.
+const ALONE: &[(&str, &[&str])] = &[
+    // How frames look is no matter of who is sent them.
+    ("src/channel/face/", &["wire"]),
+];
+
 /// Crates that one room hides from the others, so that they can be replaced there.
 const HIDDEN: &[(&str, &[&str])] = &[
     ("bincode", &["wire"]),
@@ -191,6 +197,25 @@ fn not_apart(files: &[File]) -> Vec<String> {
     wrong
 }
 
+fn not_alone(files: &[File]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for File { path, text } in files {
+        let code = code(text);
+        for (part, may) in ALONE.iter().filter(|(part, _)| path.starts_with(part)) {
+            let not = named(&code, path).into_iter().filter(|room| !may.contains(&&**room));
+            wrong.extend(not.map(|room| format!("{path}: {part} may not use {room}")));
+            let Some((whole, depth)) = room(path) else { continue };
+            // Of `src/channel/face/`: one more than `src/channel/`.
+            let own = part.matches('/').count() - 1;
+            let out_of_it = "super::".repeat(depth + 1 - own);
+            if code.contains(&out_of_it) || code.contains(&format!("crate::{whole}")) {
+                wrong.push(format!("{path}: {part} may not use its room"));
+            }
+        }
+    }
+    wrong
+}
+
 fn impure(files: &[File]) -> Vec<String> {
     let mut wrong = Vec::new();
     for File { path, text } in files {
@@ -237,6 +262,18 @@ fn a_part_uses_only_what_it_may() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let gate = File::made_up("src/node/keeper/life.rs", "use crate::gateway::Gate;");
     assert_eq!(not_apart(&[gate]).len(), 1);
+}
+
+#[test]
+fn a_part_that_is_alone_uses_nothing_of_its_room() {
+    let wrong = not_alone(&rust());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let found = |path: &str, text: &str| !not_alone(&[File::made_up(path, text)]).is_empty();
+    assert!(found("src/channel/face/mod.rs", "use super::hub::Hub;"));
+    assert!(found("src/channel/face/messages.rs", "use super::super::hub::Hub;"));
+    assert!(found("src/channel/face/messages.rs", "use crate::channel::Hub;"));
+    assert!(found("src/channel/face/messages.rs", "use crate::delivery::Outbox;"));
+    assert!(!found("src/channel/face/messages.rs", "use super::Form; use crate::wire::Id;"));
 }
 
 #[test]

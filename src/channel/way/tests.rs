@@ -1,20 +1,22 @@
 //! The way out over a kernel that takes what it is told to.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 
 use super::*;
 use crate::delivery::REPLY_MOST;
 
 /// Takes so many bytes more, and keeps them.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Kernel {
     room: Cell<usize>,
     took: RefCell<Vec<u8>>,
+    calls: Cell<usize>,
 }
 
 impl Kernel {
     fn with(room: usize) -> Self {
-        Self { room: Cell::new(room), took: RefCell::default() }
+        Self { room: Cell::new(room), ..Self::default() }
     }
 
     fn took(&self) -> String {
@@ -23,15 +25,21 @@ impl Kernel {
 }
 
 impl Sink for Kernel {
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    fn write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.calls.set(self.calls.get() + 1);
+        let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
         let takes = self.room.get().min(bytes.len());
         if takes == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
+            return Err(ErrorKind::WouldBlock.into());
         }
         self.room.set(self.room.get() - takes);
         self.took.borrow_mut().extend_from_slice(&bytes[..takes]);
         Ok(takes)
     }
+
+    fn keep_little(&self) {}
+
+    fn cut(&self) {}
 }
 
 fn bytes(text: &'static str) -> Bytes {
@@ -140,4 +148,22 @@ fn the_last_words_come_next_where_too_much_waits() {
     kernel.room.set(100);
     assert_eq!(way.flush(&kernel), Wrote::All);
     assert_eq!(kernel.took(), "[begun][bye][begun][reply][bye]");
+}
+
+/// Whatever waits goes with one call, as far as one call takes messages.
+#[test]
+fn what_waits_goes_together() {
+    let (mut way, kernel) = (Outbox::default(), Kernel::with(1));
+    way.deliver(&bytes("aabbcc"), &[2, 4], &kernel);
+    for _ in 0..AT_ONCE {
+        way.reply(bytes("[reply]"), &kernel);
+    }
+    way.between(bytes("[pong]"), &kernel);
+    let waits: Vec<u8> = way.waits().flatten().copied().collect();
+    kernel.room.set(1_000);
+    kernel.calls.set(0);
+    assert_eq!(way.flush(&kernel), Wrote::All);
+    assert_eq!(kernel.calls.get(), 2, "of 20 messages 16 at once");
+    assert_eq!(kernel.took().as_bytes()[1..], waits);
+    assert!(kernel.took().starts_with("aa[pong]bbcc[reply]"), "{}", kernel.took());
 }

@@ -20,13 +20,13 @@ use self::io::{Lane, Life};
 use super::Gate;
 use crate::admission::{Making, TokenGrants, asked_for, readable};
 use crate::auth::Grants;
-use crate::channel::{Abilities, Asked, Closing, Opening, Socket, Ticket, control, ws_close};
+use crate::channel::{Asked, Closing, Face, Form, Opening, Socket, Ticket};
 use crate::connection::Attach;
 use crate::fold::Command;
 use crate::limit::{Purse, SocketRate};
 use crate::wire::{
-    Bye, Class, ClientFrame, Code, Encoding, Hello, Id, Limits, Met, Place, Refusal, ServerFrame,
-    Welcome, capability, codec, version,
+    ClientFrame, Code, Encoding, Hello, Id, Limits, Met, Place, Refusal, Welcome, capability, codec,
+    version,
 };
 
 mod append;
@@ -173,13 +173,9 @@ pub(super) async fn send_away(
 
 /// The last words to a client that was not met.
 async fn turn_away(tcp: &TcpStream, closing: &Closing, encoding: Encoding) {
-    let Closing { code, message, after } = closing.clone();
-    let reconnect = matches!(code.class(), Class::Reconnect | Class::Transient);
-    let bye = ServerFrame::Bye(Bye { code, message, reconnect, after });
-    let mut bytes = control(&[bye], encoding).to_vec();
-    bytes.extend_from_slice(&ws_close(4000 + code.number(), code.name()));
+    let bytes = Form { face: Face::WebSocket, encoding, parts: false }.last_words(closing.bye());
     let write = async {
-        let mut rest = bytes.as_slice();
+        let mut rest = &*bytes;
         while !rest.is_empty() {
             tcp.writable().await?;
             match tcp.try_write(rest) {
@@ -235,8 +231,8 @@ async fn greet(
     let knows = |name: &str| hello.capabilities.iter().any(|known| known == name);
     let (history, bases) = (knows(capability::HISTORY), knows(capability::BASES));
     let holds = knows(capability::HELD);
-    let abilities =
-        Abilities { numbers: knows(capability::REQUESTS), parts: knows(capability::PARTS) };
+    let numbers = knows(capability::REQUESTS);
+    let form = Form { face: Face::WebSocket, encoding, parts: knows(capability::PARTS) };
     let now = gate.now();
     let mut made = None;
     let token = match (&hello.token, gate.dev) {
@@ -257,8 +253,8 @@ async fn greet(
         gate.hub.number(),
         attach.connection,
         user,
-        (encoding, abilities),
-        Arc::clone(tcp),
+        (form, numbers),
+        Arc::clone(tcp) as _,
         Arc::clone(&grants) as _,
         window,
         gate.limits.reply_bytes as usize,

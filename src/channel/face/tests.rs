@@ -1,7 +1,10 @@
 //! Large deliveries in pieces: put together they are the frame.
 
+use std::sync::Arc;
+
+use super::delivery::PIECE_BYTES;
 use super::*;
-use crate::wire::{Delivered, Id, Place, Record};
+use crate::wire::{Base, Delivered, Id, Origin, Part, Payload, Place, Record, Records};
 
 /// The payloads of unmasked WebSocket messages back to back.
 fn messages(mut bytes: &[u8]) -> Vec<Vec<u8>> {
@@ -27,7 +30,7 @@ fn frame(payload: Payload) -> ServerFrame {
 }
 
 fn made(frame: &ServerFrame, encoding: Encoding, parts: bool) -> Message {
-    delivery(frame, Form { encoding, parts }, &Arc::default())
+    encode(frame, Form { face: Face::WebSocket, encoding, parts }, &Arc::default())
 }
 
 /// The frames of a message in pieces, which are looked at, put together.
@@ -92,7 +95,7 @@ fn what_is_encoded_is_shared() {
         let mut messages = Messages::default();
         for parts in [true, false, true, false] {
             for encoding in Encoding::ALL {
-                let form = Form { encoding, parts };
+                let form = Form { face: Face::WebSocket, encoding, parts };
                 let message = messages.get(form, || {
                     made_so_far += 1;
                     made(&frame, encoding, parts)
