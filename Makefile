@@ -72,6 +72,7 @@ browsers: tools client-js/node_modules/.ready
 lint: tools
 	$(CARGO) lint -- -D warnings
 	$(CARGO) lint-tests -- -D warnings $(RELAXED)
+	$(CARGO) clippy --package highwater-world -- -D warnings $(RELAXED)
 
 # What tests may do: fail loudly.
 RELAXED := $(addprefix -A clippy::,unwrap_used expect_used indexing_slicing print_stdout \
