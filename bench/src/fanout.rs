@@ -36,6 +36,7 @@ struct Figures {
     /// From sending a broadcast to the last reader's having it, milliseconds.
     p50: f64,
     p99: f64,
+    max: f64,
 }
 
 /// Runs all counts of sockets.
@@ -54,8 +55,14 @@ pub fn run(common: &Common, machine: &Machine, report: &mut Report) -> Outcome<(
 /// Rounds of Highwater and floor with so many readers.
 fn compare(common: &Common, machine: &Machine, report: &mut Report, sockets: usize) -> Outcome<()> {
     let rounds = common.rounds.unwrap_or(if common.quick { 2 } else { 5 }).clamp(1, 50);
-    report.line(&format!("\nfanout: {sockets} sockets on one log, {rounds} rounds"));
-    report.line("round  who         out   deliveries/s   per CPU-s   last reader p50 ms   p99 ms");
+    let frames = match common.per_frame {
+        0 => "all that are due in one frame".to_owned(),
+        most => format!("at most {most} in a frame"),
+    };
+    report.line(&format!("\nfanout: {sockets} sockets on one log, {rounds} rounds, {frames}"));
+    report.line(
+        "round  who         out   deliveries/s   per CPU-s   last reader p50 ms   p99 ms   max ms",
+    );
     let mut seen: [[Vec<Figures>; 2]; 2] = Default::default();
     for round in 1..=rounds {
         let (figures, size) = highwater(common, machine, sockets)?;
@@ -63,8 +70,8 @@ fn compare(common: &Common, machine: &Machine, report: &mut Report, sockets: usi
         for (who, name, figures) in [(0, "highwater", figures), (1, "floor", floor)] {
             for (at, (out, one)) in OUTSTANDING.into_iter().zip(figures).enumerate() {
                 report.line(&format!(
-                    "{round:>5}  {name:<10} {out:>4} {:>14.0} {:>11.0} {:>20.2} {:>8.2}",
-                    one.rate, one.per_cpu, one.p50, one.p99
+                    "{round:>5}  {name:<10} {out:>4} {:>14.0} {:>11.0} {:>20.2} {:>8.2} {:>8.2}",
+                    one.rate, one.per_cpu, one.p50, one.p99, one.max
                 ));
                 if let Some(list) = seen.get_mut(who).and_then(|list| list.get_mut(at)) {
                     list.push(one);
@@ -136,7 +143,7 @@ fn floor(common: &Common, machine: &Machine, sockets: usize, size: usize) -> Out
 
 /// One side of the comparison: how to publish, and what a reader got.
 trait Side {
-    /// Sends so many broadcasts.
+    /// Sends so many broadcasts at once.
     fn publish(&mut self, publisher: &mut Conn, count: usize) -> Outcome<()>;
     /// What socket `at` heard: the broadcasts (first, how many) that a reader now has.
     fn hear(&mut self, at: usize, conn: &mut Conn, heard: Heard<'_>)
@@ -222,7 +229,13 @@ fn measure(
         }
         let free = if over { 0 } else { out.saturating_sub(course.out.len()) };
         if free > 0 {
-            side.publish(net.conn(0)?, free)?;
+            let per_frame = if common.per_frame == 0 { free } else { common.per_frame };
+            let mut left = free;
+            while left > 0 {
+                let count = left.min(per_frame);
+                side.publish(net.conn(0)?, count)?;
+                left -= count;
+            }
             course.out.extend(std::iter::repeat_n((now, 0), free));
         }
         if let Some((since, cpu)) = measured.filter(|_| over && course.out.is_empty()) {
@@ -232,6 +245,7 @@ fn measure(
                 per_cpu: deliveries / (server.cpu()? - cpu),
                 p50: latencies.at(0.5),
                 p99: latencies.at(0.99),
+                max: latencies.at(1.0),
             });
         }
         net.turn(Duration::from_millis(10), |at, conn, heard| {

@@ -70,7 +70,7 @@ struct Common {
     /// Appends that a client of `append` keeps unanswered
     #[arg(long, default_value_t = 64)]
     in_flight: usize,
-    /// Records in one frame of `append`; 0: as many as were answered at once
+    /// Records in one frame of `append` and `fanout`; 0: as many as are due at once
     #[arg(long, default_value_t = 0)]
     per_frame: usize,
     /// Measured seconds of each part

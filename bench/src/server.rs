@@ -1,5 +1,6 @@
 //! The server under load: a process of its own on a core of its own, and what it has cost.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -220,6 +221,25 @@ impl Server {
         let ticks: Vec<f64> =
             fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
         Ok(ticks.iter().sum::<f64>() / self.ticks)
+    }
+
+    /// CPU seconds that its threads have used, by name; finer than [`Server::cpu`], and without
+    /// threads that have ended.
+    pub fn threads(&self) -> Outcome<BTreeMap<String, f64>> {
+        let mut all = BTreeMap::new();
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            let thread = thread?.path();
+            // It may end meanwhile.
+            let (Ok(name), Ok(spent)) = (
+                std::fs::read_to_string(thread.join("comm")),
+                std::fs::read_to_string(thread.join("schedstat")),
+            ) else {
+                continue;
+            };
+            let spent = spent.split_whitespace().next().ok_or("an empty schedstat")?;
+            *all.entry(name.trim().to_owned()).or_default() += spent.parse::<f64>()? / 1e9;
+        }
+        Ok(all)
     }
 
     /// Bytes that it has handed to the system by calls that write, and bytes of pages that it has
