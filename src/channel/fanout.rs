@@ -23,13 +23,13 @@
 //! - **Records of two logs** have no order on a socket (`docs/protocol.md` promises none): it
 //!   stands at an offset in each, and nothing else of it depends on both.
 //!
-//! A log that waits for its thread stands in one queue once (`Watched::pending`), so the queues are
-//! bounded by the logs that are watched.
+//! A log that waits for its thread stands in one queue once (`Watched::pending`). Where a queue is
+//! full, the dispatcher waits for its thread, which waits for nobody.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use super::asking::{ask_for_snapshot, wants_snapshot};
@@ -40,6 +40,9 @@ use crate::log::Rule;
 
 /// Subscribers written to in one slice.
 pub(super) const SLICE: usize = 256;
+
+/// Logs that wait for another thread to take them.
+const HANDED: usize = 16_384;
 
 /// The node's clock.
 pub(super) type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -161,7 +164,7 @@ impl FanOut {
 /// Another thread of fan-out.
 #[derive(Debug)]
 struct Other {
-    logs: Sender<Arc<Watch>>,
+    logs: SyncSender<Arc<Watch>>,
     thread: JoinHandle<()>,
 }
 
@@ -188,7 +191,7 @@ impl Crew {
     pub(super) fn grow(&mut self, count: usize, clock: &Clock) -> std::io::Result<()> {
         while self.others.len() + 1 < count {
             let fan = FanOut::new(Arc::clone(&self.own.hub), Arc::clone(&self.own.rules));
-            let (logs, comes) = channel();
+            let (logs, comes) = sync_channel(HANDED);
             let clock = Arc::clone(clock);
             let work = move || fan.work(&comes, &clock);
             let thread = std::thread::Builder::new().name("fan-out".to_owned()).spawn(work)?;
