@@ -62,6 +62,9 @@ impl Machine {
     /// A log is opened; false: the grants in force do not cover it.
     pub fn opened(&mut self, opened: Opened, request: u32) -> bool {
         let log = opened.log;
+        if !self.it.grants().may_read(&opened.name) {
+            return false;
+        }
         if opened.again {
             while let Some(frames) = self.it.before_again(log) {
                 self.replies.extend(frames);

@@ -23,6 +23,7 @@ mod shared;
 mod shell;
 mod shrink;
 mod tab;
+mod told;
 mod weights;
 mod world;
 mod writing;

@@ -6,13 +6,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use highwater::connection::{ConnectionRow, Event};
 use highwater::fold::{
-    Applied, Batch, CacheSizes, Command, Effect, FOLD_VERSION, Fold, Header, Settings,
+    Applied, Batch, CacheSizes, Command, Effect, FOLD_VERSION, Fold, Header, Reply, Settings,
 };
 use highwater::journal::{Journal as _, MemoryCluster};
 use highwater::rows::{MemoryRows, Writes};
 use highwater::wire::{Id, Level, Position, codec};
 
+use crate::oracle::demand;
 use crate::session::{Asked, Session};
 use crate::shared::{Shared, Turn};
 
@@ -157,6 +159,7 @@ impl Node {
         {
             // It was on the disk, and nobody was told.
             self.synced.commit(&applied.writes);
+            self.rows.commit(&applied.writes);
             self.witness(&applied, shared);
         }
         shared.oracle.crashed(self.number);
@@ -225,7 +228,7 @@ impl Node {
     /// Here the node decides the order: one batch at a time, told once it is synced.
     fn commit(&mut self, shared: &mut Shared) {
         if let Some((applied, tickets)) = self.committing.take() {
-            self.rows.commit(&applied.writes);
+            self.take_in_rows(&applied);
             self.synced.commit(&applied.writes);
             self.tell(applied, tickets, shared);
         }
@@ -279,7 +282,7 @@ impl Node {
                 let fold = self.fold.as_mut().unwrap();
                 let applied = fold.apply(number, &bytes, batch, &self.rows);
                 let applied = applied.unwrap_or_else(|error| panic!("the fold stopped: {error}"));
-                self.rows.commit(&applied.writes);
+                self.take_in_rows(&applied);
                 self.unsynced.push_back(applied.writes.clone());
                 let own = self.proposal.take_if(|own| own.bytes == bytes);
                 if own.is_some() && applied.repeat {
@@ -294,14 +297,58 @@ impl Node {
         }
     }
 
+    /// A batch's rows count from here on. Promise 8: what a clone is told of a log is at or past
+    /// what its source had committed.
+    fn take_in_rows(&mut self, applied: &Applied) {
+        let clones = applied.effects.iter().filter_map(|effect| match effect {
+            Effect::Reply(_, Reply::Attached(told)) => Some((told.source?, told)),
+            _ => None,
+        });
+        let row = |rows: &MemoryRows, id| crate::rows::connection(rows, id);
+        let clones: Vec<_> = clones.map(|(id, told)| (id, row(&self.rows, id), told)).collect();
+        self.rows.commit(&applied.writes);
+        for (source, before, told) in clones {
+            let Some((before, after)) = before.zip(row(&self.rows, source)) else { continue };
+            for opened in &told.opened {
+                // Others may have moved it in the same batch. Behind a base that its client has not
+                // confirmed nothing counts as committed (protocol §8.2).
+                let at = |row: &ConnectionRow| {
+                    row.sub(opened.log).filter(|sub| !sub.base).map(|sub| (sub.opening, sub.cursor))
+                };
+                let Some((known, now)) = at(&before).zip(at(&after)) else { continue };
+                let (least, log) = (known.1.min(now.1), opened.log);
+                let stands = if opened.held { opened.cursor } else { opened.complete };
+                demand!(
+                    known.0 != now.0 || stands >= least,
+                    "promise 8: a clone has log {log} at {stands}, its source {source} at {least}"
+                );
+            }
+        }
+    }
+
     /// The oracle is told what is durable, before anybody else is.
     fn witness(&self, applied: &Applied, shared: &mut Shared) {
         if let Some(position) = applied.position {
             shared.oracle.stands(position.era, applied.batch);
         }
-        for effect in &applied.effects {
-            if let Effect::Appended((log, offset, stored)) = effect {
-                shared.oracle.stored(*log, *offset, stored);
+        let batch = applied.batch;
+        for (at, effect) in applied.effects.iter().enumerate() {
+            match effect {
+                Effect::Appended((log, offset, stored)) => {
+                    let row = crate::rows::log_row(&self.rows, *log);
+                    shared.oracle.stored(*log, *offset, stored, row.as_ref());
+                }
+                Effect::Reply(_, Reply::Attached(told)) => {
+                    shared.oracle.attaches(told.connection, told.place, (batch, at));
+                }
+                Effect::Event(Event::Forgotten { connection }) => {
+                    shared.oracle.forgets(*connection, (batch, at));
+                }
+                Effect::Event(Event::Deleted { log, .. }) => shared.oracle.deleted(*log, batch),
+                Effect::Event(Event::Trimmed(trimmed)) => {
+                    shared.oracle.trimmed(trimmed.log, trimmed.to, batch);
+                }
+                Effect::Event(_) | Effect::Reply(..) => {}
             }
         }
     }
@@ -336,7 +383,7 @@ impl Node {
     }
 
     /// The rows say no more than clients have said.
-    pub fn committed(&self, shared: &Shared) {
+    pub fn committed(&self, shared: &mut Shared) {
         shared.oracle.committed(self.number, &self.rows, |link, connection| {
             let session = self.sessions.get(&link).filter(|session| !session.closing);
             session.is_some() && self.sockets.get(connection) == Some(&link)

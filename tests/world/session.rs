@@ -40,6 +40,10 @@ pub struct Session {
     pub delivery: Machine,
     pub out: Vec<u8>,
     pub window: u64,
+    /// Bytes of delivery that its client said it has worked off.
+    pub acknowledged: u64,
+    /// The client said that it leaves: nothing more is delivered.
+    pub leaving: bool,
     input: Messages,
     /// Frames that wait for the welcome.
     waiting: Vec<ClientFrame>,
@@ -61,6 +65,8 @@ impl Session {
             delivery: Machine::new(Vec::new(), window),
             out: Vec::new(),
             window,
+            acknowledged: 0,
+            leaving: false,
             input: Messages::default(),
             waiting: Vec::new(),
             hello: false,
@@ -114,7 +120,7 @@ impl Node {
                 self.sessions.get_mut(&number).and_then(|session| session.input.next())
             {
                 for frame in codec::decode(&message, Encoding::Bincode, MAX_FRAME_BYTES) {
-                    self.frame(number, frame.unwrap().0);
+                    self.frame(number, frame.unwrap().0, shared);
                 }
             }
         }
@@ -124,7 +130,7 @@ impl Node {
         self.inbox.push((command, Some(Ticket { link, asked })));
     }
 
-    fn frame(&mut self, link: usize, frame: ClientFrame) {
+    fn frame(&mut self, link: usize, frame: ClientFrame, shared: &mut Shared) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
         if session.closing {
             return;
@@ -132,15 +138,15 @@ impl Node {
         match frame {
             ClientFrame::Hello(hello) if !session.hello => self.hello(link, hello),
             frame if !session.welcomed => session.waiting.push(frame),
-            frame => self.asked(link, frame),
+            frame => self.asked(link, frame, shared),
         }
     }
 
     /// The welcome was told: what waited for it is looked at.
-    pub fn go_on(&mut self, link: usize) {
+    pub fn go_on(&mut self, link: usize, shared: &mut Shared) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
         for frame in std::mem::take(&mut session.waiting) {
-            self.frame(link, frame);
+            self.frame(link, frame, shared);
         }
     }
 
@@ -176,7 +182,7 @@ impl Node {
         self.submit(Command::Attach(attach), link, Asked::Attach(names));
     }
 
-    fn asked(&mut self, link: usize, frame: ClientFrame) {
+    fn asked(&mut self, link: usize, frame: ClientFrame, shared: &mut Shared) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
         let (connection, user) = (session.connection, session.user.clone());
         let current = session.delivery.it.generation();
@@ -187,6 +193,7 @@ impl Node {
                 let taken = session.delivery.it.acknowledge(ack.received, &ack.cursors);
                 taken.unwrap_or_else(|why| panic!("law 6: an honest client: {why}"));
                 session.moved = true;
+                session.acknowledged = session.acknowledged.max(ack.received);
             }
             ClientFrame::Subscribe(ask) => {
                 if !session.delivery.it.active() {
@@ -229,10 +236,13 @@ impl Node {
             ClientFrame::Leave(leave) => {
                 let (generation, forget) = (current, leave.forget);
                 session.delivery.it.leave();
+                session.leaving = true;
                 let command = Command::Leave { connection, generation, forget };
                 self.submit(command, link, Asked::Leave);
             }
-            ClientFrame::Refresh(refresh) => self.refresh(link, &refresh.token, refresh.request),
+            ClientFrame::Refresh(refresh) => {
+                self.refresh(link, &refresh.token, refresh.request, shared);
+            }
             _ => {}
         }
     }
@@ -289,7 +299,7 @@ impl Node {
         self.submit(Command::Append(appends), link, Asked::Append);
     }
 
-    fn refresh(&mut self, link: usize, token: &str, request: u32) {
+    fn refresh(&mut self, link: usize, token: &str, request: u32, shared: &mut Shared) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
         let Some((issued, _, grants)) = read_token(token) else { return };
         (session.issued, session.grants) = (issued, grants);
@@ -297,6 +307,7 @@ impl Node {
         let lost = session.delivery.it.regrant(grants);
         let refreshed = highwater::wire::Refreshed { expires: 0, request };
         session.delivery.reply(ServerFrame::Refreshed(refreshed));
+        shared.oracle.lost(link, &lost);
         if !lost.is_empty() {
             let (connection, generation) = (session.connection, session.delivery.it.generation());
             let generation = Some(generation);

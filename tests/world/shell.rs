@@ -12,6 +12,7 @@ use highwater::wire::{
 use crate::frames::{latest_frame, records_frame, refused, size_of};
 use crate::link::wrap;
 use crate::node::{Node, Ticket};
+use crate::oracle::{Oracle, demand};
 use crate::rows;
 use crate::session::{Asked, reply};
 use crate::shared::{Shared, Turn};
@@ -41,7 +42,7 @@ impl Node {
         match (asked, told) {
             (Asked::Attach(names), Reply::Attached(attached)) => {
                 self.welcome(link, &names, *attached, position, shared);
-                self.go_on(link);
+                self.go_on(link, shared);
             }
             (Asked::Attach(_), Reply::Refused(refusal)) => session.close(refusal.code),
             (Asked::Activate(request, names), Reply::Attached(attached)) => {
@@ -294,7 +295,6 @@ impl Node {
                 }
             }
             Event::Deleted { log, .. } => {
-                shared.oracle.deleted(log);
                 for session in self.sessions.values_mut() {
                     if session.delivery.it.name_of(log).is_some() {
                         let (logs, why) = (vec![log], Ended::Deleted);
@@ -317,8 +317,10 @@ impl Node {
                 let sessions = self.sessions.values_mut().filter(|session| session.welcomed);
                 sessions.for_each(|session| session.close(Code::OtherHistory));
             }
-            Event::Trimmed(trimmed) => shared.oracle.trimmed(trimmed.log, trimmed.to),
-            Event::Revoked { .. } | Event::Ruled { .. } | Event::Snapshot { .. } => {}
+            Event::Revoked { .. }
+            | Event::Ruled { .. }
+            | Event::Snapshot { .. }
+            | Event::Trimmed(_) => {}
         }
     }
 
@@ -386,6 +388,21 @@ impl Node {
                     break;
                 }
             }
+            self.served(link, shared);
+        }
+    }
+
+    /// Promise 5: what is held for a reader does not grow with its lag, and one that can take
+    /// something has it.
+    fn served(&self, link: usize, shared: &Shared) {
+        let Some(session) = self.sessions.get(&link) else { return };
+        let it = &session.delivery.it;
+        let (behind, logs) = (it.behind(), it.cursors().count());
+        demand!(behind <= logs, "promise 5: {behind} turns wait for {logs} logs");
+        let here = session.welcomed && !session.closing && !session.leaving;
+        let takes = session.out.is_empty() && shared.links[link].room() > 0;
+        if here && takes {
+            shared.oracle.served(link, session, &self.rows);
         }
     }
 
@@ -414,6 +431,7 @@ impl Node {
         match session.delivery.it.poll(shared.now) {
             None => false,
             Some(Output::Frames(_, frames)) => {
+                Oracle::opens(session, &frames);
                 self.send(link, &frames, shared);
                 true
             }
@@ -445,6 +463,7 @@ impl Node {
                     let stands = Owed::position(self.position, std::slice::from_ref(&**opened));
                     stands.into_iter().for_each(|owed| session.delivery.it.owe(owed));
                 }
+                shared.oracle.turn(link, read.log);
                 return session.delivery.it.found(read, found);
             }
         };
@@ -452,6 +471,7 @@ impl Node {
         if session.delivery.it.offer_read(shared.now, read, size) == Offer::Write {
             let after = (cursor, next);
             session.delivery.it.wrote_read(read, size, after, Wrote::All);
+            shared.oracle.turn(link, read.log);
             self.send(link, &[frame], shared);
         }
     }

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use highwater::wire::{
     Ack, Activate, Append, BaseHeld, ClientFrame, Cloning, Code, Cursor, Encoding, Hello, Id,
-    MAX_FRAME_BYTES, Made, Met, Open, Position, Record, Refresh, ServerFrame, Start, State,
-    Subscribe, Subscribed, Target, Unsubscribe, Welcome, WriterAt, codec,
+    MAX_FRAME_BYTES, Met, Open, Position, Record, Refresh, ServerFrame, Start, State, Subscribe,
+    Subscribed, Target, Unsubscribe, Welcome, WriterAt, codec,
 };
 
 use crate::held::Held;
 use crate::link::{Link, Messages, wrap};
-use crate::oracle::demand;
+use crate::oracle::{Action, demand};
 use crate::session::token;
 use crate::shared::{Shared, Turn};
 use crate::writing::Writing;
@@ -43,7 +43,7 @@ pub struct Tab {
     pub generation: u64,
     position: Option<Position>,
     /// How often its connection had been forgotten when it was met.
-    lives: u32,
+    lives: Option<usize>,
     pub requests: BTreeMap<u32, Wants>,
     next: u32,
     received: u64,
@@ -85,7 +85,7 @@ impl Tab {
             active: false,
             generation: 0,
             position: None,
-            lives: 0,
+            lives: None,
             requests: BTreeMap::new(),
             next: 1,
             received: 0,
@@ -281,7 +281,7 @@ impl Tab {
             claims.push((log, held.cursor, self.heard.get(&log).copied().unwrap_or(0)));
         }
         if let Some(link) = self.link {
-            shared.oracle.acknowledges(link, self.received, &claims);
+            shared.oracle.acknowledges(link, &claims);
         }
         self.send(ClientFrame::Ack(Ack { received: self.received, cursors }), shared);
     }
@@ -291,16 +291,8 @@ impl Tab {
         if shared.now < again_at || sent >= self.writing.pending.len() {
             return;
         }
-        let items: Vec<_> = self.writing.pending.iter().skip(sent).take(6).cloned().collect();
+        let (items, made) = self.writing.next(sent);
         self.writing.sent += items.len();
-        let made = |item: &highwater::wire::Item| match item.to {
-            Target::Log(log) => {
-                let position = self.logs.get(&log).and_then(|held| held.made)?;
-                Some(Made { log, position })
-            }
-            Target::Name(_) => None,
-        };
-        let made = items.iter().filter_map(made).collect();
         let (writer, oldest) = (self.writing.id, self.writing.oldest());
         let positions = self.position.into_iter().collect();
         let append = Append { writer, oldest, items, positions, made };
@@ -308,7 +300,14 @@ impl Tab {
     }
 
     pub fn write(&mut self, to: Target, record: Record, shared: &mut Shared) {
-        self.writing.number(to, record, &mut shared.oracle);
+        let (name, log) = match &to {
+            Target::Name(name) => (name.clone(), None),
+            Target::Log(log) => {
+                let held = &self.logs[log];
+                (held.name.clone(), Some((*log, held.made)))
+            }
+        };
+        self.writing.number(to, Action { record, name, log }, &mut shared.oracle);
     }
 
     pub fn open(&mut self, name: &str, start: Start, priority: u8) {
@@ -429,7 +428,7 @@ impl Tab {
     }
 
     fn met(&mut self, told: &Welcome, shared: &mut Shared) {
-        let lives = shared.oracle.lives(self.connection);
+        let lives = shared.oracle.lives(self.connection, told.place);
         let anew = std::mem::replace(&mut self.lives, lives) != lives || told.other_history;
         let fits = told.connection == self.connection && told.generation > self.generation;
         demand!(
@@ -447,7 +446,7 @@ impl Tab {
             self.floor.clear();
             self.logs.values_mut().for_each(|held| held.stale = true);
             let id = Id(shared.random.next().to_be_bytes().repeat(2).try_into().unwrap());
-            self.writing.anew(id, &mut shared.oracle);
+            self.writing.anew(id, mark, &mut shared.oracle);
         } else {
             self.writing.met(mark, &shared.oracle);
         }

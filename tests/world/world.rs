@@ -534,10 +534,10 @@ impl World {
         }
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
         for node in &self.nodes {
             self.shared.oracle.compare(&node.rows);
-            node.committed(&self.shared);
+            node.committed(&mut self.shared);
             crate::model::check(&node.rows, node.fold.as_ref().unwrap());
         }
         if let [one, other] = &self.nodes[..] {

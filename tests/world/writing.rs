@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use highwater::wire::{Answers, Class, Code, Id, Item, Outcome, Record, Target};
+use highwater::wire::{Answers, Class, Code, Id, Item, Made, Outcome, Position, Target};
 
-use crate::oracle::{Oracle, demand};
+use crate::oracle::{Action, Oracle, demand};
 
 #[derive(Clone, Debug)]
 pub struct Writing {
@@ -12,6 +12,8 @@ pub struct Writing {
     next: u64,
     last: u64,
     pub pending: VecDeque<Item>,
+    /// Where the log was made that an action names by its id, as of when it was numbered.
+    made: BTreeMap<u64, Position>,
     outcomes: BTreeMap<u64, Outcome>,
     /// So many of `pending` are on their way on this socket.
     pub sent: usize,
@@ -30,6 +32,7 @@ impl Writing {
             next: 1,
             last: 0,
             pending: VecDeque::new(),
+            made: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             sent: 0,
             again_at: 0,
@@ -38,8 +41,12 @@ impl Writing {
         }
     }
 
-    pub fn number(&mut self, to: Target, record: Record, oracle: &mut Oracle) {
-        oracle.writes(self.id, self.next, &record);
+    pub fn number(&mut self, to: Target, action: Action, oracle: &mut Oracle) {
+        let record = action.record.clone();
+        if let Some(made) = action.log.and_then(|(_, made)| made) {
+            self.made.insert(self.next, made);
+        }
+        oracle.writes(self.id, self.next, action);
         let item = Item { seq: self.next, prev: self.last, to, if_head: None, record };
         (self.last, self.next) = (self.next, self.next + 1);
         self.pending.push_back(item);
@@ -49,15 +56,31 @@ impl Writing {
         self.pending.front().map_or(self.next, |item| item.seq)
     }
 
-    /// Another history: what lies above its mark is numbered anew.
-    pub fn anew(&mut self, id: Id, oracle: &mut Oracle) {
+    /// Another history: what lies above its mark is numbered anew. What lies below is stored there,
+    /// and its answer is of no use here.
+    pub fn anew(&mut self, id: Id, mark: u64, oracle: &mut Oracle) {
         let old = std::mem::replace(self, Self::new(id));
-        for item in old.pending {
-            // A log id of another history may mean another log here: by name it would not.
-            if let Target::Name(_) = item.to {
-                self.number(item.to, item.record, oracle);
-            }
+        for item in old.pending.into_iter().filter(|item| item.seq > mark) {
+            let action = oracle.action(old.id, item.seq).unwrap().clone();
+            self.number(item.to, action, oracle);
         }
+    }
+
+    /// What is sent next, and where the logs were made that it names by id: one frame says one
+    /// place of each.
+    pub fn next(&self, sent: usize) -> (Vec<Item>, Vec<Made>) {
+        let (mut items, mut all) = (Vec::new(), Vec::<Made>::new());
+        for item in self.pending.iter().skip(sent).take(6) {
+            if let (Target::Log(log), Some(position)) = (&item.to, self.made.get(&item.seq)) {
+                match all.iter().find(|made| made.log == *log) {
+                    Some(made) if made.position != *position => break,
+                    Some(_) => {}
+                    None => all.push(Made { log: *log, position: *position }),
+                }
+            }
+            items.push(item.clone());
+        }
+        (items, all)
     }
 
     /// The mark that a welcome tells.
