@@ -18,6 +18,9 @@ use crate::oracle::demand;
 use crate::session::{Asked, Session};
 use crate::shared::{Shared, Turn};
 
+/// So many batches lie between two looks at whether the tables agree, slots among them.
+const TABLES_EVERY: u64 = 48;
+
 pub const JOURNAL: Id = Id([0xAA; 16]);
 
 /// A command of this node that waits, and who waits for it.
@@ -379,6 +382,9 @@ impl Node {
         }
         if applied.batch.is_multiple_of(4) {
             self.committed(shared);
+        }
+        if applied.batch.is_multiple_of(TABLES_EVERY) {
+            crate::model::check(&self.rows, self.fold.as_ref().unwrap());
         }
     }
 
