@@ -5,12 +5,13 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
 const NAMES = `
-  act anew announced answered ask asking author begun bells blind blob bulk byte chance changed
-  coalesced config core decided defined deliver discard flown folded followed freeAll freed given
-  greeting heard helped hold holders holds inbox landed ledger marked mine moved named newId own
-  poll queue raw recall recalled rest runs safe saw say saying says sees settle settled shared
-  silence stage stands stay ticket tokens told touched tried undoing unkept unmarked varint
-  vouched wake watched weigh welcomed whole widen withdraw worked writerOf
+  act ages anew announced answered ask asking author begun bells bits blind blob bulk byte came
+  chance changed coalesced config connected core counts decided defined deliver discard flown
+  folded followed found freeAll freed given gone greeting heard helped hold holders holds inbox
+  known landed lasts late ledger marked mine moved muted named newId own poll queue raw rebased
+  recall recalled rest runs safe saw say saying says sees settle settled shared shows silence soon
+  stage stands stay ticket tokens told touched tried turns undoing unkept unmarked unwatch urge
+  varint vouched wake watched weigh welcomed whole widen withdraw worked writerOf
 `.trim().split(/\s+/);
 
 /** For esbuild. */

@@ -162,10 +162,11 @@ export class LogClient {
     const marks = (this._marks = new Marks(core, ledger.runs, inbox));
     core.config.met = (welcome) => this._met(welcome);
     core.config.heard = (answers) => marks.heard(answers);
-    const ready = name.then((name) => this._begin(name, whose(name), ledger, inbox));
+    const met = name.then((name) => this._meets(name, whose(name)));
+    const ready = met.then(() => this._begin());
     ledger.runs.reading = ready;
     this._room = {
-      core, store: this._store, ledger, inbox, ready,
+      core, store: this._store, ledger, inbox, met, ready,
       history: () => ({ ...this._history, positions: core.history.positions }),
       told: (kept) => this._told(kept),
       user: () => core.greeting?.user || this._user || (options.user ?? userOf(token)),
@@ -192,10 +193,8 @@ export class LogClient {
     inBackground(ready.then(() => this._connected && this.plain.connect()));
   }
 
-  /** Reads what is on the device. */
-  private async _begin(
-    name: string, whose: string, ledger: Ledger, inbox: Inbox,
-  ): Promise<void> {
+  /** Whose the device is, and of which history. */
+  private async _meets(name: string, whose: string): Promise<void> {
     const { core } = this.plain;
     this._tabs = this._around.tabs?.(name, (message) => this._hears(message));
     const [[history], [user], [made]] = await Promise.all(
@@ -209,6 +208,11 @@ export class LogClient {
     // Where the server never said, whom the token names: another's is not to send what is here.
     const mine = (user?.[1] as string | undefined) ?? whose;
     if (mine) core.mine((this._user = mine));
+  }
+
+  /** Reads what is on the device. */
+  private async _begin(): Promise<void> {
+    const { ledger, inbox } = this._room;
     await Promise.all([ledger.begin(), inbox.read()]);
     this._marks.look();
     this._sweepAfter(SWEEP_AFTER, () => this._room.ledger.look());
@@ -550,7 +554,7 @@ class Deferred implements Store {
     });
   }
 
-  read = async (...asked: [prefix: string, from?: string]): Promise<any> =>
+  read = async (...asked: Parameters<Store['read']>): Promise<any> =>
     (await this._store).read(...asked);
   write = async (changes: readonly Change[], muted?: boolean): Promise<any> => {
     const { after } = this;

@@ -256,8 +256,13 @@ export class Folded {
     if (this._byId.has(one.id) || this._covers(one)) return;
     this._byId.set(one.id, one);
     let at = this.pending.length;
-    while (at && behind(this.pending[at - 1]!)) at--;
-    const last = at === this.pending.length;
+    const last = !at || !behind(this.pending[at - 1]!);
+    // They are in order: where it belongs is found by halves.
+    for (let low = 0, end = last ? 0 : at; low < end; ) {
+      const half = (low + end) >> 1;
+      if (behind(this.pending[half]!)) at = end = half;
+      else low = half + 1;
+    }
     if (!last) this._rest();
     this.pending.splice(at, 0, one);
     if (last) {
@@ -521,8 +526,9 @@ export class Folded {
     if (!at) return false;
     if (landed && complete) return true;
     // Of another page's a record may be here before its word, and a base has the newest alone.
-    const [writer, seq] = id.split('/') as [string, string];
-    if ((complete ? this._seen : this._sure).get(writer)! >= +seq) return true;
+    const end = id.indexOf('/');
+    const seen = (complete ? this._seen : this._sure).get(id.slice(0, end));
+    if (seen! >= +id.slice(end + 1)) return true;
     // One of another incarnation of the log is no part of this one; or that one is still to come.
     return !!stored && (stored.log === at.log ? stored.offset < at.next : complete);
   }

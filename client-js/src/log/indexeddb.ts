@@ -17,12 +17,9 @@ const ROWS = 'rows';
 /** The only key that is no string: whoever finds another value there finds another database. */
 const MARKER = 0;
 
-/**
- * So many rows are written, and read, in one task of the page, so that it stays a short one. Fewer
- * to be read would cost more, since each part is a question to another process.
- */
+/** So many rows are written, and read, in one task of the page, so that it stays a short one. */
 const SLICE = 256;
-const READ = 4096;
+const READ = 2048;
 
 /**
  * Errors of a transaction that say nothing about what it was to do: the connection was closed under
@@ -94,19 +91,24 @@ class Database implements Disk {
     });
   }
 
-  async read(prefix: string, from?: string): Promise<Row[]> {
+  async read(prefix: string, from?: string, part?: (rows: Row[]) => void): Promise<Row[]> {
     const found: Row[] = [];
     await this._run('readonly', (rows, step) => {
       const more = (range: IDBKeyRange): void => {
+        let keys: string[];
         const asked = rows.getAllKeys(range, READ);
         const request = rows.getAll(range, READ);
-        request.onsuccess = step(() => {
+        asked.onsuccess = step(() => {
           // Each look at a result goes through the browser.
-          const keys = asked.result as string[];
-          // The next are on their way while these are looked at.
+          keys = asked.result as string[];
+          // The next are asked for while these are on their way.
           if (keys.length === READ) more(begins(prefix, keys.at(-1), true));
+        });
+        request.onsuccess = step(() => {
           const values = request.result;
-          keys.forEach((key, n) => found.push([key, values[n]]));
+          const some = keys.map((key, n): Row => [key, values[n]]);
+          if (part) part(some);
+          else found.push(...some);
         });
       };
       more(begins(prefix, from));

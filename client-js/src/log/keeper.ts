@@ -13,7 +13,7 @@ type Later<T> = T | Promise<T>;
 
 /** What a storage gives, one at a time. What throws was rolled back, but for `Lost`. */
 export interface Disk {
-  read(prefix: string, from?: string): Later<Row[]>;
+  read(prefix: string, from?: string, part?: (rows: Row[]) => void): Later<Row[]>;
   /** In one transaction. */
   write(changes: readonly Change[]): Later<void>;
   wipe(): Later<void>;
@@ -60,8 +60,8 @@ export class Keeper implements Store {
     this._look();
   }
 
-  read(prefix: string, from?: string): Promise<Row[]> {
-    return this._ask({ run: (disk) => disk.read(prefix, from) });
+  read(...asked: Parameters<Store['read']>): Promise<Row[]> {
+    return this._ask({ run: (disk) => disk.read(...asked) });
   }
 
   write(changes: readonly Change[]): Promise<Kind> {

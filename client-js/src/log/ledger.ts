@@ -19,7 +19,7 @@ import {
 } from './run.js';
 import { AGAIN, Runs, type Book, type RunsOptions } from './runs.js';
 import { Signal } from './signals.js';
-import { inBackground, type Change, type Kind } from './store.js';
+import { inBackground, type Change, type Kind, type Row } from './store.js';
 
 /** What became of an action, to those who have its log open. */
 export interface Told {
@@ -55,17 +55,13 @@ const FEW = 16;
 /** Bytes of actions without an outcome. */
 const MOST_BYTES = 64 << 20;
 
-/** For whoever did it; nobody may: an action of another page has none who waits. */
-const rejected = (error: Error): Promise<never> => quiet(Promise.reject<never>(error));
 const nothing = (): void => {};
-/** For whoever did it, of which action it is. */
+/** For whoever did it, of which action it is; where another page did, nobody waits for it. */
 const about = ({ log, record }: Logged, error: HighwaterError): Promise<never> => {
   const { code, message, retryAfter, maybeStored } = error;
   const text = `${log}: ${record.kind}: ${message}`;
-  return rejected(new HighwaterError(code, text, retryAfter, maybeStored));
+  return quiet(Promise.reject(new HighwaterError(code, text, retryAfter, maybeStored)));
 };
-const elsewhere = (): HighwaterError =>
-  new HighwaterError('lost', 'another page knows what became of it');
 
 export class Ledger implements Book {
   readonly runs: Runs;
@@ -119,15 +115,9 @@ export class Ledger implements Book {
   /** Takes in what earlier pages, and other ones, have left: shown now, sent by whoever may. */
   async begin(): Promise<void> {
     const { store } = this._options;
-    const [writers, actions] = await Promise.all([store.read('w/'), store.read('a/')]);
-    for (const [key, row] of writers) this.runs.found(key.slice(2), row as WriterRow);
-    const rows = (actions as [string, ActionRow][]).sort(([, one], [, two]) => one.at - two.at);
-    for (const [key, row] of rows) {
-      const [, writer, seq] = key.split('/') as [string, string, string];
-      // A writer without a row is one that any of its actions may have been sent of.
-      const run = this.runs.found(writer, { urgency: 'edit', sent: Infinity });
-      if (!run.own) this._found(run, +seq, row);
-    }
+    for (const [key, row] of await store.read('w/')) this.runs.found(key.slice(2), row);
+    const take = (rows: Row[]): void => this._take(rows);
+    take(await store.read('a/', 'a/', take));
     for (const run of this.runs.all.values()) inOrder(run);
     this._heard = undefined;
     this.counts.changed();
@@ -143,11 +133,20 @@ export class Ledger implements Book {
       this._heard ??= new Map();
       const actions = await store.read(`a/${id}/`);
       if (run.writer) continue;
-      for (const [at, action] of actions) this._found(run, +at.split('/')[2]!, action);
+      this._take(actions);
       inOrder(run);
     }
     this._heard = undefined;
     this.counts.changed();
+  }
+
+  private _take(rows: Row[]): void {
+    for (const [key, row] of rows.sort(([, one], [, two]) => one.at - two.at)) {
+      const [, writer, seq] = key.split('/') as [string, string, string];
+      // A writer without a row is one that any of its actions may have been sent of.
+      const run = this.runs.found(writer, { urgency: 'edit', sent: Infinity });
+      if (!run.own) this._found(run, +seq, row);
+    }
   }
 
   /** One of another page; it is not shown where its outcome is known already. */
@@ -456,7 +455,8 @@ export class Ledger implements Book {
     const { run } = one;
     this.tell('ended', one, stored);
     // An error costs more than all else here, since it says where it was made: only where it is told.
-    one.settle(stored ?? about(one, error ?? elsewhere()));
+    const lost = 'another page knows what became of it';
+    one.settle(stored ?? about(one, error ?? new HighwaterError('lost', lost)));
     this.runs.ended(run);
     this._later();
   }

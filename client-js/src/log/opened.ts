@@ -159,7 +159,7 @@ export class Open implements Opened<any, any> {
   private _view(one: ViewDefinition, at: number): unknown {
     const { folded } = this._shelf;
     const value = (): any =>
-      folded.shows(at) || (this._shelf.shows && folded.pending.length)
+      this._shelf.shows && (folded.shows(at) || folded.pending.length)
         ? folded.values[at] : undefined;
     const read = this._read(value);
     const { name } = one as Lww<unknown>;

@@ -32,7 +32,8 @@ export interface Room {
   readonly store: Store;
   readonly ledger: Ledger;
   readonly inbox: Inbox;
-  /** What is on the device has been read. */
+  /** Whose device it is, and of which history of the server, has been read; and all of it. */
+  readonly met: Promise<void>;
   readonly ready: Promise<void>;
   /** Where the server's history stands, as it is kept. */
   readonly history: () => HistoryRow;
@@ -57,6 +58,8 @@ export class Shelf {
   private _fault: LogStatus | undefined;
   private _queued = false;
   private _begun = false;
+  /** What was kept is known, and what is pending is still to come. */
+  private _awaits = false;
   /** What was kept has been read: before that what was left pending is not shown by itself. */
   shows = false;
   private _timer: ReturnType<typeof setTimeout> | undefined;
@@ -81,8 +84,11 @@ export class Shelf {
         const { folded } = this;
         // What is done here is shown at once, also where what was kept is still being read.
         this.shows ||= is === 'added' && !!one.run?.own;
-        if (is === 'added') folded.add(one, (other) => other.at > one.at);
-        else if (is === 'replaced') folded.replaced(one);
+        if (is === 'added') {
+          folded.add(one, (other) => other.at > one.at);
+          // Folded at once: the page has nothing else to do until the next come from the disk.
+          if (this._awaits) void folded.values;
+        } else if (is === 'replaced') folded.replaced(one);
         else if (stored) folded.stored(one.id, stored);
         else folded.drop(one.id);
         this.changed(is !== 'ended' && one.run?.own);
@@ -93,18 +99,23 @@ export class Shelf {
   }
 
   private async _begin(): Promise<void> {
-    const { store, inbox, core, ready } = this._room;
+    const { store, inbox, core, met, ready } = this._room;
     const { name } = this;
     let have;
     if (this._options.start === 'state') {
       // Asked for at once, so that what is pending is shown, and folded, on top of it alone. The
       // history behind it: another page may have kept it since this one has read where that stands.
       const [rows, [[, kept] = []]] = await Promise.all([
-        store.read(`c/${name}`), store.read('h'), ready,
+        store.read(`c/${name}`), store.read('h'), met,
       ]);
       const [, row] = rows.find(([key]) => key === `c/${name}`) ?? [];
       if (kept) this._room.told(kept as HistoryRow);
+      this.folded.as(this._room.user());
       have = row && this._resume(row as CheckpointRow);
+      this._awaits = true;
+      // Of what has an outcome by now both are read: first that it waits, then where it is stored.
+      await ready;
+      this._awaits = false;
       const { at } = this.folded;
       for (const done of at ? await inbox.done(name, at.log, at.next) : []) {
         const { writer, seq, item, stored } = done;

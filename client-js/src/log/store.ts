@@ -43,9 +43,11 @@ export interface Health {
 export interface Store {
   /**
    * Rows whose keys begin so, in the order of keys (UTF-16 code units), behind all writes. Of those
-   * before `from` none is asked for: they may be left out.
+   * before `from` none is asked for: they may be left out. `part` may be told of some as they come,
+   * in that order, so that work on them need not wait for the rest; of the same ones also more than
+   * once, where the disk had to be asked again. These are not in the answer. It must not throw.
    */
-  read(prefix: string, from?: string): Promise<Row[]>;
+  read(prefix: string, from?: string, part?: (rows: Row[]) => void): Promise<Row[]>;
   /**
    * All of them or none, behind all that was written before; functions run in the order of the
    * changes. Resolves when it is stored, with where

@@ -1,7 +1,7 @@
 /** What every store is held to, whatever it stands on. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Change, OpenStore, Store } from '../../src/log/store.js';
+import type { Change, OpenStore, Row, Store } from '../../src/log/store.js';
 
 /** A way to open stores, each name its own, and to open what one has left. */
 export interface Kept {
@@ -89,6 +89,15 @@ const writes = ({ open, kind }: Kept): void => {
       await Promise.all(all);
       assert.deepEqual(await store.read('n'), [['n', 100]]);
       assert.equal((await store.read('row/')).length, 100);
+    }));
+
+  test('what is told of in parts, and the answer, are together all there is, in order', () =>
+    using(open, async (store) => {
+      const all = Array.from({ length: 5000 }, (_, n): Change => [`a/${10_000 + n}`, n]);
+      await store.write(all);
+      const told: Row[] = [];
+      const rest = await store.read('a/', 'a/', (rows) => told.push(...rows));
+      assert.deepEqual([...told, ...rest], all);
     }));
 
   test('functions of a write run in its order, on what is there in that moment', () =>

@@ -137,9 +137,12 @@ export class Device {
 interface Job {
   readonly changes?: readonly Change[];
   readonly prefix?: string;
+  readonly part?: ((rows: Row[]) => void) | undefined;
   readonly resolve: (result: any) => void;
   readonly reject: (error: Error) => void;
   stored?: boolean;
+  /** What was read, and told of in part. */
+  found?: Row[];
 }
 
 /** The device's disk, as one page has it. */
@@ -149,8 +152,8 @@ class PageStore implements Store {
 
   constructor(private readonly page: Page) {}
 
-  read(prefix: string): Promise<Row[]> {
-    return new Promise((resolve, reject) => this.page.jobs.push({ prefix, resolve, reject }));
+  read(prefix: string, _from?: string, part?: (rows: Row[]) => void): Promise<Row[]> {
+    return new Promise((resolve, reject) => this.page.jobs.push({ prefix, part, resolve, reject }));
   }
 
   write(changes: readonly Change[]): Promise<Kind> {
@@ -296,9 +299,15 @@ export class Page {
       job.stored = true;
       return true;
     }
+    const found = job.changes ? [] : job.found ?? this.device.disk.read(job.prefix!);
+    const half = found.length >> 1;
+    if (job.part && half && !job.found) {
+      job.found = found;
+      this.does(() => job.part!(found.slice(0, half)));
+      return true;
+    }
     this.jobs.shift();
-    const result = job.changes ? 'disk' : this.device.disk.read(job.prefix!);
-    this.does(() => job.resolve(result));
+    this.does(() => job.resolve(job.changes ? 'disk' : job.found ? found.slice(half) : found));
     return true;
   }
 
