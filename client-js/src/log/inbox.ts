@@ -17,7 +17,7 @@ import {
   type HistoryRow, type RefusedRow,
 } from './rows.js';
 import { Signal } from './signals.js';
-import { inBackground, type Change, type Store } from './store.js';
+import { inBackground, type Change, type Row, type Store } from './store.js';
 
 /** An action that was refused, or that its server has lost. */
 export interface RefusedAction {
@@ -80,7 +80,9 @@ export class Inbox {
   /** The last read; and the same, while it waits for the one before. */
   private _last: Promise<void> = Promise.resolve();
   private _next: Promise<void> | undefined;
-  /** Bytes of what is kept, as far as this page knows; at first it may be as many as may be. */
+  /** What was stored and is kept, as far as this page knows: when it was done, and its bytes. */
+  private _kept: Map<string, readonly [at: number, bytes: number]> | undefined;
+  /** Its bytes; at first they may be as many as may be. */
   private _bytes = KEPT_BYTES;
   private readonly _rows = new Map<string, RefusedRow>();
   /** What has changed here and is not on disk yet. */
@@ -138,11 +140,17 @@ export class Inbox {
     }
     if (ours.length) this._options.changed();
     for (const [key, row] of changes) {
-      if (!key.startsWith('d/') || !row) continue;
-      this._bytes += JSON.stringify(row)?.length ?? 0;
+      if (key.startsWith('d/') && Object(row).item) this._counts(key, row as DoneRow);
     }
-    if (this._bytes < KEPT_BYTES + LOOK_BYTES) return;
-    inBackground(this.sweep(Date.now()));
+    if (this._bytes >= KEPT_BYTES + LOOK_BYTES) inBackground(this.sweep(Date.now(), !this._kept));
+  }
+
+  /** All that stands there: of a short action the payload is the least part. */
+  private _counts(key: string, row: DoneRow): void {
+    if (this._kept?.has(key)) return;
+    const bytes = key.length + JSON.stringify(row).length;
+    this._bytes += bytes;
+    this._kept?.set(key, [row.item.at, bytes]);
   }
 
   private _write(changes: readonly Change[]): Promise<void> {
@@ -265,21 +273,30 @@ export class Inbox {
     return this._rows.has(refusedKey(at, run.id, seq));
   }
 
-  /** Lets go what was kept for long enough, or is more than is kept. */
-  async sweep(now: number): Promise<void> {
-    this._bytes = 0;
-    const rows = await this._dones();
-    rows.sort(([, one], [, two]) => two.item.at - one.item.at);
+  /**
+   * Lets go what was kept for long enough, or is more than is kept. `whole`: by what stands there;
+   * else by what this page knows of it, so that many in a row do not have all read again and again.
+   */
+  async sweep(now: number, whole = true): Promise<void> {
+    if (whole) {
+      this._bytes = 0;
+      this._kept = new Map();
+      const count = (rows: Row[]): void => {
+        for (const [key, row] of rows) this._counts(key, row);
+      };
+      count(await this._options.store.read('d/', 'd/', count));
+    }
     let bytes = 0;
-    const gone = rows.filter(([key, row]) => {
-      const { item } = row;
-      // All that stands there: of a short action the payload is the least part.
-      bytes += key.length + JSON.stringify(row).length;
-      return bytes > KEPT_BYTES || item.at < now - DAYS * DAY;
-    });
-    this._bytes += Math.min(bytes, KEPT_BYTES);
-    const pages = (await this._options.store.read('k/')).filter(([, at]) => at < now - DAY);
-    const all = [...gone, ...pages].map(([key]): Change => [key, undefined]);
+    const sorted = [...this._kept!].sort(([, [one]], [, [two]]) => two - one);
+    const gone = sorted.filter(([, [at, size]]) =>
+      (bytes += size) > KEPT_BYTES || at < now - DAYS * DAY);
+    for (const [key, [, size]] of gone) {
+      this._kept!.delete(key);
+      this._bytes -= size;
+    }
+    const pages = whole ? await this._options.store.read('k/') : [];
+    const old = pages.filter(([, at]) => at < now - DAY);
+    const all = [...gone, ...old].map(([key]): Change => [key, undefined]);
     if (all.length) await this._options.store.write(all);
   }
 

@@ -129,6 +129,8 @@ export const firstOf = (run: Run): number => {
 
 /** What was heard of came before what was read: the oldest is to stand first. */
 export const inOrder = ({ actions }: Run): void => {
+  let before = 0;
+  if ([...actions.keys()].every((seq) => before < (before = seq))) return;
   const sorted = [...actions].sort(([one], [two]) => one - two);
   actions.clear();
   for (const [seq, one] of sorted) actions.set(seq, one);

@@ -9,6 +9,7 @@
  */
 
 import type { Connection } from '../connection.js';
+import { report } from '../emitter.js';
 import { HighwaterError } from '../errors.js';
 import type { Welcome } from '../frames.js';
 import { weigh, Writer, type Stored } from '../writer.js';
@@ -168,11 +169,15 @@ export class Runs {
     this.retire(run);
   }
 
-  private _queue(run: Run, one: Logged): void {
-    const { bulk } = one;
+  private _weigh(one: Logged): void {
     Object.assign(one, weigh(one.record, this._core.config.encoding));
-    this._book.weighed(one.bulk - bulk);
-    one.held = true;
+    this._book.weighed(one.bulk);
+  }
+
+  private _queue(run: Run, one: Logged): void {
+    // It is weighed when it goes out: many at once would be a long task.
+    this._book.weighed(-one.bulk);
+    Object.assign(one, { bulk: 0, weight: 0, held: true });
     one.sent = false;
     one.tried = one.seq <= run.sent;
     run.writer!.take(one);
@@ -216,14 +221,14 @@ export class Runs {
   /** Says how far it is to be marked: what is next, and some more; whether that is further. */
   ahead(run: Run): boolean {
     const { writer } = run;
-    if (!writer || !this.online) return false;
+    // In strides: a mark for each outcome would cost a transaction for each.
+    if (!writer || !this.online || run.sent > writer.oldest + AHEAD / 2) return false;
     let upto = Math.min(writer.next - 1, writer.oldest + AHEAD);
     const doubtful = this._book.doubtful();
     if (run.own && doubtful.size) for (const { seq, log } of run.actions.values()) {
       if (seq > run.sent && doubtful.has(log)) upto = Math.min(upto, seq - 1);
     }
-    // In strides: a mark for each outcome would cost a transaction for each.
-    if (upto <= run.sent || run.sent > writer.oldest + AHEAD / 2) return false;
+    if (upto <= run.sent) return false;
     const before = run.sent;
     run.sent = this._expire(run, upto);
     return run.sent > before;
@@ -353,6 +358,13 @@ export class Runs {
       if (this._waits(one)) {
         this._rescue(one);
         break;
+      }
+      try {
+        if (!one.weight) this._weigh(one);
+      } catch (error) {
+        // Of a newer client, which may more: who has that sends it.
+        this._drop(run);
+        return report(error);
       }
       one.held = false;
     }

@@ -20,7 +20,10 @@ import { later, type CheckpointRow, type HistoryRow } from './rows.js';
 import { Signal } from './signals.js';
 import { inBackground, inTime, type Change, type Store } from './store.js';
 
-/** How long a view may be ahead of what is kept of it, ms. */
+/**
+ * How long a view may be ahead of what is kept of it, ms; and one ms more for each that is pending:
+ * while many go out, a view that is kept each second would cost more than they do.
+ */
 const KEEP_AFTER = 1000;
 /** How long the page does nothing but fold, ms. */
 const TURN = 8;
@@ -232,7 +235,7 @@ export class Shelf {
     this.folded.step();
     this.changed();
     if (!this.folded.complete) return;
-    this._timer ??= inTime(() => this.keep(), KEEP_AFTER);
+    this._timer ??= inTime(() => this.keep(), KEEP_AFTER + this.folded.pending.length);
   }
 
   /** The most urgent of those that have opened it counts. */

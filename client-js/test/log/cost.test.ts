@@ -128,6 +128,28 @@ test('each that is refused is told once, and made for whoever looks', async () =
   assert.equal(made, MANY);
 });
 
+test('what was stored is read once, however much more is stored', async () => {
+  const store = memory('cost', { rows: () => [] });
+  let reads = 0;
+  const read: Store['read'] = (prefix, ...more) => {
+    if (prefix === 'd/') reads++;
+    return store.read(prefix, ...more);
+  };
+  const kept = inbox(Object.assign(Object.create(store), { read }), () => {});
+  const stored = { log: 1, place: { batch: 0, index: 0 }, level: 'disk' };
+  const record = { kind: 'add', payload: 'x'.repeat(100_000) };
+  for (let seq = 1; seq <= 200; seq++) {
+    const one = { run: { id: 'w' }, seq, log: 'lists/home', at: Date.now(), record };
+    const changes = kept.stored(one as unknown as Logged, { ...stored, offset: seq } as never);
+    await store.write(changes);
+    kept.kept(changes);
+  }
+  // Behind all that was asked for.
+  const rows = await store.read('d/');
+  assert.ok(rows.length < 70, `${rows.length} of 100 kB each`);
+  assert.equal(reads, 1);
+});
+
 test('the refused ones are read once more, however often another page says so', async () => {
   const store = memory('cost', { rows: () => [] });
   let reads = 0;
