@@ -29,6 +29,9 @@ export class Lost {
 /** How long something may have no answer before it is said, in ms. */
 export const PATIENCE = 5000;
 
+/** So many promises lie at most between an answer and what is asked for because of it. */
+const TURNS = 32;
+
 interface Job {
   readonly changes?: readonly Change[];
   readonly run?: (disk: Disk) => unknown;
@@ -118,6 +121,9 @@ export class Keeper implements Store {
       await this._step();
       clearTimeout(timer);
       if (this._health.state === 'stuck') this._say('open');
+      // Whoever was answered asks for more in the same turn: that goes with what waits already,
+      // not behind it.
+      for (let turn = 0; this._jobs.length && turn < TURNS; turn++) await null;
     }
     this._busy = false;
   }

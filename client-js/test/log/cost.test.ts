@@ -8,9 +8,11 @@ import { test } from 'node:test';
 import { Folded, type Pending } from '../../src/log/fold.js';
 import { Inbox } from '../../src/log/inbox.js';
 import { connect, memory } from '../../src/log/index.js';
+import { Keeper } from '../../src/log/keeper.js';
 import type { Ledger, Told } from '../../src/log/ledger.js';
+import { Rows } from '../../src/log/memory.js';
 import type { Logged } from '../../src/log/run.js';
-import type { Store } from '../../src/log/store.js';
+import type { Change, Store } from '../../src/log/store.js';
 import { Undo } from '../../src/log/undo.js';
 import { board, todos } from './todos.js';
 
@@ -126,6 +128,30 @@ test('each that is refused is told once, and made for whoever looks', async () =
   assert.deepEqual([refused.size, made], [MANY, 0]);
   assert.equal(refused.list.value.length, MANY);
   assert.equal(made, MANY);
+});
+
+test('what is done because of an answer is written with what waits, not behind it', async () => {
+  const keys: string[][] = [];
+  const disk = new Rows();
+  const write = disk.write.bind(disk);
+  const slow = Object.assign(disk, {
+    write: async (changes: Change[]) => {
+      keys.push(changes.map(([key]) => key));
+      await new Promise(setImmediate);
+      write(changes);
+    },
+  });
+  const store = new Keeper('disk', { rows: () => [] }, () => slow, Rows);
+  const first = store.write([['first', 1]]);
+  while (!keys.length) await Promise.resolve();
+  const waits = store.write([['waits', 1]]);
+  // A promise to whoever did it, who does another thing: as the log makes them.
+  const next = (async () => {
+    for (let turn = 0; turn < 12; turn++) await first;
+    await store.write([['next', 1]]);
+  })();
+  await Promise.all([waits, next]);
+  assert.deepEqual(keys, [['first'], ['waits', 'next']]);
 });
 
 test('what was stored is read once, however much more is stored', async () => {
