@@ -207,6 +207,30 @@ const profiled = async (page) => {
   };
 };
 
+/** Where `traced` finds the page's thread. */
+const mark = () => void performance.mark('bench');
+
+/**
+ * From now on: what each task of the page took of its thread, in ms. Unlike how long it took, that
+ * says little of what else the machine does. Answers how to stop.
+ */
+const traced = async (page) => {
+  const session = await page.context().newCDPSession(page);
+  const events = [];
+  session.on('Tracing.dataCollected', ({ value }) => events.push(...value));
+  const traceConfig = { includedCategories: ['toplevel', 'blink.user_timing'] };
+  await session.send('Tracing.start', { transferMode: 'ReportEvents', traceConfig });
+  return async () => {
+    const done = new Promise((settle) => session.once('Tracing.tracingComplete', settle));
+    await session.send('Tracing.end');
+    await done;
+    const { pid, tid } = events.find(({ name }) => name === 'bench');
+    const task = (event) =>
+      event.pid === pid && event.tid === tid && event.name === 'ThreadControllerImpl::RunTask';
+    return events.filter(task).map(({ tdur = 0 }) => tdur / 1000);
+  };
+};
+
 /** A user with so many pending on the device, and one record that is kept. */
 const filled = async (variant) => {
   const { user, url } = fresh(variant);
@@ -261,18 +285,23 @@ const view = async () => {
   const first = new Figure(`first view with ${PENDING} pending, from navigation`, 'ms', 0, '500');
   const script = new Figure('the same, from where its script ran', 'ms', 0, 'less');
   const longest = new Figure('longest task until then', 'ms', 0, '50');
+  const own = new Figure('the same, of its thread', 'ms', 0, 'less');
   const of = {};
   for (const variant of which) of[variant] = await filled(variant);
   await server.kill();
   for (const _ of rounds) for (const variant of which) {
     let write;
+    let tasks;
     const page = await profile.page(of[variant].url, async (page) => {
       await page.addInitScript(watch);
+      await page.addInitScript(mark);
       write = await profiled(page);
+      tasks = await traced(page);
     });
     // Nothing else is asked of the page meanwhile: what looks at a view has it folded.
     await page.waitForFunction(() => app.shown, undefined, { polling: 50 });
     await write();
+    own.add(variant, Math.max(...await tasks()));
     const { ran, shown, seen, count } = await page.evaluate(() =>
       ({ ran: app.ran, shown: app.shown, seen, count: app.list.view.count.value }));
     assert.equal(count, PENDING + 1);
@@ -282,7 +311,7 @@ const view = async () => {
     await page.close();
   }
   await server.start();
-  for (const figure of [first, script, longest]) figure.tell();
+  for (const figure of [first, script, longest, own]) figure.tell();
 };
 
 const append = async () => {
@@ -325,6 +354,9 @@ const drain = async () => {
   const longest = new Figure('longest task meanwhile', 'ms', 0, '50');
   const tasks = new Figure('tasks over 50 ms meanwhile', '', 0, '0');
   const gaps = new Figure('longest time without a turn meanwhile', 'ms', 0, '50');
+  const own = new Figure('longest task meanwhile, of its thread', 'ms', 0, '50');
+  const some = new Figure('tasks over 50 ms of their thread meanwhile', '', 0, '0');
+  const all = new Figure('all of the thread meanwhile', 's', 2, 'less');
   for (const _ of rounds) for (const variant of which) {
     const { user, url } = await filled(variant);
     const page = await profile.page(`${url}&offline`, (page) => page.addInitScript(watch));
@@ -333,6 +365,8 @@ const drain = async () => {
     // What it still does after the first view is not what is measured.
     await page.waitForTimeout(1000);
     const write = await profiled(page);
+    const traces = await traced(page);
+    await page.evaluate(mark);
     const took = await page.evaluate(async () => {
       Object.assign(seen, { longs: [], gap: 0 });
       const start = performance.now();
@@ -347,6 +381,10 @@ const drain = async () => {
       return performance.now() - start;
     });
     await write();
+    const of = await traces();
+    own.add(variant, Math.max(...of));
+    some.add(variant, of.filter((ms) => ms > 50).length);
+    all.add(variant, of.reduce((sum, ms) => sum + ms) / 1000);
     await until(page, ({ count }, all) => count === all, PENDING + 1 + other.made());
     const { longs, gap } = await page.evaluate(() => seen);
     drained.add(variant, took / 1000);
@@ -357,7 +395,7 @@ const drain = async () => {
     other.close();
     await page.close();
   }
-  for (const figure of [drained, longest, tasks, gaps]) figure.tell();
+  for (const figure of [drained, longest, tasks, gaps, own, some, all]) figure.tell();
 };
 
 /** Nothing of the client: what the browser itself takes. */
