@@ -9,8 +9,9 @@
 //! `limits.fan_out_threads` share the logs by their numbers; the first of them is the dispatcher's
 //! own, which tells batches besides.
 //!
-//! - **One log**: it belongs to one thread, and its turns come one after another, as its records
-//!   came.
+//! - **One log**: it waits in one queue once (`Watched::pending`), so its turns come one after
+//!   another, as its records came. They are on the thread that its number says, unless that one has
+//!   a long queue: then the dispatcher takes the turn.
 //! - **What crosses logs** (answers, openings and ends of subscriptions, grants, fences,
 //!   downgrades, deletions, eras) is told by the dispatcher alone, batch after batch, and takes
 //!   hold under a socket's lock. A record is offered under the same lock, and is written only where
@@ -22,14 +23,11 @@
 //!   batches that are there were told.
 //! - **Records of two logs** have no order on a socket (`docs/protocol.md` promises none): it
 //!   stands at an offset in each, and nothing else of it depends on both.
-//!
-//! A log that waits for its thread stands in one queue once (`Watched::pending`). Where a queue is
-//! full, the dispatcher waits for its thread, which waits for nobody.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use super::asking::{ask_for_snapshot, wants_snapshot};
@@ -40,9 +38,8 @@ use crate::log::Rule;
 
 /// Subscribers written to in one slice.
 pub(super) const SLICE: usize = 256;
-
-/// Logs that wait for another thread to take them.
-const HANDED: usize = 16_384;
+/// Logs that wait for another thread to take them in; in tests one, so that some find no room.
+const QUEUE: usize = if cfg!(test) { 1 } else { 1_024 };
 
 /// The node's clock.
 pub(super) type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -191,7 +188,7 @@ impl Crew {
     pub(super) fn grow(&mut self, count: usize, clock: &Clock) -> std::io::Result<()> {
         while self.others.len() + 1 < count {
             let fan = FanOut::new(Arc::clone(&self.own.hub), Arc::clone(&self.own.rules));
-            let (logs, comes) = sync_channel(HANDED);
+            let (logs, comes) = sync_channel(QUEUE);
             let clock = Arc::clone(clock);
             let work = move || fan.work(&comes, &clock);
             let thread = std::thread::Builder::new().name("fan-out".to_owned()).spawn(work)?;
@@ -210,10 +207,13 @@ impl Crew {
         for watch in self.new.drain(..) {
             let threads = self.others.len() as u64 + 1;
             let at = usize::try_from(watch.log % threads).unwrap_or_default();
-            match at.checked_sub(1).and_then(|at| self.others.get(at)) {
-                // A thread that has panicked ends the node.
-                Some(other) => drop(other.logs.send(watch)),
-                None => self.own.add(watch),
+            let rest = match at.checked_sub(1).and_then(|at| self.others.get(at)) {
+                Some(other) => other.logs.try_send(watch).err(),
+                None => Some(TrySendError::Full(watch)),
+            };
+            // Where a thread has panicked the node ends.
+            if let Some(TrySendError::Full(watch) | TrySendError::Disconnected(watch)) = rest {
+                self.own.add(watch);
             }
         }
     }
