@@ -25,8 +25,8 @@ use crate::connection::Attach;
 use crate::fold::Command;
 use crate::limit::{Purse, SocketRate};
 use crate::wire::{
-    ClientFrame, Code, Encoding, Hello, Id, Limits, Met, Place, Refusal, Welcome, capability, codec,
-    version,
+    ClientFrame, Code, Encoding, Hello, Id, Limits, Met, Place, Refusal, Welcome, capability,
+    codec, version,
 };
 
 mod append;
