@@ -285,19 +285,20 @@ export class Inbox {
         for (const [key, row] of rows) this._counts(key, row);
       };
       count(await this._options.store.read('d/', 'd/', count));
+      this._kept = new Map([...this._kept].sort(([, [one]], [, [two]]) => one - two));
     }
-    let bytes = 0;
-    const sorted = [...this._kept!].sort(([, [one]], [, [two]]) => two - one);
-    const gone = sorted.filter(([, [at, size]]) =>
-      (bytes += size) > KEPT_BYTES || at < now - DAYS * DAY);
-    for (const [key, [, size]] of gone) {
+    const gone: Change[] = [];
+    // The oldest stand first; those that came since stand behind them.
+    for (const [key, [at, bytes]] of this._kept!) {
+      if (this._bytes <= KEPT_BYTES && at >= now - DAYS * DAY) break;
       this._kept!.delete(key);
-      this._bytes -= size;
+      this._bytes -= bytes;
+      gone.push([key, undefined]);
     }
-    const pages = whole ? await this._options.store.read('k/') : [];
-    const old = pages.filter(([, at]) => at < now - DAY);
-    const all = [...gone, ...old].map(([key]): Change => [key, undefined]);
-    if (all.length) await this._options.store.write(all);
+    for (const [key, at] of whole ? await this._options.store.read('k/') : []) {
+      if (at < now - DAY) gone.push([key, undefined]);
+    }
+    if (gone.length) await this._options.store.write(gone);
   }
 
   /** What was stored in a history that is over. */
