@@ -113,6 +113,12 @@ soak: tools
 world: tools
 	$(CARGO) world -- --seeds $(or $(SEEDS),5000)
 
+## make canary   plants faults in a copy of fold and delivery: the world has to find each
+#                  (ONLY="window": those alone whose names have that)
+.PHONY: canary
+canary: tools
+	$(CARGO) run --quiet --package highwater-world --bin canary -- $(if $(ONLY),--only "$(ONLY)")
+
 ## make bench    the benchmarks, one after the other (BENCH="append fanout idle"; clone is one too)
 bench: tools
 	$(CARGO) build --release --workspace

@@ -191,10 +191,12 @@ fn dead(files: &[File]) -> Vec<String> {
 
 /// Test programs that no manifest names are never run: the root's manifest lists its own.
 fn unnamed(manifest: &str, programs: &[File]) -> Vec<String> {
-    let mains = programs.iter().filter(|file| file.path.ends_with("/main.rs"));
-    let unnamed = mains.filter(|file| {
-        let (folder, _) = file.path.rsplit_once('/').unwrap_or_default();
-        let own = root().join(folder).join("Cargo.toml").exists();
+    let main = |file: &&File| {
+        let parts: Vec<&str> = file.path.split('/').collect();
+        matches!(parts[..], ["tests", _, "main.rs"])
+    };
+    let unnamed = programs.iter().filter(main).filter(|file| {
+        let own = root().join(&file.path).with_file_name("Cargo.toml").exists();
         !own && !manifest.contains(&format!("path = \"{}\"", file.path))
     });
     unnamed.map(|file| format!("{}: no manifest names it", file.path)).collect()
