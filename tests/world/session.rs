@@ -6,8 +6,8 @@ use highwater::connection::{Attach, Progress, Subscribe};
 use highwater::fold::Command;
 use highwater::log::{Appends, Entry, Part, entry_hash};
 use highwater::wire::{
-    Activate, Append, ClientFrame, Code, Encoding, Ended, Hello, Id, MAX_FRAME_BYTES, Pattern,
-    Refusal, ServerFrame, Target, codec,
+    Activate, Answer, Answers, Append, ClientFrame, Code, Encoding, Ended, Hello, Id, Item,
+    MAX_FRAME_BYTES, Outcome, Pattern, Refusal, ServerFrame, Target, codec,
 };
 
 use crate::frames::refused;
@@ -44,6 +44,9 @@ pub struct Session {
     pub acknowledged: u64,
     /// The client said that it leaves: nothing more is delivered.
     pub leaving: bool,
+    /// Frames with appends that have come, and each which of them is put off.
+    appended: u64,
+    busy: u64,
     input: Messages,
     /// Frames that wait for the welcome.
     waiting: Vec<ClientFrame>,
@@ -56,7 +59,7 @@ pub struct Session {
 }
 
 impl Session {
-    fn new(window: u64) -> Self {
+    fn new(window: u64, busy: u64) -> Self {
         Self {
             connection: Id::NONE,
             user: String::new(),
@@ -67,6 +70,8 @@ impl Session {
             window,
             acknowledged: 0,
             leaving: false,
+            appended: 0,
+            busy,
             input: Messages::default(),
             waiting: Vec::new(),
             hello: false,
@@ -113,8 +118,9 @@ impl Node {
                 continue;
             }
             let bytes = link.up.take(shared.now);
-            let window = shared.weights.window;
-            let session = self.sessions.entry(number).or_insert_with(|| Session::new(window));
+            let (window, busy) = (shared.weights.window, shared.weights.busy);
+            let new = || Session::new(window, if shared.healed { 0 } else { busy });
+            let session = self.sessions.entry(number).or_insert_with(new);
             session.input.push(&bytes);
             while let Some(message) =
                 self.sessions.get_mut(&number).and_then(|session| session.input.next())
@@ -260,8 +266,12 @@ impl Node {
     }
 
     fn append(&mut self, link: usize, append: Append) {
-        let Some(session) = self.sessions.get(&link) else { return };
-        let entry = |item: highwater::wire::Item| {
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        session.appended += 1;
+        if session.busy > 0 && session.appended.is_multiple_of(session.busy) {
+            return put_off(session, &append);
+        }
+        let entry = |item: Item| {
             let name = match &item.to {
                 Target::Name(name) => Some(name.clone()),
                 Target::Log(log) => crate::rows::log_row(&self.rows, *log).map(|row| row.name),
@@ -329,6 +339,18 @@ impl Node {
             self.inbox.push((Command::Detach(last), None));
         }
     }
+}
+
+/// The node is busy: nothing of a frame is taken, and nothing is spent. The mark is not known here.
+fn put_off(session: &mut Session, append: &Append) {
+    let refused = |item: &Item| {
+        let outcome = Outcome::Refused(Code::Overloaded.into());
+        Answer { seq: item.seq, outcome }
+    };
+    let answers = append.items.iter().map(refused).collect();
+    let (writer, positions) = (append.writer, Vec::new());
+    let answers = Answers { writer, mark: 0, answers, positions, credit: None };
+    session.delivery.reply(ServerFrame::Answers(answers));
 }
 
 pub fn reply(session: &mut Session, request: u32, why: Code) {

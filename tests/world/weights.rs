@@ -86,6 +86,9 @@ pub struct Weights {
     pub commits: u64,
     pub tabs: usize,
     pub steps: usize,
+    /// Of a socket's frames with appends each so many-th is put off, as by a node that is busy:
+    /// what is behind it on its way comes too early. 0: none is.
+    pub busy: u64,
 }
 
 impl Weights {
@@ -107,6 +110,7 @@ impl Weights {
         let delay = random.pick(&[1, 20, 200]);
         let commits = random.pick(&[20, 200, 1_000]);
         let (tabs, steps) = (2 + random.below(4) as usize, 40 + random.below(60) as usize);
+        let busy = random.pick(&[0, 0, 0, 3]);
         Self {
             acts,
             shared,
@@ -118,6 +122,7 @@ impl Weights {
             commits,
             tabs,
             steps,
+            busy,
         }
     }
 

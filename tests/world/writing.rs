@@ -120,6 +120,8 @@ impl Writing {
                 first.as_ref().is_some_and(|item| item.seq == seq),
                 "law 7: {seq} is answered where {first:?} was due"
             );
+            // It said that it waits for this one, so its answer is kept.
+            demand!(!old(&answer.outcome), "promise 4: the answer to {seq} is kept no more");
             self.sent = self.sent.saturating_sub(1);
             demand!(told.mark >= seq, "law 7: mark {} does not count {seq}", told.mark);
             self.mark = self.mark.max(told.mark);
