@@ -65,6 +65,8 @@ impl User {
         while let Some(output) = self.client.poll() {
             match output {
                 Output::Send(frame) => say(conn, &frame)?,
+                // Whoever has nothing to say for long asks whether the server is there.
+                Output::Tell(Event::Frame(ServerFrame::Pong(_))) => {}
                 Output::Tell(event) if is_due(&event) => events.push(event),
                 Output::Tell(event) => return Err(format!("unexpected: {event:?}").into()),
                 Output::Close => return Err("the server is silent".into()),

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use highwater::client::{Client, Config, Event};
 use highwater::wire::{
-    Base, BaseRecords, Cloning, Id, Met, Records, Reset, ResetReason, ServerFrame, SnapshotRule,
-    Start, Subscribed, Welcome,
+    Base, BaseRecords, Cloning, Id, Met, Reason, Records, Reset, ResetReason, ServerFrame,
+    SnapshotRule, Start, Subscribed, Welcome,
 };
 
 use super::Case;
@@ -147,6 +147,10 @@ impl<'a> Guest<'a> {
                 Event::Frame(ServerFrame::Base(base)) => self.base(&base)?,
                 Event::Frame(ServerFrame::BaseRecords(base)) => self.base_records(&base)?,
                 Event::Frame(ServerFrame::Records(records)) => self.records(&records)?,
+                // The answer to its leaving, before the server closes.
+                Event::Frame(ServerFrame::State(state)) if state.reason == Some(Reason::Left) => {
+                    continue;
+                }
                 other => return Err(format!("unexpected at a clone: {other:?}").into()),
             };
             self.show(log)?;
