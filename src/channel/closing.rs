@@ -28,7 +28,7 @@ impl Socket {
 
     /// Says the last words.
     pub(super) fn say(&self, inner: &mut Inner, closing: &Closing) {
-        self.refusals.count(closing.code);
+        self.counts.refusals.count(closing.code);
         inner.at.outbox.last(self.form.last_words(closing.bye()), &*self.sink);
         self.wake();
     }

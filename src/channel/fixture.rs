@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::hub::{Hub, HubLimits};
-use super::{Face, Form, Refusals, Socket};
+use super::{Face, Form, Socket};
 use crate::connection::{Opened, Wanted, open};
 use crate::delivery::Readable;
 use crate::log::LogRow;
@@ -97,7 +97,7 @@ impl House {
             Arc::new(grants),
             1 << 20,
             1 << 16,
-            Arc::new(Refusals::default()),
+            self.hub.counts().clone(),
         );
         self.hub.admit(&socket);
         socket.lock().at.attached(1, true);

@@ -13,7 +13,7 @@ use super::hints::Hints;
 use super::panics;
 use super::refusals::Refusals;
 use super::silence::Presence;
-use super::socket::Socket;
+use super::socket::{Counts, Socket};
 use super::wait::Waits;
 use crate::connection::Opened;
 use crate::delivery::{Class, Closing, Followed, Over, Owed, Tail, TailBudget};
@@ -104,7 +104,7 @@ pub struct Hub {
     pub(super) frames: AtomicU64,
     /// Bytes of encoded deliveries that someone still holds.
     pub(super) encoded: Arc<AtomicUsize>,
-    refusals: Arc<Refusals>,
+    counts: Counts,
     pub(super) presence: Mutex<Presence>,
 }
 
@@ -119,6 +119,8 @@ pub struct HubStats {
     pub tail_bytes: usize,
     /// Bytes of deliveries that sockets have not taken whole; what many wait for counts once.
     pub encoded_bytes: usize,
+    /// Bytes of replies that wait in sockets.
+    pub reply_bytes: usize,
     /// Deliveries: frames written to sockets.
     pub delivered: u64,
     /// Frames encoded for delivery.
@@ -151,7 +153,7 @@ impl Hub {
             delivered: AtomicU64::new(0),
             frames: AtomicU64::new(0),
             encoded: Arc::default(),
-            refusals: Arc::default(),
+            counts: Counts::default(),
             presence: Mutex::default(),
         })
     }
@@ -168,6 +170,7 @@ impl Hub {
             watched: self.watches.len(),
             tail_bytes: self.budget.used(),
             encoded_bytes: self.encoded.load(Ordering::Relaxed),
+            reply_bytes: self.counts.replies.load(Ordering::Relaxed),
             delivered: self.delivered.load(Ordering::Relaxed),
             frames: self.frames.load(Ordering::Relaxed),
             behind: self.queue.lock().unwrap_or_else(PoisonError::into_inner).len(),
@@ -181,7 +184,12 @@ impl Hub {
 
     /// Refusals that went to clients.
     pub const fn refusals(&self) -> &Arc<Refusals> {
-        &self.refusals
+        &self.counts.refusals
+    }
+
+    /// What its sockets count together.
+    pub const fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// Lets go of the newest records of logs that had none since the last call, where tails fill
@@ -210,6 +218,17 @@ impl Hub {
     pub fn each(&self, mut visit: impl FnMut(&Arc<Socket>)) {
         let all: Vec<_> = self.sockets.iter().map(|entry| Arc::clone(entry.value())).collect();
         all.iter().for_each(&mut visit);
+    }
+
+    /// Every socket of a part: of those whose connection's id ends so, of so many parts.
+    pub(super) fn each_of(&self, part: u8, parts: u8, visit: impl FnMut(&Arc<Socket>)) {
+        // By the key alone, so that the sockets of the other parts are not touched.
+        let of_it = |id: &Id| id.0.last().is_some_and(|last| last % parts == part);
+        let some: Vec<_> = (self.sockets.iter())
+            .filter(|entry| of_it(entry.key()))
+            .map(|entry| Arc::clone(entry.value()))
+            .collect();
+        some.iter().for_each(visit);
     }
 
     /// Waits until a batch is told: reads then see it.

@@ -48,8 +48,9 @@ pub use opening::{Opening, Spent};
 pub use pump::Pumps;
 pub use refusals::Refusals;
 pub use revoking::Revoking;
+pub use silence::SWEEP;
 pub use sink::Sink;
-pub use socket::{Socket, SocketInfo};
+pub use socket::{Counts, Socket, SocketInfo};
 pub use wait::LogWait;
 
 // Who uses this room needs them, and not the rest of what decides.

@@ -4,7 +4,8 @@
 //! and the pumps that catch it up. Whoever holds its lock sees cursors, window and the way out
 //! agree.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -31,6 +32,51 @@ pub(super) struct Inner {
     pub activate_at: u64,
     /// How much the kernel had taken when the keeper last saw that move, and when it did.
     said: (u32, u64),
+    /// Bytes of replies that are counted in for this socket.
+    counted: usize,
+}
+
+/// What all sockets of a node count together.
+#[derive(Debug, Clone, Default)]
+pub struct Counts {
+    pub(super) refusals: Arc<Refusals>,
+    /// Bytes of replies that wait.
+    pub(super) replies: Arc<AtomicUsize>,
+}
+
+/// The lock of a socket. Where it is let go, the replies that wait are counted: so whoever holds
+/// all of them against the node's memory need not walk over the sockets.
+#[derive(Debug)]
+pub(super) struct Locked<'a> {
+    inner: MutexGuard<'a, Inner>,
+    all: &'a AtomicUsize,
+}
+
+impl Deref for Locked<'_> {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Inner {
+        &mut self.inner
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let now = self.inner.at.outbox.replies();
+        let before = std::mem::replace(&mut self.inner.counted, now);
+        // Mostly nothing waits, before and after: then nothing that others share is touched.
+        if now > before {
+            self.all.fetch_add(now - before, Ordering::Relaxed);
+        } else if now < before {
+            self.all.fetch_sub(before - now, Ordering::Relaxed);
+        }
+    }
 }
 
 /// One attachment of a connection.
@@ -48,7 +94,7 @@ pub struct Socket {
     numbers: bool,
     /// Where what is written goes.
     pub(super) sink: Arc<dyn Sink + Send + Sync>,
-    pub(super) refusals: Arc<Refusals>,
+    pub(super) counts: Counts,
     inner: Mutex<Inner>,
     /// Wakes the task of the socket: something waits for it to be writable, or it is closing.
     wake: Notify,
@@ -107,7 +153,7 @@ impl Socket {
         grants: Arc<dyn Readable>,
         window: u64,
         reply_share: usize,
-        refusals: Arc<Refusals>,
+        counts: Counts,
     ) -> Arc<Self> {
         let inner = Inner {
             at: Attachment::new(grants, window),
@@ -115,6 +161,7 @@ impl Socket {
             reply_share,
             activate_at: 0,
             said: (0, 0),
+            counted: 0,
         };
         Arc::new(Self {
             number,
@@ -123,7 +170,7 @@ impl Socket {
             form,
             numbers,
             sink,
-            refusals,
+            counts,
             inner: Mutex::new(inner),
             wake: Notify::new(),
             queued: AtomicBool::new(false),
@@ -133,8 +180,9 @@ impl Socket {
         })
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> Locked<'_> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        Locked { inner, all: &self.counts.replies }
     }
 
     /// Resolves when the socket's task has something to do: flush or close.
@@ -209,7 +257,7 @@ impl Socket {
     /// Like [`Socket::send`], for who holds the lock.
     pub(super) fn send_now(&self, inner: &mut Inner, frames: &[ServerFrame]) {
         if !inner.at.closing() {
-            self.refusals.count_in(frames);
+            self.counts.refusals.count_in(frames);
             let message = self.form.message(frames);
             let wrote = if frames.iter().all(goes_between) {
                 inner.at.outbox.between(message, &*self.sink)
@@ -226,7 +274,7 @@ impl Socket {
             // Its input is read again.
             self.wake();
         }
-        self.refusals.count_in(frames);
+        self.counts.refusals.count_in(frames);
         let message = self.form.message(frames);
         let wrote = inner.at.outbox.reply(message, &*self.sink);
         self.after(inner, wrote);
@@ -270,10 +318,9 @@ impl Socket {
         }
     }
 
-    /// Bytes that wait to be written, and how many of them are replies.
-    pub fn waiting(&self) -> (usize, usize) {
-        let inner = self.lock();
-        (inner.at.outbox.waiting(), inner.at.outbox.replies())
+    /// Bytes that wait to be written.
+    pub fn waiting(&self) -> usize {
+        self.lock().at.outbox.waiting()
     }
 
     /// Whether something waits for the socket to be writable.
@@ -411,5 +458,13 @@ impl Socket {
         // Who does not know that code is told the nearest one there was.
         let code = if self.numbers { Code::Superseded } else { Code::Stale };
         Refusal::because(code, message)
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // What it was counted in with is nobody's any more.
+        self.counts.replies.fetch_sub(inner.counted, Ordering::Relaxed);
     }
 }

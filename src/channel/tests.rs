@@ -61,6 +61,38 @@ async fn what_a_back_end_does_piles_up_within_a_bound() {
     assert!(socket.closing(), "it is told to come back, and then sees how things are");
 }
 
+/// What replies hold is known of all sockets together, without a look at each of them.
+#[tokio::test]
+async fn replies_that_wait_are_counted_together() {
+    let house = House::new(0);
+    let refusal = Refusal::because(Code::BadRequest, "x".repeat(64 << 10));
+    let frame = ServerFrame::Refused(Refused { request: 1, name: None, refusal });
+    let wait = |id| {
+        let (socket, peer) = house.socket(id);
+        while socket.waiting() == 0 {
+            socket.send(std::slice::from_ref(&frame));
+        }
+        let waiting = socket.waiting();
+        (socket, peer, waiting)
+    };
+    let (first, mut peer, one) = wait(1);
+    let (second, other, two) = wait(2);
+    assert_eq!(house.hub.stats().reply_bytes, one + two);
+    first.lock().at.gone();
+    let reader = std::thread::spawn(move || to_the_end(&mut peer));
+    while !first.flush() {
+        std::thread::yield_now();
+    }
+    assert_eq!(house.hub.stats().reply_bytes, two, "the first one's are with the kernel");
+    house.hub.leave(&second);
+    drop((second, other));
+    assert_eq!(house.hub.stats().reply_bytes, 0, "and nobody waits for the second one's");
+    house.hub.leave(&first);
+    drop(first);
+    assert!(reader.join().unwrap().len() >= one);
+    assert_eq!(house.hub.stats().reply_bytes, 0);
+}
+
 /// Of a client that takes no answers, the last word is still a code.
 #[tokio::test]
 async fn too_many_replies_end_a_socket_with_a_code() {

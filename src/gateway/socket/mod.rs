@@ -258,7 +258,7 @@ async fn greet(
         Arc::clone(&grants) as _,
         window,
         gate.limits.reply_bytes as usize,
-        Arc::clone(gate.hub.refusals()),
+        gate.hub.counts().clone(),
     );
     socket.hear(gate.hub.ticks());
     let mut purse = gate.admission.rates.socket_purse(&socket.user);

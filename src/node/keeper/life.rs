@@ -123,18 +123,17 @@ pub(super) fn writers(ground: &Ground, after: Option<Id>) -> Result<Option<Id>, 
 pub(super) fn memory(ground: &Ground) {
     let most = usize::try_from(ground.limits.memory_bytes).unwrap_or(usize::MAX);
     let stats = ground.hub.stats();
-    let mut held = stats.tail_bytes + stats.encoded_bytes;
+    let held = stats.tail_bytes + stats.encoded_bytes + stats.reply_bytes;
+    if held <= most {
+        return;
+    }
     let mut waiting = Vec::new();
     ground.hub.each(|socket| {
-        let (bytes, replies) = socket.waiting();
-        held += replies;
+        let bytes = socket.waiting();
         if bytes > 0 {
             waiting.push((bytes, Arc::clone(socket)));
         }
     });
-    if held <= most {
-        return;
-    }
     let mut over = held - most;
     let (active, mut idle): (Vec<_>, Vec<_>) =
         waiting.into_iter().partition(|(_, socket)| socket.active());

@@ -23,7 +23,7 @@ use tokio::time::MissedTickBehavior;
 use super::clock;
 use crate::admission::{Clock, Shed, close_revoked, hand};
 use crate::auth::Authority;
-use crate::channel::{Hub, Socket, Ticket};
+use crate::channel::{Hub, SWEEP, Socket, Ticket};
 use crate::connection::policy::Rounds;
 use crate::connection::{Attachment, Progress};
 use crate::fold::{Command, Reply};
@@ -35,8 +35,8 @@ use crate::wire::Refusal;
 
 /// How often the store's pressure is looked at.
 const PRESSURE: Duration = Duration::from_millis(50);
-/// How often sockets are swept.
-const SWEEP: Duration = Duration::from_millis(500);
+/// How often is looked whether a token was revoked while its socket was being met.
+const REVOKED: Duration = Duration::from_millis(500);
 /// How often rates forget who has been quiet.
 const RATES: Duration = Duration::from_secs(10);
 
@@ -111,7 +111,7 @@ impl Keeper {
         let mut tasks = vec![
             every(PRESSURE, ground, press),
             every(SWEEP, ground, |ground| ground.hub.sweep(ground.now())),
-            every(SWEEP, ground, end_revoked()),
+            every(REVOKED, ground, end_revoked()),
             every(RATES, ground, |ground| ground.rates.sweep()),
             every(TAILS, ground, |ground| ground.hub.sweep_tails()),
             every(commits, ground, commit),
