@@ -30,7 +30,7 @@ test-rust: tools
 	@mkdir -p target
 	@sh scripts/nginx.sh > target/nginx.path
 	NGINX="$$(cat target/nginx.path)" $(CARGO) test --workspace
-	$(CARGO) world -- --seeds 250
+	$(CARGO) world -- --seeds 5000
 
 ## make test-js      the JavaScript client: types, build, tests, and the trace of two writers
 test-js: tools client-js/dist/highwater.js
