@@ -5,7 +5,7 @@
 //! records come last. Nothing here waits for a socket.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 
 use super::asked::{Asked, Ticket};
 use super::awaited::Awaited;
@@ -110,12 +110,7 @@ impl Dispatcher {
     fn gather(&mut self, told: &Receiver<Told<Ticket>>) -> (usize, bool) {
         let (mut batches, mut more) = (0, true);
         while batches < TOLD {
-            let next = if batches == 0 && self.crew.own.idle() {
-                told.recv().map_err(|_| TryRecvError::Disconnected)
-            } else {
-                told.try_recv()
-            };
-            match next {
+            match self.next(told, batches == 0) {
                 Ok(told) => self.take(told),
                 Err(end) => {
                     more = end == TryRecvError::Empty;
@@ -128,9 +123,40 @@ impl Dispatcher {
         (batches, more)
     }
 
+    /// The next batch: one that is there, or that the next turn waits for; where there is nothing
+    /// else to do and none was told before, any.
+    fn next(
+        &mut self,
+        told: &Receiver<Told<Ticket>>,
+        first: bool,
+    ) -> Result<Told<Ticket>, TryRecvError> {
+        loop {
+            let there = told.try_recv();
+            if !matches!(there, Err(TryRecvError::Empty)) {
+                return there;
+            }
+            // Other threads wait for nothing.
+            self.crew.hand_out();
+            if self.crew.own.idle() {
+                if !first {
+                    return there;
+                }
+                self.crew.own.pace.idle();
+                return told.recv().map_err(|_| TryRecvError::Disconnected);
+            }
+            let Some(wait) = self.crew.own.waits(self.inbox.under_way()) else { return there };
+            match told.recv_timeout(wait) {
+                Ok(told) => return Ok(told),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(TryRecvError::Disconnected),
+            }
+        }
+    }
+
     /// Tells one batch: its records last, so that none goes out before what comes with it.
     fn take(&mut self, told: Told<Ticket>) {
         let Told { applied, mut tickets } = told;
+        self.inbox.heard(tickets.len());
         self.followers.iter_mut().for_each(|follower| follower.follow(&applied));
         (self.batch, self.position) = (applied.batch, applied.position);
         self.hub.stand(applied.position);

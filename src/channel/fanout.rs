@@ -29,10 +29,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::asking::{ask_for_snapshot, wants_snapshot};
 use super::going::{Going, begin};
 use super::hub::{Hub, Watch};
+use super::pace::{self, Next, Pace};
 use super::socket::{Offered, Socket};
 use crate::log::Rule;
 
@@ -59,18 +61,35 @@ pub(super) struct FanOut {
     /// They say when a client's snapshot is asked for.
     rules: Arc<[Rule]>,
     turns: VecDeque<Turn>,
+    pub(super) pace: Pace,
     /// The sockets of a slice, while they are written to; empty in between.
     offered: Vec<Arc<Socket>>,
 }
 
 impl FanOut {
     pub(super) fn new(hub: Arc<Hub>, rules: Arc<[Rule]>) -> Self {
-        Self { hub, rules, turns: VecDeque::new(), offered: Vec::with_capacity(SLICE) }
+        Self {
+            hub,
+            rules,
+            turns: VecDeque::new(),
+            pace: Pace::new(pace::MOST),
+            offered: Vec::with_capacity(SLICE),
+        }
     }
 
     /// Whether no log waits for a turn.
     pub(super) fn idle(&self) -> bool {
         self.turns.is_empty()
+    }
+
+    /// How long the next turn still waits for more to be told; none: it begins, or goes on. So many
+    /// commands were handed in to be committed, and so many of them were heard of.
+    pub(super) fn waits(&mut self, under_way: (usize, usize)) -> Option<Duration> {
+        let [Turn { watch, going: None }] = self.turns.make_contiguous() else { return None };
+        let watched = watch.lock();
+        let (readers, end) = (watched.sockets.len(), watched.tail.end());
+        drop(watched);
+        self.pace.wait(Instant::now(), Next { log: watch.log, readers, end }, under_way)
     }
 
     /// The log has new records, and no turn yet.
@@ -100,6 +119,8 @@ impl FanOut {
             watched.pending = false;
             return;
         };
+        self.pace.begins();
+        let begun = Instant::now();
         let end = going.end();
         let upto = watched.sockets.len().min(going.next + SLICE);
         let slice = watched.sockets.get(going.next..upto).unwrap_or_default();
@@ -109,6 +130,7 @@ impl FanOut {
         // Others have the watch while these are written to. Whoever goes meanwhile is not
         // subscribed any more, and whoever comes does not stand there yet: each is asked.
         let behind = self.offer(&watch, &mut going, &offered, now);
+        self.pace.wrote(offered.len(), begun.elapsed());
         offered.clear();
         self.offered = offered;
         going.next = upto;
@@ -124,7 +146,10 @@ impl FanOut {
         }
         if !finished {
             self.turns.push_back(Turn { watch, going: Some(going) });
-        } else if more {
+            return;
+        }
+        self.pace.ended(watch.log);
+        if more {
             self.add(watch);
         }
     }

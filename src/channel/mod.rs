@@ -26,6 +26,7 @@ mod going;
 mod hints;
 mod hub;
 mod opening;
+mod pace;
 pub mod panics;
 mod pieces;
 mod pump;

@@ -102,6 +102,9 @@ impl<T> Clone for Inbox<T> {
 #[derive(Debug)]
 struct Gauge {
     bytes: AtomicUsize,
+    /// Commands handed in, and those whose batch was heard of; counted round and round.
+    handed: AtomicUsize,
+    heard: AtomicUsize,
     most_bytes: usize,
     stopped: AtomicBool,
 }
@@ -133,6 +136,7 @@ impl<T> Inbox<T> {
             return Err(Code::Failed.into());
         }
         let waiting = self.gauge.bytes.fetch_add(weight, Ordering::Relaxed);
+        self.gauge.handed.fetch_add(1, Ordering::Relaxed);
         let sent = if waiting + weight > self.gauge.most_bytes {
             Err(Code::Overloaded)
         } else {
@@ -144,6 +148,7 @@ impl<T> Inbox<T> {
         };
         sent.map_err(|code| {
             self.gauge.bytes.fetch_sub(weight, Ordering::Relaxed);
+            self.gauge.handed.fetch_sub(1, Ordering::Relaxed);
             Refusal::new(code).after(if code == Code::Overloaded { 200 } else { 1_000 })
         })
     }
@@ -151,6 +156,19 @@ impl<T> Inbox<T> {
     /// Takes no more commands; the committing thread ends when those that wait are committed.
     pub fn close(&self) {
         self.gauge.stop();
+    }
+
+    /// How many commands were handed in, and how many of them were heard of, counted round and
+    /// round: what lies between is being committed.
+    pub fn under_way(&self) -> (usize, usize) {
+        // In this order, so that none counts as heard of that does not count as handed in.
+        let heard = self.gauge.heard.load(Ordering::Acquire);
+        (self.gauge.handed.load(Ordering::Acquire), heard)
+    }
+
+    /// So many commands were heard of: whoever takes what is told says so.
+    pub fn heard(&self, commands: usize) {
+        self.gauge.heard.fetch_add(commands, Ordering::Release);
     }
 
     /// Bytes of commands that wait.
@@ -244,6 +262,8 @@ impl<T: Send + 'static> Committer<T> {
         let (out, told) = sync_channel(limits.told);
         let gauge = Arc::new(Gauge {
             bytes: AtomicUsize::new(0),
+            handed: AtomicUsize::new(0),
+            heard: AtomicUsize::new(0),
             most_bytes: limits.bytes,
             stopped: AtomicBool::new(false),
         });

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::super::fanout::SLICE;
 use super::super::fixture::{House, LOG, PATIENCE, cursor, live, opened};
+use super::super::pace::Pace;
 use super::super::pump;
 use super::*;
 use crate::connection::Budgets;
@@ -34,6 +35,11 @@ fn dispatcher(house: &House) -> Dispatcher {
 }
 
 fn dispatcher_with(house: &House, revoking: Arc<dyn Revoking>) -> Dispatcher {
+    dispatching(house, revoking).0
+}
+
+/// The same, and who would commit what is handed in.
+fn dispatching(house: &House, revoking: Arc<dyn Revoking>) -> (Dispatcher, Committer<Ticket>) {
     let journal = Local::new(house.store.clone(), 0);
     let (identity, level) = (journal.identity(), journal.level());
     let budgets = Budgets::from(&Limits::DEFAULT);
@@ -42,10 +48,11 @@ fn dispatcher_with(house: &House, revoking: Arc<dyn Revoking>) -> Dispatcher {
     let fold = Fold::open(&house.store, identity, level, settings, sizes).unwrap();
     let limits = QueueLimits { commands: 16, bytes: 1 << 20, told: 16 };
     let clock = Arc::new(|| 0);
-    let (_, inbox, _) = Committer::new(fold, Box::new(journal), house.store.clone(), clock, limits);
+    let (committer, inbox, _) =
+        Committer::new(fold, Box::new(journal), house.store.clone(), clock, limits);
     let (hub, node) = (Arc::clone(&house.hub), (Id::NONE, 1));
     let followers = hub.followers();
-    Dispatcher::new(hub, followers, revoking, inbox, node, 0, Vec::new())
+    (Dispatcher::new(hub, followers, revoking, inbox, node, 0, Vec::new()), committer)
 }
 
 fn stored() -> Arc<Stored> {
@@ -307,4 +314,48 @@ async fn records_come_behind_the_revocations_of_their_batch() {
     }
     assert_eq!(*closes.0.lock().unwrap(), [0, 1]);
     assert_eq!(house.hub.watch(LOG).unwrap().lock().tail.end(), 2);
+}
+
+/// A long turn waits for what is being committed: one frame for both batches.
+#[tokio::test]
+async fn a_turn_takes_what_is_being_committed_with_it() {
+    let house = House::new(1 << 20);
+    house.put(&LogRow::new("docs/a", SnapshotRule::None, 1, 0));
+    let (socket, _peer) = caught_up(&house, 1);
+    let (mut dispatcher, _committer) = dispatching(&house, Arc::new(Nobody));
+    // So long a turn that the test's own pace does not matter.
+    dispatcher.crew.own.pace = Pace::new(PATIENCE);
+    dispatcher.crew.own.pace.wrote(1, PATIENCE);
+    let (tell, batches) = mpsc::sync_channel(0);
+    std::thread::scope(|scope| {
+        let inbox = dispatcher.inbox.clone();
+        scope.spawn(move || {
+            tell.send(told(0)).unwrap();
+            // Nobody takes it until the turn waits, or has begun without it.
+            tell.send(Told { tickets: vec![None], ..told(1) }).unwrap();
+            // Whoever asks for more learns that none comes.
+            drop(tell);
+        });
+        inbox.submit(Command::Commit(Vec::new()), 1, None).unwrap();
+        while dispatcher.round(&batches, &|| 0) {}
+    });
+    assert_eq!((cursor(&socket), house.hub.stats().frames), (Some(2), 1));
+    assert_eq!(dispatcher.inbox.under_way(), (1, 1));
+}
+
+/// What is never told holds up no reader.
+#[tokio::test]
+async fn a_turn_that_waits_in_vain_begins() {
+    let house = House::new(1 << 20);
+    house.put(&LogRow::new("docs/a", SnapshotRule::None, 1, 0));
+    let (socket, _peer) = caught_up(&house, 1);
+    let (mut dispatcher, _committer) = dispatching(&house, Arc::new(Nobody));
+    dispatcher.crew.own.pace.wrote(1, PATIENCE);
+    dispatcher.inbox.submit(Command::Commit(Vec::new()), 1, None).unwrap();
+    let (tell, batches) = mpsc::sync_channel(1);
+    tell.send(told(0)).unwrap();
+    assert!(dispatcher.round(&batches, &|| 0));
+    assert_eq!(cursor(&socket), Some(1));
+    assert_eq!(dispatcher.inbox.under_way(), (1, 0));
+    drop(tell);
 }
