@@ -40,8 +40,8 @@ use crate::log::Rule;
 
 /// Subscribers written to in one slice.
 pub(super) const SLICE: usize = 256;
-/// Logs that wait for another thread to take them in; in tests one, so that some find no room.
-const QUEUE: usize = if cfg!(test) { 1 } else { 1_024 };
+/// Logs that wait for another thread to take them in.
+const QUEUE: usize = 1_024;
 
 /// The node's clock.
 pub(super) type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -196,6 +196,8 @@ pub(super) struct Crew {
     /// The dispatcher's own logs.
     pub own: FanOut,
     others: Vec<Other>,
+    /// Most logs that wait for another thread to take them in.
+    pub queue: usize,
     /// Logs with new records that are not handed out yet.
     new: Vec<Arc<Watch>>,
 }
@@ -203,7 +205,7 @@ pub(super) struct Crew {
 impl Crew {
     /// The dispatcher alone.
     pub(super) const fn alone(own: FanOut) -> Self {
-        Self { own, others: Vec::new(), new: Vec::new() }
+        Self { own, others: Vec::new(), queue: QUEUE, new: Vec::new() }
     }
 
     /// Starts threads, so that there are `count` with the dispatcher's own.
@@ -213,7 +215,7 @@ impl Crew {
     pub(super) fn grow(&mut self, count: usize, clock: &Clock) -> std::io::Result<()> {
         while self.others.len() + 1 < count {
             let fan = FanOut::new(Arc::clone(&self.own.hub), Arc::clone(&self.own.rules));
-            let (logs, comes) = sync_channel(QUEUE);
+            let (logs, comes) = sync_channel(self.queue);
             let clock = Arc::clone(clock);
             let work = move || fan.work(&comes, &clock);
             let thread = std::thread::Builder::new().name("fan-out".to_owned()).spawn(work)?;

@@ -16,8 +16,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use highwater::wire::{
     Ack, Append, ClientFrame, Cloning, Code, Cursor, Encoding, Hello, Id, Item, Later, MAX_OFFSET,
-    Open, Outcome, Payload, Ping, PutSnapshot, Record, Refresh, Retire, Seek, ServerFrame, Start,
-    Subscribe, Target, Unsubscribe, WriterAt, codec,
+    Open, Outcome, Payload, Ping, Pong, PutSnapshot, Record, Refresh, Retire, Seek, ServerFrame,
+    Start, Subscribe, Target, Unsubscribe, WriterAt, codec,
 };
 use std::time::{Duration, Instant};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;

@@ -18,7 +18,7 @@ mod server;
 mod told;
 
 pub use between::{Between, Manner};
-pub use client::{Client, SOON, WAIT};
+pub use client::{Client, LONGEST, SOON, WAIT};
 pub use command::{Running, command, errors, feed, run, told};
 pub use held::{Held, Seen};
 pub use http::{Answer, Http};
@@ -36,9 +36,9 @@ pub fn id() -> Id {
     Id(rand::random())
 }
 
-/// Looks again and again until something holds; panics with its name after the usual wait.
+/// Looks again and again until something holds; panics with its name after [`LONGEST`].
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + WAIT;
+    let end = Instant::now() + LONGEST;
     while !holds() {
         assert!(Instant::now() < end, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(5));
