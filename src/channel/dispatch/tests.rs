@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -328,10 +329,14 @@ async fn a_turn_takes_what_is_being_committed_with_it() {
     dispatcher.crew.own.pace.wrote(1, PATIENCE);
     let (tell, batches) = mpsc::sync_channel(0);
     std::thread::scope(|scope| {
-        let inbox = dispatcher.inbox.clone();
+        let (inbox, hub) = (dispatcher.inbox.clone(), &house.hub);
         scope.spawn(move || {
             tell.send(told(0)).unwrap();
-            // Nobody takes it until the turn waits, or has begun without it.
+            // A turn that does not wait has begun by then.
+            let end = Instant::now() + Duration::from_millis(200);
+            while hub.stats().frames == 0 && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(1));
+            }
             tell.send(Told { tickets: vec![None], ..told(1) }).unwrap();
             // Whoever asks for more learns that none comes.
             drop(tell);
