@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::face::tests::messages;
 use super::hub::{Hub, HubLimits};
 use super::{Face, Form, Socket};
 use crate::connection::{Opened, Wanted, open};
@@ -143,22 +144,10 @@ pub(super) fn to_the_end(peer: &mut TcpStream) -> Vec<u8> {
 }
 
 /// The frames of unmasked WebSocket messages in JSON, back to back; other messages are left out.
-pub(super) fn frames(mut bytes: &[u8]) -> Vec<ServerFrame> {
-    let mut all = Vec::new();
-    while !bytes.is_empty() {
-        let (head, length) = match bytes[1] {
-            126 => (4, usize::from(u16::from_be_bytes([bytes[2], bytes[3]]))),
-            127 => (10, u64::from_be_bytes(bytes[2..10].try_into().unwrap()).try_into().unwrap()),
-            small => (2, usize::from(small)),
-        };
-        let (message, rest) = bytes.split_at(head + length);
-        if message[0] & 0x0f == 1 {
-            let frames = codec::decode::<ServerFrame>(&message[head..], Encoding::Json, 1 << 20);
-            all.extend(frames.map(|frame| frame.unwrap().0));
-        }
-        bytes = rest;
-    }
-    all
+pub(super) fn frames(bytes: &[u8]) -> Vec<ServerFrame> {
+    let texts = messages(bytes).into_iter().filter(|(first, _)| first & 0x0f == 1);
+    let decode = |(_, text)| codec::decode::<ServerFrame>(text, Encoding::Json, 1 << 20);
+    texts.flat_map(decode).map(|frame| frame.unwrap().0).collect()
 }
 
 /// Whether the last words are a WebSocket close of that code.

@@ -18,7 +18,8 @@ use crate::fold::Applied;
 /// - **A panic** ends the node, as one in the fold would: what the follower knows may be half done,
 ///   and others rest on it. What is durable stays so.
 pub trait Follower: Send {
-    /// Hears of a batch.
+    /// Hears of a batch. Answers to commands that no batch carries (the journal refused them) come
+    /// under the number of the batch before, and have no other effects.
     fn follow(&mut self, batch: &Applied);
 }
 

@@ -28,7 +28,7 @@ pub enum Face {
 /// The form in which a socket is written to: all of one form share what is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Form {
-    /// The face.
+    /// By which face its frames leave.
     pub face: Face,
     /// The encoding agreed on.
     pub encoding: Encoding,
@@ -88,4 +88,4 @@ impl Form {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

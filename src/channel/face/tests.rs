@@ -6,8 +6,8 @@ use super::delivery::PIECE_BYTES;
 use super::*;
 use crate::wire::{Base, Delivered, Id, Origin, Part, Payload, Place, Record, Records};
 
-/// The payloads of unmasked WebSocket messages back to back.
-fn messages(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+/// The unmasked WebSocket messages that stand back to back: the first byte of each, its payload.
+pub(in super::super) fn messages(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
     let mut all = Vec::new();
     while !bytes.is_empty() {
         let (head, length) = match bytes[1] {
@@ -15,8 +15,9 @@ fn messages(mut bytes: &[u8]) -> Vec<Vec<u8>> {
             127 => (10, u64::from_be_bytes(bytes[2..10].try_into().unwrap()).try_into().unwrap()),
             small => (2, usize::from(small)),
         };
-        all.push(bytes[head..head + length].to_vec());
-        bytes = &bytes[head + length..];
+        let (message, rest) = bytes.split_at(head + length);
+        all.push((message[0], &message[head..]));
+        bytes = rest;
     }
     all
 }
@@ -38,7 +39,7 @@ fn put_together(message: &Message, encoding: Encoding) -> Vec<u8> {
     let pieces = messages(&message.bytes);
     assert_eq!(pieces.len(), message.ends.len() + 1);
     let mut whole = Vec::new();
-    for (at, bytes) in pieces.iter().enumerate() {
+    for (at, (_, bytes)) in pieces.iter().enumerate() {
         let frames: Vec<_> = codec::decode::<ServerFrame>(bytes, encoding, 1 << 20)
             .collect::<Result<_, _>>()
             .unwrap();
@@ -63,8 +64,8 @@ fn comes_back(frame: &ServerFrame) {
             .collect::<Result<_, _>>()
             .unwrap();
         assert_eq!(read, [(frame.clone(), usize::try_from(whole.counted).unwrap())]);
-        let [plain] = messages(&whole.bytes).try_into().unwrap();
-        assert_eq!(plain.strip_suffix(b"\n").unwrap_or(&plain), together);
+        let [(_, plain)] = messages(&whole.bytes).try_into().unwrap();
+        assert_eq!(plain.strip_suffix(b"\n").unwrap_or(plain), together);
     }
 }
 
