@@ -12,6 +12,7 @@ use dashmap::DashMap;
 use super::hints::Hints;
 use super::panics;
 use super::refusals::Refusals;
+use super::registry::Registry;
 use super::silence::Presence;
 use super::socket::{Counts, Socket};
 use super::wait::Waits;
@@ -83,7 +84,7 @@ impl Watch {
 #[derive(Debug)]
 pub struct Hub {
     pub(super) store: Store,
-    sockets: DashMap<Id, Arc<Socket>>,
+    sockets: Registry,
     watches: DashMap<u64, Arc<Watch>>,
     budget: Arc<TailBudget>,
     pub(super) limits: HubLimits,
@@ -135,7 +136,7 @@ impl Hub {
         let budget = TailBudget::new(limits.tail_bytes, limits.tail_bytes_per_log);
         Arc::new(Self {
             store,
-            sockets: DashMap::new(),
+            sockets: Registry::default(),
             watches: DashMap::new(),
             budget: Arc::new(budget),
             limits,
@@ -211,24 +212,17 @@ impl Hub {
 
     /// The socket of a connection on this node.
     pub fn socket(&self, connection: Id) -> Option<Arc<Socket>> {
-        self.sockets.get(&connection).map(|socket| Arc::clone(&socket))
+        self.sockets.get(connection)
     }
 
     /// Every socket, for sweeps.
-    pub fn each(&self, mut visit: impl FnMut(&Arc<Socket>)) {
-        let all: Vec<_> = self.sockets.iter().map(|entry| Arc::clone(entry.value())).collect();
-        all.iter().for_each(&mut visit);
+    pub fn each(&self, visit: impl FnMut(&Arc<Socket>)) {
+        self.sockets.each_of(0, 1, visit);
     }
 
-    /// Every socket of a part: of those whose connection's id ends so, of so many parts.
+    /// Every socket of a part, of so many parts; those of the others are not touched.
     pub(super) fn each_of(&self, part: u8, parts: u8, visit: impl FnMut(&Arc<Socket>)) {
-        // By the key alone, so that the sockets of the other parts are not touched.
-        let of_it = |id: &Id| id.0.last().is_some_and(|last| last % parts == part);
-        let some: Vec<_> = (self.sockets.iter())
-            .filter(|entry| of_it(entry.key()))
-            .map(|entry| Arc::clone(entry.value()))
-            .collect();
-        some.iter().for_each(visit);
+        self.sockets.each_of(part.into(), parts.into(), visit);
     }
 
     /// Waits until a batch is told: reads then see it.
@@ -273,7 +267,7 @@ impl Hub {
 
     /// Takes a socket in; one that was there for the same connection is fenced.
     pub(super) fn admit(&self, socket: &Arc<Socket>) {
-        let before = self.sockets.insert(socket.connection, Arc::clone(socket));
+        let before = self.sockets.insert(socket);
         if let Some(before) = before.filter(|before| before.number != socket.number) {
             before.close(&Closing::new(Code::Fenced));
             self.drop_subs(&before);
@@ -283,13 +277,13 @@ impl Hub {
     /// The socket is gone: nothing of it stays here.
     pub fn leave(&self, socket: &Arc<Socket>) {
         socket.lock().at.gone();
-        self.sockets.remove_if(&socket.connection, |_, known| known.number == socket.number);
+        self.sockets.remove(socket);
         self.drop_subs(socket);
     }
 
     /// Whether this is still the connection's socket on this node.
     pub fn holds(&self, socket: &Socket) -> bool {
-        self.sockets.get(&socket.connection).is_some_and(|known| known.number == socket.number)
+        self.sockets.holds(socket)
     }
 
     /// Removes all subscriptions of a socket from their watches.

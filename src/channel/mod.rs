@@ -31,6 +31,7 @@ pub mod panics;
 mod pieces;
 mod pump;
 mod refusals;
+mod registry;
 mod revoking;
 mod silence;
 mod sink;
