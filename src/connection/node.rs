@@ -16,11 +16,8 @@ pub(crate) enum Heard {
     Next,
     /// One that was folded before, or of an earlier run.
     Again,
-    /// One that does not follow: batches of this run are missing.
-    Hole {
-        /// The serial that was due.
-        due: u64,
-    },
+    /// One that came before its turn: a batch of this run that was proposed before it is not there.
+    Early,
 }
 
 impl Connections {
@@ -55,7 +52,7 @@ impl Connections {
         let of_run = known.filter(|row| row.incarnation == incarnation);
         let due = of_run.map_or(1, |row| row.serial + 1);
         if serial != due {
-            return Heard::Hole { due };
+            return Heard::Early;
         }
         let row = match of_run {
             // Also one that was given up for silent: it speaks, so it holds its sockets.

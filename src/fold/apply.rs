@@ -71,19 +71,6 @@ pub enum FoldError {
         /// The batch after which the rows differ.
         known: u64,
     },
-    /// Batches of a run are missing.
-    #[error(
-        "batch {batch} has serial {serial} of its node's run where {due} was due: the journal lost \
-         batches in its midst"
-    )]
-    Hole {
-        /// Number of the batch.
-        batch: u64,
-        /// What came.
-        serial: u64,
-        /// What was due.
-        due: u64,
-    },
     /// This shard has given its last batch number.
     #[error("batch {MAX_IN_SHARD} was the last one of this shard: go on in another")]
     Full,
@@ -145,6 +132,9 @@ pub struct Applied {
     pub position: Option<Position>,
     /// A repeat: nothing was decided.
     pub repeat: bool,
+    /// It came before its turn: one that its run had proposed before it was refused or lost.
+    /// Nothing was decided; the same bytes count when they come again behind that one.
+    pub early: bool,
     /// Slots given out after it.
     pub active: u64,
     /// What to commit.
@@ -320,19 +310,14 @@ impl Fold {
         let from = Attachment { node: header.node, incarnation: header.incarnation };
         let stands = header.time < self.head.time;
         let time = self.head.time.max(header.time);
-        let repeat = match self.connections.heard(from, header.serial, time, &mut io) {
-            Heard::Next => false,
-            Heard::Again => true,
-            Heard::Hole { due } => {
-                return Err(FoldError::Hole { batch: number, serial: header.serial, due });
-            }
-        };
+        let heard = self.connections.heard(from, header.serial, time, &mut io);
+        let (repeat, early) = (heard == Heard::Again, heard == Heard::Early);
         (self.head.batch, self.head.time) = (number, time);
         self.logs.batch = number;
         self.link(bytes);
         let mut effects = Vec::with_capacity(commands.len());
         let mut places = PlaceRow { before: self.head.records, ..PlaceRow::default() };
-        if !repeat {
+        if heard == Heard::Next {
             let mut at = Moment { batch: number, index: 0, time, stands, level: self.level };
             for (index, command) in commands.into_iter().enumerate() {
                 let mut step = Step { events: Vec::new(), stored: Vec::new() };
@@ -347,7 +332,8 @@ impl Fold {
         }
         self.save(places, &mut io);
         let (position, active, writes) = (self.position(), self.active(), io.writes);
-        Ok(Applied { batch: number, header, time, position, repeat, active, writes, effects })
+        let batch = number;
+        Ok(Applied { batch, header, time, position, repeat, early, active, writes, effects })
     }
 
     /// Whether a batch is one to fold next, by what stands before its commands.

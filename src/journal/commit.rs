@@ -7,19 +7,22 @@
 //! comes back beside the reply.
 
 mod proposal;
+mod window;
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
-use proposal::Proposal;
+use window::Window;
 
-use super::{AppendError, Journal, JournalError, Order};
+use super::{At, Bell, Event, Journal, JournalError, Local};
 use crate::fold::{Applied, Batch, Command, Fold, FoldError, Header};
+use crate::rows::{Io, Table};
 use crate::store::{Store, StoreError};
-use crate::wire::{Code, Id, Refusal, codec};
+use crate::wire::{Code, Id, Level, Refusal, codec};
 
 /// Most commands in one batch.
 const MOST_COMMANDS: usize = 4096;
@@ -27,10 +30,10 @@ const MOST_COMMANDS: usize = 4096;
 const MOST_BYTES: usize = 1 << 20;
 /// How long a node without commands waits before it looks whether it is to stop.
 const IDLE: Duration = Duration::from_millis(50);
-/// How long it waits before it looks at a journal that others append to.
-const POLL: Duration = Duration::from_millis(2);
-/// Most bytes read from the journal at once.
-const READ_BYTES: usize = 4 << 20;
+/// How long a node that has to catch up waits for the engine before it looks again.
+const POLL: Duration = Duration::from_millis(50);
+/// The row that says where the engine has the last batch folded.
+const POSITION: &[u8] = b"position";
 
 /// Why the committing thread ended; the node goes down with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -107,11 +110,20 @@ struct Gauge {
     heard: AtomicUsize,
     most_bytes: usize,
     stopped: AtomicBool,
+    /// Of a committing thread that waits for an engine, too.
+    bell: Option<Arc<Bell>>,
 }
 
 impl Gauge {
     fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
+        self.ring();
+    }
+
+    fn ring(&self) {
+        if let Some(bell) = &self.bell {
+            bell.ring();
+        }
     }
 
     fn stopped(&self) -> bool {
@@ -146,6 +158,7 @@ impl<T> Inbox<T> {
                 TrySendError::Disconnected(_) => Code::Failed,
             })
         };
+        self.gauge.ring();
         sent.map_err(|code| {
             self.gauge.bytes.fetch_sub(weight, Ordering::Relaxed);
             self.gauge.handed.fetch_sub(1, Ordering::Relaxed);
@@ -177,10 +190,57 @@ impl<T> Inbox<T> {
     }
 }
 
+/// Who decides the order of batches.
+#[allow(missing_debug_implementations, reason = "an engine tells of itself elsewhere")]
+pub enum Engine {
+    /// This node: a batch and its effects are one commit of the store, and durable with it.
+    Here(Local),
+    /// An engine that other nodes append to: this node proposes, and folds what it reads back, its
+    /// own batches among others'. Its bell wakes the committing thread.
+    Elsewhere(Box<dyn Journal>, Arc<Bell>),
+}
+
+impl Engine {
+    /// An engine that decides the order.
+    pub fn elsewhere(journal: impl Journal + 'static) -> Self {
+        Self::Elsewhere(Box::new(journal), Arc::default())
+    }
+
+    /// Whether order is decided here.
+    pub const fn is_here(&self) -> bool {
+        matches!(self, Self::Here(_))
+    }
+
+    fn journal(&self) -> &dyn Journal {
+        match self {
+            Self::Here(local) => local,
+            Self::Elsewhere(journal, _) => &**journal,
+        }
+    }
+
+    /// Which journal it is; every batch names it.
+    pub fn identity(&self) -> Id {
+        self.journal().identity()
+    }
+
+    /// How durable a batch is that was taken.
+    pub fn level(&self) -> Level {
+        self.journal().level()
+    }
+
+    /// Bytes of the largest batch that it takes.
+    pub fn most_bytes(&self) -> usize {
+        self.journal().most_bytes()
+    }
+}
+
 /// The parts that the committing thread drives.
 pub struct Committer<T> {
     fold: Fold,
-    journal: Box<dyn Journal>,
+    /// None once it runs.
+    engine: Option<Engine>,
+    /// Of the journal's batches.
+    identity: Id,
     store: Store,
     node: Id,
     incarnation: u64,
@@ -210,41 +270,46 @@ pub struct QueueLimits {
     pub told: usize,
 }
 
-/// Folds what the journal holds already. Before a node calls its run by a number, and before it
-/// looks whether settings have to change: an earlier run of it may have gone further than this
-/// store. Where order is decided here, the store is never behind.
+/// Folds what the journal holds already, and follows it from there. Before a node calls its run by
+/// a number, and before it looks whether settings have to change: an earlier run of it may have
+/// gone further than this store. Where order is decided here, the store is never behind.
 ///
 /// # Errors
 /// When the journal or the store fails, or a batch cannot be folded.
-pub fn catch_up(fold: &mut Fold, journal: &mut dyn Journal, store: &Store) -> Result<(), Stopped> {
-    if journal.order() == Order::Here {
-        return Ok(());
+pub fn catch_up(fold: &mut Fold, engine: &mut Engine, store: &Store) -> Result<(), Stopped> {
+    let Engine::Elsewhere(journal, bell) = engine else { return Ok(()) };
+    let (folded, head) = (fold.known().batch, journal.ends()?.head);
+    if folded > head {
+        return Err(Stopped::Ahead { folded, head });
     }
-    let head = journal.head()?;
-    if fold.known().batch > head {
-        return Err(Stopped::Ahead { folded: fold.known().batch, head });
-    }
+    let position: Option<(u64,)> =
+        Io::new(store).get(Table::Meta, POSITION).map_err(FoldError::from)?;
+    let (position,) = position.unwrap_or_default();
+    journal.follow(At { batch: folded, position }, bell)?;
     while fold.known().batch < head {
-        for (number, bytes) in journal.read(fold.known().batch + 1, READ_BYTES, POLL)? {
-            fold_read(fold, store, number, &bytes)?;
+        match journal.poll()? {
+            Event::Batch { at, bytes } => drop(fold_read(fold, store, at, &bytes)?),
+            // Of an earlier run's proposals nobody waits for anything.
+            Event::Fate { .. } => {}
+            Event::CaughtUp => bell.wait(POLL),
         }
     }
     Ok(())
 }
 
 /// Folds and commits a batch that the journal holds.
-fn fold_read(
-    fold: &mut Fold,
-    store: &Store,
-    number: u64,
-    bytes: &[u8],
-) -> Result<Applied, Stopped> {
+fn fold_read(fold: &mut Fold, store: &Store, at: At, bytes: &[u8]) -> Result<Applied, Stopped> {
+    let number = at.batch;
     let unreadable = |error: codec::FrameError| Stopped::Unreadable(number, error.to_string());
     // First of what version it is: commands of another cannot be read.
     fold.check(number, &Batch::header_of(bytes).map_err(unreadable)?)?;
     let batch: Batch = codec::from_bytes("batch", bytes).map_err(unreadable)?;
     let mut applied = fold.apply(number, bytes, batch, store)?;
-    store.commit(std::mem::take(&mut applied.writes), None, false)?;
+    let mut writes = std::mem::take(&mut applied.writes);
+    // Beside the fold's rows: engines number alike on all nodes, but not alike among each other.
+    let position = codec::to_bytes(&(at.position,));
+    writes.rows.insert((Table::Meta, POSITION.to_vec()), Some(position));
+    store.commit(writes, None, false)?;
     Ok(applied)
 }
 
@@ -253,7 +318,7 @@ impl<T: Send + 'static> Committer<T> {
     /// has caught up with the journal ([`catch_up`]), so that the run gets a number of its own.
     pub fn new(
         fold: Fold,
-        journal: Box<dyn Journal>,
+        engine: Engine,
         store: Store,
         clock: Arc<dyn Fn() -> u64 + Send + Sync>,
         limits: QueueLimits,
@@ -266,12 +331,17 @@ impl<T: Send + 'static> Committer<T> {
             heard: AtomicUsize::new(0),
             most_bytes: limits.bytes,
             stopped: AtomicBool::new(false),
+            bell: match &engine {
+                Engine::Here(_) => None,
+                Engine::Elsewhere(_, bell) => Some(Arc::clone(bell)),
+            },
         });
         let node = store.node_id();
         let incarnation = fold.next_incarnation(node);
         let committer = Self {
             fold,
-            journal,
+            identity: engine.identity(),
+            engine: Some(engine),
             store,
             node,
             incarnation,
@@ -292,9 +362,10 @@ impl<T: Send + 'static> Committer<T> {
 
     /// Works until the inbox is closed or something fails.
     pub fn run(mut self) -> Stopped {
-        let stopped = match self.journal.order() {
-            Order::Here => self.run_here(),
-            Order::Elsewhere => self.run_elsewhere(),
+        let stopped = match self.engine.take() {
+            Some(Engine::Here(local)) => self.run_here(&local),
+            Some(Engine::Elsewhere(mut journal, bell)) => self.run_elsewhere(&mut *journal, &bell),
+            None => Err(Stopped::Closed),
         };
         self.gauge.stop();
         match stopped {
@@ -304,9 +375,9 @@ impl<T: Send + 'static> Committer<T> {
     }
 
     /// This node decides the order: each batch is one commit of the store.
-    fn run_here(&mut self) -> Result<std::convert::Infallible, Stopped> {
+    fn run_here(&mut self, local: &Local) -> Result<Infallible, Stopped> {
         loop {
-            let gathered = self.gather(IDLE, usize::MAX)?;
+            let gathered = self.gather(Some(IDLE), usize::MAX)?;
             if gathered.is_empty() {
                 continue;
             }
@@ -315,53 +386,57 @@ impl<T: Send + 'static> Committer<T> {
             let (batch, bytes) = self.propose(commands);
             let number = self.fold.known().batch + 1;
             let mut applied = self.fold.apply(number, &bytes, batch, &self.store)?;
-            let writes = std::mem::take(&mut applied.writes);
-            match self.journal.append(&bytes, Some(writes)) {
-                Ok(_) => {}
-                Err(AppendError::Broken(error)) => return Err(error.into()),
-                // The fold has moved on: only a restart brings it back to what is on disk.
-                Err(error) => return Err(JournalError::Failed(error.to_string()).into()),
-            }
+            local.commit(&bytes, std::mem::take(&mut applied.writes))?;
             self.tell(applied, tickets)?;
         }
     }
 
-    /// The engine decides: propose, read back, fold, all in one thread.
-    fn run_elsewhere(&mut self) -> Result<std::convert::Infallible, Stopped> {
-        let mut proposal: Option<Proposal<T>> = None;
+    /// The engine decides: propose, read back, fold, all in one thread. Batches are proposed while
+    /// others are on their way, so that nobody waits for the engine's answer to those before.
+    fn run_elsewhere(
+        &mut self,
+        journal: &mut dyn Journal,
+        bell: &Bell,
+    ) -> Result<Infallible, Stopped> {
+        let mut window = Window::default();
         loop {
-            if proposal.is_none() {
-                proposal = self.next_proposal()?;
+            self.fill(&mut window, journal.most_bytes())?;
+            for (serial, bytes) in window.due(self.fold.known().batch, Instant::now()) {
+                journal.propose(serial, bytes)?;
             }
-            let folded = self.fold.known().batch;
-            if let Some(mine) = proposal.as_mut().filter(|mine| mine.due(folded, Instant::now())) {
-                let answer = self.journal.append(&mine.bytes, None);
-                mine.answered(answer, Instant::now())?;
-            }
-            if let Some(refused) = proposal.take_if(|mine| mine.is_refused()) {
-                self.give_up(refused)?;
-            }
-            let wait = if proposal.is_some() { POLL } else { Duration::ZERO };
-            let from = self.fold.known().batch + 1;
-            for (number, bytes) in self.journal.read(from, READ_BYTES, wait)? {
-                self.follow(number, &bytes, &mut proposal)?;
+            match journal.poll()? {
+                Event::Batch { at, bytes } => self.follow(at, &bytes, &mut window)?,
+                Event::Fate { serial, fate } => {
+                    window.answered(serial, fate, Instant::now());
+                    self.give_up(&mut window)?;
+                }
+                Event::CaughtUp => {
+                    if window.is_empty()
+                        && let Some(first) = self.first(Duration::ZERO)?
+                    {
+                        self.gauge.bytes.fetch_sub(first.weight, Ordering::Relaxed);
+                        self.held.push_back(first);
+                        continue;
+                    }
+                    bell.wait(window.rest(Instant::now()).min(IDLE));
+                }
             }
         }
     }
 
     /// Folds a batch that the engine has ordered, whoever proposed it.
-    fn follow(
-        &mut self,
-        number: u64,
-        bytes: &[u8],
-        proposal: &mut Option<Proposal<T>>,
-    ) -> Result<(), Stopped> {
-        let applied = fold_read(&mut self.fold, &self.store, number, bytes)?;
+    fn follow(&mut self, at: At, bytes: &[u8], window: &mut Window<T>) -> Result<(), Stopped> {
+        let applied = fold_read(&mut self.fold, &self.store, at, bytes)?;
         // By its bytes: a number may be another run's too.
-        let tickets = match proposal.take_if(|own| own.bytes == bytes) {
-            Some(_) if applied.repeat => return Err(Stopped::Twin(self.incarnation)),
-            Some(own) => own.tickets(),
-            None => Vec::new(),
+        let tickets = if applied.early {
+            window.came_early(bytes);
+            Vec::new()
+        } else {
+            match window.take(bytes) {
+                Some(_) if applied.repeat => return Err(Stopped::Twin(self.incarnation)),
+                Some(own) => own.tickets(),
+                None => Vec::new(),
+            }
         };
         self.tell(applied, tickets)
     }
@@ -370,18 +445,21 @@ impl<T: Send + 'static> Committer<T> {
         self.out.send(Told { applied, tickets }).map_err(|_| Stopped::Closed)
     }
 
-    /// Waits for a command, then takes all that have arrived, up to a batch's bounds and as far as
-    /// they weigh `most`; empty when none came.
-    fn gather(&mut self, wait: Duration, most: usize) -> Result<Vec<Submitted<T>>, Stopped> {
+    /// Takes all commands that have arrived, up to a batch's bounds and as far as they weigh
+    /// `most`; where a wait is given, it waits so long for the first. Empty when none came.
+    fn gather(
+        &mut self,
+        wait: Option<Duration>,
+        most: usize,
+    ) -> Result<Vec<Submitted<T>>, Stopped> {
         let (mut gathered, mut weight, mut taken) = (Vec::new(), 0, 0);
         while gathered.len() < MOST_COMMANDS && weight < MOST_BYTES {
             let next = match self.held.pop_front() {
                 Some(held) => held,
                 None => {
-                    let next = if gathered.is_empty() {
-                        self.first(wait)?
-                    } else {
-                        self.inbox.try_recv().ok()
+                    let next = match wait.filter(|_| gathered.is_empty()) {
+                        Some(wait) => self.first(wait)?,
+                        None => self.inbox.try_recv().ok(),
                     };
                     let Some(next) = next else { break };
                     taken += next.weight;
@@ -414,7 +492,7 @@ impl<T: Send + 'static> Committer<T> {
         self.serial += 1;
         let header = Header {
             fold: self.fold.version(),
-            journal: self.journal.identity(),
+            journal: self.identity,
             known: self.fold.known(),
             node: self.node,
             incarnation: self.incarnation,

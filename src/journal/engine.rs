@@ -1,23 +1,15 @@
-//! What an engine is: the trait, and the ways in which one fails.
+//! What an engine is: the trait, what it tells, and the ways in which one fails.
 //!
 //! Promise: nothing here knows a store, a node or a thread, so that an engine in memory can be
-//! driven without them.
+//! driven without them. An engine is asked, and never makes its caller wait: what comes of it is
+//! polled, and a bell rings when there is something.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::rows::Writes;
+use super::bell::Bell;
 use crate::wire::{Id, Level};
-
-/// Who decides the order of batches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// This node: a batch and its effects are one commit of the store, and durable with it.
-    Here,
-    /// The engine: this node proposes, and folds what it reads back, its own batches among others'.
-    Elsewhere,
-}
 
 /// The engine failed. What to do is the caller's; a node that cannot read on stops.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,66 +40,95 @@ pub enum JournalError {
     Failed(String),
 }
 
-/// A batch was not appended, or nobody knows.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AppendError {
-    /// Nothing was written; it may be tried again later.
-    #[error("the journal refused the batch: {0}")]
-    Refused(String),
-    /// It may have been written. The same bytes are to be appended again: the fold takes them once.
-    #[error("nobody knows whether the batch was written: {0}")]
-    Unknown(String),
-    /// The engine is broken; the node stops.
-    #[error(transparent)]
-    Broken(#[from] JournalError),
+/// A place between two batches: behind that one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct At {
+    /// Number of the batch; 0: before the first. Numbers are dense, whatever the engine's are.
+    pub batch: u64,
+    /// Where the engine has it, in its own numbers; 0: not known, as before the first.
+    pub position: u64,
 }
 
-/// A journal engine, driven by one thread.
+/// What a journal holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// Number of the first batch still kept; head + 1 when there is none.
+    pub start: u64,
+    /// Number of the last batch; 0 when there is none yet.
+    pub head: u64,
+}
+
+/// What became of a proposal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is in the journal, by that number, durable at [`Journal::level`].
+    Taken(u64),
+    /// Nothing was written; it may be proposed again later.
+    Refused(String),
+    /// It may have been written, or be written yet. The same bytes are to be proposed again: the
+    /// fold takes them once.
+    Unknown(String),
+}
+
+/// What an engine tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The next batch of the journal, whoever proposed it.
+    Batch {
+        /// Where it stands.
+        at: At,
+        /// What was proposed.
+        bytes: Bytes,
+    },
+    /// What became of a proposal of this node.
+    Fate {
+        /// Its serial.
+        serial: u64,
+        /// What is known.
+        fate: Fate,
+    },
+    /// There is nothing more to tell at the moment.
+    CaughtUp,
+}
+
+/// A journal engine that decides the order of batches, as one node drives it from one thread.
 pub trait Journal: Send {
     /// Which journal it is; every batch names it.
     fn identity(&self) -> Id;
 
-    /// How durable an appended batch is.
+    /// How durable a batch is that was taken.
     fn level(&self) -> Level;
-
-    /// Who decides the order.
-    fn order(&self) -> Order;
 
     /// Bytes of the largest batch that it takes; a larger one is refused.
     fn most_bytes(&self) -> usize;
 
-    /// Number of the last batch; 0 when there is none yet.
+    /// What it holds, asked of the engine now: this waits for its answer.
     ///
     /// # Errors
     /// When the engine fails.
-    fn head(&mut self) -> Result<u64, JournalError>;
+    fn ends(&mut self) -> Result<Ends, JournalError>;
 
-    /// Number of the first batch still kept; head + 1 when there is none.
+    /// From now on batches behind that place are told, in order without holes, and the bell rings
+    /// when there is something to poll.
     ///
     /// # Errors
-    /// When the engine fails.
-    fn start(&mut self) -> Result<u64, JournalError>;
+    /// [`JournalError::Dropped`] when the next batch is below the start, [`JournalError::Lost`]
+    /// when the place is past the head, [`JournalError::Failed`] when the engine fails; all three
+    /// may also come from [`Journal::poll`].
+    fn follow(&mut self, behind: At, bell: &Arc<Bell>) -> Result<(), JournalError>;
 
-    /// Appends a batch: its number, once it is durable at [`Journal::level`]. With
-    /// [`Order::Here`] the batch's effects are handed in too and become durable with it, and the
-    /// number is head + 1; with [`Order::Elsewhere`] `effects` must be none.
+    /// Sends a batch on its way; its fate is told once for each time. Several may be on their way:
+    /// they arrive in this order, but one may be refused or lost and those behind it taken.
     ///
     /// # Errors
-    /// When it was refused, when its fate is unknown, when the engine is broken.
-    fn append(&mut self, batch: &[u8], effects: Option<Writes>) -> Result<u64, AppendError>;
+    /// When the engine is broken.
+    fn propose(&mut self, serial: u64, batch: Bytes) -> Result<(), JournalError>;
 
-    /// Batches from number `from` on, in order without holes, up to about `most` bytes but at
-    /// least one where there is one; waits up to `wait` for the first.
+    /// What is to be told next; it does not wait.
     ///
     /// # Errors
-    /// [`JournalError::Dropped`] when `from` is below the start, [`JournalError::Lost`] when it is
-    /// past head + 1, [`JournalError::Failed`] when the engine fails.
-    fn read(
-        &mut self,
-        from: u64,
-        most: usize,
-        wait: Duration,
-    ) -> Result<Vec<(u64, Bytes)>, JournalError>;
+    /// As [`Journal::follow`].
+    fn poll(&mut self) -> Result<Event, JournalError>;
 
     /// Lets go of batches below a number; it may keep more.
     ///

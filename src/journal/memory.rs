@@ -5,15 +5,14 @@
 //! not written, or written later), and on command it loses its tail or drops its start. Faults
 //! follow from a seed alone. It survives nothing: its level says so.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use super::{AppendError, Journal, JournalError, Order};
-use crate::rows::Writes;
+use super::{At, Bell, Ends, Event, Fate, Journal, JournalError};
 use crate::wire::{Id, Level};
 
 /// A delayed batch is written after at most so many later appends.
@@ -41,6 +40,8 @@ struct State {
     delayed: Vec<(u8, Bytes)>,
     faults: Faults,
     random: StdRng,
+    /// Of the nodes that follow.
+    bells: Vec<Weak<Bell>>,
 }
 
 impl State {
@@ -68,17 +69,16 @@ impl State {
         }
     }
 
-    fn append(&mut self, batch: &[u8]) -> Result<u64, AppendError> {
+    fn append(&mut self, batch: Bytes) -> Fate {
         self.pass();
         if batch.len() > self.most_bytes {
             let (bytes, most) = (batch.len(), self.most_bytes);
-            return Err(AppendError::Refused(format!("{bytes} bytes, and {most} are the most")));
+            return Fate::Refused(format!("{bytes} bytes, and {most} are the most"));
         }
-        let batch = Bytes::copy_from_slice(batch);
         let roll = self.random.random_range(0..1000);
         let Faults { refused_per_mille: refused, unknown_per_mille: unknown, .. } = self.faults;
         if roll < refused {
-            return Err(AppendError::Refused("a fault was asked for".to_owned()));
+            return Fate::Refused("a fault was asked for".to_owned());
         }
         if roll < refused.saturating_add(unknown) {
             match self.random.random_range(0..3) {
@@ -86,73 +86,113 @@ impl State {
                 1 => self.delayed.push((self.random.random_range(1..=LATEST), batch)),
                 _ => {}
             }
-            return Err(AppendError::Unknown("a fault was asked for".to_owned()));
+            return Fate::Unknown("a fault was asked for".to_owned());
         }
-        Ok(self.push(batch))
+        Fate::Taken(self.push(batch))
     }
-}
 
-#[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
-    grown: Condvar,
-}
+    /// Batch `number`, where there is one.
+    fn batch(&self, number: u64) -> Result<Option<Bytes>, JournalError> {
+        let (start, head) = (self.start, self.head());
+        if number < start {
+            return Err(JournalError::Dropped { start, wanted: number });
+        }
+        if number > head + 1 {
+            return Err(JournalError::Lost { head, wanted: number });
+        }
+        let index = usize::try_from(number - start).unwrap_or(usize::MAX);
+        Ok(self.batches.get(index).cloned())
+    }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// There is something to read.
+    fn ring(&mut self) {
+        self.bells.retain(|bell| {
+            bell.upgrade().is_some_and(|bell| {
+                bell.ring();
+                true
+            })
+        });
     }
 }
 
 /// The journal itself; clones share it.
 #[derive(Clone, Debug)]
-pub struct MemoryCluster(Arc<Shared>);
+pub struct MemoryCluster(Arc<Mutex<State>>);
 
 impl MemoryCluster {
     /// An empty journal of that identity.
     pub fn new(identity: Id, faults: Faults) -> Self {
         let random = StdRng::seed_from_u64(faults.seed);
-        let (batches, delayed, most_bytes) = (Vec::new(), Vec::new(), usize::MAX);
-        let state = State { identity, start: 1, most_bytes, batches, delayed, faults, random };
-        Self(Arc::new(Shared { state: Mutex::new(state), grown: Condvar::new() }))
+        let (batches, delayed, bells) = (Vec::new(), Vec::new(), Vec::new());
+        let (start, most_bytes) = (1, usize::MAX);
+        let state = State { identity, start, most_bytes, batches, delayed, faults, random, bells };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A node's handle.
     pub fn node(&self) -> MemoryJournal {
-        MemoryJournal(self.clone())
+        let (cluster, told) = (self.clone(), VecDeque::new());
+        MemoryJournal { cluster, next: 1, told, bell: Arc::default() }
+    }
+
+    /// Appends a batch at once, as a proposal would: its fate.
+    pub fn append(&self, batch: &[u8]) -> Fate {
+        let mut state = self.state();
+        let fate = state.append(Bytes::copy_from_slice(batch));
+        state.ring();
+        fate
+    }
+
+    /// Batch `number`; none where it is the next to come.
+    ///
+    /// # Errors
+    /// [`JournalError::Dropped`] below the start, [`JournalError::Lost`] past head + 1.
+    pub fn batch(&self, number: u64) -> Result<Option<Bytes>, JournalError> {
+        self.state().batch(number)
+    }
+
+    /// What it holds.
+    pub fn ends(&self) -> Ends {
+        let state = self.state();
+        Ends { start: state.start, head: state.head() }
     }
 
     /// From now on it takes no larger batches than this: to be said before nodes use it.
     pub fn take_at_most(&self, bytes: usize) {
-        self.0.state().most_bytes = bytes;
+        self.state().most_bytes = bytes;
     }
 
     /// From now on nothing goes wrong; what is on its way arrives.
     pub fn heal(&self) {
-        let mut state = self.0.state();
+        let mut state = self.state();
         state.faults = Faults::default();
         for (_, batch) in std::mem::take(&mut state.delayed) {
             state.push(batch);
         }
-        self.0.grown.notify_all();
+        state.ring();
     }
 
     /// From now on it fails that often.
     pub fn fail(&self, faults: Faults) {
-        let mut state = self.0.state();
+        let mut state = self.state();
         (state.faults, state.random) = (faults, StdRng::seed_from_u64(faults.seed));
     }
 
     /// Loses its last batches, as an engine that was not durable would; never below its start.
     pub fn lose(&self, batches: usize) {
-        let mut state = self.0.state();
+        let mut state = self.state();
         let left = state.batches.len().saturating_sub(batches);
         state.batches.truncate(left);
+        state.ring();
     }
 
     /// Drops batches below a number, as an engine's own retention would; never past its head.
     pub fn drop_before(&self, batch: u64) {
-        let mut state = self.0.state();
+        let mut state = self.state();
         let gone = batch.min(state.head() + 1).saturating_sub(state.start);
         state.start += gone;
         state.batches.drain(..usize::try_from(gone).unwrap_or(0));
@@ -161,91 +201,61 @@ impl MemoryCluster {
 
 /// One node's handle on a [`MemoryCluster`].
 #[derive(Debug)]
-pub struct MemoryJournal(MemoryCluster);
-
-impl MemoryJournal {
-    fn shared(&self) -> &Shared {
-        let Self(MemoryCluster(shared)) = self;
-        shared
-    }
+pub struct MemoryJournal {
+    cluster: MemoryCluster,
+    /// The batch that is told next.
+    next: u64,
+    /// Fates that are not told yet.
+    told: VecDeque<Event>,
+    bell: Arc<Bell>,
 }
 
 impl Journal for MemoryJournal {
     fn identity(&self) -> Id {
-        self.shared().state().identity
+        self.cluster.state().identity
     }
 
     fn level(&self) -> Level {
         Level::Memory
     }
 
-    fn order(&self) -> Order {
-        Order::Elsewhere
-    }
-
     fn most_bytes(&self) -> usize {
-        self.shared().state().most_bytes
+        self.cluster.state().most_bytes
     }
 
-    fn head(&mut self) -> Result<u64, JournalError> {
-        Ok(self.shared().state().head())
+    fn ends(&mut self) -> Result<Ends, JournalError> {
+        Ok(self.cluster.ends())
     }
 
-    fn start(&mut self) -> Result<u64, JournalError> {
-        Ok(self.shared().state().start)
+    fn follow(&mut self, behind: At, bell: &Arc<Bell>) -> Result<(), JournalError> {
+        (self.next, self.bell) = (behind.batch + 1, Arc::clone(bell));
+        let mut state = self.cluster.state();
+        state.bells.push(Arc::downgrade(bell));
+        state.batch(self.next).map(drop)
     }
 
-    fn append(&mut self, batch: &[u8], effects: Option<Writes>) -> Result<u64, AppendError> {
-        if effects.is_some() {
-            let message = "effects belong to batches whose order is decided here";
-            return Err(AppendError::Refused(message.to_owned()));
+    fn propose(&mut self, serial: u64, batch: Bytes) -> Result<(), JournalError> {
+        let mut state = self.cluster.state();
+        let fate = state.append(batch);
+        state.ring();
+        drop(state);
+        self.told.push_back(Event::Fate { serial, fate });
+        self.bell.ring();
+        Ok(())
+    }
+
+    fn poll(&mut self) -> Result<Event, JournalError> {
+        if let Some(fate) = self.told.pop_front() {
+            return Ok(fate);
         }
-        let done = self.shared().state().append(batch);
-        self.shared().grown.notify_all();
-        done
-    }
-
-    fn read(
-        &mut self,
-        from: u64,
-        most: usize,
-        wait: Duration,
-    ) -> Result<Vec<(u64, Bytes)>, JournalError> {
-        let begun = Instant::now();
-        let mut state = self.shared().state();
-        loop {
-            let (start, head) = (state.start, state.head());
-            if from < start {
-                return Err(JournalError::Dropped { start, wanted: from });
-            }
-            if from > head + 1 {
-                return Err(JournalError::Lost { head, wanted: from });
-            }
-            if from <= head {
-                break;
-            }
-            let left = wait.saturating_sub(begun.elapsed());
-            if left.is_zero() {
-                return Ok(Vec::new());
-            }
-            let woken = self.shared().grown.wait_timeout(state, left);
-            state = woken.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        let skip = usize::try_from(from - state.start).unwrap_or(usize::MAX);
-        let mut found = Vec::new();
-        let mut bytes = 0;
-        for (number, batch) in (from..).zip(state.batches.iter().skip(skip)) {
-            if bytes + batch.len() > most && !found.is_empty() {
-                break;
-            }
-            bytes += batch.len();
-            found.push((number, batch.clone()));
-        }
-        Ok(found)
+        let Some(bytes) = self.cluster.batch(self.next)? else { return Ok(Event::CaughtUp) };
+        let at = At { batch: self.next, position: self.next };
+        self.next += 1;
+        Ok(Event::Batch { at, bytes })
     }
 
     fn drop_before(&mut self, batch: u64) -> Result<(), JournalError> {
-        self.0.drop_before(batch);
+        self.cluster.drop_before(batch);
         Ok(())
     }
 }

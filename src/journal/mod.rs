@@ -7,14 +7,16 @@
 
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+mod bell;
 mod commit;
 mod engine;
 mod follow;
 mod local;
 mod memory;
 
-pub use commit::{Committer, Inbox, QueueLimits, Stopped, Told, catch_up};
-pub use engine::{AppendError, Journal, JournalError, Order};
+pub use bell::Bell;
+pub use commit::{Committer, Engine, Inbox, QueueLimits, Stopped, Told, catch_up};
+pub use engine::{At, Ends, Event, Fate, Journal, JournalError};
 pub use follow::{Follower, Followers};
 pub use local::Local;
 pub use memory::{Faults, MemoryCluster, MemoryJournal};

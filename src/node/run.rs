@@ -24,7 +24,7 @@ use crate::channel::{Closing, Dispatcher, Hub, HubLimits, Pumps, Socket, Ticket,
 use crate::connection::{Attachment, Budgets};
 use crate::fold::{CacheSizes, Command, Fold, FoldError, Reply, Settings, Versions, folded_time};
 use crate::gateway::{Accepting, Gate, http, serve};
-use crate::journal::{Committer, Inbox, Journal, Local, Order, QueueLimits, Stopped, catch_up};
+use crate::journal::{Committer, Engine, Inbox, Local, QueueLimits, Stopped, catch_up};
 use crate::limit::Limits;
 use crate::store::{Lost, Options, Store};
 use crate::wire::{Code, Id, MAX_ITEMS};
@@ -151,7 +151,7 @@ pub fn run(loaded: Loaded) -> ExitCode {
     let code = runtime.block_on(async {
         let keep = loaded.config.journal.keep_bytes;
         let dev = loaded.config.server.dev;
-        let local = |store: &Store| Box::new(Local::new(store.clone(), keep)) as Box<dyn Journal>;
+        let local = |store: &Store| Engine::Here(Local::new(store.clone(), keep));
         match Node::start(loaded.config, local).await {
             Ok(node) => {
                 // Before anyone is told that it is there: who is told may stop it at once.
@@ -195,14 +195,14 @@ fn log_to_stderr(format: LogFormat) {
 }
 
 impl Node {
-    /// Opens the data folder, catches up with the journal that `journal` makes over its store, and
+    /// Opens the data folder, catches up with the journal that `engine` makes over its store, and
     /// binds the port.
     ///
     /// # Errors
     /// [`StartError`], with what to do about it.
     pub async fn start(
         config: Config,
-        journal: impl FnOnce(&Store) -> Box<dyn Journal>,
+        engine: impl FnOnce(&Store) -> Engine,
     ) -> Result<Self, StartError> {
         let accepting = Accepting::bind(config.server.listen, config.limits.listen_backlog)
             .map_err(|error| StartError::Listen(config.server.listen, error))?;
@@ -214,14 +214,14 @@ impl Node {
         let authority = Arc::new(config.authority(dev_secret.as_deref())?);
         let (clock, limits) = (clock::clock(), config.limits);
         clock::check(clock(), folded_time(&store).map_err(FoldError::from)?);
-        let (node, settings, mut journal) = (store.node_id(), settings(&config), journal(&store));
-        frames_fit(&limits, journal.most_bytes())?;
-        let fold = folded(&store, &mut *journal, &settings)?;
-        let (versions, first) = (fold.versions(), first(&fold, node, journal.order(), &settings));
+        let (node, settings, mut engine) = (store.node_id(), settings(&config), engine(&store));
+        frames_fit(&limits, engine.most_bytes())?;
+        let fold = folded(&store, &mut engine, &settings)?;
+        let (versions, first) = (fold.versions(), first(&fold, node, engine.is_here(), &settings));
         let left = revoked::left(&config.server.data)?;
         revoked::load(&store, &authority).map_err(FoldError::from)?;
         let (committer, inbox, told) =
-            Committer::new(fold, journal, store.clone(), Arc::clone(&clock), queue(&limits));
+            Committer::new(fold, engine, store.clone(), Arc::clone(&clock), queue(&limits));
         let incarnation = committer.incarnation();
         let hub = Hub::new(store.clone(), hub_limits(&limits));
         let (tell, stopped) = oneshot::channel();
@@ -303,15 +303,11 @@ fn frames_fit(limits: &Limits, most: usize) -> Result<(), StartError> {
 }
 
 /// The fold as the store has it, caught up with the journal.
-fn folded(
-    store: &Store,
-    journal: &mut dyn Journal,
-    settings: &Settings,
-) -> Result<Fold, StartError> {
-    let (identity, level) = (journal.identity(), journal.level());
+fn folded(store: &Store, engine: &mut Engine, settings: &Settings) -> Result<Fold, StartError> {
+    let (identity, level) = (engine.identity(), engine.level());
     let sizes = CacheSizes::default();
     let mut fold = Fold::open(store, identity, level, settings.clone(), sizes)?;
-    catch_up(&mut fold, journal, store)?;
+    catch_up(&mut fold, engine, store)?;
     Ok(fold)
 }
 
@@ -319,13 +315,13 @@ fn folded(
 /// are over, where it is alone with its journal: a restored backup holds the node that it was taken
 /// of, which does not come back to say so; and what it is told of rules and limits, where that is
 /// new or nobody has said it yet: nodes must not fold by what each was told.
-fn first(fold: &Fold, node: Id, order: Order, settings: &Settings) -> Vec<Command> {
+fn first(fold: &Fold, node: Id, here: bool, settings: &Settings) -> Vec<Command> {
     let present = fold.eras().present();
-    let era = (order == Order::Here || present.is_none())
+    let era = (here || present.is_none())
         .then(|| Command::BeginEra { after: present, era: Id(rand::random()) });
     let over = fold
         .others(node)
-        .filter(|_| order == Order::Here)
+        .filter(|_| here)
         .map(|Attachment { node, incarnation }| Command::NodeDown { node, incarnation });
     let configure = (fold.settings() != settings || !fold.configured())
         .then(|| Command::Configure(settings.clone()));

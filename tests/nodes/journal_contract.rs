@@ -1,41 +1,120 @@
 //! The journal contract: one suite, run on every engine.
 //!
-//! What it proves: numbers, order, waiting, limits, dropping, loss, and what an unknown outcome may
+//! What it proves: numbers, order, ringing, limits, dropping, loss, and what an unknown outcome may
 //! have done. What it cannot prove: durability. Closing and opening an engine in one process keeps
 //! everything the operating system holds; killing a process and cutting power are tested elsewhere.
 
 mod proposals;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use highwater::journal::{
-    AppendError, Faults, Journal, JournalError, Local, MemoryCluster, MemoryJournal, Order,
+    At, Bell, Ends, Event, Fate, Faults, Journal, JournalError, Local, MemoryCluster,
 };
 use highwater::rows::{Rows, Table, Writes};
 use highwater::store::{Options, Store};
 use highwater::wire::{Id, Level};
 
-const NOW: Duration = Duration::ZERO;
-const PLENTY: usize = 1 << 20;
+/// A test that waits for this has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An engine as the suite needs it: handles of nodes, and all of them closed and opened again.
 trait Engine {
     fn nodes(&self) -> usize;
-    fn node(&mut self, node: usize) -> &mut dyn Journal;
+    fn node(&mut self, node: usize) -> &mut Node;
     fn reopen(&mut self);
+}
+
+/// A node's handle, and what it has been told.
+struct Node {
+    journal: Box<dyn Journal>,
+    bell: Arc<Bell>,
+    serial: u64,
+}
+
+impl Node {
+    fn new(journal: impl Journal + 'static) -> Self {
+        Self { journal: Box::new(journal), bell: Arc::default(), serial: 0 }
+    }
+
+    fn ends(&mut self) -> (u64, u64) {
+        let Ends { start, head } = self.journal.ends().unwrap();
+        (start, head)
+    }
+
+    fn follow(&mut self, from: u64) -> Result<(), JournalError> {
+        self.journal.follow(At { batch: from - 1, position: 0 }, &self.bell)
+    }
+
+    fn propose(&mut self, batch: &[u8]) -> u64 {
+        self.serial += 1;
+        self.journal.propose(self.serial, Bytes::copy_from_slice(batch)).unwrap();
+        self.serial
+    }
+
+    /// What is told next, waiting for it.
+    fn next(&mut self) -> Event {
+        let begun = Instant::now();
+        loop {
+            match self.journal.poll().unwrap() {
+                Event::CaughtUp => {
+                    assert!(begun.elapsed() < PATIENCE, "nothing is told");
+                    self.bell.wait(Duration::from_millis(100));
+                }
+                event => return event,
+            }
+        }
+    }
+
+    /// Appends a batch, and waits for its fate.
+    fn append(&mut self, batch: &[u8]) -> Fate {
+        let proposed = self.propose(batch);
+        loop {
+            if let Event::Fate { serial, fate } = self.next() {
+                assert_eq!(serial, proposed);
+                return fate;
+            }
+        }
+    }
+
+    /// Everything from a number on.
+    fn read(&mut self, from: u64) -> Vec<(u64, Bytes)> {
+        self.follow(from).unwrap();
+        let (mut all, head) = (Vec::new(), self.ends().1);
+        while all.last().map_or(from - 1, |(number, _)| *number) < head {
+            if let Event::Batch { at, bytes } = self.next() {
+                all.push((at.batch, bytes));
+            }
+        }
+        all
+    }
+
+    /// Why it cannot be read from there.
+    fn unread(&mut self, from: u64) -> JournalError {
+        let polled = self.follow(from).and_then(|()| {
+            let begun = Instant::now();
+            while begun.elapsed() < PATIENCE {
+                self.journal.poll()?;
+                self.bell.wait(Duration::from_millis(10));
+            }
+            Ok(())
+        });
+        polled.expect_err("it is not there")
+    }
 }
 
 struct LocalEngine {
     dir: tempfile::TempDir,
     keep: u64,
-    journal: Option<Local>,
+    node: Option<Node>,
 }
 
 impl LocalEngine {
     fn new(keep: u64) -> Self {
-        let mut engine = Self { dir: tempfile::tempdir().unwrap(), keep, journal: None };
+        let mut engine = Self { dir: tempfile::tempdir().unwrap(), keep, node: None };
         engine.reopen();
         engine
     }
@@ -50,26 +129,27 @@ impl Engine for LocalEngine {
         1
     }
 
-    fn node(&mut self, _: usize) -> &mut dyn Journal {
-        self.journal.as_mut().unwrap()
+    fn node(&mut self, _: usize) -> &mut Node {
+        self.node.as_mut().unwrap()
     }
 
     fn reopen(&mut self) {
-        self.journal = None;
-        self.journal = Some(Local::new(self.store(), self.keep));
+        self.node = None;
+        self.node = Some(Node::new(Local::new(self.store(), self.keep)));
     }
 }
 
 struct MemoryEngine {
     cluster: MemoryCluster,
-    nodes: Vec<MemoryJournal>,
+    nodes: Vec<Node>,
 }
 
 impl MemoryEngine {
     fn new(faults: Faults) -> Self {
-        let cluster = MemoryCluster::new(Id([7; 16]), faults);
-        let nodes = vec![cluster.node(), cluster.node()];
-        Self { cluster, nodes }
+        let mut engine =
+            Self { cluster: MemoryCluster::new(Id([7; 16]), faults), nodes: Vec::new() };
+        engine.reopen();
+        engine
     }
 }
 
@@ -78,12 +158,12 @@ impl Engine for MemoryEngine {
         self.nodes.len()
     }
 
-    fn node(&mut self, node: usize) -> &mut dyn Journal {
+    fn node(&mut self, node: usize) -> &mut Node {
         &mut self.nodes[node]
     }
 
     fn reopen(&mut self) {
-        self.nodes = vec![self.cluster.node(), self.cluster.node()];
+        self.nodes = (0..2).map(|_| Node::new(self.cluster.node())).collect();
     }
 }
 
@@ -91,12 +171,6 @@ impl Engine for MemoryEngine {
 fn on_each(check: impl Fn(&str, &mut dyn Engine)) {
     check("local", &mut LocalEngine::new(64 << 20));
     check("memory", &mut MemoryEngine::new(Faults::default()));
-}
-
-/// Appends as the engine's order demands.
-fn append(journal: &mut dyn Journal, batch: &[u8]) -> Result<u64, AppendError> {
-    let effects = (journal.order() == Order::Here).then(Writes::default);
-    journal.append(batch, effects)
 }
 
 fn batch(number: u64) -> Vec<u8> {
@@ -110,18 +184,7 @@ fn batch(number: u64) -> Vec<u8> {
 fn fill(engine: &mut dyn Engine, count: u64) {
     for number in 1..=count {
         let node = usize::try_from(number).unwrap() % engine.nodes();
-        assert_eq!(append(engine.node(node), &batch(number)).unwrap(), number);
-    }
-}
-
-/// Everything from a number on, page by page.
-fn read_all(journal: &mut dyn Journal, mut from: u64, most: usize) -> Vec<(u64, Bytes)> {
-    let mut all = Vec::new();
-    loop {
-        let page = journal.read(from, most, NOW).unwrap();
-        let Some((last, _)) = page.last() else { return all };
-        from = last + 1;
-        all.extend(page);
+        assert_eq!(engine.node(node).append(&batch(number)), Fate::Taken(number));
     }
 }
 
@@ -132,9 +195,10 @@ fn expected(from: u64, to: u64) -> Vec<(u64, Bytes)> {
 #[test]
 fn an_empty_journal_begins_at_one() {
     on_each(|name, engine| {
-        let journal = engine.node(0);
-        assert_eq!((journal.start().unwrap(), journal.head().unwrap()), (1, 0), "{name}");
-        assert_eq!(journal.read(1, PLENTY, NOW).unwrap(), vec![], "{name}");
+        let node = engine.node(0);
+        assert_eq!(node.ends(), (1, 0), "{name}");
+        assert_eq!(node.read(1), vec![], "{name}");
+        assert_eq!(node.journal.poll(), Ok(Event::CaughtUp), "{name}");
     });
 }
 
@@ -143,100 +207,102 @@ fn numbers_are_dense_and_batches_come_back_in_order_on_every_node() {
     on_each(|name, engine| {
         fill(engine, 100);
         for node in 0..engine.nodes() {
-            let journal = engine.node(node);
-            assert_eq!((journal.start().unwrap(), journal.head().unwrap()), (1, 100), "{name}");
-            assert_eq!(read_all(journal, 1, PLENTY), expected(1, 100), "{name}");
-            assert_eq!(read_all(journal, 57, PLENTY), expected(57, 100), "{name}");
+            let node = engine.node(node);
+            assert_eq!(node.ends(), (1, 100), "{name}");
+            assert_eq!(node.read(1), expected(1, 100), "{name}");
+            assert_eq!(node.read(57), expected(57, 100), "{name}");
+            assert_eq!(node.read(101), vec![], "{name}");
         }
     });
 }
 
+/// Nobody waits for one before the next is sent.
 #[test]
-fn a_page_is_bounded_and_holds_at_least_one() {
+fn proposals_on_their_way_together_arrive_in_their_order_and_each_is_told_of_once() {
     on_each(|name, engine| {
-        fill(engine, 50);
-        let journal = engine.node(0);
-        assert_eq!(journal.read(1, 0, NOW).unwrap(), expected(1, 1), "{name}");
-        let page = journal.read(1, 100, NOW).unwrap();
-        assert!(page.iter().map(|(_, batch)| batch.len()).sum::<usize>() <= 100, "{name}");
-        assert!(page.len() > 1, "{name}: a page is filled");
-        assert_eq!(read_all(journal, 1, 100), expected(1, 50), "{name}");
+        let node = engine.node(0);
+        node.follow(1).unwrap();
+        let serials: Vec<_> = (1..=50).map(|number| node.propose(&batch(number))).collect();
+        let (mut fates, mut read) = (Vec::new(), Vec::new());
+        while fates.len() < 50 || read.len() < 50 {
+            match node.next() {
+                Event::Fate { serial, fate } => fates.push((serial, fate)),
+                Event::Batch { at, bytes } => read.push((at.batch, bytes)),
+                Event::CaughtUp => {}
+            }
+        }
+        fates.sort_by_key(|(serial, _)| *serial);
+        let taken: Vec<_> = serials.iter().copied().zip((1..=50).map(Fate::Taken)).collect();
+        assert_eq!((fates, read), (taken, expected(1, 50)), "{name}");
+        assert_eq!(node.journal.poll(), Ok(Event::CaughtUp), "{name}: nothing twice");
     });
 }
 
 #[test]
 fn large_batches_come_back_whole() {
     on_each(|name, engine| {
-        let large = vec![0x5A; 4 << 20];
-        append(engine.node(0), &large).unwrap();
-        append(engine.node(0), &[]).unwrap();
+        let large = vec![0x5A; engine.node(0).journal.most_bytes().min(4 << 20)];
+        assert_eq!(engine.node(0).append(&large), Fate::Taken(1), "{name}");
+        assert_eq!(engine.node(0).append(&[]), Fate::Taken(2), "{name}");
         engine.reopen();
-        let found = engine.node(0).read(1, PLENTY, NOW).unwrap();
-        assert_eq!(found, vec![(1, Bytes::from(large))], "{name}: and nothing beside it");
-        assert_eq!(engine.node(0).read(2, PLENTY, NOW).unwrap(), vec![(2, Bytes::new())], "{name}");
+        let both = vec![(1, Bytes::from(large)), (2, Bytes::new())];
+        assert_eq!(engine.node(0).read(1), both, "{name}");
     });
 }
 
 #[test]
 fn an_engine_takes_what_it_says_and_refuses_more() {
     on_each(|name, engine| {
-        let most = engine.node(0).most_bytes();
+        let most = engine.node(0).journal.most_bytes();
         assert!(most >= 1 << 20, "{name}: a batch of a node has room");
     });
     let mut engine = MemoryEngine::new(Faults::default());
     engine.cluster.take_at_most(1_000);
     for node in 0..2 {
-        assert_eq!(engine.node(node).most_bytes(), 1_000);
+        assert_eq!(engine.node(node).journal.most_bytes(), 1_000);
     }
-    append(engine.node(0), &[7; 1_000]).unwrap();
-    let refused = append(engine.node(1), &[7; 1_001]);
-    assert!(matches!(refused, Err(AppendError::Refused(_))), "{refused:?}");
-    assert_eq!(engine.node(0).head().unwrap(), 1, "nothing of it was written");
+    assert_eq!(engine.node(0).append(&[7; 1_000]), Fate::Taken(1));
+    let refused = engine.node(1).append(&[7; 1_001]);
+    assert!(matches!(refused, Fate::Refused(_)), "{refused:?}");
+    assert_eq!(engine.node(0).ends().1, 1, "nothing of it was written");
 }
 
 #[test]
-fn a_reader_at_the_head_waits_as_long_as_it_may() {
-    on_each(|name, engine| {
-        fill(engine, 3);
-        let wait = Duration::from_millis(60);
-        let begun = Instant::now();
-        assert_eq!(engine.node(0).read(4, PLENTY, wait).unwrap(), vec![], "{name}");
-        assert!(begun.elapsed() >= wait, "{name}: {:?}", begun.elapsed());
-    });
-}
-
-#[test]
-fn a_waiting_reader_is_woken_by_another_nodes_append() {
+fn a_waiting_follower_is_woken_by_another_nodes_append() {
     let cluster = MemoryCluster::new(Id([7; 16]), Faults::default());
-    let (mut reader, mut writer) = (cluster.node(), cluster.node());
+    let (mut reader, mut writer) = (Node::new(cluster.node()), Node::new(cluster.node()));
+    reader.follow(1).unwrap();
+    assert_eq!(reader.journal.poll(), Ok(Event::CaughtUp));
     let waiting = std::thread::spawn(move || {
         let begun = Instant::now();
-        (reader.read(1, PLENTY, Duration::from_secs(60)).unwrap(), begun.elapsed())
+        reader.bell.wait(2 * PATIENCE);
+        (reader.journal.poll().unwrap(), begun.elapsed())
     });
-    writer.append(b"come", None).unwrap();
+    writer.append(b"come");
     let (found, waited) = waiting.join().unwrap();
-    assert_eq!(found, vec![(1, Bytes::from_static(b"come"))]);
-    assert!(waited < Duration::from_secs(30), "woken, not timed out: {waited:?}");
+    let at = At { batch: 1, position: 1 };
+    assert_eq!(found, Event::Batch { at, bytes: Bytes::from_static(b"come") });
+    assert!(waited < PATIENCE, "woken, not timed out: {waited:?}");
 }
 
 #[test]
 fn what_is_dropped_is_told_and_what_is_not_stays() {
     on_each(|name, engine| {
         fill(engine, 20);
-        engine.node(0).drop_before(8).unwrap();
+        engine.node(0).journal.drop_before(8).unwrap();
         // An engine may keep more than it was told to.
-        let start = engine.node(0).start().unwrap();
+        let start = engine.node(0).ends().0;
         assert!((1..=8).contains(&start), "{name}: start {start}");
-        assert_eq!(read_all(engine.node(0), 8, PLENTY), expected(8, 20), "{name}");
+        assert_eq!(engine.node(0).read(8), expected(8, 20), "{name}");
         if start > 1 {
             let lost = JournalError::Dropped { start, wanted: start - 1 };
-            assert_eq!(engine.node(0).read(start - 1, PLENTY, NOW), Err(lost), "{name}");
+            assert_eq!(engine.node(0).unread(start - 1), lost, "{name}");
         }
-        engine.node(0).drop_before(3).unwrap();
-        assert!(engine.node(0).start().unwrap() >= start, "{name}: never goes back");
+        engine.node(0).journal.drop_before(3).unwrap();
+        assert!(engine.node(0).ends().0 >= start, "{name}: never goes back");
         engine.reopen();
-        assert_eq!(engine.node(0).start().unwrap(), start, "{name}");
-        assert_eq!(append(engine.node(0), &batch(21)).unwrap(), 21, "{name}: numbers go on");
+        assert_eq!(engine.node(0).ends().0, start, "{name}");
+        assert_eq!(engine.node(0).append(&batch(21)), Fate::Taken(21), "{name}: numbers go on");
     });
 }
 
@@ -244,13 +310,13 @@ fn what_is_dropped_is_told_and_what_is_not_stays() {
 fn dropping_everything_keeps_the_numbers() {
     on_each(|name, engine| {
         fill(engine, 5);
-        engine.node(0).drop_before(u64::MAX).unwrap();
+        engine.node(0).journal.drop_before(u64::MAX).unwrap();
         engine.reopen();
-        let journal = engine.node(0);
-        assert_eq!((journal.start().unwrap(), journal.head().unwrap()), (6, 5), "{name}");
-        assert_eq!(journal.read(6, PLENTY, NOW).unwrap(), vec![], "{name}");
-        assert_eq!(append(journal, &batch(6)).unwrap(), 6, "{name}");
-        assert_eq!(read_all(journal, 6, PLENTY), expected(6, 6), "{name}");
+        let node = engine.node(0);
+        assert_eq!(node.ends(), (6, 5), "{name}");
+        assert_eq!(node.read(6), vec![], "{name}");
+        assert_eq!(node.append(&batch(6)), Fate::Taken(6), "{name}");
+        assert_eq!(node.read(6), expected(6, 6), "{name}");
     });
 }
 
@@ -258,23 +324,23 @@ fn dropping_everything_keeps_the_numbers() {
 fn past_the_head_is_a_loss() {
     on_each(|name, engine| {
         fill(engine, 4);
-        let lost = Err(JournalError::Lost { head: 4, wanted: 6 });
-        assert_eq!(engine.node(0).read(6, PLENTY, NOW), lost, "{name}");
+        let lost = JournalError::Lost { head: 4, wanted: 6 };
+        assert_eq!(engine.node(0).unread(6), lost, "{name}");
     });
 }
 
 #[test]
 fn identity_and_batches_survive_reopening() {
     on_each(|name, engine| {
-        let identity = engine.node(0).identity();
+        let identity = engine.node(0).journal.identity();
         for node in 0..engine.nodes() {
-            assert_eq!(engine.node(node).identity(), identity, "{name}: one journal, one name");
+            assert_eq!(engine.node(node).journal.identity(), identity, "{name}: one name");
         }
         fill(engine, 30);
         engine.reopen();
-        assert_eq!(engine.node(0).identity(), identity, "{name}");
-        assert_eq!(read_all(engine.node(0), 1, PLENTY), expected(1, 30), "{name}");
-        assert_eq!(append(engine.node(0), &batch(31)).unwrap(), 31, "{name}");
+        assert_eq!(engine.node(0).journal.identity(), identity, "{name}");
+        assert_eq!(engine.node(0).read(1), expected(1, 30), "{name}");
+        assert_eq!(engine.node(0).append(&batch(31)), Fate::Taken(31), "{name}");
     });
 }
 
@@ -282,28 +348,30 @@ fn identity_and_batches_survive_reopening() {
 fn two_local_journals_are_two() {
     let mut one = LocalEngine::new(0);
     let mut other = LocalEngine::new(0);
-    assert_ne!(one.node(0).identity(), other.node(0).identity());
+    assert_ne!(one.node(0).journal.identity(), other.node(0).journal.identity());
 }
 
 #[test]
 fn a_local_batch_and_its_effects_are_one() {
-    let mut engine = LocalEngine::new(64 << 20);
-    assert_eq!(engine.node(0).level(), Level::Synced);
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Store::open(dir.path(), Options::default()).unwrap();
+    let mut local = Local::new(open(), 64 << 20);
+    assert_eq!(local.level(), Level::Synced);
     for number in 1..=20_u64 {
         let mut effects = Writes::default();
         let value = Some(number.to_be_bytes().to_vec());
         effects.rows.insert((Table::Meta, b"head".to_vec()), value);
         effects.records.push((1, number, batch(number)));
-        assert_eq!(engine.node(0).append(&batch(number), Some(effects)).unwrap(), number);
+        assert_eq!(local.commit(&batch(number), effects), Ok(number));
         if number % 5 == 0 {
-            engine.journal = None;
-            let store = engine.store();
+            drop(local);
+            let store = open();
             let head = store.get(Table::Meta, b"head").unwrap().unwrap();
             assert_eq!(head, number.to_be_bytes());
             assert_eq!(store.kept().head, number);
             assert_eq!(store.scan(Table::Records, &[], &[], 99).unwrap().len() as u64, number);
             drop(store);
-            engine.reopen();
+            local = Local::new(open(), 64 << 20);
         }
     }
 }
@@ -312,11 +380,11 @@ fn a_local_batch_and_its_effects_are_one() {
 fn local_keeps_a_bound_and_catches_up_with_it() {
     let mut engine = LocalEngine::new(10_000);
     for number in 1..=2_000 {
-        append(engine.node(0), &batch(number)).unwrap();
+        engine.node(0).append(&batch(number));
     }
     let check = |engine: &mut LocalEngine, head: u64| {
-        let start = engine.node(0).start().unwrap();
-        let kept = read_all(engine.node(0), start, PLENTY);
+        let start = engine.node(0).ends().0;
+        let kept = engine.node(0).read(start);
         assert_eq!(kept.last().map(|(number, _)| *number), Some(head));
         let bytes: usize = kept.iter().map(|(_, batch)| batch.len()).sum();
         assert!(bytes <= 10_000, "{bytes} bytes kept");
@@ -329,28 +397,20 @@ fn local_keeps_a_bound_and_catches_up_with_it() {
     engine.reopen();
     check(&mut engine, 2_000);
     // A batch larger than the bound is kept alone: the last one always is.
-    append(engine.node(0), &vec![1; 50_000]).unwrap();
-    assert_eq!(engine.node(0).start().unwrap(), 2_001);
-    append(engine.node(0), &batch(2_002)).unwrap();
-    assert_eq!(engine.node(0).start().unwrap(), 2_002);
-}
-
-#[test]
-fn an_order_decided_elsewhere_takes_no_effects() {
-    let mut journal = MemoryCluster::new(Id([7; 16]), Faults::default()).node();
-    let refused = journal.append(b"x", Some(Writes::default()));
-    assert!(matches!(refused, Err(AppendError::Refused(_))), "{refused:?}");
-    assert_eq!(journal.head().unwrap(), 0);
+    engine.node(0).append(&vec![1; 50_000]);
+    assert_eq!(engine.node(0).ends().0, 2_001);
+    engine.node(0).append(&batch(2_002));
+    assert_eq!(engine.node(0).ends().0, 2_002);
 }
 
 #[test]
 fn a_lost_tail_is_told_to_who_had_read_it() {
     let mut engine = MemoryEngine::new(Faults::default());
     fill(&mut engine, 10);
+    assert_eq!(engine.node(1).read(1).len(), 10);
     engine.cluster.lose(3);
-    let lost = Err(JournalError::Lost { head: 7, wanted: 11 });
-    assert_eq!(engine.node(1).read(11, PLENTY, NOW), lost);
-    assert_eq!(read_all(engine.node(0), 1, PLENTY), expected(1, 7));
+    assert_eq!(engine.node(1).journal.poll(), Err(JournalError::Lost { head: 7, wanted: 11 }));
+    assert_eq!(engine.node(0).read(1), expected(1, 7));
 }
 
 /// Appends of a thousand distinct batches under faults: what each call said.
@@ -359,15 +419,14 @@ fn under_faults(seed: u64) -> (Vec<&'static str>, Vec<(u64, Bytes)>) {
     let mut engine = MemoryEngine::new(faults);
     let mut said = Vec::new();
     for number in 0..1_000 {
-        said.push(match engine.node(0).append(&batch(number), None) {
-            Ok(_) => "written",
-            Err(AppendError::Refused(_)) => "refused",
-            Err(AppendError::Unknown(_)) => "unknown",
-            Err(AppendError::Broken(error)) => panic!("seed {seed}: {error}"),
+        said.push(match engine.node(0).append(&batch(number)) {
+            Fate::Taken(_) => "written",
+            Fate::Refused(_) => "refused",
+            Fate::Unknown(_) => "unknown",
         });
     }
     engine.cluster.heal();
-    (said, read_all(engine.node(1), 1, PLENTY))
+    (said, engine.node(1).read(1))
 }
 
 #[test]

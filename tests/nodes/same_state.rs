@@ -6,7 +6,6 @@
 //! with the test's name runs that one alone.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bytes::Bytes;
 use highwater::connection::{Attach, Budgets, Progress, Reached, Subscribe};
@@ -14,7 +13,7 @@ use highwater::fold::{
     Applied, Batch, CacheSizes, Command, Effect, FOLD_VERSION, Fold, FoldError, Header, Reply,
     Settings,
 };
-use highwater::journal::{AppendError, Faults, Journal, Local, MemoryCluster, MemoryJournal};
+use highwater::journal::{Fate, Faults, Journal, Local, MemoryCluster};
 use highwater::log::{Appends, Deriving, Entry, Part, Rule, entry_hash};
 use highwater::rows::{MemoryRows, Rows, Table, Writes};
 use highwater::store::{Options, Store};
@@ -109,7 +108,7 @@ struct Node {
     serial: u64,
     fold: Fold,
     place: Place,
-    journal: MemoryJournal,
+    journal: MemoryCluster,
     /// The bytes of a batch whose fate is unknown.
     unsettled: Option<Vec<u8>>,
     /// Effects of all batches folded, as told.
@@ -126,8 +125,8 @@ fn open_fold(rows: &dyn Rows, journal: &dyn Journal) -> Fold {
 
 impl Node {
     fn new(id: u8, cluster: &MemoryCluster, place: Place) -> Self {
-        let (id, journal) = (Id([id; 16]), cluster.node());
-        let fold = open_fold(place.rows(), &journal);
+        let (id, journal) = (Id([id; 16]), cluster.clone());
+        let fold = open_fold(place.rows(), &journal.node());
         let (unsettled, told, repeats) = (None, Vec::new(), 0);
         let incarnation = 1;
         Self { id, incarnation, serial: 0, fold, place, journal, unsettled, told, repeats }
@@ -145,24 +144,19 @@ impl Node {
             }
             memory @ Place::Memory(_) => memory,
         };
-        self.fold = open_fold(self.place.rows(), &self.journal);
+        self.fold = open_fold(self.place.rows(), &self.journal.node());
         self.incarnation = self.fold.next_incarnation(self.id);
         (self.serial, self.unsettled) = (0, None);
     }
 
-    /// Folds up to `most` bytes of what is new.
+    /// Folds at most so many batches of what is new.
     fn catch_up(&mut self, most: usize) {
-        loop {
-            let from = self.fold.known().batch + 1;
-            let page = self.journal.read(from, most, Duration::ZERO).unwrap();
-            for (number, bytes) in &page {
-                let applied = self.apply(*number, bytes).unwrap();
-                self.repeats += u64::from(applied.repeat && applied.header.node == self.id);
-                self.told.push((*number, applied.effects));
-            }
-            if page.is_empty() || most < usize::MAX {
-                return;
-            }
+        for _ in 0..most {
+            let number = self.fold.known().batch + 1;
+            let Some(bytes) = self.journal.batch(number).unwrap() else { return };
+            let applied = self.apply(number, &bytes).unwrap();
+            self.repeats += u64::from(applied.repeat && applied.header.node == self.id);
+            self.told.push((number, applied.effects));
         }
     }
 
@@ -179,7 +173,7 @@ impl Node {
             self.serial += 1;
             let header = Header {
                 fold: FOLD_VERSION,
-                journal: self.journal.identity(),
+                journal: self.journal.node().identity(),
                 known: self.fold.known(),
                 node: self.id,
                 incarnation: self.incarnation,
@@ -188,10 +182,9 @@ impl Node {
             };
             codec::to_bytes(&Batch { header, commands })
         });
-        match self.journal.append(&bytes, None) {
-            Ok(_) => {}
-            Err(AppendError::Refused(_) | AppendError::Unknown(_)) => self.unsettled = Some(bytes),
-            Err(AppendError::Broken(error)) => panic!("{error}"),
+        match self.journal.append(&bytes) {
+            Fate::Taken(_) => {}
+            Fate::Refused(_) | Fate::Unknown(_) => self.unsettled = Some(bytes),
         }
     }
 }
@@ -388,7 +381,7 @@ fn drive(seed: u64, places: Vec<Place>, rounds: usize) -> Vec<Node> {
             let time = 1_000_000 + round as u64 * 40 + commands.random.random_range(0..200);
             node.propose(time, some);
             if commands.random.random_bool(0.5) {
-                node.catch_up(500);
+                node.catch_up(3);
             }
             if commands.random.random_bool(0.02) {
                 node.restart();
@@ -513,7 +506,8 @@ fn promise_13_a_new_node_folds_to_the_same_state() {
     seeds(5, |seed| {
         let mut nodes = drive(seed, vec![memory(), memory()], 60);
         let mut late = Node::new(77, &MemoryCluster::new(Id([9; 16]), Faults::default()), memory());
-        let from = nodes[0].journal.read(1, usize::MAX, Duration::ZERO).unwrap();
+        let batch = |number| Some((number, nodes[0].journal.batch(number).unwrap()?));
+        let from: Vec<_> = (1..).map_while(batch).collect();
         for (number, bytes) in &from {
             let applied = late.apply(*number, bytes).unwrap();
             late.told.push((*number, applied.effects));
@@ -541,7 +535,7 @@ fn promise_13_another_history_stops_the_node() {
         nodes[1].propose(round, create(&format!("other/{round}")));
         nodes[1].catch_up(usize::MAX);
     }
-    let (number, bytes) = nodes[0].journal.read(6, 0, Duration::ZERO).unwrap().remove(0);
+    let (number, bytes) = (6, nodes[0].journal.batch(6).unwrap().unwrap());
     let stopped = nodes[0].apply(number, &bytes).unwrap_err();
     assert_eq!(stopped, FoldError::Chain { batch: 6 });
 }
@@ -574,9 +568,9 @@ fn promise_13_the_local_journal_and_its_store_are_one() {
             let number = known.batch + 1;
             let applied = fold.apply(number, &bytes, batch, &store).unwrap();
             model.commit(&applied.writes);
-            assert_eq!(local.append(&bytes, Some(applied.writes)).unwrap(), number);
+            assert_eq!(local.commit(&bytes, applied.writes), Ok(number));
         }
-        assert_eq!(local.head().unwrap(), 200);
+        assert_eq!(local.ends().unwrap().head, 200);
         assert_eq!(all_rows(&store), all_rows(&model));
     });
 }

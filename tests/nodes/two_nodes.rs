@@ -12,7 +12,7 @@ use futures_util::{SinkExt, StreamExt};
 use highwater::auth::{Claims, Date, Grant, Signer};
 use highwater::client::{Config, Event, Input, Log, Output, Writer};
 use highwater::connection::NodeRow;
-use highwater::journal::{Faults, MemoryCluster};
+use highwater::journal::{Engine, Faults, MemoryCluster};
 use highwater::node::Node;
 use highwater::node::config::{Loaded, ServeFlags};
 use highwater::rows::{Rows, Table, read_row};
@@ -82,7 +82,7 @@ async fn started(
     };
     let loaded = Loaded::load(&flags, &[]).unwrap();
     let journal = cluster.node();
-    let started = Node::start(loaded.config, |_| Box::new(journal));
+    let started = Node::start(loaded.config, |_| Engine::elsewhere(journal));
     let node = tokio::time::timeout(PATIENCE, started).await.expect("it starts or fails");
     let node = node.map_err(|error| error.to_string())?;
     let address = node.address();

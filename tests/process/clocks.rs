@@ -4,20 +4,20 @@ use std::sync::Arc;
 
 use crate::support::{Options, Server, now_ms, until};
 use highwater::fold::{CacheSizes, Command, FOLD_VERSION, Fold, Settings, folded_time};
-use highwater::journal::{Committer, Journal as _, Local, QueueLimits};
+use highwater::journal::{Committer, Engine, Local, QueueLimits};
 use highwater::store::{Options as StoreOptions, Store};
 
 /// One batch by a clock that shows that time.
 fn fold_at(server: &Server, time: u64) {
     let store = Store::open(&server.data(), StoreOptions::default()).unwrap();
-    let journal = Local::new(store.clone(), 64 << 20);
+    let journal = Engine::Here(Local::new(store.clone(), 64 << 20));
     let settings = Settings { rules: Vec::new(), budgets: Default::default(), auto_create: true };
     let (id, level) = (journal.identity(), journal.level());
     let fold = Fold::open(&store, id, level, settings, CacheSizes::default()).unwrap();
     let limits = QueueLimits { commands: 1, bytes: 1 << 20, told: 1 };
     let clock = Arc::new(move || time);
     let (committer, inbox, told) =
-        Committer::<()>::new(fold, Box::new(journal), store.clone(), clock, limits);
+        Committer::<()>::new(fold, journal, store.clone(), clock, limits);
     inbox.submit(Command::NodeUp { oldest: FOLD_VERSION, newest: FOLD_VERSION }, 0, None).unwrap();
     inbox.close();
     let ended = std::thread::spawn(|| committer.run());

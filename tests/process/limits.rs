@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Client, Link, Next, Options, SOON, Server, WAIT, token, until};
 use highwater::fold::{CacheSizes, Command, FOLD_VERSION, Fold, Settings};
-use highwater::journal::{Committer, Journal as _, Local, QueueLimits};
+use highwater::journal::{Committer, Engine, Local, QueueLimits};
 use highwater::store::Store;
 use highwater::wire::{
     ClientFrame, Code, Encoding, Open, Outcome, Ping, Seek, ServerFrame, Start, Subscribe, WriterAt,
@@ -337,15 +337,14 @@ fn the_inbox_is_bounded_by_commands_and_by_bytes() {
     let full = |commands, bytes, weight| {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), highwater::store::Options::default()).unwrap();
-        let journal = Local::new(store.clone(), 64 << 20);
+        let journal = Engine::Here(Local::new(store.clone(), 64 << 20));
         let settings =
             Settings { rules: Vec::new(), budgets: Default::default(), auto_create: true };
         let (id, level) = (journal.identity(), journal.level());
         let fold = Fold::open(&store, id, level, settings, CacheSizes::default()).unwrap();
         let clock = std::sync::Arc::new(|| 0);
         let limits = QueueLimits { commands, bytes, told: 1 };
-        let (_committer, inbox, _told) =
-            Committer::<()>::new(fold, Box::new(journal), store, clock, limits);
+        let (_committer, inbox, _told) = Committer::<()>::new(fold, journal, store, clock, limits);
         let submit = |_: &u32| {
             inbox
                 .submit(

@@ -4,13 +4,12 @@
 //! it was read back and folded; its rows are synced later, and a crash takes what is not.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use highwater::connection::{ConnectionRow, Event};
 use highwater::fold::{
     Applied, Batch, CacheSizes, Command, Effect, FOLD_VERSION, Fold, Header, Reply, Settings,
 };
-use highwater::journal::{Journal as _, MemoryCluster};
+use highwater::journal::{Fate, MemoryCluster};
 use highwater::rows::{MemoryRows, Writes};
 use highwater::wire::{Id, Level, Position, codec};
 
@@ -261,26 +260,22 @@ impl Node {
         if mine.due.is_none_or(|due| due > shared.now) {
             return;
         }
-        let mut journal = self.journal.as_ref().unwrap().node();
-        mine.due = match journal.append(&mine.bytes, None) {
-            Ok(_) => None,
-            // Refused, or nobody knows: a second copy is known by its bytes, and folded once.
-            Err(_) => Some(shared.now + 200),
+        mine.due = match self.journal.as_ref().unwrap().append(&mine.bytes) {
+            Fate::Taken(_) => None,
+            // A second copy is known by its bytes, and folded once.
+            Fate::Refused(_) | Fate::Unknown(_) => Some(shared.now + 200),
         };
     }
 
     /// Folds what the journal has.
     fn read_on(&mut self, shared: &mut Shared) {
-        let Some(journal) = &self.journal else { return };
-        let mut journal = journal.node();
+        let Some(journal) = self.journal.clone() else { return };
         loop {
-            let from = self.fold.as_ref().unwrap().known().batch + 1;
-            let read = journal.read(from, 1 << 20, Duration::ZERO);
+            let number = self.fold.as_ref().unwrap().known().batch + 1;
+            let read = journal.batch(number);
             let read = read.unwrap_or_else(|error| panic!("the journal cannot be read: {error}"));
-            if read.is_empty() {
-                return;
-            }
-            for (number, bytes) in read {
+            let Some(bytes) = read else { return };
+            {
                 let batch: Batch = codec::from_bytes("batch", &bytes).unwrap();
                 let fold = self.fold.as_mut().unwrap();
                 let applied = fold.apply(number, &bytes, batch, &self.rows);

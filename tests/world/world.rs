@@ -405,7 +405,7 @@ impl World {
             Some(cluster) => {
                 cluster.heal();
                 let lost = 1 + random.below(12);
-                let head = highwater::journal::Journal::head(&mut cluster.node()).unwrap();
+                let head = cluster.ends().head;
                 cluster.lose(lost as usize);
                 head.saturating_sub(lost)
             }

@@ -14,7 +14,7 @@ use super::*;
 use crate::connection::Budgets;
 use crate::delivery::Output;
 use crate::fold::{Applied, CacheSizes, FOLD_VERSION, Fold, Header, Known, Settings};
-use crate::journal::{Committer, Follower, Journal as _, Local, QueueLimits};
+use crate::journal::{Committer, Engine, Follower, Local, QueueLimits};
 use crate::limit::Limits;
 use crate::log::LogRow;
 use crate::wire::{Origin, Payload, Ping, Place, Record, SnapshotRule, Start, Whom};
@@ -41,7 +41,7 @@ fn dispatcher_with(house: &House, revoking: Arc<dyn Revoking>) -> Dispatcher {
 
 /// The same, and who would commit what is handed in.
 fn dispatching(house: &House, revoking: Arc<dyn Revoking>) -> (Dispatcher, Committer<Ticket>) {
-    let journal = Local::new(house.store.clone(), 0);
+    let journal = Engine::Here(Local::new(house.store.clone(), 0));
     let (identity, level) = (journal.identity(), journal.level());
     let budgets = Budgets::from(&Limits::DEFAULT);
     let settings = Settings { rules: Vec::new(), budgets, auto_create: true };
@@ -49,8 +49,7 @@ fn dispatching(house: &House, revoking: Arc<dyn Revoking>) -> (Dispatcher, Commi
     let fold = Fold::open(&house.store, identity, level, settings, sizes).unwrap();
     let limits = QueueLimits { commands: 16, bytes: 1 << 20, told: 16 };
     let clock = Arc::new(|| 0);
-    let (committer, inbox, _) =
-        Committer::new(fold, Box::new(journal), house.store.clone(), clock, limits);
+    let (committer, inbox, _) = Committer::new(fold, journal, house.store.clone(), clock, limits);
     let (hub, node) = (Arc::clone(&house.hub), (Id::NONE, 1));
     let followers = hub.followers();
     (Dispatcher::new(hub, followers, revoking, inbox, node, 0, Vec::new()), committer)
@@ -164,6 +163,7 @@ fn batch(number: u64, effects: Vec<Effect>) -> Told<Ticket> {
         time: 0,
         position: None,
         repeat: false,
+        early: false,
         active: 0,
         writes: Default::default(),
         effects,

@@ -5,83 +5,109 @@
 //! up, and who waits for it is told when to come again: nothing of it is in the journal, so nothing
 //! of it happened. No batch is larger than the journal takes.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::{Committer, POLL, Stopped, Submitted, Told};
+use bytes::Bytes;
+
+use super::window::{PROPOSE_AGAIN, Window};
+use super::{Committer, Stopped, Submitted, Told};
 use crate::fold::{Applied, Batch, Command, Effect, Header, Reply};
-use crate::journal::AppendError;
+use crate::journal::Fate as Answered;
 use crate::rows::Writes;
 use crate::wire::{Answer, Answers, Code, Outcome, Refusal};
 
-/// How long a proposal may stay unseen before the same bytes are proposed again.
-const PROPOSE_AGAIN: Duration = Duration::from_millis(200);
-/// So many refusals, with that wait between them, and a batch is given up.
+/// So many refusals, with a wait between them, and a batch is given up.
 const REFUSALS: u32 = 5;
 /// When who is told so may come again, milliseconds.
 const COME_AGAIN: u32 = 1_000;
 
 /// A batch of this node that is not folded yet.
 pub(super) struct Proposal<T> {
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Bytes,
     header: Header,
     commands: Vec<Command>,
     waiting: Vec<Waiting<T>>,
-    fate: Fate,
+    pub(super) fate: Fate,
+    /// So often it was refused.
+    refused: u32,
+    /// A copy of it may be on its way for ever: what bears this serial cannot be another any more.
+    loose: bool,
 }
 
 /// Who waits for a command, and its weight.
 type Waiting<T> = (Option<T>, usize);
 
 /// What is known of a proposal.
-enum Fate {
-    /// The journal does not have it: so often it was refused, and when it was last.
-    Outside(u32, Option<Instant>),
-    /// The journal may have it, or get it yet.
-    Unknown(Instant),
+pub(super) enum Fate {
+    /// It is to be proposed: at once, or some time after then.
+    Due(Option<Instant>),
+    /// It was proposed, and has no answer yet.
+    Asked,
     /// The journal has it, by this number.
     Taken(u64),
 }
 
 impl<T> Proposal<T> {
-    /// Whether its bytes are to be proposed now, where batch `folded` was the last one folded.
-    pub(super) fn due(&self, folded: u64, now: Instant) -> bool {
-        let waited = |since| now.saturating_duration_since(since) > PROPOSE_AGAIN;
+    pub(super) const fn serial(&self) -> u64 {
+        self.header.serial
+    }
+
+    /// Since when it waits to be proposed again.
+    pub(super) const fn since(&self) -> Option<Instant> {
         match self.fate {
-            Fate::Outside(_, at) => at.is_none_or(waited),
-            Fate::Unknown(at) => waited(at),
+            Fate::Due(since) => since,
+            Fate::Asked | Fate::Taken(_) => None,
+        }
+    }
+
+    /// Whether its bytes are to be proposed now, where batch `folded` was the last one folded; none
+    /// where they are to be later.
+    pub(super) fn due(&self, folded: u64, now: Instant) -> Option<bool> {
+        match self.fate {
+            Fate::Due(None) => Some(true),
+            Fate::Due(Some(since)) => {
+                let waited = now.saturating_duration_since(since) > PROPOSE_AGAIN;
+                waited.then_some(true)
+            }
+            Fate::Asked => Some(false),
             // It is folded once it is read, and then this proposal is gone. Where its number is
             // folded and it is still here, the journal has not kept what it took.
-            Fate::Taken(number) => number <= folded,
+            Fate::Taken(number) => Some(number <= folded),
         }
     }
 
     /// The journal's answer to its bytes.
-    ///
-    /// # Errors
-    /// When the journal is broken.
-    pub(super) fn answered(
-        &mut self,
-        answer: Result<u64, AppendError>,
-        now: Instant,
-    ) -> Result<(), Stopped> {
-        self.fate = match (answer, &self.fate) {
-            (Ok(number), _) => Fate::Taken(number),
-            (Err(AppendError::Broken(error)), _) => return Err(error.into()),
-            (Err(AppendError::Refused(why)), Fate::Outside(times, _)) => {
-                if times + 1 == REFUSALS {
+    pub(super) fn answered(&mut self, answer: Answered, now: Instant) {
+        match answer {
+            Answered::Taken(number) => self.fate = Fate::Taken(number),
+            Answered::Refused(why) => {
+                self.refused += 1;
+                if self.refused == REFUSALS {
                     tracing::error!(why, "the journal takes nothing: who waits is put off");
                 }
-                Fate::Outside(times + 1, Some(now))
+                self.fate = Fate::Due(Some(now));
             }
-            // A refusal says nothing of an earlier time.
-            (Err(AppendError::Unknown(_) | AppendError::Refused(_)), _) => Fate::Unknown(now),
-        };
-        Ok(())
+            Answered::Unknown(_) => {
+                self.loose = true;
+                self.fate = Fate::Due(Some(now));
+            }
+        }
     }
 
-    /// Whether it is to be given up.
+    /// It was read before its turn, and is to come again behind those that it overtook. Copies that
+    /// are still asked for are told of later; then it is in the journal, or comes early again.
+    pub(super) const fn came_early(&mut self) {
+        self.fate = Fate::Due(None);
+    }
+
+    /// Whether it was refused so often that it is to be given up.
     pub(super) const fn is_refused(&self) -> bool {
-        matches!(self.fate, Fate::Outside(REFUSALS.., _))
+        self.refused >= REFUSALS
+    }
+
+    /// Whether nothing of it is in the journal, or may get there.
+    pub(super) const fn is_outside(&self) -> bool {
+        matches!(self.fate, Fate::Due(_)) && !self.loose
     }
 
     /// Who waits for its commands.
@@ -91,23 +117,49 @@ impl<T> Proposal<T> {
 }
 
 impl<T: Send + 'static> Committer<T> {
-    /// Makes a proposal of what was submitted; none where that is nothing, or nothing that the
-    /// journal would take.
-    pub(super) fn next_proposal(&mut self) -> Result<Option<Proposal<T>>, Stopped> {
-        let most = self.journal.most_bytes();
-        let gathered = self.gather(POLL, most)?;
+    /// Makes proposals of what was submitted, as long as there is room for them.
+    pub(super) fn fill(&mut self, window: &mut Window<T>, most: usize) -> Result<(), Stopped> {
+        while !window.is_full() {
+            let gathered = self.gather(None, most)?;
+            if gathered.is_empty() {
+                return Ok(());
+            }
+            match self.proposal(gathered, most, window.is_empty())? {
+                Some(proposal) => window.push(proposal),
+                None if window.is_empty() => {}
+                None => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// A batch of at most so many bytes of these commands; those behind it are held for the next.
+    /// None where the first one alone is larger: it is refused, once nothing before it is on its
+    /// way, so that answers come in the order of commands.
+    fn proposal(
+        &mut self,
+        gathered: Vec<Submitted<T>>,
+        most: usize,
+        alone: bool,
+    ) -> Result<Option<Proposal<T>>, Stopped> {
         let (mut commands, mut waiting): (Vec<_>, Vec<_>) =
             (gathered.into_iter()).map(|one| (one.command, (one.ticket, one.weight))).unzip();
         while !commands.is_empty() {
             let (batch, bytes) = self.propose(commands);
             let Batch { header, commands: all } = batch;
             if bytes.len() <= most {
-                let fate = Fate::Outside(0, None);
-                return Ok(Some(Proposal { bytes, header, commands: all, waiting, fate }));
+                let (bytes, commands, fate) = (Bytes::from(bytes), all, Fate::Due(None));
+                let (refused, loose) = (0, false);
+                let one = Proposal { bytes, header, commands, waiting, fate, refused, loose };
+                return Ok(Some(one));
             }
             // Weights are estimates. What was not sent leaves its serial to the next one.
             self.serial -= 1;
             commands = all;
+            if commands.len() == 1 && !alone {
+                self.hold(commands.into_iter().zip(waiting));
+                return Ok(None);
+            }
             if commands.len() == 1 {
                 let length = bytes.len();
                 tracing::error!(length, most, "a command is larger than the journal takes");
@@ -124,24 +176,30 @@ impl<T: Send + 'static> Committer<T> {
         Ok(None)
     }
 
-    /// Gives a batch up of which nothing is in the journal. What nobody waits for, as the end of a
-    /// socket, nobody would ask for again: it goes into the next one, unless the node goes down.
-    pub(super) fn give_up(&mut self, refused: Proposal<T>) -> Result<(), Stopped> {
-        self.serial -= 1;
-        let Proposal { header, commands, waiting, .. } = refused;
-        let (mut replies, mut tickets, mut kept) = (Vec::new(), Vec::new(), Vec::new());
-        for (command, (ticket, weight)) in commands.into_iter().zip(waiting) {
-            if ticket.is_none() {
-                kept.push((command, (ticket, weight)));
-            } else {
-                replies.push(put_off(&command));
-                tickets.push(ticket);
+    /// Gives batches up of which nothing is in the journal, where it takes nothing. What nobody
+    /// waits for, as the end of a socket, nobody would ask for again: it goes into the next one,
+    /// unless the node goes down.
+    pub(super) fn give_up(&mut self, window: &mut Window<T>) -> Result<(), Stopped> {
+        let mut all = window.take_refused();
+        self.serial -= all.len() as u64;
+        let mut kept = Vec::new();
+        all.reverse();
+        for Proposal { header, commands, waiting, .. } in all {
+            let (mut replies, mut tickets) = (Vec::new(), Vec::new());
+            for (command, (ticket, weight)) in commands.into_iter().zip(waiting) {
+                if ticket.is_none() {
+                    kept.push((command, (ticket, weight)));
+                } else {
+                    replies.push(put_off(&command));
+                    tickets.push(ticket);
+                }
             }
+            self.tell_unfolded(header, replies, tickets)?;
         }
         if !self.gauge.stopped() {
             self.hold(kept.into_iter());
         }
-        self.tell_unfolded(header, replies, tickets)
+        Ok(())
     }
 
     /// Keeps commands for the next batch, before all others.
@@ -162,8 +220,9 @@ impl<T: Send + 'static> Committer<T> {
         let effects = effects.map(|(index, reply)| Effect::Reply(index, reply)).collect();
         let (batch, time) = (self.fold.known().batch, self.fold.head().time);
         let (position, active) = (self.fold.position(), self.fold.active());
-        let (repeat, writes) = (false, Writes::default());
-        let applied = Applied { batch, header, time, position, repeat, active, writes, effects };
+        let (repeat, early, writes) = (false, false, Writes::default());
+        let applied =
+            Applied { batch, header, time, position, repeat, early, active, writes, effects };
         self.out.send(Told { applied, tickets }).map_err(|_| Stopped::Closed)
     }
 }

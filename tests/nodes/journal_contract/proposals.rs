@@ -2,6 +2,7 @@
 //! becomes of those that are refused, and how large they may be. An engine that writes down what it
 //! was asked, and answers as the test says, stands before one in memory.
 
+use std::collections::VecDeque;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -10,11 +11,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use highwater::fold::{CacheSizes, Command, Effect, FOLD_VERSION, Fold, Reply, Settings};
 use highwater::journal::{
-    AppendError, Committer, Faults, Inbox, Journal, JournalError, MemoryCluster, MemoryJournal,
-    Order, QueueLimits, Stopped, Told,
+    At, Bell, Committer, Ends, Engine, Event, Fate, Faults, Inbox, Journal, JournalError,
+    MemoryCluster, MemoryJournal, QueueLimits, Stopped, Told, catch_up,
 };
 use highwater::log::{Appends, Entry, entry_hash};
-use highwater::rows::Writes;
 use highwater::store::{Options, Store};
 use highwater::wire::{Code, Id, Level, Outcome, Payload, Record, Target};
 
@@ -32,11 +32,10 @@ enum Does {
     Loses,
 }
 
-/// A proposal, when it came and when it was answered.
+/// A proposal, and when it came.
 struct Asked {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     came: Instant,
-    answered: Instant,
 }
 
 /// An engine that does as it is told for the first proposals, and takes all others.
@@ -44,8 +43,12 @@ struct Watched {
     below: MemoryJournal,
     does: Vec<Does>,
     asked: Arc<Mutex<Vec<Asked>>>,
-    /// What was taken is not read back for so long after the first proposal.
+    /// Fates that the test made up.
+    told: VecDeque<Event>,
+    /// Neither these nor batches are told for so long after the first proposal.
     late: Duration,
+    held: VecDeque<Event>,
+    bell: Arc<Bell>,
 }
 
 impl Journal for Watched {
@@ -57,47 +60,46 @@ impl Journal for Watched {
         self.below.level()
     }
 
-    fn order(&self) -> Order {
-        self.below.order()
-    }
-
     fn most_bytes(&self) -> usize {
         self.below.most_bytes()
     }
 
-    fn head(&mut self) -> Result<u64, JournalError> {
-        self.below.head()
+    fn ends(&mut self) -> Result<Ends, JournalError> {
+        self.below.ends()
     }
 
-    fn start(&mut self) -> Result<u64, JournalError> {
-        self.below.start()
+    fn follow(&mut self, behind: At, bell: &Arc<Bell>) -> Result<(), JournalError> {
+        self.bell = Arc::clone(bell);
+        self.below.follow(behind, bell)
     }
 
-    fn append(&mut self, batch: &[u8], effects: Option<Writes>) -> Result<u64, AppendError> {
-        let came = Instant::now();
+    fn propose(&mut self, serial: u64, batch: Bytes) -> Result<(), JournalError> {
         let mut asked = self.asked.lock().unwrap();
-        let answer = match self.does.get(asked.len()).unwrap_or(&Does::Takes) {
-            Does::Takes => self.below.append(batch, effects),
-            Does::Refuses => Err(AppendError::Refused("as the test says".to_owned())),
-            Does::Loses => Err(AppendError::Unknown("as the test says".to_owned())),
+        let does = self.does.get(asked.len()).copied().unwrap_or(Does::Takes);
+        asked.push(Asked { bytes: batch.clone(), came: Instant::now() });
+        let fate = match does {
+            Does::Takes => return self.below.propose(serial, batch),
+            Does::Refuses => Fate::Refused("as the test says".to_owned()),
+            Does::Loses => Fate::Unknown("as the test says".to_owned()),
         };
-        asked.push(Asked { bytes: batch.to_vec(), came, answered: Instant::now() });
-        answer
+        self.told.push_back(Event::Fate { serial, fate });
+        self.bell.ring();
+        Ok(())
     }
 
-    fn read(
-        &mut self,
-        from: u64,
-        most: usize,
-        wait: Duration,
-    ) -> Result<Vec<(u64, Bytes)>, JournalError> {
+    fn poll(&mut self) -> Result<Event, JournalError> {
         let first = self.asked.lock().unwrap().first().map(|asked| asked.came);
-        if first.is_some_and(|first| first.elapsed() < self.late) {
-            // As an engine with nothing to read: the caller's time passes, and nothing came.
-            std::thread::sleep(wait);
-            return Ok(Vec::new());
+        let late = first.is_some_and(|first| first.elapsed() < self.late);
+        if !late && let Some(kept) = self.told.pop_front().or_else(|| self.held.pop_front()) {
+            return Ok(kept);
         }
-        self.below.read(from, most, wait)
+        match self.below.poll()? {
+            batch @ Event::Batch { .. } if late => {
+                self.held.push_back(batch);
+                Ok(Event::CaughtUp)
+            }
+            event => Ok(event),
+        }
     }
 
     fn drop_before(&mut self, batch: u64) -> Result<(), JournalError> {
@@ -123,14 +125,17 @@ impl World {
         let cluster = MemoryCluster::new(Id([7; 16]), Faults::default());
         let asked = Arc::<Mutex<Vec<Asked>>>::default();
         let (below, does) = (cluster.node(), does.to_vec());
-        let journal = Watched { below, does, asked: Arc::clone(&asked), late };
+        let (told, held, bell) = Default::default();
+        let watched = Arc::clone(&asked);
+        let journal = Watched { below, does, asked: watched, told, late, held, bell };
         let settings =
             Settings { rules: Vec::new(), budgets: Default::default(), auto_create: true };
         let (id, level) = (journal.identity(), journal.level());
-        let fold = Fold::open(&store, id, level, settings, CacheSizes::default()).unwrap();
+        let mut fold = Fold::open(&store, id, level, settings, CacheSizes::default()).unwrap();
+        let mut engine = Engine::elsewhere(journal);
+        catch_up(&mut fold, &mut engine, &store).unwrap();
         let limits = QueueLimits { commands: 1_000, bytes: 1 << 30, told: 64 };
-        let (committer, inbox, told) =
-            Committer::new(fold, Box::new(journal), store, Arc::new(|| 1), limits);
+        let (committer, inbox, told) = Committer::new(fold, engine, store, Arc::new(|| 1), limits);
         let (committer, running) = (Some(committer), None);
         Self { cluster, asked, committer, running, inbox, told, _folder: folder }
     }
@@ -149,6 +154,18 @@ impl World {
             _ => None,
         };
         (applied.batch, applied.effects.into_iter().filter_map(reply).collect())
+    }
+
+    /// Submits commands, each when the one before has been proposed, so that each has a batch.
+    fn submit_apart(&self, commands: impl IntoIterator<Item = Command>) {
+        let begun = Instant::now();
+        for (ticket, command) in commands.into_iter().enumerate() {
+            while self.asked.lock().unwrap().len() < ticket {
+                assert!(begun.elapsed() < PATIENCE, "batch {ticket} is not proposed");
+                std::thread::yield_now();
+            }
+            self.inbox.submit(command, 64, Some(ticket)).unwrap();
+        }
     }
 
     /// The thread ends because it was asked to; what it had proposed.
@@ -186,6 +203,56 @@ fn a_batch_that_was_taken_is_not_proposed_again() {
     assert_eq!(world.end().len(), 1);
 }
 
+/// Nobody waits for what is on its way: nothing is read back before all are proposed.
+#[test]
+fn a_batch_is_proposed_while_others_are_on_their_way() {
+    let mut world = World::new(&[], 4 * WAIT);
+    world.run();
+    world.submit_apart((0..6).map(|n| create(n.to_string())));
+    for n in 0..6 {
+        let created = Reply::Created(n + 1, true);
+        assert_eq!(world.next(), (n + 1, vec![(usize::try_from(n).unwrap(), created)]));
+    }
+    assert_eq!(world.end().len(), 6, "each once");
+}
+
+/// One that is refused or lost takes those behind it with it: they came before their turn, and are
+/// proposed anew behind it, the same bytes in the same order. Each counts once.
+#[test]
+fn one_that_is_refused_or_lost_takes_those_behind_it_with_it() {
+    for first in [Does::Refuses, Does::Loses] {
+        let mut world = World::new(&[first], 4 * WAIT);
+        world.run();
+        world.submit_apart((0..4).map(|n| create(n.to_string())));
+        let mut told = Vec::new();
+        while told.len() < 4 {
+            told.extend(world.next().1);
+        }
+        let created = (0..4_usize).map(|n| (n, Reply::Created(n as u64 + 1, true)));
+        assert_eq!(told, created.collect::<Vec<_>>(), "{first:?}");
+        let cluster = world.cluster.clone();
+        let asked: Vec<_> = world.end().into_iter().map(|asked| asked.bytes).collect();
+        assert_eq!(asked.len(), 8, "{first:?}");
+        assert_eq!(asked[..4], asked[4..], "{first:?}");
+        assert_eq!(cluster.ends().head, 3 + 4, "{first:?}: three came early");
+    }
+}
+
+/// All that was proposed is given up where nothing is taken, in its order.
+#[test]
+fn all_that_is_on_its_way_is_put_off_where_nothing_is_taken() {
+    let mut world = World::new(&[Does::Refuses; 200], Duration::ZERO);
+    world.run();
+    world.submit_apart((0..3).map(|n| create(n.to_string())));
+    for n in 0..3 {
+        let (batch, replies) = world.next();
+        let [(ticket, Reply::Refused(refusal))] = replies.as_slice() else { panic!("{replies:?}") };
+        assert_eq!((batch, *ticket, refusal.code), (0, n, Code::Overloaded));
+    }
+    assert_eq!(world.cluster.ends().head, 0);
+    world.end();
+}
+
 #[test]
 fn a_batch_of_unknown_fate_is_proposed_again_after_a_wait() {
     let mut world = World::new(&[Does::Loses, Does::Refuses, Does::Loses], Duration::ZERO);
@@ -196,7 +263,7 @@ fn a_batch_of_unknown_fate_is_proposed_again_after_a_wait() {
     assert_eq!(asked.len(), 4);
     for pair in asked.windows(2) {
         assert!(pair[0].bytes == pair[1].bytes, "the same bytes, so that it is folded once");
-        let waited = pair[1].came.duration_since(pair[0].answered);
+        let waited = pair[1].came.duration_since(pair[0].came);
         assert!(waited >= WAIT, "again after {waited:?}");
     }
 }
@@ -229,8 +296,8 @@ fn a_batch_that_is_refused_again_and_again_is_given_up() {
     let cluster = world.cluster.clone();
     let asked = world.end();
     assert_eq!(asked.len(), 5 + 2);
-    assert!(asked[..5].windows(2).all(|pair| pair[1].came - pair[0].answered >= WAIT));
-    assert_eq!(cluster.node().head(), Ok(2));
+    assert!(asked[..5].windows(2).all(|pair| pair[1].came - pair[0].came >= WAIT));
+    assert_eq!(cluster.ends().head, 2);
 }
 
 /// Whatever was said of their weight; one that is too large alone is refused and holds up no other.

@@ -85,9 +85,9 @@ pub const PLANTS: &[Plant] = &[
         "a batch of unknown fate is proposed again at once",
         "nothing: it floods the journal",
         "src/journal/commit/proposal.rs",
-        "Fate::Unknown(at) => waited(at),",
-        "waited(at)",
-        "{ let _ = at; true }",
+        "let waited = now.saturating_duration_since(since) > PROPOSE_AGAIN;",
+        "now.saturating_duration_since(since) > PROPOSE_AGAIN",
+        "{ let _ = (since, now); true }",
     )
     .and("nodes", "a_batch_of_unknown_fate_is_proposed_again_after_a_wait")
     .out_of_sight(),
@@ -239,9 +239,9 @@ pub const PLANTS: &[Plant] = &[
         "a batch that came twice is folded twice",
         "promise 4",
         "src/fold/apply.rs",
-        "Heard::Again => true,",
-        "true",
-        "false",
+        "if heard == Heard::Next {",
+        "heard == Heard::Next",
+        "heard != Heard::Early",
     ),
     plant(
         "a trim passes over readers below it",
