@@ -119,6 +119,13 @@ world: tools
 canary: tools
 	$(CARGO) run --quiet --package highwater-world --bin canary -- $(if $(ONLY),--only "$(ONLY)")
 
+## make mutants  plants small faults in the pure rooms, one at a time, and counts who notices; goes
+#                  on where it was stopped (SEED=1, SAMPLE=60); needs Python; half an hour
+.PHONY: mutants
+mutants: tools
+	@$(CARGO) mutants --version >/dev/null 2>&1 || $(CARGO) install cargo-mutants --locked
+	@python3 scripts/mutants.py --seed $(or $(SEED),1) --sample $(or $(SAMPLE),60)
+
 ## make bench    the benchmarks, one after the other (BENCH="append fanout idle"; clone is one too)
 bench: tools
 	$(CARGO) build --release --workspace

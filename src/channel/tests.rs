@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Socket;
 use super::fixture::{House, LOG, ends_with_close, opened, to_the_end};
 use crate::connection::Reached;
-use crate::delivery::{Offer, Output, Slice, Wrote};
+use crate::delivery::{Closing, Offer, Output, Slice, Wrote};
 use crate::log::{LogRow, SnapshotAt};
 use crate::wire::{Code, Cursor, Ended, Refusal, Refused, ServerFrame, SnapshotRule, Start};
 
@@ -134,4 +134,24 @@ async fn a_watch_begins_without_the_store() {
     let row = LogRow { rule: SnapshotRule::Client, ..row };
     assert!(house.hub.subscribe(&socket, opened(&row, Start::End), 1));
     assert_eq!(house.hub.watch(LOG).unwrap().lock().snapshot, 3);
+}
+
+/// Who leaves by its own word is not told that it was closed, and counts as no refusal.
+#[tokio::test]
+async fn who_has_left_hears_no_last_words() {
+    let house = House::new(1 << 20);
+    for leaves in [true, false] {
+        let (socket, mut peer) = house.socket(u16::from(leaves));
+        if leaves {
+            socket.set_leaving();
+        }
+        socket.close(&Closing::new(Code::Fenced));
+        while !socket.flush() {
+            std::thread::yield_now();
+        }
+        house.hub.leave(&socket);
+        drop(socket);
+        let heard = to_the_end(&mut peer);
+        assert_eq!(ends_with_close(&heard, Code::Fenced.number()), !leaves, "{heard:?}");
+    }
 }
