@@ -51,7 +51,7 @@ export const mangleCache = (() => {
 /** Types that no app sees: of parts that it reaches through none of the exports. */
 const HIDDEN = RegExp(
   '^(bounds|codec|commits|connection|delivery|history|identity|json-wire|states|subs|tokens|' +
-    'writer|log/(delivered|fold|kept|ledger|lock|keeper|marks|records|rows|run|runs|shelf|signals|tabs|' +
+    'writer|log/(delivered|fold|kept|ledger|lock|keeper|marks|packs|records|rows|run|runs|shelf|signals|tabs|' +
     'undo))',
 );
 /** From here on a file has types of its own parts alone. */

@@ -10,6 +10,7 @@
 
 import { Keeper, Lost, PATIENCE, type Disk } from './keeper.js';
 import { outcome, Rows } from './memory.js';
+import { looks, parts, together, unpacked, within } from './packs.js';
 import { digits } from './rows.js';
 import type { Change, OpenStore, Row, StoreOptions } from './store.js';
 
@@ -44,7 +45,10 @@ class Database implements Disk {
   /** Ends what is under way. */
   private _fail: (lost: Lost) => void = () => {};
 
-  constructor(private readonly _db: IDBDatabase, gone: () => void) {
+  /** `again`: it is not the first handle of this page, which may have written something already. */
+  constructor(
+    private readonly _db: IDBDatabase, gone: () => void, private readonly _again: boolean,
+  ) {
     _db.onclose = () => {
       this._fail(new Lost(new DOMException('Closed by the browser', 'AbortError')));
       gone();
@@ -93,62 +97,89 @@ class Database implements Disk {
 
   async read(prefix: string, from?: string, part?: (rows: Row[]) => void): Promise<Row[]> {
     const found: Row[] = [];
+    // One of a writer may stand in a pack, which begins before it.
+    const roomOf = (key: string): string => key.replace(/^(a\/[^/]+\/).*/, '$1');
+    const room = roomOf(prefix);
     await this._run('readonly', (rows, step) => {
       const more = (range: IDBKeyRange): void => {
-        let keys: string[];
         const asked = rows.getAllKeys(range, READ);
-        const request = rows.getAll(range, READ);
         asked.onsuccess = step(() => {
           // Each look at a result goes through the browser.
-          keys = asked.result as string[];
+          const keys = (asked.result as string[]).map((key) => [key] as const);
           // The next are asked for while these are on their way.
-          if (keys.length === READ) more(begins(prefix, keys.at(-1), true));
-        });
-        request.onsuccess = step(() => {
-          const values = request.result;
-          const some = keys.map((key, n): Row => [key, values[n]]);
-          if (part) part(some);
-          else found.push(...some);
+          if (keys.length === READ) more(begins(room, keys.at(-1)![0], true));
+          for (const some of parts(keys, READ)) {
+            const [[first], [last]] = [some[0]!, some.at(-1)!];
+            const request = rows.getAll(IDBKeyRange.bound(first, last));
+            request.onsuccess = step(() => {
+              const values = request.result;
+              const each = unpacked(some.map(([key], n): Row => [key, values[n]]), prefix);
+              if (part) part(each);
+              else for (const row of each) found.push(row);
+            });
+          }
         });
       };
-      more(begins(prefix, from));
+      more(begins(room, roomOf(from ?? prefix)));
     });
     return found;
   }
 
-  async write(changes: readonly Change[]): Promise<void> {
+  /** `apart`: none is packed with another that is not packed with it yet. */
+  async write(changes: readonly Change[], apart = false): Promise<void> {
     await this._run('readwrite', (rows, step) => {
-      const found = new Map<string, IDBRequest>();
-      for (const [key, value] of changes) {
-        if (typeof value !== 'function' || found.has(key)) continue;
-        const request = rows.get(key);
-        found.set(key, request);
-        // A large one is read in a task of its own.
-        request.onsuccess = step(() => void request.result);
-      }
-      const put = (): void => {
-        const work: (() => IDBRequest)[] = [];
-        // Those that go in a line go at once.
-        let line: [first: string, last: string] | undefined;
-        for (const [key, value] of outcome(changes, (key) => found.get(key)!.result)) {
-          if (value !== undefined) work.push(() => rows.put(value, key));
-          else if (line && key === after(line[1])) line[1] = key;
-          else {
-            const range = (line = [key, key]);
-            work.push(() => rows.delete(IDBKeyRange.bound(...range)));
-          }
-        }
-        const some = (): void => {
-          const [first] = work.splice(0, SLICE).map((one) => one());
-          if (work.length) first!.onsuccess = step(some);
-          else rows.transaction.commit?.();
-        };
-        some();
+      const old = new Map<string, unknown>();
+      /** Asks for what functions are to be given, and more; a large one is read in its own task. */
+      const read = (
+        changes: readonly Change[], more: IDBRequest<any>[], then: (answers: any[]) => void,
+      ): void => {
+        const keys = new Set(changes.flatMap(([key, value]) =>
+          (typeof value === 'function' && !old.has(key) ? [key] : [])));
+        const asked = [...more, ...[...keys].map((key) => rows.get(key))];
+        const answers: any[] = [];
+        for (const request of asked) request.onsuccess = step(() => {
+          answers.push(request.result);
+          if (answers.length < asked.length) return;
+          let at = more.length;
+          for (const key of keys) old.set(key, answers[at++]);
+          then(answers.slice(0, more.length));
+        });
+        if (!asked.length) then(answers);
       };
-      const last = [...found.values()].pop();
-      if (last) last.onsuccess = step(put);
-      else put();
+      const asked = looks(changes, this._again).map(([from, to]) =>
+        rows.getAllKeys(IDBKeyRange.bound(from, to)));
+      read(changes, asked, (answers) => {
+        const found = answers.flat();
+        const now = within(changes, found);
+        read(now, [], () => {
+          const rest = outcome(now, (key) => old.get(key));
+          this._put(rows, step, apart ? rest : together(rest, found));
+        });
+      });
     });
+  }
+
+  private _put(
+    rows: IDBObjectStore, step: (next: () => void) => () => void, now: Map<string, unknown>,
+  ): void {
+    const work: [key: string, put: () => IDBRequest][] = [];
+    // Those that go in a line go at once.
+    let line: [first: string, last: string] | undefined;
+    for (const [key, value] of now) {
+      if (value !== undefined) work.push([key, () => rows.put(value, key)]);
+      else if (line && key === after(line[1])) line[1] = key;
+      else {
+        const range = (line = [key, key]);
+        work.push([key, () => rows.delete(IDBKeyRange.bound(...range))]);
+      }
+    }
+    const left = parts(work, SLICE);
+    const some = (): void => {
+      const [first] = (left.shift() ?? []).map(([, put]) => put());
+      if (left.length) first!.onsuccess = step(some);
+      else rows.transaction.commit?.();
+    };
+    some();
   }
 
   async wipe(): Promise<void> {
@@ -213,10 +244,10 @@ const connect = (name: string, emptied: (why: string) => void): Promise<IDBDatab
 export const indexedDb: OpenStore = (name: string, options: StoreOptions) => {
   let known: string | undefined;
   const open = async (gone: () => void, emptied: (why: string) => void): Promise<Disk> => {
-    const db = new Database(await connect(name, emptied), gone);
+    const db = new Database(await connect(name, emptied), gone, !!known);
     try {
       const marker = await db.marker(crypto.getRandomValues(new Uint32Array(4)).join());
-      if (known && known !== marker) await db.write([...options.rows()]);
+      if (known && known !== marker) await db.write([...options.rows()], true);
       known = marker;
       return db;
     } catch (error) {

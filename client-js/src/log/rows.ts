@@ -3,7 +3,8 @@
  * one browser share it (docs/actions.md).
  *
  * `w/<writer>`: a writer, and how far it may have been sent.
- * `a/<writer>/<seq>`: an action without an outcome.
+ * `a/<writer>/<seq>`: an action without an outcome. In a browser several may stand together
+ * (`packs.ts`): `a/<writer>/<first seq>/<last seq>`.
  * `d/<log>//<log id>/<offset>/<writer>/<seq>`: one that was stored, kept for a while.
  * `r/<at>/<writer>/<seq>`: one that was refused.
  * `c/<log>`: where its views stand, and what they show.
@@ -83,6 +84,9 @@ export interface HistoryRow {
 export const digits = (number: number): string => `${number}`.padStart(16, '0');
 
 export const keyOf = (writer: string, seq: number): string => `a/${writer}/${digits(seq)}`;
+/** Of several that stand together; all keys of that writer begin with `room`. */
+export const packKey = (room: string, first: number, last: number): string =>
+  `${room}${digits(first)}/${digits(last)}`;
 /** Another history may have another action at that offset. */
 export const doneKey = (
   log: string, id: number, offset: number, writer: string, seq: number,

@@ -102,8 +102,9 @@ export class Books {
   /** Of the server's history something may be lost, or a log was deleted. */
   private torn = false;
 
-  constructor(seed: number) {
-    this.device = new Device(this.server, seed);
+  /** `packs`: the disk has actions in packs, and its users are quick. */
+  constructor(seed: number, private readonly packs = false) {
+    this.device = new Device(this.server, seed, packs);
   }
 
   get pages(): Page[] {
@@ -131,26 +132,31 @@ export class Books {
   do(page: Page, name: string, how: number): void {
     const logs = this.logs.get(page);
     if (!page.runs || !logs || this.hidden.has(page)) return;
+    const times = this.packs ? 1 + (how % 4) : 1;
+    page.does(() => {
+      for (let time = 0; time < times; time++) this.does(page, name, logs, how + time);
+    });
+  }
+
+  private does(page: Page, name: string, logs: Logs, how: number): void {
     const n = ++this.count;
     const word = { n, ...(how % 7 === 6 && { no: 'no' }) };
-    page.does(() => {
-      const receipt = name === 'boards/a' ? this.card(logs['boards/a'].view.cards, word, how)
-        : name === 'clicks/a' ? logs['clicks/a'].do.put(word)
-          : logs['lists/a'].do[how % 5 === 3 ? 'brief' : how % 5 === 4 ? 'name' : 'put'](word);
-      const known = this.last.get(receipt);
-      if (known) {
-        known.all.push(n);
-        return void this.deeds.set(n, known);
-      }
-      const deed: Deed = { all: [n], log: name, page, no: !!word.no };
-      this.last.set(receipt, deed);
-      this.deeds.set(n, deed);
-      receipt.saved.then((kind) => (deed.saved = kind === 'disk'), () => {});
-      receipt.accepted.then(
-        () => (deed.accepted = true),
-        ({ code }: { code: string }) => (deed.rejected = code),
-      );
-    });
+    const receipt = name === 'boards/a' ? this.card(logs['boards/a'].view.cards, word, how)
+      : name === 'clicks/a' ? logs['clicks/a'].do.put(word)
+        : logs['lists/a'].do[how % 5 === 3 ? 'brief' : how % 5 === 4 ? 'name' : 'put'](word);
+    const known = this.last.get(receipt);
+    if (known) {
+      known.all.push(n);
+      return void this.deeds.set(n, known);
+    }
+    const deed: Deed = { all: [n], log: name, page, no: !!word.no };
+    this.last.set(receipt, deed);
+    this.deeds.set(n, deed);
+    receipt.saved.then((kind) => (deed.saved = kind === 'disk'), () => {});
+    receipt.accepted.then(
+      () => (deed.accepted = true),
+      ({ code }: { code: string }) => (deed.rejected = code),
+    );
   }
 
   private card(cards: Logs['boards/a']['view']['cards'], word: Word, how: number): Receipt {

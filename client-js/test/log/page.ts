@@ -14,6 +14,7 @@ import type { ActionRow } from '../../src/log/rows.js';
 import type { Message } from '../../src/log/run.js';
 import type { Change, Health, Kind, Row, Store } from '../../src/log/store.js';
 import type { FakeServer } from './fake-server.js';
+import { PackedRows } from './packed-rows.js';
 
 const current = new AsyncLocalStorage<Page>();
 const { setTimeout, clearTimeout, setImmediate } = globalThis;
@@ -30,7 +31,7 @@ interface Timer {
 /** What all pages share: a clock, a disk, locks, a channel. */
 export class Device {
   now = 1_000_000;
-  readonly disk = new Rows();
+  readonly disk: Rows;
   /** All keys that were ever written. */
   readonly ever = new Set<string>();
   /** All actions that were ever there, as they stood. */
@@ -43,8 +44,10 @@ export class Device {
   private readonly undo: (() => void)[] = [];
   private random: number;
 
-  constructor(readonly server: FakeServer, seed: number) {
+  /** `packs`: what waits for the disk is written together, and stands together. */
+  constructor(readonly server: FakeServer, seed: number, readonly packs = false) {
     this.random = seed;
+    this.disk = packs ? new PackedRows() : new Rows();
     const put = (on: object, name: string, value: unknown): void => {
       const before = Object.getOwnPropertyDescriptor(on, name);
       Object.defineProperty(on, name, { value, configurable: true, writable: true });
@@ -289,14 +292,7 @@ export class Page {
         this.does(() => job.reject(new Error('the disk is full')));
         return true;
       }
-      this.device.disk.write(job.changes);
-      const { ever, disk, words } = this.device;
-      for (const [key, value] of job.changes) {
-        if (value) ever.add(key);
-        const row = key.startsWith('a/') && disk.all.get(key);
-        if (row) words.push(row as ActionRow);
-      }
-      job.stored = true;
+      this.stores(job);
       return true;
     }
     const found = job.changes ? [] : job.found ?? this.device.disk.read(job.prefix!);
@@ -309,6 +305,20 @@ export class Page {
     this.jobs.shift();
     this.does(() => job.resolve(job.changes ? 'disk' : job.found ? found.slice(half) : found));
     return true;
+  }
+
+  private stores(job: Job): void {
+    const { ever, disk, words, packs } = this.device;
+    const other = this.jobs.findIndex(({ changes, stored }) => !changes || stored);
+    const jobs = packs ? this.jobs.slice(0, other < 0 ? undefined : other) : [job];
+    const changes = jobs.flatMap(({ changes }) => changes!);
+    disk.write(changes);
+    for (const [key, value] of changes) {
+      if (value) ever.add(key);
+      const row = key.startsWith('a/') && disk.all.get(key);
+      if (row) words.push(row as ActionRow);
+    }
+    for (const one of jobs) one.stored = true;
   }
 
   hears(): boolean {

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { keyed, lww } from '../../src/log/define.js';
 import { recordOf, stepOf, valueRecord } from '../../src/log/records.js';
-import { doneKey, keyOf, refusedKey } from '../../src/log/rows.js';
+import { doneKey, keyOf, packKey, refusedKey } from '../../src/log/rows.js';
 import type { Draft } from '../../src/frames.js';
 
 interface Vector {
@@ -19,6 +19,8 @@ interface Vector {
 }
 type Row =
   | { readonly row: 'action'; readonly writer: string; readonly seq: number; readonly key: string }
+  | { readonly row: 'pack'; readonly writer: string; readonly first: number; readonly last: number;
+      readonly key: string }
   | { readonly row: 'stored'; readonly log: string; readonly id: number; readonly offset: number;
       readonly writer: string; readonly seq: number; readonly key: string }
   | { readonly row: 'refused'; readonly at: number; readonly writer: string; readonly seq: number;
@@ -51,6 +53,7 @@ for (const { name, do: did, record } of vectors.records) {
 for (const row of vectors.rows) {
   test(`the key of a row: ${row.row}`, () => {
     const made = row.row === 'action' ? keyOf(row.writer, row.seq)
+      : row.row === 'pack' ? packKey(`a/${row.writer}/`, row.first, row.last)
       : row.row === 'stored' ? doneKey(row.log, row.id, row.offset, row.writer, row.seq)
       : refusedKey(row.at, row.writer, row.seq);
     assert.equal(made, row.key);

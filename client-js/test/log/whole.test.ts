@@ -1,6 +1,7 @@
 /**
  * The whole client without a network: pages that share a device, and a server that is cut off,
  * refuses, is restored; in random interleavings of all that can happen. `books.ts` has the laws.
+ * Every other input is run on a disk that has waiting actions in packs.
  */
 
 import { test } from 'node:test';
@@ -70,8 +71,10 @@ const happen = async (books: Books, [what, one, two]: Step): Promise<void> => {
   books.check();
 };
 
-const run = async ([seed, steps]: readonly [number, readonly Step[]]): Promise<void> => {
-  const books = new Books(seed);
+const run = async (
+  [seed, steps]: readonly [number, readonly Step[]], packs = seed % 2 > 0,
+): Promise<void> => {
+  const books = new Books(seed, packs);
   try {
     books.open();
     for (const one of steps) await happen(books, one);
@@ -88,12 +91,12 @@ if (given) test('that input', () => run(JSON.parse(given) as [number, Step[]]));
 else {
   for (const { what, seed, steps } of CASES) {
     const parts = [...steps.matchAll(/(\w+)\s+(\d+)\s+(\d+)/g)];
-    test(what, () => run([seed, parts.map(([, word, one, two]) => [word as Word, +one!, +two!])]));
+    test(what, () => run([seed, parts.map(([, word, one, two]) => [word as Word, +one!, +two!])], false));
   }
   test('all that can happen in one history, in any order', () =>
-    asyncProperty(inputs('restore', 'save', 'remove'), run, 100));
+    asyncProperty(inputs('restore', 'save', 'remove'), (input) => run(input), 100));
   test('the same with a server that is restored', () =>
-    asyncProperty(inputs('remove'), run, 60));
+    asyncProperty(inputs('remove'), (input) => run(input), 60));
   test('the same with logs that are deleted', () =>
-    asyncProperty(inputs('restore', 'save'), run, 60));
+    asyncProperty(inputs('restore', 'save'), (input) => run(input), 60));
 }
