@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { after, before, test } from 'node:test';
 import {
-  add, kept, pageOf, serveLogs, servePages, settled, state, storedOnce, until,
+  add, kept, pageOf, rowsOf, serveLogs, servePages, settled, state, storedOnce, until,
 } from './log-world.mjs';
 import { Profile } from './profile.mjs';
 
@@ -195,4 +195,24 @@ test('an old client and a new one share what is on the device', async () => {
     await close(next);
   }
   await storedOnce(server, 'shared', ids);
+});
+
+test('an old client leaves what a new one has packed to a new one', async () => {
+  const packed = await open('packed', { offline: true });
+  await add(packed, 'one', 'two', 'three');
+  const actions = Object.keys(await rowsOf(packed, ':packed')).filter((key) => key[0] === 'a');
+  assert.equal(actions.length, 1);
+  await close(packed);
+  let reported;
+  const failed = new Promise((settle) => (reported = settle));
+  const url = pageOf(pages, server, { user: 'packed', list: 'packed', old: true });
+  const old = await profile.page(url, (page) => page.on('pageerror', reported));
+  // It cannot send that, says so, and sends what is its own.
+  assert.match(`${await failed}`, /record/);
+  await old.evaluate(() => app.add('four').accepted);
+  await close(old);
+  const next = await open('packed');
+  await settled(next);
+  await storedOnce(server, 'packed', ['four', 'one', 'two', 'three']);
+  await close(next);
 });
