@@ -6,10 +6,10 @@
  * becomes a pack where nothing of it stands yet; whoever changes, or takes away, one that stands in
  * a pack changes that row in the same transaction. None of this is seen above the store.
  *
- * A pack's key ends in the first number and the last, and it has few: the row of an action begins at
- * most so many before it. (What begins before that is not looked at: it may be long gone, and a
- * browser walks over all that is.) A client that knows no packs finds an action there
- * that it cannot send: it leaves its writer to others, and the server forgets nothing from there on.
+ * A pack's key ends in the first number and the last, and it has few: the row of an action begins
+ * at most so many before it. (What begins before that is not looked at: a browser walks over all
+ * that was deleted there.) A client that knows no packs finds an action there that it cannot send:
+ * it leaves its writer to others, and the server forgets nothing from there on.
  */
 
 import { digits, packKey } from './rows.js';
@@ -31,7 +31,10 @@ interface Place {
   readonly last: number;
 }
 
-/** What a pack has at most: it is written anew when a part of it is answered. */
+/**
+ * What a pack has at most: it is written anew when a part of it is answered. `MOST` is part of the
+ * format: a client looks no further back for a pack.
+ */
 const MOST = 64;
 const MOST_BYTES = 64 << 10;
 
