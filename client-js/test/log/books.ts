@@ -134,7 +134,7 @@ export class Books {
     if (!page.runs || !logs || this.hidden.has(page)) return;
     const times = this.packs ? 1 + (how % 4) : 1;
     page.does(() => {
-      for (let time = 0; time < times; time++) this.does(page, name, logs, how + time);
+      for (let time = 0; time < times; time++) this.does(page, name, logs, time ? 5 * time : how);
     });
   }
 

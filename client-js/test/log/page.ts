@@ -44,8 +44,8 @@ export class Device {
   private readonly undo: (() => void)[] = [];
   private random: number;
 
-  /** `packs`: what waits for the disk is written together, and stands together. */
-  constructor(readonly server: FakeServer, seed: number, readonly packs = false) {
+  /** `packs`: what is written together stands together. */
+  constructor(readonly server: FakeServer, seed: number, packs = false) {
     this.random = seed;
     this.disk = packs ? new PackedRows() : new Rows();
     const put = (on: object, name: string, value: unknown): void => {
@@ -292,7 +292,14 @@ export class Page {
         this.does(() => job.reject(new Error('the disk is full')));
         return true;
       }
-      this.stores(job);
+      this.device.disk.write(job.changes);
+      const { ever, disk, words } = this.device;
+      for (const [key, value] of job.changes) {
+        if (value) ever.add(key);
+        const row = key.startsWith('a/') && disk.all.get(key);
+        if (row) words.push(row as ActionRow);
+      }
+      job.stored = true;
       return true;
     }
     const found = job.changes ? [] : job.found ?? this.device.disk.read(job.prefix!);
@@ -305,20 +312,6 @@ export class Page {
     this.jobs.shift();
     this.does(() => job.resolve(job.changes ? 'disk' : job.found ? found.slice(half) : found));
     return true;
-  }
-
-  private stores(job: Job): void {
-    const { ever, disk, words, packs } = this.device;
-    const other = this.jobs.findIndex(({ changes, stored }) => !changes || stored);
-    const jobs = packs ? this.jobs.slice(0, other < 0 ? undefined : other) : [job];
-    const changes = jobs.flatMap(({ changes }) => changes!);
-    disk.write(changes);
-    for (const [key, value] of changes) {
-      if (value) ever.add(key);
-      const row = key.startsWith('a/') && disk.all.get(key);
-      if (row) words.push(row as ActionRow);
-    }
-    for (const one of jobs) one.stored = true;
   }
 
   hears(): boolean {
