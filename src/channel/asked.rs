@@ -39,14 +39,15 @@ pub enum Asked {
         /// What the part costs.
         charged: Charged,
     },
-    /// A log that it had asked for in vain is there: it was answered then.
+    /// A log that it had asked for in vain is there, and it was answered then; or one that the back
+    /// end had opened to it.
     Awaited,
     /// To leave; the answer is the close.
     Leave,
     /// Something that is done or not; 0: nobody waits for a word on it.
     Done(u32),
-    /// Something that has no answer.
-    Quiet,
+    /// The end of what the grants do not cover, which the socket was told at once; no answer.
+    Denied(Vec<u64>),
 }
 
 /// Who waits for a command's reply.

@@ -124,12 +124,13 @@ impl Dispatcher {
         let Some(name) = row.map(|row| row.name) else { return };
         for (connection, number) in self.awaited.take(&name, self.hub.ticks()) {
             if let Some(socket) = self.hub.socket(connection).filter(|one| one.number == number) {
-                self.subscribe_to_new(&socket, &name);
+                self.subscribe_by_itself(&socket, &name);
             }
         }
     }
 
-    fn subscribe_to_new(&self, socket: &Arc<Socket>, name: &str) {
+    /// Subscribes a socket to a log that it waits for, or that the back end opens to it.
+    pub(super) fn subscribe_by_itself(&self, socket: &Arc<Socket>, name: &str) {
         if !socket.grants().may_read(name) {
             return;
         }
@@ -147,7 +148,7 @@ impl Dispatcher {
         let ticket = Ticket::Socket(Arc::clone(socket), Asked::Awaited);
         // Where there is no room for it the client asks again.
         if let Err(refusal) = self.inbox.submit(command, 512, Some(ticket)) {
-            tracing::debug!(%refusal, "a reader of a new log was not subscribed");
+            tracing::debug!(%refusal, "a reader was not subscribed");
         }
     }
 }

@@ -267,7 +267,8 @@ impl Dispatcher {
                 socket.refuse_part(turn, request, refusal);
             }
             (Asked::Leave, _) => self.left(socket),
-            (Asked::Quiet | Asked::Awaited | Asked::Done(_), _) => {}
+            (Asked::Denied(logs), Reply::Unsubscribed(_)) => self.denied(socket, logs),
+            (Asked::Denied(_) | Asked::Awaited | Asked::Done(_), _) => {}
             (asked, reply) => {
                 tracing::error!(?asked, ?reply, "a reply of another kind than was asked for");
                 socket.close(&Closing::new(Code::Failed));
@@ -474,26 +475,36 @@ impl Dispatcher {
     /// Subscriptions come in as far as the socket's grants go at this moment; the others end.
     fn take_in(&self, socket: &Arc<Socket>, opened: Vec<Opened>, opening: &Opening) {
         let request = opening.request;
-        let (mut denied, mut refused) = (Vec::new(), Vec::new());
+        let (mut ended, mut refused, mut anew) = (Vec::new(), Vec::new(), Vec::new());
         for one in opened {
             let (log, name) = (one.log, one.name.clone());
-            if !self.hub.subscribe(socket, one, request) {
-                denied.push(log);
-                // What came by itself was never told.
-                if request != 0 || opening.asked(&name) {
-                    refused.push((name, Code::Denied.into()));
-                }
+            let Err(why) = self.hub.subscribe(socket, one, request) else { continue };
+            ended.push(log);
+            // What came by itself was never told.
+            if request != 0 || opening.asked(&name) {
+                refused.push((name, why.into()));
+            } else if why == Code::Stale {
+                anew.push(name);
             }
         }
-        if denied.is_empty() {
+        if ended.is_empty() {
             return;
         }
         self.hub.refuse(socket, request, refused);
         let (connection, generation) = (socket.connection, Some(socket.generation()));
-        let command = Command::Unsubscribe { connection, generation, logs: denied };
-        if let Err(refusal) = self.inbox.submit(command, 64, None) {
-            tracing::warn!(%refusal, %connection, "a denied subscription stays in its row");
+        let command = Command::Unsubscribe { connection, generation, logs: ended.clone() };
+        let ticket = Ticket::Socket(Arc::clone(socket), Asked::Denied(ended));
+        if let Err(refusal) = self.inbox.submit(command, 64, Some(ticket)) {
+            return tracing::warn!(%refusal, %connection, "a denied subscription stays in its row");
         }
+        // Whoever is refused asks again; what the back end opened is opened behind that end.
+        anew.iter().for_each(|name| self.subscribe_by_itself(socket, name));
+    }
+
+    /// The rows have lost what grants did not cover. The socket was told at once, so that mostly
+    /// nothing is left; what was opened since is over too.
+    fn denied(&self, socket: &Arc<Socket>, logs: Vec<u64>) {
+        self.hub.end(socket, logs, 0, Ended::Denied);
     }
 
     fn deleted(&self, log: u64) {

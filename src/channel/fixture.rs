@@ -108,7 +108,7 @@ impl House {
     /// Subscribes it from an offset on, to a log that ends at `head`.
     pub(super) fn subscribe(&self, socket: &Arc<Socket>, from: u64, head: u64) {
         let row = LogRow { head, ..LogRow::new("docs/a", SnapshotRule::None, 1, 0) };
-        assert!(self.hub.subscribe(socket, opened(&row, Start::Offset(from)), 1));
+        assert_eq!(self.hub.subscribe(socket, opened(&row, Start::Offset(from)), 1), Ok(()));
     }
 }
 

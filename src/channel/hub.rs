@@ -366,14 +366,24 @@ impl Hub {
     }
 
     /// Takes a subscription in; it begins by announcing itself. Only the dispatcher calls it,
-    /// between two batches, so that a new watch's target is the head all of them agree on. Returns
-    /// whether the grants cover the log: those in force now are what counts.
-    pub(super) fn subscribe(&self, socket: &Arc<Socket>, opened: Opened, request: u32) -> bool {
+    /// between two batches, so that a new watch's target is the head all of them agree on.
+    ///
+    /// # Errors
+    /// `denied` where the grants do not cover the log: those in force now are what counts. `stale`
+    /// where the fold knows of a subscription that this socket has no more: grants that have grown
+    /// again since ended it, and that is yet to be folded. Its cursor says nothing of what the
+    /// client holds, who was told of the end, or never of the beginning.
+    pub(super) fn subscribe(
+        &self,
+        socket: &Arc<Socket>,
+        opened: Opened,
+        request: u32,
+    ) -> Result<(), Code> {
         if !socket.lock().at.grants().may_read(&opened.name) {
-            return false;
+            return Err(Code::Denied);
         }
-        if opened.again && tell_again(socket, &opened, request) {
-            return true;
+        if opened.again {
+            return tell_again(socket, &opened, request).ok_or(Code::Stale);
         }
         let why = socket.superseded("a later request opened the log anew");
         let log = opened.log;
@@ -399,7 +409,7 @@ impl Hub {
                     socket.lock().at.owe(ended);
                 }
             }
-            return taken_in;
+            return if taken_in { Ok(()) } else { Err(Code::Denied) };
         }
     }
 
@@ -489,15 +499,15 @@ impl Watched {
     }
 }
 
-/// Answers who is subscribed already: the cursor stays, the priority is the new one. False when
+/// Answers who is subscribed already: the cursor stays, the priority is the new one. None when
 /// this socket has no such subscription.
-fn tell_again(socket: &Socket, opened: &Opened, request: u32) -> bool {
+fn tell_again(socket: &Socket, opened: &Opened, request: u32) -> Option<()> {
     let mut inner = socket.lock();
     // What stands before it in the socket's order goes first.
     while let Some(frames) = inner.at.before_again(opened.log) {
         socket.tell(&mut inner, Class::Owed, &frames);
     }
-    let Some(frames) = inner.at.opened_again(opened, request) else { return false };
+    let frames = inner.at.opened_again(opened, request)?;
     socket.send_now(&mut inner, &frames);
-    true
+    Some(())
 }

@@ -54,7 +54,7 @@ async fn what_a_back_end_does_piles_up_within_a_bound() {
     socket.lock().at.wrote(LOG, 1, 100, Wrote::Nothing);
     for _ in 0..20_000 {
         let told = Arc::clone(&socket);
-        house.hub.subscribe(&told, opened(&log(), Start::End), 0);
+        house.hub.subscribe(&told, opened(&log(), Start::End), 0).unwrap();
         house.hub.end(&told, vec![LOG], 0, Ended::BackEnd);
     }
     assert!(!socket.lock().at.owes());
@@ -132,7 +132,7 @@ async fn a_watch_begins_without_the_store() {
     let row = LogRow { head: 5, snapshots: vec![snapshot], ..log() };
     // The store does not have the log at all.
     let row = LogRow { rule: SnapshotRule::Client, ..row };
-    assert!(house.hub.subscribe(&socket, opened(&row, Start::End), 1));
+    assert_eq!(house.hub.subscribe(&socket, opened(&row, Start::End), 1), Ok(()));
     assert_eq!(house.hub.watch(LOG).unwrap().lock().snapshot, 3);
 }
 

@@ -59,21 +59,21 @@ impl Machine {
         self.it.owe(Owed::Frame(Box::new(frame)));
     }
 
-    /// A log is opened; false: the grants in force do not cover it.
-    pub fn opened(&mut self, opened: Opened, request: u32) -> bool {
+    /// A log is opened; or why not: the grants in force do not cover it, or did not and what it
+    /// goes on with is over.
+    pub fn opened(&mut self, opened: Opened, request: u32) -> Result<(), Code> {
         let log = opened.log;
         if opened.again {
             // What would be opened anew is judged by the product, below.
             if !self.it.grants().may_read(&opened.name) {
-                return false;
+                return Err(Code::Denied);
             }
             while let Some(frames) = self.it.before_again(log) {
                 self.replies.extend(frames);
             }
-            if let Some(frames) = self.it.opened_again(&opened, request) {
-                self.replies.extend(frames);
-                return true;
-            }
+            let frames = self.it.opened_again(&opened, request).ok_or(Code::Stale)?;
+            self.replies.extend(frames);
+            return Ok(());
         }
         let over = self.it.end(&[log], &Code::Superseded.into());
         let told = over.first().is_some_and(|over| over.told);
@@ -84,7 +84,7 @@ impl Machine {
             let logs = vec![log].into_iter();
             self.it.owe(Owed::Unsubscribed(0, Ended::Denied, logs));
         }
-        taken
+        if taken { Ok(()) } else { Err(Code::Denied) }
     }
 
     pub fn ended(&mut self, mut logs: Vec<u64>, request: u32, reason: Ended) {

@@ -383,8 +383,23 @@ impl Node {
         }
     }
 
-    /// The rows say no more than clients have said.
+    /// The rows say no more than clients have said, and have all that is delivered.
     pub fn committed(&self, shared: &mut Shared) {
+        for (connection, link) in &self.sockets {
+            let Some(session) = self.sessions.get(link).filter(|one| !one.closing) else {
+                continue;
+            };
+            let row = crate::rows::connection(&self.rows, *connection);
+            let it = &session.delivery.it;
+            let Some(row) = row.filter(|row| row.generation == it.generation()) else { continue };
+            for at in it.cursors() {
+                let log = at.log;
+                demand!(
+                    row.sub(log).is_some(),
+                    "law 6: {connection} follows {log}, its row does not"
+                );
+            }
+        }
         shared.oracle.committed(self.number, &self.rows, |link, connection| {
             let session = self.sessions.get(&link).filter(|session| !session.closing);
             session.is_some() && self.sockets.get(connection) == Some(&link)

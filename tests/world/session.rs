@@ -319,6 +319,8 @@ impl Node {
         session.delivery.reply(ServerFrame::Refreshed(refreshed));
         shared.oracle.lost(link, &lost);
         if !lost.is_empty() {
+            // It ends here and now; the row follows.
+            session.delivery.ended(lost.clone(), 0, Ended::Denied);
             let (connection, generation) = (session.connection, session.delivery.it.generation());
             let generation = Some(generation);
             let command = Command::Unsubscribe { connection, generation, logs: lost.clone() };

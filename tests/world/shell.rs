@@ -1,11 +1,11 @@
 //! A node's shell of its sockets: what batches tell, and what delivery asks for.
 
-use highwater::connection::{Attached, Event, Opened, Progress, Wanted, open};
+use highwater::connection::{Attached, Event, Opened, Progress, Subscribe, Wanted, open};
 use highwater::delivery::{Found, Offer, Output, Owed, Read, Slice, Wrote};
 use highwater::fold::{Command, Reply};
 use highwater::log::Stored;
 use highwater::wire::{
-    Answers, Base, Code, Done, Encoding, Ended, Id, Met, Payload, Position, Reason, Refusal,
+    Answers, Base, Code, Done, Encoding, Ended, Id, Met, Open, Payload, Position, Reason, Refusal,
     ResetReason, ServerFrame, SnapshotRule, Start, State, Welcome, Whom, codec,
 };
 
@@ -226,25 +226,35 @@ impl Node {
         if session.closing || self.sockets.get(&session.connection) != Some(&link) {
             return;
         }
-        let (mut denied, mut frames) = (Vec::new(), Vec::new());
+        let (mut ended, mut frames, mut anew) = (Vec::new(), Vec::new(), Vec::new());
         for one in opened {
             let (log, name, again) = (one.log, one.name.clone(), one.again);
             shared.oracle.claims(link, &one);
-            if session.delivery.opened(one, request) {
+            let Err(why) = session.delivery.opened(one, request) else {
                 shared.oracle.names(link, log, &name, again);
                 continue;
-            }
-            denied.push(log);
+            };
+            ended.push(log);
             if request != 0 || names.contains(&name) {
-                frames.push(refused(request, Some(name), Code::Denied));
+                frames.push(refused(request, Some(name), why));
+            } else if why == Code::Stale {
+                anew.push(name);
             }
         }
         frames.into_iter().for_each(|frame| session.delivery.owe(frame));
-        if !denied.is_empty() {
-            let (connection, generation) = (session.connection, session.delivery.it.generation());
-            let generation = Some(generation);
-            let command = Command::Unsubscribe { connection, generation, logs: denied };
-            self.inbox.push((command, None));
+        if ended.is_empty() {
+            return;
+        }
+        let (connection, generation) = (session.connection, session.delivery.it.generation());
+        let (generation, read) = (Some(generation), session.grants.clone());
+        let command = Command::Unsubscribe { connection, generation, logs: ended.clone() };
+        self.submit(command, link, Asked::Unsubscribe(0, Ended::Denied, ended));
+        // What the back end opened is opened behind that end.
+        for name in anew {
+            let open = vec![Open { name, have: None, start: Start::State, priority: 0 }];
+            let (read, make, bases) = (read.clone(), Vec::new(), Vec::new());
+            let ask = Subscribe { connection, generation, open, read, make, bases };
+            self.submit(Command::Subscribe(ask), link, Asked::Subscribe(0));
         }
     }
 

@@ -45,6 +45,9 @@ pub struct Tab {
     /// How often its connection had been forgotten when it was met.
     lives: Option<usize>,
     pub requests: BTreeMap<u32, Wants>,
+    /// Logs that it asked for by which request (hello and activate: 0), and whether for less than
+    /// their state: it said what it has, or where to begin.
+    asked: BTreeMap<(u32, String), bool>,
     next: u32,
     received: u64,
     acknowledged: u64,
@@ -87,6 +90,7 @@ impl Tab {
             position: None,
             lives: None,
             requests: BTreeMap::new(),
+            asked: BTreeMap::new(),
             next: 1,
             received: 0,
             acknowledged: 0,
@@ -128,6 +132,7 @@ impl Tab {
         self.link = None;
         (self.welcomed, self.active) = (false, false);
         self.requests.clear();
+        self.asked.clear();
         self.moved.clear();
         self.logs.values_mut().for_each(|held| held.open = false);
         self.heard.clear();
@@ -178,7 +183,7 @@ impl Tab {
         (self.received, self.acknowledged) = (0, 0);
         self.writing.sent = 0;
         self.back_at = shared.now + 400;
-        let (open, bases) = self.opens(self.wants.keys().cloned().collect());
+        let (open, bases) = self.opens(0, self.wants.keys().cloned().collect());
         let names: BTreeSet<String> = self.wants.keys().cloned().collect();
         self.logs.retain(|_, held| names.contains(&held.name) && held.stated());
         if self.issued == 0 {
@@ -211,7 +216,7 @@ impl Tab {
         self.send(ClientFrame::Hello(hello), shared);
     }
 
-    fn opens(&self, names: Vec<String>) -> (Vec<Open>, Vec<BaseHeld>) {
+    fn opens(&mut self, request: u32, names: Vec<String>) -> (Vec<Open>, Vec<BaseHeld>) {
         let mut bases = Vec::new();
         let mut open = Vec::new();
         for name in names {
@@ -223,6 +228,7 @@ impl Tab {
             // Who has begun a base wants the state.
             let start = if begun.is_some() { Start::State } else { start };
             bases.extend(begun);
+            self.asked.insert((request, name.clone()), have.is_some() || start != Start::State);
             open.push(Open { name, have, start, priority });
         }
         (open, bases)
@@ -241,7 +247,7 @@ impl Tab {
             if shared.now > self.activate_at && self.idle() {
                 self.asked_at = shared.now + 200;
                 let request = self.request(Wants::One);
-                let (open, bases) = self.opens(self.wants.keys().cloned().collect());
+                let (open, bases) = self.opens(0, self.wants.keys().cloned().collect());
                 self.logs.retain(|_, held| held.stated());
                 let ask = Activate { request, cloning: Cloning::All, open, bases };
                 self.send(ClientFrame::Activate(ask), shared);
@@ -258,7 +264,7 @@ impl Tab {
             self.asked_at = shared.now + 300;
             let request = self.request(Wants::Names(missing.clone()));
             self.logs.retain(|_, held| held.stated() || !missing.contains(&held.name));
-            let (open, bases) = self.opens(missing);
+            let (open, bases) = self.opens(request, missing);
             self.send(ClientFrame::Subscribe(Subscribe { request, open, bases }), shared);
         }
     }
@@ -473,6 +479,7 @@ impl Tab {
             told.complete
         );
         *self.heard.entry(told.log).or_default() += 1;
+        let less = self.asked.remove(&(told.request, told.name.clone())).unwrap_or_default();
         self.answer(told.request, Some(told.name.clone()), Some(told.log));
         if let Some(other) = self.logs.get(&told.log).filter(|held| held.name != told.name) {
             demand!(
@@ -487,6 +494,9 @@ impl Tab {
         match self.logs.get_mut(&told.log) {
             Some(held) => held.subscribed(told),
             None => {
+                // Of what it holds nothing of it is given the state, where it did not ask for less.
+                let given = told.reset || told.held || less;
+                demand!(given, "law 4: {} goes on at {}, and is not held", told.name, told.cursor);
                 // Of an earlier log of that name nothing is kept.
                 self.logs.retain(|_, held| held.name != told.name);
                 self.logs.insert(told.log, Held::new(told));

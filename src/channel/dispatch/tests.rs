@@ -17,7 +17,9 @@ use crate::fold::{Applied, CacheSizes, FOLD_VERSION, Fold, Header, Known, Settin
 use crate::journal::{Committer, Engine, Follower, Local, QueueLimits};
 use crate::limit::Limits;
 use crate::log::LogRow;
-use crate::wire::{Origin, Payload, Ping, Place, Record, SnapshotRule, Start, Whom};
+use crate::wire::{
+    Origin, Payload, Ping, Place, Record, Refused, SnapshotRule, Start, Unsubscribed, Whom,
+};
 
 mod threads;
 
@@ -315,6 +317,55 @@ async fn records_come_behind_the_revocations_of_their_batch() {
     }
     assert_eq!(*closes.0.lock().unwrap(), [0, 1]);
     assert_eq!(house.hub.watch(LOG).unwrap().lock().tail.end(), 2);
+}
+
+/// What has been owed to a socket, told.
+fn owed(socket: &Socket) -> Vec<ServerFrame> {
+    let mut inner = socket.lock();
+    std::iter::from_fn(|| inner.at.next_owed()).flatten().collect()
+}
+
+fn unsubscribed(reason: Ended) -> ServerFrame {
+    ServerFrame::Unsubscribed(Unsubscribed { request: 0, log: LOG, reason })
+}
+
+/// Promise 1: grants that shrank ended a subscription, they have grown again, and the fold, which
+/// has yet to hear of the end, says where the row stands. Its client has let go of what it held,
+/// and would go on behind a hole.
+#[tokio::test]
+async fn promise_01_what_was_denied_is_not_gone_on_with_where_its_row_stands() {
+    let house = House::new(1 << 20);
+    house.put(&LogRow::new("docs/a", SnapshotRule::None, 1, 0));
+    let (socket, _peer) = caught_up(&house, 1);
+    let (dispatcher, _committer) = dispatching(&house, Arc::new(Nobody));
+    house.hub.end(&socket, vec![LOG], 0, Ended::Denied);
+    assert_eq!(owed(&socket), [unsubscribed(Ended::Denied)]);
+    let row = LogRow { head: 3, ..LogRow::new("docs/a", SnapshotRule::None, 1, 0) };
+    let again = || vec![Opened { again: true, ..opened(&row, Start::Offset(2)) }];
+    dispatcher.open(&socket, again(), &Opening { request: 5, ..Opening::default() });
+    assert_eq!(cursor(&socket), None);
+    let name = Some("docs/a".to_owned());
+    let refused = Refused { request: 5, name, refusal: Code::Stale.into() };
+    assert_eq!(owed(&socket), [ServerFrame::Refused(refused)]);
+    assert_eq!(dispatcher.inbox.under_way().0, 1, "the row loses it before it is asked for anew");
+    // Nobody waits for what the back end opened: it is opened behind the end.
+    dispatcher.open(&socket, again(), &Opening::default());
+    assert_eq!((cursor(&socket), owed(&socket)), (None, vec![]));
+    assert_eq!(dispatcher.inbox.under_way().0, 3, "an end, and a subscription behind it");
+}
+
+/// What the fold ends because grants shrank is over on the socket too, also where it was opened
+/// since: else it was delivered and no cursor of it was kept.
+#[tokio::test]
+async fn what_a_row_loses_to_smaller_grants_its_socket_loses() {
+    let house = House::new(1 << 20);
+    house.put(&LogRow::new("docs/a", SnapshotRule::None, 1, 0));
+    let (socket, _peer) = caught_up(&house, 1);
+    let mut dispatcher = dispatcher(&house);
+    for told in [vec![unsubscribed(Ended::Denied)], vec![]] {
+        dispatcher.answer(&socket, Asked::Denied(vec![LOG]), Reply::Unsubscribed(vec![LOG]));
+        assert_eq!((cursor(&socket), owed(&socket)), (None, told));
+    }
 }
 
 /// A long turn waits for what is being committed: one frame for both batches.

@@ -74,7 +74,7 @@ async fn who_is_given_another_base_is_told_where_the_node_stands() {
     let position = Position { era: Id([3; 16]), batch: 9, chain: None };
     house.hub.stand(Some(position));
     let (socket, _peer) = house.socket(1);
-    assert!(house.hub.subscribe(&socket, opened(&row, Start::State), 1));
+    assert_eq!(house.hub.subscribe(&socket, opened(&row, Start::State), 1), Ok(()));
     // The opening, then the read that finds no base.
     turns(&house, &socket, 2);
     let next = socket.lock().at.poll(0);

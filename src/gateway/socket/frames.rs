@@ -363,8 +363,8 @@ impl Session {
             self.gate.hub.end(&self.socket, lost.clone(), 0, Ended::Denied);
             let (connection, generation) = self.named();
             let weight = 64 + lost.len() * 8;
-            let command = Command::Unsubscribe { connection, generation, logs: lost };
-            self.submit(command, weight, 0, Asked::Quiet);
+            let command = Command::Unsubscribe { connection, generation, logs: lost.clone() };
+            self.submit(command, weight, 0, Asked::Denied(lost));
         }
         self.gate.hub.schedule(&self.socket);
     }

@@ -29,7 +29,7 @@ fn opens(log: u64, head: u64) -> Opened {
 fn reader(house: &House, id: u16) -> (Arc<Socket>, std::thread::JoinHandle<Vec<u8>>) {
     let (socket, mut peer): (_, TcpStream) = house.socket(id);
     for log in LOGS {
-        assert!(house.hub.subscribe(&socket, opens(log, 0), 1));
+        assert_eq!(house.hub.subscribe(&socket, opens(log, 0), 1), Ok(()));
     }
     house.hub.schedule(&socket);
     (socket, std::thread::spawn(move || to_the_end(&mut peer)))
