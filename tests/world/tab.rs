@@ -228,7 +228,8 @@ impl Tab {
             // Who has begun a base wants the state.
             let start = if begun.is_some() { Start::State } else { start };
             bases.extend(begun);
-            self.asked.insert((request, name.clone()), have.is_some() || start != Start::State);
+            let less = have.is_some() || start != Start::State;
+            *self.asked.entry((request, name.clone())).or_default() |= less;
             open.push(Open { name, have, start, priority });
         }
         (open, bases)
