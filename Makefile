@@ -108,10 +108,12 @@ power: tools
 soak: tools
 	$(CARGO) test --test disk bitflips -- --ignored --nocapture
 
-## make world    fold, delivery and clients under random faults, without IO (SEEDS=5000)
+## make world    fold, delivery and clients under random faults, without IO (SEEDS=5000, FROM=1)
+#                  (of 50,000 and more: a build of its own, which takes less time for each)
 .PHONY: world
 world: tools
-	$(CARGO) world -- --seeds $(or $(SEEDS),5000)
+	@with=; seeds=$(or $(SEEDS),5000); if [ $$seeds -ge 50000 ]; then with="--profile world"; fi; \
+		$(CARGO) world $$with -- --seeds $$seeds --from $(or $(FROM),1)
 
 ## make canary   plants faults in a copy of fold and delivery: the world has to find each
 #                  (ONLY="window": those alone whose names have that)
