@@ -284,7 +284,7 @@ impl Client {
     }
 
     /// A place of the era that the socket stands in was seen.
-    fn raise(&mut self, batch: u64) {
+    pub(super) fn raise(&mut self, batch: u64) {
         let shard = batch >> crate::wire::SHARD_SHIFT;
         let own = self.positions.iter_mut().find(|own| own.shard() == shard);
         if let Some(own) = own.filter(|own| batch > own.batch) {

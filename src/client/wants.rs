@@ -169,6 +169,8 @@ impl Client {
         }
         if let Some(made) = told.made {
             self.made.insert(told.log, made);
+            // Another history may have given that log id to another name.
+            self.raise(made.batch);
         }
         if let Some(log) = self.logs.get_mut(&told.log).filter(|log| log.name == told.name) {
             log.opened_by = if told.request == 0 { log.opened_by } else { told.request };

@@ -419,9 +419,12 @@ impl Tab {
             *seen = (*seen).max(held.cursor);
             self.moved.insert(log);
         }
-        if let (Some(batch), Some(position)) = (batch, &mut self.position)
-            && batch > position.batch
-        {
+        batch.into_iter().for_each(|batch| self.raise(batch));
+    }
+
+    /// A place of the era that its socket stands in was seen.
+    fn raise(&mut self, batch: u64) {
+        if let Some(position) = self.position.as_mut().filter(|position| batch > position.batch) {
             *position = Position { batch, chain: None, ..*position };
         }
     }
@@ -482,6 +485,8 @@ impl Tab {
         *self.heard.entry(told.log).or_default() += 1;
         let less = self.asked.remove(&(told.request, told.name.clone())).unwrap_or_default();
         self.answer(told.request, Some(told.name.clone()), Some(told.log));
+        // Another history may have given that log id to another name.
+        told.made.into_iter().for_each(|made| self.raise(made.batch));
         if let Some(other) = self.logs.get(&told.log).filter(|held| held.name != told.name) {
             demand!(
                 other.stale,

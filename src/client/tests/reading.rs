@@ -57,6 +57,19 @@ fn records_of_a_base_raise_the_position_that_hello_states() {
     });
 }
 
+/// Promise 15: so has the log id itself, of a log that is empty yet. A server that lost the log may
+/// give the id to another name.
+#[test]
+fn a_log_that_was_made_since_raises_the_position_that_hello_states() {
+    in_both(|encoding| {
+        let mut met = Played::reading(config(encoding));
+        met.hear(ServerFrame::Subscribed(Subscribed { made: Some(at(9)), ..subscribed(0, 0) }));
+        assert_eq!(met.breaches(), []);
+        met.closed();
+        assert_eq!(met.open().positions, vec![at(9)]);
+    });
+}
+
 #[test]
 fn repeats_are_dropped_and_a_jump_is_asked_for_again() {
     in_both(|encoding| {
