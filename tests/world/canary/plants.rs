@@ -159,9 +159,9 @@ pub const PLANTS: &[Plant] = &[
         "smaller grants end nothing that is open",
         "promise 11",
         SUBSCRIPTION,
-        "self.subs.get_mut(log).filter(|sub| sub.owed().is_none())",
-        "self.subs.get_mut(log).filter(|sub| sub.owed().is_none())",
-        "None",
+        "let lost = |sub: &Sub| !grants.may_read(&sub.name);",
+        "!grants.may_read(&sub.name)",
+        "{ let _ = sub; false }",
     ),
     plant(
         "the end of a log is told that was never announced",
