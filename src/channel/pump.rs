@@ -18,9 +18,10 @@ use super::way::Way as _;
 use super::who;
 use crate::connection::{Wanted, open};
 use crate::delivery::{Closing, Found, Offer, Output, Owed, Read, Slice, Wrote};
+use crate::fold::position_of;
 use crate::log::{SnapshotAt, Stored};
 use crate::rows::{RowsError, Table};
-use crate::wire::{Code, ResetReason, SnapshotRule, Start};
+use crate::wire::{Code, Ping, Position, ResetReason, ServerFrame, SnapshotRule, Start};
 
 /// Most records in one slice.
 const SLICE_RECORDS: usize = 1024;
@@ -89,13 +90,22 @@ struct Piece {
     message: Message,
     cursor: u64,
     next: Slice,
+    /// Where the store stood that it was read from, where it follows from more than its client sees
+    /// a place of.
+    stands: Option<Position>,
 }
 
 fn turn(hub: &Arc<Hub>, socket: &Arc<Socket>, now: u64) -> Result<(), RowsError> {
     match next(socket, now) {
         Some(Output::Look(look)) => return who::serve(hub, socket, look, now),
         Some(Output::Read(read)) => match fetch(hub, &read, socket)? {
-            Ok(piece) => put(hub, socket, &read, piece, now),
+            Ok(piece) => {
+                if let Some(position) = piece.stands {
+                    let positions = vec![position];
+                    socket.send(&[ServerFrame::Ping(Ping { nonce: 0, positions })]);
+                }
+                put(hub, socket, &read, piece, now);
+            }
             Err(found) => {
                 let mut inner = socket.lock();
                 if let Found::Reopen(opened) = &found {
@@ -157,7 +167,11 @@ fn fetch(hub: &Hub, read: &Read, socket: &Socket) -> Result<Result<Piece, Found>
                 Some(after) => Slice::Latest { offset: *offset, after: Some(after) },
                 None => Slice::Records,
             };
-            Ok(Ok(Piece { message, cursor: read.cursor, next }))
+            // A key that was written since the base's offset is left out: it comes as a record. If
+            // the server then lost that record, the key would be missing for ever, so the client
+            // is told how far what it is given depends on (promise 15).
+            let stands = if head > *offset { position_of(&hub.store)? } else { None };
+            Ok(Ok(Piece { message, cursor: read.cursor, next, stands }))
         }
         Slice::Base { snapshot, part } => read_part(hub, read, socket, snapshot, *part),
     }
@@ -181,7 +195,7 @@ fn read_part(
     } else {
         Slice::Base { snapshot: Box::new(snapshot.clone()), part: part + 1 }
     };
-    Ok(Ok(Piece { message, cursor: read.cursor, next }))
+    Ok(Ok(Piece { message, cursor: read.cursor, next, stands: None }))
 }
 
 fn read_records(
@@ -203,7 +217,7 @@ fn read_records(
     }
     let message = encode::records(read.log, first, &stored, socket.form(), &hub.encoded);
     let cursor = first + stored.len() as u64;
-    Ok(Ok(Piece { message, cursor, next: Slice::Records }))
+    Ok(Ok(Piece { message, cursor, next: Slice::Records, stands: None }))
 }
 
 /// Records and the offset of the first.
@@ -258,7 +272,7 @@ fn reopen(hub: &Hub, read: &Read) -> Result<Found, RowsError> {
 
 /// Writes what was read, if the subscription still stands where it was read for.
 fn put(hub: &Hub, socket: &Socket, read: &Read, piece: Piece, now: u64) {
-    let Piece { message, cursor, next } = piece;
+    let Piece { message, cursor, next, .. } = piece;
     let mut inner = socket.lock();
     if inner.at.offer_read(now, read, message.counted) != Offer::Write {
         return;

@@ -5,8 +5,8 @@ use highwater::delivery::{Found, Offer, Output, Owed, Read, Slice, Wrote};
 use highwater::fold::{Command, Reply};
 use highwater::log::Stored;
 use highwater::wire::{
-    Answers, Base, Code, Done, Encoding, Ended, Id, Met, Open, Payload, Position, Reason, Refusal,
-    ResetReason, ServerFrame, SnapshotRule, Start, State, Welcome, Whom, codec,
+    Answers, Base, Code, Done, Encoding, Ended, Id, Met, Open, Payload, Ping, Position, Reason,
+    Refusal, ResetReason, ServerFrame, SnapshotRule, Start, State, Welcome, Whom, codec,
 };
 
 use crate::frames::{latest_frame, records_frame, refused, size_of};
@@ -482,7 +482,14 @@ impl Node {
             let after = (cursor, next);
             session.delivery.it.wrote_read(read, size, after, Wrote::All);
             shared.oracle.turn(link, read.log);
-            self.send(link, &[frame], shared);
+            // A base that leaves out what is yet to come as a record depends on that.
+            let depends =
+                matches!(&frame, ServerFrame::BaseRecords(told) if told.complete > told.offset);
+            let positions: Vec<_> = self.position.into_iter().filter(|_| depends).collect();
+            let told =
+                (!positions.is_empty()).then_some(ServerFrame::Ping(Ping { nonce: 0, positions }));
+            let frames: Vec<_> = told.into_iter().chain([frame]).collect();
+            self.send(link, &frames, shared);
         }
     }
 

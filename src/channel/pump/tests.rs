@@ -3,11 +3,12 @@
 use std::io::Read as _;
 
 use super::super::fixture::{
-    Grants, House, LOG, PATIENCE, ends_with_close, live, opened, to_the_end,
+    Grants, House, LOG, PATIENCE, ends_with_close, frames, live, opened, to_the_end,
 };
 use super::*;
+use crate::fold::{Batch, CacheSizes, Command, Fold, Header, Settings};
 use crate::log::LogRow;
-use crate::wire::{Id, Ping, Position, ServerFrame, Who};
+use crate::wire::{Id, Level, Who};
 
 /// A few turns, as many as there is work for.
 fn turns(house: &House, socket: &Arc<Socket>, most: usize) {
@@ -80,6 +81,49 @@ async fn who_is_given_another_base_is_told_where_the_node_stands() {
     let next = socket.lock().at.poll(0);
     let Some(Output::Frames(_, frames)) = next else { panic!("{next:?}") };
     assert_eq!(frames, [ServerFrame::Ping(Ping { nonce: 0, positions: vec![position] })]);
+}
+
+/// Its store has folded one batch, by which an era begins: where it stands.
+fn began(house: &House) -> Position {
+    let settings = Settings { rules: Vec::new(), budgets: Default::default(), auto_create: true };
+    let journal = Id([5; 16]);
+    let (level, sizes) = (Level::Synced, CacheSizes::default());
+    let mut fold = Fold::open(&house.store, journal, level, settings, sizes).unwrap();
+    let (node, incarnation, serial, time) = (Id([6; 16]), 1, 1, 7);
+    let (version, known) = (fold.version(), fold.known());
+    let header = Header { fold: version, journal, known, node, incarnation, serial, time };
+    let commands = vec![Command::BeginEra { after: None, era: Id([7; 16]) }];
+    let applied = fold.apply(1, b"the first", Batch { header, commands }, &house.store).unwrap();
+    house.store.commit(applied.writes, None, true).unwrap();
+    fold.position().unwrap()
+}
+
+/// Promise 15: a base leaves out what was written to a key since its offset, for it comes as a
+/// record. Should the server lose that record, the key would be missing for ever: before the base
+/// its client is told how far that depends on the log.
+#[tokio::test]
+async fn who_is_given_a_base_that_depends_on_later_records_is_told_of_them() {
+    for (head, tells) in [(5, false), (6, true)] {
+        let house = House::new(1 << 20);
+        let position = began(&house);
+        let row = LogRow::new("docs/a", SnapshotRule::Latest, 1, 0);
+        let (socket, mut peer) = house.socket(1);
+        let at_five = opened(&LogRow { head: 5, ..row.clone() }, Start::State);
+        assert_eq!(house.hub.subscribe(&socket, at_five, 1), Ok(()));
+        house.put(&LogRow { head, ..row });
+        turns(&house, &socket, 2);
+        while !socket.flush() {
+            std::thread::yield_now();
+        }
+        house.hub.leave(&socket);
+        drop((socket, house));
+        let told = frames(&to_the_end(&mut peer));
+        let base = |frame: &ServerFrame| matches!(frame, ServerFrame::BaseRecords(_));
+        let before: Vec<_> = told.iter().take_while(|frame| !base(frame)).collect();
+        assert!(before.len() < told.len(), "{told:?}");
+        let ping = ServerFrame::Ping(Ping { nonce: 0, positions: vec![position] });
+        assert_eq!(before.contains(&&ping), tells, "{told:?}");
+    }
 }
 
 /// A fault in what is done for one socket is that socket's end, and nobody else's.
