@@ -12,27 +12,14 @@ import { Emitter, quiet } from '../emitter.js';
 import { HighwaterError } from '../errors.js';
 import type { Draft, Made } from '../frames.js';
 import { checkName, weigh, type Stored } from '../writer.js';
-import { idOf, type Pending } from './fold.js';
+import { idOf } from './fold.js';
 import { keyOf, rowOf, type ActionRow, type WriterRow } from './rows.js';
 import {
-  inOrder, markOf, type Counts, type Given, type Logged, type Message, type Run,
+  inOrder, markOf, type Counts, type Given, type Logged, type Message, type Run, type Told,
 } from './run.js';
 import { AGAIN, Runs, type Book, type RunsOptions } from './runs.js';
 import { Signal } from './signals.js';
 import { inBackground, type Change, type Kind, type Row } from './store.js';
-
-/** What became of an action, to those who have its log open. */
-export interface Told {
-  /**
-   * It came on top; it says something else now; it was stored, or ends without that (`stored` is
-   * none); it stands among the refused ones, whoever found that out.
-   */
-  readonly is: 'added' | 'replaced' | 'ended' | 'refused' | 'moved';
-  readonly one: Pending & { readonly log: string; readonly run?: Run };
-  readonly stored?: Stored | undefined;
-  /** What is said of it goes on as this one: before, it was the action of that id. */
-  readonly was?: string | undefined;
-}
 
 export interface LedgerOptions extends RunsOptions {
   /** Most actions without an outcome. */
@@ -85,8 +72,9 @@ export class Ledger implements Book {
   private _at = 0;
   private _waiting = 0;
   private _unsaved = 0;
-  /** Outcomes that were heard of before their actions were read. */
-  private _heard: Map<string, Stored | undefined> | undefined = new Map();
+  /** What ended while the device is read, which may answer as it was before; and so many reads. */
+  private readonly _ended = new Set<string>();
+  private _reads = 0;
   private readonly _places = new Map<string, Made>();
   /** Those who listen, by their logs: what is done in one costs nothing for the others. */
   private readonly _open = new Map<string, Emitter<{ told: Told }>>();
@@ -115,29 +103,33 @@ export class Ledger implements Book {
   /** Takes in what earlier pages, and other ones, have left: shown now, sent by whoever may. */
   async begin(): Promise<void> {
     const { store } = this._options;
+    this._reads++;
     for (const [key, row] of await store.read('w/')) this.runs.found(key.slice(2), row);
     const take = (rows: Row[]): void => this._take(rows);
     take(await store.read('a/', 'a/', take));
     for (const run of this.runs.all.values()) inOrder(run);
-    this._heard = undefined;
+    this._read();
+  }
+
+  private _read(): void {
+    if (!--this._reads) this._ended.clear();
     this.counts.changed();
   }
 
   /** Writers whose first words were on their way when this page began: none of it is missed. */
   async look(): Promise<void> {
     const { store } = this._options;
+    this._reads++;
     for (const [key, row] of await store.read('w/')) {
       const id = key.slice(2);
       if (this.runs.all.has(id) || !this.runs.open) continue;
       const run = this.runs.found(id, row as WriterRow);
-      this._heard ??= new Map();
       const actions = await store.read(`a/${id}/`);
       if (run.writer) continue;
       this._take(actions);
       inOrder(run);
     }
-    this._heard = undefined;
-    this.counts.changed();
+    this._read();
   }
 
   private _take(rows: Row[]): void {
@@ -145,14 +137,14 @@ export class Ledger implements Book {
       const [, writer, seq] = key.split('/') as [string, string, string];
       // A writer without a row is one that any of its actions may have been sent of.
       const run = this.runs.found(writer, { urgency: 'edit', sent: Infinity });
-      if (!run.own) this._found(run, +seq, row);
+      if (!run.own && !this._ended.has(idOf(writer, +seq))) this._found(run, +seq, row);
     }
   }
 
-  /** One of another page; it is not shown where its outcome is known already. */
+  /** One of another page. */
   private _found(run: Run, seq: number, row: ActionRow): void {
     const id = idOf(run.id, seq);
-    if (run.actions.has(seq) || this._heard?.has(id)) return;
+    if (run.actions.has(seq)) return;
     const one: Logged = {
       ...row, made: this._place(row.made), id, seq, run, saved: true, bulk: 0, weight: 0,
       settle: nothing,
@@ -202,11 +194,16 @@ export class Ledger implements Book {
     return new Set(this._options.unsure());
   }
 
+  private _past(id: string): void {
+    if (this._reads) this._ended.add(id);
+  }
+
   /** It waits no more; whether it did. */
   private _exit(one: Logged): boolean {
     const { run, seq } = one;
     if (!run.actions.delete(seq)) return false;
     run.writer?.queue.delete(seq);
+    this._past(one.id);
     this._waiting--;
     this._bytes -= one.bulk;
     if (!one.saved) this._unsaved--;
@@ -547,7 +544,7 @@ export class Ledger implements Book {
       const { writer, seq, stored } = message;
       const one = this.runs.all.get(writer)?.actions.get(seq);
       // It may be told before this page has read the action.
-      if (!one) return void this._heard?.set(idOf(writer, seq), stored);
+      if (!one) return this._past(idOf(writer, seq));
       // It says something else by now, which the disk will not take.
       if (!one.saved) return;
       this._end(one, stored);

@@ -95,6 +95,19 @@ export type Message = (
   readonly history?: number;
 };
 
+/** What became of an action, to those who have its log open. */
+export interface Told {
+  /**
+   * It came on top; it says something else now; it was stored, or ends without that (`stored` is
+   * none); it stands among the refused ones, whoever found that out.
+   */
+  readonly is: 'added' | 'replaced' | 'ended' | 'refused' | 'moved';
+  readonly one: Pending & { readonly log: string; readonly run?: Run };
+  readonly stored?: Stored | undefined;
+  /** What is said of it goes on as this one: before, it was the action of that id. */
+  readonly was?: string | undefined;
+}
+
 /** What waits. */
 export interface Counts {
   /** Not where the store keeps things yet: lost if the page dies now. */

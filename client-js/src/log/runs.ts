@@ -429,7 +429,8 @@ export class Runs {
     if (run.writer || this.closed) return;
     for (const one of there) {
       const row = rows.get(keyOf(run.id, one.seq));
-      if (row) this._book.says(run, one.seq, row);
+      // Its page may have told meanwhile what became of it.
+      if (row && run.actions.has(one.seq)) this._book.says(run, one.seq, row);
     }
     for (const one of away) {
       const known = stored!.get(one.seq);
