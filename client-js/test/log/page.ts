@@ -28,6 +28,14 @@ interface Timer {
   readonly work: () => void;
 }
 
+/** How its disk is. */
+export interface Ways {
+  /** What is written together stands together. */
+  readonly packs?: boolean;
+  /** What waits for it is written together, as the keeper does; else each write for itself. */
+  readonly joins?: boolean;
+}
+
 /** What all pages share: a clock, a disk, locks, a channel. */
 export class Device {
   now = 1_000_000;
@@ -44,10 +52,9 @@ export class Device {
   private readonly undo: (() => void)[] = [];
   private random: number;
 
-  /** `packs`: what is written together stands together. */
-  constructor(readonly server: FakeServer, seed: number, packs = false) {
+  constructor(readonly server: FakeServer, seed: number, readonly ways: Ways = {}) {
     this.random = seed;
-    this.disk = packs ? new PackedRows() : new Rows();
+    this.disk = ways.packs ? new PackedRows() : new Rows();
     const put = (on: object, name: string, value: unknown): void => {
       const before = Object.getOwnPropertyDescriptor(on, name);
       Object.defineProperty(on, name, { value, configurable: true, writable: true });
@@ -292,14 +299,7 @@ export class Page {
         this.does(() => job.reject(new Error('the disk is full')));
         return true;
       }
-      this.device.disk.write(job.changes);
-      const { ever, disk, words } = this.device;
-      for (const [key, value] of job.changes) {
-        if (value) ever.add(key);
-        const row = key.startsWith('a/') && disk.all.get(key);
-        if (row) words.push(row as ActionRow);
-      }
-      job.stored = true;
+      this.stores();
       return true;
     }
     const found = job.changes ? [] : job.found ?? this.device.disk.read(job.prefix!);
@@ -312,6 +312,20 @@ export class Page {
     this.jobs.shift();
     this.does(() => job.resolve(job.changes ? 'disk' : job.found ? found.slice(half) : found));
     return true;
+  }
+
+  private stores(): void {
+    const { ever, disk, words, ways } = this.device;
+    const other = ways.joins ? this.jobs.findIndex(({ changes }) => !changes) : 1;
+    const jobs = this.jobs.slice(0, other < 0 ? undefined : other);
+    const changes = jobs.flatMap(({ changes }) => changes!);
+    disk.write(changes);
+    for (const [key, value] of changes) {
+      if (value) ever.add(key);
+      const row = key.startsWith('a/') && disk.all.get(key);
+      if (row) words.push(row as ActionRow);
+    }
+    for (const one of jobs) one.stored = true;
   }
 
   hears(): boolean {

@@ -1,7 +1,8 @@
 /**
  * The whole client without a network: pages that share a device, and a server that is cut off,
  * refuses, is restored; in random interleavings of all that can happen. `books.ts` has the laws.
- * Every other input is run on a disk that has waiting actions in packs.
+ * By its seed an input is run on a disk that has waiting actions in packs, or writes together what
+ * waits for it, or both. Its users do several things in one tick.
  */
 
 import { test } from 'node:test';
@@ -71,10 +72,12 @@ const happen = async (books: Books, [what, one, two]: Step): Promise<void> => {
   books.check();
 };
 
+const waysOf = (seed: number) => ({ quick: true, packs: seed % 2 > 0, joins: seed % 4 > 1 });
+
 const run = async (
-  [seed, steps]: readonly [number, readonly Step[]], packs = seed % 2 > 0,
+  [seed, steps]: readonly [number, readonly Step[]], ways = waysOf(seed),
 ): Promise<void> => {
-  const books = new Books(seed, packs);
+  const books = new Books(seed, ways);
   try {
     books.open();
     for (const one of steps) await happen(books, one);
@@ -91,7 +94,8 @@ if (given) test('that input', () => run(JSON.parse(given) as [number, Step[]]));
 else {
   for (const { what, seed, steps } of CASES) {
     const parts = [...steps.matchAll(/(\w+)\s+(\d+)\s+(\d+)/g)];
-    test(what, () => run([seed, parts.map(([, word, one, two]) => [word as Word, +one!, +two!])], false));
+    const all = parts.map(([, word, one, two]): Step => [word as Word, +one!, +two!]);
+    test(what, () => run([seed, all], { quick: false, packs: false, joins: false }));
   }
   test('all that can happen in one history, in any order', () =>
     asyncProperty(inputs('restore', 'save', 'remove'), (input) => run(input), 100));
