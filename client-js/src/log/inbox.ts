@@ -44,6 +44,9 @@ export interface RefusedAction {
   readonly drop: () => void;
 }
 
+/** Up to where the server has a writer, and up to where that was known here when it was asked. */
+export type Mark = readonly [mark: number, upto: number];
+
 export interface InboxOptions {
   readonly store: Store;
   /** Logs it anew; these rows are written with it. */
@@ -308,9 +311,13 @@ export class Inbox {
     return rows.filter(([, { history }]) => history < now);
   }
 
-  /** The writers of what was stored, which a server of another history is asked about. */
-  async writers(): Promise<string[]> {
-    return [...new Set((await this._former()).map(([, { writer }]) => writer))];
+  /** The writers that a server of another history is asked about, and the newest stored of each. */
+  async writers(): Promise<ReadonlyMap<string, number>> {
+    const found = new Map<string, number>();
+    for (const [, { writer, seq }] of await this._former()) {
+      found.set(writer, Math.max(seq, found.get(writer) ?? 0));
+    }
+    return found;
   }
 
   /**
@@ -318,7 +325,7 @@ export class Inbox {
    * before would have a mark beyond what was lost.
    */
   async known(writer: string): Promise<void> {
-    while ((await this.writers()).includes(writer)) {
+    while ((await this.writers()).has(writer)) {
       await new Promise<void>((next) => {
         this._waiting.push(next);
         this._options.look();
@@ -327,15 +334,18 @@ export class Inbox {
   }
 
   /** The server's history is another, and has these writers' actions up to their marks. */
-  async restored(marks: ReadonlyMap<string, number>): Promise<void> {
+  async restored(marks: ReadonlyMap<string, Mark>): Promise<void> {
     const { history } = this._options.history();
     const changes: Change[] = [];
+    let more = false;
     for (const [key, row] of await this._former()) {
       const { writer, seq, item } = row;
-      const mark = marks.get(writer);
+      const [mark, upto] = marks.get(writer) ?? [];
       if (mark === undefined) continue;
       const has = { ...row, history };
       if (seq <= mark) changes.push([key, (old: unknown) => old && has]);
+      // It was stored since, by a page that has seen nothing of what was lost.
+      else if (seq > upto!) more = true;
       else {
         const why = 'the restored server has lost it';
         changes.push([key, undefined], this._take(item, 'restored', why, writer, seq));
@@ -343,6 +353,7 @@ export class Inbox {
     }
     if (changes.length) await this._write(changes);
     for (const next of this._waiting.splice(0)) next();
+    if (more) this._options.look();
   }
 
   /** All rows that are held in memory. */

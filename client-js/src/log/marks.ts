@@ -8,7 +8,7 @@
 import type { Connection } from '../connection.js';
 import { report } from '../emitter.js';
 import type { Answers, Item, Welcome } from '../frames.js';
-import type { Inbox } from './inbox.js';
+import type { Inbox, Mark } from './inbox.js';
 import { AGAIN, type Runs } from './runs.js';
 import { inBackground, inTime } from './store.js';
 
@@ -20,9 +20,9 @@ const PROBE: Item = {
 };
 
 export class Marks {
-  /** Those without an answer, and what the others were answered. */
-  private readonly _left = new Set<string>();
-  private readonly _marks = new Map<string, number>();
+  /** Those without an answer, by what was known of each when it was asked about. */
+  private readonly _left = new Map<string, number>();
+  private readonly _marks = new Map<string, Mark>();
 
   constructor(
     private readonly _core: Connection,
@@ -34,21 +34,24 @@ export class Marks {
   anew({ writers }: Welcome): void {
     this._marks.clear();
     this._left.clear();
-    for (const id of this._runs.blind(writers)) this._left.add(id);
+    for (const id of this._runs.blind(writers)) this._left.set(id, 0);
     this.look();
   }
 
   /** What the server's history has lost of what was stored is found out; also after a page load. */
   look(): void {
     inBackground(this._inbox.writers().then((ids) => {
-      for (const id of ids) this._left.add(id);
-      this.ask();
+      for (const [id, known] of ids) {
+        if (this._left.has(id)) continue;
+        this._left.set(id, known);
+        this._ask(id);
+      }
     }));
   }
 
   /** Asks about all that have no answer on this socket. */
   ask(): void {
-    for (const id of this._left) this._ask(id);
+    for (const id of this._left.keys()) this._ask(id);
   }
 
   private _ask(writer: string): void {
@@ -61,13 +64,14 @@ export class Marks {
 
   heard({ writer, mark, answers }: Answers): void {
     const { seq, outcome } = answers[0] ?? {};
-    if (seq !== NEVER || !this._left.has(writer)) return;
+    const known = this._left.get(writer);
+    if (seq !== NEVER || known === undefined) return;
     const { refused } = outcome as Extract<typeof outcome, { refused: unknown }>;
     if (refused.code !== 'sequence_gap') {
       return void inTime(() => this._ask(writer), refused.retryAfter || AGAIN);
     }
     this._left.delete(writer);
-    this._marks.set(writer, mark);
+    this._marks.set(writer, [mark, known]);
     this._runs.sees(writer);
     if (!this._left.size) this._restored();
   }

@@ -64,6 +64,38 @@ play('so does one that another page sends for', async (books) => {
   assert.deepEqual(refused(two), [1]);
 });
 
+play('what is stored while another page asks what was lost is not lost', async (books) => {
+  const { server } = books;
+  const [one, two] = [books.open(), books.open()];
+  await books.quiet();
+  server.save();
+  server.append('lists/a', { kind: 'put', payload: JSON.stringify({ n: -1 }) });
+  await all(() => two.down());
+  books.restore();
+  // Page one has seen nothing that is not there any more: for it all goes on.
+  two.frozen = true;
+  books.do(one, 'lists/a', 0);
+  await alone(one);
+  one.frozen = true;
+  two.thaw();
+  const { _room: { history } } = two.client as any;
+  while (history().history < 1) {
+    const busy = [two.disk(), two.up(), two.down(), two.hears()].some(Boolean);
+    assert.ok(busy || books.device.ring(3000));
+    await settled();
+  }
+  await all(() => two.disk());
+  two.up();
+  one.thaw();
+  books.do(one, 'lists/a', 0);
+  two.frozen = true;
+  await alone(one);
+  two.thaw();
+  await books.quiet();
+  assert.deepEqual(refused(two), []);
+  books.settle();
+});
+
 /** Pages that died before they heard that the server had stored what they did; and one that lives. */
 const crowd = async (books: Books, count: number): Promise<Page> => {
   const { device, server } = books;
