@@ -29,7 +29,7 @@ const LIMITS = {
 
 /** The same of `highwater/log`, with the plain layer under it and the signals that it stands on. */
 const LOG = {
-  '{ connect, log, action, lww, keyed }': 39_839,
+  '{ connect, log, action, lww, keyed }': 39_853,
 };
 
 /** The same for what it imports from `highwater/react`; the first is all of it. */

@@ -128,6 +128,11 @@ export class Shelf {
     await ready;
     if (this._released) return;
     this.user();
+    if (have && have.history !== this._room.history().history) {
+      // Another was met while this was read.
+      have = undefined;
+      this.folded.begin(0);
+    }
     this._begun = this.shows = true;
     this._follow(new Handle(core, name, { ...this._options, grace: 0 }, undefined, have));
     this.changed();
@@ -153,7 +158,7 @@ export class Shelf {
     // What one lacks all lack: who mends the reducer that failed there has all folded anew.
     if (lacking.size && (missing.length || lacking.size === shape.length)) return undefined;
     this.folded.resume({ log, made, next }, states, missing, seen, lacking);
-    if (!lacking.size) return { log, made, next };
+    if (!lacking.size) return { log, made, next, history };
     this._part = row;
     return undefined;
   }

@@ -80,3 +80,25 @@ play('what was stored is shown on top of a kept view that is without it', async 
   await all(() => two.disk());
   assert.deepEqual(books.logs.get(two)!['lists/a'].view.list.value, [1]);
 });
+
+play('a kept view is shown as none of a history that is met while it is read', async (books) => {
+  const { server } = books;
+  const append = (n: number): void =>
+    server.append('lists/a', { kind: 'put', payload: JSON.stringify({ n }) });
+  const one = books.open();
+  await books.quiet();
+  server.save();
+  append(-1);
+  await books.quiet();
+  books.close(one);
+  await all(() => one.disk());
+  books.restore();
+  append(-2);
+  const two = books.open();
+  await all(() => !two.jobs[0]?.prefix?.startsWith('d/lists/a/') && two.disk());
+  assert.ok(two.jobs.length, 'it looks what was stored on top of it');
+  await all(() => two.up() || two.down());
+  assert.equal(two.client.status.value.phase, 'live');
+  await books.quiet();
+  books.settle();
+});
