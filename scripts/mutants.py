@@ -108,9 +108,12 @@ def run(command, limit):
     try:
         return child.wait(limit) == 0
     except subprocess.TimeoutExpired:
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
         return None
+    finally:
+        # Also where this run is stopped: what was begun may go on for ever.
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
 
 
 def verdict(names):
@@ -165,6 +168,7 @@ def main():
     parser.add_argument("--again", action="store_true", help="try anew what was missed")
     parser.add_argument("--summary", action="store_true", help="only tell what was tried")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if args.summary:
         return summary()
     chosen = sample(args.seed, args.sample, args.again)
