@@ -339,8 +339,11 @@ impl Connections {
     ) -> Result<u64, RowsError> {
         let id = ask.connection;
         let is_new = known.is_none();
-        let mut row =
-            known.unwrap_or_else(|| ConnectionRow::new(&ask.user, ask.device, cx.at.time));
+        let mut row = known.unwrap_or_else(|| {
+            let mut row = ConnectionRow::new(&ask.user, ask.device, cx.at.time);
+            row.generation = self.forgotten;
+            row
+        });
         row.generation += 1;
         let generation = row.generation;
         if let Some(was) = row.attached.filter(|was| self.may_hold(*was)) {

@@ -181,6 +181,9 @@ pub struct Connections {
     pub nodes: BTreeMap<Id, NodeRow>,
     /// Slots given out.
     pub active: u64,
+    /// The highest generation that a connection had which was forgotten. An id may come again, and
+    /// what its sockets of before say late names a generation that its new life never has.
+    pub forgotten: u64,
     /// Budgets in force.
     pub budgets: Budgets,
 }
@@ -211,6 +214,7 @@ impl Connections {
             users: Cache::new(most, bytes),
             nodes: BTreeMap::new(),
             active: 0,
+            forgotten: 0,
             budgets,
         }
     }
@@ -255,6 +259,7 @@ impl Connections {
             cx.io.remove(Table::Subscribers, Key::of(sub.log).then_bytes(&id.0).build());
         }
         row.remove_cursors(id, cx.io);
+        self.forgotten = self.forgotten.max(row.generation);
         self.rows.forget(&id);
         cx.io.remove(Table::Connections, id.0.to_vec());
         cx.io.remove(Table::UserConnections, user_key(&row.user, id));

@@ -211,7 +211,7 @@ impl Fold {
         (logs.next, logs.next_origin, logs.batch) = (head.next_log, head.next_origin, head.batch);
         logs.eras = Eras::load(&io)?;
         let mut connections = Connections::new(sizes.connections, sizes.bytes, settings.budgets);
-        connections.active = head.active;
+        (connections.active, connections.forgotten) = (head.active, head.forgotten());
         connections.load_nodes(&io)?;
         let known = Known { batch: head.batch, chain: head.chain, rows: head.rows };
         let mut fold = Self {
@@ -389,6 +389,7 @@ impl Fold {
         self.head.next_log = self.logs.next;
         self.head.next_origin = self.logs.next_origin;
         self.head.active = self.connections.active;
+        self.head.set_forgotten(self.connections.forgotten);
         self.head.rows = hashed(self.head.rows, &io.writes);
         (places.chain, places.rows) = (tag(&self.head.chain), self.head.rows);
         self.head.records = places.after();

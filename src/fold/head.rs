@@ -2,6 +2,7 @@
 //!
 //! Layouts: `docs/storage.md` §3.1.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::command::{FOLD_VERSION, Settings};
@@ -42,7 +43,23 @@ pub struct Head {
     pub more: More,
 }
 
+/// The tag of the highest generation of a connection that was forgotten.
+const FORGOTTEN: u32 = 1;
+
 impl Head {
+    /// The highest generation of a connection that was forgotten; 0: none was.
+    pub fn forgotten(&self) -> u64 {
+        let number = |bytes: &Bytes| bytes.as_ref().try_into().map_or(0, u64::from_be_bytes);
+        self.more.get(FORGOTTEN).map_or(0, number)
+    }
+
+    /// Notes it.
+    pub(super) fn set_forgotten(&mut self, generation: u64) {
+        if generation > 0 {
+            self.more.set(FORGOTTEN, Bytes::copy_from_slice(&generation.to_be_bytes()));
+        }
+    }
+
     /// Before the first batch of a journal.
     pub fn new(journal: Id) -> Self {
         Self {

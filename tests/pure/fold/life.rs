@@ -92,9 +92,34 @@ fn what_a_socket_says_of_itself_may_cross_a_downgrade() {
     world.done(Command::Forget { connection, generation: None });
 
     subscribed(&mut world, 1, &[]);
+    let generation = world.generation(1);
     world.downgrade(1, Reason::Lag);
     world.done(Command::Leave { connection, generation, forget: true });
     assert_eq!(world.connection(1), None);
+}
+
+/// Promise 12: an id that was forgotten may come again. What sockets of its former life say late is
+/// not said of the new one.
+#[test]
+fn promise_12_what_a_former_life_says_late_is_not_for_the_next() {
+    let mut world = World::new();
+    subscribed(&mut world, 1, &[]);
+    let (connection, former) = (id(1), [1, 2]);
+    world.done(Command::Leave { connection, generation: 1, forget: true });
+    for life in 1..=3 {
+        let met = world.attach(client("ann", connection));
+        assert_eq!(met.met, Met::Fresh);
+        for generation in former {
+            world.stale(Command::Detach(Progress { connection, generation, reached: vec![] }));
+            world.stale(Command::Forget { connection, generation: Some(generation) });
+            let refused = world.refused(Command::Leave { connection, generation, forget: true });
+            assert_eq!(refused, Code::Stale, "life {life}");
+        }
+        assert!(world.connection(1).unwrap().attached.is_some());
+        world.reopen();
+        world.done(Command::Leave { connection, generation: met.generation, forget: true });
+        world.reopen();
+    }
 }
 
 #[test]

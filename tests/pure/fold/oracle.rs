@@ -54,6 +54,8 @@ pub struct Oracle {
     logs: Vec<Log>,
     writers: BTreeMap<Id, Writer>,
     connections: BTreeMap<Id, Connection>,
+    /// The last generation of each connection that was forgotten.
+    ended: BTreeMap<Id, u64>,
     /// Logs that the back end has subscribed a user to.
     standing: BTreeMap<String, BTreeSet<u64>>,
     /// Run of each node, and whether it is up.
@@ -70,9 +72,9 @@ type Said = Result<(), Code>;
 impl Oracle {
     pub fn new(Settings { budgets, rules, .. }: Settings) -> Self {
         let (logs, nodes) = (Vec::new(), BTreeMap::new());
-        let (writers, connections) = (BTreeMap::new(), BTreeMap::new());
+        let (writers, connections, ended) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (standing, time, stands) = (BTreeMap::new(), 0, false);
-        Self { logs, writers, connections, standing, nodes, budgets, rules, time, stands }
+        Self { logs, writers, connections, ended, standing, nodes, budgets, rules, time, stands }
     }
 
     /// Where a log's head is, for commands that mean something.
@@ -276,7 +278,8 @@ impl Oracle {
                     (one.active, one.generation, one.since) = (false, *generation, time);
                 }
                 Event::Forgotten { connection } => {
-                    self.connections.remove(connection).unwrap();
+                    let one = self.connections.remove(connection).unwrap();
+                    self.ended.insert(*connection, one.generation);
                 }
                 Event::Opened { connection, opened, .. } => self.opened(*connection, opened),
                 Event::Closed { connection, logs } => {

@@ -40,7 +40,11 @@ impl Oracle {
             other => panic!("{other:?}"),
         };
         assert_eq!(expect, Ok(()));
-        assert_eq!(told.generation, known.map_or(1, |known| known.generation + 1));
+        match (known, self.ended.get(&id)) {
+            (Some(known), _) => assert_eq!(told.generation, known.generation + 1),
+            // Promise 12: no life of an id has a generation of one before.
+            (None, ended) => assert!(told.generation > ended.copied().unwrap_or(0)),
+        }
         let held = known.and_then(|known| known.node);
         let fenced =
             held.is_some_and(|held| self.nodes.get(&held.0).is_some_and(|n| n.0 == held.1));
