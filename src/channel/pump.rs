@@ -90,8 +90,8 @@ struct Piece {
     message: Message,
     cursor: u64,
     next: Slice,
-    /// Where the store stood that it was read from, where it follows from more than its client sees
-    /// a place of.
+    /// Where the store stood when it was read, if it depends on records that it does not hold; its
+    /// client is told so first.
     stands: Option<Position>,
 }
 

@@ -15,7 +15,7 @@ const SHARDS: usize = 64;
 
 type Shard = HashMap<Id, Arc<Socket>>;
 
-/// All of them.
+/// The sockets of a node, at most one for each connection.
 #[derive(Debug)]
 pub(super) struct Registry {
     shards: [RwLock<Shard>; SHARDS],

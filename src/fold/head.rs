@@ -53,7 +53,7 @@ impl Head {
         self.more.get(FORGOTTEN).map_or(0, number)
     }
 
-    /// Notes it.
+    /// Keeps the highest generation of a connection that was forgotten; 0 leaves no trace.
     pub(super) fn set_forgotten(&mut self, generation: u64) {
         if generation > 0 {
             self.more.set(FORGOTTEN, Bytes::copy_from_slice(&generation.to_be_bytes()));

@@ -82,9 +82,9 @@ pub enum Event {
     },
     /// What became of a proposal of this node.
     Fate {
-        /// Its serial.
+        /// The serial that it was proposed by.
         serial: u64,
-        /// What is known.
+        /// What the engine said of it, or that it said nothing in time.
         fate: Fate,
     },
     /// There is nothing more to tell at the moment.
