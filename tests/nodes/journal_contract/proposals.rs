@@ -47,6 +47,8 @@ struct Watched {
     told: VecDeque<Event>,
     /// Neither these nor batches are told for so long after the first proposal.
     late: Duration,
+    /// Nor before so many batches were proposed.
+    until: usize,
     held: VecDeque<Event>,
     bell: Arc<Bell>,
 }
@@ -88,8 +90,11 @@ impl Journal for Watched {
     }
 
     fn poll(&mut self) -> Result<Event, JournalError> {
-        let first = self.asked.lock().unwrap().first().map(|asked| asked.came);
-        let late = first.is_some_and(|first| first.elapsed() < self.late);
+        let (first, count) = {
+            let asked = self.asked.lock().unwrap();
+            (asked.first().map(|asked| asked.came), asked.len())
+        };
+        let late = first.is_some_and(|first| first.elapsed() < self.late) || count < self.until;
         if !late && let Some(kept) = self.told.pop_front().or_else(|| self.held.pop_front()) {
             return Ok(kept);
         }
@@ -120,6 +125,11 @@ struct World {
 
 impl World {
     fn new(does: &[Does], late: Duration) -> Self {
+        Self::holding(does, late, 0)
+    }
+
+    /// One that tells nothing before so many batches were proposed.
+    fn holding(does: &[Does], late: Duration, until: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), Options::default()).unwrap();
         let cluster = MemoryCluster::new(Id([7; 16]), Faults::default());
@@ -127,7 +137,7 @@ impl World {
         let (below, does) = (cluster.node(), does.to_vec());
         let (told, held, bell) = Default::default();
         let watched = Arc::clone(&asked);
-        let journal = Watched { below, does, asked: watched, told, late, held, bell };
+        let journal = Watched { below, does, asked: watched, told, late, until, held, bell };
         let settings =
             Settings { rules: Vec::new(), budgets: Default::default(), auto_create: true };
         let (id, level) = (journal.identity(), journal.level());
@@ -206,7 +216,7 @@ fn a_batch_that_was_taken_is_not_proposed_again() {
 /// Nobody waits for what is on its way: nothing is read back before all are proposed.
 #[test]
 fn a_batch_is_proposed_while_others_are_on_their_way() {
-    let mut world = World::new(&[], 4 * WAIT);
+    let mut world = World::holding(&[], Duration::ZERO, 6);
     world.run();
     world.submit_apart((0..6).map(|n| create(n.to_string())));
     for n in 0..6 {
@@ -221,7 +231,7 @@ fn a_batch_is_proposed_while_others_are_on_their_way() {
 #[test]
 fn one_that_is_refused_or_lost_takes_those_behind_it_with_it() {
     for first in [Does::Refuses, Does::Loses] {
-        let mut world = World::new(&[first], 4 * WAIT);
+        let mut world = World::holding(&[first], Duration::ZERO, 4);
         world.run();
         world.submit_apart((0..4).map(|n| create(n.to_string())));
         let mut told = Vec::new();
