@@ -29,8 +29,18 @@ test-rust: tools
 	@sh scripts/tools.sh tests
 	@mkdir -p target
 	@sh scripts/nginx.sh > target/nginx.path
-	NGINX="$$(cat target/nginx.path)" $(CARGO) test --workspace
+	@sh scripts/engine.sh $(if $(CI),needed) > target/nats.path
+	NGINX="$$(cat target/nginx.path)" NATS_SERVER="$$(cat target/nats.path)" \
+		HIGHWATER_ENGINE=$(if $(CI),needed) $(CARGO) test --workspace
 	$(CARGO) world -- --seeds 5000
+
+## make test-cluster    what needs a nats-server: nodes that share a journal, and the engine itself
+.PHONY: test-cluster
+test-cluster: tools
+	@mkdir -p target
+	@sh scripts/engine.sh needed > target/nats.path
+	NATS_SERVER="$$(cat target/nats.path)" HIGHWATER_ENGINE=needed \
+		$(CARGO) test --test nodes --test process -- journal_contract nats cluster::
 
 ## make test-js      the JavaScript client: types, build, tests, and the trace of two writers
 test-js: tools client-js/dist/highwater.js

@@ -11,6 +11,8 @@ use super::client::{Client, ServerArgs};
 use super::error::CliError;
 use super::failure::read_json;
 use super::logs::{Table, cell};
+use crate::node::config::{Loaded, ServeFlags, environment};
+use crate::node::{Finding, Weight, examine};
 
 /// Arguments of `journal`.
 #[derive(Clone, Debug, Args)]
@@ -30,6 +32,9 @@ enum JournalCommand {
     /// journal into state), which every node that runs has to know: programs that do not know it
     /// cannot come back
     Upgrade(UpgradeArgs),
+    /// Check whether the engine that the configuration names keeps what it acknowledges; asks its
+    /// servers, and no node
+    Check(ServeFlags),
     /// Begin an era: after a journal was moved or restored, or lost its end, so that clients that
     /// saw more of it are told. Each socket is closed once, and connects again
     BeginEra,
@@ -59,12 +64,43 @@ struct Upgraded {
 /// # Errors
 /// When it was refused, the server is gone, or the output cannot be written.
 pub(super) fn run(args: &JournalArgs, out: &mut dyn Write) -> Result<(), CliError> {
+    if let Some(JournalCommand::Check(flags)) = &args.command {
+        return check(flags, args.json, out);
+    }
     let client = Client::new(&args.server)?;
     match &args.command {
+        Some(JournalCommand::Check(_)) => Ok(()),
         None => show(&client, args.json, out),
         Some(JournalCommand::Upgrade(UpgradeArgs { to })) => upgrade(&client, *to, args.json, out),
         Some(JournalCommand::BeginEra) => begin_era(&client, args.json, out),
     }
+}
+
+/// What was looked at, for people or as a list.
+fn check(flags: &ServeFlags, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
+    let loaded = Loaded::load(flags, &environment())?;
+    let findings = examine(&loaded.config.journal).map_err(CliError::failed)?;
+    let word = |weight| match weight {
+        Weight::Broken => "broken",
+        Weight::Risky => "risky",
+        Weight::Good => "good",
+    };
+    let text = if json {
+        let all = findings.iter().map(|Finding { weight, message }| {
+            serde_json::json!({ "weight": word(*weight), "message": message })
+        });
+        Value::Array(all.collect()).to_string()
+    } else {
+        let line =
+            |Finding { weight, message }: &Finding| format!("{:6}  {message}", word(*weight));
+        findings.iter().map(line).collect::<Vec<_>>().join("\n")
+    };
+    writeln!(out, "{text}").map_err(CliError::output)?;
+    let worst = findings.iter().map(|finding| finding.weight).min();
+    if worst == Some(Weight::Broken) {
+        return Err(CliError::failed("a node does not start on an engine that is broken"));
+    }
+    Ok(())
 }
 
 fn begin_era(client: &Client, json: bool, out: &mut dyn Write) -> Result<(), CliError> {

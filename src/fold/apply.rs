@@ -26,7 +26,10 @@ pub enum FoldError {
     #[error(transparent)]
     Rows(#[from] RowsError),
     /// The batch is of another journal.
-    #[error("batch {batch} belongs to another journal: this store must be rebuilt for it")]
+    #[error(
+        "what this folder has folded, up to batch {batch}, is of another journal than the one that \
+         the configuration leads to: set [journal] to where it was, or start with an empty folder"
+    )]
     OtherJournal {
         /// Number of the batch.
         batch: u64,

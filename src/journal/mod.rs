@@ -13,6 +13,7 @@ mod engine;
 mod follow;
 mod local;
 mod memory;
+mod nats;
 
 pub use bell::Bell;
 pub use commit::{Committer, Engine, Inbox, QueueLimits, Stopped, Told, catch_up};
@@ -20,3 +21,4 @@ pub use engine::{At, Ends, Event, Fate, Journal, JournalError};
 pub use follow::{Follower, Followers};
 pub use local::Local;
 pub use memory::{Faults, MemoryCluster, MemoryJournal};
+pub use nats::{Finding, NatsJournal, NatsSettings, Weight};

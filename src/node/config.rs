@@ -7,6 +7,7 @@
 //! printed. `docs/configuration.md` lists every key.
 
 mod check;
+mod engine;
 mod known;
 mod layers;
 mod show;
@@ -15,6 +16,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::auth::{Authority, BadVerifier, Key, KeyError, Origins, Signer, Verifier};
+use crate::journal::NatsSettings;
 use crate::limit::{Limits, Rules};
 
 pub use layers::Source;
@@ -53,11 +55,13 @@ pub enum LogFormat {
 }
 
 /// Where the journal is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Engine {
     /// In the data folder of this node.
     #[default]
     Local,
+    /// In a stream of NATS JetStream, which many nodes share.
+    Nats(NatsSettings),
 }
 
 /// Section `[server]`.
@@ -89,7 +93,7 @@ pub struct AuthConfig {
 }
 
 /// Section `[journal]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalConfig {
     /// Where it is kept.
     pub engine: Engine,

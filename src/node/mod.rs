@@ -3,6 +3,7 @@
 pub mod check;
 mod clock;
 pub mod config;
+mod engine;
 mod files;
 pub mod folder;
 mod keeper;
@@ -11,4 +12,6 @@ mod run;
 pub mod secret;
 mod watch;
 
+pub use crate::journal::{Finding, Weight};
+pub use engine::{EngineError, examine};
 pub use run::{Node, StartError, run};

@@ -18,13 +18,13 @@ use super::clock;
 use super::config::{Config, Loaded, LogFormat};
 use super::keeper::{Ground, Keeper};
 use super::watch::Watch;
-use super::{files, revoked, secret};
+use super::{engine, files, revoked, secret};
 use crate::admission::{Admission, Enforcer};
 use crate::channel::{Closing, Dispatcher, Hub, HubLimits, Pumps, Socket, Ticket, panics};
 use crate::connection::{Attachment, Budgets};
 use crate::fold::{CacheSizes, Command, Fold, FoldError, Reply, Settings, Versions, folded_time};
 use crate::gateway::{Accepting, Gate, http, serve};
-use crate::journal::{Committer, Engine, Inbox, Local, QueueLimits, Stopped, catch_up};
+use crate::journal::{Committer, Engine, Inbox, QueueLimits, Stopped, catch_up};
 use crate::limit::Limits;
 use crate::store::{Lost, Options, Store};
 use crate::wire::{Code, Id, MAX_ITEMS};
@@ -149,10 +149,15 @@ pub fn run(loaded: Loaded) -> ExitCode {
         }
     };
     let code = runtime.block_on(async {
-        let keep = loaded.config.journal.keep_bytes;
         let dev = loaded.config.server.dev;
-        let local = |store: &Store| Engine::Here(Local::new(store.clone(), keep));
-        match Node::start(loaded.config, local).await {
+        let engine = match engine::of(&loaded.config.journal) {
+            Ok(engine) => engine,
+            Err(error) => {
+                tracing::error!("{error}");
+                return ExitCode::FAILURE;
+            }
+        };
+        match Node::start(loaded.config, engine).await {
             Ok(node) => {
                 // Before anyone is told that it is there: who is told may stop it at once.
                 let stop = match told_to_stop() {

@@ -107,7 +107,8 @@ const HIDDEN: &[(&str, &[&str])] = &[
     ("tokio_tungstenite", &["gateway"]),
     ("hyper", &["gateway"]),
     ("toml", &["node"]),
-    ("ureq", &["cli"]),
+    ("async_nats", &["journal"]),
+    ("ureq", &["cli", "journal"]),
 ];
 
 /// The room that a file of `src` lies in, and how many modules deep it is.

@@ -18,6 +18,8 @@ use highwater::rows::{Rows, Table, Writes};
 use highwater::store::{Options, Store};
 use highwater::wire::{Id, Level};
 
+use super::nats::Nats;
+
 /// A test that waits for this has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -167,10 +169,41 @@ impl Engine for MemoryEngine {
     }
 }
 
+/// A real server, where there is one.
+struct NatsEngine {
+    nats: Nats,
+    nodes: Vec<Node>,
+}
+
+impl NatsEngine {
+    fn new() -> Option<Self> {
+        let mut engine = Self { nats: Nats::start(1)?, nodes: Vec::new() };
+        engine.reopen();
+        Some(engine)
+    }
+}
+
+impl Engine for NatsEngine {
+    fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    fn node(&mut self, node: usize) -> &mut Node {
+        &mut self.nodes[node]
+    }
+
+    fn reopen(&mut self) {
+        self.nodes = (0..2).map(|_| Node::new(self.nats.journal())).collect();
+    }
+}
+
 /// Runs a check on a fresh one of every engine.
 fn on_each(check: impl Fn(&str, &mut dyn Engine)) {
     check("local", &mut LocalEngine::new(64 << 20));
     check("memory", &mut MemoryEngine::new(Faults::default()));
+    if let Some(mut nats) = NatsEngine::new() {
+        check("nats", &mut nats);
+    }
 }
 
 fn batch(number: u64) -> Vec<u8> {
@@ -411,6 +444,43 @@ fn a_lost_tail_is_told_to_who_had_read_it() {
     engine.cluster.lose(3);
     assert_eq!(engine.node(1).journal.poll(), Err(JournalError::Lost { head: 7, wanted: 11 }));
     assert_eq!(engine.node(0).read(1), expected(1, 7));
+}
+
+/// The servers go by SIGKILL while batches are on their way, and come again.
+#[test]
+fn what_a_real_engine_acknowledged_is_there_after_it_was_killed() {
+    let Some(nats) = Nats::start(1) else { return };
+    let mut engine = NatsEngine { nats, nodes: Vec::new() };
+    engine.reopen();
+    fill(&mut engine, 20);
+    let node = &mut engine.nodes[0];
+    node.follow(1).unwrap();
+    let serials: Vec<_> = (21..=28).map(|number| node.propose(&batch(number))).collect();
+    engine.nats.kill(0);
+    engine.nats.again(0);
+    let (mut fates, mut read) = (BTreeMap::new(), Vec::new());
+    while fates.len() < serials.len() {
+        match node.next() {
+            Event::Fate { serial, fate } => drop(fates.insert(serial, fate)),
+            Event::Batch { at, bytes } => read.push((at.batch, bytes)),
+            Event::CaughtUp => {}
+        }
+    }
+    // The same handle goes on, and so does its reading.
+    let Fate::Taken(last) = node.append(&batch(99)) else { panic!("it takes none any more") };
+    let all = node.read(1);
+    assert_eq!(all[..20], expected(1, 20));
+    assert_eq!(all.last(), Some(&(last, Bytes::from(batch(99)))));
+    for (serial, fate) in fates {
+        let bytes = Bytes::from(batch(20 + serial - (serials[0] - 1)));
+        let there = all.iter().filter(|(_, read)| *read == bytes).count();
+        match fate {
+            Fate::Taken(number) => assert!(all.contains(&(number, bytes)), "batch {number}"),
+            Fate::Unknown(_) => assert!(there <= 1, "serial {serial}: {there} times"),
+            Fate::Refused(why) => panic!("{why}"),
+        }
+    }
+    assert!(read.windows(2).all(|pair| pair[0].0 + 1 == pair[1].0), "in order, without holes");
 }
 
 /// Appends of a thousand distinct batches under faults: what each call said.

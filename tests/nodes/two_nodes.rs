@@ -29,6 +29,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 mod history;
+mod on_nats;
 
 /// Nothing here takes longer, also on a busy machine; a test that waits for this has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -70,6 +71,13 @@ async fn started(
     data: tempfile::TempDir,
     rules: &str,
 ) -> Result<Running, String> {
+    let loaded = loaded(&data, rules);
+    let journal = cluster.node();
+    started_on(Engine::elsewhere(journal), loaded, data).await
+}
+
+/// What a node with those rules is told.
+fn loaded(data: &tempfile::TempDir, rules: &str) -> Loaded {
     let config = data.path().join("highwater.toml");
     let key = format!("[[auth.keys]]\nalg = \"HS256\"\nsecret = \"{SECRET}\"\n{rules}");
     std::fs::write(&config, key).unwrap();
@@ -80,9 +88,16 @@ async fn started(
         set: vec!["limits.commit_interval_ms=50".to_owned(), "limits.drain_ms=0".to_owned()],
         ..ServeFlags::default()
     };
-    let loaded = Loaded::load(&flags, &[]).unwrap();
-    let journal = cluster.node();
-    let started = Node::start(loaded.config, |_| Engine::elsewhere(journal));
+    Loaded::load(&flags, &[]).unwrap()
+}
+
+/// On any engine.
+async fn started_on(
+    engine: Engine,
+    loaded: Loaded,
+    data: tempfile::TempDir,
+) -> Result<Running, String> {
+    let started = Node::start(loaded.config, |_| engine);
     let node = tokio::time::timeout(PATIENCE, started).await.expect("it starts or fails");
     let node = node.map_err(|error| error.to_string())?;
     let address = node.address();

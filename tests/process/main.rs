@@ -11,6 +11,7 @@ mod cli;
 mod cli_history;
 mod cli_mistakes;
 mod clocks;
+mod cluster;
 mod crash;
 mod cut_bases;
 mod delivered_to;

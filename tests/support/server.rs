@@ -241,6 +241,14 @@ impl Server {
         self.restart();
     }
 
+    /// Starts it with options with which it cannot, once it has ended: how it ended, and its log.
+    pub fn fails_with(&mut self, options: &Options) -> (ExitStatus, String) {
+        assert!(self.child.try_wait().unwrap().is_some(), "it still runs");
+        self.child = begin(self.folder.path(), options);
+        let ended = self.wait_for_end();
+        (ended, self.log())
+    }
+
     /// SIGKILL and start.
     pub fn crash(&mut self) {
         self.kill9();

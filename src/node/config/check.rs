@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::known::nearest;
 use super::layers::{Settings, read_bounded};
-use super::{AuthConfig, Config, Engine, JournalConfig, LogFormat, Problem, ServerConfig};
+use super::{AuthConfig, Config, LogFormat, Problem, ServerConfig};
 use crate::auth::{Algorithm, Key, MAX_KEYS, Origins, Verifier};
 use crate::limit::{Limits, Rule, Rules};
 use crate::wire::Pattern;
@@ -33,7 +33,7 @@ const NO_KEYS: &str = "no key is configured, so no token could be believed: name
 
 /// Checks everything; the result counts only where no problem was noted.
 pub(super) fn config(settings: &Settings, problems: &mut Vec<Problem>) -> Config {
-    let mut check = Check { settings, problems };
+    let mut check = Checking { settings, problems };
     let server = check.server();
     Config {
         auth: check.auth(server.dev),
@@ -44,17 +44,28 @@ pub(super) fn config(settings: &Settings, problems: &mut Vec<Problem>) -> Config
     }
 }
 
-struct Check<'a> {
+/// Values on their way to a [`Config`], and what is wrong with them.
+pub(super) struct Checking<'a> {
     settings: &'a Settings,
     problems: &'a mut Vec<Problem>,
 }
 
-impl<'a> Check<'a> {
+impl<'a> Checking<'a> {
     fn value(&self, path: &str) -> Option<&'a Value> {
         self.settings.get(path).map(|setting| &setting.value)
     }
 
-    fn text(&self, path: &str) -> &'a str {
+    /// Whether somebody has set it, to something.
+    pub(super) fn is_set(&self, path: &str) -> bool {
+        let empty = |value: &Value| match value {
+            Value::String(text) => text.is_empty(),
+            Value::Array(items) => items.is_empty(),
+            _ => false,
+        };
+        self.value(path).is_some_and(|value| !empty(value))
+    }
+
+    pub(super) fn text(&self, path: &str) -> &'a str {
         self.value(path).and_then(Value::as_str).unwrap_or_default()
     }
 
@@ -62,7 +73,7 @@ impl<'a> Check<'a> {
         self.value(path).and_then(Value::as_bool).unwrap_or_default()
     }
 
-    fn number(&self, path: &str) -> u64 {
+    pub(super) fn number(&self, path: &str) -> u64 {
         let number = self.value(path).and_then(Value::as_integer);
         number.and_then(|number| u64::try_from(number).ok()).unwrap_or_default()
     }
@@ -71,12 +82,12 @@ impl<'a> Check<'a> {
         self.value(path).and_then(Value::as_array).map_or(&[], Vec::as_slice)
     }
 
-    fn texts(&self, path: &str) -> Vec<String> {
+    pub(super) fn texts(&self, path: &str) -> Vec<String> {
         self.list(path).iter().filter_map(Value::as_str).map(str::to_owned).collect()
     }
 
     /// Notes a problem with the value of a key, in the place that the value comes from.
-    fn wrong(&mut self, path: &str, message: &str) {
+    pub(super) fn wrong(&mut self, path: &str, message: &str) {
         let place = self.settings.get(path).map(|setting| setting.source.to_string());
         let problem = match place.filter(|place| place != "default") {
             Some(place) => Problem { place, message: format!("{path}: {message}") },
@@ -187,21 +198,6 @@ impl<'a> Check<'a> {
             self.problems.push(Problem { place: "limits".to_owned(), message });
         }
         limits
-    }
-
-    fn journal(&mut self) -> JournalConfig {
-        match self.text("journal.engine") {
-            "local" => {}
-            engine @ ("nats" | "kafka") => {
-                let message = format!("the engine {engine} is not built yet; only local is");
-                self.wrong("journal.engine", &message);
-            }
-            engine => {
-                let message = format!("there is no engine {engine:?}; only local is built");
-                self.wrong("journal.engine", &message);
-            }
-        }
-        JournalConfig { engine: Engine::Local, keep_bytes: self.number("journal.keep_bytes") }
     }
 
     fn rules(&mut self, dev: bool) -> Rules {

@@ -94,6 +94,14 @@ static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
         ("auth.leeway_seconds", Form::Number, Value::Integer(5)),
         ("journal.engine", Form::Text, text("local")),
         ("journal.keep_bytes", Form::Number, Value::Integer(KEEP_BYTES)),
+        ("journal.servers", Form::Texts, list()),
+        ("journal.stream", Form::Text, text("highwater")),
+        ("journal.replicas", Form::Number, Value::Integer(1)),
+        ("journal.user", Form::Text, text("")),
+        ("journal.password_file", Form::Text, text("")),
+        ("journal.credentials_file", Form::Text, text("")),
+        ("journal.ca_file", Form::Text, text("")),
+        ("journal.monitoring", Form::Texts, list()),
     ]
     .into_iter()
     .map(|(path, form, default)| Known { path: path.to_owned(), form, default })

@@ -230,10 +230,6 @@ fn what_is_wrong_in_a_file_is_told_with_its_line() {
         ("[server]\nallowed_origins = [1]", "c.toml:2: server.allowed_origins: a list of texts"),
         ("[auth]\nleeway_seconds = 61", "c.toml:2: auth.leeway_seconds: a leeway of at most 60"),
         ("[auth]\naudience = [\"\"]", "c.toml:2: auth.audience: at most 64"),
-        (
-            "[journal]\nengine = \"nats\"",
-            "c.toml:2: journal.engine: the engine nats is not built yet; only local is",
-        ),
         ("[journal]\nengine = \"disk\"", "c.toml:2: journal.engine: there is no engine \"disk\""),
         ("rules = 1", "c.toml:1: rules: a list of tables is wanted"),
         (
@@ -297,6 +293,42 @@ fn keys_are_checked() {
     let many = format!("[{}]", format!("{{alg = \"HS256\", {secret}}},").repeat(17));
     let got = Told::default().variable("HIGHWATER_AUTH_KEYS", &many).problem();
     assert_eq!(got, "HIGHWATER_AUTH_KEYS: auth.keys: at most 16 keys, there are 17");
+}
+
+#[test]
+fn an_engine_on_other_servers_is_checked_and_shows_no_password() {
+    let nats = |rest: &str| {
+        let text = format!("[journal]\nengine = \"nats\"\nservers = \"nats://a:4222\"\n{rest}");
+        Told::default().set(&format!("auth.keys={}", key())).file(&text)
+    };
+    let Engine::Nats(settings) = nats("replicas = 3").load().unwrap().config.journal.engine else {
+        panic!("another engine")
+    };
+    assert_eq!(settings.servers, ["nats://a:4222"]);
+    assert_eq!((settings.stream.as_str(), settings.replicas), ("highwater", 3));
+    for (rest, want) in [
+        ("replicas = 2", "c.toml:4: journal.replicas: 1 to try it, 3 or 5"),
+        ("stream = \"a.b\"", "c.toml:4: journal.stream: \"a.b\" is no name of a stream"),
+        ("user = \"hw\"", "c.toml:4: journal.user: user and password_file go together"),
+        ("ca_file = \"/no/such\"", "c.toml:4: journal.ca_file: /no/such is no file"),
+        ("monitoring = \"a:8222\"", "c.toml:4: journal.monitoring: \"a:8222\" begins with none"),
+    ] {
+        let got = nats(rest).problem();
+        assert!(got.starts_with(want), "{rest}\n  wanted: {want}\n  got: {got}");
+    }
+    for (journal, want) in [
+        ("engine = \"kafka\"", "c.toml:2: journal.engine: the engine kafka is not built"),
+        ("engine = \"nats\"", "journal.servers: at least one is needed"),
+        ("servers = [\"nats://a:4222\"]", "c.toml:2: journal.servers: it counts with"),
+    ] {
+        let told = Told::default().set(&format!("auth.keys={}", key()));
+        let got = told.file(&format!("[journal]\n{journal}")).problem();
+        assert!(got.starts_with(want), "{journal}\n  wanted: {want}\n  got: {got}");
+    }
+    let secret = "[journal]\nengine = \"nats\"\nservers = \"nats://hw:pass@a:4222\"";
+    let got = Told::default().set(&format!("auth.keys={}", key())).file(secret).problem();
+    assert!(got.contains("does not stand in an address"), "{got}");
+    assert!(!got.contains("pass@"), "{got}");
 }
 
 #[test]

@@ -1,0 +1,96 @@
+//! Proposals on their way to the stream.
+//!
+//! Promise: they are handed to the connection in the order in which they were proposed, and each
+//! has one fate. `Refused` is said only where the stream itself said no; whatever else goes wrong
+//! on the way leaves it open whether the batch is there.
+
+use std::sync::Arc;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
+use async_nats::jetstream::publish::PublishAck;
+use bytes::Bytes;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+use super::stream::Kept;
+use super::{Fated, ON_THEIR_WAY, Speaker};
+use crate::journal::{Bell, Fate};
+
+/// Says which stream has to take it: one of another name that listens to the subject refuses.
+const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
+
+/// Sends what is proposed.
+pub(super) struct Publisher {
+    context: Context,
+    kept: Kept,
+    fates: Sender<Fated>,
+}
+
+impl Publisher {
+    pub(super) fn new(context: Context, kept: &Kept, fates: Sender<Fated>) -> Self {
+        Self { context, kept: kept.clone(), fates }
+    }
+
+    /// Sends what is handed in, until nobody can hand anything in any more.
+    pub(super) fn start(self, speaker: &Speaker, bell: &Arc<Bell>) -> Sender<(u64, Bytes)> {
+        let (proposals, proposed) = channel(ON_THEIR_WAY);
+        speaker.spawn(self.run(proposed, Arc::clone(bell)));
+        proposals
+    }
+
+    async fn run(self, mut proposed: Receiver<(u64, Bytes)>, bell: Arc<Bell>) {
+        let mut headers = HeaderMap::new();
+        headers.insert(EXPECTED_STREAM, self.kept.name.as_str());
+        while let Some((serial, batch)) = proposed.recv().await {
+            let subject = self.kept.name.clone();
+            let sent = self.context.publish_with_headers(subject, headers.clone(), batch).await;
+            let (kept, fates, bell) = (self.kept.clone(), self.fates.clone(), Arc::clone(&bell));
+            // Answers are waited for beside: the next one is sent meanwhile.
+            tokio::spawn(async move {
+                let fate = fate(&kept, sent).await;
+                // Who proposed it may be gone.
+                fates.send((serial, fate)).await.ok();
+                bell.ring();
+            });
+        }
+    }
+}
+
+/// What became of a publication.
+async fn fate(kept: &Kept, sent: Result<PublishAckFuture, PublishError>) -> Fate {
+    let answered = match sent {
+        Ok(answer) => answer.await,
+        Err(error) => Err(error),
+    };
+    match answered {
+        Ok(PublishAck { sequence, .. }) => Fate::Taken(kept.batch(sequence)),
+        Err(error) if is_refusal(&error) => Fate::Refused(format!("NATS: {}", said(&error))),
+        Err(error) => Fate::Unknown(format!("NATS: {}", said(&error))),
+    }
+}
+
+/// Whether the stream said no. Where nobody listens, as while a stream has no leader, that is not
+/// said of every copy of what was sent.
+fn is_refusal(error: &PublishError) -> bool {
+    match error.kind() {
+        PublishErrorKind::WrongLastMessageId
+        | PublishErrorKind::WrongLastSequence
+        | PublishErrorKind::MaxPayloadExceeded => true,
+        // An error of the stream's own, and not one of reading its answer.
+        PublishErrorKind::Other => std::error::Error::source(error)
+            .is_some_and(|source| source.is::<async_nats::jetstream::Error>()),
+        PublishErrorKind::StreamNotFound
+        | PublishErrorKind::TimedOut
+        | PublishErrorKind::BrokenPipe
+        | PublishErrorKind::MaxAckPending => false,
+    }
+}
+
+/// The error with what it says of its cause.
+fn said(error: &PublishError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

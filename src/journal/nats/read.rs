@@ -1,0 +1,144 @@
+//! The stream, read in order.
+//!
+//! Promise: each message is told once, and follows the one before by its sequence. A gap at the
+//! beginning is what was dropped, a gap within is what was lost; both end the reading with an
+//! error. Where nothing comes for a second the stream is asked whether it still has what was read,
+//! and whether it has more: the servers forget a reader with the one that led it, and tell nobody.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::Context;
+use async_nats::jetstream::consumer::DeliverPolicy;
+use async_nats::jetstream::consumer::pull::OrderedConfig;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokio::sync::mpsc::Sender;
+
+use super::stream::{self, Kept};
+use super::{At, Ends, JournalError, failed};
+use crate::journal::Bell;
+
+/// How long nothing comes before the stream is asked where it ends.
+const QUIET: Duration = Duration::from_secs(1);
+/// How long until a reading that broke off is begun anew.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Reads from one batch on.
+pub(super) struct Reader {
+    pub(super) context: Context,
+    pub(super) kept: Kept,
+    /// The batch that is told next.
+    pub(super) next: u64,
+    pub(super) told: Sender<Result<(At, Bytes), JournalError>>,
+    pub(super) bell: Arc<Bell>,
+}
+
+/// Why a reading ended.
+enum Ended {
+    /// Nobody polls any more, or an error has been told.
+    Over,
+    /// The servers could not go on: a new one begins where this one was.
+    Broken(String),
+}
+
+impl Reader {
+    /// Until nobody polls, or something is lost.
+    pub(super) async fn run(mut self) {
+        loop {
+            match self.read().await {
+                Ended::Over => return,
+                Ended::Broken(why) => {
+                    tracing::warn!(why, "the journal is read anew from where it was read to");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+            // What broke it off may have been the loss of the stream itself.
+            if let Err(lost) = self.look().await {
+                self.tell(Err(lost)).await;
+                return;
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Ended {
+        let start_sequence = self.kept.sequence(self.next);
+        let config = OrderedConfig {
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence },
+            ..OrderedConfig::default()
+        };
+        let consumer = self.context.create_consumer_on_stream(config, &self.kept.name).await;
+        let mut messages = match consumer {
+            Ok(consumer) => match consumer.messages().await {
+                Ok(messages) => messages,
+                Err(error) => return Ended::Broken(error.to_string()),
+            },
+            Err(error) => return Ended::Broken(error.to_string()),
+        };
+        loop {
+            let message = match tokio::time::timeout(QUIET, messages.next()).await {
+                Ok(Some(Ok(message))) => message,
+                Ok(Some(Err(error))) => return Ended::Broken(error.to_string()),
+                Ok(None) => return Ended::Broken("the servers ended it".to_owned()),
+                Err(_) => match self.look().await {
+                    Ok(None) => continue,
+                    Ok(Some(head)) if head < self.next => continue,
+                    Ok(Some(head)) => return Ended::Broken(format!("it has batch {head}")),
+                    Err(lost) => {
+                        self.tell(Err(lost)).await;
+                        return Ended::Over;
+                    }
+                },
+            };
+            let sequence = match message.info() {
+                Ok(info) => info.stream_sequence,
+                Err(error) => return Ended::Broken(error.to_string()),
+            };
+            if sequence != self.kept.sequence(self.next) {
+                let gap = self.gap(sequence).await;
+                self.tell(Err(gap)).await;
+                return Ended::Over;
+            }
+            let at = At { batch: self.next, position: sequence };
+            self.next += 1;
+            if !self.tell(Ok((at, message.message.payload))).await {
+                return Ended::Over;
+            }
+        }
+    }
+
+    /// Whether somebody is there to hear it.
+    async fn tell(&self, told: Result<(At, Bytes), JournalError>) -> bool {
+        let heard = self.told.send(told).await.is_ok();
+        self.bell.ring();
+        heard
+    }
+
+    /// What it means that another message came than the next one.
+    async fn gap(&self, sequence: u64) -> JournalError {
+        let wanted = self.next;
+        match stream::ends(&self.context, &self.kept).await {
+            Ok(Ends { start, .. }) if wanted < start => JournalError::Dropped { start, wanted },
+            Ok(Ends { head, .. }) if wanted > head + 1 => JournalError::Lost { head, wanted },
+            Ok(_) => failed(&format!(
+                "message {sequence} came where {} is the next: the stream {} has lost what is \
+                 between; give it back, or start with an empty folder",
+                self.kept.sequence(wanted),
+                self.kept.name
+            )),
+            Err(error) => error,
+        }
+    }
+
+    /// The stream's last batch, where it still has what was read. Servers that do not answer say
+    /// nothing of it.
+    async fn look(&self) -> Result<Option<u64>, JournalError> {
+        let wanted = self.next;
+        let Ok(info) = stream::info(&self.context, &self.kept.name).await else { return Ok(None) };
+        match self.kept.ends(&info)? {
+            Ends { start, .. } if wanted < start => Err(JournalError::Dropped { start, wanted }),
+            Ends { head, .. } if wanted > head + 1 => Err(JournalError::Lost { head, wanted }),
+            Ends { head, .. } => Ok(Some(head)),
+        }
+    }
+}

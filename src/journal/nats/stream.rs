@@ -1,0 +1,214 @@
+//! The stream itself: found or made, asked where it ends, shortened.
+//!
+//! Promise: it is used only where it says that it is a journal of ours. What it is, stands in its
+//! metadata: which journal it holds, and how many batches came before its first message.
+
+use std::collections::HashMap;
+
+use async_nats::ConnectOptions;
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::stream::{
+    Config, DiscardPolicy, Info, RetentionPolicy, StorageType, Stream,
+};
+
+use super::{Ends, NatsSettings, REST, failed, jetstream_of};
+use crate::journal::{At, JournalError};
+use crate::wire::Id;
+
+/// Of the stream's metadata: the journal's identity, 32 hex digits.
+const JOURNAL: &str = "highwater-journal";
+/// Of the stream's metadata: the number of the batch before its first message.
+const BEFORE: &str = "highwater-before";
+
+/// What a node keeps in mind of the stream.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub(super) name: String,
+    pub(super) identity: Id,
+    /// Batch numbers are sequences and this.
+    pub(super) before: u64,
+}
+
+impl Kept {
+    /// The sequence of a batch.
+    pub(super) const fn sequence(&self, batch: u64) -> u64 {
+        batch.saturating_sub(self.before)
+    }
+
+    /// The batch of a sequence.
+    pub(super) const fn batch(&self, sequence: u64) -> u64 {
+        sequence.saturating_add(self.before)
+    }
+
+    /// Whether the place that a store remembers is one of this stream.
+    pub(super) fn agrees(&self, at: At) -> Result<(), JournalError> {
+        if at.position == 0 || self.batch(at.position) == at.batch {
+            return Ok(());
+        }
+        let At { batch, position } = at;
+        let here = self.sequence(batch);
+        Err(failed(&format!(
+            "this store has batch {batch} as message {position}, the stream {} has it as {here}: \
+             it is another stream; name the one that this store belongs to",
+            self.name
+        )))
+    }
+
+    /// Where it begins and ends; that it is still the journal that was opened.
+    pub(super) fn ends(&self, info: &Info) -> Result<Ends, JournalError> {
+        if Self::read(&info.config)?.identity != self.identity {
+            return Err(failed(&format!(
+                "the stream {} is another journal than it was: somebody has made it anew",
+                self.name
+            )));
+        }
+        let state = &info.state;
+        // One that is empty begins behind its last; one that never had a message says 0.
+        let empty = state.messages == 0;
+        let start = if empty { state.last_sequence + 1 } else { state.first_sequence };
+        Ok(Ends { start: self.batch(start), head: self.batch(state.last_sequence) })
+    }
+
+    /// What a stream's metadata says.
+    fn read(config: &Config) -> Result<Self, JournalError> {
+        let name = config.name.clone();
+        let say = |key: &str| config.metadata.get(key).map(String::as_str);
+        let identity = say(JOURNAL).and_then(|text| text.parse().ok());
+        let before = say(BEFORE).unwrap_or("0").parse().ok();
+        match (identity, before) {
+            (Some(identity), Some(before)) => Ok(Self { name, identity, before }),
+            _ => Err(failed(&format!(
+                "the stream {name} is there and does not say which journal it is (metadata \
+                 {JOURNAL}): name another with journal.stream, or delete it if nothing needs it"
+            ))),
+        }
+    }
+}
+
+/// Connects, and finds the stream or makes it: with the bytes that it takes at most.
+pub(super) async fn open(settings: &NatsSettings) -> Result<(Context, Kept, usize), JournalError> {
+    let client = connect(settings).await?;
+    let most = client.server_info().max_payload.saturating_sub(REST);
+    let context = jetstream_of(client);
+    let info = match info_if_there(&context, &settings.stream).await? {
+        Some(info) => info,
+        None => make(&context, settings).await?,
+    };
+    let kept = Kept::read(&info.config)?;
+    Ok((context, kept, most))
+}
+
+/// Connects to one of the servers.
+pub(super) async fn connect(settings: &NatsSettings) -> Result<async_nats::Client, JournalError> {
+    let mut options = ConnectOptions::new()
+        .name("highwater")
+        .subscription_capacity(4_096)
+        .client_capacity(256)
+        .event_callback(|event| async move { tracing::warn!("NATS: {event}") });
+    if let Some(file) = &settings.credentials_file {
+        options = options.credentials_file(file).await.map_err(|error| {
+            failed(&format!("journal.credentials_file {}: {error}", file.display()))
+        })?;
+    }
+    if let (Some(user), Some(file)) = (&settings.user, &settings.password_file) {
+        let password = tokio::fs::read_to_string(file).await.map_err(|error| {
+            failed(&format!("journal.password_file {}: {error}", file.display()))
+        })?;
+        // Editors end a file with a newline that nobody means.
+        let password = password.trim_end_matches(['\r', '\n']).to_owned();
+        options = options.user_and_password(user.clone(), password);
+    }
+    if let Some(file) = &settings.ca_file {
+        options = options.add_root_certificates(file.clone());
+    }
+    let servers = settings.servers.join(", ");
+    options.connect(settings.servers.as_slice()).await.map_err(|error| {
+        failed(&format!("no server of journal.servers ({servers}) lets this node in: {error}"))
+    })
+}
+
+/// Makes the stream; another node may do so at the same time, and then it is theirs.
+async fn make(context: &Context, settings: &NatsSettings) -> Result<Info, JournalError> {
+    let name = &settings.stream;
+    let config = new_stream(settings, Id(rand::random()), 0);
+    match context.create_stream(config).await {
+        Ok(stream) => Ok(stream.cached_info().clone()),
+        Err(refused) => match context.get_stream(name).await {
+            Ok(stream) => Ok(stream.cached_info().clone()),
+            Err(_) => Err(failed(&format!(
+                "the stream {name} cannot be made with {} copies: {refused}",
+                settings.replicas
+            ))),
+        },
+    }
+}
+
+/// A stream that keeps everything until it is told otherwise.
+fn new_stream(settings: &NatsSettings, identity: Id, before: u64) -> Config {
+    Config {
+        name: settings.stream.clone(),
+        subjects: vec![settings.stream.clone()],
+        storage: StorageType::File,
+        retention: RetentionPolicy::Limits,
+        discard: DiscardPolicy::New,
+        num_replicas: settings.replicas,
+        deny_delete: true,
+        description: Some("The journal of Highwater: each message is a batch".to_owned()),
+        metadata: HashMap::from([
+            (JOURNAL.to_owned(), identity.to_string()),
+            (BEFORE.to_owned(), before.to_string()),
+        ]),
+        ..Config::default()
+    }
+}
+
+/// The stream as it is now.
+pub(super) async fn info(context: &Context, name: &str) -> Result<Info, JournalError> {
+    let stream: Stream =
+        context.get_stream(name).await.map_err(|error| unreadable(name, &error))?;
+    Ok(stream.cached_info().clone())
+}
+
+/// The same, of one that may not be there.
+pub(super) async fn info_if_there(
+    context: &Context,
+    name: &str,
+) -> Result<Option<Info>, JournalError> {
+    match context.get_stream(name).await {
+        Ok(stream) => Ok(Some(stream.cached_info().clone())),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(unreadable(name, &error)),
+    }
+}
+
+/// Where it begins and ends; that it is still the journal that was opened.
+pub(super) async fn ends(context: &Context, kept: &Kept) -> Result<Ends, JournalError> {
+    kept.ends(&info(context, &kept.name).await?)
+}
+
+/// Lets go of messages below a batch, never of one that is not there yet.
+pub(super) async fn drop_before(
+    context: &Context,
+    kept: &Kept,
+    batch: u64,
+) -> Result<(), JournalError> {
+    let stream =
+        context.get_stream(&kept.name).await.map_err(|error| unreadable(&kept.name, &error))?;
+    let last = stream.cached_info().state.last_sequence;
+    let below = kept.sequence(batch).min(last + 1);
+    if below <= 1 {
+        return Ok(());
+    }
+    stream.purge().sequence(below).await.map(drop).map_err(|error| failed(&error))
+}
+
+fn is_missing(error: &async_nats::jetstream::context::GetStreamError) -> bool {
+    use async_nats::jetstream::ErrorCode;
+    matches!(error.kind(), GetStreamErrorKind::JetStream(error)
+        if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+fn unreadable(name: &str, error: &dyn std::fmt::Display) -> JournalError {
+    failed(&format!("the stream {name} cannot be had: {error}"))
+}

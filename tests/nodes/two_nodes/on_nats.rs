@@ -1,0 +1,50 @@
+//! Two whole nodes on a real engine: three nats-servers that hold a copy each.
+
+use highwater::journal::Engine;
+
+use super::*;
+use crate::nats::Nats;
+
+/// What is appended on one node is seen on the other, each record once and in order, though the
+/// server that leads the stream goes by SIGKILL again and again while appends are on their way; and
+/// both stores end alike.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn promises_1_and_13_hold_while_the_leader_of_the_engine_is_killed() {
+    let Some(mut nats) = Nats::start(3) else { return };
+    let start = async |nats: &Nats| {
+        let data = tempfile::tempdir().unwrap();
+        let loaded = loaded(&data, "");
+        started_on(Engine::elsewhere(nats.journal()), loaded, data).await.unwrap()
+    };
+    let (one, two) = (start(&nats).await, start(&nats).await);
+    let own = |connection: u8| {
+        let mut own = client("ana", connection, &["docs/1"]);
+        own.config_mut().cloning = Cloning::None;
+        own
+    };
+    let (mut writer, _) = Client::hello(one.address, own(1)).await;
+    let (mut reader, _) = Client::hello(two.address, own(2)).await;
+    let rounds = 3;
+    for round in 0..rounds {
+        writer.machine.adopt(unanswered(20 + round, "docs/1", 200));
+        writer.hand_in(Input::Time).await;
+        let leader = tokio::task::block_in_place(|| {
+            let leader = nats.leader();
+            nats.kill(leader);
+            leader
+        });
+        let all = u64::from(round + 1) * 200;
+        writer.until("all answers", |client| client.machine.unanswered() == 0).await;
+        writer.until_cursor("docs/1", all).await;
+        reader.until_cursor("docs/1", all).await;
+        tokio::task::block_in_place(|| nats.again(leader));
+    }
+    let log = reader.machine.log("docs/1").unwrap().log;
+    let every: Vec<_> = (0..u64::from(rounds) * 200).collect();
+    assert_eq!((&writer.seen[&log], &reader.seen[&log]), (&every, &every));
+    drop((writer, reader));
+    let (one, two) = (stop(one).await, stop(two).await);
+    let [one, two] = [all_rows(one.path()), all_rows(two.path())];
+    let [one, two] = in_both(&one, &two);
+    assert!(one == two, "the same rows");
+}

@@ -1,0 +1,78 @@
+//! Nodes as processes that share a journal on real nats-servers.
+
+use super::support::{Nats, Options, Server, errors, run, until};
+
+fn on(nats: &Nats) -> Options {
+    Options { toml: nats.toml(), ..Options::default() }
+}
+
+/// Appends texts, and gives them back.
+fn append(server: &Server, texts: impl IntoIterator<Item = String>) -> Vec<String> {
+    let texts: Vec<_> = texts.into_iter().collect();
+    server.http().post_lines("/v1/logs/a", texts.clone()).ok();
+    texts
+}
+
+fn payloads(server: &Server) -> Vec<String> {
+    let answer = server.http().get("/v1/logs/a?from=0");
+    if answer.status == 200 { answer.payloads() } else { Vec::new() }
+}
+
+/// A node goes by SIGKILL; the other has all that it acknowledged, and it has all that came
+/// meanwhile when it comes back.
+#[test]
+fn what_a_killed_node_acknowledged_is_on_the_other() {
+    let Some(nats) = Nats::start(1) else { return };
+    let (mut one, two) = (Server::start(on(&nats)), Server::start(on(&nats)));
+    let mut all = append(&one, (0..50).map(|n| format!("one {n}")));
+    one.kill9();
+    until("all that was acknowledged", || payloads(&two) == all);
+    all.extend(append(&two, (0..50).map(|n| format!("two {n}"))));
+    one.restart();
+    until("what came meanwhile", || payloads(&one) == all);
+}
+
+/// The engine goes by SIGKILL and comes again: nodes wait for it, and lose nothing.
+#[test]
+fn nodes_outlive_their_engine() {
+    let Some(mut nats) = Nats::start(1) else { return };
+    let (one, two) = (Server::start(on(&nats)), Server::start(on(&nats)));
+    let mut all = append(&one, (0..50).map(|n| format!("one {n}")));
+    nats.kill(0);
+    until("what is there is read", || payloads(&one) == all);
+    nats.again(0);
+    all.extend(append(&two, (0..50).map(|n| format!("two {n}"))));
+    until("it is on both", || payloads(&one) == all && payloads(&two) == all);
+}
+
+/// A folder whose node was alone is not taken for one of a shared journal, nor the other way round.
+#[test]
+fn a_folder_of_another_journal_is_refused_with_a_sentence() {
+    let Some(nats) = Nats::start(1) else { return };
+    let mut alone = Server::start(Options::default());
+    append(&alone, ["a".to_owned()]);
+    alone.kill9();
+    let (ended, log) = alone.fails_with(&on(&nats));
+    assert!(!ended.success() && log.contains("another journal"), "{log}");
+}
+
+#[test]
+fn journal_check_tells_what_the_engine_keeps() {
+    let Some(nats) = Nats::start(1) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("highwater.toml");
+    std::fs::write(&file, nats.toml()).unwrap();
+    let words = format!("journal check --dev --config {}", file.display());
+    let output = run("", &words, "");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", errors(&output));
+    assert!(text.contains("risky   the stream has one copy"), "{text}");
+    assert!(text.contains("syncs before it acknowledges"), "{text}");
+    assert!(text.contains("is not there: the first node makes it"), "nothing was made: {text}");
+
+    let away = "[journal]\nengine = \"nats\"\nservers = \"nats://127.0.0.1:9\"\n";
+    std::fs::write(&file, away).unwrap();
+    let output = run("", &words, "");
+    let told = errors(&output);
+    assert!(!output.status.success() && told.contains("no server of journal.servers"), "{told}");
+}
