@@ -5,6 +5,8 @@ CARGO ?= cargo
 NPM ?= npm
 LISTEN ?= 127.0.0.1:8080
 DATA ?= ./highwater-data
+CLUSTER ?= ./highwater-cluster
+FIRST ?= 8081
 BENCH ?= append fanout idle
 # The server that JavaScript's tests start.
 SERVER = HIGHWATER_BIN="$(CURDIR)/target/debug/highwater"
@@ -19,6 +21,14 @@ help:
 run: tools client-js/dist/highwater.js
 	$(CARGO) build --release --bin highwater
 	@sh scripts/run.sh target/release/highwater "$(LISTEN)" "$(DATA)"
+
+## make cluster  three nodes over three nats-servers on this machine; prints their addresses
+.PHONY: cluster
+cluster: tools client-js/dist/highwater.js
+	@mkdir -p target
+	@sh scripts/engine.sh needed > target/nats.path
+	$(CARGO) build --release --bin highwater
+	@sh scripts/cluster.sh target/release/highwater "$$(cat target/nats.path)" "$(CLUSTER)" $(FIRST)
 
 ## make test     everything: formatting, lints, Rust, documents, JavaScript, browser
 test: tools fmt-check lint doc test-rust test-js browser

@@ -16,7 +16,7 @@ pub use judge::{Judged, Named, fits, may_append};
 pub use making::{Making, asked_for};
 pub use prefetch::Prefetch;
 pub use reading::{Enforcer, TokenGrants, close_revoked, readable};
-pub use shed::Shed;
+pub use shed::{Shed, cut_off};
 
 use std::sync::Arc;
 

@@ -10,6 +10,15 @@ use tokio::sync::watch;
 use crate::fold::Command;
 use crate::wire::{Code, Refusal};
 
+/// When to come again to a node that does not know what its journal holds, milliseconds.
+const CUT_OFF_AFTER: u32 = 1_000;
+
+/// The refusal of a node that does not know any more what its journal holds.
+pub fn cut_off() -> Refusal {
+    let message = "this node is cut off from its journal: another one answers, or this one later";
+    Refusal::because(Code::NotReady, message).after(CUT_OFF_AFTER)
+}
+
 /// Why commands are kept out: set by the node's keeper, read before anything is submitted.
 #[derive(Debug, Default)]
 pub struct Shed {

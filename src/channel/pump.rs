@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::encode::{self, DELIVERY_BYTES};
 use super::face::Message;
@@ -19,12 +20,15 @@ use super::who;
 use crate::connection::{Wanted, open};
 use crate::delivery::{Closing, Found, Offer, Output, Owed, Read, Slice, Wrote};
 use crate::fold::position_of;
+use crate::journal::Fence;
 use crate::log::{SnapshotAt, Stored};
 use crate::rows::{RowsError, Table};
 use crate::wire::{Code, Ping, Position, ResetReason, ServerFrame, SnapshotRule, Start};
 
 /// Most records in one slice.
 const SLICE_RECORDS: usize = 1024;
+/// How often a node that does not know what its journal holds looks whether it does again.
+const SHUT: Duration = Duration::from_millis(20);
 
 /// The catch-up threads of a node.
 #[derive(Debug)]
@@ -34,7 +38,7 @@ pub struct Pumps {
 }
 
 impl Pumps {
-    /// Starts `count` threads.
+    /// Starts `count` threads, which rest while the fence is shut.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -42,13 +46,20 @@ impl Pumps {
         hub: &Arc<Hub>,
         clock: &Arc<dyn Fn() -> u64 + Send + Sync>,
         count: usize,
+        fence: &Arc<Fence>,
     ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
         for _ in 0..count {
             let (hub, clock, stop) = (Arc::clone(hub), Arc::clone(clock), Arc::clone(&stop));
+            let fence = Arc::clone(fence);
             let work = move || {
                 while !stop.load(Ordering::Relaxed) {
+                    // What waits stays in the queue, and goes on from there.
+                    if fence.is_shut() {
+                        std::thread::sleep(SHUT);
+                        continue;
+                    }
                     if let Some(socket) = hub.next_work() {
                         serve(&hub, &socket, clock());
                     }

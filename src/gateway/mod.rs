@@ -21,7 +21,7 @@ use crate::admission::{Admission, Clock, hand};
 use crate::auth::Authority;
 use crate::channel::{Hub, Ticket};
 use crate::fold::{Command, Reply};
-use crate::journal::Inbox;
+use crate::journal::{Fence, Inbox};
 use crate::limit::{Limits, Rules};
 use crate::store::Store;
 use crate::wire::{Code, Id, Refusal};
@@ -50,6 +50,8 @@ pub struct Gate {
     pub node: Id,
     /// Number of this run of the node.
     pub incarnation: u64,
+    /// Whether it still knows what its journal holds.
+    pub fence: Arc<Fence>,
     /// Most connections of the port at once, sockets and plain ones.
     pub connections: usize,
     /// Sockets that are open, with or without a Hello.

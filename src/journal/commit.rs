@@ -7,6 +7,7 @@
 //! comes back beside the reply.
 
 mod proposal;
+mod silence;
 mod window;
 
 use std::collections::VecDeque;
@@ -16,9 +17,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
+use proposal::Proposal;
+use silence::{BEAT, Silence};
 use window::Window;
 
-use super::{At, Bell, Event, Journal, JournalError, Local};
+use super::fence::uptime;
+use super::{At, Bell, Event, Fence, Journal, JournalError, Local};
+use crate::connection::Attachment;
 use crate::fold::{Applied, Batch, Command, Fold, FoldError, Header};
 use crate::rows::{Io, Table};
 use crate::store::{Store, StoreError};
@@ -250,6 +255,7 @@ pub struct Committer<T> {
     /// Out of the inbox, for the next batch.
     held: VecDeque<Box<Submitted<T>>>,
     gauge: Arc<Gauge>,
+    fence: Arc<Fence>,
     out: SyncSender<Told<T>>,
 }
 
@@ -338,6 +344,7 @@ impl<T: Send + 'static> Committer<T> {
         });
         let node = store.node_id();
         let incarnation = fold.next_incarnation(node);
+        let fence = if engine.is_here() { Fence::open() } else { Fence::counting() };
         let committer = Self {
             fold,
             identity: engine.identity(),
@@ -350,6 +357,7 @@ impl<T: Send + 'static> Committer<T> {
             inbox,
             held: VecDeque::new(),
             gauge: Arc::clone(&gauge),
+            fence: Arc::new(fence),
             out,
         };
         (committer, Inbox { sender, gauge }, told)
@@ -358,6 +366,11 @@ impl<T: Send + 'static> Committer<T> {
     /// This run's number; attachments name it.
     pub const fn incarnation(&self) -> u64 {
         self.incarnation
+    }
+
+    /// Whether this node still knows what the journal holds.
+    pub fn fence(&self) -> Arc<Fence> {
+        Arc::clone(&self.fence)
     }
 
     /// Works until the inbox is closed or something fails.
@@ -399,13 +412,20 @@ impl<T: Send + 'static> Committer<T> {
         bell: &Bell,
     ) -> Result<Infallible, Stopped> {
         let mut window = Window::default();
+        let (mut silence, mut next_beat) = (Silence::new(uptime()), uptime() + BEAT);
         loop {
+            if uptime() >= next_beat {
+                self.beat(&silence, &mut window);
+                next_beat = uptime() + BEAT;
+            }
             self.fill(&mut window, journal.most_bytes())?;
             for (serial, bytes) in window.due(self.fold.known().batch, Instant::now()) {
                 journal.propose(serial, bytes)?;
             }
             match journal.poll()? {
-                Event::Batch { at, bytes } => self.follow(at, &bytes, &mut window)?,
+                Event::Batch { at, bytes } => {
+                    self.follow(at, &bytes, &mut window, &mut silence)?;
+                }
                 Event::Fate { serial, fate } => {
                     window.answered(serial, fate, Instant::now());
                     self.give_up(&mut window)?;
@@ -425,8 +445,15 @@ impl<T: Send + 'static> Committer<T> {
     }
 
     /// Folds a batch that the engine has ordered, whoever proposed it.
-    fn follow(&mut self, at: At, bytes: &[u8], window: &mut Window<T>) -> Result<(), Stopped> {
+    fn follow(
+        &mut self,
+        at: At,
+        bytes: &[u8],
+        window: &mut Window<T>,
+        silence: &mut Silence,
+    ) -> Result<(), Stopped> {
         let applied = fold_read(&mut self.fold, &self.store, at, bytes)?;
+        silence.heard(applied.header.node, uptime());
         // By its bytes: a number may be another run's too.
         let tickets = if applied.early {
             window.came_early(bytes);
@@ -434,11 +461,31 @@ impl<T: Send + 'static> Committer<T> {
         } else {
             match window.take(bytes) {
                 Some(_) if applied.repeat => return Err(Stopped::Twin(self.incarnation)),
-                Some(own) => own.tickets(),
+                Some(own) => {
+                    self.fence.came_back(own.proposed);
+                    silence.came_back(own.proposed, uptime());
+                    own.tickets()
+                }
                 None => Vec::new(),
             }
         };
         self.tell(applied, tickets)
+    }
+
+    /// A sign of life: says whom it does not hear any more, and proposes an empty batch where no
+    /// other is on its way.
+    fn beat(&mut self, silence: &Silence, window: &mut Window<T>) {
+        for silent in silence.of(self.fold.others(self.node), uptime()) {
+            let Attachment { node, incarnation } = silent;
+            tracing::warn!(%node, incarnation, "a node is silent: its run counts as over");
+            let command = Command::NodeDown { node, incarnation };
+            let (weight, ticket) = (64, None);
+            self.held.push_back(Box::new(Submitted { command, weight, ticket }));
+        }
+        if window.is_empty() && self.held.is_empty() {
+            let (batch, bytes) = self.propose(Vec::new());
+            window.push(Proposal::new(batch, bytes.into(), Vec::new()));
+        }
     }
 
     fn tell(&self, applied: Applied, tickets: Vec<Option<T>>) -> Result<(), Stopped> {

@@ -10,6 +10,7 @@
 mod bell;
 mod commit;
 mod engine;
+mod fence;
 mod follow;
 mod local;
 mod memory;
@@ -18,6 +19,7 @@ mod nats;
 pub use bell::Bell;
 pub use commit::{Committer, Engine, Inbox, QueueLimits, Stopped, Told, catch_up};
 pub use engine::{At, Ends, Event, Fate, Journal, JournalError};
+pub use fence::{Fence, SHUT_AFTER};
 pub use follow::{Follower, Followers};
 pub use local::Local;
 pub use memory::{Faults, MemoryCluster, MemoryJournal};

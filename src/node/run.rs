@@ -227,7 +227,7 @@ impl Node {
         revoked::load(&store, &authority).map_err(FoldError::from)?;
         let (committer, inbox, told) =
             Committer::new(fold, engine, store.clone(), Arc::clone(&clock), queue(&limits));
-        let incarnation = committer.incarnation();
+        let (incarnation, fence) = (committer.incarnation(), committer.fence());
         let hub = Hub::new(store.clone(), hub_limits(&limits));
         let (tell, stopped) = oneshot::channel();
         let committer = std::thread::Builder::new().name("commit".to_owned()).spawn(move || {
@@ -248,7 +248,7 @@ impl Node {
         let dispatcher = std::thread::Builder::new()
             .name("dispatch".to_owned())
             .spawn(move || dispatcher.run(&told, &*time))?;
-        let pumps = Pumps::start(&hub, &clock, pumps_of(&limits))?;
+        let pumps = Pumps::start(&hub, &clock, pumps_of(&limits), &fence)?;
         hub.load_eras().map_err(FoldError::from)?;
         announce(&inbox, versions, first).await?;
         revoked::take_over(left, &config.server.data, &inbox).await?;
@@ -265,6 +265,7 @@ impl Node {
             clock,
             node,
             incarnation,
+            fence,
             connections: files::connections(&limits),
             sockets: Default::default(),
             greeting: Default::default(),
@@ -285,6 +286,7 @@ fn ground(gate: &Gate) -> Arc<Ground> {
         authority: Arc::clone(&gate.authority),
         rates: Arc::clone(&gate.admission.rates),
         shed: Arc::clone(&gate.admission.shed),
+        fence: Arc::clone(&gate.fence),
         limits: gate.limits,
         rules: gate.rules.clone(),
         clock: Arc::clone(&gate.clock),

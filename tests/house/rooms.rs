@@ -20,7 +20,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("client", &["wire"]),
     // Disk.
     ("store", &["wire", "rows", "log", "connection"]),
-    ("journal", &["wire", "rows", "log", "fold", "store"]),
+    ("journal", &["wire", "rows", "log", "connection", "fold", "store"]),
     // Delivery's shell. It asks a trait what may be read, and knows no token.
     (
         "channel",

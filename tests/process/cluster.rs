@@ -1,9 +1,14 @@
 //! Nodes as processes that share a journal on real nats-servers.
 
-use super::support::{Nats, Options, Server, errors, run, until};
+use super::support::{LONGEST, Nats, Options, Running, Server, command, errors, run, token, until};
 
 fn on(nats: &Nats) -> Options {
     Options { toml: nats.toml(), ..Options::default() }
+}
+
+/// The token of who may do everything.
+fn root() -> String {
+    token("root", &[("**", "read append snapshot signal admin")])
 }
 
 /// Appends texts, and gives them back.
@@ -30,6 +35,65 @@ fn what_a_killed_node_acknowledged_is_on_the_other() {
     all.extend(append(&two, (0..50).map(|n| format!("two {n}"))));
     one.restart();
     until("what came meanwhile", || payloads(&one) == all);
+}
+
+/// Whether a node counts as running, as another one tells it.
+fn is_up(by: &Server, node: &str) -> bool {
+    let told = by.http().get("/v1/journal").ok().json();
+    let nodes = told["nodes"].as_array().unwrap();
+    nodes.iter().find(|row| row["node"] == node).unwrap()["up"] == true
+}
+
+/// Promise 12: a node that was asleep tells nothing of what it had: others have gone on. It was
+/// found silent meanwhile, closes nothing, and goes on when it has read all.
+#[test]
+fn promise_12_a_node_that_was_asleep_answers_only_once_it_has_caught_up() {
+    let Some(nats) = Nats::start(1) else { return };
+    let (one, two) = (Server::start(on(&nats)), Server::start(on(&nats)));
+    let mut all = append(&one, (0..5).map(|n| format!("one {n}")));
+    let mut follow =
+        Running(command(&one.url(), "consume --follow a --token").arg(root()).spawn().unwrap());
+    let lines = follow.lines();
+    let next = || lines.recv_timeout(LONGEST).unwrap();
+    assert_eq!((0..5).map(|_| next()).collect::<Vec<_>>(), all);
+    let node = one.http().get("/v1/journal").ok().json()["node"].as_str().unwrap().to_owned();
+    assert!(is_up(&two, &node));
+    one.signal("STOP");
+    until("it is found silent", || !is_up(&two, &node));
+    let later = append(&two, (0..5).map(|n| format!("two {n}")));
+    all.extend(later.clone());
+    one.signal("CONT");
+    // Again and again from the first moment on: either it says that it is cut off, or it has all.
+    let mut cut_off = 0;
+    until("it has caught up", || {
+        let answer = one.http().get("/v1/logs/a?from=0");
+        if answer.status == 503 {
+            assert_eq!(answer.refusal().1, "not_ready");
+            cut_off += 1;
+            return false;
+        }
+        assert_eq!(answer.payloads(), all, "nothing old");
+        true
+    });
+    assert!(cut_off > 0, "it answered at once: the fence was never shut");
+    assert_eq!((0..5).map(|_| next()).collect::<Vec<_>>(), later, "its reader goes on");
+    until("it runs again", || is_up(&two, &node));
+}
+
+/// Without its engine a node knows after a while that it may be behind, and says so until the
+/// engine is back; readers stay connected.
+#[test]
+fn a_node_that_is_cut_off_from_its_engine_says_so_and_goes_on() {
+    let Some(nats) = Nats::start(1) else { return };
+    let one = Server::start(on(&nats));
+    let all = append(&one, (0..5).map(|n| format!("one {n}")));
+    nats.signal(0, "STOP");
+    let ready = || one.http_as(None).get("/readyz").status == 200;
+    until("it knows that it is cut off", || !ready());
+    let refused = one.http().get("/v1/logs/a?from=0");
+    assert_eq!(refused.refusal(), (503, "not_ready".to_owned()));
+    nats.signal(0, "CONT");
+    until("it goes on", || ready() && payloads(&one) == all);
 }
 
 /// The engine goes by SIGKILL and comes again: nodes wait for it, and lose nothing.

@@ -138,6 +138,13 @@ impl Nats {
         self.servers[at].end();
     }
 
+    /// SIGSTOP or SIGCONT.
+    pub fn signal(&self, at: usize, name: &str) {
+        let pid = self.servers[at].child.as_ref().unwrap().id().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
     /// It comes again, with what it has on disk.
     pub fn again(&mut self, at: usize) {
         self.servers[at].run();

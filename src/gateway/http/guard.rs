@@ -22,6 +22,7 @@ use super::answer::Problem;
 use super::caller::Caller;
 use super::coming::Coming;
 use super::route::OWN_HEADER;
+use crate::admission::cut_off;
 use crate::auth::is_of_host;
 use crate::gateway::Gate;
 use crate::wire::{Code, Refusal};
@@ -72,6 +73,9 @@ pub(super) async fn admit(
         let message = "this node is going away: another one, or this one when it is back, answers";
         let refusal = Refusal::because(Code::ShuttingDown, message).after(AWAY_AFTER);
         return Problem::from(refusal).into_response();
+    }
+    if gate.fence.is_shut() {
+        return Problem::from(cut_off()).into_response();
     }
     match reserve_slot(&gate) {
         Ok(slot) => {

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::super::fence::uptime;
 use super::window::{PROPOSE_AGAIN, Window};
 use super::{Committer, Stopped, Submitted, Told};
 use crate::fold::{Applied, Batch, Command, Effect, Header, Reply};
@@ -27,6 +28,8 @@ pub(super) struct Proposal<T> {
     header: Header,
     commands: Vec<Command>,
     waiting: Vec<Waiting<T>>,
+    /// When it was made, by a clock that counts while the machine sleeps, milliseconds.
+    pub(super) proposed: u64,
     pub(super) fate: Fate,
     /// So often it was refused.
     refused: u32,
@@ -48,6 +51,13 @@ pub(super) enum Fate {
 }
 
 impl<T> Proposal<T> {
+    /// One that is to be proposed.
+    pub(super) fn new(batch: Batch, bytes: Bytes, waiting: Vec<Waiting<T>>) -> Self {
+        let Batch { header, commands } = batch;
+        let (proposed, fate, refused, loose) = (uptime(), Fate::Due(None), 0, false);
+        Self { bytes, header, commands, waiting, proposed, fate, refused, loose }
+    }
+
     pub(super) const fn serial(&self) -> u64 {
         self.header.serial
     }
@@ -146,13 +156,10 @@ impl<T: Send + 'static> Committer<T> {
             (gathered.into_iter()).map(|one| (one.command, (one.ticket, one.weight))).unzip();
         while !commands.is_empty() {
             let (batch, bytes) = self.propose(commands);
-            let Batch { header, commands: all } = batch;
             if bytes.len() <= most {
-                let (bytes, commands, fate) = (Bytes::from(bytes), all, Fate::Due(None));
-                let (refused, loose) = (0, false);
-                let one = Proposal { bytes, header, commands, waiting, fate, refused, loose };
-                return Ok(Some(one));
+                return Ok(Some(Proposal::new(batch, bytes.into(), waiting)));
             }
+            let Batch { header, commands: all } = batch;
             // Weights are estimates. What was not sent leaves its serial to the next one.
             self.serial -= 1;
             commands = all;

@@ -21,13 +21,13 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::clock;
-use crate::admission::{Clock, Shed, close_revoked, hand};
+use crate::admission::{Clock, Shed, close_revoked, cut_off, hand};
 use crate::auth::Authority;
 use crate::channel::{Hub, SWEEP, Socket, Ticket};
 use crate::connection::policy::Rounds;
 use crate::connection::{Attachment, Progress};
 use crate::fold::{Command, Reply};
-use crate::journal::Inbox;
+use crate::journal::{Fence, Inbox};
 use crate::limit::{Limits, Rates, Rules};
 use crate::rows::RowsError;
 use crate::store::Store;
@@ -71,6 +71,7 @@ pub(super) struct Ground {
     pub(super) authority: Arc<Authority>,
     pub(super) rates: Arc<Rates>,
     pub(super) shed: Arc<Shed>,
+    pub(super) fence: Arc<Fence>,
     pub(super) limits: Limits,
     pub(super) rules: Rules,
     pub(super) clock: Clock,
@@ -238,8 +239,12 @@ fn release(ground: &Ground, _: &Option<()>) -> Result<Option<()>, RowsError> {
     Ok(None)
 }
 
-/// Keeps commands out before the store would stall, or the disk fills.
+/// Keeps commands out while the node does not know what its journal holds, and before the store
+/// would stall or the disk fills.
 fn press(ground: &Ground) {
+    if ground.fence.is_shut() {
+        return ground.shed.set(Some(&cut_off()));
+    }
     match ground.store.pressure() {
         Ok(pressure) => ground.shed.set(pressure.refusal().as_ref()),
         // The watch says it, once, and ends the node.
