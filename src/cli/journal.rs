@@ -12,7 +12,7 @@ use super::error::CliError;
 use super::failure::read_json;
 use super::logs::{Table, cell};
 use crate::node::config::{Loaded, ServeFlags, environment};
-use crate::node::{Finding, Weight, examine};
+use crate::node::{Finding, Moved, Weight, examine, move_journal};
 
 /// Arguments of `journal`.
 #[derive(Clone, Debug, Args)]
@@ -35,6 +35,9 @@ enum JournalCommand {
     /// Check whether the engine that the configuration names keeps what it acknowledges; asks its
     /// servers, and no node
     Check(ServeFlags),
+    /// Move the journal of a stopped node from its data folder to the engine that the configuration
+    /// names; the folder goes on with it, and other nodes are made of its backups
+    Move(ServeFlags),
     /// Begin an era: after a journal was moved or restored, or lost its end, so that clients that
     /// saw more of it are told. Each socket is closed once, and connects again
     BeginEra,
@@ -64,15 +67,13 @@ struct Upgraded {
 /// # Errors
 /// When it was refused, the server is gone, or the output cannot be written.
 pub(super) fn run(args: &JournalArgs, out: &mut dyn Write) -> Result<(), CliError> {
-    if let Some(JournalCommand::Check(flags)) = &args.command {
-        return check(flags, args.json, out);
-    }
-    let client = Client::new(&args.server)?;
+    let (json, client) = (args.json, || Client::new(&args.server));
     match &args.command {
-        Some(JournalCommand::Check(_)) => Ok(()),
-        None => show(&client, args.json, out),
-        Some(JournalCommand::Upgrade(UpgradeArgs { to })) => upgrade(&client, *to, args.json, out),
-        Some(JournalCommand::BeginEra) => begin_era(&client, args.json, out),
+        None => show(&client()?, json, out),
+        Some(JournalCommand::Check(flags)) => check(flags, json, out),
+        Some(JournalCommand::Move(flags)) => move_it(flags, json, out),
+        Some(JournalCommand::Upgrade(UpgradeArgs { to })) => upgrade(&client()?, *to, json, out),
+        Some(JournalCommand::BeginEra) => begin_era(&client()?, json, out),
     }
 }
 
@@ -101,6 +102,19 @@ fn check(flags: &ServeFlags, json: bool, out: &mut dyn Write) -> Result<(), CliE
         return Err(CliError::failed("a node does not start on an engine that is broken"));
     }
     Ok(())
+}
+
+fn move_it(flags: &ServeFlags, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
+    let loaded = Loaded::load(flags, &environment())?;
+    let Moved { journal, batch } = move_journal(&loaded.config).map_err(CliError::failed)?;
+    let text = match json {
+        true => serde_json::json!({ "journal": journal, "batch": batch }).to_string(),
+        false => format!(
+            "the journal {journal} goes on in the engine behind batch {batch}: start the node with \
+             the same configuration; other nodes are made of backups of it (docs/cluster.md)"
+        ),
+    };
+    writeln!(out, "{text}").map_err(CliError::output)
 }
 
 fn begin_era(client: &Client, json: bool, out: &mut dyn Write) -> Result<(), CliError> {

@@ -160,6 +160,7 @@ mod tests {
             "highwater journal --json",
             "highwater journal upgrade --to 4",
             "highwater journal begin-era",
+            "highwater journal move --config highwater.toml --data x",
             "highwater journal check --config highwater.toml --json",
             "highwater serve --listen 127.0.0.1:0 --data x --dev",
             "highwater --version",

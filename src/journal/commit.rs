@@ -280,16 +280,20 @@ pub struct QueueLimits {
 /// a number, and before it looks whether settings have to change: an earlier run of it may have
 /// gone further than this store. Where order is decided here, the store is never behind.
 ///
+/// Whether its journal was moved: this store has folded batches, and none of this engine.
+///
 /// # Errors
 /// When the journal or the store fails, or a batch cannot be folded.
-pub fn catch_up(fold: &mut Fold, engine: &mut Engine, store: &Store) -> Result<(), Stopped> {
-    let Engine::Elsewhere(journal, bell) = engine else { return Ok(()) };
+pub fn catch_up(fold: &mut Fold, engine: &mut Engine, store: &Store) -> Result<bool, Stopped> {
+    let Engine::Elsewhere(journal, bell) = engine else { return Ok(false) };
     let (folded, head) = (fold.known().batch, journal.ends()?.head);
     if folded > head {
         return Err(Stopped::Ahead { folded, head });
     }
     let position: Option<(u64,)> =
         Io::new(store).get(Table::Meta, POSITION).map_err(FoldError::from)?;
+    let moved = position.is_none() && folded > 0 && folded == head;
+    store.end_local()?;
     let (position,) = position.unwrap_or_default();
     journal.follow(At { batch: folded, position }, bell)?;
     while fold.known().batch < head {
@@ -300,7 +304,7 @@ pub fn catch_up(fold: &mut Fold, engine: &mut Engine, store: &Store) -> Result<(
             Event::CaughtUp => bell.wait(POLL),
         }
     }
-    Ok(())
+    Ok(moved)
 }
 
 /// Folds and commits a batch that the journal holds.

@@ -3,10 +3,13 @@
 //! Promise: a node does not start on an engine that may lose what it acknowledged while everything
 //! works; where it may lose it only when something fails, the log says so at each start.
 
+use crate::fold::head_of;
 use crate::journal::{Engine, Finding, JournalError, Local, NatsJournal, NatsSettings, Weight};
-use crate::store::Store;
+use crate::rows::RowsError;
+use crate::store::{OpenError, Options, Store, StoreError};
+use crate::wire::Id;
 
-use super::config::{self, JournalConfig};
+use super::config::{self, Config, JournalConfig};
 
 /// The engine cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +17,18 @@ pub enum EngineError {
     /// It is not there, or not ours.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The folder whose journal is to be moved.
+    #[error(transparent)]
+    Folder(#[from] OpenError),
+    /// Its rows.
+    #[error(transparent)]
+    Rows(#[from] RowsError),
+    /// Its disk.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is nothing to move, or nowhere to move it.
+    #[error("{0}")]
+    Unmoved(&'static str),
     /// What it acknowledges does not stay.
     #[error(
         "the journal's engine does not keep what it acknowledges: {0}. `highwater journal check` \
@@ -53,6 +68,36 @@ pub fn examine(journal: &JournalConfig) -> Result<Vec<Finding>, EngineError> {
         }
         config::Engine::Nats(settings) => Ok(NatsJournal::look(settings)?),
     }
+}
+
+/// What was moved.
+#[derive(Clone, Copy, Debug)]
+pub struct Moved {
+    /// The journal's identity, which it keeps.
+    pub journal: Id,
+    /// Its last batch before the move.
+    pub batch: u64,
+}
+
+/// Moves the journal of a stopped node from its folder to the engine that the configuration names:
+/// that goes on behind the last batch. What was folded stays in the folder, of which other nodes
+/// are made by copies ([`crate::node::folder`]).
+///
+/// # Errors
+/// When a node runs on the folder, it is empty, or the engine is local, not there, or in use.
+pub fn move_journal(config: &Config) -> Result<Moved, EngineError> {
+    let config::Engine::Nats(settings) = &config.journal.engine else {
+        let message = "journal.engine is local: name the engine that it is to be moved to";
+        return Err(EngineError::Unmoved(message));
+    };
+    let reserve = config.limits.disk_reserve_bytes;
+    let options = Options { disk_reserve_bytes: reserve, ..Options::default() };
+    let store = Store::open(&config.server.data, options)?;
+    let nothing = "the folder has no journal yet: start the node with the new engine";
+    let head = head_of(&store)?.ok_or(EngineError::Unmoved(nothing))?;
+    NatsJournal::begin(settings, head.journal, head.batch)?;
+    store.end_local()?;
+    Ok(Moved { journal: head.journal, batch: head.batch })
 }
 
 fn nats(settings: &NatsSettings) -> Result<NatsJournal, EngineError> {

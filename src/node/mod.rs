@@ -13,5 +13,5 @@ pub mod secret;
 mod watch;
 
 pub use crate::journal::{Finding, Weight};
-pub use engine::{EngineError, examine};
+pub use engine::{EngineError, Moved, examine, move_journal};
 pub use run::{Node, StartError, run};

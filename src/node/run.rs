@@ -56,6 +56,12 @@ pub enum StartError {
     /// The journal.
     #[error("the journal cannot be caught up with: {0}")]
     Journal(#[from] Stopped),
+    /// The folder's journal is kept elsewhere.
+    #[error(
+        "the journal of this folder was moved to an engine that nodes share, behind batch {0} or \
+         earlier: set journal.engine to it; to be alone again, restore a backup"
+    )]
+    Moved(u64),
     /// The port.
     #[error("cannot listen on {at}: {error}; {cure}", at = .0, error = .1, cure = cure(.1.kind()))]
     Listen(std::net::SocketAddr, std::io::Error),
@@ -221,8 +227,8 @@ impl Node {
         clock::check(clock(), folded_time(&store).map_err(FoldError::from)?);
         let (node, settings, mut engine) = (store.node_id(), settings(&config), engine(&store));
         frames_fit(&limits, engine.most_bytes())?;
-        let fold = folded(&store, &mut engine, &settings)?;
-        let (versions, first) = (fold.versions(), first(&fold, node, engine.is_here(), &settings));
+        let (fold, alone) = folded(&store, &mut engine, &settings)?;
+        let (versions, first) = (fold.versions(), first(&fold, node, alone, &settings));
         let left = revoked::left(&config.server.data)?;
         revoked::load(&store, &authority).map_err(FoldError::from)?;
         let (committer, inbox, told) =
@@ -309,22 +315,32 @@ fn frames_fit(limits: &Limits, most: usize) -> Result<(), StartError> {
     Err(StartError::Frames { frame, wanted, most, room: most.saturating_sub(BATCH_REST) })
 }
 
-/// The fold as the store has it, caught up with the journal.
-fn folded(store: &Store, engine: &mut Engine, settings: &Settings) -> Result<Fold, StartError> {
+/// The fold as the store has it, caught up with the journal; whether order is decided here, and
+/// whether the journal was moved to where it is.
+fn folded(
+    store: &Store,
+    engine: &mut Engine,
+    settings: &Settings,
+) -> Result<(Fold, (bool, bool)), StartError> {
     let (identity, level) = (engine.identity(), engine.level());
     let sizes = CacheSizes::default();
     let mut fold = Fold::open(store, identity, level, settings.clone(), sizes)?;
-    catch_up(&mut fold, engine, store)?;
-    Ok(fold)
+    let moved = catch_up(&mut fold, engine, store)?;
+    let (folded, head) = (fold.known().batch, store.kept().head);
+    if engine.is_here() && folded != head {
+        return Err(StartError::Moved(folded));
+    }
+    Ok((fold, (engine.is_here(), moved)))
 }
 
-/// What a node has to say at its start: that an era begins, where one does; that the runs of others
-/// are over, where it is alone with its journal: a restored backup holds the node that it was taken
-/// of, which does not come back to say so; and what it is told of rules and limits, where that is
+/// What a node has to say at its start: that an era begins, where it is alone with its journal or
+/// that was moved, for what it was before may go on without it; that the runs of others are over,
+/// where it is alone: a restored backup holds the node that it was taken of, which does not come
+/// back to say so; and what it is told of rules and limits, where that is
 /// new or nobody has said it yet: nodes must not fold by what each was told.
-fn first(fold: &Fold, node: Id, here: bool, settings: &Settings) -> Vec<Command> {
+fn first(fold: &Fold, node: Id, (here, moved): (bool, bool), settings: &Settings) -> Vec<Command> {
     let present = fold.eras().present();
-    let era = (here || present.is_none())
+    let era = (here || moved || present.is_none())
         .then(|| Command::BeginEra { after: present, era: Id(rand::random()) });
     let over = fold
         .others(node)

@@ -175,6 +175,20 @@ impl Store {
         self.put(&mut writing, last, head, false)
     }
 
+    /// Ends the local journal: the order of batches is decided elsewhere from now on, and what was
+    /// kept of them goes. A node that decides the order itself does not start on the folder again.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn end_local(&self) -> Result<(), StoreError> {
+        let kept = self.kept();
+        if kept.head == 0 {
+            return Ok(());
+        }
+        self.drop_batches(kept.head + 1)?;
+        self.set_batch(0)
+    }
+
     /// Batches of the local journal from `from` on, up to about `most` bytes, at least one if there
     /// is one; stops at a hole.
     ///

@@ -120,6 +120,61 @@ fn a_folder_of_another_journal_is_refused_with_a_sentence() {
     assert!(!ended.success() && log.contains("another journal"), "{log}");
 }
 
+/// A node that was alone moves its journal to the engine, and others are made of its backup: what
+/// was there is on all, numbers go on, and an era begins.
+#[test]
+fn a_journal_is_moved_to_the_engine_and_other_nodes_are_made_of_a_backup() {
+    let Some(nats) = Nats::start(1) else { return };
+    let mut one = Server::start(Options::default());
+    let mut all = append(&one, (0..50).map(|n| format!("alone {n}")));
+    let told = |server: &Server| server.http().get("/v1/journal").ok().json();
+    let before = told(&one);
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("highwater.toml");
+    std::fs::write(&config, nats.toml()).unwrap();
+    let (config, data) = (config.display().to_string(), one.data().display().to_string());
+    let words = format!("journal move --dev --config {config} --data {data}");
+    let refused = run("", &words, "");
+    assert!(!refused.status.success(), "a node runs on it");
+    one.terminate();
+    let moved = run("", &words, "");
+    assert!(moved.status.success(), "{}", errors(&moved));
+    let again = run("", &words, "");
+    assert!(errors(&again).contains("is there already"), "{}", errors(&again));
+
+    let (ended, log) = one.fails_with(&Options::default());
+    assert!(!ended.success() && log.contains("was moved to an engine"), "{log}");
+    one.restart_with(on(&nats));
+    let after = told(&one);
+    assert_eq!(after["journal"], before["journal"]);
+    assert!(after["batch"].as_u64() > before["batch"].as_u64(), "numbers go on");
+    assert_ne!(after["era"], before["era"], "what may go on elsewhere is of another history");
+    assert_eq!(payloads(&one), all);
+
+    let backup = folder.path().join("x.backup").display().to_string();
+    let home = tempfile::tempdir().unwrap();
+    let words = format!("backup {backup} --token {}", root());
+    let made = run(&one.url(), &words, "");
+    assert!(made.status.success(), "{}", errors(&made));
+    all.extend(append(&one, (0..50).map(|n| format!("moved {n}"))));
+    let data = home.path().join("data").display().to_string();
+    let made = run("", &format!("restore {backup} --data {data}"), "");
+    assert!(made.status.success(), "{}", errors(&made));
+    let two = Server::start_in(home, on(&nats));
+    until("all is on the new node", || payloads(&two) == all);
+    all.extend(append(&two, ["by two".to_owned()]));
+    until("both go on", || payloads(&one) == all);
+    one.crash();
+    assert_eq!(payloads(&one), all, "and again");
+
+    // One that begins with nothing cannot have what came before the move.
+    let mut none = Server::start(Options::default());
+    none.kill9();
+    std::fs::remove_dir_all(none.data()).unwrap();
+    let (ended, log) = none.fails_with(&on(&nats));
+    assert!(!ended.success() && log.contains("rebuild it from a copy"), "{log}");
+}
+
 #[test]
 fn journal_check_tells_what_the_engine_keeps() {
     let Some(nats) = Nats::start(1) else { return };

@@ -114,6 +114,16 @@ impl NatsJournal {
         Ok(Self { speaker, context, kept, most_bytes, publishing, following, bell, settings })
     }
 
+    /// Makes the stream for a journal that was kept elsewhere until batch `before`: its next batch
+    /// is the stream's first message.
+    ///
+    /// # Errors
+    /// When no server is reached, or the stream is there already or cannot be made.
+    pub fn begin(settings: &NatsSettings, identity: Id, before: u64) -> Result<(), JournalError> {
+        let settings = settings.clone();
+        Speaker::start()?.wait(async move { stream::begin(&settings, identity, before).await })
+    }
+
     /// What of the engine's settings keeps the promises and what does not, worst first.
     ///
     /// # Errors

@@ -144,6 +144,27 @@ async fn make(context: &Context, settings: &NatsSettings) -> Result<Info, Journa
     }
 }
 
+/// Makes a stream that goes on behind a batch of a journal which was kept elsewhere.
+pub(super) async fn begin(
+    settings: &NatsSettings,
+    identity: Id,
+    before: u64,
+) -> Result<(), JournalError> {
+    let context = jetstream_of(connect(settings).await?);
+    let name = &settings.stream;
+    if info_if_there(&context, name).await?.is_some() {
+        return Err(failed(&format!(
+            "the stream {name} is there already: name another with journal.stream, or delete it if \
+             nothing needs it"
+        )));
+    }
+    let made = context.create_stream(new_stream(settings, identity, before)).await;
+    made.map(drop).map_err(|refused| {
+        let replicas = settings.replicas;
+        failed(&format!("the stream {name} cannot be made with {replicas} copies: {refused}"))
+    })
+}
+
 /// A stream that keeps everything until it is told otherwise.
 fn new_stream(settings: &NatsSettings, identity: Id, before: u64) -> Config {
     Config {
