@@ -9,6 +9,8 @@ use crate::wire::{Answer, Answers, Class, Credit, Outcome, Refusal};
 /// A frame of appends, of which the fold has the items that the rates let through.
 #[derive(Debug)]
 pub struct Appending {
+    /// What its first item names as sent before it.
+    pub prev: u64,
     /// What these items cost.
     pub charged: Charged,
     /// The sequences of the others, and why they are to come later.
@@ -18,13 +20,15 @@ pub struct Appending {
 }
 
 impl Appending {
-    /// The whole frame's answers, made of the fold's in that batch.
-    pub(super) fn answer(self, batch: u64, answers: &mut Answers) {
+    /// The whole frame's answers, made of the fold's in that batch; tells what its first item named
+    /// as sent before it.
+    pub(super) fn answer(self, batch: u64, answers: &mut Answers) -> u64 {
         settle(self.charged, batch, &answers.answers);
         if let Some((seqs, refusal)) = self.rest {
             answers.answers.extend(refused(seqs, &refusal));
         }
         answers.credit = self.credit;
+        self.prev
     }
 }
 

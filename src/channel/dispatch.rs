@@ -216,11 +216,11 @@ impl Dispatcher {
                 self.activated(socket, *opening, *attached);
             }
             (Asked::Append(appending), Reply::Answers(mut answers)) => {
-                appending.answer(self.batch, &mut answers);
+                let prev = appending.answer(self.batch, &mut answers);
                 if answers.mark > 0 {
                     answers.positions = self.position.into_iter().collect();
                 }
-                socket.send_in_turn(ServerFrame::Answers(answers));
+                socket.answer(prev, answers);
                 self.hub.schedule(socket);
             }
             (Asked::Append(_), Reply::Refused(refusal)) => socket.close(&refusal.into()),

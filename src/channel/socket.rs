@@ -19,7 +19,7 @@ use super::upload::Uploads;
 use super::way::Way as _;
 use crate::connection::Progress;
 use crate::delivery::{Attachment, Class, Offer, Owed, Readable, Wrote};
-use crate::wire::{Code, Cursor, Id, Refusal, Refused, ServerFrame, Who};
+use crate::wire::{Answers, Code, Cursor, Id, Refusal, Refused, ServerFrame, Who};
 
 #[derive(Debug)]
 pub(super) struct Inner {
@@ -237,12 +237,34 @@ impl Socket {
 
     /// Sends a frame, or lets it wait behind what is owed.
     pub(super) fn send_in_turn(&self, frame: ServerFrame) {
-        let mut inner = self.lock();
+        self.in_turn(&mut self.lock(), frame);
+    }
+
+    fn in_turn(&self, inner: &mut Inner, frame: ServerFrame) {
         if inner.at.owes() {
             inner.at.owe(Owed::Frame(Box::new(frame)));
         } else {
-            self.send_now(&mut inner, &[frame]);
+            self.send_now(inner, &[frame]);
         }
+    }
+
+    /// A frame of appends has come, with these sequences first and last.
+    pub fn appends(&self, writer: Id, oldest: u64, seqs: (u64, u64)) {
+        self.lock().at.appends(writer, oldest, seqs);
+    }
+
+    /// Answers a frame of appends, in its turn; its first item named `prev` as sent before it.
+    pub(super) fn answer(&self, prev: u64, mut answers: Answers) {
+        let mut inner = self.lock();
+        inner.at.in_order(prev, &mut answers);
+        self.in_turn(&mut inner, ServerFrame::Answers(answers));
+    }
+
+    /// The same at once, where all of the frame is to come later.
+    pub fn answer_now(&self, prev: u64, mut answers: Answers) {
+        let mut inner = self.lock();
+        inner.at.in_order(prev, &mut answers);
+        self.send_now(&mut inner, &[ServerFrame::Answers(answers)]);
     }
 
     /// Sends frames in order behind what waits.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::class::{Class, Needs, ORDER};
 use super::closing::Closing;
 use super::outbox::{Outbox, Wrote};
+use super::outcomes::PutOff;
 use super::owed::Owed;
 use super::questions::{Look, Questions};
 use super::readable::Readable;
@@ -56,6 +57,8 @@ pub struct Attachment {
     /// Whether the client was told that its token has ended.
     pub(super) told_expired: bool,
     pub(super) questions: Questions,
+    /// Writers of which something was put off and has no outcome yet.
+    pub(super) put_off: Vec<PutOff>,
     /// Logs that were announced before it became inactive.
     pub(super) announced: Vec<u64>,
     /// Cursors of subscriptions that ended with the socket, still to be committed.
@@ -115,6 +118,7 @@ impl Attachment {
             leaving: false,
             told_expired: false,
             questions: Questions::default(),
+            put_off: Vec::new(),
             announced: Vec::new(),
             last: Vec::new(),
             words: None,

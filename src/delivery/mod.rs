@@ -43,6 +43,7 @@ mod class;
 mod closing;
 mod openings;
 mod outbox;
+mod outcomes;
 mod owed;
 mod questions;
 mod readable;

@@ -7,6 +7,7 @@ use crate::connection::{Opened, Wanted, open};
 use crate::log::LogRow;
 use crate::wire::{Code, Cursor, Ended, Id, ResetReason, ServerFrame, SnapshotRule, Start, Who};
 
+mod outcomes;
 mod walk;
 
 const LOG: u64 = 7;

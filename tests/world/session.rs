@@ -21,7 +21,8 @@ use crate::shared::Shared;
 pub enum Asked {
     Attach(Vec<String>),
     Activate(u32, Vec<String>),
-    Append,
+    /// Appends, the first of which names that as sent before it.
+    Append(u64),
     Subscribe(u32),
     Unsubscribe(u32, Ended, Vec<u64>),
     Seek(u32),
@@ -267,9 +268,12 @@ impl Node {
 
     fn append(&mut self, link: usize, append: Append) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
+        let (Some(first), Some(last)) = (append.items.first(), append.items.last()) else { return };
+        let (prev, seqs) = (first.prev, (first.seq, last.seq));
+        session.delivery.it.appends(append.writer, append.oldest, seqs);
         session.appended += 1;
         if session.busy > 0 && session.appended.is_multiple_of(session.busy) {
-            return put_off(session, &append);
+            return put_off(session, prev, &append);
         }
         let entry = |item: Item| {
             let name = match &item.to {
@@ -306,7 +310,7 @@ impl Node {
             positions: append.positions,
             entries,
         };
-        self.submit(Command::Append(appends), link, Asked::Append);
+        self.submit(Command::Append(appends), link, Asked::Append(prev));
     }
 
     fn refresh(&mut self, link: usize, token: &str, request: u32, shared: &mut Shared) {
@@ -344,14 +348,15 @@ impl Node {
 }
 
 /// The node is busy: nothing of a frame is taken, and nothing is spent. The mark is not known here.
-fn put_off(session: &mut Session, append: &Append) {
+fn put_off(session: &mut Session, prev: u64, append: &Append) {
     let refused = |item: &Item| {
         let outcome = Outcome::Refused(Code::Overloaded.into());
         Answer { seq: item.seq, outcome }
     };
     let answers = append.items.iter().map(refused).collect();
     let (writer, positions) = (append.writer, Vec::new());
-    let answers = Answers { writer, mark: 0, answers, positions, credit: None };
+    let mut answers = Answers { writer, mark: 0, answers, positions, credit: None };
+    session.delivery.it.in_order(prev, &mut answers);
     session.delivery.reply(ServerFrame::Answers(answers));
 }
 

@@ -48,13 +48,14 @@ impl Node {
             (Asked::Activate(request, names), Reply::Attached(attached)) => {
                 self.activated(link, request, &names, *attached, shared);
             }
-            (Asked::Append, Reply::Answers(mut answers)) => {
+            (Asked::Append(prev), Reply::Answers(mut answers)) => {
                 if answers.mark > 0 {
                     answers.positions = position.into_iter().collect();
                 }
+                session.delivery.it.in_order(prev, &mut answers);
                 session.delivery.in_turn(ServerFrame::Answers(answers));
             }
-            (Asked::Append, Reply::Refused(refusal)) => session.close(refusal.code),
+            (Asked::Append(_), Reply::Refused(refusal)) => session.close(refusal.code),
             (Asked::Subscribe(request), Reply::Subscribed(_, opened, refused)) => {
                 let nothing = opened.is_empty() && refused.is_empty();
                 self.open(link, opened, request, &[], shared);

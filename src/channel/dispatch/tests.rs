@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::super::appending::Appending;
 use super::super::fanout::SLICE;
-use super::super::fixture::{House, LOG, PATIENCE, cursor, live, opened};
+use super::super::fixture::{House, LOG, PATIENCE, cursor, frames, live, opened, to_the_end};
 use super::super::pace::Pace;
 use super::super::pump;
 use super::*;
@@ -15,10 +16,11 @@ use crate::connection::Budgets;
 use crate::delivery::Output;
 use crate::fold::{Applied, CacheSizes, FOLD_VERSION, Fold, Header, Known, Settings};
 use crate::journal::{Committer, Engine, Follower, Local, QueueLimits};
-use crate::limit::Limits;
+use crate::limit::{Limits, Rates};
 use crate::log::LogRow;
 use crate::wire::{
-    Origin, Payload, Ping, Place, Record, Refused, SnapshotRule, Start, Unsubscribed, Whom,
+    Answer, Answers, Level, Origin, Outcome, Payload, Ping, Place, Record, Refused, SnapshotRule,
+    Start, Unsubscribed, Whom,
 };
 
 mod threads;
@@ -366,6 +368,50 @@ async fn what_a_row_loses_to_smaller_grants_its_socket_loses() {
         dispatcher.answer(&socket, Asked::Denied(vec![LOG]), Reply::Unsubscribed(vec![LOG]));
         assert_eq!((cursor(&socket), owed(&socket)), (None, told));
     }
+}
+
+/// Protocol §2: the outcomes of a writer come in order. What this socket put off was stored from a
+/// socket before it, and so the fold took what this one had sent behind that.
+#[tokio::test]
+async fn outcomes_come_behind_those_that_were_put_off() {
+    let house = House::new(1 << 20);
+    let (socket, mut peer) = house.socket(1);
+    let mut dispatcher = dispatcher(&house);
+    let answers = |seq, outcome| Answers {
+        writer: Id([2; 16]),
+        mark: seq,
+        answers: vec![Answer { seq, outcome }],
+        positions: Vec::new(),
+        credit: None,
+    };
+    let place = Place { batch: 1, index: 0 };
+    let stored = |seq| {
+        let outcome = Outcome::Stored { log: LOG, offset: seq, place, level: Level::Synced };
+        answers(seq, outcome)
+    };
+    socket.answer_now(0, answers(1, Outcome::Refused(Code::Overloaded.into())));
+    let rates = Rates::new(&Limits::DEFAULT);
+    for (prev, seq) in [(1, 2), (0, 1), (1, 2)] {
+        let (charged, _) = rates.charge_some("ann", 1);
+        let asked = Asked::Append(Box::new(Appending { prev, charged, rest: None, credit: None }));
+        dispatcher.answer(&socket, asked, Reply::Answers(stored(seq)));
+    }
+    socket.close(&Closing::new(Code::Failed));
+    while !socket.flush() {}
+    drop((socket, dispatcher, house));
+    let told: Vec<_> = frames(&to_the_end(&mut peer))
+        .into_iter()
+        .filter_map(|frame| match frame {
+            ServerFrame::Answers(told) => Some((told.mark, told.answers[0].clone())),
+            _ => None,
+        })
+        .map(|(mark, answer)| match answer.outcome {
+            Outcome::Stored { .. } => (mark, answer.seq, None),
+            Outcome::Refused(why) => (mark, answer.seq, Some(why.code)),
+        })
+        .collect();
+    let (overloaded, gap) = (Some(Code::Overloaded), Some(Code::SequenceGap));
+    assert_eq!(told, [(1, 1, overloaded), (0, 2, gap), (1, 1, None), (2, 2, None)]);
 }
 
 /// A long turn waits for what is being committed: one frame for both batches.

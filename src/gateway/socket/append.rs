@@ -15,7 +15,7 @@ use crate::fold::Command;
 use crate::limit::{Costs, Taken};
 use crate::log::{Appends, Entry};
 use crate::wire::{
-    Answers, Append, Code, Credit, Id, Item, Made, Position, Record, Refusal, ServerFrame, Target,
+    Answers, Append, Code, Credit, Id, Item, Made, Position, Record, Refusal, Target,
 };
 
 /// Names of logs by id and the batches that made them, as far as this socket has used them.
@@ -74,13 +74,15 @@ impl Session {
 
     pub(super) fn append(&mut self, append: Append, size: usize) {
         let Append { writer, oldest, mut items, positions, made } = append;
-        if items.is_empty() {
+        let (Some(first), Some(last)) = (items.first(), items.last()) else {
             let message = "an append has at least one item";
             return self.refuse(0, Refusal::because(Code::BadRequest, message));
-        }
+        };
+        let prev = first.prev;
+        self.socket.appends(writer, oldest, (first.seq, last.seq));
         let seqs = |items: &[Item]| items.iter().map(|item| item.seq).collect::<Vec<_>>();
         if let Err(refusal) = self.admit() {
-            return self.put_off(writer, seqs(&items), &refusal, None);
+            return self.put_off((writer, prev), seqs(&items), &refusal, None);
         }
         let costs = self.costs(&items);
         let numbers = |at| items.get(at).map_or((0, 0), |item: &Item| (item.seq, item.prev));
@@ -88,7 +90,7 @@ impl Session {
         let credit = self.purse.credit(writer);
         let rest = refusal.map(|refusal| (seqs(&items.split_off(count)), refusal));
         if let (true, Some((rest, refusal))) = (items.is_empty(), &rest) {
-            return self.put_off(writer, rest.clone(), refusal, credit);
+            return self.put_off((writer, prev), rest.clone(), refusal, credit);
         }
         let mut all = seqs(&items);
         all.extend(rest.iter().flat_map(|(rest, _)| rest));
@@ -101,13 +103,13 @@ impl Session {
         let appends = Appends { user, writer, connection, oldest, once, positions, entries };
         let command = Command::Append(appends);
         let weight = size.max(bytes + all.len() * 96);
-        let asked = Asked::Append(Box::new(Appending { charged, rest, credit }));
+        let asked = Asked::Append(Box::new(Appending { prev, charged, rest, credit }));
         let ticket = Ticket::Socket(Arc::clone(&self.socket), asked);
         // In an answer it would count as decided, and the client would give the append up.
         if let Err(refusal) = self.gate.inbox.submit(command, weight, Some(ticket))
             && !self.ends(&refusal)
         {
-            self.put_off(writer, all, &refusal, None);
+            self.put_off((writer, prev), all, &refusal, None);
         }
     }
 
@@ -134,11 +136,16 @@ impl Session {
     }
 
     /// Answers items with a transient refusal. The mark is not known here: 0.
-    fn put_off(&self, writer: Id, seqs: Vec<u64>, refusal: &Refusal, credit: Option<Credit>) {
+    fn put_off(
+        &self,
+        (writer, prev): (Id, u64),
+        seqs: Vec<u64>,
+        refusal: &Refusal,
+        credit: Option<Credit>,
+    ) {
         let answers = refused(seqs, refusal).collect();
         let positions = Vec::new();
-        let answers = Answers { writer, mark: 0, answers, positions, credit };
-        self.socket.send(&[ServerFrame::Answers(answers)]);
+        self.socket.answer_now(prev, Answers { writer, mark: 0, answers, positions, credit });
     }
 
     fn entry(&mut self, item: Item, made: &[Made]) -> Entry {
