@@ -44,13 +44,14 @@ test-rust: tools
 		HIGHWATER_ENGINE=$(if $(CI),needed) $(CARGO) test --workspace
 	$(CARGO) world -- --seeds 5000
 
-## make test-cluster    what needs a nats-server: nodes that share a journal, and the engine itself
+## make test-cluster    what needs a nats-server: nodes that share a journal, and the engine itself,
+#                  whose leader is killed ROUNDS=20 times
 .PHONY: test-cluster
 test-cluster: tools
 	@mkdir -p target
 	@sh scripts/engine.sh needed > target/nats.path
 	NATS_SERVER="$$(cat target/nats.path)" HIGHWATER_ENGINE=needed \
-		$(CARGO) test --test nodes --test process -- journal_contract nats cluster::
+		HIGHWATER_ROUNDS=$(or $(ROUNDS),20) $(CARGO) test --test nodes --test process -- journal_contract nats cluster::
 
 ## make test-js      the JavaScript client: types, build, tests, and the trace of two writers
 test-js: tools client-js/dist/highwater.js

@@ -29,6 +29,8 @@ use crate::limit::Limits;
 use crate::store::{Lost, Options, Store};
 use crate::wire::{Code, Id, MAX_ITEMS};
 
+/// What is logged unless `HIGHWATER_LOG` says otherwise.
+const LOGGED: &str = "info,fjall=warn,lsm_tree=warn,async_nats=warn";
 /// Threads that catch sockets up, where the configuration leaves it to the cores.
 const PUMPS: RangeInclusive<usize> = 2..=8;
 /// Threads that may wait for a disk, beside the runtime's workers.
@@ -191,7 +193,7 @@ pub fn run(loaded: Loaded) -> ExitCode {
 
 fn log_to_stderr(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("HIGHWATER_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,fjall=warn,lsm_tree=warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOGGED));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

@@ -1,12 +1,16 @@
 //! Proposals on their way to the stream.
 //!
 //! Promise: they are handed to the connection in the order in which they were proposed, and each
-//! has one fate. `Refused` is said only where the stream itself said no; whatever else goes wrong
-//! on the way leaves it open whether the batch is there.
+//! has one fate. `Refused` is said only where the stream itself said no, or nothing was sent since
+//! there is no connection; whatever else goes wrong on the way leaves it open whether the batch is
+//! there. Without a connection nothing is handed to it: it would keep all of that, and send it
+//! later.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
+use async_nats::connection::State;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
 use async_nats::jetstream::publish::PublishAck;
@@ -14,22 +18,27 @@ use bytes::Bytes;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::stream::Kept;
-use super::{Fated, ON_THEIR_WAY, Speaker};
+use super::{ANSWERED_WITHIN, Fated, ON_THEIR_WAY, Speaker};
 use crate::journal::{Bell, Fate};
 
 /// Says which stream has to take it: one of another name that listens to the subject refuses.
 const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
+
+/// How often is looked whether there is a connection again.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Sends what is proposed.
 pub(super) struct Publisher {
     context: Context,
     kept: Kept,
     fates: Sender<Fated>,
+    /// Since when there is no connection.
+    away: Option<Instant>,
 }
 
 impl Publisher {
     pub(super) fn new(context: Context, kept: &Kept, fates: Sender<Fated>) -> Self {
-        Self { context, kept: kept.clone(), fates }
+        Self { context, kept: kept.clone(), fates, away: None }
     }
 
     /// Sends what is handed in, until nobody can hand anything in any more.
@@ -39,10 +48,16 @@ impl Publisher {
         proposals
     }
 
-    async fn run(self, mut proposed: Receiver<(u64, Bytes)>, bell: Arc<Bell>) {
+    async fn run(mut self, mut proposed: Receiver<(u64, Bytes)>, bell: Arc<Bell>) {
         let mut headers = HeaderMap::new();
         headers.insert(EXPECTED_STREAM, self.kept.name.as_str());
         while let Some((serial, batch)) = proposed.recv().await {
+            if !self.is_connected().await {
+                let why = "NATS: there is no connection to a server".to_owned();
+                self.fates.send((serial, Fate::Refused(why))).await.ok();
+                bell.ring();
+                continue;
+            }
             let subject = self.kept.name.clone();
             let sent = self.context.publish_with_headers(subject, headers.clone(), batch).await;
             let (kept, fates, bell) = (self.kept.clone(), self.fates.clone(), Arc::clone(&bell));
@@ -53,6 +68,25 @@ impl Publisher {
                 fates.send((serial, fate)).await.ok();
                 bell.ring();
             });
+        }
+    }
+}
+
+impl Publisher {
+    /// Whether there is a connection; waits for one as long as for an answer, from when there was
+    /// none.
+    async fn is_connected(&mut self) -> bool {
+        let client = self.context.client();
+        loop {
+            if client.connection_state() == State::Connected {
+                self.away = None;
+                return true;
+            }
+            let away = *self.away.get_or_insert_with(Instant::now);
+            if away.elapsed() >= ANSWERED_WITHIN {
+                return false;
+            }
+            tokio::time::sleep(LOOK).await;
         }
     }
 }

@@ -4,13 +4,14 @@
 //! metadata: which journal it holds, and how many batches came before its first message.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use async_nats::ConnectOptions;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, Info, RetentionPolicy, StorageType, Stream,
 };
+use async_nats::{ConnectOptions, Event};
 
 use super::{Ends, NatsSettings, REST, failed, jetstream_of};
 use crate::journal::{At, JournalError};
@@ -20,6 +21,10 @@ use crate::wire::Id;
 const JOURNAL: &str = "highwater-journal";
 /// Of the stream's metadata: the number of the batch before its first message.
 const BEFORE: &str = "highwater-before";
+
+/// How often a server is asked whether it is there; the third question without an answer ends the
+/// connection, and another server is tried.
+const PING: Duration = Duration::from_secs(3);
 
 /// What a node keeps in mind of the stream.
 #[derive(Clone, Debug)]
@@ -105,7 +110,13 @@ pub(super) async fn connect(settings: &NatsSettings) -> Result<async_nats::Clien
         .name("highwater")
         .subscription_capacity(4_096)
         .client_capacity(256)
-        .event_callback(|event| async move { tracing::warn!("NATS: {event}") });
+        .ping_interval(PING)
+        .event_callback(|event| async move {
+            match event {
+                Event::Connected => tracing::info!("the journal's engine is reached"),
+                other => tracing::warn!("the journal's engine: {other}"),
+            }
+        });
     if let Some(file) = &settings.credentials_file {
         options = options.credentials_file(file).await.map_err(|error| {
             failed(&format!("journal.credentials_file {}: {error}", file.display()))

@@ -24,7 +24,7 @@ async fn promises_1_and_13_hold_while_the_leader_of_the_engine_is_killed() {
     };
     let (mut writer, _) = Client::hello(one.address, own(1)).await;
     let (mut reader, _) = Client::hello(two.address, own(2)).await;
-    let rounds = 3;
+    let rounds = std::env::var("HIGHWATER_ROUNDS").map_or(3, |rounds| rounds.parse().unwrap());
     for round in 0..rounds {
         writer.machine.adopt(unanswered(20 + round, "docs/1", 200));
         writer.hand_in(Input::Time).await;
