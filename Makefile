@@ -142,8 +142,8 @@ world: tools
 canary: tools
 	$(CARGO) run --quiet --package highwater-world --bin canary -- $(if $(ONLY),--only "$(ONLY)")
 
-## make mutants  plants small faults in the pure rooms, one at a time, and counts who notices; goes
-#                  on where it was stopped (SEED=1, SAMPLE=60); needs Python; half an hour
+## make mutants  plants small faults in the pure rooms, a sample in one build, and counts who
+#                  notices; goes on where it was stopped (SEED=1, SAMPLE=60); needs Python
 .PHONY: mutants
 mutants: tools
 	@$(CARGO) mutants --version >/dev/null 2>&1 || $(CARGO) install cargo-mutants --locked

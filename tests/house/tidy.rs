@@ -278,6 +278,8 @@ fn every_dependency_is_used() {
     wrong.extend(unused(&manifest("Cargo.toml"), &["dev-dependencies"], &rust()));
     let bench = files("bench/src", &[".rs"]);
     wrong.extend(unused(&manifest("bench/Cargo.toml"), &["dependencies"], &bench));
+    let mutants = files("tests/mutants", &[".rs"]);
+    wrong.extend(unused(&manifest("tests/mutants/Cargo.toml"), &["dependencies"], &mutants));
     // The world builds rooms of `src`.
     let mut world = files("tests/world", &[".rs"]);
     world.extend(shipped);
