@@ -290,7 +290,8 @@ def summary(kept):
     done = [one for one in tried if one["verdict"] != "unviable"]
     missed = [one["key"] for one in done if one["verdict"] == "missed"]
     caught = len(done) - len(missed)
-    explained = EXPLAINED.read_text() if EXPLAINED.exists() else ""
+    # In a table a bar is written with a stroke before it.
+    explained = EXPLAINED.read_text().replace("\\|", "|") if EXPLAINED.exists() else ""
     open_ones = [one for one in missed if f"`{one}`" not in explained]
     part = 100 * caught / max(1, len(done))
     alone = sum("alone" in one for one in done)

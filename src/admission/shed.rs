@@ -133,3 +133,41 @@ const fn need(command: &Command) -> Need {
         | Command::PutSnapshot(_) => Need::Room,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Id;
+
+    /// What becomes of a command that gives back, of one that changes rows of connections, and of
+    /// one that stores something.
+    fn met(shed: &Shed) -> [Option<Refusal>; 3] {
+        let down = Command::NodeDown { node: Id([1; 16]), incarnation: 1 };
+        let stores = Command::Expire { log: 1, keys: Vec::new() };
+        [down, Command::Look, stores].map(|command| shed.admits(&command).err())
+    }
+
+    #[test]
+    fn promise_10_what_needs_most_is_kept_out_first() {
+        let shed = Shed::default();
+        assert_eq!(met(&shed), [None, None, None]);
+        let full = Refusal::new(Code::StorageFull).after(700);
+        shed.set(Some(&full));
+        assert_eq!(met(&shed), [None, None, Some(full)]);
+        let pressed = Refusal::new(Code::Overloaded).after(90);
+        shed.set(Some(&pressed));
+        assert_eq!(met(&shed), [None, Some(pressed.clone()), Some(pressed)]);
+        shed.set(None);
+        assert_eq!(met(&shed), [None, None, None]);
+    }
+
+    #[test]
+    fn a_node_that_goes_away_says_so() {
+        let shed = Shed::default();
+        let end = shed.end();
+        assert!(!shed.draining() && !*end.borrow());
+        shed.drain();
+        assert!(shed.draining() && *end.borrow());
+        assert_eq!(met(&shed), [None, None, None], "who is here goes on");
+    }
+}

@@ -337,3 +337,42 @@ pub struct NodeRow {
     /// What is to come.
     pub more: More,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::MemoryRows;
+
+    const ID: Id = Id([5; 16]);
+
+    /// What is not weighed is not bounded.
+    #[test]
+    fn promise_10_a_connection_weighs_what_it_holds() {
+        let row = ConnectionRow::new("anastasia", None, 0);
+        assert_eq!(row.weight(), 9);
+        assert_eq!(ConnectionRow { client: "c".repeat(40), ..row.clone() }.weight(), 49);
+        let mut more = row.clone();
+        more.more.set(9, vec![0; 900].into());
+        assert!((900..1_000).contains(&(more.weight() - 9)));
+        let sub = |log| Sub { log, cursor: 0, priority: 0, base: false, opening: 1 };
+        let mut full = ConnectionRow { subs: (0..1_000).map(sub).collect(), ..row };
+        let subs = full.subs.capacity() * size_of::<Sub>();
+        assert_eq!(full.weight(), 9 + subs);
+        // On disk it is a row and 16 chunks, of which this much is known.
+        let rows = MemoryRows::default();
+        full.save(&ID, &mut Io::new(&rows));
+        let kept = full.row().len();
+        let chunks = full.weight() - 9 - subs - kept;
+        assert!((16 * 24..16 * 64).contains(&chunks), "{chunks}");
+    }
+
+    #[test]
+    fn promise_10_a_user_weighs_its_slots() {
+        let mut row = UserRow::default();
+        assert_eq!(row.weight(), 0);
+        row.active = vec![ActiveOne { connection: ID, device: None }; 10];
+        assert_eq!(row.weight(), 10 * size_of::<ActiveOne>());
+        row.more.set(9, vec![0; 900].into());
+        assert!(row.weight() >= 10 * size_of::<ActiveOne>() + 900);
+    }
+}

@@ -185,3 +185,76 @@ impl Outbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letters(count: usize) -> Bytes {
+        (b'a'..).take(count).collect::<Vec<u8>>().into()
+    }
+
+    fn waits(outbox: &Outbox) -> Vec<u8> {
+        outbox.waits().flatten().copied().collect()
+    }
+
+    /// What a reply and a delivery cost, and that all of it counts as written.
+    #[test]
+    fn promise_10_what_waits_is_counted_to_the_byte() {
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.begun(&letters(5), 5), Wrote::All);
+        assert_eq!((outbox.written(), outbox.waiting(), outbox.busy()), (5, 0, false));
+        assert_eq!(outbox.begun(&letters(5), 2), Wrote::Waits);
+        assert_eq!((outbox.written(), outbox.waiting(), outbox.replies()), (7, 3, 3));
+        outbox.push(letters(4), true);
+        assert_eq!((outbox.waiting(), outbox.replies()), (7, 7));
+        assert!(outbox.has_room(REPLY_MOST - 7) && !outbox.has_room(REPLY_MOST - 6));
+        outbox.took(4);
+        assert_eq!((outbox.written(), outbox.waiting(), waits(&outbox)), (11, 3, b"bcd".to_vec()));
+        outbox.took(3);
+        assert_eq!((outbox.written(), outbox.waiting(), outbox.busy()), (14, 0, false));
+    }
+
+    /// A large delivery goes in pieces: between them what names nothing of it, then the rest.
+    #[test]
+    fn replies_go_between_pieces_or_wait_for_all_of_them() {
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.delivered(&letters(12), &[4, 8], 12), Wrote::All);
+        assert_eq!(outbox.delivered(&letters(12), &[4, 8], 2), Wrote::Waits);
+        assert_eq!((outbox.written(), outbox.waiting(), outbox.replies()), (14, 10, 0));
+        outbox.push("XY".into(), false);
+        outbox.push("12".into(), true);
+        assert_eq!((outbox.waiting(), outbox.replies()), (14, 4));
+        assert_eq!(waits(&outbox), b"cd12efghijklXY");
+        outbox.took(5);
+        assert_eq!((outbox.waiting(), outbox.replies()), (9, 2));
+        assert_eq!(waits(&outbox), b"fghijklXY");
+        outbox.took(7);
+        assert_eq!((outbox.waiting(), outbox.replies()), (2, 2));
+        outbox.took(2);
+        assert_eq!((outbox.written(), outbox.waiting(), outbox.busy()), (28, 0, false));
+    }
+
+    #[test]
+    fn pieces_that_are_dropped_leave_what_was_begun() {
+        let mut outbox = Outbox::default();
+        outbox.delivered(&letters(12), &[4, 8], 5);
+        outbox.push("XY".into(), false);
+        assert_eq!(waits(&outbox), b"fghijklXY");
+        outbox.drop_pieces();
+        assert_eq!(waits(&outbox), b"fghXY");
+        assert_eq!((outbox.waiting(), outbox.replies()), (5, 2));
+    }
+
+    #[test]
+    fn last_words_come_before_what_they_have_no_room_behind() {
+        let mut outbox = Outbox::default();
+        outbox.delivered(&letters(12), &[4, 8], 5);
+        outbox.push("XY".into(), true);
+        outbox.make_way(REPLY_MOST - 2);
+        assert_eq!(waits(&outbox), b"fghXY", "there is room behind them");
+        outbox.make_way(REPLY_MOST - 1);
+        assert_eq!(waits(&outbox), b"fgh");
+        assert_eq!((outbox.waiting(), outbox.replies()), (3, 0));
+    }
+}

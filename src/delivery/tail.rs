@@ -133,3 +133,88 @@ impl Drop for Tail {
         self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Id, Origin, Payload, Place, Record};
+
+    /// A record that costs 300 bytes.
+    fn stored() -> Arc<Stored> {
+        let origin = Origin { user: String::new(), writer: Id([1; 16]), connection: Id([2; 16]) };
+        let record = Record { payload: Some(Payload::text("")), ..Record::default() };
+        let text = "x".repeat(300 - 256 - record.size());
+        let record = Record { payload: Some(Payload::text(&text)), ..record };
+        let place = Place { batch: 1, index: 0 };
+        let (origin, derived) = (Arc::new(origin), None);
+        Arc::new(Stored { place, time: 0, origin, seq: 1, before: 0, derived, record })
+    }
+
+    fn tail(most: usize, most_per_log: usize) -> Tail {
+        Tail::new(10, Arc::new(TailBudget::new(most, most_per_log)))
+    }
+
+    fn pushed(tail: &mut Tail, offsets: std::ops::Range<u64>) {
+        offsets.for_each(|offset| tail.push(offset, stored()));
+    }
+
+    fn lengths(tail: &Tail, from: std::ops::Range<u64>) -> Vec<usize> {
+        from.map(|from| tail.read(from, usize::MAX).map_or(0, |read| read.len())).collect()
+    }
+
+    /// Records that came through the store alone are not here: neither is anything before them.
+    #[test]
+    fn promise_01_a_tail_has_no_hole() {
+        let mut tail = tail(10_000, 10_000);
+        pushed(&mut tail, 10..13);
+        assert_eq!(lengths(&tail, 9..14), [0, 3, 2, 1, 0]);
+        tail.push(11, stored());
+        assert_eq!((tail.end(), tail.budget.used()), (13, 900), "it is there already");
+        pushed(&mut tail, 20..22);
+        assert_eq!(lengths(&tail, 10..14), [0; 4]);
+        assert_eq!(lengths(&tail, 19..23), [0, 2, 1, 0]);
+        assert_eq!(tail.budget.used(), 600);
+    }
+
+    #[test]
+    fn promise_10_a_tail_keeps_to_what_a_log_and_all_may_hold() {
+        let mut one = tail(1_800, 900);
+        pushed(&mut one, 10..15);
+        assert_eq!(lengths(&one, 11..16), [0, 3, 2, 1, 0]);
+        let mut other = Tail::new(0, Arc::clone(&one.budget));
+        assert!(!one.budget.tight(), "half is in use");
+        pushed(&mut other, 0..3);
+        assert!(one.budget.tight());
+        assert_eq!(one.budget.used(), 1_800);
+        pushed(&mut one, 15..16);
+        assert_eq!(lengths(&one, 13..16), [3, 2, 1]);
+        let mut third = Tail::new(0, Arc::clone(&one.budget));
+        pushed(&mut third, 0..1);
+        assert_eq!((third.end(), third.read(0, 1)), (1, None), "others hold all there is");
+        drop(other);
+        assert_eq!(one.budget.used(), 900);
+        pushed(&mut third, 1..2);
+        assert_eq!(lengths(&third, 0..3), [0, 1, 0]);
+    }
+
+    #[test]
+    fn promise_09_a_quiet_tail_lets_go_of_all() {
+        let mut tail = tail(10_000, 10_000);
+        pushed(&mut tail, 10..12);
+        tail.rest();
+        assert_eq!(lengths(&tail, 10..12), [2, 1], "it has just grown");
+        tail.rest();
+        assert_eq!((tail.end(), tail.budget.used(), tail.records.capacity()), (12, 0, 0));
+        pushed(&mut tail, 12..13);
+        assert_eq!(lengths(&tail, 11..14), [0, 1, 0]);
+    }
+
+    #[test]
+    fn a_read_is_of_so_many_bytes_but_of_one_record_at_least() {
+        let mut tail = tail(10_000, 10_000);
+        pushed(&mut tail, 10..14);
+        let read = |from, most| tail.read(from, most).map_or(0, |read| read.len());
+        assert_eq!([0, 299, 599, 600, 899].map(|most| read(10, most)), [1, 1, 1, 2, 2]);
+        assert_eq!(read(12, 10_000), 2);
+    }
+}

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::connection::{Opened, Wanted, open};
+use crate::connection::{Opened, Reached, Wanted, open};
 use crate::log::LogRow;
-use crate::wire::{Code, Cursor, Ended, Id, ResetReason, ServerFrame, SnapshotRule, Start, Who};
+use crate::wire::{
+    Answer, Code, Cursor, Ended, Id, Outcome, Refusal, ResetReason, ServerFrame, SnapshotRule,
+    Start, Who,
+};
 
 mod outcomes;
 mod walk;
@@ -321,4 +324,84 @@ fn questions_are_bounded_and_each_is_answered_once() {
     assert!(one.answered());
     assert_eq!(one.give_questions_up().len(), 63);
     assert!(!one.answered() && !one.wants_turn());
+}
+
+/// What could not be committed is taken again, unless its log was opened anew meanwhile.
+#[test]
+fn what_was_not_committed_is_taken_again() {
+    let mut one = attachment();
+    follow(&mut one, opened(LOG, 0, 5), 1);
+    frames(&mut one);
+    let first = read(&mut one);
+    reads_on(&mut one, &first, 5);
+    let cursor = |next| Cursor { log: LOG, next };
+    one.acknowledge(10, &[cursor(3)]).unwrap();
+    let reached = one.take_acked();
+    assert_eq!(reached, [Reached { log: LOG, next: 3, opening: 1 }]);
+    one.put_back(&reached);
+    assert_eq!(one.take_acked(), reached);
+    // It has come further meanwhile.
+    one.acknowledge(10, &[cursor(4)]).unwrap();
+    one.put_back(&reached);
+    assert_eq!(one.take_acked(), [Reached { log: LOG, next: 4, opening: 1 }]);
+    one.end(&[LOG], &Code::Superseded.into());
+    follow(&mut one, Opened { opening: 9, ..opened(LOG, 2, 5) }, 2);
+    one.put_back(&reached);
+    assert!(one.take_acked().is_empty());
+}
+
+/// Long lists go a piece at a time, and all of them go.
+#[test]
+fn promise_20_all_that_is_owed_is_told_however_long() {
+    let mut one = attachment();
+    let answer = |seq| {
+        let outcome = Outcome::Refused(Code::Conflict.into());
+        Answer { seq, outcome }
+    };
+    let answers: Vec<Answer> = (1..=600).map(answer).collect();
+    one.owe(Owed::Answers(Id([1; 16]), 600, answers.clone().into_iter()));
+    let names: Vec<_> =
+        (0..150).map(|log| (format!("docs/{log}"), Refusal::new(Code::Denied))).collect();
+    one.owe(Owed::Refused(2, names.clone().into_iter()));
+    one.owe(Owed::Unsubscribed(3, Ended::Asked, (0..150).collect::<Vec<_>>().into_iter()));
+    let (mut told, mut refused, mut ended, mut sizes) = (vec![], vec![], vec![], vec![]);
+    while one.owes() {
+        let (class, frames) = frames(&mut one);
+        assert_eq!(class, Class::Owed);
+        let mut size = frames.len();
+        for frame in frames {
+            match frame {
+                ServerFrame::Answers(frame) => {
+                    size = frame.answers.len();
+                    told.extend(frame.answers);
+                }
+                ServerFrame::Refused(frame) => refused.push((frame.name.unwrap(), frame.refusal)),
+                ServerFrame::Unsubscribed(frame) => ended.push(frame.log),
+                other => panic!("{other:?}"),
+            }
+        }
+        sizes.push(size);
+    }
+    assert_eq!((told, refused), (answers, names));
+    assert_eq!(ended, (0..150).collect::<Vec<u64>>());
+    assert_eq!(sizes, [256, 256, 88, 64, 64, 22, 64, 64, 22]);
+}
+
+/// A log that is open and asked for once more is answered at once, its cursor where it was.
+#[test]
+fn promise_20_what_is_open_is_answered_again() {
+    let mut one = with(Grants { only: None, expires: 77 });
+    assert_eq!(one.expires(), 77);
+    follow(&mut one, opened(LOG, 0, 5), 1);
+    frames(&mut one);
+    let first = read(&mut one);
+    reads_on(&mut one, &first, 2);
+    match one.opened_again(&opened(LOG, 0, 5), 3).as_deref() {
+        Some([ServerFrame::Subscribed(told), ..]) => {
+            assert_eq!((told.request, told.log, told.cursor), (3, LOG, 2));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(read(&mut one).cursor, 2, "its turn is kept");
+    assert!(one.opened_again(&opened(8, 0, 5), 4).is_none(), "it is not open");
 }

@@ -155,6 +155,8 @@ mod tests {
     fn a_position_is_held_against_the_bounds_of_its_era() {
         let (eras, rows) = begun(&[(1, 1, 0), (2, 10, 1), (3, 20, 2)]);
         assert_eq!(Eras::load(&Io::new(&rows)).unwrap(), eras);
+        assert_eq!(Eras::of_rows(eras.0.clone()), eras);
+        assert_eq!(ERA_KEPT, 31_536_000_000, "a year");
         for (position, wanted) in [
             (at(1, 1), Judged::Ours),
             (at(1, 9), Judged::Ours),

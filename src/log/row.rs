@@ -393,3 +393,62 @@ impl Hot for Writer {
         self.row.user.len() + outcomes + rows + self.chunks.capacity() * size_of::<u64>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Code, Level, Refusal};
+
+    /// What is not weighed is not bounded.
+    #[test]
+    fn promise_10_a_log_weighs_what_it_holds() {
+        let snapshot = SnapshotAt {
+            offset: 1,
+            upload: 1,
+            parts: 1,
+            bytes: 1,
+            version: 1,
+            origin: None,
+            views: Vec::new(),
+            confirmed: false,
+            more: More::default(),
+        };
+        let row = LogRow::new(&"n".repeat(100), SnapshotRule::Client, 1, 0);
+        let deriving = Deriving { from: vec![0; 500], ..Deriving::to(SnapshotRule::Latest) };
+        let mut more = row.clone();
+        more.more.set(9, vec![0; 900].into());
+        let rows = [
+            row.clone(),
+            LogRow { snapshots: vec![snapshot; 2], ..row.clone() },
+            LogRow { deriving: Some(deriving), ..row },
+            more,
+        ];
+        let [bare, snapshots, deriving, more] = rows.map(|row| row.weight());
+        assert_eq!(bare, 100);
+        assert!(crate::log::Named(1).weight() >= 100, "a name weighs what most do");
+        assert_eq!(snapshots - bare, 2 * (size_of::<SnapshotAt>() + 64));
+        assert_eq!(deriving - bare, 500);
+        assert!((900..1_000).contains(&(more - bare)), "{more}");
+    }
+
+    #[test]
+    fn a_writer_is_kept_for_a_year_and_weighs_what_it_holds() {
+        assert_eq!(MARK_KEPT, 31_536_000_000, "a year");
+        let mut writer = Writer::new("anastasia");
+        assert_eq!(writer.weight(), 9);
+        let told = Outcome::Refused(Refusal::because(Code::Conflict, "x".repeat(300)));
+        for seq in 1..=20 {
+            let (hash, outcome) = ([0; 16], told.clone());
+            writer.keep(OutcomeRow { seq, hash, outcome, depends: false, transaction: None });
+        }
+        let outcomes = 20 * 300 + writer.outcomes.capacity() * size_of::<OutcomeRow>();
+        assert_eq!(writer.weight(), 9 + outcomes);
+        writer.chunks.extend(0..100);
+        let chunks = writer.chunks.capacity() * 8;
+        assert_eq!(writer.weight(), 9 + outcomes + chunks);
+        let stored =
+            Outcome::Stored { log: 1, offset: 1, place: Place::default(), level: Level::Synced };
+        writer.outcomes.iter_mut().for_each(|row| row.outcome = stored.clone());
+        assert_eq!(writer.weight(), 9 + outcomes - 20 * 300 + chunks);
+    }
+}

@@ -109,7 +109,7 @@ pub mod planted {
 "#;
 /// What is built once for many faults is worth more time to build.
 const FASTER: &str = "profile.dev.package.highwater.opt-level=1";
-const MANY: usize = 30;
+const MANY: usize = 100;
 /// Crates that the files are built into.
 const ROOTS: [&str; 2] = ["tests/world/rooms/lib.rs", "src/lib.rs"];
 

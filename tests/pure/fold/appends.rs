@@ -336,3 +336,16 @@ fn a_client_that_comes_is_told_the_answers_it_missed() {
     assert_eq!(world.refused(Command::Attach(foreign)), Code::UnknownWriter);
     assert_eq!(world.state(), before);
 }
+
+/// A writer whose client came back by another connection appends as that one from then on.
+#[test]
+fn records_name_the_connection_that_they_came_by() {
+    let mut world = World::new();
+    for (seq, by) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, 1)] {
+        let all = appends("ann", id(9), vec![item(seq, "a", "x")]);
+        world.append(Appends { connection: id(by), ..all });
+    }
+    let records = world.records(1);
+    let by: Vec<_> = records.iter().map(|stored| stored.origin.connection).collect();
+    assert_eq!(by, [1, 1, 2, 2, 1].map(id));
+}

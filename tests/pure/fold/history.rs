@@ -1,7 +1,7 @@
 //! One history, as the fold decides it: eras, positions, and logs known by where they were made.
 
 use highwater::connection::{Attach, Attached};
-use highwater::fold::{Command, Effect, Reply};
+use highwater::fold::{Command, Effect, Reply, folded_time};
 use highwater::log::Appends;
 use highwater::wire::{Code, Cursor, Id, Met, Open, Outcome, Position, ResetReason, Start, Target};
 
@@ -229,5 +229,17 @@ fn a_reader_begins_at_the_last_records_or_at_a_time() {
             panic!("not moved")
         };
         assert_eq!(moved.cursor, cursor, "{start:?}");
+    }
+}
+
+/// A node whose clock stands before it does not start: it looks before it has a fold.
+#[test]
+fn the_time_of_what_was_folded_is_known_from_the_rows_alone() {
+    let mut world = World::new();
+    assert_eq!(folded_time(&world.rows).unwrap(), None);
+    for time in [5_000, 70_000] {
+        world.time = time;
+        world.pass(1);
+        assert_eq!(folded_time(&world.rows).unwrap(), Some(time));
     }
 }

@@ -3,6 +3,7 @@
 use highwater::connection::{Attach, Event};
 use highwater::fold::{Command, Reply};
 use highwater::log::Trimmed;
+use highwater::rows::{Key, Table, Writes};
 use highwater::wire::{Cloning, Code, GapReason, Reason, Start};
 
 use crate::fold::world::*;
@@ -242,5 +243,20 @@ fn lost(number: u32) -> Event {
         user: format!("user{number}"),
         reason: Reason::Retention,
         generation: 2,
+    }
+}
+
+/// Where a store has lost a record, a node does not go on as if there had been none.
+#[test]
+fn a_trim_does_not_pass_over_a_record_that_is_lost() {
+    for lost in [3, 4] {
+        let mut world = World::new();
+        let log = world.grow("a", 9);
+        let mut writes = Writes::default();
+        writes.rows.insert((Table::Records, Key::of(log).then(lost).build()), None);
+        world.rows.commit(&writes);
+        let batch = world.next_batch(vec![Command::Trim { log, to: 4 }]);
+        let told = world.try_apply(&batch).unwrap_err().to_string();
+        assert!(told.contains(&format!("no record {lost} in log {log}")), "{told}");
     }
 }

@@ -244,7 +244,9 @@ fn activating_waits_for_the_time_told_and_needs_a_socket() {
     let mut world = World::new();
     world.attach_all("ann", &[1]);
     world.downgrade(1, Reason::Lag);
-    world.time += 1_999;
+    world.time += 500;
+    assert_eq!(refused(world.activate(1).0), (Code::Slots, 1_500));
+    world.time += 1_499;
     let Reply::Refused(early) = world.activate(1).0 else { panic!("it was too early") };
     assert_eq!((early.code, early.retry_after), (Code::Slots, 1));
     assert!(early.message.starts_with("too early"), "{early}");
