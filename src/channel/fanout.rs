@@ -164,10 +164,17 @@ impl FanOut {
     ) -> Vec<Arc<Socket>> {
         let (log, base, end) = (watch.log, going.base, going.end());
         let (mut behind, mut delivered) = (Vec::new(), 0);
+        let cut_off = self.hub.is_cut_off();
         for socket in sockets {
             let (going, form) = (&mut *going, socket.form());
             let range = (base, end);
-            match socket.offer(log, range, || going.message(log, form, &self.hub), now) {
+            // While nothing is to be told all fall behind; what reads for them rests.
+            let offered = if cut_off {
+                socket.hold_back(log, end)
+            } else {
+                socket.offer(log, range, || going.message(log, form, &self.hub), now)
+            };
+            match offered {
                 Offered::Sent => delivered += 1,
                 Offered::Skipped => {}
                 Offered::Waits => {

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
@@ -18,7 +18,7 @@ use super::socket::{Counts, Socket};
 use super::wait::Waits;
 use crate::connection::Opened;
 use crate::delivery::{Class, Closing, Followed, Over, Owed, Tail, TailBudget};
-use crate::journal::Followers;
+use crate::journal::{Fence, Followers};
 use crate::log::Eras;
 use crate::rows::RowsError;
 use crate::store::Store;
@@ -95,6 +95,7 @@ pub struct Hub {
     moved: Mutex<Vec<Arc<Socket>>>,
     pub(super) waits: Arc<Waits>,
     pub(super) hints: Arc<Hints>,
+    fence: OnceLock<Arc<Fence>>,
     /// Highest batch told; what a read may wait for.
     told: tokio::sync::watch::Sender<u64>,
     active: AtomicU64,
@@ -147,6 +148,7 @@ impl Hub {
             moved: Mutex::default(),
             waits: Arc::default(),
             hints: Arc::default(),
+            fence: OnceLock::new(),
             told: tokio::sync::watch::channel(0).0,
             active: AtomicU64::new(0),
             position: RwLock::default(),
@@ -358,6 +360,17 @@ impl Hub {
             drop(watched);
             self.watches.remove_if(&watch.log, |_, known| Arc::ptr_eq(known, &watch));
         }
+    }
+
+    /// From now on nothing is told while that fence is shut.
+    pub fn fenced_by(&self, fence: Arc<Fence>) {
+        // There is one node, and one fence.
+        self.fence.set(fence).ok();
+    }
+
+    /// Whether nothing is to be told at the moment.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.fence.get().is_some_and(|fence| fence.is_shut())
     }
 
     /// The watch of a log, if someone here is subscribed.

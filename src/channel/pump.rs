@@ -20,7 +20,6 @@ use super::who;
 use crate::connection::{Wanted, open};
 use crate::delivery::{Closing, Found, Offer, Output, Owed, Read, Slice, Wrote};
 use crate::fold::position_of;
-use crate::journal::Fence;
 use crate::log::{SnapshotAt, Stored};
 use crate::rows::{RowsError, Table};
 use crate::wire::{Code, Ping, Position, ResetReason, ServerFrame, SnapshotRule, Start};
@@ -38,7 +37,7 @@ pub struct Pumps {
 }
 
 impl Pumps {
-    /// Starts `count` threads, which rest while the fence is shut.
+    /// Starts `count` threads, which rest while nothing is to be told.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -46,17 +45,15 @@ impl Pumps {
         hub: &Arc<Hub>,
         clock: &Arc<dyn Fn() -> u64 + Send + Sync>,
         count: usize,
-        fence: &Arc<Fence>,
     ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
         for _ in 0..count {
             let (hub, clock, stop) = (Arc::clone(hub), Arc::clone(clock), Arc::clone(&stop));
-            let fence = Arc::clone(fence);
             let work = move || {
                 while !stop.load(Ordering::Relaxed) {
                     // What waits stays in the queue, and goes on from there.
-                    if fence.is_shut() {
+                    if hub.is_cut_off() {
                         std::thread::sleep(SHUT);
                         continue;
                     }

@@ -396,6 +396,11 @@ impl Socket {
         }
     }
 
+    /// Has it fall behind a log's records up to `end`, as if they did not fit.
+    pub(super) fn hold_back(&self, log: u64, end: u64) -> Offered {
+        if self.lock().at.hold_back(log, end) { Offered::Behind } else { Offered::Skipped }
+    }
+
     /// Offers a frame with records `base..end` of a log. The frame is made when the first one
     /// takes it: where nobody stands there, as of a log that is held, never.
     pub(super) fn offer<'a>(

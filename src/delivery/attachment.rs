@@ -141,6 +141,18 @@ impl Attachment {
         (self.sent, self.received)
     }
 
+    /// Takes note of a log's records up to `end` without being offered them: they are read later.
+    /// Whether it is behind them.
+    pub fn hold_back(&mut self, log: u64, end: u64) -> bool {
+        let Some(sub) = self.subs.get_mut(&log) else { return false };
+        sub.offered = sub.offered.max(end);
+        if self.closing || !matches!(sub.phase, Phase::Live) || sub.cursor >= end {
+            return false;
+        }
+        self.fall_behind(log);
+        true
+    }
+
     /// Offers records `base..end` of a log, of that size as flow control counts it. Each follower
     /// of a log is offered all of its records from [`super::Followed::offered`] on, in order, once.
     /// The size is asked for only where the records may be written: where nobody stands there, as

@@ -25,7 +25,7 @@ use super::fence::uptime;
 use super::{At, Bell, Event, Fence, Journal, JournalError, Local};
 use crate::connection::Attachment;
 use crate::fold::{Applied, Batch, Command, Fold, FoldError, Header};
-use crate::rows::{Io, Table};
+use crate::rows::{Io, Table, Writes};
 use crate::store::{Store, StoreError};
 use crate::wire::{Code, Id, Level, Refusal, codec};
 
@@ -37,6 +37,8 @@ const MOST_BYTES: usize = 1 << 20;
 const IDLE: Duration = Duration::from_millis(50);
 /// How long a node that has to catch up waits for the engine before it looks again.
 const POLL: Duration = Duration::from_millis(50);
+/// How long a node that goes down waits for what is on its way.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 /// The row that says where the engine has the last batch folded.
 const POSITION: &[u8] = b"position";
 
@@ -293,9 +295,9 @@ pub fn catch_up(fold: &mut Fold, engine: &mut Engine, store: &Store) -> Result<b
     let position: Option<(u64,)> =
         Io::new(store).get(Table::Meta, POSITION).map_err(FoldError::from)?;
     let moved = position.is_none() && folded > 0 && folded == head;
-    store.end_local()?;
     let (position,) = position.unwrap_or_default();
     journal.follow(At { batch: folded, position }, bell)?;
+    store.end_local()?;
     while fold.known().batch < head {
         match journal.poll()? {
             Event::Batch { at, bytes } => drop(fold_read(fold, store, at, &bytes)?),
@@ -305,6 +307,16 @@ pub fn catch_up(fold: &mut Fold, engine: &mut Engine, store: &Store) -> Result<b
         }
     }
     Ok(moved)
+}
+
+/// Has a store forget where an engine had its last batch: its journal is to go on in another.
+///
+/// # Errors
+/// When storage fails.
+pub fn forget_position(store: &Store) -> Result<(), StoreError> {
+    let mut writes = Writes::default();
+    writes.rows.insert((Table::Meta, POSITION.to_vec()), None);
+    store.commit(writes, None, true)
 }
 
 /// Folds and commits a batch that the journal holds.
@@ -416,6 +428,7 @@ impl<T: Send + 'static> Committer<T> {
         bell: &Bell,
     ) -> Result<Infallible, Stopped> {
         let mut window = Window::default();
+        let mut closing = None;
         let (mut silence, mut next_beat) = (Silence::new(uptime()), uptime() + BEAT);
         loop {
             if uptime() >= next_beat {
@@ -441,6 +454,12 @@ impl<T: Send + 'static> Committer<T> {
                         self.gauge.bytes.fetch_sub(first.weight, Ordering::Relaxed);
                         self.held.push_back(first);
                         continue;
+                    }
+                    // What is on its way when the node goes down gets a while, and no longer.
+                    if self.gauge.stopped()
+                        && closing.get_or_insert_with(Instant::now).elapsed() > LAST_WORDS
+                    {
+                        return Err(Stopped::Closed);
                     }
                     bell.wait(window.rest(Instant::now()).min(IDLE));
                 }

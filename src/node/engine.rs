@@ -4,12 +4,17 @@
 //! works; where it may lose it only when something fails, the log says so at each start.
 
 use crate::fold::head_of;
-use crate::journal::{Engine, Finding, JournalError, Local, NatsJournal, NatsSettings, Weight};
+use crate::journal::{
+    Engine, Finding, JournalError, Local, NatsJournal, NatsSettings, Weight, forget_position,
+};
 use crate::rows::RowsError;
 use crate::store::{OpenError, Options, Store, StoreError};
 use crate::wire::Id;
 
 use super::config::{self, Config, JournalConfig};
+
+/// The folder's rows, once it has had a node.
+const STORE: &str = "store";
 
 /// The engine cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -41,14 +46,17 @@ pub enum EngineError {
 pub(super) type Made = Box<dyn FnOnce(&Store) -> Engine + Send>;
 
 /// The engine of that section.
-pub(super) fn of(journal: &JournalConfig) -> Result<Made, EngineError> {
+pub(super) fn of(config: &Config) -> Result<Made, EngineError> {
+    let journal = &config.journal;
     match &journal.engine {
         config::Engine::Local => {
             let keep = journal.keep_bytes;
             Ok(Box::new(move |store| Engine::Here(Local::new(store.clone(), keep))))
         }
         config::Engine::Nats(settings) => {
-            let opened = nats(settings)?;
+            // Of a folder with a history no journal begins: it would be another one.
+            let new = !config.server.data.join(STORE).is_dir();
+            let opened = nats(settings, new)?;
             Ok(Box::new(move |_| Engine::elsewhere(opened)))
         }
     }
@@ -95,13 +103,16 @@ pub fn move_journal(config: &Config) -> Result<Moved, EngineError> {
     let store = Store::open(&config.server.data, options)?;
     let nothing = "the folder has no journal yet: start the node with the new engine";
     let head = head_of(&store)?.ok_or(EngineError::Unmoved(nothing))?;
-    NatsJournal::begin(settings, head.journal, head.batch)?;
+    NatsJournal::may_begin(settings)?;
+    // First, so that the folder is never started alone beside a stream that goes on from it.
     store.end_local()?;
+    forget_position(&store)?;
+    NatsJournal::begin(settings, head.journal, head.batch)?;
     Ok(Moved { journal: head.journal, batch: head.batch })
 }
 
-fn nats(settings: &NatsSettings) -> Result<NatsJournal, EngineError> {
-    let journal = NatsJournal::open(settings)?;
+fn nats(settings: &NatsSettings, new: bool) -> Result<NatsJournal, EngineError> {
+    let journal = NatsJournal::open(settings, new)?;
     for Finding { weight, message } in journal.examine()? {
         match weight {
             Weight::Broken => return Err(EngineError::Forgets(message)),

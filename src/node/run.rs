@@ -35,6 +35,8 @@ const LOGGED: &str = "info,fjall=warn,lsm_tree=warn,async_nats=warn";
 const PUMPS: RangeInclusive<usize> = 2..=8;
 /// Threads that may wait for a disk, beside the runtime's workers.
 const BLOCKING: usize = 32;
+/// How long a node waits for its last word to be taken.
+const GOODBYE: Duration = Duration::from_secs(3);
 /// Time that a drain has in any case: for last words to be taken.
 const AT_LEAST: Duration = Duration::from_millis(200);
 /// Batches that are durable and wait to be told.
@@ -158,7 +160,7 @@ pub fn run(loaded: Loaded) -> ExitCode {
     };
     let code = runtime.block_on(async {
         let dev = loaded.config.server.dev;
-        let engine = match engine::of(&loaded.config.journal) {
+        let engine = match engine::of(&loaded.config) {
             Ok(engine) => engine,
             Err(error) => {
                 tracing::error!("{error}");
@@ -237,6 +239,7 @@ impl Node {
             Committer::new(fold, engine, store.clone(), Arc::clone(&clock), queue(&limits));
         let (incarnation, fence) = (committer.incarnation(), committer.fence());
         let hub = Hub::new(store.clone(), hub_limits(&limits));
+        hub.fenced_by(Arc::clone(&fence));
         let (tell, stopped) = oneshot::channel();
         let committer = std::thread::Builder::new().name("commit".to_owned()).spawn(move || {
             // The node may be gone already when this ends.
@@ -256,7 +259,7 @@ impl Node {
         let dispatcher = std::thread::Builder::new()
             .name("dispatch".to_owned())
             .spawn(move || dispatcher.run(&told, &*time))?;
-        let pumps = Pumps::start(&hub, &clock, pumps_of(&limits), &fence)?;
+        let pumps = Pumps::start(&hub, &clock, pumps_of(&limits))?;
         hub.load_eras().map_err(FoldError::from)?;
         announce(&inbox, versions, first).await?;
         revoked::take_over(left, &config.server.data, &inbox).await?;
@@ -436,8 +439,8 @@ impl Node {
         serving.abort();
         keeper.stop();
         let down = Command::NodeDown { node: gate.node, incarnation: gate.incarnation };
-        // A node that cannot say so any more is found out by its next start.
-        gate.ask(down, 64).await.ok();
+        // A node that cannot say so any more is found out by its next start, or by others.
+        tokio::time::timeout(GOODBYE, gate.ask(down, 64)).await.ok();
         gate.inbox.close();
         pumps.stop();
         let wait = move || {

@@ -109,6 +109,44 @@ fn nodes_outlive_their_engine() {
     until("it is on both", || payloads(&one) == all && payloads(&two) == all);
 }
 
+/// The engine's only disk is lost. What nodes have folded is in their folders: none of them begins
+/// another journal by itself, and by an operator's word it goes on from a folder.
+#[test]
+fn a_stream_that_is_gone_is_begun_anew_by_an_operators_word_alone() {
+    let Some(mut nats) = Nats::start(1) else { return };
+    let mut one = Server::start(on(&nats));
+    let mut all = append(&one, (0..50).map(|n| format!("one {n}")));
+    one.kill9();
+    nats.lose_disk(0);
+    let (ended, log) = one.fails_with(&on(&nats));
+    assert!(!ended.success() && log.contains("highwater journal move"), "{log}");
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("highwater.toml");
+    std::fs::write(&config, nats.toml()).unwrap();
+    let data = one.data().display().to_string();
+    let words = format!("journal move --dev --config {} --data {data}", config.display());
+    let moved = run("", &words, "");
+    assert!(moved.status.success(), "{}", errors(&moved));
+    one.restart_with(on(&nats));
+    assert_eq!(payloads(&one), all);
+    all.extend(append(&one, ["and on".to_owned()]));
+    one.crash();
+    assert_eq!(payloads(&one), all);
+}
+
+/// A node that cannot say goodbye goes all the same.
+#[test]
+fn a_node_is_told_to_stop_while_its_engine_hangs() {
+    let Some(nats) = Nats::start(1) else { return };
+    let mut one = Server::start(on(&nats));
+    append(&one, ["a".to_owned()]);
+    nats.signal(0, "STOP");
+    assert!(one.terminate().success());
+    nats.signal(0, "CONT");
+    one.restart();
+    assert_eq!(payloads(&one), ["a"]);
+}
+
 /// A folder whose node was alone is not taken for one of a shared journal, nor the other way round.
 #[test]
 fn a_folder_of_another_journal_is_refused_with_a_sentence() {
@@ -117,7 +155,11 @@ fn a_folder_of_another_journal_is_refused_with_a_sentence() {
     append(&alone, ["a".to_owned()]);
     alone.kill9();
     let (ended, log) = alone.fails_with(&on(&nats));
-    assert!(!ended.success() && log.contains("another journal"), "{log}");
+    assert!(!ended.success() && log.contains("this folder has a history"), "{log}");
+    let other = Server::start(on(&nats));
+    let (ended, log) = alone.fails_with(&on(&nats));
+    assert!(!ended.success() && log.contains("is of another journal"), "{log}");
+    assert_eq!(append(&other, ["b".to_owned()]), payloads(&other));
 }
 
 /// A node that was alone moves its journal to the engine, and others are made of its backup: what

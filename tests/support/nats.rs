@@ -126,7 +126,7 @@ impl Nats {
     pub fn journal(&self) -> NatsJournal {
         let begun = Instant::now();
         loop {
-            match NatsJournal::open(&self.settings()) {
+            match NatsJournal::open(&self.settings(), true) {
                 Ok(journal) => return journal,
                 Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
             }
@@ -136,6 +136,13 @@ impl Nats {
     /// SIGKILL; what was synced stays.
     pub fn kill(&mut self, at: usize) {
         self.servers[at].end();
+    }
+
+    /// SIGKILL, and it comes again with an empty disk.
+    pub fn lose_disk(&mut self, at: usize) {
+        self.kill(at);
+        std::fs::remove_dir_all(self.servers[at].folder.path().join("store")).unwrap();
+        self.again(at);
     }
 
     /// SIGSTOP or SIGCONT.

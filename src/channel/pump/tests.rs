@@ -132,8 +132,7 @@ async fn a_panic_in_a_turn_closes_its_socket_and_no_other() {
     let house = House::new(1 << 20);
     house.put(&LogRow { head: 5, ..LogRow::new("docs/a", SnapshotRule::None, 1, 0) });
     let clock: Arc<dyn Fn() -> u64 + Send + Sync> = Arc::new(|| 0);
-    let pumps =
-        Pumps::start(&house.hub, &clock, 1, &Arc::new(crate::journal::Fence::open())).unwrap();
+    let pumps = Pumps::start(&house.hub, &clock, 1).unwrap();
     let (faulty, mut peer) = house.socket_of(1, Grants { faulty: true });
     faulty.ask_who(Who { request: 1, log: LOG, offset: 0 }, 16).unwrap();
     house.hub.schedule(&faulty);

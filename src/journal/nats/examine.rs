@@ -67,9 +67,16 @@ pub(super) async fn examine(
             findings.push(copies(settings.replicas));
         }
     }
-    let monitoring = settings.monitoring.clone();
-    let synced = tokio::task::spawn_blocking(move || syncs(&monitoring)).await;
-    findings.extend(synced.map_err(|error| failed(&error))?);
+    if settings.monitoring.is_empty() {
+        findings.push(found(Weight::Risky, UNASKED));
+    }
+    // All at once: one that is away takes its time.
+    let asked = settings.monitoring.clone().into_iter();
+    let asked: Vec<_> =
+        asked.map(|one| tokio::task::spawn_blocking(move || sync_of(&one))).collect();
+    for synced in asked {
+        findings.push(synced.await.map_err(|error| failed(&error))?);
+    }
     findings.sort_by_key(|finding| finding.weight);
     Ok(findings)
 }
@@ -195,19 +202,12 @@ struct Syncs {
     sync_interval: u64,
 }
 
-/// Whether the servers sync before they acknowledge.
-fn syncs(monitoring: &[String]) -> Vec<Finding> {
-    if monitoring.is_empty() {
-        return vec![found(
-            Weight::Risky,
-            "whether the servers sync what they acknowledge could not be found out: their \
-             monitoring alone says so (http_port there, journal.monitoring here). It has to be \
-             sync_interval: always in the jetstream block of each",
-        )];
-    }
-    monitoring.iter().map(|address| sync_of(address)).collect()
-}
+/// What is said where no monitoring is named.
+const UNASKED: &str = "whether the servers sync what they acknowledge could not be found out: their \
+    monitoring alone says so (http_port there, journal.monitoring here). It has to be \
+    sync_interval: always in the jetstream block of each";
 
+/// Whether a server syncs before it acknowledges.
 fn sync_of(address: &str) -> Finding {
     let told = match ask(address) {
         Ok(told) => told,

@@ -46,7 +46,7 @@ const ON_THEIR_WAY: usize = 64;
 pub struct NatsSettings {
     /// Addresses as NATS writes them: `nats://host:4222`, `tls://host:4222`.
     pub servers: Vec<String>,
-    /// Name of the stream; its one subject is this name too.
+    /// Name of the stream; its subject is this name and the journal's identity.
     pub stream: String,
     /// Copies of a stream that is made: 1, 3 or 5.
     pub replicas: usize,
@@ -96,15 +96,17 @@ struct Following {
 }
 
 impl NatsJournal {
-    /// Connects, and finds the stream or makes it.
+    /// Connects, and finds the stream; one that is not there is made where that may be: for a
+    /// node without a history.
     ///
     /// # Errors
     /// When no server is reached or the stream cannot be had, and when it is not one of
     /// Highwater's; with what to do about it.
-    pub fn open(settings: &NatsSettings) -> Result<Self, JournalError> {
+    pub fn open(settings: &NatsSettings, may_make: bool) -> Result<Self, JournalError> {
         let speaker = Speaker::start()?;
         let own = settings.clone();
-        let (context, kept, most_bytes) = speaker.wait(async move { stream::open(&own).await })?;
+        let (context, kept, most_bytes) =
+            speaker.wait(async move { stream::open(&own, may_make).await })?;
         let (fates, told) = channel(ON_THEIR_WAY);
         let bell = Arc::<Bell>::default();
         let publisher = publish::Publisher::new(context.clone(), &kept, fates.clone());
@@ -112,6 +114,15 @@ impl NatsJournal {
         let (following, settings) = (None, settings.clone());
         let publishing = Publishing { proposals, told, fates };
         Ok(Self { speaker, context, kept, most_bytes, publishing, following, bell, settings })
+    }
+
+    /// Whether a stream of that name can be begun.
+    ///
+    /// # Errors
+    /// When no server is reached, or the stream is there already.
+    pub fn may_begin(settings: &NatsSettings) -> Result<(), JournalError> {
+        let settings = settings.clone();
+        Speaker::start()?.wait(async move { stream::may_begin(&settings).await.map(drop) })
     }
 
     /// Makes the stream for a journal that was kept elsewhere until batch `before`: its next batch
@@ -236,6 +247,8 @@ impl Journal for NatsJournal {
             next: wanted,
             told,
             bell: Arc::clone(bell),
+            patience: read::QUIET,
+            doubted: None,
         };
         let task = self.speaker.spawn(reader.run());
         self.following = Some(Following { read, task });

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
 use async_nats::connection::State;
-use async_nats::jetstream::Context;
 use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
 use async_nats::jetstream::publish::PublishAck;
+use async_nats::jetstream::{Context, ErrorCode};
 use bytes::Bytes;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
@@ -24,6 +24,8 @@ use crate::journal::{Bell, Fate};
 /// Says which stream has to take it: one of another name that listens to the subject refuses.
 const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
 
+/// A batch of unknown fate is not proposed again before that.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How often is looked whether there is a connection again.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -58,7 +60,7 @@ impl Publisher {
                 bell.ring();
                 continue;
             }
-            let subject = self.kept.name.clone();
+            let subject = self.kept.subject.clone();
             let sent = self.context.publish_with_headers(subject, headers.clone(), batch).await;
             let (kept, fates, bell) = (self.kept.clone(), self.fates.clone(), Arc::clone(&bell));
             // Answers are waited for beside: the next one is sent meanwhile.
@@ -93,6 +95,7 @@ impl Publisher {
 
 /// What became of a publication.
 async fn fate(kept: &Kept, sent: Result<PublishAckFuture, PublishError>) -> Fate {
+    let begun = Instant::now();
     let answered = match sent {
         Ok(answer) => answer.await,
         Err(error) => Err(error),
@@ -100,25 +103,26 @@ async fn fate(kept: &Kept, sent: Result<PublishAckFuture, PublishError>) -> Fate
     match answered {
         Ok(PublishAck { sequence, .. }) => Fate::Taken(kept.batch(sequence)),
         Err(error) if is_refusal(&error) => Fate::Refused(format!("NATS: {}", said(&error))),
-        Err(error) => Fate::Unknown(format!("NATS: {}", said(&error))),
+        Err(error) => {
+            // That nobody listens is said at once, again and again, as long as nobody leads.
+            tokio::time::sleep(AGAIN.saturating_sub(begun.elapsed())).await;
+            Fate::Unknown(format!("NATS: {}", said(&error)))
+        }
     }
 }
 
-/// Whether the stream said no. Where nobody listens, as while a stream has no leader, that is not
-/// said of every copy of what was sent.
+/// Whether nothing of it is anywhere. What a server says of its own disk, of room or of sequences
+/// may be true of that server alone, and others have stored it.
 fn is_refusal(error: &PublishError) -> bool {
-    match error.kind() {
-        PublishErrorKind::WrongLastMessageId
-        | PublishErrorKind::WrongLastSequence
-        | PublishErrorKind::MaxPayloadExceeded => true,
-        // An error of the stream's own, and not one of reading its answer.
-        PublishErrorKind::Other => std::error::Error::source(error)
-            .is_some_and(|source| source.is::<async_nats::jetstream::Error>()),
-        PublishErrorKind::StreamNotFound
-        | PublishErrorKind::TimedOut
-        | PublishErrorKind::BrokenPipe
-        | PublishErrorKind::MaxAckPending => false,
+    if error.kind() == PublishErrorKind::MaxPayloadExceeded {
+        return true;
     }
+    let source = std::error::Error::source(error);
+    let said = source.and_then(|source| source.downcast_ref::<async_nats::jetstream::Error>());
+    said.is_some_and(|said| {
+        let code = said.error_code();
+        code == ErrorCode::STREAM_NOT_MATCH || code == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM
+    })
 }
 
 /// The error with what it says of its cause.

@@ -6,7 +6,7 @@
 //! and whether it has more: the servers forget a reader with the one that led it, and tell nobody.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::DeliverPolicy;
@@ -20,9 +20,14 @@ use super::{At, Ends, JournalError, failed};
 use crate::journal::Bell;
 
 /// How long nothing comes before the stream is asked where it ends.
-const QUIET: Duration = Duration::from_secs(1);
+pub(super) const QUIET: Duration = Duration::from_secs(1);
+/// The longest wait for a message that is there: one may be large, and the way to it slow.
+const MOST_QUIET: Duration = Duration::from_secs(30);
 /// How long until a reading that broke off is begun anew.
 const AGAIN: Duration = Duration::from_millis(200);
+/// What a stream has lost is believed when it was said for so long: a server that was cut off or
+/// asleep may not know yet that others lead.
+const DOUBT: Duration = Duration::from_secs(15);
 
 /// Reads from one batch on.
 pub(super) struct Reader {
@@ -32,6 +37,10 @@ pub(super) struct Reader {
     pub(super) next: u64,
     pub(super) told: Sender<Result<(At, Bytes), JournalError>>,
     pub(super) bell: Arc<Bell>,
+    /// How long nothing comes before the stream is asked; longer after each reading in vain.
+    pub(super) patience: Duration,
+    /// Since when the stream is said to be gone, or to have lost what was read.
+    pub(super) doubted: Option<Instant>,
 }
 
 /// Why a reading ended.
@@ -76,14 +85,17 @@ impl Reader {
             Err(error) => return Ended::Broken(error.to_string()),
         };
         loop {
-            let message = match tokio::time::timeout(QUIET, messages.next()).await {
+            let message = match tokio::time::timeout(self.patience, messages.next()).await {
                 Ok(Some(Ok(message))) => message,
                 Ok(Some(Err(error))) => return Ended::Broken(error.to_string()),
                 Ok(None) => return Ended::Broken("the servers ended it".to_owned()),
                 Err(_) => match self.look().await {
                     Ok(None) => continue,
                     Ok(Some(head)) if head < self.next => continue,
-                    Ok(Some(head)) => return Ended::Broken(format!("it has batch {head}")),
+                    Ok(Some(head)) => {
+                        self.patience = (self.patience * 2).min(MOST_QUIET);
+                        return Ended::Broken(format!("it has batch {head}"));
+                    }
                     Err(lost) => {
                         self.tell(Err(lost)).await;
                         return Ended::Over;
@@ -94,11 +106,16 @@ impl Reader {
                 Ok(info) => info.stream_sequence,
                 Err(error) => return Ended::Broken(error.to_string()),
             };
+            if sequence < self.kept.sequence(self.next) {
+                // A reader that the servers made anew before its first message begins at the first.
+                return Ended::Broken(format!("message {sequence} came again"));
+            }
             if sequence != self.kept.sequence(self.next) {
                 let gap = self.gap(sequence).await;
                 self.tell(Err(gap)).await;
                 return Ended::Over;
             }
+            (self.patience, self.doubted) = (QUIET, None);
             let at = At { batch: self.next, position: sequence };
             self.next += 1;
             if !self.tell(Ok((at, message.message.payload))).await {
@@ -132,13 +149,24 @@ impl Reader {
 
     /// The stream's last batch, where it still has what was read. Servers that do not answer say
     /// nothing of it.
-    async fn look(&self) -> Result<Option<u64>, JournalError> {
+    async fn look(&mut self) -> Result<Option<u64>, JournalError> {
         let wanted = self.next;
-        let Ok(info) = stream::info(&self.context, &self.kept.name).await else { return Ok(None) };
-        match self.kept.ends(&info)? {
-            Ends { start, .. } if wanted < start => Err(JournalError::Dropped { start, wanted }),
-            Ends { head, .. } if wanted > head + 1 => Err(JournalError::Lost { head, wanted }),
-            Ends { head, .. } => Ok(Some(head)),
+        let looked = stream::info_if_there(&self.context, &self.kept.name).await;
+        let Ok(found) = looked else { return Ok(None) };
+        let ends =
+            found.map_or_else(|| Err(stream::gone(&self.kept.name)), |info| self.kept.ends(&info));
+        let lost = match ends {
+            Ok(Ends { start, .. }) if wanted < start => JournalError::Dropped { start, wanted },
+            Ok(Ends { head, .. }) if wanted > head + 1 => JournalError::Lost { head, wanted },
+            Ok(Ends { head, .. }) => {
+                self.doubted = None;
+                return Ok(Some(head));
+            }
+            Err(error) => error,
+        };
+        if self.doubted.get_or_insert_with(Instant::now).elapsed() < DOUBT {
+            return Ok(None);
         }
+        Err(lost)
     }
 }

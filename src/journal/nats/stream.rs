@@ -1,7 +1,8 @@
 //! The stream itself: found or made, asked where it ends, shortened.
 //!
 //! Promise: it is used only where it says that it is a journal of ours. What it is, stands in its
-//! metadata: which journal it holds, and how many batches came before its first message.
+//! metadata: which journal it holds, and how many batches came before its first message. Its subject
+//! bears the identity too, so that what a node of another journal still has on its way finds nobody.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -26,10 +27,15 @@ const BEFORE: &str = "highwater-before";
 /// connection, and another server is tried.
 const PING: Duration = Duration::from_secs(3);
 
+/// A server that takes longer is passed over for the next one.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(2);
+
 /// What a node keeps in mind of the stream.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
     pub(super) name: String,
+    /// What batches are published to.
+    pub(super) subject: String,
     pub(super) identity: Id,
     /// Batch numbers are sequences and this.
     pub(super) before: u64,
@@ -81,8 +87,11 @@ impl Kept {
         let say = |key: &str| config.metadata.get(key).map(String::as_str);
         let identity = say(JOURNAL).and_then(|text| text.parse().ok());
         let before = say(BEFORE).unwrap_or("0").parse().ok();
-        match (identity, before) {
-            (Some(identity), Some(before)) => Ok(Self { name, identity, before }),
+        let subject = config.subjects.first().cloned();
+        match (identity, before, subject) {
+            (Some(identity), Some(before), Some(subject)) => {
+                Ok(Self { name, subject, identity, before })
+            }
             _ => Err(failed(&format!(
                 "the stream {name} is there and does not say which journal it is (metadata \
                  {JOURNAL}): name another with journal.stream, or delete it if nothing needs it"
@@ -92,13 +101,17 @@ impl Kept {
 }
 
 /// Connects, and finds the stream or makes it: with the bytes that it takes at most.
-pub(super) async fn open(settings: &NatsSettings) -> Result<(Context, Kept, usize), JournalError> {
+pub(super) async fn open(
+    settings: &NatsSettings,
+    may_make: bool,
+) -> Result<(Context, Kept, usize), JournalError> {
     let client = connect(settings).await?;
     let most = client.server_info().max_payload.saturating_sub(REST);
     let context = jetstream_of(client);
     let info = match info_if_there(&context, &settings.stream).await? {
         Some(info) => info,
-        None => make(&context, settings).await?,
+        None if may_make => make(&context, settings).await?,
+        None => return Err(gone(&settings.stream)),
     };
     let kept = Kept::read(&info.config)?;
     Ok((context, kept, most))
@@ -111,6 +124,7 @@ pub(super) async fn connect(settings: &NatsSettings) -> Result<async_nats::Clien
         .subscription_capacity(4_096)
         .client_capacity(256)
         .ping_interval(PING)
+        .connection_timeout(CONNECTED_WITHIN)
         .event_callback(|event| async move {
             match event {
                 Event::Connected => tracing::info!("the journal's engine is reached"),
@@ -139,6 +153,15 @@ pub(super) async fn connect(settings: &NatsSettings) -> Result<async_nats::Clien
     })
 }
 
+/// The stream of a folder with a history is not there.
+pub(super) fn gone(name: &str) -> JournalError {
+    failed(&format!(
+        "the stream {name} is not there, and this folder has a history: give the stream back, name \
+         the right one with journal.stream, or begin one behind this folder's last batch with \
+         `highwater journal move`"
+    ))
+}
+
 /// Makes the stream; another node may do so at the same time, and then it is theirs.
 async fn make(context: &Context, settings: &NatsSettings) -> Result<Info, JournalError> {
     let name = &settings.stream;
@@ -155,12 +178,8 @@ async fn make(context: &Context, settings: &NatsSettings) -> Result<Info, Journa
     }
 }
 
-/// Makes a stream that goes on behind a batch of a journal which was kept elsewhere.
-pub(super) async fn begin(
-    settings: &NatsSettings,
-    identity: Id,
-    before: u64,
-) -> Result<(), JournalError> {
+/// Connects, and sees to it that there is no stream of that name.
+pub(super) async fn may_begin(settings: &NatsSettings) -> Result<Context, JournalError> {
     let context = jetstream_of(connect(settings).await?);
     let name = &settings.stream;
     if info_if_there(&context, name).await?.is_some() {
@@ -169,6 +188,17 @@ pub(super) async fn begin(
              nothing needs it"
         )));
     }
+    Ok(context)
+}
+
+/// Makes a stream that goes on behind a batch of a journal which was kept elsewhere.
+pub(super) async fn begin(
+    settings: &NatsSettings,
+    identity: Id,
+    before: u64,
+) -> Result<(), JournalError> {
+    let context = may_begin(settings).await?;
+    let name = &settings.stream;
     let made = context.create_stream(new_stream(settings, identity, before)).await;
     made.map(drop).map_err(|refused| {
         let replicas = settings.replicas;
@@ -180,7 +210,7 @@ pub(super) async fn begin(
 fn new_stream(settings: &NatsSettings, identity: Id, before: u64) -> Config {
     Config {
         name: settings.stream.clone(),
-        subjects: vec![settings.stream.clone()],
+        subjects: vec![format!("{}.{identity}", settings.stream)],
         storage: StorageType::File,
         retention: RetentionPolicy::Limits,
         discard: DiscardPolicy::New,

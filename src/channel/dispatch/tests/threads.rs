@@ -83,8 +83,7 @@ fn crosses(number: u64, heads: &BTreeMap<u64, u64>, ids: &[Id]) -> Option<Event>
 async fn what_crosses_logs_keeps_its_order_on_several_threads() {
     let house = House::new(16 << 20);
     let clock: Clock = Arc::new(|| 0);
-    let pumps =
-        Pumps::start(&house.hub, &clock, 2, &Arc::new(crate::journal::Fence::open())).unwrap();
+    let pumps = Pumps::start(&house.hub, &clock, 2).unwrap();
     let (sockets, hears): (Vec<_>, Vec<_>) = (1..=5).map(|id| reader(&house, id)).unzip();
     let ids: Vec<Id> = sockets.iter().map(|socket| socket.connection).collect();
     let mut dispatcher = dispatcher(&house);
