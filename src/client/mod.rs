@@ -27,6 +27,9 @@
 //! it, and what they carried is sent again on the next socket.
 //!
 //! It keeps of a log where it stands ([`Log`]), not the records: an app folds them as it is told.
+//! Where it asks for a log that it reads, or to be active, the app keeps what it has of the log
+//! then until that is answered, also past an `unsubscribed`: a `subscribed` without a reset goes on
+//! from there.
 
 mod credit;
 mod event;
@@ -439,6 +442,9 @@ impl Client {
     pub fn activate(&mut self) -> u32 {
         let request = self.request();
         self.activating = Some(request);
+        for name in self.wants.keys().cloned().collect::<Vec<_>>() {
+            self.keep_stated(&name);
+        }
         let (cloning, open, bases) = (self.config.cloning, self.open_list(), self.bases());
         self.send(ClientFrame::Activate(Activate { request, cloning, open, bases }));
         request

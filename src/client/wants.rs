@@ -17,13 +17,16 @@ pub(super) struct Want {
     pub(super) priority: u8,
     /// The request that asks for it and has no answer yet.
     pub(super) asked: Option<u32>,
+    /// What that request, or `activate`, stated of it, as it was then. It counts until it is
+    /// answered, also where the log ends meanwhile.
+    stated: Option<Box<Log>>,
     /// The app let it go while it was being asked for.
     closed: bool,
 }
 
 impl Want {
     const fn new(start: Start, priority: u8) -> Self {
-        Self { start, priority, asked: None, closed: false }
+        Self { start, priority, asked: None, stated: None, closed: false }
     }
 }
 
@@ -35,8 +38,8 @@ impl Client {
             (self.is_met() && self.active, self.is_greeting() || self.activating.is_some());
         let want = self.wants.entry(name.to_owned()).or_insert(Want::new(start, priority));
         // While it is being asked for, that answer is waited for.
-        let asked = want.asked;
-        *want = Want { asked, ..Want::new(start, priority) };
+        let (asked, stated) = (want.asked, want.stated.take());
+        *want = Want { asked, stated, ..Want::new(start, priority) };
         if may_ask {
             if asked.is_none() {
                 return Some(self.ask(name));
@@ -106,6 +109,7 @@ impl Client {
     fn ask(&mut self, name: &str) -> u32 {
         let request = self.request();
         self.again.remove(name);
+        self.keep_stated(name);
         let Some(want) = self.wants.get_mut(name) else { return request };
         want.asked = Some(request);
         let want = want.clone();
@@ -116,9 +120,29 @@ impl Client {
         request
     }
 
+    /// What is stated of a log from now on is kept until it is answered.
+    pub(super) fn keep_stated(&mut self, name: &str) {
+        let bases = self.knows(capability::BASES);
+        let stated = |log: &&Log| log.holds() || (bases && log.begun().is_some());
+        let log = self.log(name).filter(stated).cloned();
+        if let Some(want) = self.wants.get_mut(name) {
+            want.stated = log.map(Box::new);
+        }
+    }
+
+    /// What an opening goes on with, of a log that has ended since it was asked for.
+    fn take_stated(&mut self, told: &Subscribed) -> Option<Log> {
+        let want = self.wants.get_mut(&told.name)?;
+        let answers = want.asked.is_none_or(|asked| asked == told.request);
+        let log = want.stated.take_if(|log| answers && log.log == told.log)?;
+        (!told.reset && !told.held).then_some(*log)
+    }
+
     /// The socket ended, or the channel: no answer will come.
     pub(super) fn forget_requests(&mut self) {
-        self.wants.values_mut().for_each(|want| want.asked = None);
+        for want in self.wants.values_mut() {
+            (want.asked, want.stated) = (None, None);
+        }
         self.again.clear();
     }
 
@@ -147,7 +171,7 @@ impl Client {
                 self.let_go(&name);
             }
             Some(want) => {
-                want.asked = None;
+                (want.asked, want.stated) = (None, None);
                 self.again.remove(&name);
                 if held && self.config.opens_held {
                     self.ask(&name);
@@ -183,7 +207,15 @@ impl Client {
             return Err(Breach::Names { log: told.log });
         }
         before.into_iter().for_each(|(before, _)| drop(self.logs.remove(&before)));
-        let mut log = Log::new(told);
+        let mut log = match self.take_stated(told) {
+            Some(mut log) => {
+                log.open = false;
+                log.subscribed(told)?;
+                log
+            }
+            None if told.base.is_some() => return Err(Breach::OtherBase { log: told.log }),
+            None => Log::new(told),
+        };
         (log.open, log.opened_by) = (true, told.request);
         self.logs.insert(told.log, log);
         Ok(())
@@ -203,7 +235,7 @@ impl Client {
         }
         let known = self.logs.remove(&told.log);
         if let Some(log) = &known
-            && !(told.reason == Ended::Asked && self.is_asked_for(&log.name))
+            && !self.is_asked_for(&log.name)
         {
             self.unwant(&log.name);
         }
@@ -213,8 +245,10 @@ impl Client {
         self.tell(Event::Frame(ServerFrame::Unsubscribed(told)));
     }
 
+    /// Whether a request for it is under way, which the server answers for itself.
     fn is_asked_for(&self, name: &str) -> bool {
-        self.wants.get(name).is_some_and(|want| want.asked.is_some())
+        let want = self.wants.get(name);
+        want.is_some_and(|want| want.asked.is_some() || self.activating.is_some())
     }
 
     /// A log was not opened: for now, and it is asked for again, or for good. Without a name it is
@@ -234,7 +268,7 @@ impl Client {
         if want.asked.unwrap_or_default() != told.request {
             return;
         }
-        want.asked = None;
+        (want.asked, want.stated) = (None, None);
         let at = match (told.refusal.code, told.refusal.retry_after) {
             (Code::Stale, _) if self.active => Some(self.now),
             (_, 0) => None,

@@ -37,6 +37,31 @@ pub struct Held {
     pub exact: bool,
 }
 
+/// What a client asked for and has no answer to: of one log, by one request.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// For less than the state: it said what it has, or where to begin.
+    pub less: bool,
+    /// What it stated, as it was then. That counts until it is answered, also where the log ends
+    /// meanwhile (protocol §8.4). Two requests without numbers may be under way (hello, activate).
+    pub stated: Vec<Held>,
+}
+
+impl Asked {
+    /// What this goes on with, of what was stated.
+    pub fn goes_on(self, told: &Subscribed) -> Option<Held> {
+        if told.reset || told.held {
+            return None;
+        }
+        let fits = |held: &Held| match &told.base {
+            Some(base) => held.begun().as_ref() == Some(base),
+            None => held.holds() && held.log == told.log && held.cursor == told.cursor,
+        };
+        let held = self.stated.into_iter().find(fits)?;
+        Some(Held { open: false, ..held })
+    }
+}
+
 impl Held {
     pub fn new(told: &Subscribed) -> Self {
         Self {

@@ -39,7 +39,7 @@ use world::{Cut, Outcome};
 /// Seeds that once failed: they are run before all others. What each found is in
 /// `docs/testing.md`.
 const REGRESSIONS: &[u64] =
-    &[410, 526, 579, 607, 1053, 1147, 1546, 2693, 7132, 34387, 38498, 49592, 87488];
+    &[410, 526, 579, 607, 1053, 1147, 1546, 2693, 7132, 34387, 38498, 49592, 87488, 149232];
 
 struct Args {
     seeds: u64,

@@ -8,7 +8,7 @@ use highwater::wire::{
     Subscribed, Target, Unsubscribe, Welcome, WriterAt, codec,
 };
 
-use crate::held::Held;
+use crate::held::{Asked, Held};
 use crate::link::{Link, Messages, wrap};
 use crate::oracle::{Action, demand};
 use crate::session::token;
@@ -45,9 +45,8 @@ pub struct Tab {
     /// How often its connection had been forgotten when it was met.
     lives: Option<usize>,
     pub requests: BTreeMap<u32, Wants>,
-    /// Logs that it asked for by which request (hello and activate: 0), and whether for less than
-    /// their state: it said what it has, or where to begin.
-    asked: BTreeMap<(u32, String), bool>,
+    /// Logs that it asked for by which request (hello and activate: 0).
+    asked: BTreeMap<(u32, String), Asked>,
     next: u32,
     received: u64,
     acknowledged: u64,
@@ -228,8 +227,9 @@ impl Tab {
             // Who has begun a base wants the state.
             let start = if begun.is_some() { Start::State } else { start };
             bases.extend(begun);
-            let less = have.is_some() || start != Start::State;
-            *self.asked.entry((request, name.clone())).or_default() |= less;
+            let asked = self.asked.entry((request, name.clone())).or_default();
+            asked.less |= have.is_some() || start != Start::State;
+            asked.stated.extend(held.filter(|held| held.stated()).cloned());
             open.push(Open { name, have, start, priority });
         }
         (open, bases)
@@ -483,7 +483,7 @@ impl Tab {
             told.complete
         );
         *self.heard.entry(told.log).or_default() += 1;
-        let less = self.asked.remove(&(told.request, told.name.clone())).unwrap_or_default();
+        let asked = self.asked.remove(&(told.request, told.name.clone())).unwrap_or_default();
         self.answer(told.request, Some(told.name.clone()), Some(told.log));
         // Another history may have given that log id to another name.
         told.made.into_iter().for_each(|made| self.raise(made.batch));
@@ -501,11 +501,14 @@ impl Tab {
             Some(held) => held.subscribed(told),
             None => {
                 // Of what it holds nothing of it is given the state, where it did not ask for less.
-                let given = told.reset || told.held || less;
+                let less = asked.less && told.base.is_none();
+                let mut kept = asked.goes_on(told);
+                kept.iter_mut().for_each(|held| held.subscribed(told));
+                let given = told.reset || told.held || less || kept.is_some();
                 demand!(given, "law 4: {} goes on at {}, and is not held", told.name, told.cursor);
                 // Of an earlier log of that name nothing is kept.
                 self.logs.retain(|_, held| held.name != told.name);
-                self.logs.insert(told.log, Held::new(told));
+                self.logs.insert(told.log, kept.unwrap_or_else(|| Held::new(told)));
             }
         }
         self.moved.remove(&told.log);

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::wire::{
-    Base, BaseAt, BaseHeld, BaseRecords, Cursor, Gap, GapReason, Kept, Part, Pong, Reset,
-    ResetReason, Upto,
+    Base, BaseAt, BaseHeld, BaseRecords, Cursor, Ended, Gap, GapReason, Kept, Part, Pong, Reason,
+    Reset, ResetReason, State, Unsubscribed, Upto,
 };
 
 fn reset(cursor: u64, base: Option<BaseAt>) -> ServerFrame {
@@ -138,6 +138,110 @@ fn a_base_that_was_cut_is_stated_and_goes_on() {
         let log = met.client.log("docs/1").unwrap();
         assert!(log.shown() && log.cursor == 4);
     });
+}
+
+/// Protocol §8.4: what it stated counts until that is answered, also where the log ends meanwhile.
+#[test]
+fn what_was_stated_is_kept_past_an_end_that_crosses_it() {
+    in_both(|encoding| {
+        // Half a base, stated by another `subscribe`; and by `activate`.
+        for activates in [false, true] {
+            let mut met = Played::reading(config(encoding));
+            let told = Subscribed { reset: true, rule: SnapshotRule::Client, ..subscribed(0, 3) };
+            met.hear(ServerFrame::Subscribed(told.clone()));
+            met.hear(reset(3, Some(BaseAt { rule: SnapshotRule::Client, offset: 3, version: 1 })));
+            met.hear(base(0, false));
+            let request = if activates { met.activating() } else { met.asking() };
+            let held = BaseHeld { log: 5, offset: 3, upto: Upto::Parts(1) };
+            let (have, bases) = stated(met.sent.last());
+            assert_eq!((have, bases), (None, vec![held.clone()]));
+            if !activates {
+                // What comes before the end is more than was stated.
+                met.hear(base(1, true));
+                met.hear(records(3, 1));
+            }
+            met.ended();
+            met.activated(activates);
+            let goes_on = Subscribed { request, reset: false, base: Some(held), ..told };
+            met.hear(ServerFrame::Subscribed(goes_on));
+            met.hear(base(1, true));
+            met.hear(records(3, 2));
+            assert_eq!(met.breaches(), []);
+            let log = met.client.log("docs/1").unwrap();
+            assert!(log.shown() && log.cursor == 5);
+        }
+        // A cursor.
+        let mut met = Played::reading(config(encoding));
+        met.hear(records(0, 2));
+        let request = met.asking();
+        assert_eq!(stated(met.sent.last()), (Some(Cursor { log: 5, next: 2 }), vec![]));
+        met.ended();
+        let goes_on = Subscribed { request, start: 4, head: 4, complete: 4, ..subscribed(0, 4) };
+        met.hear(ServerFrame::Subscribed(goes_on));
+        met.hear(records(4, 1));
+        let jump = |event: &Event| matches!(event, Event::Jump { cursor: 2, came: 4, .. });
+        assert!(met.events.iter().any(jump), "a gap was to be told: {:?}", met.events);
+    });
+}
+
+/// What is not held cannot be gone on with.
+#[test]
+fn a_base_that_was_not_stated_does_not_go_on() {
+    let mut met = Played::new(config(Encoding::Bincode));
+    let held = BaseHeld { log: 5, offset: 3, upto: Upto::Parts(1) };
+    let told = Subscribed { rule: SnapshotRule::Client, base: Some(held), ..subscribed(0, 3) };
+    met.hear(ServerFrame::Subscribed(told));
+    assert_eq!(met.breaches(), [Breach::OtherBase { log: 5 }]);
+}
+
+/// What was stated of `docs/1`.
+fn stated(sent: Option<&ClientFrame>) -> (Option<Cursor>, Vec<BaseHeld>) {
+    match sent {
+        Some(ClientFrame::Subscribe(told)) => (told.open[0].have, told.bases.clone()),
+        Some(ClientFrame::Activate(told)) => (told.open[0].have, told.bases.clone()),
+        other => panic!("nothing is asked: {other:?}"),
+    }
+}
+
+impl Played {
+    /// It asks for `docs/1` again.
+    fn asking(&mut self) -> u32 {
+        let request = self.client.open("docs/1", Start::State, 0).expect("it asks at once");
+        self.poll();
+        request
+    }
+
+    /// It is inactive, and asks to be active again; what is opened by that has no number.
+    fn activating(&mut self) -> u32 {
+        self.hear(state(false, 0));
+        self.client.activate();
+        self.poll();
+        0
+    }
+
+    /// The back end ends the subscription.
+    fn ended(&mut self) {
+        let reason = Ended::BackEnd;
+        self.hear(ServerFrame::Unsubscribed(Unsubscribed { request: 0, log: 5, reason }));
+    }
+
+    fn activated(&mut self, activates: bool) {
+        if activates {
+            self.hear(state(true, 1));
+        }
+    }
+}
+
+fn state(active: bool, request: u32) -> ServerFrame {
+    ServerFrame::State(State {
+        active,
+        met: active.then_some(Met::Restored),
+        reason: (!active).then_some(Reason::Lag),
+        activate_after: 900,
+        generation: 2,
+        source: None,
+        request,
+    })
 }
 
 /// Flow control: at a quarter of the window at once, else when its time has come.
