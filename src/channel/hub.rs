@@ -363,9 +363,10 @@ impl Hub {
     }
 
     /// From now on nothing is told while that fence is shut.
-    pub fn fenced_by(&self, fence: Arc<Fence>) {
-        // There is one node, and one fence.
-        self.fence.set(fence).ok();
+    #[must_use]
+    pub fn fenced_by(self: Arc<Self>, fence: &Arc<Fence>) -> Arc<Self> {
+        self.fence.get_or_init(|| Arc::clone(fence));
+        self
     }
 
     /// Whether nothing is to be told at the moment.

@@ -238,8 +238,7 @@ impl Node {
         let (committer, inbox, told) =
             Committer::new(fold, engine, store.clone(), Arc::clone(&clock), queue(&limits));
         let (incarnation, fence) = (committer.incarnation(), committer.fence());
-        let hub = Hub::new(store.clone(), hub_limits(&limits));
-        hub.fenced_by(Arc::clone(&fence));
+        let hub = Hub::new(store.clone(), hub_limits(&limits)).fenced_by(&fence);
         let (tell, stopped) = oneshot::channel();
         let committer = std::thread::Builder::new().name("commit".to_owned()).spawn(move || {
             // The node may be gone already when this ends.

@@ -203,8 +203,8 @@ struct Syncs {
 }
 
 /// What is said where no monitoring is named.
-const UNASKED: &str = "whether the servers sync what they acknowledge could not be found out: their \
-    monitoring alone says so (http_port there, journal.monitoring here). It has to be \
+const UNASKED: &str = "whether the servers sync what they acknowledge could not be found out: \
+    their monitoring alone says so (http_port there, journal.monitoring here). It has to be \
     sync_interval: always in the jetstream block of each";
 
 /// Whether a server syncs before it acknowledges.

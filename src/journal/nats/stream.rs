@@ -1,8 +1,9 @@
 //! The stream itself: found or made, asked where it ends, shortened.
 //!
 //! Promise: it is used only where it says that it is a journal of ours. What it is, stands in its
-//! metadata: which journal it holds, and how many batches came before its first message. Its subject
-//! bears the identity too, so that what a node of another journal still has on its way finds nobody.
+//! metadata: which journal it holds, and how many batches came before its first message. Its
+//! subject bears the identity too, so that what a node of another journal still has on its way
+//! finds nobody.
 
 use std::collections::HashMap;
 use std::time::Duration;
