@@ -151,8 +151,8 @@ fn promise_10_every_queue_is_bounded() {
     assert_eq!(response.status(), 503);
     // More than the inbox holds: a typed refusal with a time, and in the end all is stored once.
     // How fast it is worked off is the machine's affair. So all send at once while the server is
-    // stopped: what their sockets hold is there at once when it goes on, in many records, which cost
-    // more to store than to read. It is tried until one is refused.
+    // stopped: what their sockets hold is there at once when it goes on, in many records, which
+    // cost more to store than to read. It is tried until one is refused.
     let mut overloaded = 0;
     for _ in 0..50 {
         send_while_stopped(&server, &mut many);
