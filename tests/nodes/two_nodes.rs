@@ -132,6 +132,13 @@ fn client(user: &str, connection: u8, open: &[&str]) -> highwater::client::Clien
     client
 }
 
+/// One of ana's that reads `docs/1` and takes over nothing of her others.
+fn by_itself(connection: u8) -> highwater::client::Client {
+    let mut own = client("ana", connection, &["docs/1"]);
+    own.config_mut().cloning = Cloning::None;
+    own
+}
+
 impl Client {
     async fn hello(address: SocketAddr, machine: highwater::client::Client) -> (Self, Welcome) {
         let mut request = format!("ws://{address}/v1/connect").into_client_request().unwrap();
@@ -520,13 +527,8 @@ async fn an_engine_that_takes_little_and_refuses_some_of_it_holds_nobody_up() {
     // An engine that takes less than a frame would not be started on; here it is set lower later,
     // so that a few small frames are too much for one batch.
     cluster.take_at_most(8 << 10);
-    let own = |connection: u8| {
-        let mut own = client("ana", connection, &["docs/1"]);
-        own.config_mut().cloning = Cloning::None;
-        own
-    };
-    let (mut writer, _) = Client::hello(one.address, own(1)).await;
-    let (mut reader, _) = Client::hello(two.address, own(2)).await;
+    let (mut writer, _) = Client::hello(one.address, by_itself(1)).await;
+    let (mut reader, _) = Client::hello(two.address, by_itself(2)).await;
     // Ten frames are on their way at a time: together they are more than a batch may hold.
     for n in 0..10 {
         let mut many = Writer::new(Id([20 + n; 16]));

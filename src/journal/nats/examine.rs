@@ -62,7 +62,10 @@ pub(super) async fn examine(
         }
         None => {
             let name = &settings.stream;
-            let message = format!("the stream {name} is not there: the first node makes it");
+            let message = format!(
+                "the stream {name} is not there: a node with an empty folder makes it, and \
+                 `highwater journal move` for a folder with a history"
+            );
             findings.push(found(Weight::Good, message));
             findings.push(copies(settings.replicas));
         }
@@ -197,7 +200,7 @@ struct Told {
 struct Syncs {
     #[serde(default)]
     sync_always: bool,
-    /// Nanoseconds.
+    /// How long a server lets pass between two syncs where it does not always sync, nanoseconds.
     #[serde(default)]
     sync_interval: u64,
 }

@@ -17,13 +17,8 @@ async fn promises_1_and_13_hold_while_the_leader_of_the_engine_is_killed() {
         started_on(Engine::elsewhere(nats.journal()), loaded, data).await.unwrap()
     };
     let (one, two) = (start(&nats).await, start(&nats).await);
-    let own = |connection: u8| {
-        let mut own = client("ana", connection, &["docs/1"]);
-        own.config_mut().cloning = Cloning::None;
-        own
-    };
-    let (mut writer, _) = Client::hello(one.address, own(1)).await;
-    let (mut reader, _) = Client::hello(two.address, own(2)).await;
+    let (mut writer, _) = Client::hello(one.address, by_itself(1)).await;
+    let (mut reader, _) = Client::hello(two.address, by_itself(2)).await;
     let rounds = std::env::var("HIGHWATER_ROUNDS").map_or(3, |rounds| rounds.parse().unwrap());
     for round in 0..rounds {
         writer.machine.adopt(unanswered(20 + round, "docs/1", 200));
