@@ -91,7 +91,8 @@ impl Session {
         if self.closing {
             return;
         }
-        let bye = highwater::wire::Bye { code, message: String::new(), reconnect: true, after: 10 };
+        let (message, nodes) = (String::new(), Vec::new());
+        let bye = highwater::wire::Bye { code, message, reconnect: true, after: 10, nodes };
         let message = codec::message(&ServerFrame::Bye(bye), Encoding::Bincode);
         self.out.extend(crate::link::wrap(&message));
         self.closing = true;

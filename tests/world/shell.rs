@@ -151,6 +151,7 @@ impl Node {
             positions: position.into_iter().collect(),
             other_history: attached.other_history,
             credit: None,
+            nodes: Vec::new(),
         };
         let mut owed = Vec::new();
         for writer in attached.writers {

@@ -552,6 +552,8 @@ impl Tab {
             return;
         }
         self.activate_at = shared.now + u64::from(told.activate_after);
+        // Of what `hello` or `activate` stated no answer will come any more.
+        self.asked.retain(|(request, _), _| *request != 0);
         for held in self.logs.values_mut() {
             held.open = false;
         }
