@@ -346,7 +346,7 @@ export class Client extends Emitter<ClientEvents> {
     // In JSON a frame may be six times as long.
     const most = (): number => 6 * this.core.greeting!.limits.frameBytes + Most.AROUND_LIST;
     try {
-      this._socket = openSocket(this._make!, this._url, encoding, this._turn, most);
+      this._socket = openSocket(this._make!, this.core.nodes.url, encoding, this._turn, most);
     } catch (error) {
       queueMicrotask(() => this._turn('closed', 0, (error as Error).message));
     }

@@ -20,6 +20,7 @@ import type {
 import { History } from './history.js';
 import type { Answer, BodyOf, Config, Core, End, Output, Status, Timer } from './states.js';
 import { Subscriptions, type DeliveryFrame } from './subscriptions.js';
+import { Nodes } from './nodes.js';
 import { backoff, Tokens } from './tokens.js';
 import {
   checkName, FREE, weigh, Writer, type Action, type AppendOptions, type Stored,
@@ -72,6 +73,7 @@ export class Connection implements Core {
   private _online = true;
   private _welcomedAt!: number;
   private readonly _tokens: Tokens;
+  readonly nodes: Nodes;
   /** What the server was last told of `visible`. */
   private _told: boolean | undefined;
   /** How much had gone out when the other side was asked whether it is there. */
@@ -88,6 +90,7 @@ export class Connection implements Core {
     this.writers = [this.author];
     this.followed = new Subscriptions(this, this.author);
     this._tokens = new Tokens(this);
+    this.nodes = new Nodes(config.url);
   }
 
   /** The next thing to do; undefined when all is done for now. */
@@ -209,7 +212,7 @@ export class Connection implements Core {
     this.bye(now, { code: codeName(number - 4000), message: reason, reconnect: true, after: 0 });
   }
 
-  bye(now: number, { code, message, reconnect, after }: Bye): void {
+  bye(now: number, { code, message, reconnect, after, nodes }: Bye): void {
     const error = new HighwaterError(code, message, after);
     if (wantsToken(code)) {
       const { config } = this;
@@ -224,12 +227,17 @@ export class Connection implements Core {
     } else if (!reconnect) {
       return this.stop(now, error);
     }
-    this._lost(now, error, after);
+    this._lost(now, error, after, nodes);
   }
 
-  /** The socket is of no more use; comes back after a while. */
-  private _lost(now: number, why: HighwaterError | string, after = 0): void {
+  /** The socket is of no more use; comes back after a while, or goes to where it was sent. */
+  private _lost(now: number, why: HighwaterError | string, after = 0, to?: string[]): void {
     if (this._phase <= Phase.WAITING) return;
+    this.nodes.lost(this._phase === Phase.OPEN);
+    if (to?.length) {
+      this.nodes.told(to, true);
+      after = 0; // The time is that of the node which said it.
+    }
     if (this._phase === Phase.OPEN && now - this._welcomedAt >= Ms.STEADY) this._attempt = 0;
     this._drop();
     this._phase = Phase.WAITING;
@@ -495,6 +503,7 @@ export class Connection implements Core {
     this.bells.probe = now + body.pingInterval;
     const { writers, positions, otherHistory, credit } = body;
     this.config.met?.(body);
+    this.nodes.told(body.nodes);
     this.history.told(positions!, otherHistory);
     for (const one of [...this.writers]) {
       const mark = writers.find(({ writer }) => writer === one.id)?.mark;

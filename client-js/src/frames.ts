@@ -72,6 +72,7 @@ export const Open = struct({ name: str, have: option(Cursor), start: Start, prio
 const BaseHeld = struct({ log: u64, offset: u64, upto: union({ parts: u32, key: str }) });
 const bases = grown(list(BaseHeld), []);
 const request = grown(u32, 0);
+const nodes = grown(list(str), []);
 const credit = grown(option(struct({ appends: u32, bytes: u64, after: u32 })));
 
 const Met = word('fresh resumed cloned restored waiting');
@@ -153,6 +154,7 @@ export const serverFrames = {
       positions,
       otherHistory: grown(bool, false),
       credit,
+      nodes,
     },
     subscribed: {
       request: u32, name: str, log: u64, priority: u8, rule: SnapshotRule, start: u64, head: u64,
@@ -210,7 +212,7 @@ export const serverFrames = {
     },
     snapshotWanted: { log: u64, atLeast: u64 },
     refreshed: { expires: u64, request },
-    bye: { code, message: str, reconnect: bool, after: u32 },
+    bye: { code, message: str, reconnect: bool, after: u32, nodes },
     part: { last: bool, data: payload },
     deliveredTo: { request: u32, users: list(str), more: bool },
   }),

@@ -10,7 +10,8 @@ import { connect, latest, type Client, type ClientOptions } from '../src/index.j
 import { locksOf, memory } from './page.js';
 import { serve, store, welcome } from './stub.js';
 import { until, when } from './when.js';
-import { text } from './world.js';
+import { clientFrames, serverFrames } from '../src/frames.js';
+import { decode, encode, text, type Form } from './world.js';
 
 const open = (context: TestContext, url: string, options: ClientOptions = {}): Client => {
   const client = connect(url, { token: 'secret', ...options });
@@ -225,3 +226,41 @@ for (const flags of [[], ['--experimental-websocket']]) {
     assert.ok(took < 10_000, `${took} ms`);
   });
 }
+
+test('a server that sends its client away is left for the node that it names, at once', async (context) => {
+  const { hook } = store();
+  const other = await serve(context, hook);
+  const url = await serve(context, (frame, reply, socket) => {
+    if (frame.name !== 'hello') return;
+    const nodes = ['no address', other];
+    reply(welcome(frame), {
+      name: 'bye', body: { code: 'shutting_down', message: '', reconnect: true, after: 60_000, nodes },
+    });
+    socket.close(4078, 'shutting_down');
+  });
+  const client = open(context, url);
+  const { offset } = await client.append('docs/1', text('a'));
+  assert.equal(offset, 0);
+});
+
+test('where nobody answers the nodes that were named are tried in turn', async (context) => {
+  const { hook } = store();
+  const other = await serve(context, hook);
+  const server = new WebSocketServer({ port: 0, host: '127.0.0.1', path: '/v1/connect' });
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.on('connection', (socket) => {
+    const encoding = socket.protocol.split('.').at(-1) as Form;
+    socket.on('message', (data: Buffer) => {
+      const [hello] = decode(clientFrames, encoding === 'json' ? data.toString() : new Uint8Array(data));
+      // The first is gone too, as its node is.
+      const nodes = ['http://127.0.0.1:1', other];
+      socket.send(encode(serverFrames, welcome(hello!.frame, 0, { nodes }), encoding));
+      server.close();
+      socket.terminate();
+    });
+  });
+  const client = open(context, `http://127.0.0.1:${port}`);
+  const { offset } = await client.append('docs/1', text('a'));
+  assert.equal(offset, 0);
+});

@@ -120,6 +120,7 @@ const fn need(command: &Command) -> Need {
         | Command::Seek { .. }
         | Command::Commit(_)
         | Command::NodeUp { .. }
+        | Command::Alive(_)
         | Command::BeginEra { .. }
         | Command::SetPages { .. }
         | Command::Upgrade { .. }

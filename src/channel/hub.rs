@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 
+use super::elsewhere::Elsewhere;
 use super::hints::Hints;
 use super::panics;
 use super::refusals::Refusals;
@@ -96,6 +97,8 @@ pub struct Hub {
     pub(super) waits: Arc<Waits>,
     pub(super) hints: Arc<Hints>,
     fence: OnceLock<Arc<Fence>>,
+    /// Where else clients find a node.
+    pub elsewhere: Elsewhere,
     /// Highest batch told; what a read may wait for.
     told: tokio::sync::watch::Sender<u64>,
     active: AtomicU64,
@@ -149,6 +152,7 @@ impl Hub {
             waits: Arc::default(),
             hints: Arc::default(),
             fence: OnceLock::new(),
+            elsewhere: Elsewhere::default(),
             told: tokio::sync::watch::channel(0).0,
             active: AtomicU64::new(0),
             position: RwLock::default(),

@@ -159,10 +159,12 @@ fn show(client: &Client, json: bool, out: &mut dyn Write) -> Result<(), CliError
         writeln!(out, "{word:9} {}", cell(&told, name)).map_err(CliError::output)?;
     }
     writeln!(out).map_err(CliError::output)?;
-    let mut table = Table::new(["NODE", "UP", "RUN", "OLDEST", "NEWEST"], false);
+    let head = ["NODE", "UP", "RUN", "OLDEST", "NEWEST", "CHECKPOINT", "ADDRESS"];
+    let mut table = Table::new(head, false);
     let none = Vec::new();
     for node in told.get("nodes").and_then(Value::as_array).unwrap_or(&none) {
-        let cells = ["node", "up", "run", "oldest", "newest"].map(|name| cell(node, name));
+        let members = ["node", "up", "run", "oldest", "newest", "checkpoint", "address"];
+        let cells = members.map(|name| cell(node, name));
         table.row(node, cells, out)?;
     }
     table.end(out)

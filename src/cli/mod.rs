@@ -12,6 +12,7 @@ mod consume;
 mod cursor;
 mod error;
 mod failure;
+mod join;
 mod journal;
 mod kept;
 mod logs;
@@ -68,6 +69,9 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Make a data folder of a backup
     Restore(backup::RestoreArgs),
+    /// Make a data folder for another node of a shared journal, of one that runs (right: admin on
+    /// **)
+    Join(join::JoinArgs),
     /// Check the data folder of a stopped node, or a backup: all of it is read
     Check(check::CheckArgs),
     /// Show how far the journal has come, and who knows which version of it (right: admin on **)
@@ -82,7 +86,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(flags) => match Loaded::load(&flags, &environment()) {
-            Ok(loaded) => return crate::node::run(loaded),
+            Ok(loaded) => return join::serve(loaded),
             Err(error) => Err(CliError::failed(error)),
         },
         Command::Create(args) => logs::create(&args, &mut io::stdout().lock()),
@@ -94,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Connections(args) => connections::run(&args, &mut io::stdout().lock()),
         Command::Backup(args) => backup::write(&args, now_ms(), &mut io::stdout().lock()),
         Command::Restore(args) => backup::restore(&args, &mut io::stdout().lock()),
+        Command::Join(args) => join::run(&args, &mut io::stdout().lock()),
         Command::Check(args) => check::run(&args, &mut io::stdout().lock()),
         Command::Journal(args) => journal::run(&args, &mut io::stdout().lock()),
         Command::Token(args) => {

@@ -64,6 +64,7 @@ pub(super) fn welcome() -> Welcome {
         positions: vec![at(1)],
         other_history: false,
         credit: None,
+        nodes: Vec::new(),
     }
 }
 

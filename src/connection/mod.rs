@@ -27,7 +27,9 @@ pub(crate) use node::Heard;
 pub use node::attached_since;
 pub use open::{BaseFrom, CHEAP_DELTA, History, LONG_DELTA, Opened, Wanted, open};
 pub use retention::{MOST_LOOKED_AT, Trim};
-pub use row::{ActiveOne, Attachment, ConnectionRow, NodeRow, Progress, Reached, Sub, UserRow};
+pub use row::{
+    ActiveOne, Attachment, ConnectionRow, MOST_ADDRESS, NodeRow, Progress, Reached, Sub, UserRow,
+};
 
 use std::collections::BTreeMap;
 

@@ -75,6 +75,20 @@ impl Connections {
         }
     }
 
+    /// What a node's run says of itself. Nothing is written where it says what it said before.
+    pub(crate) fn node_alive(&mut self, node: Id, checkpoint: u64, address: &str, io: &mut Io<'_>) {
+        let Some(row) = self.nodes.get_mut(&node) else { return };
+        if (row.checkpoint(), row.address()) != (checkpoint, address) {
+            row.say(checkpoint, address);
+            io.put(Table::Nodes, node.0.to_vec(), row);
+        }
+    }
+
+    /// All nodes that ever took part, by their ids.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (Id, &NodeRow)> {
+        self.nodes.iter().map(|(id, row)| (*id, row))
+    }
+
     /// Whether all nodes that run know a version.
     pub(crate) fn all_know(&self, version: u16) -> bool {
         let running = self.nodes.values().filter(|row| row.up);

@@ -2,6 +2,7 @@
 //!
 //! Layouts are those of `docs/storage.md` §3; the order of fields is the layout.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::cursors::{self, Chunks};
@@ -334,8 +335,38 @@ pub struct NodeRow {
     pub serial: u64,
     /// The oldest and the newest fold version that it knows.
     pub knows: (u16, u16),
-    /// What is to come.
+    /// What it says of itself, by tag.
     pub more: More,
+}
+
+/// Tags of [`NodeRow::more`].
+const CHECKPOINT: u32 = 1;
+const ADDRESS: u32 = 2;
+/// Longest address that is kept, in bytes.
+pub const MOST_ADDRESS: usize = 255;
+
+impl NodeRow {
+    /// Its store has all batches up to this one on disk; 0: this run has not said so yet.
+    pub fn checkpoint(&self) -> u64 {
+        let number = |bytes: &Bytes| bytes.as_ref().try_into().map_or(0, u64::from_be_bytes);
+        self.more.get(CHECKPOINT).map_or(0, number)
+    }
+
+    /// Where clients and other nodes reach it; empty: it has not said so.
+    pub fn address(&self) -> &str {
+        let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
+        self.more.get(ADDRESS).map_or("", |bytes| text(bytes.as_ref()))
+    }
+
+    /// Keeps what it says; an address that is too long is none.
+    pub(crate) fn say(&mut self, checkpoint: u64, address: &str) {
+        self.more.set(CHECKPOINT, Bytes::copy_from_slice(&checkpoint.to_be_bytes()));
+        if (1..=MOST_ADDRESS).contains(&address.len()) {
+            self.more.set(ADDRESS, Bytes::copy_from_slice(address.as_bytes()));
+        } else {
+            self.more.remove(ADDRESS);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -17,12 +17,14 @@ pub struct Closing {
     pub message: String,
     /// Milliseconds to wait before coming back.
     pub after: u32,
+    /// Addresses of nodes that may serve it, the one to try first.
+    pub nodes: Vec<String>,
 }
 
 impl Closing {
     /// The code with its own advice.
     pub fn new(code: Code) -> Self {
-        Self { code, message: code.advice().to_owned(), after: 0 }
+        Self { code, message: code.advice().to_owned(), after: 0, nodes: Vec::new() }
     }
 
     /// More waits for the client than may: it takes too little of it.
@@ -33,15 +35,16 @@ impl Closing {
 
     /// The frame that says so.
     pub fn bye(&self) -> Bye {
-        let Self { code, message, after } = self.clone();
+        let Self { code, message, after, nodes } = self.clone();
         let reconnect = matches!(code.class(), Class::Reconnect | Class::Transient);
-        Bye { code, message, reconnect, after }
+        Bye { code, message, reconnect, after, nodes }
     }
 }
 
 impl From<Refusal> for Closing {
     fn from(refusal: Refusal) -> Self {
-        Self { code: refusal.code, message: refusal.message, after: refusal.retry_after }
+        let Refusal { code, message, retry_after, .. } = refusal;
+        Self { code, message, after: retry_after, nodes: Vec::new() }
     }
 }
 

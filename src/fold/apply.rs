@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::command::{Batch, Header, Known, Settings, Versions};
 use super::head::{HEAD, Head, SETTINGS, SettingsRow, head_of};
 use super::revoked::Revoked;
-use crate::connection::{Attached, Attachment, Connections, Event, Heard, Opened};
+use crate::connection::{Attached, Attachment, Connections, Event, Heard, NodeRow, Opened};
 use crate::log::place::{PlaceRow, tag};
 use crate::log::{Appended, Eras, Logs, Moment, Trimmed, Writer};
 use crate::rows::{Cache, Io, Key, Rows, RowsError, Table, Writes};
@@ -284,6 +284,11 @@ impl Fold {
     /// Whether a command has set rules and limits: before, each node has those it was opened with.
     pub const fn configured(&self) -> bool {
         self.configured
+    }
+
+    /// All nodes that ever took part, by their ids.
+    pub fn nodes(&self) -> impl Iterator<Item = (Id, &NodeRow)> {
+        self.connections.nodes()
     }
 
     /// Runs of other nodes than that one which count as going on.

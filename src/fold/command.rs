@@ -235,6 +235,17 @@ pub enum Command {
         /// Whose tokens count again.
         whom: Whom,
     },
+    /// The node of this batch goes on.
+    Alive(Alive),
+}
+
+/// A sign of life of a node, with what others may want to know of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alive {
+    /// Its store has all batches up to this one on disk.
+    pub checkpoint: u64,
+    /// Where clients and other nodes reach it; empty: it does not say.
+    pub address: String,
 }
 
 /// The batch that a proposer had folded when it made its own.

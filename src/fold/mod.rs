@@ -13,6 +13,6 @@ mod head;
 mod revoked;
 
 pub use apply::{Applied, CacheSizes, Effect, Fold, FoldError, Reply, folded_time};
-pub use command::{Batch, Command, FOLD_VERSION, Header, Known, Settings, Versions};
+pub use command::{Alive, Batch, Command, FOLD_VERSION, Header, Known, Settings, Versions};
 pub use head::{Head, head_of, position_of};
 pub use revoked::each as each_revoked;

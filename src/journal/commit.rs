@@ -6,6 +6,7 @@
 //! timer holds a command back. It knows no socket: whoever submits a command gives a ticket, which
 //! comes back beside the reply.
 
+mod dropping;
 mod proposal;
 mod silence;
 mod window;
@@ -17,13 +18,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
-use proposal::Proposal;
+use dropping::Dropping;
+pub use dropping::Membership;
 use silence::{BEAT, Silence};
 use window::Window;
 
 use super::fence::uptime;
 use super::{At, Bell, Event, Fence, Journal, JournalError, Local};
-use crate::connection::Attachment;
 use crate::fold::{Applied, Batch, Command, Fold, FoldError, Header};
 use crate::rows::{Io, Table, Writes};
 use crate::store::{Store, StoreError};
@@ -204,13 +205,18 @@ pub enum Engine {
     Here(Local),
     /// An engine that other nodes append to: this node proposes, and folds what it reads back, its
     /// own batches among others'. Its bell wakes the committing thread.
-    Elsewhere(Box<dyn Journal>, Arc<Bell>),
+    Elsewhere(Box<dyn Journal>, Arc<Bell>, Membership),
 }
 
 impl Engine {
     /// An engine that decides the order.
     pub fn elsewhere(journal: impl Journal + 'static) -> Self {
-        Self::Elsewhere(Box::new(journal), Arc::default())
+        Self::shared(journal, Membership::default())
+    }
+
+    /// The same, and how this node takes part in it.
+    pub fn shared(journal: impl Journal + 'static, membership: Membership) -> Self {
+        Self::Elsewhere(Box::new(journal), Arc::default(), membership)
     }
 
     /// Whether order is decided here.
@@ -221,7 +227,7 @@ impl Engine {
     fn journal(&self) -> &dyn Journal {
         match self {
             Self::Here(local) => local,
-            Self::Elsewhere(journal, _) => &**journal,
+            Self::Elsewhere(journal, ..) => &**journal,
         }
     }
 
@@ -287,7 +293,7 @@ pub struct QueueLimits {
 /// # Errors
 /// When the journal or the store fails, or a batch cannot be folded.
 pub fn catch_up(fold: &mut Fold, engine: &mut Engine, store: &Store) -> Result<bool, Stopped> {
-    let Engine::Elsewhere(journal, bell) = engine else { return Ok(false) };
+    let Engine::Elsewhere(journal, bell, _) = engine else { return Ok(false) };
     let (folded, head) = (fold.known().batch, journal.ends()?.head);
     if folded > head {
         return Err(Stopped::Ahead { folded, head });
@@ -355,7 +361,7 @@ impl<T: Send + 'static> Committer<T> {
             stopped: AtomicBool::new(false),
             bell: match &engine {
                 Engine::Here(_) => None,
-                Engine::Elsewhere(_, bell) => Some(Arc::clone(bell)),
+                Engine::Elsewhere(_, bell, _) => Some(Arc::clone(bell)),
             },
         });
         let node = store.node_id();
@@ -393,7 +399,9 @@ impl<T: Send + 'static> Committer<T> {
     pub fn run(mut self) -> Stopped {
         let stopped = match self.engine.take() {
             Some(Engine::Here(local)) => self.run_here(&local),
-            Some(Engine::Elsewhere(mut journal, bell)) => self.run_elsewhere(&mut *journal, &bell),
+            Some(Engine::Elsewhere(mut journal, bell, membership)) => {
+                self.run_elsewhere(&mut *journal, &bell, membership)
+            }
             None => Err(Stopped::Closed),
         };
         self.gauge.stop();
@@ -426,13 +434,15 @@ impl<T: Send + 'static> Committer<T> {
         &mut self,
         journal: &mut dyn Journal,
         bell: &Bell,
+        membership: Membership,
     ) -> Result<Infallible, Stopped> {
         let mut window = Window::default();
         let mut closing = None;
         let (mut silence, mut next_beat) = (Silence::new(uptime()), uptime() + BEAT);
+        let mut dropping = Dropping::new(self.node, membership);
         loop {
             if uptime() >= next_beat {
-                self.beat(&silence, &mut window);
+                self.beat(&silence, &mut dropping, journal)?;
                 next_beat = uptime() + BEAT;
             }
             self.fill(&mut window, journal.most_bytes())?;
@@ -493,22 +503,6 @@ impl<T: Send + 'static> Committer<T> {
             }
         };
         self.tell(applied, tickets)
-    }
-
-    /// A sign of life: says whom it does not hear any more, and proposes an empty batch where no
-    /// other is on its way.
-    fn beat(&mut self, silence: &Silence, window: &mut Window<T>) {
-        for silent in silence.of(self.fold.others(self.node), uptime()) {
-            let Attachment { node, incarnation } = silent;
-            tracing::warn!(%node, incarnation, "a node is silent: its run counts as over");
-            let command = Command::NodeDown { node, incarnation };
-            let (weight, ticket) = (64, None);
-            self.held.push_back(Box::new(Submitted { command, weight, ticket }));
-        }
-        if window.is_empty() && self.held.is_empty() {
-            let (batch, bytes) = self.propose(Vec::new());
-            window.push(Proposal::new(batch, bytes.into(), Vec::new()));
-        }
     }
 
     fn tell(&self, applied: Applied, tickets: Vec<Option<T>>) -> Result<(), Stopped> {

@@ -17,7 +17,8 @@ pub enum JournalError {
     /// Batches below `start` are gone: a store that has not folded them must be copied from
     /// another.
     #[error(
-        "the journal begins at batch {start}; this store needs {wanted}: rebuild it from a copy"
+        "the journal begins at batch {start}; this store needs {wanted}: rebuild it from a copy, \
+         by `highwater join` into another folder, or by itself with journal.copy_from"
     )]
     Dropped {
         /// The first one kept.
@@ -130,9 +131,9 @@ pub trait Journal: Send {
     /// As [`Journal::follow`].
     fn poll(&mut self) -> Result<Event, JournalError>;
 
-    /// Lets go of batches below a number; it may keep more.
+    /// Lets go of batches below a number, in its own time; it may keep more.
     ///
     /// # Errors
-    /// When the engine fails.
+    /// When the engine is broken. One that is away lets go of more the next time it is told.
     fn drop_before(&mut self, batch: u64) -> Result<(), JournalError>;
 }

@@ -47,6 +47,11 @@ impl Fence {
         Self { proposed: AtomicU64::new(uptime()) }
     }
 
+    /// Whether it may ever shut: others append to the journal too.
+    pub fn counts(&self) -> bool {
+        self.proposed.load(Ordering::Acquire) != NEVER
+    }
+
     /// A batch of this node has come back that was proposed then.
     pub(super) fn came_back(&self, proposed: u64) {
         self.proposed.fetch_max(proposed, Ordering::Release);

@@ -17,7 +17,9 @@ mod memory;
 mod nats;
 
 pub use bell::Bell;
-pub use commit::{Committer, Engine, Inbox, QueueLimits, Stopped, Told, catch_up, forget_position};
+pub use commit::{
+    Committer, Engine, Inbox, Membership, QueueLimits, Stopped, Told, catch_up, forget_position,
+};
 pub use engine::{At, Ends, Event, Fate, Journal, JournalError};
 pub use fence::{Fence, SHUT_AFTER};
 pub use follow::{Follower, Followers};

@@ -69,6 +69,8 @@ pub enum Engine {
 pub struct ServerConfig {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Where clients and other nodes reach it, `https://HOST[:PORT]`; empty: it does not say.
+    pub advertise: String,
     /// Where everything is kept.
     pub data: PathBuf,
     /// Development: on a loopback address only.
@@ -99,6 +101,35 @@ pub struct JournalConfig {
     pub engine: Engine,
     /// Bytes of folded batches that it keeps besides those still needed.
     pub keep_bytes: u64,
+    /// Of one that nodes share: so many have a batch on disk before it goes.
+    pub copies: u64,
+    /// Of one that nodes share: so long it stays besides.
+    pub keep_seconds: u64,
+    /// Of one that nodes share: of whom this node is made anew.
+    pub copy_from: CopyFrom,
+}
+
+/// Nodes that a node is copied from where its own store is of no use any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CopyFrom {
+    /// Their addresses; the first that gives a copy will do. None: it is not made anew.
+    pub nodes: Vec<String>,
+    /// A file with a token that has `admin` on `**`.
+    pub token_file: Option<PathBuf>,
+}
+
+impl CopyFrom {
+    /// The token, where one is named.
+    ///
+    /// # Errors
+    /// When the file cannot be read; in words.
+    pub fn token(&self) -> Result<Option<String>, String> {
+        let Some(file) = &self.token_file else { return Ok(None) };
+        match std::fs::read_to_string(file) {
+            Ok(token) => Ok(Some(token.trim().to_owned())),
+            Err(error) => Err(format!("journal.copy_token_file {}: {error}", file.display())),
+        }
+    }
 }
 
 /// A checked configuration.

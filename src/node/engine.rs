@@ -5,7 +5,8 @@
 
 use crate::fold::head_of;
 use crate::journal::{
-    Engine, Finding, JournalError, Local, NatsJournal, NatsSettings, Weight, forget_position,
+    Engine, Finding, JournalError, Local, Membership, NatsJournal, NatsSettings, Weight,
+    forget_position,
 };
 use crate::rows::RowsError;
 use crate::store::{OpenError, Options, Store, StoreError};
@@ -57,7 +58,12 @@ pub(super) fn of(config: &Config) -> Result<Made, EngineError> {
             // Of a folder with a history no journal begins: it would be another one.
             let new = !config.server.data.join(STORE).is_dir();
             let opened = nats(settings, new)?;
-            Ok(Box::new(move |_| Engine::elsewhere(opened)))
+            let membership = Membership {
+                address: config.server.advertise.clone(),
+                copies: usize::try_from(journal.copies).unwrap_or(usize::MAX),
+                keep: journal.keep_seconds.saturating_mul(1_000),
+            };
+            Ok(Box::new(move |_| Engine::shared(opened, membership)))
         }
     }
 }

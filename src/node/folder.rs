@@ -10,7 +10,7 @@ use crate::store::check::CopyError;
 use crate::store::{OpenError, Options, Store, unconverted};
 
 pub use crate::store::backup::{
-    BackupError, End, Export, Head, Reader, RestoreError, Restored, restore,
+    BackupError, End, Export, Head, Reader, RestoreError, Restored, clear_unfinished, restore,
 };
 
 /// The folder of a node that is stopped cannot be used.

@@ -14,4 +14,4 @@ mod watch;
 
 pub use crate::journal::{Finding, Weight};
 pub use engine::{EngineError, Moved, examine, move_journal};
-pub use run::{Node, StartError, run};
+pub use run::{Ended, Node, StartError, run};

@@ -140,8 +140,31 @@ const fn fan_out_of(limits: &Limits) -> usize {
     limits.fan_out_threads as usize
 }
 
-/// Runs a node until it is told to stop; the exit code tells how it ended.
-pub fn run(loaded: Loaded) -> ExitCode {
+/// How a node ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// It was told to stop, or something failed that the log tells.
+    Code(ExitCode),
+    /// It did not start, for its store is damaged or lacks what the journal has let go of: a copy
+    /// of another node's would do.
+    Unusable(StartError),
+}
+
+impl StartError {
+    /// Whether another store would start.
+    const fn is_of_the_store(&self) -> bool {
+        use crate::journal::JournalError::Dropped;
+        use crate::store::OpenError::{Damaged, TailLost};
+        matches!(
+            self,
+            Self::Open(Damaged { .. } | TailLost { .. })
+                | Self::Journal(Stopped::Journal(Dropped { .. }))
+        )
+    }
+}
+
+/// Runs a node until it is told to stop; what it returns tells how it ended.
+pub fn run(loaded: Loaded) -> Ended {
     log_to_stderr(loaded.config.server.log_format);
     panics::watch();
     for warning in loaded.warnings() {
@@ -155,16 +178,16 @@ pub fn run(loaded: Loaded) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "no runtime");
-            return ExitCode::FAILURE;
+            return Ended::Code(ExitCode::FAILURE);
         }
     };
-    let code = runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let dev = loaded.config.server.dev;
         let engine = match engine::of(&loaded.config) {
             Ok(engine) => engine,
             Err(error) => {
                 tracing::error!("{error}");
-                return ExitCode::FAILURE;
+                return Ended::Code(ExitCode::FAILURE);
             }
         };
         match Node::start(loaded.config, engine).await {
@@ -174,23 +197,24 @@ pub fn run(loaded: Loaded) -> ExitCode {
                     Ok(stop) => stop,
                     Err(error) => {
                         tracing::error!(%error, "signals cannot be waited for");
-                        return ExitCode::FAILURE;
+                        return Ended::Code(ExitCode::FAILURE);
                     }
                 };
                 tell_ready(node.address());
                 if dev {
                     tell_demo(node.address());
                 }
-                node.serve(stop).await
+                Ended::Code(node.serve(stop).await)
             }
+            Err(error) if error.is_of_the_store() => Ended::Unusable(error),
             Err(error) => {
                 tracing::error!("{error}");
-                ExitCode::FAILURE
+                Ended::Code(ExitCode::FAILURE)
             }
         }
     });
     runtime.shutdown_timeout(Duration::from_secs(2));
-    code
+    ended
 }
 
 fn log_to_stderr(format: LogFormat) {
@@ -387,7 +411,11 @@ async fn announce(
     Versions { oldest, newest }: Versions,
     others: Vec<Command>,
 ) -> Result<(), StartError> {
-    for command in std::iter::once(Command::NodeUp { oldest, newest }).chain(others) {
+    let up = Command::NodeUp { oldest, newest };
+    // An era comes in the first batch: who crashed behind another one would begin none later.
+    let (eras, others): (Vec<_>, Vec<_>) =
+        others.into_iter().partition(|command| matches!(command, Command::BeginEra { .. }));
+    for command in eras.into_iter().chain([up]).chain(others) {
         let (caller, reply) = oneshot::channel();
         inbox.submit(command, 256, Some(Ticket::Caller(caller)))?;
         let (_, reply) = reply.await.map_err(|_| crate::wire::Refusal::new(Code::Failed))?;
@@ -552,5 +580,5 @@ fn send_away(gate: &Gate, socket: &Socket) {
     let spread = u32::from_be_bytes([a, b, c, d]);
     let mut closing = Closing::new(Code::ShuttingDown);
     closing.after = 500 + if span == 0 { 0 } else { spread % span };
-    socket.close(&closing);
+    socket.close(&gate.hub.elsewhere.name(socket.connection, closing));
 }

@@ -271,6 +271,11 @@ pub(super) fn begin_restore(dir: &Path) -> Result<(), OpenError> {
     mark().map_err(|error: io::Error| OpenError::system(dir, &error))
 }
 
+/// Whether a file of that name marks a folder as one that is being restored.
+pub(super) fn is_mark(name: &std::ffi::OsStr) -> bool {
+    name == RESTORING
+}
+
 /// Refuses a folder of which a restore has made a part.
 pub(super) fn refuse_unfinished(dir: &Path) -> Result<(), OpenError> {
     match dir.join(RESTORING).exists() && !dir.join(VERSION).exists() {

@@ -17,6 +17,8 @@ use super::version::PROTOCOL;
 pub const MAX_WRITERS: usize = 16;
 /// Most items in one `append`, and most appends of a writer without an answer.
 pub const MAX_ITEMS: usize = 1024;
+/// Most nodes that `welcome` or `bye` names.
+pub const MAX_NODES: usize = 16;
 /// Most bases in one frame.
 pub const MAX_BASES: usize = 1024;
 /// Longest name of a client's library, in bytes.

@@ -21,7 +21,8 @@ pub mod version;
 mod whom;
 
 pub use check::{
-    MAX_BASES, MAX_CAPABILITIES, MAX_CAPABILITY_BYTES, MAX_CLIENT_BYTES, MAX_ITEMS, MAX_WRITERS,
+    MAX_BASES, MAX_CAPABILITIES, MAX_CAPABILITY_BYTES, MAX_CLIENT_BYTES, MAX_ITEMS, MAX_NODES,
+    MAX_WRITERS,
 };
 pub use client::*;
 pub use code::{Class, Code, Refusal};

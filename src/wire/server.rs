@@ -108,6 +108,10 @@ pub struct Welcome {
     /// What may be appended at once.
     #[serde(default, deserialize_with = "grown")]
     pub credit: Option<Credit>,
+    /// Addresses of other nodes that run, at most [`MAX_NODES`](super::MAX_NODES): where to go when
+    /// this one does not answer.
+    #[serde(default, deserialize_with = "grown")]
+    pub nodes: Vec<String>,
 }
 
 /// The last sequence of a writer that has an outcome.
@@ -456,6 +460,10 @@ pub struct Bye {
     pub reconnect: bool,
     /// Milliseconds to wait before; the server spreads these times.
     pub after: u32,
+    /// Addresses of nodes that may serve the client now, the one to try first; at once, for `after`
+    /// is when *this* node may.
+    #[serde(default, deserialize_with = "grown")]
+    pub nodes: Vec<String>,
 }
 
 /// A piece of one frame that is too large for a slow link; the pieces follow one another, and what

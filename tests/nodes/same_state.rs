@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use highwater::connection::{Attach, Budgets, Progress, Reached, Subscribe};
 use highwater::fold::{
-    Applied, Batch, CacheSizes, Command, Effect, FOLD_VERSION, Fold, FoldError, Header, Reply,
-    Settings,
+    Alive, Applied, Batch, CacheSizes, Command, Effect, FOLD_VERSION, Fold, FoldError, Header,
+    Reply, Settings,
 };
 use highwater::journal::{Fate, Faults, Journal, Local, MemoryCluster};
 use highwater::log::{Appends, Deriving, Entry, Part, Rule, entry_hash};
@@ -284,7 +284,11 @@ impl Commands {
             Id([0x10 | u8::try_from(user).unwrap() << 2 | self.random.random_range(0..3); 16]);
         let generation = self.random.random_range(1..8);
         let name = USERS[user].to_owned();
-        match self.random.random_range(0..26) {
+        match self.random.random_range(0..27) {
+            26 => Command::Alive(Alive {
+                checkpoint: self.random.random_range(0..3),
+                address: "https://n".repeat(self.random.random_range(0..40)),
+            }),
             0..7 => self.appends(user, connection),
             7..10 => Command::Attach(Attach {
                 connection,

@@ -18,6 +18,7 @@ mod delivered_to;
 mod delivery;
 mod drain;
 mod http;
+mod join;
 mod lifecycle;
 mod limits;
 mod memory;

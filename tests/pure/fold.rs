@@ -16,6 +16,7 @@ mod hostile;
 mod life;
 mod logs;
 mod model;
+mod nodes;
 mod open;
 mod oracle;
 mod pages;

@@ -122,6 +122,12 @@ impl Nats {
         }
     }
 
+    /// The first message that the stream still has, as one of them tells; 0: none tells.
+    pub fn first_sequence(&self) -> u64 {
+        let first = |server: &Server| server.stream()?["state"]["first_seq"].as_u64();
+        self.servers.iter().find_map(first).unwrap_or(0)
+    }
+
     /// A node's handle; a cluster that has just come up may have no leader yet.
     pub fn journal(&self) -> NatsJournal {
         let begun = Instant::now();
@@ -184,14 +190,18 @@ impl Server {
 
     /// Who leads the stream, by this server's word, if it runs and knows.
     fn leader(&self) -> Option<usize> {
+        self.stream()?["cluster"]["leader"].as_str()?.strip_prefix('n')?.parse().ok()
+    }
+
+    /// What it tells of the stream.
+    fn stream(&self) -> Option<serde_json::Value> {
         self.child.as_ref()?;
         let url = format!("http://{}/jsz?streams=true", self.monitoring);
         let agent = ureq::Agent::config_builder().proxy(None);
         let agent = agent.timeout_global(Some(Duration::from_secs(5))).build().new_agent();
         let text = agent.get(&url).call().ok()?.body_mut().read_to_string().ok()?;
         let told: serde_json::Value = serde_json::from_str(&text).ok()?;
-        let stream = &told["account_details"][0]["stream_detail"][0];
-        stream["cluster"]["leader"].as_str()?.strip_prefix('n')?.parse().ok()
+        Some(told["account_details"][0]["stream_detail"][0].clone())
     }
 
     fn end(&mut self) {

@@ -5,7 +5,7 @@ use crate::wire::{Bye, Ended, Reason, Refused, State, Unsubscribed};
 
 fn bye(reconnect: bool, after: u32) -> ServerFrame {
     let (code, message) = (Code::ShuttingDown, String::new());
-    ServerFrame::Bye(Bye { code, message, reconnect, after })
+    ServerFrame::Bye(Bye { code, message, reconnect, after, nodes: Vec::new() })
 }
 
 fn state(active: bool, request: u32, activate_after: u32) -> ServerFrame {

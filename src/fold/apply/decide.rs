@@ -1,6 +1,6 @@
 //! Deciding commands: what each means for rows, its reply, and what others are told.
 
-use super::super::command::{Command, Header, Settings};
+use super::super::command::{Alive, Command, Header, Settings};
 use super::super::head::{SETTINGS, SettingsRow};
 use super::{Fold, Reply};
 use crate::connection::{
@@ -53,6 +53,7 @@ impl Fold {
         Ok(match command {
             Command::Look => Reply::Done,
             Command::NodeUp { oldest, newest } => node_up(connections, node, (oldest, newest), cx),
+            Command::Alive(said) => node_alive(connections, node, &said, cx),
             Command::BeginEra { after, era } => begin_era(after, era, cx),
             Command::Upgrade { to } => self.upgrade(to),
             Command::Configure(settings) => {
@@ -67,9 +68,7 @@ impl Fold {
             }
             Command::Derive { log, rule, seen, most } => derive((log, rule), seen, most, cx)?,
             Command::Expire { log, keys } => expire(log, keys, cx)?,
-            Command::SetPages { log, records } => {
-                done(cx.logs.set_pages(log, records, time, cx.io)?)
-            }
+            Command::SetPages { log, records } => set_pages(log, records, cx)?,
             Command::DeleteLog { log } => delete_log(log, cx)?,
             Command::Trim { log, to } => reply(connections.trim(log, to, cx)?, trimmed),
             Command::Append(appends) => {
@@ -156,6 +155,20 @@ fn node_up(
     cx: &mut Context<'_, '_>,
 ) -> Reply {
     connections.node_knows(from.node, knows, cx.io);
+    Reply::Done
+}
+
+fn set_pages(log: u64, records: u64, cx: &mut Context<'_, '_>) -> Result<Reply, RowsError> {
+    Ok(done(cx.logs.set_pages(log, records, cx.at.time, cx.io)?))
+}
+
+fn node_alive(
+    connections: &mut Connections,
+    from: Attachment,
+    said: &Alive,
+    cx: &mut Context<'_, '_>,
+) -> Reply {
+    connections.node_alive(from.node, said.checkpoint, &said.address, cx.io);
     Reply::Done
 }
 

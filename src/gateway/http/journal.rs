@@ -37,6 +37,7 @@ pub(super) async fn show(State(gate): State<Arc<Gate>>, caller: Caller) -> Answe
         "position": gate.hub.position(),
         "era": eras.present(),
         "node": gate.node,
+        "shared": gate.fence.counts(),
         "nodes": nodes,
     });
     Ok(json_answer(StatusCode::OK, body))
@@ -58,6 +59,8 @@ fn node_json(id: Id, row: &NodeRow) -> Value {
         "since": row.since,
         "oldest": oldest,
         "newest": newest,
+        "checkpoint": Some(row.checkpoint()).filter(|batch| *batch > 0),
+        "address": Some(row.address()).filter(|address| !address.is_empty()),
     })
 }
 

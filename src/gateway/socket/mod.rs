@@ -142,6 +142,7 @@ pub(super) async fn run(
         Err(None) => return,
         Err(Some(closing)) => {
             gate.hub.refusals().count(closing.code);
+            let closing = gate.hub.elsewhere.name(Id(rand::random()), closing);
             turn_away(&tcp, &closing, encoding).await;
             return;
         }
@@ -167,6 +168,7 @@ pub(super) async fn send_away(
     // It keeps no place of those that are still to say hello.
     counted.greeted();
     gate.hub.refusals().count(closing.code);
+    let closing = gate.hub.elsewhere.name(Id(rand::random()), closing);
     turn_away(&tcp, &closing, encoding).await;
     drop(counted);
 }
@@ -226,7 +228,7 @@ async fn greet(
     if hello.writers.len() > gate.limits.writers_per_hello as usize {
         let most = gate.limits.writers_per_hello;
         let message = format!("a client speaks for at most {most} writers at a time");
-        return Err(Some(Closing { code: Code::BadFrame, message, after: 0 }));
+        return Err(Some(Closing { message, ..Closing::new(Code::BadFrame) }));
     }
     let knows = |name: &str| hello.capabilities.iter().any(|known| known == name);
     let (history, bases) = (knows(capability::HISTORY), knows(capability::BASES));
@@ -347,6 +349,7 @@ fn prepare(
         positions: Vec::new(),
         other_history: false,
         credit: None,
+        nodes: gate.hub.elsewhere.of(connection),
     };
     let (user, read) = (grants.user.clone(), readable(grants));
     let names = asked_for(&gate.limits, &open);
@@ -387,7 +390,7 @@ fn unreadable(error: &codec::FrameError) -> Closing {
         codec::FrameError::TooLarge { .. } => Code::FrameTooLarge,
         _ => Code::BadFrame,
     };
-    Closing { code, message: error.to_string(), after: 0 }
+    Closing { message: error.to_string(), ..Closing::new(code) }
 }
 
 /// Whether the client has gone, in the regular way or without a word: a network that ends, a tab
@@ -405,7 +408,7 @@ const fn is_gone(error: &tungstenite::Error) -> bool {
 fn broken(error: &tungstenite::Error) -> Closing {
     match error {
         tungstenite::Error::Capacity(_) => Closing::new(Code::FrameTooLarge),
-        _ => Closing { code: Code::BadFrame, message: error.to_string(), after: 0 },
+        _ => Closing { message: error.to_string(), ..Closing::new(Code::BadFrame) },
     }
 }
 

@@ -285,7 +285,13 @@ impl Journal for NatsJournal {
 
     fn drop_before(&mut self, batch: u64) -> Result<(), JournalError> {
         let (context, kept) = (self.context.clone(), self.kept.clone());
-        self.speaker.wait(async move { stream::drop_before(&context, &kept, batch).await })
+        // Nobody waits for it: whoever asks is the thread that reads the journal.
+        self.speaker.spawn(async move {
+            if let Err(error) = stream::drop_before(&context, &kept, batch).await {
+                tracing::warn!(batch, "the journal was not let go of: {error}");
+            }
+        });
+        Ok(())
     }
 }
 

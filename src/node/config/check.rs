@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::known::nearest;
+use super::known::{find, nearest};
 use super::layers::{Settings, read_bounded};
 use super::{AuthConfig, Config, LogFormat, Problem, ServerConfig};
 use crate::auth::{Algorithm, Key, MAX_KEYS, Origins, Verifier};
+use crate::connection::MOST_ADDRESS;
 use crate::limit::{Limits, Rule, Rules};
 use crate::wire::Pattern;
 
@@ -55,14 +56,9 @@ impl<'a> Checking<'a> {
         self.settings.get(path).map(|setting| &setting.value)
     }
 
-    /// Whether somebody has set it, to something.
+    /// Whether somebody has set it, to something else than it would be anyway.
     pub(super) fn is_set(&self, path: &str) -> bool {
-        let empty = |value: &Value| match value {
-            Value::String(text) => text.is_empty(),
-            Value::Array(items) => items.is_empty(),
-            _ => false,
-        };
-        self.value(path).is_some_and(|value| !empty(value))
+        self.value(path) != find(path).map(|known| &known.default)
     }
 
     pub(super) fn text(&self, path: &str) -> &'a str {
@@ -113,6 +109,7 @@ impl<'a> Checking<'a> {
                  such as 127.0.0.1:8080",
             );
         }
+        let advertise = self.advertise();
         let data = PathBuf::from(self.text("server.data"));
         if data.as_os_str().is_empty() {
             self.wrong("server.data", "a folder is needed");
@@ -134,7 +131,7 @@ impl<'a> Checking<'a> {
             }
         };
         let auto_create = self.switch("server.auto_create");
-        ServerConfig { listen, data, dev, origins, log_format, auto_create }
+        ServerConfig { listen, advertise, data, dev, origins, log_format, auto_create }
     }
 
     fn listen(&mut self) -> SocketAddr {
@@ -151,6 +148,23 @@ impl<'a> Checking<'a> {
                 SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
             }
         }
+    }
+
+    /// Scheme, host and port: who is told of it adds the path.
+    fn advertise(&mut self) -> String {
+        let text = self.text("server.advertise").trim_end_matches('/').to_owned();
+        let host = ["https://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+        let fits = host.is_some_and(|host| !host.is_empty() && host.bytes().all(plain));
+        if text.is_empty() || (fits && text.len() <= MOST_ADDRESS) {
+            return text;
+        }
+        let message = format!(
+            "{text:?} is no address of a node: write https://HOST or https://HOST:PORT, at most \
+             {MOST_ADDRESS} bytes"
+        );
+        self.wrong("server.advertise", &message);
+        String::new()
     }
 
     fn auth(&mut self, dev: bool) -> AuthConfig {

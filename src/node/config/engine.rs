@@ -6,21 +6,30 @@
 use std::path::PathBuf;
 
 use super::check::Checking;
-use super::{Engine, JournalConfig};
+use super::{CopyFrom, Engine, JournalConfig};
 use crate::journal::NatsSettings;
 
 /// Most addresses of one list.
 const MOST_ADDRESSES: usize = 32;
 /// Longest name of a stream, in bytes; it is a subject and a folder of the servers too.
 const MOST_NAME: usize = 64;
+/// Most nodes that may have to have a batch on disk before it goes.
+const MOST_COPIES: u64 = 16;
 /// How many copies a stream may have.
 const COPIES: [u64; 3] = [1, 3, 5];
+/// How nodes are addressed, and monitoring.
+const WEB: [&str; 2] = ["http://", "https://"];
 /// How servers are addressed.
 const SCHEMES: [&str; 2] = ["nats://", "tls://"];
 
 /// What means nothing without an engine on other servers.
-const OF_NATS: [&str; 6] = [
+const OF_NATS: [&str; 11] = [
     "journal.servers",
+    "journal.replicas",
+    "journal.copies",
+    "journal.keep_seconds",
+    "journal.copy_from",
+    "journal.copy_token_file",
     "journal.user",
     "journal.password_file",
     "journal.credentials_file",
@@ -44,7 +53,14 @@ impl Checking<'_> {
                 Engine::Local
             }
         };
-        JournalConfig { engine, keep_bytes }
+        let (copies, keep_seconds) =
+            (self.number("journal.copies"), self.number("journal.keep_seconds"));
+        if !(1..=MOST_COPIES).contains(&copies) {
+            self.wrong("journal.copies", &format!("1 to {MOST_COPIES} nodes"));
+        }
+        let nodes = self.addresses("journal.copy_from", &WEB);
+        let copy_from = CopyFrom { nodes, token_file: self.file("copy_token_file") };
+        JournalConfig { engine, keep_bytes, copies, keep_seconds, copy_from }
     }
 
     /// A node that was meant to share a journal must not begin one of its own.
@@ -61,7 +77,7 @@ impl Checking<'_> {
         if servers.is_empty() {
             self.wrong("journal.servers", "at least one is needed, such as nats://10.0.0.1:4222");
         }
-        let monitoring = self.addresses("journal.monitoring", &["http://", "https://"]);
+        let monitoring = self.addresses("journal.monitoring", &WEB);
         let stream = self.text("journal.stream").to_owned();
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         if !(1..=MOST_NAME).contains(&stream.len()) || !stream.bytes().all(plain) {

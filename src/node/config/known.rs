@@ -77,6 +77,10 @@ impl Known {
 
 /// Bytes of folded batches that the journal keeps by default: none.
 const KEEP_BYTES: i64 = 0;
+/// Nodes that have a batch on disk before the journal lets go of it.
+const COPIES: i64 = 2;
+/// How long it stays besides: a day.
+const KEEP_SECONDS: i64 = 86_400;
 
 static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
     let text = |text: &str| Value::String(text.to_owned());
@@ -84,6 +88,7 @@ static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
     let mut known: Vec<_> = [
         ("rules", Form::Tables, list()),
         ("server.listen", Form::Text, text("127.0.0.1:8080")),
+        ("server.advertise", Form::Text, text("")),
         ("server.data", Form::Text, text("./highwater-data")),
         ("server.dev", Form::Switch, Value::Boolean(false)),
         ("server.allowed_origins", Form::Texts, list()),
@@ -97,6 +102,10 @@ static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
         ("journal.servers", Form::Texts, list()),
         ("journal.stream", Form::Text, text("highwater")),
         ("journal.replicas", Form::Number, Value::Integer(1)),
+        ("journal.copies", Form::Number, Value::Integer(COPIES)),
+        ("journal.keep_seconds", Form::Number, Value::Integer(KEEP_SECONDS)),
+        ("journal.copy_from", Form::Texts, list()),
+        ("journal.copy_token_file", Form::Text, text("")),
         ("journal.user", Form::Text, text("")),
         ("journal.password_file", Form::Text, text("")),
         ("journal.credentials_file", Form::Text, text("")),

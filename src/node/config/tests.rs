@@ -258,6 +258,25 @@ fn what_is_wrong_in_a_file_is_told_with_its_line() {
 }
 
 #[test]
+fn an_address_to_tell_is_scheme_host_and_port() {
+    for bad in ["n1.example", "https://me:pw@n1", "https://n1/v1", "https:", "ftp://n1"] {
+        let told = Told::default().set(&format!("auth.keys={}", key()));
+        let got = told.set(&format!("server.advertise={bad}")).problem();
+        let want = format!("--set: server.advertise: {bad:?} is no address of a node");
+        assert!(got.starts_with(&want), "{got}");
+    }
+    for (good, kept) in [
+        ("", ""),
+        ("https://n1.example/", "https://n1.example"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+    ] {
+        let told = Told::default().set(&format!("server.advertise={good}"));
+        let loaded = told.set(&format!("auth.keys={}", key())).load().unwrap();
+        assert_eq!(loaded.config.server.advertise, kept);
+    }
+}
+
+#[test]
 fn keys_are_checked() {
     let ed = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/ed.pub");
     let rsa = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/rsa.pem");
@@ -319,6 +338,8 @@ fn an_engine_on_other_servers_is_checked_and_shows_no_password() {
     for (journal, want) in [
         ("engine = \"kafka\"", "c.toml:2: journal.engine: the engine kafka is not built"),
         ("engine = \"nats\"", "journal.servers: at least one is needed"),
+        ("copies = 3", "c.toml:2: journal.copies: it counts with"),
+        ("replicas = 3", "c.toml:2: journal.replicas: it counts with"),
         ("servers = [\"nats://a:4222\"]", "c.toml:2: journal.servers: it counts with"),
     ] {
         let told = Told::default().set(&format!("auth.keys={}", key()));

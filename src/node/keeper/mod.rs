@@ -42,6 +42,8 @@ const RATES: Duration = Duration::from_secs(10);
 
 /// How often tails of quiet logs give their room to others.
 const TAILS: Duration = Duration::from_secs(2);
+/// How often other nodes are looked at.
+const NODES: Duration = Duration::from_secs(2);
 /// How often buffers are held against the node's memory.
 const MEMORY: Duration = Duration::from_millis(500);
 /// Between two scans of writers.
@@ -115,6 +117,7 @@ impl Keeper {
             every(REVOKED, ground, end_revoked()),
             every(RATES, ground, |ground| ground.rates.sweep()),
             every(TAILS, ground, |ground| ground.hub.sweep_tails()),
+            every(NODES, ground, others),
             every(commits, ground, commit),
             every(MEMORY, ground, life::memory),
             every(clock::LOOK, ground, |ground| clock::watch(&ground.store, ground.now())),
@@ -150,6 +153,21 @@ impl Keeper {
     /// Ends them.
     pub(super) fn stop(self) {
         self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Keeps the addresses of other nodes that run, as they say them.
+fn others(ground: &Ground) {
+    if !ground.fence.counts() {
+        return;
+    }
+    match ground.store.nodes() {
+        Ok(nodes) => {
+            let running = nodes.iter().filter(|(node, row)| row.up && *node != ground.here.node);
+            let addresses = running.map(|(_, row)| row.address().to_owned());
+            ground.hub.elsewhere.set(addresses.filter(|one| !one.is_empty()).collect());
+        }
+        Err(error) => tracing::warn!(%error, "other nodes cannot be looked at"),
     }
 }
 

@@ -14,7 +14,7 @@ mod restore;
 
 pub use export::Export;
 pub use read::{BackupError, Reader, Row};
-pub use restore::{RestoreError, Restored, restore};
+pub use restore::{RestoreError, Restored, clear_unfinished, restore};
 
 use blake3::Hasher;
 use serde::{Deserialize, Serialize};

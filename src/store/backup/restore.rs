@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use super::{BackupError, End, Head, Reader};
 use crate::rows::{RowsError, Table, Writes};
-use crate::store::folder::{FORMAT, Folder, begin_restore, is_ours, lock_of, refuse_unfinished};
+use crate::store::folder::{
+    FORMAT, Folder, begin_restore, is_mark, is_ours, lock_of, refuse_unfinished,
+};
 use crate::store::{OpenError, Options, Store, StoreError};
 use crate::wire::Id;
 
@@ -97,6 +99,34 @@ pub fn restore(from: impl Read, dir: &Path) -> Result<Restored, RestoreError> {
     drop(held);
     store.0.folder.finish()?;
     Ok(Restored { head, end, node: store.node_id() })
+}
+
+/// Takes away what a restore that was cut short has left in a folder, so that it can be begun anew;
+/// one that goes on is left alone, and so is everything else.
+///
+/// # Errors
+/// Where that restore still goes on, or the folder cannot be emptied.
+pub fn clear_unfinished(dir: &Path) -> Result<(), RestoreError> {
+    if refuse_unfinished(dir).is_ok() {
+        return Ok(());
+    }
+    let lock = lock_of(dir)?;
+    // The mark goes last: before that the folder is not taken for anything else.
+    let system = |error: io::Error| OpenError::system(dir, &error);
+    let entries: Result<Vec<_>, _> = fs::read_dir(dir).map_err(system)?.collect();
+    let (marks, rest): (Vec<_>, Vec<_>) =
+        entries.map_err(system)?.into_iter().partition(|entry| is_mark(&entry.file_name()));
+    for entry in rest.into_iter().chain(marks) {
+        let is_folder = entry.file_type().map_err(system)?.is_dir();
+        let path = entry.path();
+        if entry.file_name() == "lost+found" {
+            continue;
+        }
+        let gone = if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        gone.map_err(system)?;
+    }
+    drop(lock);
+    Ok(())
 }
 
 fn fill(store: &Store, reader: &mut Reader<impl Read>) -> Result<(), RestoreError> {

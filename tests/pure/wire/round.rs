@@ -179,7 +179,10 @@ shape! {
     delivered_to -> DeliveredTo { request: small(), users: vec(text(), 0..4), more: any::<bool>() }
     refreshed -> Refreshed { expires: number(), request: small() }
     part -> Part { last: any::<bool>(), data: payload() }
-    bye -> Bye { code: code(), message: text(), reconnect: any::<bool>(), after: small() }
+    bye -> Bye {
+        code: code(), message: text(), reconnect: any::<bool>(), after: small(),
+        nodes: vec(text(), 0..3),
+    }
 }
 
 fn bases() -> impl Strategy<Value = Vec<BaseHeld>> + Clone {
@@ -204,10 +207,12 @@ prop_compose! {
         (generation, time, expires) in (number(), number(), number()),
         writers in vec(writer_mark(), 0..3),
         (positions, other_history, credit) in (positions(), any::<bool>(), of(credit())),
+        nodes in vec(text(), 0..3),
     ) -> Welcome {
         Welcome {
             version, capabilities, connection, user, met, source, place, generation, time,
             expires, ping_interval, limits, token, writers, positions, other_history, credit,
+            nodes,
         }
     }
 }

@@ -275,6 +275,7 @@ fn welcome() -> Welcome {
         positions: vec![],
         other_history: false,
         credit: None,
+        nodes: Vec::new(),
     }
 }
 
@@ -307,6 +308,8 @@ fn greetings(out: &mut Vec<(String, ServerFrame)>) {
     out.push(("welcome_other_history".into(), F::Welcome(other)));
     let credit = Some(Credit { appends: 1_024, bytes: 1 << 20, after: 0 });
     out.push(("welcome_credit".into(), F::Welcome(Welcome { credit, ..welcome() })));
+    let nodes = vec!["https://n2.example".to_owned()];
+    out.push(("welcome_nodes".into(), F::Welcome(Welcome { nodes, ..welcome() })));
     for (name, reason) in [
         ("detached", Reason::Detached),
         ("lag", Reason::Lag),
@@ -522,9 +525,12 @@ pub fn server() -> Vec<(String, ServerFrame)> {
     add("delivered_to", F::DeliveredTo(DeliveredTo { request: 7, users, more: true }));
     let nobody = DeliveredTo { request: 251, users: vec![], more: false };
     add("delivered_to_nobody", F::DeliveredTo(nobody));
-    let bye = Bye { code: Code::ShuttingDown, message: "going".into(), reconnect: true, after: 1 };
-    add("bye", F::Bye(bye));
-    let message = "you: \u{feff}é".into();
-    add("bye_fenced", F::Bye(Bye { code: Code::Fenced, message, reconnect: false, after: 0 }));
+    let (code, message, nodes) = (Code::ShuttingDown, "going".to_owned(), Vec::new());
+    let bye = Bye { code, message, reconnect: true, after: 1, nodes };
+    add("bye", F::Bye(bye.clone()));
+    let nodes = vec!["https://n2.example".to_owned(), "http://[::1]:8082".to_owned()];
+    add("bye_nodes", F::Bye(Bye { nodes, ..bye }));
+    let (code, message, nodes) = (Code::Fenced, "you: \u{feff}é".to_owned(), Vec::new());
+    add("bye_fenced", F::Bye(Bye { code, message, reconnect: false, after: 0, nodes }));
     out
 }

@@ -1,0 +1,186 @@
+//! Nodes that know of one another: made of another's store, named to its clients; and the journal
+//! that lets go of what they have.
+
+use std::path::PathBuf;
+
+use super::support::{Client, Nats, Options, Server, errors, run, token, until};
+use highwater::wire::Code;
+
+/// Nodes whose journal lets go at once of what two have on disk.
+fn on(nats: &Nats, more: &str) -> Options {
+    let toml = format!("{}copies = 2\nkeep_seconds = 0\n{more}", nats.toml());
+    Options { toml, ..Options::default() }
+}
+
+fn root() -> String {
+    token("root", &[("**", "read append snapshot signal admin")])
+}
+
+fn append(server: &Server, texts: impl IntoIterator<Item = String>) -> Vec<String> {
+    let texts: Vec<_> = texts.into_iter().collect();
+    server.http().post_lines("/v1/logs/a", texts.clone()).ok();
+    texts
+}
+
+fn payloads(server: &Server) -> Vec<String> {
+    let answer = server.http().get("/v1/logs/a?from=0");
+    if answer.status == 200 { answer.payloads() } else { Vec::new() }
+}
+
+/// The last batch that a node has folded.
+fn batch(server: &Server) -> u64 {
+    server.http().get("/v1/journal").ok().json()["batch"].as_u64().unwrap()
+}
+
+/// Waits until the stream no longer has what a node had folded by now.
+fn let_go(nats: &Nats, server: &Server) {
+    let by_now = batch(server);
+    until("the journal lets go", || nats.first_sequence() > by_now);
+}
+
+/// `highwater join`, and the folder that it was to make.
+fn join(from: &Server) -> (tempfile::TempDir, PathBuf, std::process::Output) {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    let words = format!("join --from {} --token {} --data", from.url(), root());
+    let joined = run("", &format!("{words} {}", data.display()), "");
+    (home, data, joined)
+}
+
+/// What two nodes have on disk the stream lets go of. A new node is made of a copy then, by one
+/// command, and takes part; it holds all, and what it acknowledges is on the others.
+#[test]
+fn a_node_joins_by_a_copy_where_the_journal_has_let_go() {
+    let Some(nats) = Nats::start(1) else { return };
+    let (one, two) = (Server::start(on(&nats, "")), Server::start(on(&nats, "")));
+    let mut all = append(&one, (0..50).map(|n| format!("one {n}")));
+    let_go(&nats, &one);
+
+    // An empty folder will not do any more, and the sentence says what will.
+    let mut empty = Server::start(Options::default());
+    empty.kill9();
+    std::fs::remove_dir_all(empty.data()).unwrap();
+    let (ended, log) = empty.fails_with(&on(&nats, ""));
+    assert!(!ended.success() && log.contains("highwater join"), "{log}");
+
+    let (home, data, joined) = join(&one);
+    assert!(joined.status.success(), "{}", errors(&joined));
+    let (_, _, refused) = join(&empty_server());
+    assert!(errors(&refused).contains("alone with its journal"), "{}", errors(&refused));
+    let taken = format!("join --from {} --token {} --data {}", one.url(), root(), data.display());
+    let refused = run("", &taken, "");
+    assert!(errors(&refused).contains("name a folder"), "{}", errors(&refused));
+
+    all.extend(append(&two, (0..50).map(|n| format!("two {n}"))));
+    let three = Server::start_in(home, on(&nats, ""));
+    until("all is on the new node", || payloads(&three) == all);
+    all.extend(append(&three, (0..50).map(|n| format!("three {n}"))));
+    until("what it took is on the others", || payloads(&one) == all && payloads(&two) == all);
+    let nodes = one.http().get("/v1/journal").ok().json()["nodes"].as_array().unwrap().len();
+    assert_eq!(nodes, 3, "each is a node of its own");
+}
+
+/// One that is alone with its journal.
+fn empty_server() -> Server {
+    Server::start(Options::default())
+}
+
+/// A copy that was cut short is no folder that a node starts on, and `join` begins it anew.
+#[test]
+fn a_copy_that_was_cut_short_is_begun_anew() {
+    let Some(nats) = Nats::start(1) else { return };
+    let one = Server::start(on(&nats, ""));
+    let all = append(&one, (0..50).map(|n| format!("one {n}")));
+    let (home, data, joined) = join(&one);
+    assert!(joined.status.success(), "{}", errors(&joined));
+    // As a crash leaves it in the middle: the mark is there, and what says that it is whole is not.
+    std::fs::write(data.join("RESTORING"), "").unwrap();
+    std::fs::remove_file(data.join("VERSION")).unwrap();
+    let mut two = Server::start(Options::default());
+    two.kill9();
+    std::fs::remove_dir_all(two.data()).unwrap();
+    std::fs::rename(&data, two.data()).unwrap();
+    let (ended, log) = two.fails_with(&on(&nats, ""));
+    assert!(!ended.success() && log.contains("did not come to its end"), "{log}");
+    std::fs::rename(two.data(), &data).unwrap();
+    let words = format!("join --from {} --token {} --data {}", one.url(), root(), data.display());
+    let joined = run("", &words, "");
+    assert!(joined.status.success(), "{}", errors(&joined));
+    let two = Server::start_in(home, on(&nats, ""));
+    until("all is on the new node", || payloads(&two) == all);
+}
+
+/// A node that was away while the journal let go, or whose files are damaged, makes itself anew
+/// where it is told of whom; what it had is set aside.
+#[test]
+fn a_node_whose_store_is_of_no_use_makes_itself_anew() {
+    let Some(nats) = Nats::start(1) else { return };
+    let (one, two) = (Server::start(on(&nats, "")), Server::start(on(&nats, "")));
+    let mut three = Server::start(on(&nats, ""));
+    let mut all = append(&one, (0..20).map(|n| format!("before {n}")));
+    until("the third has it too", || payloads(&three) == all);
+    three.terminate();
+    all.extend(append(&two, (0..20).map(|n| format!("meanwhile {n}"))));
+    let_go(&nats, &two);
+    let (ended, log) = three.fails_with(&on(&nats, ""));
+    assert!(!ended.success() && log.contains("journal.copy_from"), "{log}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, root() + "\n").unwrap();
+    // The first that is named is not there.
+    let more = format!(
+        "copy_from = [\"http://127.0.0.1:1\", \"{}\"]\ncopy_token_file = {file:?}\n",
+        one.url()
+    );
+    three.restart_with(on(&nats, &more));
+    until("all is there", || payloads(&three) == all);
+    let asides = |server: &Server| {
+        let home = server.data().parent().unwrap().to_owned();
+        let entries = std::fs::read_dir(home).unwrap().map(|entry| entry.unwrap().file_name());
+        entries.filter(|name| name.to_string_lossy().contains(".aside-")).count()
+    };
+    assert_eq!(asides(&three), 1, "what it had is kept");
+
+    three.terminate();
+    let tables = three.data().join("store").join("keyspaces");
+    std::fs::remove_dir_all(&tables).unwrap();
+    three.restart_with(on(&nats, &more));
+    all.extend(append(&three, ["and on".to_owned()]));
+    until("it takes part", || payloads(&one) == all && payloads(&three) == all);
+    assert_eq!(asides(&three), 2);
+}
+
+/// Clients are told of the other nodes that run: when they are met, and when they are sent away.
+#[test]
+fn a_client_is_told_where_else_it_may_go() {
+    let Some(nats) = Nats::start(1) else { return };
+    let named = |address: &str| {
+        let args = vec!["--set".to_owned(), format!("server.advertise={address}")];
+        Options { args, ..on(&nats, "") }
+    };
+    let (mut one, two) = (
+        Server::start(named("https://n1.example")),
+        Server::start(named("https://n2.example:8443")),
+    );
+    let met = |server: &Server| {
+        let mut client = Client::new("ada");
+        client.connect(server);
+        client
+    };
+    let nodes = |client: &Client| client.welcome.as_ref().unwrap().nodes.clone();
+    until("each names the other", || {
+        nodes(&met(&one)) == ["https://n2.example:8443"]
+            && nodes(&met(&two)) == ["https://n1.example"]
+    });
+    let mut client = met(&one);
+    one.ask_to_stop();
+    client.wait("bye", |client| client.bye.is_some());
+    let bye = client.bye.take().unwrap();
+    assert_eq!(
+        (bye.code, bye.nodes),
+        (Code::ShuttingDown, vec!["https://n2.example:8443".to_owned()])
+    );
+    assert!(one.wait_for_end().success());
+    until("who is gone is not named", || nodes(&met(&two)).is_empty());
+}
