@@ -285,7 +285,7 @@ impl Commands {
         let generation = self.random.random_range(1..8);
         let name = USERS[user].to_owned();
         match self.random.random_range(0..27) {
-            26 => Command::Alive(Alive {
+            25 => Command::Alive(Alive {
                 checkpoint: self.random.random_range(0..3),
                 address: "https://n".repeat(self.random.random_range(0..40)),
             }),
