@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::clock;
 use super::config::{Config, Loaded, LogFormat};
-use super::keeper::{Ground, Keeper};
+use super::keeper::{Ground, Keeper, Share};
 use super::watch::Watch;
 use super::{engine, files, revoked, secret};
 use crate::admission::{Admission, Enforcer};
@@ -325,6 +325,7 @@ fn ground(gate: &Gate) -> Arc<Ground> {
         rules: gate.rules.clone(),
         clock: Arc::clone(&gate.clock),
         here: Attachment { node: gate.node, incarnation: gate.incarnation },
+        share: Share::new(gate.node),
     })
 }
 

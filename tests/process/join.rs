@@ -184,3 +184,27 @@ fn a_client_is_told_where_else_it_may_go() {
     assert!(one.wait_for_end().success());
     until("who is gone is not named", || nodes(&met(&two)).is_empty());
 }
+
+/// What is done by the clock is one node's for each log, and another's when that one is gone.
+#[test]
+fn logs_are_seen_to_also_when_the_node_is_gone_that_did() {
+    let Some(nats) = Nats::start(1) else { return };
+    let rule = "[[rules]]\npattern = \"**\"\nretain_records = 8\n";
+    let (one, mut two) = (Server::start(on(&nats, rule)), Server::start(on(&nats, rule)));
+    let logs: Vec<_> = (0..16).map(|log| format!("/v1/logs/l{log}")).collect();
+    let start = |path: &String| {
+        let told = one.http().get(&format!("{path}?from=end&limit=1"));
+        told.headers["highwater-start"].to_str().unwrap().parse::<u64>().unwrap()
+    };
+    let write = |path: &String| {
+        one.http().post_lines(path, (0..10).map(|n| n.to_string()).collect::<Vec<_>>()).ok();
+    };
+    let trimmed = |past: &[u64]| {
+        logs.iter().for_each(write);
+        logs.iter().zip(past).all(|(path, past)| start(path) > *past)
+    };
+    until("all are trimmed", || trimmed(&[0; 16]));
+    two.kill9();
+    let starts: Vec<_> = logs.iter().map(start).collect();
+    until("all are trimmed by the one that is left", || trimmed(&starts));
+}

@@ -54,7 +54,7 @@ pub(super) fn page(
         let differs = |row: &LogRow| row.rule != wanted || row.deriving.is_some();
         if let Some(row) = row.filter(differs) {
             looks.found.store(true, Ordering::Relaxed);
-            if step(ground, *log, wanted, &row)? {
+            if ground.share.has_log(*log) && step(ground, *log, wanted, &row)? {
                 // The same log again, after a rest.
                 return Ok(last.or(Some(After { name: String::new() })));
             }

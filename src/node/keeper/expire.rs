@@ -95,7 +95,7 @@ pub(super) fn page(
         let rule = ground.rules.find(&name).filter(|rule| rule.snapshot == SnapshotRule::Latest);
         let seconds = rule.map_or(0, |rule| rule.retain_seconds);
         last = Some(name);
-        if seconds > 0 && due.is(log, now) {
+        if seconds > 0 && ground.share.has_log(log) && due.is(log, now) {
             let (key, oldest, ended, took) = (None, now, false, 0);
             let within = Some(Within { log, seconds, key, oldest, ended, took });
             return Ok(Some(After { name: last, within }));

@@ -79,25 +79,29 @@ pub(super) fn look<'a>(
     let mut active = Vec::new();
     for (id, row) in page {
         let one = candidate(ground, *id, row, seen)?;
-        if (one.attached && lost(ground, *id, row, now)) || ended(ground, row, seen)? {
+        let is_here = row.attached == Some(ground.here);
+        let mine = if one.attached { is_here } else { ground.share.has_id(*id) };
+        if mine && ((one.attached && lost(ground, *id, row, now)) || ended(ground, row, seen)?) {
             let (connection, generation) = (*id, row.generation);
             let reached = Vec::new();
             propose(ground, Command::Detach(Progress { connection, generation, reached }));
         }
         if row.active() {
-            // One that is catching up has a lag that falls; it is left to it. Whether one does that
-            // is attached elsewhere, only its own node can see.
-            let here = ground.here;
-            let elsewhere = one.attached && row.attached != Some(here);
-            let moves =
+            // One that is catching up has a lag that falls; it is left to it. Only the node that
+            // has its socket can see that.
+            let catching_up =
                 || ground.hub.socket(*id).is_some_and(|socket| socket.progressed(ticks, round));
-            let catching_up = elsewhere || moves();
-            match outlived(&one, &bounds, now) {
-                Some(Reason::Lag | Reason::RetainedBytes) if catching_up => active.push((one, row)),
+            match outlived(&one, &bounds, now).filter(|_| mine) {
+                Some(Reason::Lag | Reason::RetainedBytes) if catching_up() => {
+                    active.push((one, row));
+                }
                 Some(reason) => downgrade(ground, &one, reason),
                 None => active.push((one, row)),
             }
-        } else if !one.attached && unused(one.since, now, u64::from(limits.forget_after_days)) {
+        } else if mine
+            && !one.attached
+            && unused(one.since, now, u64::from(limits.forget_after_days))
+        {
             let generation = Some(row.generation);
             propose(ground, Command::Forget { connection: *id, generation });
         }
@@ -111,7 +115,7 @@ pub(super) fn writers(ground: &Ground, after: Option<Id>) -> Result<Option<Id>, 
     let now = ground.now();
     for (id, row) in &page {
         let days = writer_days(row.retired, ground.limits.writer_keep_days);
-        if unused(row.used, now, days) {
+        if unused(row.used, now, days) && ground.share.has_id(*id) {
             propose(ground, Command::ForgetWriter { writer: *id, used: row.used });
         }
     }

@@ -10,6 +10,7 @@ mod expire;
 mod lagging;
 mod life;
 mod retention;
+mod share;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +20,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
+
+pub(in crate::node) use share::Share;
 
 use super::clock;
 use crate::admission::{Clock, Shed, close_revoked, cut_off, hand};
@@ -79,6 +82,8 @@ pub(super) struct Ground {
     pub(super) clock: Clock,
     /// This run of this node.
     pub(super) here: Attachment,
+    /// What it sees to, of what all nodes could.
+    pub(super) share: Share,
 }
 
 impl Ground {
@@ -156,7 +161,7 @@ impl Keeper {
     }
 }
 
-/// Keeps the addresses of other nodes that run, as they say them.
+/// Keeps who else runs, and where they say that they are.
 fn others(ground: &Ground) {
     if !ground.fence.counts() {
         return;
@@ -164,8 +169,9 @@ fn others(ground: &Ground) {
     match ground.store.nodes() {
         Ok(nodes) => {
             let running = nodes.iter().filter(|(node, row)| row.up && *node != ground.here.node);
-            let addresses = running.map(|(_, row)| row.address().to_owned());
+            let addresses = running.clone().map(|(_, row)| row.address().to_owned());
             ground.hub.elsewhere.set(addresses.filter(|one| !one.is_empty()).collect());
+            ground.share.set(running.map(|(node, _)| *node).collect());
         }
         Err(error) => tracing::warn!(%error, "other nodes cannot be looked at"),
     }

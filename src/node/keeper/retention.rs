@@ -45,6 +45,9 @@ pub(super) fn grown(ground: &Ground) -> Result<Option<()>, RowsError> {
 
 /// Looks at one log.
 fn look(ground: &Ground, log: u64) -> Result<(), RowsError> {
+    if !ground.share.has_log(log) {
+        return Ok(());
+    }
     let Some(row) = ground.store.log_row(log)?.filter(|row| !row.deleted) else { return Ok(()) };
     let kept = ground.rules.kept(&row.name, &ground.limits);
     let to = match row.paging.records {
