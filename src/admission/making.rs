@@ -9,7 +9,7 @@ use super::Admission;
 use crate::auth::{Can, Grant, Grants};
 use crate::channel::Spent;
 use crate::limit::{Charged, Limits};
-use crate::wire::{Open, Pattern, Refusal};
+use crate::wire::{Open, Pattern, Refusal, name};
 
 /// What a client that opens logs may make.
 #[derive(Debug, Default)]
@@ -47,6 +47,7 @@ impl Admission {
             let makes = make.iter().any(|pattern| pattern.matches(name));
             // What cannot be read is found out by the fold.
             makes
+                && name::check(name).is_ok()
                 && grants.allows(name, Can::Read)
                 && self.store.find_log(name).is_ok_and(|found| found.is_none())
         };

@@ -14,7 +14,7 @@ mod shed;
 pub use hand::{Clock, hand};
 pub use judge::{Judged, Named, fits, may_append};
 pub use making::{Making, asked_for};
-pub use prefetch::Prefetch;
+use prefetch::Prefetch;
 pub use reading::{Enforcer, TokenGrants, close_revoked, readable};
 pub use shed::{Shed, cut_off};
 
@@ -37,7 +37,7 @@ pub struct Admission {
     /// What keeps commands out at the moment.
     pub shed: Arc<Shed>,
     /// What need not be read ahead.
-    pub prefetch: Prefetch,
+    prefetch: Prefetch,
 }
 
 impl Admission {

@@ -8,16 +8,17 @@ use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Admission;
+use crate::auth::{Can, Grants};
 use crate::log::Entry;
 use crate::store::{Store, Wanted};
-use crate::wire::{Id, Target};
+use crate::wire::{Id, Open, Target, name};
 
 /// Things remembered as read; a newer one takes the place of another with the same remainder.
 const REMEMBERED: usize = 16_384;
 
 /// What was read ahead lately.
 #[derive(Debug)]
-pub struct Prefetch {
+pub(super) struct Prefetch {
     seen: Box<[AtomicU64]>,
     hasher: RandomState,
 }
@@ -56,34 +57,49 @@ impl Prefetch {
             tokio::task::block_in_place(|| store.prefetch(&wanted));
         }
     }
-
-    /// Reads ahead logs by name.
-    pub fn names<'a>(&self, store: &Store, names: impl Iterator<Item = &'a str>) {
-        let cold: Vec<&str> = names.filter(|name| self.is_cold(name)).collect();
-        if !cold.is_empty() {
-            let wanted = Wanted { names: &cold, ..Wanted::default() };
-            tokio::task::block_in_place(|| store.prefetch(&wanted));
-        }
-    }
-
-    /// Reads ahead what an attachment looks at: connection, siblings, writers and logs.
-    pub fn attach(
-        &self,
-        store: &Store,
-        user: &str,
-        connection: Id,
-        writers: &[Id],
-        names: &[&str],
-    ) {
-        let (users, connections) = (&[user], &[connection]);
-        let wanted = Wanted { names, writers, connections, users, ..Wanted::default() };
-        tokio::task::block_in_place(|| store.prefetch(&wanted));
-    }
 }
 
 impl Admission {
     /// Reads what the fold will look at for these appends, as far as they have no verdict.
     pub fn read_ahead(&self, writer: Option<Id>, entries: &[Entry]) {
         self.prefetch.append(&self.store, writer, entries);
+    }
+
+    /// Reads what the fold will look at for logs that a token's user opens, unless that was made
+    /// just now.
+    pub fn read_ahead_names(&self, grants: &Grants, open: &[Open]) {
+        let names = self.looked_up(grants, open);
+        let cold: Vec<&str> = names.filter(|name| self.prefetch.is_cold(name)).collect();
+        if !cold.is_empty() {
+            let wanted = Wanted { names: &cold, ..Wanted::default() };
+            tokio::task::block_in_place(|| self.store.prefetch(&wanted));
+        }
+    }
+
+    /// Reads what the fold will look at for an attachment: connection, siblings, writers, and the
+    /// logs that it opens.
+    pub fn read_ahead_attach(
+        &self,
+        grants: &Grants,
+        connection: Id,
+        writers: &[Id],
+        open: &[Open],
+    ) {
+        let names: Vec<&str> = self.looked_up(grants, open).collect();
+        let (users, connections) = (&[grants.user.as_str()], &[connection]);
+        let wanted = Wanted { names: &names, writers, connections, users, ..Wanted::default() };
+        tokio::task::block_in_place(|| self.store.prefetch(&wanted));
+    }
+
+    /// The names that the fold looks up of those that are asked for: what has another form, is not
+    /// granted or goes beyond what a connection may hold, it refuses without a look.
+    fn looked_up<'a>(
+        &self,
+        grants: &'a Grants,
+        open: &'a [Open],
+    ) -> impl Iterator<Item = &'a str> + use<'a> {
+        let most = self.limits.subscriptions as usize;
+        let names = open.iter().take(most).map(|open| open.name.as_str());
+        names.filter(|name| name::check(name).is_ok() && grants.allows(name, Can::Read))
     }
 }

@@ -7,11 +7,14 @@ use std::path::Path;
 
 use crate::support::{Client, Server};
 use highwater::admission::{Admission, Judged};
+use highwater::auth::Grants;
 use highwater::limit::Limits;
 use highwater::log::{LogRow, NameRow, Writer, WriterRow};
 use highwater::rows::{Key, Table, Writes};
 use highwater::store::{Options, Store, Wanted};
-use highwater::wire::{Code, Id, Payload, Record, Refusal, SnapshotRule, Target, codec};
+use highwater::wire::{
+    Code, Id, Open, Payload, Record, Refusal, SnapshotRule, Start, Target, codec,
+};
 
 /// Ids of the logs that are made behind the server's back: it gives none of them itself.
 const FIRST: u64 = 1_000_000;
@@ -107,6 +110,36 @@ fn refused_is_not_read_ahead(store: Store) {
     };
     assert_eq!(reads_of(Some(Refusal::new(Code::Denied))), 0);
     assert!(reads_of(None) > 0, "it was cold still");
+    opened_without_a_grant_is_not_read_ahead(&admission);
+}
+
+/// Who opens logs has those read ahead that it may read, whichever way it asks for them.
+fn opened_without_a_grant_is_not_read_ahead(admission: &Admission) {
+    let grants = |logs: &str| Grants {
+        user: "ann".to_owned(),
+        expires_ms: 0,
+        issued_ms: None,
+        token_id: String::new(),
+        grants: serde_json::from_str(&format!(r#"[{{"logs":"{logs}","can":["read"]}}]"#)).unwrap(),
+    };
+    let (mine, all) = (grants("me/**"), grants("docs/**"));
+    let open = |at| {
+        let name = name(at);
+        [Open { name, have: None, start: Start::End, priority: 0 }]
+    };
+    let subscribes = |grants: &Grants, at| {
+        let open = open(at);
+        reads_for(|| admission.read_ahead_names(grants, &open))
+    };
+    assert_eq!(subscribes(&mine, 11_000), 0);
+    assert!(subscribes(&all, 11_000) > 0, "it was cold still, and not remembered as read");
+    let attaches = |grants: &Grants, at| {
+        let open = open(at);
+        reads_for(|| admission.read_ahead_attach(grants, writer(LOGS), &[], &open))
+    };
+    // Connection and user are looked for, and are in no file.
+    assert_eq!(attaches(&mine, 13_000), 0);
+    assert!(attaches(&all, 13_000) > 0, "it was cold still");
 }
 
 /// Of the running server: appends to logs that nobody has touched since its start.

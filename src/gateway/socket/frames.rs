@@ -11,7 +11,7 @@ use crate::fold::Command;
 use crate::limit::Costs;
 use crate::log::Part;
 use crate::wire::{
-    Ack, Activate, BaseHeld, Class, ClientFrame, Code, Ended, Id, Open, Pong, PutSnapshot, Refresh,
+    Ack, Activate, BaseHeld, Class, ClientFrame, Code, Ended, Id, Pong, PutSnapshot, Refresh,
     Refreshed, Refusal, Refused, Retire, Seek, ServerFrame, State, Subscribe as SubscribeFrame,
     Unsubscribe, Visible, Who,
 };
@@ -189,10 +189,10 @@ impl Session {
         }
         let (connection, generation) = self.named();
         let weight = size + open.len() * OPEN_WEIGHT;
-        self.prefetch(&open);
         // An inactive one is refused as a whole.
         let active = self.socket.active();
         let Making { make, unmade, spent } = if active {
+            self.gate.admission.read_ahead_names(&self.grants.0, &open);
             self.gate.admission.making(&self.grants.0, &mut open)
         } else {
             Making::default()
@@ -212,12 +212,6 @@ impl Session {
     /// Bases that were begun, of a client that goes on with them.
     fn known_bases(&self, bases: Vec<BaseHeld>) -> Vec<BaseHeld> {
         if self.bases { bases } else { Vec::new() }
-    }
-
-    fn prefetch(&self, open: &[Open]) {
-        let most = self.gate.limits.subscriptions as usize;
-        let names = open.iter().take(most).map(|open| open.name.as_str());
-        self.gate.admission.prefetch.names(&self.gate.store, names);
     }
 
     fn unsubscribe(&self, request: u32, logs: Vec<u64>) {
@@ -273,7 +267,7 @@ impl Session {
         }
         let (connection, generation) = self.named();
         let weight = size + open.len() * OPEN_WEIGHT;
-        self.prefetch(&open);
+        self.gate.admission.read_ahead_names(&self.grants.0, &open);
         let names = asked_for(&self.gate.limits, &open);
         let Making { make, unmade, spent } = self.gate.admission.making(&self.grants.0, &mut open);
         let read = readable(&self.grants.0);

@@ -499,11 +499,8 @@ impl Session {
     /// Asks the fold to attach the client.
     fn attach(&self, attach: Attach, welcome: Welcome, opening: Opening) {
         let writers: Vec<_> = attach.writers.iter().map(|at| at.writer).collect();
-        let most = self.gate.limits.subscriptions as usize;
-        let open = attach.open.iter().take(most);
-        let names: Vec<_> = open.map(|open| open.name.as_str()).collect();
-        let (store, user) = (&self.gate.store, attach.user.as_str());
-        self.gate.admission.prefetch.attach(store, user, attach.connection, &writers, &names);
+        let (grants, connection) = (&self.grants.0, attach.connection);
+        self.gate.admission.read_ahead_attach(grants, connection, &writers, &attach.open);
         let weight = 512 + (attach.open.len() + attach.bases.len()) * 512;
         let asked = Asked::Attach(Box::new((welcome, opening)));
         let ticket = Ticket::Socket(Arc::clone(&self.socket), asked);
