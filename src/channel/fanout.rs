@@ -87,7 +87,7 @@ impl FanOut {
     pub(super) fn waits(&mut self, under_way: (usize, usize)) -> Option<Duration> {
         let [Turn { watch, going: None }] = self.turns.make_contiguous() else { return None };
         let watched = watch.lock();
-        let (readers, end) = (watched.sockets.len(), watched.tail.end());
+        let (readers, end) = (watched.readers(), watched.tail.end());
         drop(watched);
         self.pace.wait(Instant::now(), Next { log: watch.log, readers, end }, under_way)
     }
@@ -122,10 +122,8 @@ impl FanOut {
         self.pace.begins();
         let begun = Instant::now();
         let end = going.end();
-        let upto = watched.sockets.len().min(going.next + SLICE);
-        let slice = watched.sockets.get(going.next..upto).unwrap_or_default();
         let mut offered = std::mem::take(&mut self.offered);
-        offered.extend(slice.iter().flatten().cloned());
+        let upto = watched.slice(going.next, &mut offered);
         drop(watched);
         // Others have the watch while these are written to. Whoever goes meanwhile is not
         // subscribed any more, and whoever comes does not stand there yet: each is asked.

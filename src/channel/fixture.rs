@@ -83,7 +83,7 @@ impl House {
     }
 
     /// The same, with a token.
-    pub(super) fn socket_of(&self, id: u16, grants: Grants) -> (Arc<Socket>, TcpStream) {
+    pub(super) fn socket_of(&self, id: u16, grants: impl Readable) -> (Arc<Socket>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         peer.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 
 use super::elsewhere::Elsewhere;
+use super::fanout::SLICE;
 use super::hints::Hints;
 use super::panics;
 use super::refusals::Refusals;
@@ -55,8 +56,9 @@ pub(super) struct Watched {
     /// How the log's state is kept.
     pub rule: SnapshotRule,
     pub sockets: Vec<Option<Arc<Socket>>>,
-    free: Vec<u32>,
-    /// Whether the dispatcher has it in its queue.
+    /// Places in between that nobody has; who comes is given the first of them.
+    free: BTreeSet<u32>,
+    /// Whether a thread of fan-out has it in its queue, or is about to be given it.
     pub pending: bool,
     /// Offset of the newest client-made snapshot, and where one was last asked for.
     pub snapshot: u64,
@@ -354,11 +356,8 @@ impl Hub {
         // It is there for as long as anyone has a place in it.
         let Some(watch) = self.watch(over.log) else { return };
         let mut watched = watch.lock();
-        if let Some(place) = watched.sockets.get_mut(over.place as usize) {
-            *place = None;
-        }
-        watched.free.push(over.place);
-        if watched.free.len() == watched.sockets.len() {
+        watched.leave(over.place);
+        if watched.sockets.is_empty() {
             // Decided under the lock under which subscribers come: nobody knocks at a closed door.
             watched.closed = true;
             drop(watched);
@@ -442,7 +441,7 @@ impl Hub {
                     rule: opened.rule,
                     tail: Tail::new(opened.head, Arc::clone(&self.budget)),
                     sockets: Vec::new(),
-                    free: Vec::new(),
+                    free: BTreeSet::new(),
                     pending: false,
                     snapshot,
                     asked: snapshot,
@@ -504,9 +503,46 @@ impl Hub {
 }
 
 impl Watched {
+    /// How many sockets are subscribed.
+    pub(super) fn readers(&self) -> usize {
+        self.sockets.len() - self.free.len()
+    }
+
+    /// Puts the next subscribers from a place on into a slice: where those after them begin.
+    pub(super) fn slice(&self, from: usize, slice: &mut Vec<Arc<Socket>>) -> usize {
+        let places = self.sockets.get(from..).unwrap_or_default();
+        let taken =
+            places.iter().enumerate().filter_map(|(at, socket)| Some((at, socket.as_ref()?)));
+        let mut upto = self.sockets.len();
+        for (at, socket) in taken {
+            if slice.len() == SLICE {
+                upto = from + at;
+                break;
+            }
+            slice.push(Arc::clone(socket));
+        }
+        upto
+    }
+
+    /// Takes a subscriber's place back. Free ones at the end go, so that the list is no longer than
+    /// the last place that is taken.
+    fn leave(&mut self, place: u32) {
+        let Some(taken) = self.sockets.get_mut(place as usize) else { return };
+        if taken.take().is_some() {
+            self.free.insert(place);
+        }
+        while let Some(None) = self.sockets.last() {
+            self.sockets.pop();
+            self.free.pop_last();
+        }
+        if self.sockets.len() < self.sockets.capacity() / 4 {
+            self.sockets.shrink_to(self.sockets.len() * 2);
+        }
+    }
+
     /// Gives a subscriber its place.
     fn enter(&mut self, socket: &Arc<Socket>) -> u32 {
-        let place = self.free.pop().unwrap_or_else(|| {
+        let place = self.free.pop_first().unwrap_or_else(|| {
             self.sockets.push(None);
             u32::try_from(self.sockets.len() - 1).unwrap_or(u32::MAX)
         });

@@ -155,3 +155,30 @@ async fn who_has_left_hears_no_last_words() {
         assert_eq!(ends_with_close(&heard, Code::Fenced.number()), !leaves, "{heard:?}");
     }
 }
+
+/// A log that many have left has as many readers as are left: the list of them shrinks, and a free
+/// place in it is no reader.
+#[tokio::test]
+async fn who_has_left_is_no_reader() {
+    let house = House::new(1 << 20);
+    let readers: Vec<_> = (1..=40).map(|id| house.socket(id)).collect();
+    readers.iter().for_each(|(socket, _)| house.subscribe(socket, 0, 0));
+    let watch = house.hub.watch(LOG).unwrap();
+    let list = || {
+        let watched = watch.lock();
+        (watched.readers(), watched.sockets.len())
+    };
+    let leave = |at: usize| house.hub.leave(&readers[at].0);
+    (0..20).for_each(leave);
+    assert_eq!(list(), (20, 40), "the last place is taken");
+    (21..40).for_each(leave);
+    assert_eq!(list(), (1, 21));
+    // Who comes takes the first place that is free, so that the list stays short.
+    let (late, _peer) = house.socket(41);
+    house.subscribe(&late, 0, 0);
+    assert_eq!(list(), (2, 21));
+    leave(20);
+    assert_eq!(list(), (1, 1));
+    house.hub.leave(&late);
+    assert!(house.hub.watch(LOG).is_none());
+}

@@ -23,6 +23,7 @@ use crate::wire::{
     Start, Unsubscribed, Whom,
 };
 
+mod readers;
 mod threads;
 
 #[derive(Debug)]
