@@ -1,11 +1,11 @@
 //! Sockets and the hub: what is due, what is acknowledged, how they are closed.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use super::Socket;
-use super::fixture::{House, LOG, ends_with_close, opened, to_the_end};
+use super::fixture::{House, LOG, PATIENCE, cursor, ends_with_close, opened, to_the_end};
 use crate::connection::Reached;
-use crate::delivery::{Closing, Offer, Output, Slice, Wrote};
+use crate::delivery::{Closing, Offer, Output, Readable, Slice, Wrote};
 use crate::log::{LogRow, SnapshotAt};
 use crate::wire::{Code, Cursor, Ended, Refusal, Refused, ServerFrame, SnapshotRule, Start};
 
@@ -154,6 +154,56 @@ async fn who_has_left_hears_no_last_words() {
         let heard = to_the_end(&mut peer);
         assert_eq!(ends_with_close(&heard, Code::Fenced.number()), !leaves, "{heard:?}");
     }
+}
+
+/// A token that allows reading or does not, and says when it is looked at.
+#[derive(Debug)]
+struct Looked {
+    may: bool,
+    at: mpsc::Sender<()>,
+}
+
+impl Readable for Looked {
+    fn may_read(&self, _: &str) -> bool {
+        // Nobody listens any more where the test has seen what it waited for.
+        self.at.send(()).ok();
+        self.may
+    }
+
+    fn expires(&self) -> u64 {
+        0
+    }
+
+    fn may_snapshot(&self, _: &str) -> bool {
+        false
+    }
+
+    fn may_ask_who(&self, _: &str) -> bool {
+        false
+    }
+}
+
+/// Promise 11. A log is being opened, and its grants have been looked at; they shrink before it is
+/// taken in: the test holds the log's watch for so long. The second look denies it.
+#[tokio::test]
+async fn promise_11_a_grant_that_shrinks_while_a_log_is_opened_denies_it() {
+    let house = House::new(1 << 20);
+    let (other, _stays) = house.socket(2);
+    house.subscribe(&other, 0, 0);
+    let (at, looks) = mpsc::channel();
+    let (socket, _peer) = house.socket_of(1, Looked { may: true, at: at.clone() });
+    let watch = house.hub.watch(LOG).unwrap();
+    let held = watch.lock();
+    let opening = std::thread::scope(|scope| {
+        let opening = scope.spawn(|| house.hub.subscribe(&socket, opened(&log(), Start::End), 1));
+        looks.recv_timeout(PATIENCE).expect("the grants are looked at first");
+        assert!(socket.regrant(Arc::new(Looked { may: false, at })).is_empty());
+        drop(held);
+        opening.join().unwrap()
+    });
+    assert_eq!(opening, Err(Code::Denied));
+    assert_eq!(cursor(&socket), None);
+    assert_eq!(watch.lock().readers(), 1, "it has no place among the log's readers");
 }
 
 /// A log that many have left has as many readers as are left: the list of them shrinks, and a free

@@ -185,22 +185,20 @@ fn promise_12_the_last_word_of_a_fenced_socket_does_nothing() {
     new.reach("twelve/last", 11);
 }
 
-/// A grant that shrinks while logs are being opened by the older one: those that are opened after
-/// it are looked at again. Which of them are on their way then is the machine's affair, so it is
-/// tried with many logs, some times.
+/// A grant that shrinks while logs are being opened by the older one: each is refused or ended.
+/// Which of them are on their way then is the machine's affair, so it is tried with many logs, some
+/// times. That a log is denied which was looked at before is held where it is certain
+/// (`channel/tests.rs`).
 #[test]
 fn promise_11_a_grant_that_shrinks_while_logs_are_opened() {
     const LOGS: usize = 500;
-    // With snapshots of clients the store is read for each log that is taken in: between the two
-    // looks at the grants there is time.
-    let server = Server::start(Options::default().rule("secret/**", "client", ""));
+    let server = Server::start(Options::default());
     let mut writer = Client::new("wim").join(&server);
     let names: Vec<String> = (0..LOGS).map(|n| format!("secret/{n}")).collect();
     for name in &names {
         writer.append(name, "0");
     }
     writer.settled();
-    let mut denied = 0;
     for round in 0..20 {
         let mut reader = Client::with(Some(token("ann", &[("**", "read")])));
         reader.cloning = Cloning::None;
@@ -222,12 +220,10 @@ fn promise_11_a_grant_that_shrinks_while_logs_are_opened() {
                 && !reader.refreshed.is_empty()
         });
         assert!(reader.refused.iter().all(|refused| refused.refusal.code == Code::Denied));
-        denied += reader.refused.len();
         // The refresh is worked off by now, and all logs are taken in.
         reader.sync();
         let left = &server.shows(reader.connection)["socket"]["cursors"];
         assert_eq!(left.as_array().unwrap().len(), 0, "round {round}: {left}");
         reader.leave(true);
     }
-    assert!(denied > 0, "the grant never came between a log and the next");
 }
