@@ -1,6 +1,7 @@
 //! Client-made snapshots are asked for: of whom, and when.
 //!
-//! Promise: one caught-up reader at a time is asked, and of one tail once.
+//! Promise: one caught-up reader at a time is asked, and of one tail once. Readers are looked at in
+//! the slices in which they are written to, while nobody waits for the log's watch.
 
 use std::sync::Arc;
 
@@ -29,15 +30,15 @@ pub(super) fn wants_snapshot(
     wants
 }
 
-/// Asks one caught-up subscriber that may make a snapshot of the log.
-pub(super) fn ask_for_snapshot(watch: &Watch, end: u64) {
-    let watched = watch.lock();
+/// Asks the first of these readers that has caught up and may make a snapshot of the log: whether
+/// one was asked.
+pub(super) fn ask_for_snapshot(watch: &Watch, readers: &[Arc<Socket>], end: u64) -> bool {
     let may = |socket: &&Arc<Socket>| {
         let inner = socket.lock();
         inner.at.live(watch.log) && inner.at.grants().may_snapshot(&watch.name)
     };
-    if let Some(socket) = watched.sockets.iter().flatten().find(may) {
-        let wanted = SnapshotWanted { log: watch.log, at_least: end };
-        socket.send(&[ServerFrame::SnapshotWanted(wanted)]);
-    }
+    let Some(socket) = readers.iter().find(may) else { return false };
+    let wanted = SnapshotWanted { log: watch.log, at_least: end };
+    socket.send(&[ServerFrame::SnapshotWanted(wanted)]);
+    true
 }

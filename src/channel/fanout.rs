@@ -31,8 +31,9 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::asking::{ask_for_snapshot, wants_snapshot};
-use super::going::{Going, begin};
+use super::asking::ask_for_snapshot;
+use super::encode::DELIVERY_BYTES;
+use super::going::{Going, READ, begin};
 use super::hub::{Hub, Watch};
 use super::pace::{self, Next, Pace};
 use super::socket::{Offered, Socket};
@@ -114,34 +115,30 @@ impl FanOut {
     /// Writes one slice of one log's new records; then the next log has its turn.
     pub(super) fn slice(&mut self, now: u64) {
         let Some(Turn { watch, going }) = self.turns.pop_front() else { return };
-        let mut watched = watch.lock();
-        let Some(mut going) = going.or_else(|| begin(&self.hub, &watch, &watched)) else {
-            watched.pending = false;
-            return;
-        };
+        let store = |base| self.hub.store.records(watch.log, base, READ, DELIVERY_BYTES);
+        let going = going.or_else(|| begin(&self.hub, &watch, &self.rules, store));
+        let Some(mut going) = going else { return };
         self.pace.begins();
         let begun = Instant::now();
         let end = going.end();
         let mut offered = std::mem::take(&mut self.offered);
+        let watched = watch.lock();
         let upto = watched.slice(going.next, &mut offered);
         drop(watched);
         // Others have the watch while these are written to. Whoever goes meanwhile is not
         // subscribed any more, and whoever comes does not stand there yet: each is asked.
         let behind = self.offer(&watch, &mut going, &offered, now);
         self.pace.wrote(offered.len(), begun.elapsed());
+        going.asks = going.asks && !ask_for_snapshot(&watch, &offered, end);
         offered.clear();
         self.offered = offered;
         going.next = upto;
         let mut watched = watch.lock();
         let finished = upto >= watched.sockets.len();
-        let wanted = finished && wants_snapshot(&self.rules, &watch, &mut watched, end);
         let more = watched.tail.end() > end;
         watched.pending = !finished || more;
         drop(watched);
         behind.iter().for_each(|socket| self.hub.schedule(socket));
-        if wanted {
-            ask_for_snapshot(&watch, end);
-        }
         if !finished {
             self.turns.push_back(Turn { watch, going: Some(going) });
             return;

@@ -5,13 +5,15 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::asking::wants_snapshot;
 use super::encode::{self, DELIVERY_BYTES};
 use super::face::{Form, Message, Messages};
 use super::hub::{Hub, Watch, Watched};
-use crate::log::Stored;
+use crate::log::{Rule, Stored};
+use crate::rows::RowsError;
 
 /// Most records that are read at once where the tail has let go of them.
-const READ: usize = 256;
+pub(super) const READ: usize = 256;
 
 /// Records on their way, and the frame in each form that is wanted.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub(super) struct Going {
     messages: Messages,
     /// Whom to offer it next.
     pub next: usize,
+    /// Whether one of the readers is to be asked for a snapshot, and none was yet.
+    pub asks: bool,
 }
 
 impl Going {
@@ -39,38 +43,61 @@ impl Going {
 }
 
 /// What a log's turn begins with: the records after those of the turn before, from the tail or,
-/// where the budget took them, from the store.
-pub(super) fn begin(hub: &Hub, watch: &Watch, watched: &Watched) -> Option<Going> {
-    let base = watch.target();
-    let stored = match watched.tail.read(base, DELIVERY_BYTES) {
-        Some(stored) => stored,
-        None if watched.tail.end() > base => {
-            let read = match hub.store.records(watch.log, base, READ, DELIVERY_BYTES) {
-                Ok(read) => read,
-                Err(error) => {
-                    tracing::error!(%error, log = watch.log, "a tail could not be read");
-                    give_up(hub, watch, watched);
-                    return None;
-                }
-            };
-            // Trimmed meanwhile: whoever stood there reads on by itself and is told of a gap.
-            match read.first() {
-                Some((first, _)) => watch.aim(*first),
-                None => {
-                    give_up(hub, watch, watched);
-                    return None;
-                }
-            }
-            read.into_iter().map(|(_, stored)| Arc::new(stored)).collect()
-        }
-        None => return None,
-    };
-    if stored.is_empty() {
+/// where the budget took them, from the store. None: there are none, and the log waits for no turn.
+/// Others have the watch while `read` reads the store.
+pub(super) fn begin(
+    hub: &Hub,
+    watch: &Watch,
+    rules: &[Rule],
+    read: impl FnOnce(u64) -> Result<Vec<(u64, Stored)>, RowsError>,
+) -> Option<Going> {
+    let mut watched = watch.lock();
+    let (base, end) = (watch.target(), watched.tail.end());
+    if let Some(stored) = watched.tail.read(base, DELIVERY_BYTES).filter(|some| !some.is_empty()) {
+        return Some(aim(watch, &mut watched, rules, base, stored));
+    }
+    if end <= base {
+        watched.pending = false;
         return None;
     }
-    let base = watch.target();
-    watch.aim(base + stored.len() as u64);
-    Some(Going { base, stored, messages: Messages::default(), next: 0 })
+    drop(watched);
+    // Only this turn moves the target, and whoever comes meanwhile is offered all from there on.
+    // What lies behind the tail's end is stored and not told: it comes with its own batch.
+    let read = read(base).map(|mut read| {
+        read.retain(|(offset, _)| *offset < end);
+        read
+    });
+    if let Err(error) = &read {
+        tracing::error!(%error, log = watch.log, "a tail could not be read");
+    }
+    let mut watched = watch.lock();
+    // Trimmed meanwhile: whoever stood there reads on by itself and is told of a gap.
+    match read.unwrap_or_default() {
+        read if read.is_empty() => {
+            give_up(hub, watch, &watched);
+            watched.pending = false;
+            None
+        }
+        read => {
+            let first = read.first().map_or(base, |(first, _)| *first);
+            let stored = read.into_iter().map(|(_, stored)| Arc::new(stored)).collect();
+            Some(aim(watch, &mut watched, rules, first, stored))
+        }
+    }
+}
+
+/// These records go to the log's readers now.
+fn aim(
+    watch: &Watch,
+    watched: &mut Watched,
+    rules: &[Rule],
+    base: u64,
+    stored: Vec<Arc<Stored>>,
+) -> Going {
+    let end = base + stored.len() as u64;
+    watch.aim(end);
+    let asks = wants_snapshot(rules, watch, watched, end);
+    Going { base, stored, messages: Messages::default(), next: 0, asks }
 }
 
 /// The newest records cannot be read: those that wait for them read for themselves. A pump that

@@ -72,6 +72,12 @@ impl Watch {
         self.state.lock().unwrap_or_else(|_| panics::end_the_node("under a log's lock"))
     }
 
+    /// Whether somebody holds its lock.
+    #[cfg(test)]
+    pub(super) fn is_locked(&self) -> bool {
+        self.state.try_lock().is_err()
+    }
+
     /// Everything below is dispatched, or being dispatched.
     pub(super) fn target(&self) -> u64 {
         self.target.load(Ordering::Acquire)
