@@ -330,11 +330,29 @@ impl Hub {
 
     /// Ends subscriptions of a socket at once, and tells it: of those that it had heard of, and
     /// that it names itself.
-    pub fn end(&self, socket: &Arc<Socket>, mut logs: Vec<u64>, request: u32, reason: Ended) {
+    pub fn end(&self, socket: &Arc<Socket>, logs: Vec<u64>, request: u32, reason: Ended) {
+        self.end_as(socket, logs, request, reason, reason == Ended::Asked);
+    }
+
+    /// Ends what a refreshed token of the socket's own client does not cover, at once: who asked
+    /// for it takes the answer, so that it counts as no deed of others, however many logs it ends.
+    pub fn end_by_refresh(&self, socket: &Arc<Socket>, logs: Vec<u64>) {
+        self.end_as(socket, logs, 0, Ended::Denied, true);
+    }
+
+    fn end_as(
+        &self,
+        socket: &Arc<Socket>,
+        mut logs: Vec<u64>,
+        request: u32,
+        reason: Ended,
+        invited: bool,
+    ) {
         if logs.is_empty() {
             return;
         }
-        if reason != Ended::Asked {
+        // Of what the rows lose to grants mostly nothing is left to be told: that is counted below.
+        if !invited && reason != Ended::Denied {
             socket.uninvited(logs.len());
         }
         let why = match reason {
@@ -352,6 +370,9 @@ impl Hub {
             logs.retain(|log| told.contains(log));
         }
         if !logs.is_empty() {
+            if !invited && reason == Ended::Denied {
+                socket.uninvited(logs.len());
+            }
             let ended = Owed::Unsubscribed(request, reason, logs.into_iter());
             socket.lock().at.owe(ended);
         }

@@ -3,8 +3,8 @@
 use std::sync::{Arc, mpsc};
 
 use super::Socket;
-use super::fixture::{House, LOG, PATIENCE, cursor, ends_with_close, opened, to_the_end};
-use crate::connection::Reached;
+use super::fixture::{Grants, House, LOG, PATIENCE, cursor, ends_with_close, opened, to_the_end};
+use crate::connection::{Opened, Reached};
 use crate::delivery::{Closing, Offer, Output, Readable, Slice, Wrote};
 use crate::log::{LogRow, SnapshotAt};
 use crate::wire::{Code, Cursor, Ended, Refusal, Refused, ServerFrame, SnapshotRule, Start};
@@ -231,4 +231,24 @@ async fn who_has_left_is_no_reader() {
     assert_eq!(list(), (1, 1));
     house.hub.leave(&late);
     assert!(house.hub.watch(LOG).is_none());
+}
+
+/// A client that refreshes its token to one that covers none of its many logs has asked for the
+/// ends that it is told: it is not closed for what others do to it.
+#[tokio::test]
+async fn ends_that_a_refresh_brings_are_no_deed_of_others() {
+    let house = House::new(1 << 20);
+    let (socket, _peer) = house.socket_of(1, Grants::default());
+    let logs: Vec<u64> = (1..=5_000).collect();
+    for log in &logs {
+        let row = LogRow::new(&format!("docs/{log}"), SnapshotRule::None, 1, 0);
+        let opened = Opened { log: *log, ..opened(&row, Start::End) };
+        house.hub.subscribe(&socket, opened, 1).unwrap();
+    }
+    sent(&socket, 0);
+    house.hub.end_by_refresh(&socket, logs.clone());
+    assert!(!socket.closing());
+    // Nothing is left to be told when the rows have lost them too.
+    house.hub.end(&socket, logs, 0, Ended::Denied);
+    assert!(!socket.closing());
 }

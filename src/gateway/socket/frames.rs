@@ -354,7 +354,7 @@ impl Session {
         self.socket.send(&[ServerFrame::Refreshed(Refreshed { expires, request })]);
         if !lost.is_empty() {
             // Delivery ends here and now; the row follows.
-            self.gate.hub.end(&self.socket, lost.clone(), 0, Ended::Denied);
+            self.gate.hub.end_by_refresh(&self.socket, lost.clone());
             let (connection, generation) = self.named();
             let weight = 64 + lost.len() * 8;
             let command = Command::Unsubscribe { connection, generation, logs: lost.clone() };
