@@ -13,6 +13,7 @@ use super::dispatch::Dispatcher;
 use super::socket::Socket;
 use crate::connection::Subscribe;
 use crate::fold::Command;
+use crate::journal::Inbox;
 use crate::wire::{Code, Id, Open, Pattern, Refusal, Start};
 
 /// Milliseconds that a name is kept: a little longer than the time after which clients ask again.
@@ -124,32 +125,32 @@ impl Dispatcher {
         let Some(name) = row.map(|row| row.name) else { return };
         for (connection, number) in self.awaited.take(&name, self.hub.ticks()) {
             if let Some(socket) = self.hub.socket(connection).filter(|one| one.number == number) {
-                self.subscribe_by_itself(&socket, &name);
+                subscribe_by_itself(&socket, &name, &self.inbox);
             }
         }
     }
+}
 
-    /// Subscribes a socket to a log that it waits for, or that the back end opens to it.
-    pub(super) fn subscribe_by_itself(&self, socket: &Arc<Socket>, name: &str) {
-        if !socket.grants().may_read(name) {
-            return;
-        }
-        let Ok(pattern) = Pattern::parse(name) else { return };
-        // All of a new log came after the reader had asked, wherever it wanted to begin.
-        let open = Open { name: name.to_owned(), have: None, start: Start::State, priority: 0 };
-        let command = Command::Subscribe(Subscribe {
-            connection: socket.connection,
-            generation: Some(socket.generation()),
-            open: vec![open],
-            read: vec![pattern],
-            make: Vec::new(),
-            bases: Vec::new(),
-        });
-        let ticket = Ticket::Socket(Arc::clone(socket), Asked::Awaited);
-        // Where there is no room for it the client asks again.
-        if let Err(refusal) = self.inbox.submit(command, 512, Some(ticket)) {
-            tracing::debug!(%refusal, "a reader was not subscribed");
-        }
+/// Subscribes a socket to a log that it waits for, or that the back end opens to it.
+pub(super) fn subscribe_by_itself(socket: &Arc<Socket>, name: &str, inbox: &Inbox<Ticket>) {
+    if !socket.grants().may_read(name) {
+        return;
+    }
+    let Ok(pattern) = Pattern::parse(name) else { return };
+    // All of a new log came after the reader had asked, wherever it wanted to begin.
+    let open = Open { name: name.to_owned(), have: None, start: Start::State, priority: 0 };
+    let command = Command::Subscribe(Subscribe {
+        connection: socket.connection,
+        generation: Some(socket.generation()),
+        open: vec![open],
+        read: vec![pattern],
+        make: Vec::new(),
+        bases: Vec::new(),
+    });
+    let ticket = Ticket::Socket(Arc::clone(socket), Asked::Awaited);
+    // Where there is no room for it the client asks again.
+    if let Err(refusal) = inbox.submit(command, 512, Some(ticket)) {
+        tracing::debug!(%refusal, "a reader was not subscribed");
     }
 }
 

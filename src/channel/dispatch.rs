@@ -491,14 +491,11 @@ impl Dispatcher {
             return;
         }
         self.hub.refuse(socket, request, refused);
-        let (connection, generation) = (socket.connection, Some(socket.generation()));
-        let command = Command::Unsubscribe { connection, generation, logs: ended.clone() };
-        let ticket = Ticket::Socket(Arc::clone(socket), Asked::Denied(ended));
-        if let Err(refusal) = self.inbox.submit(command, 64, Some(ticket)) {
-            return tracing::warn!(%refusal, %connection, "a denied subscription stays in its row");
-        }
         // Whoever is refused asks again; what the back end opened is opened behind that end.
-        anew.iter().for_each(|name| self.subscribe_by_itself(socket, name));
+        if let Err(refusal) = socket.lose(ended, anew, &self.inbox) {
+            let connection = socket.connection;
+            tracing::debug!(%refusal, %connection, "what was denied leaves its row later");
+        }
     }
 
     /// The rows have lost what grants did not cover. The socket was told at once, so that mostly

@@ -26,6 +26,7 @@ mod fixture;
 mod going;
 mod hints;
 mod hub;
+mod losing;
 mod opening;
 mod pace;
 pub mod panics;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::face::{Form, Message};
+use super::losing::Lost;
 use super::pieces::goes_between;
 use super::refusals::Refusals;
 use super::sink::Sink;
@@ -27,6 +28,8 @@ pub(super) struct Inner {
     pub at: Attachment,
     /// Client-made snapshots on their way up.
     pub uploads: Uploads,
+    /// What its row has yet to lose.
+    pub lost: Lost,
     reply_share: usize,
     /// Before this, on the node's clock, it may not ask to be activated.
     pub activate_at: u64,
@@ -158,6 +161,7 @@ impl Socket {
         let inner = Inner {
             at: Attachment::new(grants, window),
             uploads: Uploads::default(),
+            lost: Lost::default(),
             reply_share,
             activate_at: 0,
             said: (0, 0),

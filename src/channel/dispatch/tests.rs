@@ -357,6 +357,34 @@ async fn promise_01_what_was_denied_is_not_gone_on_with_where_its_row_stands() {
     assert_eq!(dispatcher.inbox.under_way().0, 3, "an end, and a subscription behind it");
 }
 
+/// What a row is to lose goes to the fold when there is room for it again: where the inbox is full,
+/// its socket keeps what it has lost, and says it again.
+#[tokio::test]
+async fn what_a_socket_has_lost_is_said_until_there_is_room() {
+    let house = House::new(1 << 20);
+    house.put(&LogRow::new("docs/a", SnapshotRule::None, 1, 0));
+    let (socket, _peer) = caught_up(&house, 1);
+    let (dispatcher, _committer) = dispatching(&house, Arc::new(Nobody));
+    house.hub.end(&socket, vec![LOG], 0, Ended::Denied);
+    let full = |_: &u32| dispatcher.inbox.submit(Command::Commit(Vec::new()), 1, None).is_err();
+    let room = (0..).find(full).unwrap() as usize;
+    let row = LogRow { head: 3, ..LogRow::new("docs/a", SnapshotRule::None, 1, 0) };
+    let again = vec![Opened { again: true, ..opened(&row, Start::Offset(2)) }];
+    dispatcher.open(&socket, again, &Opening { request: 5, ..Opening::default() });
+    assert!(socket.has_lost(), "there was no room for the word that the row is to lose it");
+    assert!(socket.say_lost(&dispatcher.inbox).is_err(), "nor is there now");
+    assert!(socket.has_lost());
+    let (roomy, _other) = dispatching(&house, Arc::new(Nobody));
+    socket.say_lost(&roomy.inbox).unwrap();
+    assert_eq!((roomy.inbox.under_way().0, socket.has_lost()), (1, false));
+    assert_eq!(dispatcher.inbox.under_way().0, room);
+    // What it has opened since is its own; and what another generation has lost is nobody's.
+    socket.lose(vec![LOG], Vec::new(), &dispatcher.inbox).unwrap_err();
+    house.subscribe(&socket, 3, 3);
+    socket.say_lost(&roomy.inbox).unwrap();
+    assert_eq!((roomy.inbox.under_way().0, socket.has_lost()), (1, false));
+}
+
 /// What the fold ends because grants shrank is over on the socket too, also where it was opened
 /// since: else it was delivered and no cursor of it was kept.
 #[tokio::test]

@@ -172,6 +172,22 @@ impl Session {
         }
     }
 
+    /// Whether there was no room for something that it has to say again.
+    pub(super) fn has_to_say(&self) -> bool {
+        self.leaves.is_some() || self.socket.has_lost()
+    }
+
+    /// Says again what there was no room for.
+    pub(super) fn say_again(&mut self) {
+        let said = self.socket.say_lost(&self.gate.inbox);
+        if said.is_err_and(|refusal| self.ends(&refusal)) {
+            return;
+        }
+        if let Some(forget) = self.leaves {
+            self.leave(forget);
+        }
+    }
+
     /// Whether the token is in force; else it tells so.
     fn in_force(&self, request: u32) -> bool {
         let expires = self.grants.0.expires_ms;
@@ -355,10 +371,8 @@ impl Session {
         if !lost.is_empty() {
             // Delivery ends here and now; the row follows.
             self.gate.hub.end_by_refresh(&self.socket, lost.clone());
-            let (connection, generation) = self.named();
-            let weight = 64 + lost.len() * 8;
-            let command = Command::Unsubscribe { connection, generation, logs: lost.clone() };
-            self.submit(command, weight, 0, Asked::Denied(lost));
+            let said = self.socket.lose(lost, Vec::new(), &self.gate.inbox);
+            said.err().map(|refusal| self.ends(&refusal));
         }
         self.gate.hub.schedule(&self.socket);
     }

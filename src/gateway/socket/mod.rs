@@ -483,11 +483,7 @@ async fn talk(session: &mut Session, ws: &mut Ws, tcp: &TcpStream, encoding: Enc
                 // After a close frame the layer answers it and ends by itself.
                 Some(Ok(message)) => session.message(message, encoding),
             },
-            () = tokio::time::sleep(SAY_AGAIN), if session.leaves.is_some() => {
-                if let Some(forget) = session.leaves {
-                    session.leave(forget);
-                }
-            }
+            () = tokio::time::sleep(SAY_AGAIN), if session.has_to_say() => session.say_again(),
         }
         if !waits {
             session.gate.hub.schedule(&socket);
