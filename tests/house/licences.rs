@@ -100,6 +100,33 @@ fn every_dependency_may_be_shipped() {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
 
+/// Crates that may not be built in, whatever brings them: one stack of ciphers, aws-lc-rs, checks
+/// tokens and speaks TLS, so that one is built and kept an eye on.
+const OTHER_CIPHERS: &[&str] = &["ring", "openssl", "native-tls", "rustls-rustcrypto"];
+
+/// Which of them a list of packages names, one a line: `name v1.2.3 …`.
+fn other_ciphers(tree: &str) -> Vec<&str> {
+    let other = |line: &&str| OTHER_CIPHERS.contains(&line.split(' ').next().unwrap_or_default());
+    tree.lines().filter(other).collect()
+}
+
+/// What is built, on any platform and with all features: `cargo metadata` names more, for it counts
+/// what a feature would add to a dependency that nothing asks for.
+#[test]
+fn one_stack_of_ciphers_is_built() {
+    let told = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--workspace", "--all-features", "--target", "all"])
+        .args(["--edges", "all", "--prefix", "none", "--format", "{p}"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    let tree = String::from_utf8(told.stdout).unwrap();
+    assert!(tree.lines().any(|line| line.starts_with("aws-lc-rs v")), "the tree was not told");
+    assert_eq!(other_ciphers(&tree), Vec::<&str>::new());
+    assert_eq!(other_ciphers("fjall v3.1.13\nring v0.17.14 (*)\nstring v1.0.0").len(), 1);
+}
+
 /// Canaries.
 #[test]
 fn what_may_not_be_shipped_is_found() {
