@@ -1,4 +1,7 @@
 //! How a command that someone waits for is handed to the fold.
+//!
+//! Promise: what is refused here was not submitted, so whoever asked may ask again; what was
+//! submitted is answered once it is durable, or never.
 
 use std::sync::Arc;
 

@@ -1,4 +1,7 @@
 //! What a token lets its bearer read, as delivery asks; the sockets whose tokens no longer count.
+//!
+//! Promise: delivery asks the very grants that admission judges by; and when a revocation has been
+//! told, each socket here that it means is closed (promise 11).
 
 use std::any::Any;
 use std::sync::Arc;

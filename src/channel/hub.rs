@@ -1,6 +1,8 @@
 //! The node's registries: sockets by connection, watched logs by id, and their subscribers.
 //!
-//! A log is watched while a socket here is subscribed to it; an idle log costs no memory.
+//! Promise: a log is watched while a socket here is subscribed to it, and costs no memory
+//! otherwise. Who subscribes is offered every record from the offset on that it was told of then,
+//! and is none of the log's readers once it has left.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -1,9 +1,9 @@
 //! Catch-up: sockets that are behind read on from their cursors, a slice at a time.
 //!
-//! A few threads serve a queue of sockets; each turn sends one socket one slice of one log: by
-//! priority, then round robin over its logs. What a turn holds is one slice, whatever the lag, so
-//! the memory that a behind reader costs is a constant (promise 5). A turn ends when the way or
-//! the window is full; the socket's task or the next acknowledgement asks for another.
+//! Promise: what a turn holds is one slice, whatever the lag, so the memory that a behind reader
+//! costs is a constant (promise 5). A few threads serve a queue of sockets; each turn sends one
+//! socket one slice of one log: by priority, then round robin over its logs. A turn ends when the
+//! outbox or the window is full; the socket's task or the next acknowledgement asks for another.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,6 @@
 //! How often each code went to a client, over sockets and HTTP alike, since the node started.
+//!
+//! Promise: whatever was told is counted, once; counting waits for nobody.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

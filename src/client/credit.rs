@@ -1,4 +1,8 @@
 //! What the client may append without being refused for rate, as the server tells it.
+//!
+//! Promise: what was sent behind the word that told the credit is taken off it, so no more is sent
+//! than the server lets through; and one append goes all the same where nothing is in flight, so
+//! that a small credit never ends the writing.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,7 @@
 //! What goes into the machine and what comes out of it.
+//!
+//! Promise: sockets, frames and time reach the machine as inputs and in no other way, and all that
+//! it wants done leaves it as outputs, so that what it does can be played again.
 
 use crate::wire::{ClientFrame, Cloning, Encoding, Id, Outcome, Refusal, ServerFrame, capability};
 

@@ -1,4 +1,7 @@
 //! What each frame of the server does to the client.
+//!
+//! Promise: a frame that the laws of the protocol do not allow is told of as a breach, whatever it
+//! holds, and is never a panic; one of a kind that is not known is passed over.
 
 use super::Client;
 use super::event::{Breach, Event};

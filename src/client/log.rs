@@ -1,4 +1,7 @@
 //! Where a client stands in one log, and what it holds the server to at each frame of it.
+//!
+//! Promise: what comes through is each record once, in the order of offsets, behind a base or a gap
+//! that explains where it begins (promises 1 and 7); anything else is a breach.
 
 use crate::wire::{
     Base, BaseHeld, BaseRecords, Gap, Place, Position, Records, Reset, SnapshotRule, Subscribed,

@@ -1,4 +1,7 @@
 //! Pieces of a large frame, put together.
+//!
+//! Promise: a frame comes out when its last piece is there, as if it had come whole; what cannot be
+//! one is a breach, and holds no memory beyond what a frame may have.
 
 use super::event::Breach;
 use crate::wire::{Encoding, MAX_FRAME_BYTES, Part, ServerFrame, codec};

@@ -1,4 +1,7 @@
 //! The logs that the app wants: asked for one at a time, let go, and asked for again.
+//!
+//! Promise: of a name one request is under way at most, so its answer is of what was stated last;
+//! what the app has let go meanwhile is let go when the answer comes.
 
 use std::collections::BTreeSet;
 

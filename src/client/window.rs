@@ -1,4 +1,8 @@
 //! Flow control: what was worked off, what of it is acknowledged, and when the next word is due.
+//!
+//! Promise: a log is acknowledged only where it could be restarted from, so not while its base is
+//! incomplete; and each delivery is acknowledged by the time that was told, or a quarter of the
+//! window earlier.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! The writing side: pending appends, what of them is in flight, and their answers.
 //!
-//! An append is sent until it has its final outcome, always in order and under the same number: a
-//! refusal for now, or a socket that ended, spends nothing.
+//! Promise: an append is sent until it has its final outcome, always in order and under the same
+//! number: a refusal for now, or a socket that ended, spends nothing.
 
 use std::collections::{BTreeMap, VecDeque};
 

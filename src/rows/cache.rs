@@ -1,4 +1,7 @@
 //! Hot rows, within a bound.
+//!
+//! Promise: what is held is bounded by count and by bytes; a row that has changed is dropped only
+//! once it is saved, so that whether a row was in here makes no difference to what is decided.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -1,4 +1,7 @@
 //! Rows of the last batch, and a batch's changes over them.
+//!
+//! Promise: who reads sees the batch's own changes over what was committed last; each key stands
+//! among the changes once, with what it came to be in the end.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,6 @@
 //! Keys of rows.
+//!
+//! Promise: the order of keys is the order of the numbers that they are made of.
 
 /// A key made of numbers and bytes, big-endian, so that order of keys is order of numbers.
 #[derive(Debug, Default, Clone)]

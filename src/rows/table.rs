@@ -1,4 +1,7 @@
 //! The tables, what may be wrong with their rows, and how a row grows.
+//!
+//! Promise: a table's number and name never mean another, for they are on disks; and what a later
+//! program has added to a row is kept by one that does not know it.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
