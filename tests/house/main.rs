@@ -13,3 +13,6 @@ mod plants;
 mod rooms;
 mod source;
 mod tidy;
+#[path = "../world/args.rs"]
+#[allow(dead_code, reason = "the world uses the rest")]
+mod world_args;

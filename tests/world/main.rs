@@ -8,6 +8,7 @@
 // The server's names, for the same files.
 extern crate rooms as highwater;
 
+mod args;
 mod frames;
 mod held;
 mod link;
@@ -34,6 +35,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use args::Args;
 use world::{Cut, Outcome};
 
 /// Seeds that once failed: they are run before all others. What each found is in
@@ -41,33 +43,14 @@ use world::{Cut, Outcome};
 const REGRESSIONS: &[u64] =
     &[410, 526, 579, 607, 1053, 1147, 1546, 2693, 7132, 28989, 34387, 38498, 49592, 87488, 149232];
 
-struct Args {
-    seeds: u64,
-    from: u64,
-    seed: Option<u64>,
-    frames: bool,
-    brief: bool,
-}
-
-fn args() -> Args {
-    let mut args = Args { seeds: 5_000, from: 1, seed: None, frames: false, brief: false };
-    let mut given = std::env::args().skip(1).peekable();
-    while let Some(arg) = given.next() {
-        let number = |text: Option<String>| text.and_then(|text| text.parse().ok());
-        match arg.as_str() {
-            "--seeds" => args.seeds = number(given.next()).unwrap_or(args.seeds),
-            "--from" => args.from = number(given.next()).unwrap_or(1),
-            "--seed" => args.seed = number(given.next()),
-            "--frames" => args.frames = true,
-            "--brief" => args.brief = true,
-            _ => {}
-        }
-    }
-    args
-}
-
 fn main() -> ExitCode {
-    let args = args();
+    let args = match Args::of(std::env::args().skip(1)) {
+        Ok(args) => args,
+        Err(why) => {
+            eprintln!("world: {why}: [--seeds N] [--from N] [--brief], or --seed N [--frames]");
+            return ExitCode::from(2);
+        }
+    };
     std::panic::set_hook(Box::new(|_| {}));
     if let Some(seed) = args.seed {
         return one(seed, args.frames);
