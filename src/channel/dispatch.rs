@@ -328,7 +328,7 @@ impl Dispatcher {
     fn detach(&self, connection: Id, generation: u64) {
         let command = Command::Detach(Progress { connection, generation, reached: Vec::new() });
         if let Err(refusal) = self.inbox.submit(command, 64, None) {
-            tracing::warn!(%refusal, %connection, "a lost attachment stays until it is resumed");
+            tracing::warn!(%refusal, %connection, "a lost attachment waits for the keeper");
         }
     }
 

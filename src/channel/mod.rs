@@ -4,7 +4,8 @@
 //! once per encoding and written straight to each caught-up socket; a socket that would block reads
 //! on, from the log's in-memory tail or the store, when it drains. All output of a socket takes
 //! one way out, in order. Nobody waits for a socket; for the disk pumps wait, and the dispatcher
-//! only where a tail has left memory.
+//! only where a tail has left memory, and for a row where a log begins that somebody waited for,
+//! its rule changes, or an era begins.
 //!
 //! Locks are taken in one order: a log's watch, then a socket. `docs/architecture.md` tells the way
 //! of a record through this room.
