@@ -2,6 +2,7 @@
 //! sends again from the first refused item, at the time told and no sooner, or keeps to its credit.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::{Client, Link, Next, Options, Server, WAIT, token};
@@ -84,8 +85,8 @@ impl Hand {
     }
 
     /// Stores a frame whose first item is `first`: sends it, and the rest at the time told, which
-    /// is enough. How often it was told to wait.
-    fn store(&mut self, log: &str, first: u64, last: u64) -> usize {
+    /// is enough. How long it was told to wait, in milliseconds.
+    fn store(&mut self, log: &str, first: u64, last: u64) -> u32 {
         self.send(log, first, last);
         let (stored, refused) = self.told();
         let Some(refusal) = refused else { return 0 };
@@ -94,7 +95,7 @@ impl Hand {
         let (rest, refused) = self.told();
         assert_eq!(refused, None, "came back after {} ms", refusal.retry_after);
         assert_eq!(stored + rest, last + 1 - first);
-        1
+        refusal.retry_after
     }
 }
 
@@ -157,79 +158,90 @@ fn a_lone_client_that_pipelines_gets_on_at_the_rate() {
             wait(&refusal);
         }
     }
-    // Six hundred, a hundred of which were there.
+    // Six hundred, a hundred of which were there. That it took no longer than it had to is said by
+    // the rounds: each waits for as long as it was told.
     assert!(began.elapsed() >= Duration::from_millis(4_900), "{:?}", began.elapsed());
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     assert_eq!(server.http().get("/v1/logs/docs/a?limit=0").number("highwater-head"), 600);
 }
 
-/// One tab sends frames of many, its sibling one append at a time: both get on, each time at the
-/// time told.
+/// One tab sends frames of many, its sibling one append at a time: both get on, each at the time
+/// told, and the one waits for no more than the other's turn. A machine that is slow makes neither
+/// the times told longer nor more of them: rounds are counted, not seconds.
 #[test]
 fn siblings_take_turns() {
+    const FRAMES: u64 = 6;
     let server = Server::start(Options::default().limit("appends_per_user_second", 200));
     let (mut many, mut single) = (Hand::join(&server, "ann"), Hand::join(&server, "ann"));
     many.store("docs/x", 1, 200);
-    let end = Instant::now() + Duration::from_secs(4);
-    let (frames, singles) = std::thread::scope(|scope| {
-        let frames = scope.spawn(|| {
-            let mut frames = 0;
-            while Instant::now() < end {
-                many.store("docs/a", 201 + frames * 100, 300 + frames * 100);
-                frames += 1;
-            }
-            frames
-        });
+    let done = AtomicBool::new(false);
+    let (singles, longest) = std::thread::scope(|scope| {
         let singles = scope.spawn(|| {
-            let mut singles = 0;
-            while Instant::now() < end {
-                single.store("docs/b", singles + 1, singles + 1);
+            let (mut singles, mut longest) = (0, 0);
+            // As many at least as the other stores, also where this one is late to begin.
+            while singles < FRAMES || !done.load(Ordering::Relaxed) {
                 singles += 1;
+                longest = longest.max(single.store("docs/b", singles, singles));
             }
-            singles
+            (singles, longest)
         });
-        (frames.join().unwrap(), singles.join().unwrap())
+        for frame in 2..2 + FRAMES {
+            many.store("docs/a", frame * 100 + 1, frame * 100 + 100);
+        }
+        done.store(true, Ordering::Relaxed);
+        singles.join().unwrap()
     });
-    assert!(frames >= 4, "{frames} frames of a hundred, at two hundred a second for 4 s");
-    assert!(singles >= frames, "a turn each: {singles} of one, {frames} of a hundred");
+    assert!(longest <= 1_010, "a hundred and one take 505 ms; one was told to wait {longest}");
+    let head = |log: &str| {
+        let answer = server.http().get(&format!("/v1/logs/{log}?limit=0"));
+        answer.number("highwater-head")
+    };
+    assert_eq!((head("docs/a"), head("docs/b")), (FRAMES * 100, singles));
 }
 
 /// Law 16. Two clients of a user append as much as their credit lets them, and are not refused; and
-/// together they get what the user may.
+/// together they get what the user may: so much is told them, by the times that are told.
 #[test]
 fn who_keeps_to_its_credit_is_not_refused() {
+    const ROUNDS: usize = 12;
     let server = Server::start(Options::default().limit("appends_per_user_second", 400));
     let began = Instant::now();
     let hands = [Hand::join(&server, "ann"), Hand::join(&server, "ann")];
-    let end = began + Duration::from_secs(3);
-    let stored: u64 = std::thread::scope(|scope| {
-        let mut runs = Vec::new();
-        for (at, mut hand) in hands.into_iter().enumerate() {
-            runs.push(scope.spawn(move || {
-                let mut next = 1;
-                while Instant::now() < end {
-                    let credit = hand.credit.expect("a share that is not too small");
-                    assert!(credit.appends > 0 && credit.bytes >= 8 * u64::from(credit.appends));
-                    std::thread::sleep(Duration::from_millis(credit.after.into()));
-                    // Two frames at once: what was told counts for both.
-                    let last = next + u64::from(credit.appends) - 1;
-                    let half = next + (last - next) / 2;
-                    let log = format!("docs/{at}");
-                    hand.send(&log, next, half);
-                    if half < last {
-                        hand.send(&log, half + 1, last);
-                        assert_eq!(hand.told().1, None);
-                    }
-                    assert_eq!(hand.told().1, None);
-                    next = last + 1;
-                }
-                next - 1
-            }));
-        }
-        runs.into_iter().map(|run| run.join().unwrap()).sum()
+    let runs: Vec<(u64, u64, u64)> = std::thread::scope(|scope| {
+        let runs: Vec<_> = (hands.into_iter().enumerate())
+            .map(|(at, hand)| scope.spawn(move || by_credit(hand, &format!("docs/{at}"), ROUNDS)))
+            .collect();
+        runs.into_iter().map(|run| run.join().unwrap()).collect()
     });
+    let stored: u64 = runs.iter().map(|(stored, ..)| stored).sum();
     let most = 400 + 400 * began.elapsed().as_millis() as u64 / 1_000;
-    assert!((900..=most).contains(&stored), "{stored}, and {most} are allowed");
+    assert!(stored <= most, "{stored}, and {most} are allowed");
+    let speed: u64 = runs.iter().map(|(_, told, after)| told * 1_000 / after.max(&1)).sum();
+    assert!(speed >= 300, "four hundred a second are theirs, and they were told {runs:?}");
+}
+
+/// Appends as much as its credit lets it, so many times: how much that was, how much of it was told
+/// behind the first answer, and after how many milliseconds all that was told to be there.
+fn by_credit(mut hand: Hand, log: &str, rounds: usize) -> (u64, u64, u64) {
+    let (mut next, mut told, mut after) = (1, 0, 0);
+    for round in 0..rounds {
+        let credit = hand.credit.expect("a share that is not too small");
+        assert!(credit.appends > 0 && credit.bytes >= 8 * u64::from(credit.appends));
+        if round > 0 {
+            (told, after) = (told + u64::from(credit.appends), after + u64::from(credit.after));
+        }
+        std::thread::sleep(Duration::from_millis(credit.after.into()));
+        // Two frames at once: what was told counts for both.
+        let last = next + u64::from(credit.appends) - 1;
+        let half = next + (last - next) / 2;
+        hand.send(log, next, half);
+        if half < last {
+            hand.send(log, half + 1, last);
+            assert_eq!(hand.told().1, None);
+        }
+        assert_eq!(hand.told().1, None);
+        next = last + 1;
+    }
+    (next - 1, told, after)
 }
 
 #[test]
@@ -245,7 +257,7 @@ fn what_spends_nothing_costs_nothing() {
     hand.send("docs/a", 1, 50);
     assert_eq!(hand.told(), (50, None));
     // A repeat is held to the rate, and gives it back when it is known as one.
-    assert_eq!(hand.store("docs/a", 1, 50), 1);
+    assert!(hand.store("docs/a", 1, 50) > 0);
     hand.send("docs/a", 51, 100);
     assert_eq!(hand.told(), (50, None));
 }
