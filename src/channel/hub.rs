@@ -4,10 +4,10 @@
 //! otherwise. Who subscribes is offered every record from the offset on that it was told of then,
 //! and is none of the log's readers once it has left.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::Instant;
 
 use dashmap::DashMap;
 
@@ -15,6 +15,7 @@ use super::elsewhere::Elsewhere;
 use super::fanout::SLICE;
 use super::hints::Hints;
 use super::panics;
+use super::queue::Queue;
 use super::refusals::Refusals;
 use super::registry::Registry;
 use super::silence::Presence;
@@ -101,8 +102,7 @@ pub struct Hub {
     pub(super) limits: HubLimits,
     started: Instant,
     numbers: AtomicU64,
-    queue: Mutex<VecDeque<Arc<Socket>>>,
-    work: Condvar,
+    pub(super) queue: Queue,
     moved: Mutex<Vec<Arc<Socket>>>,
     pub(super) waits: Arc<Waits>,
     pub(super) hints: Arc<Hints>,
@@ -156,8 +156,7 @@ impl Hub {
             limits,
             started: Instant::now(),
             numbers: AtomicU64::new(1),
-            queue: Mutex::default(),
-            work: Condvar::new(),
+            queue: Queue::default(),
             moved: Mutex::default(),
             waits: Arc::default(),
             hints: Arc::default(),
@@ -190,7 +189,7 @@ impl Hub {
             reply_bytes: self.counts.replies.load(Ordering::Relaxed),
             delivered: self.delivered.load(Ordering::Relaxed),
             frames: self.frames.load(Ordering::Relaxed),
-            behind: self.queue.lock().unwrap_or_else(PoisonError::into_inner).len(),
+            behind: self.queue.len(),
         }
     }
 
@@ -500,19 +499,7 @@ impl Hub {
         if !socket.wants_pump() || socket.queued.swap(true, Ordering::AcqRel) {
             return;
         }
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.push_back(Arc::clone(socket));
-        drop(queue);
-        self.work.notify_one();
-    }
-
-    /// The next socket to serve; waits a while for one.
-    pub(super) fn next_work(&self) -> Option<Arc<Socket>> {
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut queue, _) = (self.work)
-            .wait_timeout_while(queue, Duration::from_millis(100), |queue| queue.is_empty())
-            .unwrap_or_else(PoisonError::into_inner);
-        queue.pop_front()
+        self.queue.push(Arc::clone(socket));
     }
 
     /// The client moved cursors: they will be committed with the next round.

@@ -33,6 +33,7 @@ mod pace;
 pub mod panics;
 mod pieces;
 mod pump;
+mod queue;
 mod refusals;
 mod registry;
 mod revoking;

@@ -2,7 +2,8 @@
 //!
 //! Promise: what a turn holds is one slice, whatever the lag, so the memory that a behind reader
 //! costs is a constant (promise 5). A few threads serve a queue of sockets; each turn sends one
-//! socket one slice of one log: by priority, then round robin over its logs. A turn ends when the
+//! socket one slice of one log: by priority, then round robin over its logs. One of them serves
+//! only what is in memory, and so waits for no disk. A turn ends when the
 //! outbox or the window is full; the socket's task or the next acknowledgement asks for another.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +15,7 @@ use std::time::Duration;
 use super::encode::{self, DELIVERY_BYTES};
 use super::face::Message;
 use super::hub::Hub;
+use super::queue::{Reads, Work};
 use super::socket::Socket;
 use super::way::Way as _;
 use super::who;
@@ -37,7 +39,8 @@ pub struct Pumps {
 }
 
 impl Pumps {
-    /// Starts `count` threads, which rest while nothing is to be told.
+    /// Starts `count` threads that may read the disk, and one that serves what is in memory. They
+    /// rest while nothing is to be told.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -48,7 +51,8 @@ impl Pumps {
     ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
-        for _ in 0..count {
+        for at in 0..=count {
+            let reads = if at == 0 { Reads::Memory } else { Reads::Disk };
             let (hub, clock, stop) = (Arc::clone(hub), Arc::clone(clock), Arc::clone(&stop));
             let work = move || {
                 while !stop.load(Ordering::Relaxed) {
@@ -57,8 +61,14 @@ impl Pumps {
                         std::thread::sleep(SHUT);
                         continue;
                     }
-                    if let Some(socket) = hub.next_work() {
-                        serve(&hub, &socket, clock());
+                    match hub.queue.next(reads) {
+                        Some(Work::Turn(socket)) => {
+                            served(&hub, &socket, || turn(&hub, &socket, reads, clock()));
+                        }
+                        Some(Work::Read(socket, read)) => {
+                            served(&hub, &socket, || act(&hub, &socket, *read, None, clock()));
+                        }
+                        None => {}
                     }
                 }
             };
@@ -78,10 +88,23 @@ impl Pumps {
     }
 }
 
-/// One turn of a socket, and its place in the queue again if there is more.
+/// One turn of a socket, by who may read the disk, and its place in the queue again if there is
+/// more.
+#[cfg(test)]
 pub(super) fn serve(hub: &Arc<Hub>, socket: &Arc<Socket>, now: u64) {
-    match catch_unwind(AssertUnwindSafe(|| turn(hub, socket, now))) {
-        Ok(Ok(())) => {}
+    served(hub, socket, || turn(hub, socket, Reads::Disk, now));
+}
+
+/// Does what a socket is owed; then it has its place in the queue again if there is more. What
+/// this pump may not do goes to another.
+fn served(
+    hub: &Arc<Hub>,
+    socket: &Arc<Socket>,
+    work: impl FnOnce() -> Result<Option<Output>, RowsError>,
+) {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(None)) => {}
+        Ok(Ok(Some(output))) => return hub.queue.hand_on(Arc::clone(socket), output),
         Ok(Err(error)) => {
             tracing::error!(%error, connection = %socket.connection, "catch-up could not read");
             socket.close(&Closing::new(Code::Failed));
@@ -103,10 +126,38 @@ struct Piece {
     stands: Option<Position>,
 }
 
-fn turn(hub: &Arc<Hub>, socket: &Arc<Socket>, now: u64) -> Result<(), RowsError> {
-    match next(socket, now) {
-        Some(Output::Look(look)) => return who::serve(hub, socket, look, now),
-        Some(Output::Read(read)) => match fetch(hub, &read, socket)? {
+/// One turn of a socket: what is to be read from the disk, where that is another's to do.
+fn turn(
+    hub: &Arc<Hub>,
+    socket: &Arc<Socket>,
+    reads: Reads,
+    now: u64,
+) -> Result<Option<Output>, RowsError> {
+    let Some(output) = next(socket, now) else { return Ok(None) };
+    let tail = tail(hub, &output);
+    if reads == Reads::Memory && tail.is_none() {
+        return Ok(Some(output));
+    }
+    act(hub, socket, output, tail, now)
+}
+
+/// The records that are to be read, if they are in memory.
+fn tail(hub: &Hub, output: &Output) -> Option<Vec<Arc<Stored>>> {
+    let Output::Read(Read { log, cursor, slice: Slice::Records, .. }) = output else { return None };
+    hub.watch(*log)?.lock().tail.read(*cursor, DELIVERY_BYTES)
+}
+
+/// Does what a turn came to: of records, with those that were found in memory.
+fn act(
+    hub: &Arc<Hub>,
+    socket: &Arc<Socket>,
+    output: Output,
+    tail: Option<Vec<Arc<Stored>>>,
+    now: u64,
+) -> Result<Option<Output>, RowsError> {
+    match output {
+        Output::Look(look) => who::serve(hub, socket, look, now)?,
+        Output::Read(read) => match fetch(hub, &read, tail, socket)? {
             Ok(piece) => {
                 if let Some(position) = piece.stands {
                     let positions = vec![position];
@@ -123,9 +174,9 @@ fn turn(hub: &Arc<Hub>, socket: &Arc<Socket>, now: u64) -> Result<(), RowsError>
                 inner.at.found(&read, found);
             }
         },
-        Some(Output::Frames(..) | Output::Close(_)) | None => {}
+        Output::Frames(..) | Output::Close(_) => {}
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Sends what needs no reading, or says what is to be read.
@@ -155,9 +206,14 @@ fn next(socket: &Arc<Socket>, now: u64) -> Option<Output> {
 }
 
 /// Reads a slice, or what there is in its place.
-fn fetch(hub: &Hub, read: &Read, socket: &Socket) -> Result<Result<Piece, Found>, RowsError> {
+fn fetch(
+    hub: &Hub,
+    read: &Read,
+    tail: Option<Vec<Arc<Stored>>>,
+    socket: &Socket,
+) -> Result<Result<Piece, Found>, RowsError> {
     match &read.slice {
-        Slice::Records => read_records(hub, read, socket),
+        Slice::Records => read_records(hub, read, tail, socket),
         Slice::Latest { offset, after } => {
             let after = after.as_deref();
             let page = hub.store.latest_page(read.log, after, *offset, DELIVERY_BYTES)?;
@@ -209,10 +265,9 @@ fn read_part(
 fn read_records(
     hub: &Hub,
     read: &Read,
+    tail: Option<Vec<Arc<Stored>>>,
     socket: &Socket,
 ) -> Result<Result<Piece, Found>, RowsError> {
-    let watch = hub.watch(read.log);
-    let tail = watch.and_then(|watch| watch.lock().tail.read(read.cursor, DELIVERY_BYTES));
     let (first, stored) = match tail {
         Some(stored) => (read.cursor, stored),
         None => match read_stored(hub, read)? {

@@ -5,10 +5,12 @@ use std::io::Read as _;
 use super::super::fixture::{
     Grants, House, LOG, PATIENCE, ends_with_close, frames, live, opened, to_the_end,
 };
+use super::super::queue::Queue;
 use super::*;
+use crate::connection::Opened;
 use crate::fold::{Batch, CacheSizes, Command, Fold, Header, Settings};
 use crate::log::LogRow;
-use crate::wire::{Id, Level, Who};
+use crate::wire::{Id, Level, Origin, Payload, Place, Record, Who};
 
 /// A few turns, as many as there is work for.
 fn turns(house: &House, socket: &Arc<Socket>, most: usize) {
@@ -150,4 +152,86 @@ async fn a_panic_in_a_turn_closes_its_socket_and_no_other() {
     drop(faulty);
     drop((house, other));
     assert!(ends_with_close(&to_the_end(&mut peer), Code::Failed.number()));
+}
+
+/// Records in the log's tail, as if they had been told.
+fn tail(house: &House, records: u64) {
+    let origin = Origin { user: "ann".to_owned(), writer: Id([1; 16]), connection: Id([2; 16]) };
+    let stored = Arc::new(Stored {
+        place: Place::default(),
+        time: 0,
+        origin: Arc::new(origin),
+        seq: 1,
+        before: 0,
+        derived: None,
+        record: Record { payload: Some(Payload::text("x")), ..Record::default() },
+    });
+    let watch = house.hub.watch(LOG).unwrap();
+    (0..records).for_each(|offset| watch.lock().tail.push(offset, Arc::clone(&stored)));
+}
+
+/// The pump that serves from memory reads no disk, which may be slow: what has to be read goes on
+/// to the others, and who is behind on what is in memory is served meanwhile.
+#[tokio::test]
+async fn who_is_behind_on_what_is_in_memory_waits_for_no_disk() {
+    let house = House::new(1 << 20);
+    house.put(&LogRow { head: 3, ..LogRow::new("docs/a", SnapshotRule::None, 1, 0) });
+    let (cold, _one) = house.socket(1);
+    let (warm, _other) = house.socket(2);
+    // The row says of three records that they are there, and only the tail has them, so that a look
+    // at the disk ends in an error.
+    house.subscribe(&warm, 0, 0);
+    tail(&house, 3);
+    let row = LogRow { head: 9, ..LogRow::new("docs/b", SnapshotRule::None, 1, 0) };
+    let other = Opened { log: LOG + 1, ..opened(&row, Start::Offset(0)) };
+    house.hub.subscribe(&cold, other, 1).unwrap();
+    let behind = |socket: &Socket| socket.lock().at.behind();
+    let memory = |socket: &Arc<Socket>| {
+        house.hub.schedule(socket);
+        match house.hub.queue.next(Reads::Memory) {
+            Some(Work::Turn(one)) => {
+                served(&house.hub, &one, || turn(&house.hub, &one, Reads::Memory, 0))
+            }
+            other => assert!(other.is_none(), "{other:?}"),
+        }
+    };
+    // Each is told its opening; then the one is to be read for from the disk.
+    (0..2).for_each(|_| memory(&cold));
+    assert!(cold.queued.load(Ordering::Acquire) && !cold.closing(), "its read waits for a disk");
+    house.hub.schedule(&cold);
+    assert_eq!(house.hub.stats().behind, 1, "and it has no other turn until then");
+    (0..3).for_each(|_| memory(&warm));
+    assert!(live(&warm), "{:?}", warm.info());
+    assert_eq!((behind(&warm), house.hub.stats().behind), (0, 1));
+    match house.hub.queue.next(Reads::Disk) {
+        Some(Work::Read(one, read)) => {
+            served(&house.hub, &one, || act(&house.hub, &one, *read, None, 0))
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(!cold.queued.load(Ordering::Acquire), "the disk was asked");
+    assert_eq!((behind(&cold), house.hub.stats().behind), (0, 0));
+}
+
+/// Of the pumps that may read the disk none is for one kind of work alone: reads that were handed
+/// on and turns come by turns.
+#[tokio::test]
+async fn reads_and_turns_come_by_turns() {
+    let house = House::new(1 << 20);
+    let sockets: Vec<_> = (1..=4).map(|id| house.socket(id)).collect();
+    let queue = Queue::default();
+    let look = || Output::Close(Closing::new(Code::Failed));
+    for (at, (socket, _)) in sockets.iter().enumerate() {
+        match at % 2 {
+            0 => queue.push(Arc::clone(socket)),
+            _ => queue.hand_on(Arc::clone(socket), look()),
+        }
+    }
+    let reads: Vec<bool> =
+        (0..4).map(|_| matches!(queue.next(Reads::Disk), Some(Work::Read(..)))).collect();
+    assert_eq!(reads, [true, false, true, false]);
+    assert!(queue.next(Reads::Disk).is_none());
+    queue.hand_on(Arc::clone(&sockets[0].0), look());
+    assert!(queue.next(Reads::Memory).is_none(), "it is not for this one");
+    assert_eq!(queue.len(), 1);
 }
