@@ -4,7 +4,7 @@
 //! gives back at once what waited for it.
 
 use super::socket::{Inner, Socket};
-use super::way::Way as _;
+use super::write_out::WriteOut as _;
 use crate::delivery::{Class, Closing, Outbox};
 
 impl Socket {

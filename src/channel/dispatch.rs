@@ -7,20 +7,20 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 
-use super::asked::{Asked, Ticket};
-use super::awaited::Awaited;
+use super::early::EarlyReaders;
 use super::fanout::{Clock, Crew, FanOut};
 use super::hub::Hub;
 use super::opening::Opening;
 use super::revoking::Revoking;
 use super::socket::Socket;
+use super::ticket::{Request, Ticket};
 use crate::connection::{Attached, Event, Opened, Progress};
 use crate::delivery::{Closing, Owed};
 use crate::fold::{Command, Effect, Reply};
 use crate::journal::{Followers, Inbox, Told};
 use crate::log::{Rule, Stored};
 use crate::wire::{
-    Code, Done, Ended, Id, Met, Position, Reason, ServerFrame, State, Welcome, WriterMark,
+    Code, Ended, Id, Met, Position, Reason, ServerFrame, State, Welcome, WriterMark,
 };
 
 /// Batches told before readers have their turns, at most.
@@ -43,7 +43,7 @@ pub struct Dispatcher {
     batch: u64,
     position: Option<Position>,
     /// Readers that came before their log.
-    pub(super) awaited: Awaited,
+    pub(super) early: EarlyReaders,
 }
 
 impl Dispatcher {
@@ -71,7 +71,7 @@ impl Dispatcher {
             appended: Vec::new(),
             batch: 0,
             position: None,
-            awaited: Awaited::default(),
+            early: EarlyReaders::default(),
         }
     }
 
@@ -205,17 +205,17 @@ impl Dispatcher {
     }
 
     /// Gives a socket the answer to what it asked.
-    fn answer(&mut self, socket: &Arc<Socket>, asked: Asked, reply: Reply) {
+    fn answer(&mut self, socket: &Arc<Socket>, asked: Request, reply: Reply) {
         match (asked, reply) {
-            (Asked::Attach(asked), Reply::Attached(attached)) => {
+            (Request::Attach(asked), Reply::Attached(attached)) => {
                 let (welcome, opening) = *asked;
                 self.attached(socket, welcome, opening, *attached);
             }
-            (Asked::Attach(_), Reply::Refused(refusal)) => socket.close(&refusal.into()),
-            (Asked::Activate(opening), Reply::Attached(attached)) => {
+            (Request::Attach(_), Reply::Refused(refusal)) => socket.close(&refusal.into()),
+            (Request::Activate(opening), Reply::Attached(attached)) => {
                 self.activated(socket, *opening, *attached);
             }
-            (Asked::Append(appending), Reply::Answers(mut answers)) => {
+            (Request::Append(appending), Reply::Answers(mut answers)) => {
                 let prev = appending.answer(self.batch, &mut answers);
                 if answers.mark > 0 {
                     answers.positions = self.position.into_iter().collect();
@@ -223,52 +223,52 @@ impl Dispatcher {
                 socket.answer(prev, answers);
                 self.hub.schedule(socket);
             }
-            (Asked::Append(_), Reply::Refused(refusal)) => socket.close(&refusal.into()),
-            (Asked::Subscribe(opening), Reply::Subscribed(_, opened, refused)) => {
+            (Request::Append(_), Reply::Refused(refusal)) => socket.close(&refusal.into()),
+            (Request::Subscribe(opening), Reply::Subscribed(_, opened, refused)) => {
                 let (request, nothing) = (opening.request, opened.is_empty());
                 self.open(socket, opened, &opening);
                 let refused = opening.refused(refused);
                 if nothing && refused.is_empty() {
-                    socket.send(&[ServerFrame::Done(Done { request })]);
+                    socket.done(request);
                 }
                 self.refuse(socket, request, refused);
             }
-            (Asked::Awaited, Reply::Subscribed(_, opened, _)) => {
+            (Request::Early, Reply::Subscribed(_, opened, _)) => {
                 self.open(socket, opened, &Opening::default());
             }
-            (Asked::Unsubscribe(request, reason, logs), Reply::Unsubscribed(_)) => {
+            (Request::Unsubscribe(request, reason, logs), Reply::Unsubscribed(_)) => {
                 if logs.is_empty() && reason == Ended::Asked {
-                    socket.send(&[ServerFrame::Done(Done { request })]);
+                    socket.done(request);
                 }
                 // Each is answered, whether there was a subscription or not.
                 self.hub.end(socket, logs, request, reason);
             }
-            (Asked::Seek(request), Reply::Moved(_, opened)) => {
+            (Request::Seek(request), Reply::Moved(_, opened)) => {
                 self.open(socket, vec![*opened], &Opening { request, ..Opening::default() });
             }
-            (Asked::Done(request @ 1..), Reply::Done) => {
-                socket.send(&[ServerFrame::Done(Done { request })]);
-            }
-            (Asked::Snapshot { request, last, charged, .. }, Reply::Done) => {
+            (Request::Done(request @ 1..), Reply::Done) => socket.done(request),
+            (Request::Snapshot { request, last, charged, .. }, Reply::Done) => {
                 charged.settle(|_| false);
                 if last {
-                    socket.send(&[ServerFrame::Done(Done { request })]);
+                    socket.done(request);
                 }
             }
             (
-                Asked::Unsubscribe(request, ..) | Asked::Seek(request) | Asked::Done(request @ 1..),
+                Request::Unsubscribe(request, ..)
+                | Request::Seek(request)
+                | Request::Done(request @ 1..),
                 Reply::Refused(refusal),
             ) => socket.refuse(request, refusal),
-            (Asked::Activate(opening) | Asked::Subscribe(opening), Reply::Refused(refusal)) => {
+            (Request::Activate(opening) | Request::Subscribe(opening), Reply::Refused(refusal)) => {
                 socket.refuse(opening.request, refusal);
             }
             // What the part cost goes back with it.
-            (Asked::Snapshot { request, turn, .. }, Reply::Refused(refusal)) => {
+            (Request::Snapshot { request, turn, .. }, Reply::Refused(refusal)) => {
                 socket.refuse_part(turn, request, refusal);
             }
-            (Asked::Leave, _) => self.left(socket),
-            (Asked::Denied(logs), Reply::Unsubscribed(_)) => self.denied(socket, logs),
-            (Asked::Denied(_) | Asked::Awaited | Asked::Done(_), _) => {}
+            (Request::Leave, _) => self.left(socket),
+            (Request::Denied(logs), Reply::Unsubscribed(_)) => self.denied(socket, logs),
+            (Request::Denied(_) | Request::Early | Request::Done(_), _) => {}
             (asked, reply) => {
                 tracing::error!(?asked, ?reply, "a reply of another kind than was asked for");
                 socket.close(&Closing::new(Code::Failed));

@@ -31,11 +31,11 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::asking::ask_for_snapshot;
 use super::encode::DELIVERY_BYTES;
-use super::going::{Going, READ, begin};
 use super::hub::{Hub, Watch};
+use super::outgoing::{Outgoing, READ, begin};
 use super::pace::{self, Next, Pace};
+use super::snapshot_wanted::ask_for_snapshot;
 use super::socket::{Offered, Socket};
 use crate::log::Rule;
 
@@ -49,10 +49,10 @@ pub(super) type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// A log whose subscribers are being written to.
 #[derive(Debug)]
-struct Turn {
+struct LogTurn {
     watch: Arc<Watch>,
     /// What is being written; none until the turn begins.
-    going: Option<Going>,
+    outgoing: Option<Outgoing>,
 }
 
 /// The logs of one thread that have new records.
@@ -61,7 +61,7 @@ pub(super) struct FanOut {
     hub: Arc<Hub>,
     /// They say when a client's snapshot is asked for.
     rules: Arc<[Rule]>,
-    turns: VecDeque<Turn>,
+    turns: VecDeque<LogTurn>,
     pub(super) pace: Pace,
     /// The sockets of a slice, while they are written to; empty in between.
     offered: Vec<Arc<Socket>>,
@@ -86,7 +86,7 @@ impl FanOut {
     /// How long the next turn still waits for more to be told; none: it begins, or goes on. So many
     /// commands were handed in to be committed, and so many of them were heard of.
     pub(super) fn waits(&mut self, under_way: (usize, usize)) -> Option<Duration> {
-        let [Turn { watch, going: None }] = self.turns.make_contiguous() else { return None };
+        let [LogTurn { watch, outgoing: None }] = self.turns.make_contiguous() else { return None };
         let watched = watch.lock();
         let (readers, end) = (watched.readers(), watched.tail.end());
         drop(watched);
@@ -95,7 +95,7 @@ impl FanOut {
 
     /// The log has new records, and no turn yet.
     fn add(&mut self, watch: Arc<Watch>) {
-        self.turns.push_back(Turn { watch, going: None });
+        self.turns.push_back(LogTurn { watch, outgoing: None });
     }
 
     /// Works on logs as they come, until none can come and those that came are done.
@@ -114,25 +114,25 @@ impl FanOut {
 
     /// Writes one slice of one log's new records; then the next log has its turn.
     pub(super) fn slice(&mut self, now: u64) {
-        let Some(Turn { watch, going }) = self.turns.pop_front() else { return };
+        let Some(LogTurn { watch, outgoing }) = self.turns.pop_front() else { return };
         let store = |base| self.hub.store.records(watch.log, base, READ, DELIVERY_BYTES);
-        let going = going.or_else(|| begin(&self.hub, &watch, &self.rules, store));
-        let Some(mut going) = going else { return };
+        let outgoing = outgoing.or_else(|| begin(&self.hub, &watch, &self.rules, store));
+        let Some(mut outgoing) = outgoing else { return };
         self.pace.begins();
         let begun = Instant::now();
-        let end = going.end();
+        let end = outgoing.end();
         let mut offered = std::mem::take(&mut self.offered);
         let watched = watch.lock();
-        let upto = watched.slice(going.next, &mut offered);
+        let upto = watched.slice(outgoing.next, &mut offered);
         drop(watched);
         // Others have the watch while these are written to. Whoever goes meanwhile is not
         // subscribed any more, and whoever comes does not stand there yet: each is asked.
-        let behind = self.offer(&watch, &mut going, &offered, now);
+        let behind = self.offer(&watch, &mut outgoing, &offered, now);
         self.pace.wrote(offered.len(), begun.elapsed());
-        going.asks = going.asks && !ask_for_snapshot(&watch, &offered, end);
+        outgoing.asks = outgoing.asks && !ask_for_snapshot(&watch, &offered, end);
         offered.clear();
         self.offered = offered;
-        going.next = upto;
+        outgoing.next = upto;
         let mut watched = watch.lock();
         let finished = upto >= watched.sockets.len();
         let more = watched.tail.end() > end;
@@ -140,7 +140,7 @@ impl FanOut {
         drop(watched);
         behind.iter().for_each(|socket| self.hub.schedule(socket));
         if !finished {
-            self.turns.push_back(Turn { watch, going: Some(going) });
+            self.turns.push_back(LogTurn { watch, outgoing: Some(outgoing) });
             return;
         }
         self.pace.ended(watch.log);
@@ -153,21 +153,21 @@ impl FanOut {
     fn offer(
         &self,
         watch: &Watch,
-        going: &mut Going,
+        outgoing: &mut Outgoing,
         sockets: &[Arc<Socket>],
         now: u64,
     ) -> Vec<Arc<Socket>> {
-        let (log, base, end) = (watch.log, going.base, going.end());
+        let (log, base, end) = (watch.log, outgoing.base, outgoing.end());
         let (mut behind, mut delivered) = (Vec::new(), 0);
         let cut_off = self.hub.is_cut_off();
         for socket in sockets {
-            let (going, form) = (&mut *going, socket.form());
+            let (outgoing, form) = (&mut *outgoing, socket.form());
             let range = (base, end);
             // While nothing is to be told all fall behind; what reads for them rests.
             let offered = if cut_off {
                 socket.hold_back(log, end)
             } else {
-                socket.offer(log, range, || going.message(log, form, &self.hub), now)
+                socket.offer(log, range, || outgoing.message(log, form, &self.hub), now)
             };
             match offered {
                 Offered::Sent => delivered += 1,

@@ -7,9 +7,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::asked::{Asked, Ticket};
-use super::awaited::subscribe_by_itself;
+use super::early::subscribe_by_itself;
 use super::socket::Socket;
+use super::ticket::{Request, Ticket};
 use crate::fold::Command;
 use crate::journal::Inbox;
 use crate::wire::Refusal;
@@ -72,7 +72,7 @@ impl Socket {
         let logs: Vec<u64> = lost.logs.iter().copied().collect();
         let weight = 64 + logs.len() * 8;
         let command = Command::Unsubscribe { connection, generation, logs: logs.clone() };
-        let ticket = Ticket::Socket(Arc::clone(self), Asked::Denied(logs));
+        let ticket = Ticket::Socket(Arc::clone(self), Request::Denied(logs));
         if let Err(refusal) = inbox.submit(command, weight, Some(ticket)) {
             let mut inner = self.lock();
             // What was lost meanwhile is of the same generation, or of one that counts instead.

@@ -13,22 +13,20 @@
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 mod appending;
-mod asked;
-mod asking;
-mod awaited;
 mod closing;
 mod dispatch;
+mod early;
 mod elsewhere;
 mod encode;
 mod face;
 mod fanout;
 #[cfg(test)]
 mod fixture;
-mod going;
 mod hints;
 mod hub;
 mod losing;
 mod opening;
+mod outgoing;
 mod pace;
 pub mod panics;
 mod pieces;
@@ -39,14 +37,15 @@ mod registry;
 mod revoking;
 mod silence;
 mod sink;
+mod snapshot_wanted;
 mod socket;
+mod ticket;
 mod upload;
 mod wait;
-mod way;
 mod who;
+mod write_out;
 
 pub use appending::{Appending, refused, settle};
-pub use asked::{Asked, Ticket};
 pub use dispatch::Dispatcher;
 pub use elsewhere::Elsewhere;
 pub use face::{Face, Form};
@@ -58,6 +57,7 @@ pub use revoking::Revoking;
 pub use silence::SWEEP;
 pub use sink::Sink;
 pub use socket::{Counts, Socket, SocketInfo};
+pub use ticket::{Request, Ticket};
 pub use wait::LogWait;
 
 // Who uses this room needs them, and not the rest of what decides.

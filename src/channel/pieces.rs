@@ -5,7 +5,7 @@
 
 use super::face::{Form, Message};
 use super::socket::{Inner, Socket};
-use super::way::Way as _;
+use super::write_out::WriteOut as _;
 use crate::delivery::Wrote;
 use crate::wire::ServerFrame;
 

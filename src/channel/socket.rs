@@ -17,10 +17,10 @@ use super::pieces::goes_between;
 use super::refusals::Refusals;
 use super::sink::Sink;
 use super::upload::Uploads;
-use super::way::Way as _;
+use super::write_out::WriteOut as _;
 use crate::connection::Progress;
 use crate::delivery::{Attachment, Class, Offer, Owed, Readable, Wrote};
-use crate::wire::{Answers, Code, Cursor, Id, Refusal, Refused, ServerFrame, Who};
+use crate::wire::{Answers, Code, Cursor, Done, Id, Refusal, Refused, ServerFrame, Who};
 
 #[derive(Debug)]
 pub(super) struct Inner {
@@ -477,6 +477,11 @@ impl Socket {
     /// `overloaded` where as many questions of this socket wait as may.
     pub fn ask_who(&self, who: Who, most: usize) -> Result<(), Refusal> {
         self.lock().at.ask_who(who, most)
+    }
+
+    /// Answers a request that is done.
+    pub(super) fn done(&self, request: u32) {
+        self.send(&[ServerFrame::Done(Done { request })]);
     }
 
     /// Refuses a request.

@@ -394,7 +394,7 @@ async fn what_a_row_loses_to_smaller_grants_its_socket_loses() {
     let (socket, _peer) = caught_up(&house, 1);
     let mut dispatcher = dispatcher(&house);
     for told in [vec![unsubscribed(Ended::Denied)], vec![]] {
-        dispatcher.answer(&socket, Asked::Denied(vec![LOG]), Reply::Unsubscribed(vec![LOG]));
+        dispatcher.answer(&socket, Request::Denied(vec![LOG]), Reply::Unsubscribed(vec![LOG]));
         assert_eq!((cursor(&socket), owed(&socket)), (None, told));
     }
 }
@@ -422,7 +422,8 @@ async fn outcomes_come_behind_those_that_were_put_off() {
     let rates = Rates::new(&Limits::DEFAULT);
     for (prev, seq) in [(1, 2), (0, 1), (1, 2)] {
         let (charged, _) = rates.charge_some("ann", 1);
-        let asked = Asked::Append(Box::new(Appending { prev, charged, rest: None, credit: None }));
+        let asked =
+            Request::Append(Box::new(Appending { prev, charged, rest: None, credit: None }));
         dispatcher.answer(&socket, asked, Reply::Answers(stored(seq)));
     }
     socket.close(&Closing::new(Code::Failed));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::Session;
 use crate::admission::{Judged, Named, fits, may_append};
-use crate::channel::{Appending, Asked, Ticket, refused};
+use crate::channel::{Appending, Request, Ticket, refused};
 use crate::fold::Command;
 use crate::limit::{Costs, Taken};
 use crate::log::{Appends, Entry};
@@ -103,7 +103,7 @@ impl Session {
         let appends = Appends { user, writer, connection, oldest, once, positions, entries };
         let command = Command::Append(appends);
         let weight = size.max(bytes + all.len() * 96);
-        let asked = Asked::Append(Box::new(Appending { prev, charged, rest, credit }));
+        let asked = Request::Append(Box::new(Appending { prev, charged, rest, credit }));
         let ticket = Ticket::Socket(Arc::clone(&self.socket), asked);
         // In an answer it would count as decided, and the client would give the append up.
         if let Err(refusal) = self.gate.inbox.submit(command, weight, Some(ticket))

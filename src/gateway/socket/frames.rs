@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Session;
 use crate::admission::{Making, TokenGrants, asked_for, readable};
 use crate::auth::Can;
-use crate::channel::{Asked, Closing, Opening, Ticket};
+use crate::channel::{Closing, Opening, Request, Ticket};
 use crate::connection::{Subscribe, too_early};
 use crate::fold::Command;
 use crate::limit::Costs;
@@ -55,7 +55,7 @@ impl Session {
                 let (connection, generation) = (self.socket.connection, self.socket.generation());
                 let Visible { visible, request } = visible;
                 let command = Command::Visible { connection, generation, visible };
-                self.submit(command, 64, request, Asked::Done(request));
+                self.submit(command, 64, request, Request::Done(request));
             }
             ClientFrame::Refresh(refresh) => self.refresh(&refresh),
             ClientFrame::Retire(retire) => {
@@ -64,7 +64,7 @@ impl Session {
                 if known.is_some_and(|row| row.user != user) {
                     return self.socket.close(&Closing::new(Code::UnknownWriter));
                 }
-                let asked = Asked::Done(request);
+                let asked = Request::Done(request);
                 self.submit(Command::Retire { user, writer }, 64, request, asked);
             }
             ClientFrame::Leave(leave) => self.leave(leave.forget),
@@ -110,7 +110,7 @@ impl Session {
     }
 
     /// Hands a command in, or tells why not.
-    pub(super) fn submit(&self, command: Command, weight: usize, request: u32, asked: Asked) {
+    pub(super) fn submit(&self, command: Command, weight: usize, request: u32, asked: Request) {
         if let Err(refusal) = self.hand_in(command, weight, asked)
             && !self.ends(&refusal)
         {
@@ -118,7 +118,7 @@ impl Session {
         }
     }
 
-    fn hand_in(&self, command: Command, weight: usize, asked: Asked) -> Result<(), Refusal> {
+    fn hand_in(&self, command: Command, weight: usize, asked: Request) -> Result<(), Refusal> {
         let ticket = Ticket::Socket(Arc::clone(&self.socket), asked);
         self.gate.admission.shed.admits(&command)?;
         self.gate.inbox.submit(command, weight, Some(ticket))
@@ -158,7 +158,7 @@ impl Session {
         self.socket.set_leaving();
         let (weight, commit) = (progress.weight(), Command::Commit(vec![progress.clone()]));
         let command = Command::Leave { connection, generation, forget };
-        let ticket = Ticket::Socket(Arc::clone(&self.socket), Asked::Leave);
+        let ticket = Ticket::Socket(Arc::clone(&self.socket), Request::Leave);
         let submitted = (self.gate.inbox.submit(commit, weight, None))
             .and_then(|()| self.gate.inbox.submit(command, 64, Some(ticket)));
         self.leaves = None;
@@ -221,7 +221,7 @@ impl Session {
         let bases = self.known_bases(bases);
         let ask = Subscribe { connection, generation, open, read, make, bases };
         let opening = Opening { request, unmade, spent, ..Opening::default() };
-        let asked = Asked::Subscribe(Box::new(opening));
+        let asked = Request::Subscribe(Box::new(opening));
         self.submit(Command::Subscribe(ask), weight, request, asked);
     }
 
@@ -233,7 +233,7 @@ impl Session {
     fn unsubscribe(&self, request: u32, logs: Vec<u64>) {
         let (connection, generation) = self.named();
         let weight = 64 + logs.len() * 8;
-        let asked = Asked::Unsubscribe(request, Ended::Asked, logs.clone());
+        let asked = Request::Unsubscribe(request, Ended::Asked, logs.clone());
         let command = Command::Unsubscribe { connection, generation, logs };
         self.submit(command, weight, request, asked);
     }
@@ -245,7 +245,7 @@ impl Session {
         }
         let (connection, generation) = self.named();
         let command = Command::Seek { connection, generation, log, to };
-        self.submit(command, 64, request, Asked::Seek(request));
+        self.submit(command, 64, request, Request::Seek(request));
     }
 
     /// Also of one that is inactive: it writes, and may want to know whom that came to.
@@ -290,7 +290,7 @@ impl Session {
         let bases = self.known_bases(bases);
         let ask = Subscribe { connection, generation, open, read, make, bases };
         let command = Command::Activate { ask, cloning, holds: self.holds };
-        let asked = Asked::Activate(Box::new(Opening { request, names, unmade, spent }));
+        let asked = Request::Activate(Box::new(Opening { request, names, unmade, spent }));
         self.submit(command, weight, request, asked);
     }
 
@@ -313,7 +313,7 @@ impl Session {
         let (connection, data) = (self.socket.connection, data.bytes().clone());
         let user = self.socket.user.clone();
         let part = Part { user, connection, log, offset, version, part: number, last, data };
-        let asked = Asked::Snapshot { request, turn, last, charged };
+        let asked = Request::Snapshot { request, turn, last, charged };
         match self.hand_in(Command::PutSnapshot(part), size, asked) {
             Ok(()) => {}
             Err(refusal) if self.ends(&refusal) => {}

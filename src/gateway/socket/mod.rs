@@ -20,7 +20,7 @@ use self::io::{Lane, Life};
 use super::Gate;
 use crate::admission::{Making, TokenGrants, asked_for, readable};
 use crate::auth::Grants;
-use crate::channel::{Asked, Closing, Face, Form, Opening, Socket, Ticket};
+use crate::channel::{Closing, Face, Form, Opening, Request, Socket, Ticket};
 use crate::connection::Attach;
 use crate::fold::Command;
 use crate::limit::{Purse, SocketRate};
@@ -498,7 +498,7 @@ impl Session {
         let (grants, connection) = (&self.grants.0, attach.connection);
         self.gate.admission.read_ahead_attach(grants, connection, &writers, &attach.open);
         let weight = 512 + (attach.open.len() + attach.bases.len()) * 512;
-        let asked = Asked::Attach(Box::new((welcome, opening)));
+        let asked = Request::Attach(Box::new((welcome, opening)));
         let ticket = Ticket::Socket(Arc::clone(&self.socket), asked);
         let submitted = self.gate.inbox.submit(Command::Attach(attach), weight, Some(ticket));
         if let Err(refusal) = submitted {

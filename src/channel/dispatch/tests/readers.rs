@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
 
 use super::super::super::fanout::FanOut;
-use super::super::super::going::begin;
 use super::super::super::hub::Watch;
+use super::super::super::outgoing::begin;
 use super::*;
 use crate::delivery::Readable;
 use crate::wire::Pattern;
@@ -114,13 +114,13 @@ async fn a_log_is_not_locked_while_its_records_are_read() {
     let mut dispatcher = dispatcher(&house);
     dispatcher.appended(LOG, 0, stored());
     let watch = house.hub.watch(LOG).unwrap();
-    let going = begin(&house.hub, &watch, &[], |base| {
+    let outgoing = begin(&house.hub, &watch, &[], |base| {
         assert!(!watch.is_locked());
         let stored = |offset| (offset, Stored::clone(&stored()));
         Ok(vec![stored(base), stored(base + 1)])
     });
-    let going = going.expect("there is a record");
-    assert_eq!((going.base, going.end(), watch.target()), (0, 1, 1));
+    let outgoing = outgoing.expect("there is a record");
+    assert_eq!((outgoing.base, outgoing.end(), watch.target()), (0, 1, 1));
     assert!(begin(&house.hub, &watch, &[], |_| unreachable!()).is_none());
     assert!(!watch.lock().pending);
 }

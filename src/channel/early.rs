@@ -8,9 +8,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::asked::{Asked, Ticket};
 use super::dispatch::Dispatcher;
 use super::socket::Socket;
+use super::ticket::{Request, Ticket};
 use crate::connection::Subscribe;
 use crate::fold::Command;
 use crate::journal::Inbox;
@@ -28,7 +28,7 @@ type Waiter = (Id, u64);
 
 /// Who waits for which name.
 #[derive(Debug, Default)]
-pub(super) struct Awaited {
+pub(super) struct EarlyReaders {
     /// Until when each waits.
     names: HashMap<String, HashMap<Waiter, u64>>,
     /// When each ends, the oldest first; one that asked again ends later than it says here.
@@ -36,7 +36,7 @@ pub(super) struct Awaited {
     of_socket: HashMap<u64, usize>,
 }
 
-impl Awaited {
+impl EarlyReaders {
     /// Whether nobody waits.
     pub(super) fn is_empty(&self) -> bool {
         self.names.is_empty()
@@ -107,14 +107,14 @@ impl Dispatcher {
         let now = self.hub.ticks();
         let missing = |why: &Refusal| why.code == Code::UnknownLog && why.retry_after > 0;
         for (name, _) in refused.iter().filter(|(_, why)| missing(why)) {
-            self.awaited.wait(name, (socket.connection, socket.number), now);
+            self.early.wait(name, (socket.connection, socket.number), now);
         }
         self.hub.refuse(socket, request, refused);
     }
 
     /// A log has its first record: whoever came for it too early is subscribed to it now.
     pub(super) fn began(&mut self, log: u64) {
-        if self.awaited.is_empty() {
+        if self.early.is_empty() {
             return;
         }
         let row = match self.hub.store.log_row(log) {
@@ -123,7 +123,7 @@ impl Dispatcher {
             Err(error) => return tracing::error!(%error, log, "a new log could not be read"),
         };
         let Some(name) = row.map(|row| row.name) else { return };
-        for (connection, number) in self.awaited.take(&name, self.hub.ticks()) {
+        for (connection, number) in self.early.take(&name, self.hub.ticks()) {
             if let Some(socket) = self.hub.socket(connection).filter(|one| one.number == number) {
                 subscribe_by_itself(&socket, &name, &self.inbox);
             }
@@ -147,7 +147,7 @@ pub(super) fn subscribe_by_itself(socket: &Arc<Socket>, name: &str, inbox: &Inbo
         make: Vec::new(),
         bases: Vec::new(),
     });
-    let ticket = Ticket::Socket(Arc::clone(socket), Asked::Awaited);
+    let ticket = Ticket::Socket(Arc::clone(socket), Request::Early);
     // Where there is no room for it the client asks again.
     if let Err(refusal) = inbox.submit(command, 512, Some(ticket)) {
         tracing::debug!(%refusal, "a reader was not subscribed");
@@ -163,37 +163,37 @@ mod tests {
 
     #[test]
     fn who_waits_is_told_once_and_not_for_ever() {
-        let mut awaited = Awaited::default();
-        awaited.wait("a", ONE, 0);
-        awaited.wait("a", ONE, 10);
-        awaited.wait("a", TWO, 20);
-        awaited.wait("b", TWO, 20);
-        let mut told = awaited.take("a", 30);
+        let mut early = EarlyReaders::default();
+        early.wait("a", ONE, 0);
+        early.wait("a", ONE, 10);
+        early.wait("a", TWO, 20);
+        early.wait("b", TWO, 20);
+        let mut told = early.take("a", 30);
         told.sort();
         assert_eq!(told, [ONE, TWO]);
-        assert_eq!(awaited.take("a", 30), []);
-        assert_eq!(awaited.take("b", 20 + KEPT), [], "it is too long ago");
-        assert!(awaited.is_empty());
-        awaited.wait("c", ONE, 100_000);
-        awaited.wait("c", ONE, 105_000);
-        assert_eq!(awaited.take("c", 100_000 + KEPT), [ONE], "it asked again");
-        assert!(awaited.of_socket.is_empty());
+        assert_eq!(early.take("a", 30), []);
+        assert_eq!(early.take("b", 20 + KEPT), [], "it is too long ago");
+        assert!(early.is_empty());
+        early.wait("c", ONE, 100_000);
+        early.wait("c", ONE, 105_000);
+        assert_eq!(early.take("c", 100_000 + KEPT), [ONE], "it asked again");
+        assert!(early.of_socket.is_empty());
     }
 
     #[test]
     fn promise_10_names_that_are_waited_for_are_bounded() {
-        let mut awaited = Awaited::default();
+        let mut early = EarlyReaders::default();
         for n in 0..=MOST_OF_SOCKET {
-            awaited.wait(&format!("a/{n}"), ONE, 0);
+            early.wait(&format!("a/{n}"), ONE, 0);
         }
-        assert_eq!(awaited.names.len(), MOST_OF_SOCKET);
-        assert_eq!(awaited.take(&format!("a/{MOST_OF_SOCKET}"), 1), []);
+        assert_eq!(early.names.len(), MOST_OF_SOCKET);
+        assert_eq!(early.take(&format!("a/{MOST_OF_SOCKET}"), 1), []);
         for n in 0..MOST as u64 + 10 {
-            awaited.wait("b", (Id::NONE, n + 2), 0);
+            early.wait("b", (Id::NONE, n + 2), 0);
         }
-        assert_eq!(awaited.ends.len(), MOST);
-        awaited.wait("c", TWO, KEPT);
-        assert_eq!((awaited.ends.len(), awaited.names.len()), (1, 1));
-        assert_eq!(awaited.of_socket.len(), 1);
+        assert_eq!(early.ends.len(), MOST);
+        early.wait("c", TWO, KEPT);
+        assert_eq!((early.ends.len(), early.names.len()), (1, 1));
+        assert_eq!(early.of_socket.len(), 1);
     }
 }

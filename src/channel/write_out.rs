@@ -1,4 +1,4 @@
-//! Writes what waits for a socket: its outbox over what takes bytes without blocking.
+//! Writes an outbox out, to what takes bytes without blocking.
 //!
 //! Promise: what the kernel does not take waits in the outbox, in its order, and nothing else does;
 //! nothing waits for a broken socket.
@@ -23,11 +23,11 @@ fn write(pieces: &[IoSlice<'_>], sink: &dyn Sink) -> Result<usize, Wrote> {
     }
 }
 
-/// The one ordered way out of a socket.
-pub(super) trait Way {
+/// An outbox that is written to a sink: the one ordered way out of a socket.
+pub(super) trait WriteOut {
     /// Writes a reply, or lets it wait behind what waits.
     fn reply(&mut self, message: Bytes, sink: &dyn Sink) -> Wrote;
-    /// Like [`Way::reply`], for what may go between the pieces of a delivery.
+    /// Like [`WriteOut::reply`], for what may go between the pieces of a delivery.
     fn between(&mut self, message: Bytes, sink: &dyn Sink) -> Wrote;
     /// Writes a delivery if nothing waits: all or part of it, or nothing at all. `ends` are where
     /// its pieces end, the last one left out; none: it is whole.
@@ -38,7 +38,7 @@ pub(super) trait Way {
     fn flush(&mut self, sink: &dyn Sink) -> Wrote;
 }
 
-impl Way for Outbox {
+impl WriteOut for Outbox {
     fn reply(&mut self, message: Bytes, sink: &dyn Sink) -> Wrote {
         enqueue(self, message, false, sink)
     }

@@ -15,7 +15,7 @@ use crate::wire::{Ended, Welcome};
 
 /// What a socket asked for, so that the answer finds its form.
 #[derive(Debug)]
-pub enum Asked {
+pub enum Request {
     /// To be attached, with these logs; the welcome lacks only what the fold decides.
     Attach(Box<(Welcome, Opening)>),
     /// To be active again; answered by `state`, and by the name of each log.
@@ -41,7 +41,7 @@ pub enum Asked {
     },
     /// A log that it had asked for in vain is there, and it was answered then; or one that the back
     /// end had opened to it.
-    Awaited,
+    Early,
     /// To leave; the answer is the close.
     Leave,
     /// Something that is done or not; 0: nobody waits for a word on it.
@@ -54,7 +54,7 @@ pub enum Asked {
 #[derive(Debug)]
 pub enum Ticket {
     /// A socket, which is told in the form that it asked in.
-    Socket(Arc<Socket>, Asked),
+    Socket(Arc<Socket>, Request),
     /// Someone on this node: the batch's number and the reply.
     Caller(oneshot::Sender<(u64, Reply)>),
 }

@@ -5,10 +5,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::asking::wants_snapshot;
 use super::encode::{self, DELIVERY_BYTES};
 use super::face::{Form, Message, Messages};
 use super::hub::{Hub, Watch, Watched};
+use super::snapshot_wanted::wants_snapshot;
 use crate::log::{Rule, Stored};
 use crate::rows::RowsError;
 
@@ -17,7 +17,7 @@ pub(super) const READ: usize = 256;
 
 /// Records on their way, and the frame in each form that is wanted.
 #[derive(Debug)]
-pub(super) struct Going {
+pub(super) struct Outgoing {
     pub base: u64,
     stored: Vec<Arc<Stored>>,
     messages: Messages,
@@ -27,7 +27,7 @@ pub(super) struct Going {
     pub asks: bool,
 }
 
-impl Going {
+impl Outgoing {
     pub(super) fn end(&self) -> u64 {
         self.base + self.stored.len() as u64
     }
@@ -50,7 +50,7 @@ pub(super) fn begin(
     watch: &Watch,
     rules: &[Rule],
     read: impl FnOnce(u64) -> Result<Vec<(u64, Stored)>, RowsError>,
-) -> Option<Going> {
+) -> Option<Outgoing> {
     let mut watched = watch.lock();
     let (base, end) = (watch.target(), watched.tail.end());
     if let Some(stored) = watched.tail.read(base, DELIVERY_BYTES).filter(|some| !some.is_empty()) {
@@ -93,11 +93,11 @@ fn aim(
     rules: &[Rule],
     base: u64,
     stored: Vec<Arc<Stored>>,
-) -> Going {
+) -> Outgoing {
     let end = base + stored.len() as u64;
     watch.aim(end);
     let asks = wants_snapshot(rules, watch, watched, end);
-    Going { base, stored, messages: Messages::default(), next: 0, asks }
+    Outgoing { base, stored, messages: Messages::default(), next: 0, asks }
 }
 
 /// The newest records cannot be read: those that wait for them read for themselves. A pump that
