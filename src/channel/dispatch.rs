@@ -155,7 +155,7 @@ impl Dispatcher {
 
     /// Tells one batch: its records last, so that none goes out before what comes with it.
     fn take(&mut self, told: Told<Ticket>) {
-        let Told { applied, mut tickets } = told;
+        let Told { applied, mut tickets, proposed } = told;
         self.inbox.heard(tickets.len());
         self.followers.iter_mut().for_each(|follower| follower.follow(&applied));
         (self.batch, self.position) = (applied.batch, applied.position);
@@ -189,6 +189,8 @@ impl Dispatcher {
         appended.drain(..).for_each(|(log, offset, stored)| self.appended(log, offset, stored));
         self.appended = appended;
         self.hub.tell(applied.batch, applied.active);
+        // Only now: until all of it was told, who knew no better may still have been served.
+        proposed.into_iter().for_each(|proposed| self.hub.came_back(proposed));
     }
 
     fn appended(&mut self, log: u64, offset: u64, stored: Arc<Stored>) {

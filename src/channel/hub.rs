@@ -393,6 +393,13 @@ impl Hub {
         }
     }
 
+    /// A batch that was proposed then has been told.
+    pub(super) fn came_back(&self, proposed: u64) {
+        if let Some(fence) = self.fence.get() {
+            fence.came_back(proposed);
+        }
+    }
+
     /// From now on nothing is told while that fence is shut.
     #[must_use]
     pub fn fenced_by(self: Arc<Self>, fence: &Arc<Fence>) -> Arc<Self> {

@@ -88,6 +88,9 @@ pub struct Told<T> {
     pub applied: Applied,
     /// By index of the command; empty for a batch of another node.
     pub tickets: Vec<Option<T>>,
+    /// Where it is a batch of this node that came back through an engine: when it was proposed. Who
+    /// has told it says so to the [`Fence`].
+    pub proposed: Option<u64>,
 }
 
 struct Submitted<T> {
@@ -424,7 +427,7 @@ impl<T: Send + 'static> Committer<T> {
             let number = self.fold.known().batch + 1;
             let mut applied = self.fold.apply(number, &bytes, batch, &self.store)?;
             local.commit(&bytes, std::mem::take(&mut applied.writes))?;
-            self.tell(applied, tickets)?;
+            self.tell(Told { applied, tickets, proposed: None })?;
         }
     }
 
@@ -487,6 +490,7 @@ impl<T: Send + 'static> Committer<T> {
     ) -> Result<(), Stopped> {
         let applied = fold_read(&mut self.fold, &self.store, at, bytes)?;
         silence.heard(applied.header.node, uptime());
+        let mut proposed = None;
         // By its bytes: a number may be another run's too.
         let tickets = if applied.early {
             window.came_early(bytes);
@@ -495,18 +499,18 @@ impl<T: Send + 'static> Committer<T> {
             match window.take(bytes) {
                 Some(_) if applied.repeat => return Err(Stopped::Twin(self.incarnation)),
                 Some(own) => {
-                    self.fence.came_back(own.proposed);
                     silence.came_back(own.proposed, uptime());
+                    proposed = Some(own.proposed);
                     own.tickets()
                 }
                 None => Vec::new(),
             }
         };
-        self.tell(applied, tickets)
+        self.tell(Told { applied, tickets, proposed })
     }
 
-    fn tell(&self, applied: Applied, tickets: Vec<Option<T>>) -> Result<(), Stopped> {
-        self.out.send(Told { applied, tickets }).map_err(|_| Stopped::Closed)
+    fn tell(&self, told: Told<T>) -> Result<(), Stopped> {
+        self.out.send(told).map_err(|_| Stopped::Closed)
     }
 
     /// Takes all commands that have arrived, up to a batch's bounds and as far as they weigh

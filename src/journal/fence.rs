@@ -52,8 +52,9 @@ impl Fence {
         self.proposed.load(Ordering::Acquire) != NEVER
     }
 
-    /// A batch of this node has come back that was proposed then.
-    pub(super) fn came_back(&self, proposed: u64) {
+    /// A batch of this node has come back that was proposed then, and all that it brings about has
+    /// been told: sockets that it fences and users whom it revokes are closed.
+    pub(crate) fn came_back(&self, proposed: u64) {
         self.proposed.fetch_max(proposed, Ordering::Release);
     }
 

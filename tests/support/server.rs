@@ -15,6 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::http::Http;
+use super::nats::Nats;
 use super::until;
 
 /// The key that tests sign tokens with.
@@ -90,18 +91,29 @@ pub struct Server {
     pub address: SocketAddr,
     folder: TempDir,
     options: Options,
+    /// Where its journal is, in tests that are run over an engine.
+    engine: Option<Nats>,
 }
 
 impl Server {
-    /// Starts one on a new folder.
-    pub fn start(options: Options) -> Self {
-        Self::start_in(TempDir::new().unwrap(), options)
+    /// Starts one on a new folder; with `HIGHWATER_TESTS_ON=nats` over an engine of its own, where
+    /// the test does not name one.
+    pub fn start(mut options: Options) -> Self {
+        let over = std::env::var("HIGHWATER_TESTS_ON").is_ok_and(|engine| engine == "nats");
+        let engine = Some(over && !options.toml.contains("[journal]")).filter(|over| *over);
+        let engine = engine.map(|_| Nats::start(1).expect("a nats-server"));
+        if let Some(nats) = &engine {
+            options.toml.push_str(&nats.toml());
+        }
+        let mut server = Self::start_in(TempDir::new().unwrap(), options);
+        server.engine = engine;
+        server
     }
 
     /// Starts one on the folder `data` in a folder.
     pub fn start_in(folder: TempDir, options: Options) -> Self {
         let (child, address) = spawn(folder.path(), &options);
-        Self { child, address, folder, options }
+        Self { child, address, folder, options, engine: None }
     }
 
     /// Begins to start one on the folder `data` in a folder, and kills it after a while, wherever

@@ -173,7 +173,7 @@ fn batch(number: u64, effects: Vec<Effect>) -> Told<Ticket> {
         writes: Default::default(),
         effects,
     };
-    Told { applied, tickets: Vec::new() }
+    Told { applied, tickets: Vec::new(), proposed: None }
 }
 
 /// Notes what had been told of each batch when it heard of it.

@@ -230,7 +230,7 @@ impl<T: Send + 'static> Committer<T> {
         let (repeat, early, writes) = (false, false, Writes::default());
         let applied =
             Applied { batch, header, time, position, repeat, early, active, writes, effects };
-        self.out.send(Told { applied, tickets }).map_err(|_| Stopped::Closed)
+        self.tell(Told { applied, tickets, proposed: None })
     }
 }
 

@@ -158,7 +158,8 @@ impl World {
 
     /// The next replies to those who wait, and the batch that they stand in.
     fn next(&self) -> (u64, Vec<(usize, Reply)>) {
-        let Told { applied, tickets } = self.told.recv_timeout(PATIENCE).expect("a batch is told");
+        let Told { applied, tickets, .. } =
+            self.told.recv_timeout(PATIENCE).expect("a batch is told");
         let reply = |effect| match effect {
             Effect::Reply(index, reply) => tickets[index].map(|ticket| (ticket, reply)),
             _ => None,
