@@ -94,8 +94,17 @@ impl Client {
     /// When the address or the token is none.
     pub(super) fn new(args: &ServerArgs) -> Result<Self, CliError> {
         let (server, bearer) = args.resolved();
-        let (base, here) = address(&server)?;
-        let token = token(bearer.as_deref())?;
+        Self::to(&server, bearer.as_deref(), args.give_up_after)
+    }
+
+    /// A client for a server that is named otherwise than by flags and variables; `patience` is in
+    /// seconds.
+    ///
+    /// # Errors
+    /// When the address or the token is none.
+    pub(super) fn to(server: &str, bearer: Option<&str>, patience: u64) -> Result<Self, CliError> {
+        let (base, here) = address(server)?;
+        let token = token(bearer)?;
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(10)))
@@ -109,7 +118,7 @@ impl Client {
         if here {
             config = config.proxy(None);
         }
-        let patience = Duration::from_secs(args.give_up_after);
+        let patience = Duration::from_secs(patience);
         Ok(Self { agent: config.build().new_agent(), base, token, patience })
     }
 

@@ -5,8 +5,8 @@
 
 use crate::fold::head_of;
 use crate::journal::{
-    Engine, Finding, JournalError, Local, Membership, NatsJournal, NatsSettings, Weight,
-    forget_position,
+    Engine, Finding, Journal as _, JournalError, Local, Membership, NatsJournal, NatsSettings,
+    Weight, forget_position,
 };
 use crate::rows::RowsError;
 use crate::store::{OpenError, Options, Store, StoreError};
@@ -46,13 +46,13 @@ pub enum EngineError {
 /// Makes the engine over a store that was opened.
 pub(super) type Made = Box<dyn FnOnce(&Store) -> Engine + Send>;
 
-/// The engine of that section.
-pub(super) fn of(config: &Config) -> Result<Made, EngineError> {
+/// The engine of that section, and the journal that it has, where others may append to it.
+pub(super) fn of(config: &Config) -> Result<(Made, Option<Id>), EngineError> {
     let journal = &config.journal;
     match &journal.engine {
         config::Engine::Local => {
             let keep = journal.keep_bytes;
-            Ok(Box::new(move |store| Engine::Here(Local::new(store.clone(), keep))))
+            Ok((Box::new(move |store| Engine::Here(Local::new(store.clone(), keep))), None))
         }
         config::Engine::Nats(settings) => {
             // Of a folder with a history no journal begins: it would be another one.
@@ -63,7 +63,8 @@ pub(super) fn of(config: &Config) -> Result<Made, EngineError> {
                 copies: usize::try_from(journal.copies).unwrap_or(usize::MAX),
                 keep: journal.keep_seconds.saturating_mul(1_000),
             };
-            Ok(Box::new(move |_| Engine::shared(opened, membership)))
+            let journal = opened.identity();
+            Ok((Box::new(move |_| Engine::shared(opened, membership)), Some(journal)))
         }
     }
 }

@@ -55,6 +55,11 @@ pub enum FolderError {
     },
 }
 
+/// Whether a folder is a data folder of which nothing is missing that a restore was to make.
+pub fn is_whole(dir: &Path) -> bool {
+    dir.join("VERSION").is_file()
+}
+
 /// Begins a backup of a folder that no node runs on; `time` is the present one, milliseconds since
 /// 1970.
 ///

@@ -147,7 +147,12 @@ pub enum Ended {
     Code(ExitCode),
     /// It did not start, for its store is damaged or lacks what the journal has let go of: a copy
     /// of another node's would do.
-    Unusable(StartError),
+    Unusable {
+        /// Why.
+        error: StartError,
+        /// The journal that it was to go on with, where an engine has it.
+        journal: Option<Id>,
+    },
 }
 
 impl StartError {
@@ -183,8 +188,8 @@ pub fn run(loaded: Loaded) -> Ended {
     };
     let ended = runtime.block_on(async {
         let dev = loaded.config.server.dev;
-        let engine = match engine::of(&loaded.config) {
-            Ok(engine) => engine,
+        let (engine, journal) = match engine::of(&loaded.config) {
+            Ok(made) => made,
             Err(error) => {
                 tracing::error!("{error}");
                 return Ended::Code(ExitCode::FAILURE);
@@ -206,7 +211,7 @@ pub fn run(loaded: Loaded) -> Ended {
                 }
                 Ended::Code(node.serve(stop).await)
             }
-            Err(error) if error.is_of_the_store() => Ended::Unusable(error),
+            Err(error) if error.is_of_the_store() => Ended::Unusable { error, journal },
             Err(error) => {
                 tracing::error!("{error}");
                 Ended::Code(ExitCode::FAILURE)

@@ -17,6 +17,8 @@ const CREATING: &str = "CREATING";
 /// There from the beginning of a restore until all of it is in the folder.
 const RESTORING: &str = "RESTORING";
 pub(super) const STORE: &str = "store";
+/// What a restore makes, the mark last: before that is gone the folder is taken for nothing else.
+pub(super) const OF_A_RESTORE: [&str; 5] = [STORE, "VERSION.new", CREATING, LOCK, RESTORING];
 /// What `VERSION` says in folders of this format.
 pub(super) const FORMAT: &str = "highwater store 3\n";
 /// What it says in folders of the format before, which are converted.
@@ -269,11 +271,6 @@ pub(super) fn begin_restore(dir: &Path) -> Result<(), OpenError> {
         sync_folder(dir)
     };
     mark().map_err(|error: io::Error| OpenError::system(dir, &error))
-}
-
-/// Whether a file of that name marks a folder as one that is being restored.
-pub(super) fn is_mark(name: &std::ffi::OsStr) -> bool {
-    name == RESTORING
 }
 
 /// Refuses a folder of which a restore has made a part.

@@ -52,9 +52,11 @@ fn join(from: &Server) -> (tempfile::TempDir, PathBuf, std::process::Output) {
 #[test]
 fn a_node_joins_by_a_copy_where_the_journal_has_let_go() {
     let Some(nats) = Nats::start(1) else { return };
-    let (one, two) = (Server::start(on(&nats, "")), Server::start(on(&nats, "")));
+    let (one, mut two) = (Server::start(on(&nats, "")), Server::start(on(&nats, "")));
     let mut all = append(&one, (0..50).map(|n| format!("one {n}")));
     let_go(&nats, &one);
+    // With one node nothing more goes, so that a copy is in time however long it takes.
+    two.terminate();
 
     // An empty folder will not do any more, and the sentence says what will.
     let mut empty = Server::start(Options::default());
@@ -71,9 +73,10 @@ fn a_node_joins_by_a_copy_where_the_journal_has_let_go() {
     let refused = run("", &taken, "");
     assert!(errors(&refused).contains("name a folder"), "{}", errors(&refused));
 
-    all.extend(append(&two, (0..50).map(|n| format!("two {n}"))));
+    all.extend(append(&one, (0..50).map(|n| format!("and {n}"))));
     let three = Server::start_in(home, on(&nats, ""));
     until("all is on the new node", || payloads(&three) == all);
+    two.restart();
     all.extend(append(&three, (0..50).map(|n| format!("three {n}"))));
     until("what it took is on the others", || payloads(&one) == all && payloads(&two) == all);
     let nodes = one.http().get("/v1/journal").ok().json()["nodes"].as_array().unwrap().len();
@@ -125,6 +128,11 @@ fn a_node_whose_store_is_of_no_use_makes_itself_anew() {
     let (ended, log) = three.fails_with(&on(&nats, ""));
     assert!(!ended.success() && log.contains("journal.copy_from"), "{log}");
 
+    let asides = |server: &Server| {
+        let home = server.data().parent().unwrap().to_owned();
+        let entries = std::fs::read_dir(home).unwrap().map(|entry| entry.unwrap().file_name());
+        entries.filter(|name| name.to_string_lossy().contains(".aside-")).count()
+    };
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     std::fs::write(&file, root() + "\n").unwrap();
@@ -133,13 +141,19 @@ fn a_node_whose_store_is_of_no_use_makes_itself_anew() {
         "copy_from = [\"http://127.0.0.1:1\", \"{}\"]\ncopy_token_file = {file:?}\n",
         one.url()
     );
+    // Of what is cut short, or leads to another journal, nothing comes: all stays where it was.
+    let other = Nats::start(1).unwrap();
+    let stranger = Server::start(on(&other, ""));
+    let to_it = format!("copy_from = {:?}\ncopy_token_file = {file:?}\n", [stranger.url()]);
+    let (ended, log) = three.fails_with(&on(&nats, &to_it));
+    assert!(!ended.success() && log.contains("a node of another journal"), "{log}");
+    assert_eq!(asides(&three), 0);
+    let copied = three.data().with_file_name("data.copy");
+    std::fs::create_dir_all(copied.join("store")).unwrap();
+    std::fs::write(copied.join("RESTORING"), "").unwrap();
     three.restart_with(on(&nats, &more));
     until("all is there", || payloads(&three) == all);
-    let asides = |server: &Server| {
-        let home = server.data().parent().unwrap().to_owned();
-        let entries = std::fs::read_dir(home).unwrap().map(|entry| entry.unwrap().file_name());
-        entries.filter(|name| name.to_string_lossy().contains(".aside-")).count()
-    };
+    assert!(!copied.exists());
     assert_eq!(asides(&three), 1, "what it had is kept");
 
     three.terminate();

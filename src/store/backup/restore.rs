@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::{BackupError, End, Head, Reader};
 use crate::rows::{RowsError, Table, Writes};
 use crate::store::folder::{
-    FORMAT, Folder, begin_restore, is_mark, is_ours, lock_of, refuse_unfinished,
+    FORMAT, Folder, OF_A_RESTORE, begin_restore, is_ours, lock_of, refuse_unfinished,
 };
 use crate::store::{OpenError, Options, Store, StoreError};
 use crate::wire::Id;
@@ -101,8 +101,8 @@ pub fn restore(from: impl Read, dir: &Path) -> Result<Restored, RestoreError> {
     Ok(Restored { head, end, node: store.node_id() })
 }
 
-/// Takes away what a restore that was cut short has left in a folder, so that it can be begun anew;
-/// one that goes on is left alone, and so is everything else.
+/// Takes away what a restore that was cut short has left in a folder, so that it can be begun anew.
+/// One that goes on is left alone, and so is what is not ours.
 ///
 /// # Errors
 /// Where that restore still goes on, or the folder cannot be emptied.
@@ -111,20 +111,16 @@ pub fn clear_unfinished(dir: &Path) -> Result<(), RestoreError> {
         return Ok(());
     }
     let lock = lock_of(dir)?;
-    // The mark goes last: before that the folder is not taken for anything else.
-    let system = |error: io::Error| OpenError::system(dir, &error);
-    let entries: Result<Vec<_>, _> = fs::read_dir(dir).map_err(system)?.collect();
-    let (marks, rest): (Vec<_>, Vec<_>) =
-        entries.map_err(system)?.into_iter().partition(|entry| is_mark(&entry.file_name()));
-    for entry in rest.into_iter().chain(marks) {
-        let is_folder = entry.file_type().map_err(system)?.is_dir();
-        let path = entry.path();
-        if entry.file_name() == "lost+found" {
-            continue;
+    let gone = |path: PathBuf| {
+        let gone = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        match gone {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(OpenError::system(dir, &error))
+            }
+            _ => Ok(()),
         }
-        let gone = if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-        gone.map_err(system)?;
-    }
+    };
+    OF_A_RESTORE.iter().try_for_each(|name| gone(dir.join(name)))?;
     drop(lock);
     Ok(())
 }
