@@ -67,7 +67,8 @@ pub enum Stopped {
     /// The journal ends before what was folded from it.
     #[error(
         "this store has folded batch {folded}, and the journal ends with batch {head}: it has lost \
-         its end. Nothing was written into it. Give the journal its end back, or start this node \
+         its end. Nothing was written into it. Give the journal its end back, or begin another \
+         behind the folder that has come furthest (`highwater journal move`), or start this node \
          with an empty folder: it folds what is left, and what is missing stays lost"
     )]
     Ahead {
@@ -457,7 +458,7 @@ impl<T: Send + 'static> Committer<T> {
                     self.follow(at, &bytes, &mut window, &mut silence)?;
                 }
                 Event::Fate { serial, fate } => {
-                    window.answered(serial, fate, Instant::now());
+                    window.answered(serial, fate, Instant::now())?;
                     self.give_up(&mut window)?;
                 }
                 Event::CaughtUp => {

@@ -28,7 +28,9 @@ pub enum JournalError {
     },
     /// The journal ends before what was folded: it has lost its tail.
     #[error(
-        "the journal ends at batch {head}, before {wanted}: it lost batches; rebuild the store"
+        "the journal ends with batch {head}, and batch {wanted} is due: it has lost its end. Stop \
+         all nodes; then give it its end back, or begin another behind the folder that has come \
+         furthest (`highwater journal move`)"
     )]
     Lost {
         /// Its last one.

@@ -13,7 +13,7 @@ use super::super::fence::uptime;
 use super::window::{PROPOSE_AGAIN, Window};
 use super::{Committer, Stopped, Submitted, Told};
 use crate::fold::{Applied, Batch, Command, Effect, Header, Reply};
-use crate::journal::Fate as Answered;
+use crate::journal::{Fate as Answered, JournalError};
 use crate::rows::Writes;
 use crate::wire::{Answer, Answers, Code, Outcome, Refusal};
 
@@ -86,9 +86,14 @@ impl<T> Proposal<T> {
         }
     }
 
-    /// The journal's answer to its bytes.
-    pub(super) fn answered(&mut self, answer: Answered, now: Instant) {
+    /// The journal's answer to its bytes. One that gives it the number of a batch that was folded
+    /// before it was made has lost that batch.
+    pub(super) fn answered(&mut self, answer: Answered, now: Instant) -> Result<(), JournalError> {
         match answer {
+            Answered::Taken(number) if number <= self.header.known.batch => {
+                let wanted = self.header.known.batch + 1;
+                return Err(JournalError::Lost { head: number, wanted });
+            }
             Answered::Taken(number) => self.fate = Fate::Taken(number),
             Answered::Refused(why) => {
                 self.refused += 1;
@@ -102,6 +107,7 @@ impl<T> Proposal<T> {
                 self.fate = Fate::Due(Some(now));
             }
         }
+        Ok(())
     }
 
     /// It was read before its turn, and is to come again behind those that it overtook. Copies that
@@ -244,4 +250,24 @@ fn put_off(command: &Command) -> Reply {
     let answers = appends.entries.iter().map(|entry| answer(entry.seq)).collect();
     let (writer, positions) = (appends.writer, Vec::new());
     Reply::Answers(Answers { writer, mark: 0, answers, positions, credit: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fold::Known;
+    use crate::wire::Id;
+
+    #[test]
+    fn a_batch_that_is_taken_where_another_was_folded_tells_that_the_end_is_lost() {
+        let known = Known { batch: 5, chain: [0; 32], rows: [0; 8] };
+        let (fold, journal, node, incarnation, serial, time) = (1, Id::NONE, Id::NONE, 1, 1, 0);
+        let header = Header { fold, journal, known, node, incarnation, serial, time };
+        let batch = Batch { header, commands: Vec::new() };
+        let mut one = Proposal::<()>::new(batch, Bytes::new(), Vec::new());
+        let lost = one.answered(Answered::Taken(5), Instant::now());
+        assert_eq!(lost, Err(JournalError::Lost { head: 5, wanted: 6 }));
+        one.answered(Answered::Taken(6), Instant::now()).unwrap();
+        assert_eq!(one.due(5, Instant::now()), Some(false), "it is waited for");
+    }
 }

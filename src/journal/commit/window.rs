@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::proposal::{Fate, Proposal};
-use crate::journal::Fate as Answer;
+use crate::journal::{Fate as Answer, JournalError};
 
 /// Most batches on their way.
 const MOST: usize = 8;
@@ -68,10 +68,14 @@ impl<T> Window<T> {
     }
 
     /// The engine's answer to a proposal.
-    pub(super) fn answered(&mut self, serial: u64, answer: Answer, now: Instant) {
-        if let Some(one) = self.way.iter_mut().find(|one| one.serial() == serial) {
-            one.answered(answer, now);
-        }
+    pub(super) fn answered(
+        &mut self,
+        serial: u64,
+        answer: Answer,
+        now: Instant,
+    ) -> Result<(), JournalError> {
+        let one = self.way.iter_mut().find(|one| one.serial() == serial);
+        one.map_or(Ok(()), |one| one.answered(answer, now))
     }
 
     /// One that came before its turn is not in the journal by that.

@@ -15,6 +15,7 @@ mod stream;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
@@ -109,7 +110,8 @@ impl NatsJournal {
             speaker.wait(async move { stream::open(&own, may_make).await })?;
         let (fates, told) = channel(ON_THEIR_WAY);
         let bell = Arc::<Bell>::default();
-        let publisher = publish::Publisher::new(context.clone(), &kept, fates.clone());
+        let read = Arc::default();
+        let publisher = publish::Publisher::new(context.clone(), &kept, fates.clone(), &read);
         let proposals = publisher.start(&speaker, &bell);
         let (following, settings) = (None, settings.clone());
         let publishing = Publishing { proposals, told, fates };
@@ -238,13 +240,15 @@ impl Journal for NatsJournal {
         self.bell = Arc::clone(bell);
         // What is published from now on rings this bell.
         let fates = self.publishing.fates.clone();
-        let publisher = publish::Publisher::new(self.context.clone(), &self.kept, fates);
+        let last = Arc::new(AtomicU64::new(behind.batch));
+        let publisher = publish::Publisher::new(self.context.clone(), &self.kept, fates, &last);
         self.publishing.proposals = publisher.start(&self.speaker, bell);
         let (told, read) = channel(READ_AHEAD);
         let reader = read::Reader {
             context: self.context.clone(),
             kept: self.kept.clone(),
             next: wanted,
+            last,
             told,
             bell: Arc::clone(bell),
             patience: read::QUIET,

@@ -6,6 +6,7 @@
 //! and whether it has more: the servers forget a reader with the one that led it, and tell nobody.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::Context;
@@ -35,6 +36,8 @@ pub(super) struct Reader {
     pub(super) kept: Kept,
     /// The batch that is told next.
     pub(super) next: u64,
+    /// The one that was read last, for who publishes.
+    pub(super) last: Arc<AtomicU64>,
     pub(super) told: Sender<Result<(At, Bytes), JournalError>>,
     pub(super) bell: Arc<Bell>,
     /// How long nothing comes before the stream is asked; longer after each reading in vain.
@@ -117,6 +120,7 @@ impl Reader {
             }
             (self.patience, self.doubted) = (QUIET, None);
             let at = At { batch: self.next, position: sequence };
+            self.last.store(self.next, Ordering::Relaxed);
             self.next += 1;
             if !self.tell(Ok((at, message.message.payload))).await {
                 return Ended::Over;

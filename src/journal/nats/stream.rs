@@ -6,6 +6,8 @@
 //! finds nobody.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
@@ -13,7 +15,7 @@ use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, Info, RetentionPolicy, StorageType, Stream,
 };
-use async_nats::{ConnectOptions, Event};
+use async_nats::{ConnectOptions, Event, ReconnectToServer, Server};
 
 use super::{Ends, NatsSettings, REST, failed, jetstream_of};
 use crate::journal::{At, JournalError};
@@ -118,14 +120,37 @@ pub(super) async fn open(
     Ok((context, kept, most))
 }
 
+/// Which server is tried next: the one behind the one before, so that who leaves one comes to
+/// another. Until one was reached all of them are tried, in any order.
+#[derive(Default)]
+struct Turn {
+    first: OnceLock<usize>,
+    tried: AtomicUsize,
+}
+
+impl Turn {
+    fn next<'a>(&self, servers: &'a [Server]) -> Option<&'a Server> {
+        let reached = servers.iter().position(|server| server.did_connect)?;
+        let first = self.first.get_or_init(|| reached);
+        let turn = self.tried.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        servers.get(first.wrapping_add(turn).checked_rem(servers.len())?)
+    }
+}
+
 /// Connects to one of the servers.
 pub(super) async fn connect(settings: &NatsSettings) -> Result<async_nats::Client, JournalError> {
+    let turn = Turn::default();
     let mut options = ConnectOptions::new()
         .name("highwater")
         .subscription_capacity(4_096)
         .client_capacity(256)
         .ping_interval(PING)
         .connection_timeout(CONNECTED_WITHIN)
+        .reconnect_to_server_callback(move |servers, _| {
+            let next = turn.next(&servers);
+            let next = next.map(|next| ReconnectToServer { addr: next.addr.clone(), delay: None });
+            std::future::ready(next)
+        })
         .event_callback(|event| async move {
             match event {
                 Event::Connected => tracing::info!("the journal's engine is reached"),
@@ -274,4 +299,29 @@ fn is_missing(error: &async_nats::jetstream::context::GetStreamError) -> bool {
 
 fn unreadable(name: &str, error: &dyn std::fmt::Display) -> JournalError {
     failed(&format!("the stream {name} cannot be had: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_leaves_a_server_comes_to_the_next_one() {
+        let server = |port: u16| Server {
+            addr: format!("nats://127.0.0.1:{port}").parse().unwrap(),
+            failed_attempts: 0,
+            did_connect: false,
+            is_discovered: false,
+            last_error: None,
+        };
+        let (turn, mut servers) = (Turn::default(), [server(1), server(2), server(3)]);
+        assert!(turn.next(&servers).is_none(), "none was reached");
+        servers[1].did_connect = true;
+        for port in [3, 1, 2, 3] {
+            let next = turn.next(&servers).unwrap();
+            assert_eq!(next.addr.port(), port);
+            servers[usize::from(port) - 1].did_connect = true;
+        }
+        assert!(turn.next(&[]).is_none());
+    }
 }
