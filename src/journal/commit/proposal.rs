@@ -110,10 +110,13 @@ impl<T> Proposal<T> {
         Ok(())
     }
 
-    /// It was read before its turn, and is to come again behind those that it overtook. Copies that
-    /// are still asked for are told of later; then it is in the journal, or comes early again.
+    /// It was read before its turn, and is to come again behind those that it overtook: at once,
+    /// unless another copy is on its way or in the journal. That one comes in its turn, or is due
+    /// again by its own fate; a copy more for each that comes early would be more and more of them.
     pub(super) const fn came_early(&mut self) {
-        self.fate = Fate::Due(None);
+        if matches!(self.fate, Fate::Due(_)) {
+            self.fate = Fate::Due(None);
+        }
     }
 
     /// Whether it was refused so often that it is to be given up.
@@ -258,16 +261,34 @@ mod tests {
     use crate::fold::Known;
     use crate::wire::Id;
 
-    #[test]
-    fn a_batch_that_is_taken_where_another_was_folded_tells_that_the_end_is_lost() {
+    fn proposal() -> Proposal<()> {
         let known = Known { batch: 5, chain: [0; 32], rows: [0; 8] };
         let (fold, journal, node, incarnation, serial, time) = (1, Id::NONE, Id::NONE, 1, 1, 0);
         let header = Header { fold, journal, known, node, incarnation, serial, time };
-        let batch = Batch { header, commands: Vec::new() };
-        let mut one = Proposal::<()>::new(batch, Bytes::new(), Vec::new());
+        Proposal::new(Batch { header, commands: Vec::new() }, Bytes::new(), Vec::new())
+    }
+
+    #[test]
+    fn a_batch_that_is_taken_where_another_was_folded_tells_that_the_end_is_lost() {
+        let mut one = proposal();
         let lost = one.answered(Answered::Taken(5), Instant::now());
         assert_eq!(lost, Err(JournalError::Lost { head: 5, wanted: 6 }));
         one.answered(Answered::Taken(6), Instant::now()).unwrap();
         assert_eq!(one.due(5, Instant::now()), Some(false), "it is waited for");
+    }
+
+    #[test]
+    fn one_that_comes_early_again_and_again_has_one_copy_on_its_way() {
+        let (mut one, now) = (proposal(), Instant::now());
+        one.fate = Fate::Asked;
+        one.came_early();
+        assert_eq!(one.due(6, now), Some(false), "its fate is not told yet");
+        one.answered(Answered::Taken(7), now).unwrap();
+        one.came_early();
+        assert_eq!(one.due(6, now), Some(false), "that copy is still to be read");
+        assert_eq!(one.due(7, now), Some(true), "it came early too");
+        one.answered(Answered::Unknown(String::new()), now).unwrap();
+        one.came_early();
+        assert_eq!(one.due(7, now), Some(true), "nothing of it is on its way");
     }
 }
