@@ -38,8 +38,33 @@ async fn promises_1_and_13_hold_while_the_leader_of_the_engine_is_killed() {
     let every: Vec<_> = (0..u64::from(rounds) * 200).collect();
     assert_eq!((&writer.seen[&log], &reader.seen[&log]), (&every, &every));
     drop((writer, reader));
+    until_detached([one.address, two.address], 1).await;
+    until_detached([one.address, two.address], 2).await;
     let (one, two) = (stop(one).await, stop(two).await);
     let [one, two] = [all_rows(one.path()), all_rows(two.path())];
     let [one, two] = in_both(&one, &two);
-    assert!(one == two, "the same rows");
+    let other = one.iter().find(|row| !two.contains(row));
+    assert!(one == two, "the same rows: {:?}", other.map(|(table, key, _)| (table, key)));
+}
+
+/// Waits until both nodes have folded that a connection has no socket any more: the one that is
+/// stopped first would not come to that.
+async fn until_detached(nodes: [SocketAddr; 2], connection: u8) {
+    for address in nodes {
+        let url = format!("http://{address}/v1/connections/{}", Id([connection; 16]));
+        let bearer = format!("Bearer {}", token("ana"));
+        let asked = tokio::task::spawn_blocking(move || {
+            let agent = ureq::Agent::config_builder().proxy(None).build().new_agent();
+            loop {
+                let mut told = agent.get(&url).header("authorization", &bearer).call().unwrap();
+                let told = told.body_mut().read_to_string().unwrap();
+                let told: Value = serde_json::from_str(&told).unwrap();
+                if told["attached"] == false {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        tokio::time::timeout(PATIENCE, asked).await.unwrap().unwrap();
+    }
 }
