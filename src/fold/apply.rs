@@ -66,7 +66,8 @@ pub enum FoldError {
     /// Another node has written other rows for the same batches.
     #[error(
         "batch {batch} comes from a node that folded batch {known} to other rows: two programs \
-         fold differently, or a disk lies. Stop one of them, and rebuild its store"
+         fold differently, or a disk lies. Stop all, find out which is right (`highwater check`), \
+         and begin a journal behind its folder (`highwater journal move`)"
     )]
     Drift {
         /// Number of the batch.
