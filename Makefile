@@ -45,7 +45,7 @@ test-rust: tools
 	$(CARGO) world -- --seeds 5000
 
 ## make test-cluster    what needs a nats-server: nodes that share a journal, and the engine itself,
-#                  whose leader is killed ROUNDS=20 times
+#                  with the faults that come in rounds ROUNDS=20 times
 .PHONY: test-cluster
 test-cluster: tools
 	@mkdir -p target

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 use std::time::UNIX_EPOCH;
 
 use rand::Rng;
 use rand::rngs::StdRng;
+
+use crate::support::built;
 
 /// What of the unsynced reaches the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -314,21 +315,5 @@ fn torn(synced: Pages, now: Pages, random: &mut StdRng) -> Pages {
 /// The shim, built for this run.
 fn shim() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/power/shim.c");
-        let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join("power-shim.so");
-        // Beside its place: another run may be using what is there.
-        let beside = built.with_extension(format!("{}.so", std::process::id()));
-        let flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC"];
-        let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-        let mut command = Command::new(&compiler);
-        command.args(flags).arg("-o").arg(&beside).arg(source).args(["-ldl", "-lpthread"]);
-        let done = command.output().unwrap_or_else(|error| {
-            panic!("this test needs a C compiler, {compiler:?} cannot be started: {error}")
-        });
-        let told = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success(), "the shim cannot be built: {told}");
-        fs::rename(&beside, &built).unwrap();
-        built
-    })
+    BUILT.get_or_init(|| built("tests/power/shim.c", "power-shim"))
 }

@@ -78,6 +78,8 @@ pub struct Client {
     pub deliveries: Vec<u64>,
     /// How often it was told that it is of another history.
     pub others: usize,
+    /// Whether it may give a socket up that is silent; else that ends the test.
+    pub gives_up: bool,
 }
 
 impl Client {
@@ -127,6 +129,7 @@ impl Client {
             order: Vec::new(),
             deliveries: Vec::new(),
             others: 0,
+            gives_up: false,
         }
     }
 
@@ -191,6 +194,16 @@ impl Client {
     /// Opens a socket and says `hello`.
     pub fn say_hello(&mut self, server: &Server) {
         let link = Link::open(self.through.unwrap_or(server.address), self.encoding);
+        self.greet(link);
+    }
+
+    /// The same at an address where perhaps no server answers; whether one does, within a while.
+    pub fn try_hello(&mut self, address: SocketAddr, patience: Duration) -> bool {
+        let link = Link::try_open_within(Some(patience), None, address, self.encoding);
+        link.map(|link| self.greet(link)).is_ok()
+    }
+
+    fn greet(&mut self, link: Link) {
         self.hand_in(Input::Closed);
         self.link = Some(link);
         (self.welcome, self.bye, self.closed) = (None, None, None);
@@ -232,6 +245,8 @@ impl Client {
             match output {
                 Output::Send(frame) => self.send(&frame),
                 Output::Tell(event) => self.told(event),
+                // The next read finds it closed.
+                Output::Close if self.gives_up => self.link.iter().for_each(Link::cut),
                 Output::Close => panic!("it gives the socket up; {}", self.describe()),
                 // Tests say when it comes back.
                 Output::Connect { .. } => {}

@@ -68,10 +68,15 @@ pub struct Http {
 impl Http {
     /// A caller with that token, or none.
     pub fn new(base: &str, token: Option<String>) -> Self {
+        Self::within(Duration::from_secs(60), base, token)
+    }
+
+    /// The same; an answer that takes longer counts as none.
+    pub fn within(patience: Duration, base: &str, token: Option<String>) -> Self {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
-            .timeout_global(Some(Duration::from_secs(60)))
+            .timeout_global(Some(patience))
             .build()
             .new_agent();
         Self { agent, base: base.to_owned(), token }
@@ -85,6 +90,18 @@ impl Http {
         headers: &[(&str, &str)],
         body: Option<&[u8]>,
     ) -> Answer {
+        let asked = self.try_ask(method, path, headers, body);
+        asked.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
+    /// The same; an error where there is no whole answer.
+    pub fn try_ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Result<Answer, ureq::Error> {
         let mut request =
             ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(token) = &self.token {
@@ -96,12 +113,11 @@ impl Http {
         let response = match body {
             Some(body) => self.agent.run(request.body(body.to_vec()).unwrap()),
             None => self.agent.run(request.body(()).unwrap()),
-        };
-        let response = response.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        }?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let mut body = Vec::new();
-        response.into_body().into_reader().read_to_end(&mut body).unwrap();
-        Answer { status, headers, body }
+        response.into_body().into_reader().read_to_end(&mut body)?;
+        Ok(Answer { status, headers, body })
     }
 
     pub fn get(&self, path: &str) -> Answer {
@@ -125,8 +141,18 @@ impl Http {
 
     /// A record per text.
     pub fn post_lines(&self, path: &str, texts: impl IntoIterator<Item = String>) -> Answer {
+        self.try_post_lines(path, texts).unwrap_or_else(|error| panic!("POST {path}: {error}"))
+    }
+
+    /// The same; an error where there is no whole answer.
+    pub fn try_post_lines(
+        &self,
+        path: &str,
+        texts: impl IntoIterator<Item = String>,
+    ) -> Result<Answer, ureq::Error> {
         let line = |text: String| format!("{}\n", serde_json::json!({ "payload": text }));
         let body: String = texts.into_iter().map(line).collect();
-        self.ask("POST", path, &[("content-type", "application/x-ndjson")], Some(body.as_bytes()))
+        let kind = [("content-type", "application/x-ndjson")];
+        self.try_ask("POST", path, &kind, Some(body.as_bytes()))
     }
 }

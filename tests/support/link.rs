@@ -1,7 +1,7 @@
 //! One WebSocket, and the frames that come over it.
 
 use std::collections::VecDeque;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -56,6 +56,16 @@ impl Link {
         address: SocketAddr,
         encoding: Encoding,
     ) -> Result<Self, tungstenite::Error> {
+        Self::try_open_within(None, origin, address, encoding)
+    }
+
+    /// The same; a server that takes longer to answer is given up. None: it may take for ever.
+    pub fn try_open_within(
+        patience: Option<Duration>,
+        origin: Option<&str>,
+        address: SocketAddr,
+        encoding: Encoding,
+    ) -> Result<Self, tungstenite::Error> {
         let url = format!("ws://{address}/v1/connect");
         let mut request = url.into_client_request()?;
         if let Some(origin) = origin {
@@ -67,6 +77,7 @@ impl Link {
         tcp.set_nodelay(true)?;
         // A server that does not read must not hold a test up for ever.
         tcp.set_write_timeout(Some(Duration::from_secs(10)))?;
+        tcp.set_read_timeout(patience)?;
         let config = WebSocketConfig::default();
         let config = config.max_message_size(None).max_frame_size(None);
         match tungstenite::client::client_with_config(request, tcp, Some(config)) {
@@ -81,7 +92,7 @@ impl Link {
                 between: 0,
             }),
             Err(HandshakeError::Failure(error)) => Err(error),
-            Err(HandshakeError::Interrupted(_)) => unreachable!("the stream blocks"),
+            Err(HandshakeError::Interrupted(_)) => Err(io::Error::from(ErrorKind::TimedOut).into()),
         }
     }
 

@@ -16,7 +16,9 @@ mod nats;
 mod nginx;
 mod proxy;
 mod server;
+mod shim;
 mod told;
+mod wall;
 
 pub use between::{Between, Manner};
 pub use client::{Client, LONGEST, SOON, WAIT};
@@ -24,10 +26,12 @@ pub use command::{Running, command, errors, feed, run, told};
 pub use held::{Held, Seen};
 pub use http::{Answer, Http};
 pub use link::{Link, Next};
-pub use nats::Nats;
+pub use nats::{Nats, Way, Ways};
 pub use nginx::Nginx;
 pub use proxy::Proxy;
 pub use server::{Options, SECRET, Server, now_ms, token, token_until};
+pub use shim::built;
+pub use wall::Wall;
 
 use std::time::{Duration, Instant};
 

@@ -47,6 +47,34 @@ fn program() -> Option<PathBuf> {
     found
 }
 
+/// By which ways each of the servers of a cluster reaches the others.
+pub struct Ways(pub Vec<Way>);
+
+/// The ways of one of them.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// Where it connects.
+    pub to: Vec<SocketAddr>,
+    /// What it tells others to connect to, where that is not where it listens.
+    pub told: Option<SocketAddr>,
+}
+
+impl Ways {
+    /// Each to all.
+    pub fn all(routes: &[SocketAddr]) -> Self {
+        Self(vec![Way { to: routes.to_vec(), told: None }; routes.len()])
+    }
+}
+
+impl Way {
+    fn text(&self, listen: SocketAddr) -> String {
+        let to: Vec<_> = self.to.iter().map(|to| format!("\"nats://{to}\"")).collect();
+        let told = self.told.map(|told| format!(", advertise: \"{told}\""));
+        let (to, told) = (to.join(", "), told.unwrap_or_default());
+        format!("cluster {{ name: tests, listen: \"{listen}\", routes: [{to}]{told} }}\n")
+    }
+}
+
 fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
@@ -55,21 +83,22 @@ impl Nats {
     /// So many servers, if there is a program. Ports are free when they are chosen: where somebody
     /// else takes one before a server does, all is begun anew.
     pub fn start(count: usize) -> Option<Self> {
-        let program = program()?;
-        (0..5).find_map(|_| Self::once(&program, count)).or_else(|| panic!("no server came up"))
+        Self::start_with(count, |routes| Ways::all(&routes))
     }
 
-    fn once(program: &Path, count: usize) -> Option<Self> {
+    /// The same; how they reach one another is said of the addresses that they listen at.
+    pub fn start_with(count: usize, ways: impl Fn(Vec<SocketAddr>) -> Ways) -> Option<Self> {
+        let program = program()?;
+        let all = (0..5).find_map(|_| Self::once(&program, count, &ways));
+        all.or_else(|| panic!("no server came up"))
+    }
+
+    fn once(program: &Path, count: usize, ways: &dyn Fn(Vec<SocketAddr>) -> Ways) -> Option<Self> {
         let routes: Vec<_> = (0..count).map(|_| free()).collect();
-        let all: Vec<_> = routes.iter().map(|route| format!("\"nats://{route}\"")).collect();
-        let servers = routes.iter().enumerate().map(|(at, route)| {
+        let Ways(ways) = ways(routes.clone());
+        let servers = routes.iter().zip(ways).enumerate().map(|(at, (route, way))| {
             let (listen, monitoring, folder) = (free(), free(), TempDir::new().unwrap());
-            let cluster = if count > 1 {
-                let routes = all.join(", ");
-                format!("cluster {{ name: tests, listen: \"{route}\", routes: [{routes}] }}\n")
-            } else {
-                String::new()
-            };
+            let cluster = if count > 1 { way.text(*route) } else { String::new() };
             let text = format!(
                 "server_name: n{at}\nlisten: \"{listen}\"\nhttp: \"{monitoring}\"\n\
                  max_payload: {MOST_PAYLOAD}\n\
@@ -83,6 +112,11 @@ impl Nats {
         let mut own = Self { servers: servers.collect() };
         own.servers.iter_mut().for_each(Server::run);
         own.servers.iter_mut().all(Server::comes_up).then_some(own)
+    }
+
+    /// Where they listen to nodes.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.servers.iter().map(|server| server.listen).collect()
     }
 
     /// How a node reaches it.
@@ -103,7 +137,13 @@ impl Nats {
 
     /// The lines of a node's configuration.
     pub fn toml(&self) -> String {
-        let NatsSettings { servers, stream, replicas, monitoring, .. } = self.settings();
+        self.toml_by(&self.addresses())
+    }
+
+    /// The same, of a node that knows these addresses of it alone.
+    pub fn toml_by(&self, addresses: &[SocketAddr]) -> String {
+        let servers: Vec<_> = addresses.iter().map(|at| format!("nats://{at}")).collect();
+        let NatsSettings { stream, replicas, monitoring, .. } = self.settings();
         format!(
             "[journal]\nengine = \"nats\"\nservers = {servers:?}\nstream = {stream:?}\n\
              replicas = {replicas}\nmonitoring = {monitoring:?}\n"
@@ -112,9 +152,15 @@ impl Nats {
 
     /// Which of them leads the stream, as the engine itself says.
     pub fn leader(&self) -> usize {
+        self.leader_by(|_| true)
+    }
+
+    /// The same, by the word of those that are asked.
+    pub fn leader_by(&self, asked: impl Fn(usize) -> bool) -> usize {
         let begun = Instant::now();
         loop {
-            if let Some(at) = self.servers.iter().find_map(Server::leader) {
+            let servers = self.servers.iter().enumerate().filter(|(at, _)| asked(*at));
+            if let Some(at) = servers.filter_map(|(_, server)| server.leader()).next() {
                 return at;
             }
             assert!(begun.elapsed() < PATIENCE, "no server says who leads");
@@ -128,6 +174,12 @@ impl Nats {
         self.servers.iter().find_map(first).unwrap_or(0)
     }
 
+    /// How many are connected to one of them.
+    pub fn connections(&self, at: usize) -> u64 {
+        let told = self.servers[at].told("varz").expect("it runs");
+        told["connections"].as_u64().unwrap()
+    }
+
     /// A node's handle; a cluster that has just come up may have no leader yet.
     pub fn journal(&self) -> NatsJournal {
         let begun = Instant::now();
@@ -139,6 +191,12 @@ impl Nats {
         }
     }
 
+    /// SIGTERM, and it ends.
+    pub fn stop(&mut self, at: usize) {
+        self.signal(at, "TERM");
+        self.servers[at].child.take().unwrap().wait().unwrap();
+    }
+
     /// SIGKILL; what was synced stays.
     pub fn kill(&mut self, at: usize) {
         self.servers[at].end();
@@ -147,8 +205,57 @@ impl Nats {
     /// SIGKILL, and it comes again with an empty disk.
     pub fn lose_disk(&mut self, at: usize) {
         self.kill(at);
-        std::fs::remove_dir_all(self.servers[at].folder.path().join("store")).unwrap();
+        std::fs::remove_dir_all(self.store(at)).unwrap();
         self.again(at);
+    }
+
+    /// What it keeps on disk.
+    pub fn store(&self, at: usize) -> PathBuf {
+        self.servers[at].folder.path().join("store")
+    }
+
+    /// A copy of its disk, while it does not run.
+    pub fn back_up(&self, at: usize) -> TempDir {
+        let copy = TempDir::new().unwrap();
+        self.copy(at, &self.store(at), copy.path());
+        copy
+    }
+
+    /// Puts a copy in the place of its disk, while it does not run.
+    pub fn put_back(&self, at: usize, copy: &TempDir) {
+        std::fs::remove_dir_all(self.store(at)).unwrap();
+        self.copy(at, &copy.path().join("store"), self.servers[at].folder.path());
+    }
+
+    fn copy(&self, at: usize, from: &Path, into: &Path) {
+        assert!(self.servers[at].child.is_none(), "it runs");
+        let copied = Command::new("cp").arg("-a").args([from, into]).status();
+        assert!(copied.unwrap().success());
+    }
+
+    /// The stream may have so many bytes from now on; -1: any number. How many it has.
+    pub fn bound(&self, most: impl Fn(u64) -> i64) -> u64 {
+        let urls = self.settings().servers;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = async_nats::connect(urls).await.unwrap();
+            let context = async_nats::jetstream::new(client);
+            let info = context.get_stream("highwater").await.unwrap().cached_info().clone();
+            let max_bytes = most(info.state.bytes);
+            let config = async_nats::jetstream::stream::Config { max_bytes, ..info.config };
+            context.update_stream(config).await.unwrap();
+            info.state.bytes
+        })
+    }
+
+    /// Has the stream gone, as by somebody's hand.
+    pub fn delete_stream(&self) {
+        let urls = self.settings().servers;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = async_nats::connect(urls).await.unwrap();
+            async_nats::jetstream::new(client).delete_stream("highwater").await.unwrap();
+        });
     }
 
     /// SIGSTOP or SIGCONT.
@@ -195,13 +302,18 @@ impl Server {
 
     /// What it tells of the stream.
     fn stream(&self) -> Option<serde_json::Value> {
+        let told = self.told("jsz?streams=true")?;
+        Some(told["account_details"][0]["stream_detail"][0].clone())
+    }
+
+    /// What its monitoring tells, if it runs.
+    fn told(&self, path: &str) -> Option<serde_json::Value> {
         self.child.as_ref()?;
-        let url = format!("http://{}/jsz?streams=true", self.monitoring);
+        let url = format!("http://{}/{path}", self.monitoring);
         let agent = ureq::Agent::config_builder().proxy(None);
         let agent = agent.timeout_global(Some(Duration::from_secs(5))).build().new_agent();
         let text = agent.get(&url).call().ok()?.body_mut().read_to_string().ok()?;
-        let told: serde_json::Value = serde_json::from_str(&text).ok()?;
-        Some(told["account_details"][0]["stream_detail"][0].clone())
+        serde_json::from_str(&text).ok()
     }
 
     fn end(&mut self) {

@@ -247,6 +247,13 @@ impl Server {
         (self.child, self.address) = spawn(self.folder.path(), &self.options);
     }
 
+    /// Starts it again, once it has ended: its log where it cannot.
+    pub fn try_restart(&mut self) -> Result<(), String> {
+        assert!(self.child.try_wait().unwrap().is_some(), "it still runs");
+        (self.child, self.address) = try_spawn(self.folder.path(), &self.options)?;
+        Ok(())
+    }
+
     /// Starts it again with other options.
     pub fn restart_with(&mut self, options: Options) {
         self.options = options;
@@ -343,17 +350,21 @@ fn begin(folder: &Path, options: &Options) -> Child {
 }
 
 fn spawn(folder: &Path, options: &Options) -> (Child, SocketAddr) {
+    try_spawn(folder, options).unwrap_or_else(|log| panic!("the server did not start:\n{log}"))
+}
+
+/// A process that serves; or the log of one that did not start.
+fn try_spawn(folder: &Path, options: &Options) -> Result<(Child, SocketAddr), String> {
     let mut child = begin(folder, options);
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let Some(address) = line.trim().strip_prefix("listening on http://") else {
         child.kill().ok();
         child.wait().ok();
-        let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
-        panic!("the server did not start, it said {line:?}:\n{log}");
+        return Err(std::fs::read_to_string(folder.join("log")).unwrap_or_default());
     };
     let address = address.parse().unwrap();
-    (child, address)
+    Ok((child, address))
 }
 
 /// The time, milliseconds since 1970.

@@ -1,27 +1,8 @@
-//! Nodes as processes that share a journal on real nats-servers.
+//! Nodes as processes that share a journal on real nats-servers: one thing that happens to them at
+//! a time, while nobody else is there.
 
-use super::support::{LONGEST, Nats, Options, Running, Server, command, errors, run, token, until};
-
-fn on(nats: &Nats) -> Options {
-    Options { toml: nats.toml(), ..Options::default() }
-}
-
-/// The token of who may do everything.
-fn root() -> String {
-    token("root", &[("**", "read append snapshot signal admin")])
-}
-
-/// Appends texts, and gives them back.
-fn append(server: &Server, texts: impl IntoIterator<Item = String>) -> Vec<String> {
-    let texts: Vec<_> = texts.into_iter().collect();
-    server.http().post_lines("/v1/logs/a", texts.clone()).ok();
-    texts
-}
-
-fn payloads(server: &Server) -> Vec<String> {
-    let answer = server.http().get("/v1/logs/a?from=0");
-    if answer.status == 200 { answer.payloads() } else { Vec::new() }
-}
+use super::{append, on, payloads, root};
+use crate::support::{LONGEST, Nats, Options, Running, Server, command, errors, run, until};
 
 /// A node goes by SIGKILL; the other has all that it acknowledged, and it has all that came
 /// meanwhile when it comes back.
