@@ -52,6 +52,8 @@ test-cluster: tools
 	@sh scripts/engine.sh needed > target/nats.path
 	NATS_SERVER="$$(cat target/nats.path)" HIGHWATER_ENGINE=needed \
 		HIGHWATER_ROUNDS=$(or $(ROUNDS),20) $(CARGO) test --test nodes --test process -- journal_contract nats cluster::
+	NATS_SERVER="$$(cat target/nats.path)" HIGHWATER_TESTS_ON=nats \
+		$(CARGO) test --test process -- promise_ --skip promise_15 --skip cluster:: --skip join::
 
 ## make test-js      the JavaScript client: types, build, tests, and the trace of two writers
 test-js: tools client-js/dist/highwater.js

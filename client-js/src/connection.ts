@@ -234,10 +234,8 @@ export class Connection implements Core {
   private _lost(now: number, why: HighwaterError | string, after = 0, to?: string[]): void {
     if (this._phase <= Phase.WAITING) return;
     this.nodes.lost(this._phase === Phase.OPEN);
-    if (to?.length) {
-      this.nodes.told(to, true);
-      after = 0; // The time is that of the node which said it.
-    }
+    // The time is that of the node which said it.
+    if (to?.length && this.nodes.told(to, true)) after = 0;
     if (this._phase === Phase.OPEN && now - this._welcomedAt >= Ms.STEADY) this._attempt = 0;
     this._drop();
     this._phase = Phase.WAITING;

@@ -13,10 +13,18 @@ export class Nodes {
   /** The one to try; -1: the app's own. */
   private _at = -1;
 
-  constructor(private readonly _own: string) {}
+  /** The address to try, or in use. */
+  url: string;
 
-  /** The server named them, or sends its client to them, the first one first. */
-  told(named: readonly string[] | undefined, sent = false): void {
+  constructor(private readonly _own: string) {
+    this.url = _own;
+  }
+
+  /**
+   * The server named them, or sends its client to them, the first one first; whether there is one
+   * that it may go to.
+   */
+  told(named: readonly string[] | undefined, sent = false): boolean {
     this._named = (named ?? []).flatMap((text) => {
       try {
         const url = address(text);
@@ -25,16 +33,18 @@ export class Nodes {
         return []; // It is no address.
       }
     });
-    if (sent && this._named.length) this._at = 0;
+    if (!sent || !this._named.length) return false;
+    this._go(0);
+    return true;
   }
 
   /** A socket ended; whether its client had been met. */
   lost(met: boolean): void {
-    this._at = met || this._at + 1 >= this._named.length ? -1 : this._at + 1;
+    this._go(met || this._at + 1 >= this._named.length ? -1 : this._at + 1);
   }
 
-  /** The address to try. */
-  get url(): string {
-    return this._named[this._at] ?? this._own;
+  private _go(at: number): void {
+    this._at = at;
+    this.url = this._named[at] ?? this._own;
   }
 }

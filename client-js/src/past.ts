@@ -34,7 +34,7 @@ export const history = async <T>(
     ...(id !== undefined && { 'highwater-log': `${id}` }),
   };
   const query = `from=${from}&limit=${before - from}&gap=skip`;
-  const url = new URL(`/v1/logs/${name}?${query}`, core.config.url.replace(/^ws/, 'http'));
+  const url = new URL(`/v1/logs/${name}?${query}`, core.nodes.url.replace(/^ws/, 'http'));
   let answer;
   try {
     answer = await fetch(url, { headers });

@@ -21,6 +21,15 @@ test('the own address comes first after each socket that was met, then those tha
   assert.equal(nodes.url, OWN);
 });
 
+test('the address in use stays, whoever is named there', () => {
+  const nodes = new Nodes(OWN);
+  assert.ok(nodes.told(['https://n1'], true));
+  assert.ok(!nodes.told(['https://n2', 'https://n3']));
+  assert.equal(nodes.url, at('n1'));
+  nodes.lost(true);
+  assert.equal(nodes.url, OWN);
+});
+
 test('who is sent away goes there first', () => {
   const nodes = new Nodes(OWN);
   nodes.lost(true);
@@ -28,7 +37,8 @@ test('who is sent away goes there first', () => {
   assert.equal(nodes.url, at('n1'));
   nodes.lost(false);
   assert.equal(nodes.url, at('n2'));
-  nodes.told([], true);
+  assert.ok(!nodes.told([], true));
+  nodes.lost(false);
   assert.equal(nodes.url, OWN, 'nobody is named');
 });
 

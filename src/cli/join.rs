@@ -199,8 +199,8 @@ fn first_copy(
 
 fn unusable(path: &Path, error: &io::Error) -> CliError {
     CliError::failed(format_args!(
-        "{} cannot be put in another's place ({error}): the folder above it has to be writable, and \
-         the data folder no mount of its own",
+        "{} cannot be put in another's place ({error}): the folder above it has to be writable, \
+         and the data folder no mount of its own",
         path.display()
     ))
 }

@@ -36,7 +36,7 @@ enum JournalCommand {
     /// servers, and no node
     Check(ServeFlags),
     /// Move the journal of a stopped node from its data folder to the engine that the configuration
-    /// names; the folder goes on with it, and other nodes are made of its backups
+    /// names; the folder goes on with it, and other nodes are made of copies of it
     Move(ServeFlags),
     /// Begin an era: after a journal was moved or restored, or lost its end, so that clients that
     /// saw more of it are told. Each socket is closed once, and connects again
@@ -111,7 +111,7 @@ fn move_it(flags: &ServeFlags, json: bool, out: &mut dyn Write) -> Result<(), Cl
         true => serde_json::json!({ "journal": journal, "batch": batch }).to_string(),
         false => format!(
             "the journal {journal} goes on in the engine behind batch {batch}: start the node with \
-             the same configuration; other nodes are made of backups of it (docs/cluster.md)"
+             the same configuration; other nodes are made of copies of it (docs/cluster.md)"
         ),
     };
     writeln!(out, "{text}").map_err(CliError::output)

@@ -69,8 +69,8 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Make a data folder of a backup
     Restore(backup::RestoreArgs),
-    /// Make a data folder for another node of a shared journal, of one that runs (right: admin on
-    /// **)
+    /// Make a data folder for another node of a shared journal: --from names one that runs (right:
+    /// admin on **)
     Join(join::JoinArgs),
     /// Check the data folder of a stopped node, or a backup: all of it is read
     Check(check::CheckArgs),

@@ -5,6 +5,7 @@
 //! polled, and a bell rings when there is something.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -17,8 +18,8 @@ pub enum JournalError {
     /// Batches below `start` are gone: a store that has not folded them must be copied from
     /// another.
     #[error(
-        "the journal begins at batch {start}; this store needs {wanted}: rebuild it from a copy, \
-         by `highwater join` into another folder, or by itself with journal.copy_from"
+        "the journal begins at batch {start}; this store needs {wanted}: rebuild it from a copy: \
+         `highwater join` makes one in another folder, journal.copy_from has the node do it"
     )]
     Dropped {
         /// The first one kept.
@@ -133,9 +134,10 @@ pub trait Journal: Send {
     /// As [`Journal::follow`].
     fn poll(&mut self) -> Result<Event, JournalError>;
 
-    /// Lets go of batches below a number, in its own time; it may keep more.
+    /// Lets go of batches below a number that it has had for longer than `keep`, in its own time;
+    /// it may keep more. An engine without a clock goes by the number alone.
     ///
     /// # Errors
     /// When the engine is broken. One that is away lets go of more the next time it is told.
-    fn drop_before(&mut self, batch: u64) -> Result<(), JournalError>;
+    fn drop_before(&mut self, batch: u64, keep: Duration) -> Result<(), JournalError>;
 }

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -125,7 +126,7 @@ impl Journal for Local {
         Ok(Event::Batch { at: At { batch: number, position: number }, bytes })
     }
 
-    fn drop_before(&mut self, batch: u64) -> Result<(), JournalError> {
+    fn drop_before(&mut self, batch: u64, _keep: Duration) -> Result<(), JournalError> {
         self.store.drop_batches(batch).map_err(|error| failed(&error))
     }
 }

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rand::rngs::StdRng;
@@ -254,7 +255,7 @@ impl Journal for MemoryJournal {
         Ok(Event::Batch { at, bytes })
     }
 
-    fn drop_before(&mut self, batch: u64) -> Result<(), JournalError> {
+    fn drop_before(&mut self, batch: u64, _keep: Duration) -> Result<(), JournalError> {
         self.cluster.drop_before(batch);
         Ok(())
     }

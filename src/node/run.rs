@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -39,6 +39,8 @@ const BLOCKING: usize = 32;
 const GOODBYE: Duration = Duration::from_secs(3);
 /// Time that a drain has in any case: for last words to be taken.
 const AT_LEAST: Duration = Duration::from_millis(200);
+/// Milliseconds over which clients are sent on to other nodes, at most.
+const SENT_ON: u32 = 2_000;
 /// Batches that are durable and wait to be told.
 const TOLD: usize = 64;
 
@@ -561,10 +563,11 @@ async fn drain(gate: &Arc<Gate>) {
     let requests = gate.requests.load(Ordering::Relaxed);
     tracing::info!(sockets, requests, "draining");
     gate.admission.shed.drain();
+    let begun = Instant::now();
     let empty = async {
         loop {
             // Again and again: one that was being met when this began comes in afterwards.
-            gate.hub.each(|socket| send_away(gate, socket));
+            gate.hub.each(|socket| send_away(gate, socket, begun.elapsed()));
             let left = [&gate.sockets, &gate.requests];
             if left.iter().all(|count| count.load(Ordering::Relaxed) == 0) {
                 return;
@@ -577,7 +580,9 @@ async fn drain(gate: &Arc<Gate>) {
 }
 
 /// Closes a socket with a time to come back that is its own.
-fn send_away(gate: &Gate, socket: &Socket) {
+/// Who is told of other nodes goes there at once: they are sent one after the other, so that those
+/// nodes are not met by all at the same moment.
+fn send_away(gate: &Gate, socket: &Socket, since: Duration) {
     if socket.closing() {
         return;
     }
@@ -586,5 +591,9 @@ fn send_away(gate: &Gate, socket: &Socket) {
     let spread = u32::from_be_bytes([a, b, c, d]);
     let mut closing = Closing::new(Code::ShuttingDown);
     closing.after = 500 + if span == 0 { 0 } else { spread % span };
-    socket.close(&gate.hub.elsewhere.name(socket.connection, closing));
+    let closing = gate.hub.elsewhere.name(socket.connection, closing);
+    let turn = spread.checked_rem(span.min(SENT_ON)).unwrap_or_default();
+    if closing.nodes.is_empty() || since >= Duration::from_millis(u64::from(turn)) {
+        socket.close(&closing);
+    }
 }

@@ -85,7 +85,7 @@ impl Node {
     /// Has batches below a number go; an engine elsewhere does that in its own time.
     fn let_go(&mut self, name: &str, below: u64) {
         let (start, head) = self.ends();
-        self.journal.drop_before(below).unwrap();
+        self.journal.drop_before(below, Duration::ZERO).unwrap();
         let begun = Instant::now();
         while name == "nats" && self.ends().0 < below.min(head + 1).max(start) {
             assert!(begun.elapsed() < PATIENCE, "it does not let go");
@@ -347,6 +347,28 @@ fn what_is_dropped_is_told_and_what_is_not_stays() {
         assert_eq!(engine.node(0).ends().0, start, "{name}");
         assert_eq!(engine.node(0).append(&batch(21)), Fate::Taken(21), "{name}: numbers go on");
     });
+}
+
+/// An engine with a clock keeps what is young, whatever it may let go of.
+#[test]
+fn a_batch_stays_as_long_as_it_is_to() {
+    let Some(mut nats) = NatsEngine::new() else { return };
+    let node = nats.node(0);
+    let (begun, mut came) = (Instant::now(), Vec::new());
+    while begun.elapsed() < Duration::from_secs(4) {
+        assert!(matches!(node.append(b"batch"), Fate::Taken(_)));
+        came.push(Instant::now());
+    }
+    node.journal.drop_before(u64::MAX, Duration::from_secs(2)).unwrap();
+    let asked = Instant::now();
+    while node.ends().0 == 1 {
+        assert!(asked.elapsed() < PATIENCE, "it does not let go");
+    }
+    let (start, head) = node.ends();
+    assert!(start <= head, "what is young stays");
+    let at = |batch: u64| came[usize::try_from(batch - 1).unwrap()];
+    // The engine's times count in whole seconds.
+    assert!(at(head) - at(start - 1) >= Duration::from_secs(1), "what went was old");
 }
 
 #[test]

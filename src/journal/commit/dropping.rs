@@ -4,7 +4,7 @@
 //! after that. So who was away for less than that while reads on; who was away for longer is made
 //! of a copy of another's store.
 
-use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::silence::Silence;
 use super::{Committer, Journal, Stopped, Submitted};
@@ -15,7 +15,7 @@ use crate::wire::Id;
 
 /// How often what was folded gets to the disk, if there is anything, milliseconds.
 const CHECKPOINT: u64 = 5_000;
-/// Looks that are remembered: at points that are let go of only later.
+/// So often, in the time that a batch is kept, the journal is told what it may let go of.
 const LOOKS: u64 = 1_024;
 
 /// What a word of the node itself weighs, about.
@@ -35,7 +35,7 @@ pub struct Membership {
 impl Default for Membership {
     /// One that says nothing, and for which the journal keeps everything.
     fn default() -> Self {
-        Self { address: String::new(), copies: 2, keep: u64::MAX }
+        Self { address: String::new(), copies: usize::MAX, keep: 0 }
     }
 }
 
@@ -47,16 +47,13 @@ pub(super) struct Dropping {
     /// The last batch that is on disk here, and when it was looked at; 0: not in this run.
     checkpoint: u64,
     synced: u64,
-    /// What could be let go of, as it was seen then, oldest first.
-    seen: VecDeque<(u64, u64)>,
-    /// The first batch that the journal was not told to let go of.
-    kept: u64,
+    /// When the journal is told again what it may let go of.
+    next: u64,
 }
 
 impl Dropping {
     pub(super) const fn new(node: Id, membership: Membership) -> Self {
-        let seen = VecDeque::new();
-        Self { node, membership, checkpoint: 0, synced: 0, seen, kept: 0 }
+        Self { node, membership, checkpoint: 0, synced: 0, next: 0 }
     }
 
     /// Whether what was folded is to get to the disk, where batch `folded` was the last one.
@@ -69,43 +66,37 @@ impl Dropping {
         (self.checkpoint, self.synced) = (batch, now);
     }
 
+    /// How long the journal keeps what is on enough disks.
+    const fn keep(&self) -> Duration {
+        Duration::from_millis(self.membership.keep)
+    }
+
     /// What it says of itself.
     pub(super) fn alive(&self) -> Command {
         let address = self.membership.address.clone();
         Command::Alive(Alive { checkpoint: self.checkpoint, address })
     }
 
-    /// The first batch that the journal has to keep, if it may let go of more than before. One of
-    /// the nodes says it, that of the least id: saying it twice would do no harm, only work.
+    /// The first batch that is not on enough disks yet, where the journal is to be told of it. One
+    /// of the nodes says it, that of the least id: saying it twice would do no harm, only work.
     pub(super) fn due<'a>(
         &mut self,
         nodes: impl Iterator<Item = (Id, &'a NodeRow)>,
         now: u64,
     ) -> Option<u64> {
-        let Membership { copies, keep, .. } = self.membership;
+        if now < self.next {
+            return None;
+        }
         let mut running: Vec<_> = nodes.filter(|(_, row)| row.up).collect();
         if running.iter().map(|(id, _)| *id).min() != Some(self.node) {
-            self.seen.clear();
             return None;
         }
         running.sort_unstable_by_key(|(_, row)| std::cmp::Reverse(row.checkpoint()));
-        let covered = running.get(copies.checked_sub(1)?).map_or(0, |(_, row)| row.checkpoint());
-        let long_ago = self.seen.back().is_none_or(|(seen, _)| now >= *seen + keep / LOOKS);
-        if long_ago {
-            self.seen.push_back((now, covered + 1));
-        }
-        let mut below = self.kept;
-        while let Some(&(seen, first)) = self.seen.front()
-            && now >= seen.saturating_add(keep)
-        {
-            below = below.max(first);
-            self.seen.pop_front();
-        }
-        if below <= self.kept.max(1) {
-            return None;
-        }
-        self.kept = below;
-        Some(below)
+        let (_, last) = running.get(self.membership.copies.checked_sub(1)?)?;
+        let first = last.checkpoint().checked_add(1).filter(|first| *first > 1)?;
+        // Again and again: what is on enough disks grows old.
+        self.next = now.saturating_add(self.membership.keep / LOOKS);
+        Some(first)
     }
 }
 
@@ -136,7 +127,7 @@ impl<T: Send + 'static> Committer<T> {
             self.held.push_back(Box::new(Submitted { command, weight, ticket }));
         }
         match dropping.due(self.fold.nodes(), uptime()) {
-            Some(below) => Ok(journal.drop_before(below)?),
+            Some(below) => Ok(journal.drop_before(below, dropping.keep())?),
             None => Ok(()),
         }
     }
@@ -166,15 +157,14 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_kept_until_enough_running_nodes_have_it_and_for_a_while() {
+    fn what_is_on_enough_disks_of_running_nodes_is_told_now_and_then() {
         let mut two = dropping(2);
         let nodes = [(1, row(true, 70)), (2, row(true, 50)), (3, row(false, 90))];
-        assert_eq!(due(&mut two, &nodes, 1_000), None);
+        assert_eq!(due(&mut two, &nodes, 1_000), Some(51));
+        assert_eq!(due(&mut two, &nodes, 1_008), None, "not at each beat");
         let later = [(1, row(true, 90)), (2, row(true, 80))];
-        assert_eq!(due(&mut two, &later, 10_999), None);
-        assert_eq!(due(&mut two, &later, 11_000), Some(51));
-        assert_eq!(due(&mut two, &later, 11_001), None, "it is told once");
-        assert_eq!(due(&mut two, &later, 20_999), Some(81));
+        assert_eq!(due(&mut two, &later, 1_009), Some(81));
+        assert_eq!(due(&mut two, &later, 9_000), Some(81), "again: it has grown older");
     }
 
     #[test]
@@ -184,31 +174,16 @@ mod tests {
             vec![(1, row(true, 70)), (2, row(false, 70))],
             vec![(1, row(true, 70)), (2, row(true, 0))],
         ] {
-            let mut two = dropping(2);
-            assert_eq!(due(&mut two, &nodes, 0), None);
-            assert_eq!(due(&mut two, &nodes, 100_000), None);
+            assert_eq!(due(&mut dropping(2), &nodes, 0), None);
         }
     }
 
     #[test]
     fn one_of_the_nodes_says_it() {
-        let mut two = dropping(2);
         let nodes = [(0, row(true, 70)), (1, row(true, 70))];
-        assert_eq!(due(&mut two, &nodes, 0), None);
-        assert_eq!(due(&mut two, &nodes, 100_000), None);
-        // The other has gone. What it saw is its own, so the while begins now.
+        assert_eq!(due(&mut dropping(2), &nodes, 0), None);
         let nodes = [(0, row(false, 70)), (1, row(true, 80)), (2, row(true, 75))];
-        assert_eq!(due(&mut two, &nodes, 101_000), None);
-        assert_eq!(due(&mut two, &nodes, 111_000), Some(76));
-    }
-
-    #[test]
-    fn what_keeps_everything_keeps_it() {
-        let mut all = Dropping::new(OWN, Membership::default());
-        let nodes = [(1, row(true, 70)), (2, row(true, 50))];
-        for now in [0, 1, u64::MAX / 2, u64::MAX - 1] {
-            assert_eq!(due(&mut all, &nodes, now), None);
-        }
+        assert_eq!(due(&mut dropping(2), &nodes, 0), Some(76));
     }
 
     #[test]

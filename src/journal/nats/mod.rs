@@ -287,11 +287,11 @@ impl Journal for NatsJournal {
         }
     }
 
-    fn drop_before(&mut self, batch: u64) -> Result<(), JournalError> {
+    fn drop_before(&mut self, batch: u64, keep: Duration) -> Result<(), JournalError> {
         let (context, kept) = (self.context.clone(), self.kept.clone());
         // Nobody waits for it: whoever asks is the thread that reads the journal.
         self.speaker.spawn(async move {
-            if let Err(error) = stream::drop_before(&context, &kept, batch).await {
+            if let Err(error) = stream::drop_before(&context, &kept, batch, keep).await {
                 tracing::warn!(batch, "the journal was not let go of: {error}");
             }
         });

@@ -34,7 +34,7 @@ const PING: Duration = Duration::from_secs(3);
 const CONNECTED_WITHIN: Duration = Duration::from_secs(2);
 
 /// What a node keeps in mind of the stream.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Kept {
     pub(super) name: String,
     /// What batches are published to.
@@ -71,7 +71,7 @@ impl Kept {
 
     /// Where it begins and ends; that it is still the journal that was opened.
     pub(super) fn ends(&self, info: &Info) -> Result<Ends, JournalError> {
-        if Self::read(&info.config)?.identity != self.identity {
+        if Self::read(&info.config)? != *self {
             return Err(failed(&format!(
                 "the stream {} is another journal than it was: somebody has made it anew",
                 self.name
@@ -275,20 +275,54 @@ pub(super) async fn ends(context: &Context, kept: &Kept) -> Result<Ends, Journal
     kept.ends(&info(context, &kept.name).await?)
 }
 
-/// Lets go of messages below a batch, never of one that is not there yet.
+/// Lets go of messages below a batch that are older than so long, never of one that is not there
+/// yet. Their age is by the engine's clock alone: by the time of its last message, which is as old
+/// as a node's last sign of life.
 pub(super) async fn drop_before(
     context: &Context,
     kept: &Kept,
     batch: u64,
+    keep: Duration,
 ) -> Result<(), JournalError> {
     let stream =
         context.get_stream(&kept.name).await.map_err(|error| unreadable(&kept.name, &error))?;
-    let last = stream.cached_info().state.last_sequence;
+    // It may have been made anew since, behind another node's folder.
+    let Ends { start, head } = kept.ends(stream.cached_info())?;
+    let (first, last) = (kept.sequence(start), kept.sequence(head));
     let below = kept.sequence(batch).min(last + 1);
-    if below <= 1 {
+    if below <= first {
+        return Ok(());
+    }
+    let below = oldest_kept(&stream, first, below, last, keep).await?;
+    if below <= first {
         return Ok(());
     }
     stream.purge().sequence(below).await.map(drop).map_err(|error| failed(&error))
+}
+
+/// The first message from `first` on that is not older than so long; `below` where all are.
+async fn oldest_kept(
+    stream: &Stream,
+    first: u64,
+    below: u64,
+    last: u64,
+    keep: Duration,
+) -> Result<u64, JournalError> {
+    if keep.is_zero() {
+        return Ok(below);
+    }
+    let came = async |sequence: u64| {
+        let message = stream.get_raw_message(sequence).await.map_err(|error| failed(&error))?;
+        Ok::<_, JournalError>(message.time.unix_timestamp())
+    };
+    let keep = i64::try_from(keep.as_secs()).unwrap_or(i64::MAX);
+    let oldest = came(last).await?.saturating_sub(keep);
+    let (mut low, mut high) = (first, below);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if came(middle).await? < oldest { low = middle + 1 } else { high = middle }
+    }
+    Ok(low)
 }
 
 fn is_missing(error: &async_nats::jetstream::context::GetStreamError) -> bool {

@@ -107,8 +107,8 @@ impl Journal for Watched {
         }
     }
 
-    fn drop_before(&mut self, batch: u64) -> Result<(), JournalError> {
-        self.below.drop_before(batch)
+    fn drop_before(&mut self, batch: u64, keep: Duration) -> Result<(), JournalError> {
+        self.below.drop_before(batch, keep)
     }
 }
 
