@@ -58,6 +58,9 @@ impl Proxy {
                     SockRef::from(&client).set_recv_buffer_size(SLOW_BUFFER).unwrap();
                 }
                 let Ok(server) = connect(to, rate) else { continue };
+                // A small piece is not to wait until the one before it is confirmed.
+                client.set_nodelay(true).ok();
+                server.set_nodelay(true).ok();
                 let mut open = of_listener.open.lock().unwrap();
                 open.extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
                 drop(open);
