@@ -28,7 +28,8 @@ pub enum FoldError {
     /// The batch is of another journal.
     #[error(
         "what this folder has folded, up to batch {batch}, is of another journal than the one that \
-         the configuration leads to: set [journal] to where it was, or start with an empty folder"
+         the configuration leads to: set [journal] to where it was (is the section missing?), or \
+         start with an empty folder"
     )]
     OtherJournal {
         /// Number of the batch.

@@ -164,8 +164,7 @@ fn copies(copies: usize) -> Finding {
         0 | 1 => found(
             Weight::Risky,
             "the stream has one copy: while its server is away nothing is written, and with its \
-             disk everything since the last backup is lost; use three servers and \
-             journal.replicas = 3",
+             disk all that no node has folded is lost; use three servers and journal.replicas = 3",
         ),
         even if even % 2 == 0 => found(
             Weight::Risky,
