@@ -40,8 +40,10 @@ use world::{Cut, Outcome};
 
 /// Seeds that once failed: they are run before all others. What each found is in
 /// `docs/testing.md`.
-const REGRESSIONS: &[u64] =
-    &[410, 526, 579, 607, 1053, 1147, 1546, 2693, 7132, 28989, 34387, 38498, 49592, 87488, 149232];
+const REGRESSIONS: &[u64] = &[
+    410, 526, 579, 607, 1053, 1147, 1546, 2693, 7132, 28989, 34387, 38498, 49592, 87488, 138203,
+    149232,
+];
 
 fn main() -> ExitCode {
     let args = match Args::of(std::env::args().skip(1)) {

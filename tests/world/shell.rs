@@ -484,9 +484,9 @@ impl Node {
             let after = (cursor, next);
             session.delivery.it.wrote_read(read, size, after, Wrote::All);
             shared.oracle.turn(link, read.log);
-            // A base that leaves out what is yet to come as a record depends on that.
-            let depends =
-                matches!(&frame, ServerFrame::BaseRecords(told) if told.complete > told.offset);
+            // A part of a base that leaves out what is yet to come as a record depends on that.
+            let head = rows::log_row(&self.rows, read.log).map_or(0, |row| row.head);
+            let depends = matches!(&frame, ServerFrame::BaseRecords(told) if head > told.offset);
             let positions: Vec<_> = self.position.into_iter().filter(|_| depends).collect();
             let told =
                 (!positions.is_empty()).then_some(ServerFrame::Ping(Ping { nonce: 0, positions }));
