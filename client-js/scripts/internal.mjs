@@ -50,7 +50,7 @@ export const mangleCache = (() => {
 
 /** Types that no app sees: of parts that it reaches through none of the exports. */
 const HIDDEN = RegExp(
-  '^(bounds|codec|commits|connection|delivery|history|identity|json-wire|states|subs|tokens|' +
+  '^(bounds|codec|commits|connection|delivery|history|identity|json-wire|nodes|states|subs|tokens|' +
     'writer|log/(delivered|fold|kept|ledger|lock|keeper|marks|packs|records|rows|run|runs|shelf|signals|tabs|' +
     'undo))',
 );
