@@ -53,7 +53,7 @@ test-cluster: tools
 	NATS_SERVER="$$(cat target/nats.path)" HIGHWATER_ENGINE=needed \
 		HIGHWATER_ROUNDS=$(or $(ROUNDS),20) $(CARGO) test --test nodes --test process -- journal_contract nats cluster::
 	NATS_SERVER="$$(cat target/nats.path)" HIGHWATER_TESTS_ON=nats \
-		$(CARGO) test --test process -- promise_ --skip promise_15 --skip cluster:: --skip join::
+		$(CARGO) test --test process -- promise_ --skip promise_15 --skip cluster::
 
 ## make test-js      the JavaScript client: types, build, tests, and the trace of two writers
 test-js: tools client-js/dist/highwater.js

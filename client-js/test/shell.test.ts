@@ -243,6 +243,19 @@ test('a server that sends its client away is left for the node that it names, at
   assert.equal(offset, 0);
 });
 
+test('who may go to none of those named keeps the time that it was told', async (context) => {
+  const url = await serve(context, (frame, reply, socket) => {
+    if (frame.name !== 'hello') return;
+    const nodes = ['no address'];
+    reply({
+      name: 'bye', body: { code: 'overloaded', message: '', reconnect: true, after: 60_000, nodes },
+    });
+    socket.close(4002, 'overloaded');
+  });
+  const { retryAfter } = await until(open(context, url), 'offline');
+  assert.ok(retryAfter! >= 60_000);
+});
+
 test('where nobody answers the nodes that were named are tried in turn', async (context) => {
   const { hook } = store();
   const other = await serve(context, hook);

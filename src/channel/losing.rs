@@ -28,7 +28,8 @@ impl Socket {
     /// Its row is to lose these logs; and those names are subscribed to behind that, by themselves.
     ///
     /// # Errors
-    /// Those of the inbox. Where it has no room, [`Socket::say_lost`] has to say it.
+    /// `overloaded` where the inbox has no room: then [`Socket::say_lost`] has to say it; `failed`
+    /// where the node goes down.
     pub fn lose(
         self: &Arc<Self>,
         logs: Vec<u64>,
@@ -55,7 +56,8 @@ impl Socket {
     /// Says what its row is to lose.
     ///
     /// # Errors
-    /// Those of the inbox; it is kept then.
+    /// `overloaded` where the inbox has no room, and what was lost is kept; `failed` where the node
+    /// goes down.
     pub fn say_lost(self: &Arc<Self>, inbox: &Inbox<Ticket>) -> Result<(), Refusal> {
         let mut inner = self.lock();
         let mut lost = std::mem::take(&mut inner.lost);

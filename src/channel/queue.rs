@@ -17,9 +17,9 @@ const WAIT: Duration = Duration::from_millis(100);
 /// What a pump may wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reads {
-    /// The disk.
+    /// It reads from the disk, and waits for it.
     Disk,
-    /// Nothing.
+    /// It serves what is in memory, and waits for nothing.
     Memory,
 }
 

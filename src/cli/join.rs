@@ -127,6 +127,20 @@ pub(super) fn serve(loaded: Loaded) -> ExitCode {
     }
 }
 
+/// Most links that lead to a folder, as the system has it.
+const MOST_LINKS: usize = 40;
+
+/// Where a folder really is, or would be: a link stays a link, and its disk is the one that has the
+/// room.
+fn place(data: &Path) -> PathBuf {
+    let mut at = data.components().as_path().to_owned();
+    for _ in 0..MOST_LINKS {
+        let Ok(to) = fs::read_link(&at) else { break };
+        at = at.parent().unwrap_or(Path::new("")).join(to);
+    }
+    at
+}
+
 /// Where a copy is made, and what had its place goes: beside the folder, on the same disk.
 fn beside(data: &Path, end: &str) -> PathBuf {
     let mut name = data.components().as_path().as_os_str().to_owned();
@@ -136,11 +150,12 @@ fn beside(data: &Path, end: &str) -> PathBuf {
 
 /// A copy whose folder was set aside, and that was kept from taking its place by a crash, takes it.
 fn finish(data: &Path) -> Result<(), CliError> {
-    let copied = beside(data, COPY);
+    let data = place(data);
+    let copied = beside(&data, COPY);
     if data.exists() || !folder::is_whole(&copied) {
         return Ok(());
     }
-    fs::rename(&copied, data).map_err(|error| unusable(data, &error))
+    fs::rename(&copied, &data).map_err(|error| unusable(&data, &error))
 }
 
 fn told(error: &CliError) -> ExitCode {
@@ -151,8 +166,7 @@ fn told(error: &CliError) -> ExitCode {
 /// Makes a copy of the first node that gives one, beside the folder; once it is whole, the folder
 /// is set aside and the copy takes its place. Where none is had all stays as it is.
 fn anew(from: &CopyFrom, data: &Path, journal: Option<Id>) -> Result<(), CliError> {
-    // Where it really is: a link stays a link, and its disk is the one that has the room.
-    let data = fs::canonicalize(data).map_err(|error| unusable(data, &error))?;
+    let data = place(data);
     let token = from.token().map_err(CliError::failed)?;
     let (copied, aside) = (beside(&data, COPY), beside(&data, &format!(".aside-{}", now_ms())));
     // One that was made before, and whose turn did not come, is of another moment.

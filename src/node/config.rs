@@ -103,7 +103,7 @@ pub struct JournalConfig {
     pub keep_bytes: u64,
     /// Of one that nodes share: so many have a batch on disk before it goes.
     pub copies: u64,
-    /// Of one that nodes share: so long it stays besides.
+    /// Of one that nodes share: so long a batch stays in any case.
     pub keep_seconds: u64,
     /// Of one that nodes share: of whom this node is made anew.
     pub copy_from: CopyFrom,

@@ -592,7 +592,8 @@ fn send_away(gate: &Gate, socket: &Socket, since: Duration) {
     let mut closing = Closing::new(Code::ShuttingDown);
     closing.after = 500 + if span == 0 { 0 } else { spread % span };
     let closing = gate.hub.elsewhere.name(socket.connection, closing);
-    let turn = spread.checked_rem(span.min(SENT_ON)).unwrap_or_default();
+    // Half of the span, so that the last of them are told before it ends.
+    let turn = spread.checked_rem((span / 2).min(SENT_ON)).unwrap_or_default();
     if closing.nodes.is_empty() || since >= Duration::from_millis(u64::from(turn)) {
         socket.close(&closing);
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use highwater::journal::{
-    At, Bell, Ends, Event, Fate, Faults, Journal, JournalError, Local, MemoryCluster,
+    At, Bell, Ends, Event, Fate, Faults, Journal, JournalError, Local, MemoryCluster, NatsJournal,
 };
 use highwater::rows::{Rows, Table, Writes};
 use highwater::store::{Options, Store};
@@ -369,6 +369,35 @@ fn a_batch_stays_as_long_as_it_is_to() {
     let at = |batch: u64| came[usize::try_from(batch - 1).unwrap()];
     // The engine's times count in whole seconds.
     assert!(at(head) - at(start - 1) >= Duration::from_secs(1), "what went was old");
+}
+
+/// A stream that was begun anew behind another node's folder bears the same journal, with other
+/// numbers: who had the former one open shortens nothing of it.
+#[test]
+fn a_stream_that_was_begun_anew_is_another_one() {
+    let Some(mut nats) = NatsEngine::new() else { return };
+    fill(&mut nats, 5);
+    let identity = nats.nodes[0].journal.identity();
+    nats.nats.lose_disk(0);
+    let begun = Instant::now();
+    while let Err(error) = NatsJournal::begin(&nats.nats.settings(), identity, 2) {
+        assert!(begun.elapsed() < PATIENCE, "{error}");
+    }
+    let mut new = Node::new(nats.nats.journal());
+    (3..=9).for_each(|number| assert_eq!(new.append(&batch(number)), Fate::Taken(number)));
+    let old = &mut nats.nodes[0].journal;
+    let begun = Instant::now();
+    // Until it has a connection again it is told nothing.
+    let why = loop {
+        match old.ends() {
+            Err(error) if error.to_string().contains("another journal") => break error,
+            told => assert!(begun.elapsed() < PATIENCE, "it takes it for its own: {told:?}"),
+        }
+    };
+    assert!(matches!(why, JournalError::Failed(_)));
+    old.drop_before(9, Duration::ZERO).unwrap();
+    new.let_go("nats", 4);
+    assert_eq!(new.ends(), (4, 9), "what the new one was told, and no more");
 }
 
 #[test]

@@ -18,7 +18,6 @@ mod delivered_to;
 mod delivery;
 mod drain;
 mod http;
-mod join;
 mod lifecycle;
 mod limits;
 mod memory;

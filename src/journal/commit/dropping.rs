@@ -1,8 +1,8 @@
 //! What a node says of itself, and what the journal that nodes share may let go of.
 //!
-//! Promise: a batch is kept until `copies` stores of running nodes have it on disk, and for a while
-//! after that. So who was away for less than that while reads on; who was away for longer is made
-//! of a copy of another's store.
+//! Promise: a batch is kept until `copies` stores of running nodes have it on disk and it is of a
+//! certain age. So who was away for less than that reads on; who was away for longer is made of a
+//! copy of another's store.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub struct Membership {
     pub address: String,
     /// So many running nodes have a batch on disk before the journal lets go of it.
     pub copies: usize,
-    /// So long the journal keeps it besides, milliseconds.
+    /// So long the journal keeps it in any case, milliseconds.
     pub keep: u64,
 }
 
@@ -66,7 +66,7 @@ impl Dropping {
         (self.checkpoint, self.synced) = (batch, now);
     }
 
-    /// How long the journal keeps what is on enough disks.
+    /// How long the journal keeps a batch in any case.
     const fn keep(&self) -> Duration {
         Duration::from_millis(self.membership.keep)
     }

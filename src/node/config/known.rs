@@ -79,7 +79,7 @@ impl Known {
 const KEEP_BYTES: i64 = 0;
 /// Nodes that have a batch on disk before the journal lets go of it.
 const COPIES: i64 = 2;
-/// How long it stays besides: a day.
+/// How long it stays in any case: a day.
 const KEEP_SECONDS: i64 = 86_400;
 
 static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {

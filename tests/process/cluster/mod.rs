@@ -4,6 +4,7 @@ mod clients;
 mod drift;
 mod engine;
 mod history;
+mod join;
 mod kills;
 mod machine;
 mod pauses;

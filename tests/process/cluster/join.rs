@@ -3,28 +3,15 @@
 
 use std::path::PathBuf;
 
-use super::support::{Client, Nats, Options, Server, errors, run, token, until};
 use highwater::wire::Code;
+
+use super::{append, payloads, root};
+use crate::support::{Client, Nats, Options, Server, errors, run, until};
 
 /// Nodes whose journal lets go at once of what two have on disk.
 fn on(nats: &Nats, more: &str) -> Options {
     let toml = format!("{}copies = 2\nkeep_seconds = 0\n{more}", nats.toml());
     Options { toml, ..Options::default() }
-}
-
-fn root() -> String {
-    token("root", &[("**", "read append snapshot signal admin")])
-}
-
-fn append(server: &Server, texts: impl IntoIterator<Item = String>) -> Vec<String> {
-    let texts: Vec<_> = texts.into_iter().collect();
-    server.http().post_lines("/v1/logs/a", texts.clone()).ok();
-    texts
-}
-
-fn payloads(server: &Server) -> Vec<String> {
-    let answer = server.http().get("/v1/logs/a?from=0");
-    if answer.status == 200 { answer.payloads() } else { Vec::new() }
 }
 
 /// The last batch that a node has folded.
@@ -163,6 +150,13 @@ fn a_node_whose_store_is_of_no_use_makes_itself_anew() {
     all.extend(append(&three, ["and on".to_owned()]));
     until("it takes part", || payloads(&one) == all && payloads(&three) == all);
     assert_eq!(asides(&three), 2);
+
+    // As a crash leaves it between setting aside and taking the place.
+    three.terminate();
+    std::fs::rename(three.data(), &copied).unwrap();
+    three.restart_with(on(&nats, &more));
+    until("the copy has taken its place", || payloads(&three) == all);
+    assert_eq!((asides(&three), copied.exists()), (2, false));
 }
 
 /// Clients are told of the other nodes that run: when they are met, and when they are sent away.
@@ -177,24 +171,26 @@ fn a_client_is_told_where_else_it_may_go() {
         Server::start(named("https://n1.example")),
         Server::start(named("https://n2.example:8443")),
     );
-    let met = |server: &Server| {
-        let mut client = Client::new("ada");
+    let met_as = |user: &str, server: &Server| {
+        let mut client = Client::new(user);
         client.connect(server);
         client
     };
+    let met = |server: &Server| met_as("ada", server);
     let nodes = |client: &Client| client.welcome.as_ref().unwrap().nodes.clone();
     until("each names the other", || {
         nodes(&met(&one)) == ["https://n2.example:8443"]
             && nodes(&met(&two)) == ["https://n1.example"]
     });
-    let mut client = met(&one);
+    // However many there are, each is told before the node goes.
+    let mut clients: Vec<_> = (0..40).map(|n| met_as(&format!("u{n}"), &one)).collect();
     one.ask_to_stop();
-    client.wait("bye", |client| client.bye.is_some());
-    let bye = client.bye.take().unwrap();
-    assert_eq!(
-        (bye.code, bye.nodes),
-        (Code::ShuttingDown, vec!["https://n2.example:8443".to_owned()])
-    );
+    for client in &mut clients {
+        client.wait("bye", |client| client.bye.is_some());
+        let bye = client.bye.take().unwrap();
+        let named = vec!["https://n2.example:8443".to_owned()];
+        assert_eq!((bye.code, bye.nodes), (Code::ShuttingDown, named));
+    }
     assert!(one.wait_for_end().success());
     until("who is gone is not named", || nodes(&met(&two)).is_empty());
 }
