@@ -402,7 +402,8 @@ impl Dispatcher {
                     self.fence(connection, generation);
                 }
             }
-            Event::Downgraded { connection, reason, generation, .. } => {
+            Event::Downgraded { connection, reason, generation, joined, .. } => {
+                self.fence(connection, joined);
                 self.downgraded(connection, reason, generation);
             }
             Event::Forgotten { connection } => {

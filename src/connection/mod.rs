@@ -118,6 +118,9 @@ pub enum Event {
         reason: Reason,
         /// Its generation from here on.
         generation: u64,
+        /// The generation that it was last attached with: an older socket, as one that its client
+        /// has left and that has not gone yet, is none of this connection any more.
+        joined: u64,
     },
     /// A connection's row is gone.
     Forgotten {
@@ -243,13 +246,13 @@ impl Connections {
         row.inactive = Some(reason);
         row.generation += 1;
         row.since = cx.at.time;
-        let (user, generation) = (row.user.clone(), row.generation);
+        let (user, generation, joined) = (row.user.clone(), row.generation, row.joined);
         if let Some(holder) = self.users.change(&user, cx.io)? {
             let before = holder.active.len();
             holder.active.retain(|one| one.connection != id);
             self.active -= (before - holder.active.len()) as u64;
         }
-        cx.events.push(Event::Downgraded { connection: id, user, reason, generation });
+        cx.events.push(Event::Downgraded { connection: id, user, reason, generation, joined });
         Ok(true)
     }
 

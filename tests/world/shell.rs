@@ -265,21 +265,28 @@ impl Node {
         self.sessions.get_mut(link)
     }
 
+    /// A newer attachment has the connection: an older socket of it is over.
+    fn fence(&mut self, connection: Id, generation: u64) {
+        if let Some(session) = self.socket(connection)
+            && session.delivery.it.generation() < generation
+        {
+            session.close(Code::Fenced);
+            self.sockets.remove(&connection);
+        }
+    }
+
     pub fn event(&mut self, event: Event, shared: &mut Shared) {
         match event {
             Event::Fenced { connection, was, generation } => {
                 let here = (crate::node::node_id(self.number), self.incarnation);
-                if (was.node, was.incarnation) == here
-                    && let Some(session) = self.socket(connection)
-                    && session.delivery.it.generation() < generation
-                {
-                    session.close(Code::Fenced);
-                    self.sockets.remove(&connection);
+                if (was.node, was.incarnation) == here {
+                    self.fence(connection, generation);
                 }
             }
-            Event::Downgraded { connection, reason, generation, .. } => {
+            Event::Downgraded { connection, reason, generation, joined, .. } => {
                 let after = self.activate_after;
                 shared.oracle.downgraded(self.number, connection, generation);
+                self.fence(connection, joined);
                 if let Some(session) = self.socket(connection)
                     && session.delivery.it.generation() < generation
                 {

@@ -385,6 +385,29 @@ async fn what_a_socket_has_lost_is_said_until_there_is_room() {
     assert_eq!((roomy.inbox.under_way().0, socket.has_lost()), (1, false));
 }
 
+/// A socket that its client has left, and that has not gone yet, is no longer its connection's:
+/// another node may have that. A downgrade that it heard of for its own made it speak for the new
+/// attachment, so that its end detached that one, which was refused a channel from then on.
+#[tokio::test]
+async fn promise_12_a_downgrade_of_the_next_attachment_fences_the_one_before() {
+    let house = House::new(1 << 20);
+    let (own, _peer) = caught_up(&house, 1);
+    let (left, _gone) = caught_up(&house, 2);
+    let dispatcher = dispatcher(&house);
+    let downgraded = |socket: &Socket, generation, joined| Event::Downgraded {
+        connection: socket.connection,
+        user: "ann".to_owned(),
+        reason: Reason::Lag,
+        generation,
+        joined,
+    };
+    dispatcher.event(downgraded(&own, 2, 1));
+    assert!(house.hub.holds(&own) && own.generation() == 2);
+    dispatcher.event(downgraded(&left, 3, 2));
+    assert!(!house.hub.holds(&left) && left.take_last().generation == 1);
+    assert!(left.closing() && !own.closing());
+}
+
 /// What the fold ends because grants shrank is over on the socket too, also where it was opened
 /// since: else it was delivered and no cursor of it was kept.
 #[tokio::test]

@@ -72,6 +72,7 @@ fn who_stands_below_is_downgraded_in_the_same_batch_before_the_trim() {
         user: "ann".to_owned(),
         reason: Reason::Retention,
         generation: 2,
+        joined: 1,
     };
     assert_eq!(events, [lost, Event::Trimmed(trimmed(log, 0, 4))]);
     assert_eq!((world.active(1), world.active(2), world.active(3)), (false, true, true));
@@ -243,6 +244,7 @@ fn lost(number: u32) -> Event {
         user: format!("user{number}"),
         reason: Reason::Retention,
         generation: 2,
+        joined: 1,
     }
 }
 
