@@ -103,7 +103,8 @@ impl Client {
         if told.connection != self.config.connection {
             return Err(Breach::Unasked("the connection of welcome"));
         }
-        if let Some(token) = &told.token {
+        let newer = self.refreshing.take();
+        if let Some(token) = told.token.as_ref().filter(|_| newer.is_none()) {
             self.config.token = Some(token.clone());
         }
         self.phase = super::Phase::Met;
@@ -123,6 +124,7 @@ impl Client {
         }
         self.welcome = Some(told.clone());
         self.tell(Event::Frame(ServerFrame::Welcome(told)));
+        newer.into_iter().for_each(|newer| self.send(ClientFrame::Refresh(newer)));
         Ok(())
     }
 
@@ -163,6 +165,7 @@ impl Client {
         let after = u64::from(told.refusal.retry_after);
         if self.activating.is_some_and(|request| request == told.request && told.name.is_none()) {
             self.activating = None;
+            self.asks_for_nothing();
             self.activate_at = Some(self.now.saturating_add(after.max(ACTIVATE_AGAIN)));
         }
         if told.refusal.code == Code::Rate {

@@ -29,7 +29,8 @@
 //! It keeps of a log where it stands ([`Log`]), not the records: an app folds them as it is told.
 //! Where it asks for a log that it reads, or to be active, the app keeps what it has of the log
 //! then until that is answered, also past an `unsubscribed`: a `subscribed` without a reset goes on
-//! from there.
+//! from there. Of what it let go, and of what was refused for good, it need keep nothing: where it
+//! wants that again, all of it comes anew.
 
 mod credit;
 mod event;
@@ -43,7 +44,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::wire::{
     Activate, Append, BaseHeld, ClientFrame, Hello, Id, Leave, Limits, MAX_WRITERS, Ping, Position,
@@ -97,6 +98,8 @@ pub struct Client {
     activate_at: Option<u64>,
     /// Its `activate` that has no answer yet.
     activating: Option<u32>,
+    /// A token that came while `hello` had no answer, which has another one.
+    refreshing: Option<Refresh>,
     /// When anything came last, and whether its own `ping` has been sent since.
     heard: u64,
     pinged: Option<u64>,
@@ -105,6 +108,8 @@ pub struct Client {
     /// When a log that is wanted is asked for again.
     again: BTreeMap<String, u64>,
     logs: BTreeMap<u64, Log>,
+    /// Logs that were announced on this socket, also those that it has forgotten since.
+    announced: BTreeSet<u64>,
     /// Logs that an `unsubscribe` of its own let go, by its request.
     ending: BTreeMap<u32, Vec<u64>>,
     requests: u32,
@@ -136,12 +141,14 @@ impl Client {
             active: false,
             activate_at: None,
             activating: None,
+            refreshing: None,
             heard: 0,
             pinged: None,
             window: Window::default(),
             wants: BTreeMap::new(),
             again: BTreeMap::new(),
             logs: BTreeMap::new(),
+            announced: BTreeSet::new(),
             ending: BTreeMap::new(),
             requests: 0,
             writer,
@@ -238,24 +245,30 @@ impl Client {
         (self.welcome, self.bye, self.pinged) = (None, None, None);
         self.said_bye = false;
         (self.active, self.activate_at, self.activating) = (false, None, None);
+        self.refreshing = None;
         self.heard = self.now;
         self.parts = Parts::default();
         self.window = Window::default();
         self.credit = CreditHeld::default();
-        self.ending.clear();
+        self.announced.clear();
         let bases = self.knows(capability::BASES);
-        self.logs.retain(|_, log| log.holds() || (bases && log.begun().is_some()));
+        // Of what it does not name in `hello` it holds nothing from here on (protocol §8.2).
+        let wanted = |log: &Log| self.wants.contains_key(&log.name);
+        let stated = |log: &Log| log.holds() || (bases && log.begun().is_some());
+        self.logs.retain(|_, log| wanted(log) && stated(log));
         self.logs.values_mut().for_each(|log| log.open = false);
         self.forget_requests();
         self.writer.cut();
         self.others.iter_mut().for_each(Writer::cut);
         let hello = self.hello();
+        self.ask_for_all();
         self.send(ClientFrame::Hello(hello));
     }
 
     /// The socket ended: what was to be sent on it is not sent on the next one.
     fn closed(&mut self) {
         self.phase = Phase::Away;
+        self.forget_requests();
         self.out.retain(|output| !matches!(output, Output::Send(_) | Output::Close));
         let (comes_back, after) = self.bye.take().unwrap_or((true, 0));
         if !comes_back {
@@ -420,7 +433,8 @@ impl Client {
         }
     }
 
-    /// What a run before this one held of a log, as it was kept: everything below `next`.
+    /// What a run before this one held of a log, as it was kept: everything below `next`. It counts
+    /// where the log is wanted by the time that a socket opens.
     pub fn hold(&mut self, name: &str, log: u64, next: u64) {
         self.logs.retain(|_, known| known.name != name);
         self.logs.insert(log, Log::kept(name, log, next));
@@ -442,20 +456,21 @@ impl Client {
     pub fn activate(&mut self) -> u32 {
         let request = self.request();
         self.activating = Some(request);
-        for name in self.wants.keys().cloned().collect::<Vec<_>>() {
-            self.keep_stated(&name);
-        }
         let (cloning, open, bases) = (self.config.cloning, self.open_list(), self.bases());
+        self.ask_for_all();
         self.send(ClientFrame::Activate(Activate { request, cloning, open, bases }));
         request
     }
 
-    /// Brings a new token, in band where there is a socket; the request's number.
+    /// Brings a new token, in band where there is a socket, as soon as that has its `welcome`; the
+    /// request's number.
     pub fn refresh(&mut self, token: String) -> u32 {
         let request = self.request();
         self.config.token = Some(token.clone());
-        if self.phase == Phase::Met {
-            self.send(ClientFrame::Refresh(Refresh { token, request }));
+        match self.phase {
+            Phase::Met => self.send(ClientFrame::Refresh(Refresh { token, request })),
+            Phase::Greeting => self.refreshing = Some(Refresh { token, request }),
+            Phase::Away | Phase::Closing => {}
         }
         request
     }

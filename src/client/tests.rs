@@ -2,6 +2,7 @@
 
 mod appending;
 mod attaching;
+mod letting_go;
 mod reading;
 
 use super::*;

@@ -18,9 +18,10 @@ use crate::wire::{
 pub(super) struct Want {
     pub(super) start: Start,
     pub(super) priority: u8,
-    /// The request that asks for it and has no answer yet.
+    /// The request that asks for it and has no answer yet; 0: `hello` or `activate`, whose answers
+    /// have no number.
     pub(super) asked: Option<u32>,
-    /// What that request, or `activate`, stated of it, as it was then. It counts until it is
+    /// What that request stated of it, as it was then. It counts until it is
     /// answered, also where the log ends meanwhile.
     stated: Option<Box<Log>>,
     /// The app let it go while it was being asked for.
@@ -47,11 +48,11 @@ impl Client {
             if asked.is_none() {
                 return Some(self.ask(name));
             }
-        } else if later {
+        } else if later && asked.is_none() {
             // What asks for all that was wanted is on its way: this one comes behind its answer.
             self.again.insert(name.to_owned(), self.now);
         }
-        asked
+        asked.filter(|request| *request > 0)
     }
 
     /// Notes that a log is wanted, without asking for it: the next `hello` or `activate` does.
@@ -106,7 +107,11 @@ impl Client {
     fn opening(&self, name: &str, want: &Want) -> Open {
         let held = self.log(name).filter(|log| log.holds());
         let have = held.map(|log| Cursor { log: log.log, next: log.cursor });
-        Open { name: name.to_owned(), have, start: want.start, priority: want.priority }
+        // Its app has something of it that nothing can go on from, as half a base or what is of
+        // another history: it needs the state, wherever it began.
+        let broken = self.log(name).is_some_and(|log| !log.holds() && !log.held);
+        let start = if broken { Start::State } else { want.start };
+        Open { name: name.to_owned(), have, start, priority: want.priority }
     }
 
     fn ask(&mut self, name: &str) -> u32 {
@@ -123,8 +128,24 @@ impl Client {
         request
     }
 
+    /// `hello` or `activate` asks for all that is wanted.
+    pub(super) fn ask_for_all(&mut self) {
+        for name in self.wants.keys().cloned().collect::<Vec<_>>() {
+            self.keep_stated(&name);
+        }
+        self.wants.values_mut().for_each(|want| want.asked = Some(0));
+        self.again.clear();
+    }
+
+    /// `activate` was refused: it asks for nothing.
+    pub(super) fn asks_for_nothing(&mut self) {
+        for want in self.wants.values_mut().filter(|want| want.asked == Some(0)) {
+            (want.asked, want.stated) = (None, None);
+        }
+    }
+
     /// What is stated of a log from now on is kept until it is answered.
-    pub(super) fn keep_stated(&mut self, name: &str) {
+    fn keep_stated(&mut self, name: &str) {
         let bases = self.knows(capability::BASES);
         let stated = |log: &&Log| log.holds() || (bases && log.begun().is_some());
         let log = self.log(name).filter(stated).cloned();
@@ -141,8 +162,16 @@ impl Client {
         (!told.reset && !told.held).then_some(*log)
     }
 
-    /// The socket ended, or the channel: no answer will come.
+    /// The socket ended, or the channel: no answer will come. What the app has let go is gone by
+    /// that too: it keeps nothing of it, so nothing of it may be stated when it wants it again.
     pub(super) fn forget_requests(&mut self) {
+        for (request, logs) in std::mem::take(&mut self.ending) {
+            let of_it = |log: &Log| logs.contains(&log.log) && log.opened_by <= request;
+            self.logs.retain(|_, log| !of_it(log));
+        }
+        let closed = |name: &str| self.wants.get(name).is_some_and(|want| want.closed);
+        self.logs.retain(|_, log| !closed(&log.name));
+        self.wants.retain(|_, want| !want.closed);
         for want in self.wants.values_mut() {
             (want.asked, want.stated) = (None, None);
         }
@@ -191,6 +220,7 @@ impl Client {
     }
 
     fn announced(&mut self, told: &Subscribed) -> Result<(), Breach> {
+        self.announced.insert(told.log);
         if told.held && told.reset {
             return Err(Breach::OfHeld { log: told.log, frame: "reset" });
         }
@@ -242,7 +272,7 @@ impl Client {
         {
             self.unwant(&log.name);
         }
-        if known.is_none() && told.reason != Ended::Asked {
+        if !self.announced.contains(&told.log) && told.reason != Ended::Asked {
             self.breach(Breach::Unannounced { log: told.log, frame: "unsubscribed" });
         }
         self.tell(Event::Frame(ServerFrame::Unsubscribed(told)));
@@ -281,7 +311,9 @@ impl Client {
         // token, or a later request of its own, brings the others.
         let later = matches!(told.refusal.code, Code::TokenExpired | Code::Superseded);
         if want.closed || !(at.is_some() || later || !self.active) {
-            return self.unwant(name);
+            self.unwant(name);
+            self.logs.retain(|_, log| log.open || log.name != name);
+            return;
         }
         if let Some(at) = at.filter(|_| self.config.asks_again) {
             self.again.insert(name.to_owned(), at);
