@@ -55,7 +55,12 @@ impl Asked {
         }
         let fits = |held: &Held| match &told.base {
             Some(base) => held.begun().as_ref() == Some(base),
-            None => held.holds() && held.log == told.log && held.cursor == told.cursor,
+            // What was trimmed meanwhile may be missing: a gap follows.
+            None => {
+                let missing = held.cursor < told.cursor && told.cursor == told.start;
+                let fits = held.cursor == told.cursor || missing;
+                held.holds() && held.log == told.log && fits
+            }
         };
         let held = self.stated.into_iter().find(fits)?;
         Some(Held { open: false, ..held })

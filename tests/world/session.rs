@@ -248,6 +248,10 @@ impl Node {
                 let command = Command::Leave { connection, generation, forget };
                 self.submit(command, link, Asked::Leave);
             }
+            ClientFrame::Ping(ping) => {
+                let pong = highwater::wire::Pong { nonce: ping.nonce };
+                session.delivery.reply(ServerFrame::Pong(pong));
+            }
             ClientFrame::Refresh(refresh) => {
                 self.refresh(link, &refresh.token, refresh.request, shared);
             }

@@ -1,19 +1,25 @@
 //! A client: what it has open and holds, what it asks, and what it holds the server to.
 
+mod product;
+mod saying;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use highwater::wire::{
-    Ack, Activate, Append, BaseHeld, ClientFrame, Cloning, Code, Cursor, Encoding, Hello, Id,
-    MAX_FRAME_BYTES, Met, Open, Position, Record, Refresh, ServerFrame, Start, State, Subscribe,
-    Subscribed, Target, Unsubscribe, Welcome, WriterAt, codec,
+    ClientFrame, Code, Encoding, Id, Leave, MAX_FRAME_BYTES, Met, Position, Record, Refresh, Seek,
+    ServerFrame, Start, State, Subscribed, Target, Unsubscribe, Visible, Welcome, codec,
 };
 
 use crate::held::{Asked, Held};
-use crate::link::{Link, Messages, wrap};
+use crate::link::{Messages, wrap};
 use crate::oracle::{Action, demand};
 use crate::session::token;
 use crate::shared::{Shared, Turn};
 use crate::writing::Writing;
+use product::Product;
+
+/// What it says it is able to.
+pub const CAPABILITIES: [&str; 5] = ["held", "history", "starts", "requests", "bases"];
 
 /// What an open request waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +74,8 @@ pub struct Tab {
     /// It has said that it leaves: what it asked for before may be answered or not.
     pub leaving: bool,
     pub visible: bool,
+    /// The product's client, where that decides what is said: this one holds both to account.
+    pub product: Option<Product>,
 }
 
 impl Tab {
@@ -106,6 +114,7 @@ impl Tab {
             last: None,
             leaving: false,
             visible: true,
+            product: None,
         }
     }
 
@@ -127,8 +136,8 @@ impl Tab {
     }
 
     /// Its socket is over.
-    pub fn gone(&mut self, shared: &Shared) {
-        self.link = None;
+    pub fn gone(&mut self, shared: &mut Shared) {
+        let had = self.link.take().is_some();
         (self.welcomed, self.active) = (false, false);
         self.requests.clear();
         self.asked.clear();
@@ -137,6 +146,9 @@ impl Tab {
         self.heard.clear();
         self.logs.retain(|_, held| !held.held);
         self.back_at = self.back_at.max(shared.now + 20);
+        if had {
+            self.closed(shared);
+        }
     }
 
     /// One turn: what has arrived, then what is to be said.
@@ -162,148 +174,14 @@ impl Tab {
         while let Some(message) = self.input.next() {
             for frame in codec::decode(&message, Encoding::Bincode, MAX_FRAME_BYTES) {
                 if self.link == Some(link) {
-                    self.frame(frame.unwrap().0, shared);
+                    self.hears(frame.unwrap(), shared);
                 }
             }
         }
-        self.says(shared);
-    }
-
-    fn connect(&mut self, shared: &mut Shared) {
-        let node = match shared.weights.shared {
-            true => shared.random.below(2) as usize,
-            false => 0,
-        };
-        let link = shared.links.len();
-        let room = if shared.healed { 1 << 20 } else { shared.weights.room };
-        shared.links.push(Link::new(self.number, node, room));
-        self.link = Some(link);
-        self.input = Messages::default();
-        (self.received, self.acknowledged) = (0, 0);
-        self.writing.sent = 0;
-        self.back_at = shared.now + 400;
-        let (open, bases) = self.opens(0, self.wants.keys().cloned().collect());
-        let names: BTreeSet<String> = self.wants.keys().cloned().collect();
-        self.logs.retain(|_, held| names.contains(&held.name) && held.stated());
-        if self.issued == 0 {
-            self.issued = shared.now;
+        match self.product {
+            Some(_) => self.product_says(shared),
+            None => self.says(shared),
         }
-        self.floor = self.seen.clone();
-        for (log, end) in self.writing.own() {
-            let floor = self.floor.entry(log).or_default();
-            *floor = (*floor).max(end);
-        }
-        (self.said, self.leaving) = (self.issued, false);
-        shared.oracle.states(link, self.position);
-        let hello = Hello {
-            version: 1,
-            capabilities: ["held", "history", "starts", "requests", "bases"]
-                .map(String::from)
-                .into(),
-            token: Some(token(self.issued, self.user, self.grants)),
-            connection: self.connection,
-            device: None,
-            client: String::new(),
-            visible: self.visible,
-            cloning: Cloning::All,
-            writers: vec![WriterAt { writer: self.writing.id, oldest: self.writing.oldest() }],
-            open,
-            window: 0,
-            positions: self.position.into_iter().collect(),
-            bases,
-        };
-        self.send(ClientFrame::Hello(hello), shared);
-    }
-
-    fn opens(&mut self, request: u32, names: Vec<String>) -> (Vec<Open>, Vec<BaseHeld>) {
-        let mut bases = Vec::new();
-        let mut open = Vec::new();
-        for name in names {
-            let held = self.logs.values().find(|held| held.name == name);
-            let (start, priority) = self.wants.get(&name).copied().unwrap_or_default();
-            let have = held.filter(|held| held.holds());
-            let have = have.map(|held| Cursor { log: held.log, next: held.cursor });
-            let begun = held.and_then(Held::begun);
-            // Who has begun a base wants the state.
-            let start = if begun.is_some() { Start::State } else { start };
-            bases.extend(begun);
-            let asked = self.asked.entry((request, name.clone())).or_default();
-            asked.less |= have.is_some() || start != Start::State;
-            asked.stated.extend(held.filter(|held| held.stated()).cloned());
-            open.push(Open { name, have, start, priority });
-        }
-        (open, bases)
-    }
-
-    fn says(&mut self, shared: &mut Shared) {
-        if !self.welcomed {
-            return;
-        }
-        self.acknowledge(shared);
-        self.append(shared);
-        if shared.now < self.asked_at {
-            return;
-        }
-        if !self.active {
-            if shared.now > self.activate_at && self.idle() {
-                self.asked_at = shared.now + 200;
-                let request = self.request(Wants::One);
-                let (open, bases) = self.opens(0, self.wants.keys().cloned().collect());
-                self.logs.retain(|_, held| held.stated());
-                let ask = Activate { request, cloning: Cloning::All, open, bases };
-                self.send(ClientFrame::Activate(ask), shared);
-            }
-            return;
-        }
-        let missing: Vec<String> = (self.wants.keys())
-            .filter(|name| {
-                !self.logs.values().any(|held| held.open && !held.held && held.name == **name)
-            })
-            .cloned()
-            .collect();
-        if !missing.is_empty() && self.idle() {
-            self.asked_at = shared.now + 300;
-            let request = self.request(Wants::Names(missing.clone()));
-            self.logs.retain(|_, held| held.stated() || !missing.contains(&held.name));
-            let (open, bases) = self.opens(request, missing);
-            self.send(ClientFrame::Subscribe(Subscribe { request, open, bases }), shared);
-        }
-    }
-
-    fn acknowledge(&mut self, shared: &mut Shared) {
-        let new = self.received > self.acknowledged || !self.moved.is_empty();
-        if !new || shared.now < self.acked_at {
-            return;
-        }
-        self.acked_at = shared.now + if shared.healed { 5 } else { 30 };
-        self.acknowledged = self.received;
-        let moved = std::mem::take(&mut self.moved);
-        let mut cursors = Vec::new();
-        let mut claims = Vec::new();
-        for log in moved {
-            let Some(held) = self.logs.get(&log).filter(|held| held.open && held.holds()) else {
-                continue;
-            };
-            cursors.push(Cursor { log, next: held.cursor });
-            claims.push((log, held.cursor, self.heard.get(&log).copied().unwrap_or(0)));
-        }
-        if let Some(link) = self.link {
-            shared.oracle.acknowledges(link, &claims);
-        }
-        self.send(ClientFrame::Ack(Ack { received: self.received, cursors }), shared);
-    }
-
-    fn append(&mut self, shared: &mut Shared) {
-        let Writing { sent, again_at, .. } = self.writing;
-        if shared.now < again_at || sent >= self.writing.pending.len() {
-            return;
-        }
-        let (items, made) = self.writing.next(sent);
-        self.writing.sent += items.len();
-        let (writer, oldest) = (self.writing.id, self.writing.oldest());
-        let positions = self.position.into_iter().collect();
-        let append = Append { writer, oldest, items, positions, made };
-        self.send(ClientFrame::Append(append), shared);
     }
 
     pub fn write(&mut self, to: Target, record: Record, shared: &mut Shared) {
@@ -314,7 +192,11 @@ impl Tab {
                 (held.name.clone(), Some((*log, held.made)))
             }
         };
-        self.writing.number(to, Action { record, name, log }, &mut shared.oracle);
+        let action = Action { record: record.clone(), name, log };
+        self.writing.number(to.clone(), action, &mut shared.oracle);
+        self.by_app(shared, |client| {
+            _ = client.append(to, record, None);
+        });
     }
 
     pub fn open(&mut self, name: &str, start: Start, priority: u8) {
@@ -322,7 +204,12 @@ impl Tab {
     }
 
     pub fn close(&mut self, name: &str, shared: &mut Shared) {
-        if self.wants.remove(name).is_none() || !self.welcomed {
+        let wanted = self.wants.remove(name).is_some();
+        if let Some(product) = &mut self.product {
+            product.let_go.insert(name.to_owned());
+            return self.by_app(shared, |client| client.close_log(name));
+        }
+        if !wanted || !self.welcomed {
             return;
         }
         let held = self.logs.values().find(|held| held.name == name && held.open);
@@ -331,9 +218,39 @@ impl Tab {
         self.send(ClientFrame::Unsubscribe(Unsubscribe { request, logs: vec![log] }), shared);
     }
 
+    pub fn seek(&mut self, log: u64, to: Start, shared: &mut Shared) {
+        if self.product.is_some() {
+            let name = self.logs[&log].name.clone();
+            return self.by_app(shared, |client| {
+                _ = client.seek(&name, to);
+            });
+        }
+        let request = self.request(Wants::One);
+        self.send(ClientFrame::Seek(Seek { request, log, to }), shared);
+    }
+
+    /// Says whether someone looks at it.
+    pub fn show(&mut self, shared: &mut Shared) {
+        let visible = self.visible;
+        if self.product.is_some() {
+            return self.by_app(shared, |client| client.show(visible));
+        }
+        if self.welcomed {
+            let request = self.request(Wants::One);
+            self.send(ClientFrame::Visible(Visible { visible, request }), shared);
+        }
+    }
+
+    pub fn leave(&mut self, forget: bool, shared: &mut Shared) {
+        match self.product {
+            Some(_) => self.by_app(shared, |client| client.leave(forget)),
+            None => self.send(ClientFrame::Leave(Leave { forget }), shared),
+        }
+    }
+
     pub fn regrant(&mut self, grants: &'static [&'static str], shared: &mut Shared) {
         (self.grants, self.issued) = (grants, shared.now);
-        if self.welcomed {
+        if self.welcomed || self.product.is_some() {
             self.refresh(shared);
         }
     }
@@ -403,6 +320,7 @@ impl Tab {
             ServerFrame::Refreshed(told) => self.answer(told.request, None, None),
             ServerFrame::State(told) => self.state(&told, shared),
             ServerFrame::Bye(told) => self.bye(told.code, shared),
+            ServerFrame::Pong(_) if self.product.is_some() => {}
             other => panic!("law 1: nobody asked for {other:?}"),
         }
     }
@@ -449,19 +367,23 @@ impl Tab {
         );
         (self.welcomed, self.generation) = (true, told.generation);
         self.active = told.met != Met::Waiting;
-        let mark = told.writers.first().map_or(0, |writer| writer.mark);
+        let own = told.writers.iter().find(|writer| writer.writer == self.writing.id);
+        let mark = own.map_or(0, |writer| writer.mark);
         if told.other_history {
             self.position = None;
             self.seen.clear();
             self.floor.clear();
             self.logs.values_mut().for_each(|held| held.stale = true);
-            let id = Id(shared.random.next().to_be_bytes().repeat(2).try_into().unwrap());
+            let id = match &self.product {
+                Some(product) => product.spare,
+                None => Id(shared.random.next().to_be_bytes().repeat(2).try_into().unwrap()),
+            };
             self.writing.anew(id, mark, &mut shared.oracle);
         } else {
             self.writing.met(mark, &shared.oracle);
         }
         told.positions.iter().for_each(|position| self.stands(*position));
-        if self.said != self.issued {
+        if self.said != self.issued && self.product.is_none() {
             // It was given another while this one was on its way.
             self.refresh(shared);
         }
@@ -470,6 +392,11 @@ impl Tab {
     fn refresh(&mut self, shared: &mut Shared) {
         self.said = self.issued;
         let token = token(self.issued, self.user, self.grants);
+        if self.product.is_some() {
+            return self.by_app(shared, |client| {
+                _ = client.refresh(token);
+            });
+        }
         let request = self.request(Wants::One);
         self.send(ClientFrame::Refresh(Refresh { token, request }), shared);
     }

@@ -89,6 +89,8 @@ pub struct Weights {
     /// Of a socket's frames with appends each so many-th is put off, as by a node that is busy:
     /// what is behind it on its way comes too early. 0: none is.
     pub busy: u64,
+    /// Each so many-th tab has the product's client. 0: none has.
+    pub product: usize,
 }
 
 impl Weights {
@@ -111,6 +113,7 @@ impl Weights {
         let commits = random.pick(&[20, 200, 1_000]);
         let (tabs, steps) = (2 + random.below(4) as usize, 40 + random.below(60) as usize);
         let busy = random.pick(&[0, 0, 0, 3]);
+        let product = random.pick(&[0, 1, 2]);
         Self {
             acts,
             shared,
@@ -123,6 +126,7 @@ impl Weights {
             tabs,
             steps,
             busy,
+            product,
         }
     }
 

@@ -8,8 +8,8 @@ use highwater::fold::{Command, Settings};
 use highwater::journal::{Faults, MemoryCluster};
 use highwater::log::Rule;
 use highwater::wire::{
-    ClientFrame, Id, Leave, Open, Pattern, Payload, PutSnapshot, Reason, Record, Seek,
-    SnapshotRule, Start, Target, Visible, Whom,
+    ClientFrame, Id, Open, Pattern, Payload, PutSnapshot, Reason, Record, SnapshotRule, Start,
+    Target, Whom,
 };
 
 use crate::node::{JOURNAL, NewEra, Node, Ticket};
@@ -143,6 +143,7 @@ impl World {
             let user = USERS[usize::from(number > 2)];
             let mut tab = Tab::new(number, user, id(&mut random), id(&mut random));
             tab.open(random.pick(&NAMES), Start::State, random.below(3) as u8);
+            world.hand_over(&mut tab);
             world.tabs.push(tab);
             let at = world.shared.now + random.below(200);
             world.shared.at(at, Turn::Tab(number));
@@ -178,7 +179,7 @@ impl World {
                 if self.tabs[tab].link == Some(link) {
                     // What has arrived by now is read first.
                     self.tabs[tab].turn(&mut self.shared);
-                    self.tabs[tab].gone(&self.shared);
+                    self.tabs[tab].gone(&mut self.shared);
                 }
             }
             Turn::Start(number) => self.start(number),
@@ -311,8 +312,7 @@ impl World {
         let (log, to) = (held.log, Start::Offset(random.below(held.cursor + 1)));
         let to = if random.one_in(3) { Start::State } else { to };
         if tab.welcomed && tab.active {
-            let request = tab.request(Wants::One);
-            tab.send(ClientFrame::Seek(Seek { request, log, to }), &mut self.shared);
+            tab.seek(log, to, &mut self.shared);
         }
     }
 
@@ -342,17 +342,13 @@ impl World {
     fn hide(&mut self, tab: usize) {
         let tab = &mut self.tabs[tab];
         tab.visible = !tab.visible;
-        if tab.welcomed {
-            let request = tab.request(Wants::One);
-            let visible = tab.visible;
-            tab.send(ClientFrame::Visible(Visible { visible, request }), &mut self.shared);
-        }
+        tab.show(&mut self.shared);
     }
 
     fn leave(&mut self, tab: usize, forget: bool) {
         let tab = &mut self.tabs[tab];
         if tab.welcomed {
-            tab.send(ClientFrame::Leave(Leave { forget }), &mut self.shared);
+            tab.leave(forget, &mut self.shared);
             (tab.leaving, tab.requests) = (true, Default::default());
             if forget {
                 tab.generation = 0;
@@ -370,7 +366,16 @@ impl World {
         let old = &self.tabs[tab];
         let mut new = Tab::new(tab, old.user, old.connection, id(random));
         (new.wants, new.grants) = (old.wants.clone(), old.grants);
+        self.hand_over(&mut new);
         self.tabs[tab] = new;
+    }
+
+    /// Some tabs have the product's client.
+    fn hand_over(&self, tab: &mut Tab) {
+        let every = self.shared.weights.product;
+        if every > 0 && tab.number.is_multiple_of(every) {
+            tab.hand_over();
+        }
     }
 
     /// A second page with the connection of the first, which lives on for a while.
@@ -382,6 +387,7 @@ impl World {
         let old = &self.tabs[tab];
         let mut new = Tab::new(number, old.user, old.connection, id(random));
         (new.wants, new.grants) = (old.wants.clone(), old.grants);
+        self.hand_over(&mut new);
         self.tabs.push(new);
         self.shared.at(self.shared.now, Turn::Tab(number));
     }
@@ -548,6 +554,7 @@ impl World {
                 .values()
                 .filter(|held| held.open)
                 .for_each(|held| held.check(&self.shared.oracle));
+            tab.same();
         }
     }
 }

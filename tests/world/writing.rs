@@ -139,6 +139,15 @@ impl Writing {
         }
     }
 
+    pub fn outcome(&self, seq: u64) -> Option<&Outcome> {
+        self.outcomes.get(&seq)
+    }
+
+    /// Where the log was made that an action names by its id.
+    pub fn made(&self, seq: u64) -> Option<Position> {
+        self.made.get(&seq).copied()
+    }
+
     /// Behind its last record in each log.
     pub fn own(&self) -> BTreeMap<u64, u64> {
         let mut own: BTreeMap<u64, u64> = BTreeMap::new();

@@ -52,7 +52,7 @@ const OPEN: &str = "src/connection/open.rs";
 const LIFE: &str = "src/connection/life.rs";
 const APPEND: &str = "src/log/append.rs";
 
-/// Of delivery, then of the fold.
+/// Of delivery, then of the fold, then of the client.
 pub const PLANTS: &[Plant] = &[
     plant(
         "openings go before owed answers",
@@ -266,5 +266,30 @@ pub const PLANTS: &[Plant] = &[
         "events.push(Event::Revoked { whom, before_ms: Some(before_ms) });",
         "events.push(Event::Revoked { whom, before_ms: Some(before_ms) })",
         "drop(whom)",
+    ),
+    // Of the product's client.
+    plant(
+        "a client does not raise its position by what it is shown",
+        "promise 15",
+        "src/client/frames.rs",
+        "told.records.iter().map(|record| record.place.batch).max();",
+        "told.records.iter().map(|record| record.place.batch).max()",
+        "None::<u64>",
+    ),
+    plant(
+        "a client states what it has let go",
+        "promise 8",
+        "src/client/wants.rs",
+        "logs.contains(&log.log) && log.opened_by <= request;",
+        "logs.contains(&log.log)",
+        "false",
+    ),
+    plant(
+        "a client acknowledges a base that is not whole",
+        "law 6",
+        "src/client/window.rs",
+        "logs.get(id).filter(|log| log.open && log.holds())?;",
+        "log.open && log.holds()",
+        "log.open",
     ),
 ];

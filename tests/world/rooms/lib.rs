@@ -3,6 +3,8 @@
 //! Promise: what is tried here is what is shipped. Nothing is copied; and that these files are
 //! built without the rest shows that they need none of it.
 
+#[path = "../../../src/client/mod.rs"]
+pub mod client;
 #[path = "../../../src/connection/mod.rs"]
 pub mod connection;
 #[path = "../../../src/delivery/mod.rs"]
