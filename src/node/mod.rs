@@ -7,6 +7,7 @@ mod engine;
 mod files;
 pub mod folder;
 mod keeper;
+mod known_versions;
 mod revoked;
 mod run;
 pub mod secret;

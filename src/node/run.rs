@@ -18,7 +18,7 @@ use super::clock;
 use super::config::{Config, Loaded, LogFormat};
 use super::keeper::{Ground, Keeper, Share};
 use super::watch::Watch;
-use super::{engine, files, revoked, secret};
+use super::{engine, files, known_versions::known_versions, revoked, secret};
 use crate::admission::{Admission, Enforcer};
 use crate::channel::{Closing, Dispatcher, Hub, HubLimits, Pumps, Socket, Ticket, panics};
 use crate::connection::{Attachment, Budgets};
@@ -358,9 +358,9 @@ fn folded(
     engine: &mut Engine,
     settings: &Settings,
 ) -> Result<(Fold, (bool, bool)), StartError> {
-    let (identity, level) = (engine.identity(), engine.level());
-    let sizes = CacheSizes::default();
-    let mut fold = Fold::open(store, identity, level, settings.clone(), sizes)?;
+    let (identity, level, sizes) = (engine.identity(), engine.level(), CacheSizes::default());
+    let fold = Fold::open(store, identity, level, settings.clone(), sizes)?;
+    let mut fold = fold.knowing(known_versions());
     let moved = catch_up(&mut fold, engine, store)?;
     let (folded, head) = (fold.known().batch, store.kept().head);
     if engine.is_here() && folded != head {

@@ -9,6 +9,7 @@ mod kills;
 mod machine;
 mod pauses;
 mod plain;
+mod upgrade;
 mod walls;
 
 use crate::support::{Nats, Options, Server, token};
