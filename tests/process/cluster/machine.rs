@@ -14,7 +14,7 @@ fn load_a_node_whose_disk_is_nearly_full_takes_no_appends() {
     nodes[0].kill9();
     nodes[0].restart_with(on(&nats).limit("disk_reserve_bytes", 1 << 50));
     load.moved(0, &nodes[0]);
-    let refused = || nodes[0].http().post("/v1/logs/load/a", "no room");
+    let refused = || nodes[0].http().post("/v1/logs/probe", "no room");
     until("it knows", || refused().status != 200);
     assert_eq!(refused().refusal(), (507, "storage_full".to_owned()));
     assert!(refused().json()["retry_after"].as_u64() > Some(0));
