@@ -41,10 +41,11 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Over that store, with nothing that keeps commands out.
-    pub fn new(store: Store, limits: Limits, auto_create: bool) -> Self {
-        let (rates, shed, prefetch) =
-            (Rates::new(&limits), Arc::<Shed>::default(), Prefetch::default());
+    /// Over that store, with nothing that keeps commands out; `follows`: but records, for the node
+    /// takes none.
+    pub fn new(store: Store, limits: Limits, auto_create: bool, follows: bool) -> Self {
+        let (rates, shed) = (Rates::new(&limits), Arc::new(Shed::following(follows)));
+        let prefetch = Prefetch::default();
         Self { store, rates, limits, auto_create, shed, prefetch }
     }
 }

@@ -13,6 +13,10 @@ use crate::wire::{Code, Refusal};
 /// When to come again to a node that does not know what its journal holds, milliseconds.
 const CUT_OFF_AFTER: u32 = 1_000;
 
+/// When to send again what a follower does not take, milliseconds: by then its client may be at
+/// another node.
+const FOLLOWS_AFTER: u32 = 2_000;
+
 /// The refusal of a node that does not know any more what its journal holds.
 pub fn cut_off() -> Refusal {
     let message = "this node is cut off from its journal: another one answers, or this one later";
@@ -26,9 +30,21 @@ pub struct Shed {
     code: AtomicU32,
     retry_after: AtomicU32,
     draining: watch::Sender<bool>,
+    /// The node takes no records: it reads what other nodes take.
+    follows: bool,
 }
 
 impl Shed {
+    /// Of a node that takes no records, if it follows.
+    pub fn following(follows: bool) -> Self {
+        Self { follows, ..Self::default() }
+    }
+
+    /// Whether the node takes no records.
+    pub const fn follows(&self) -> bool {
+        self.follows
+    }
+
     /// Keeps commands out with that refusal, or lets them in.
     pub fn set(&self, refusal: Option<&Refusal>) {
         let code = refusal.map_or(0, |refusal| u32::from(refusal.code.number()));
@@ -74,15 +90,28 @@ impl Shed {
         }
     }
 
+    /// Whether records and snapshots may come in, and logs be made for them.
+    ///
+    /// # Errors
+    /// `not_ready` where the node follows; else the refusal in force.
+    pub fn takes(&self) -> Result<(), Refusal> {
+        if self.follows {
+            let message = "this node follows: it takes no records; send them to another node";
+            return Err(Refusal::because(Code::NotReady, message).after(FOLLOWS_AFTER));
+        }
+        self.check()
+    }
+
     /// Whether a command may come in, the store's pressure and its disk as they are.
     ///
     /// # Errors
-    /// `overloaded`, `storage_full`.
+    /// `overloaded`, `storage_full`; `not_ready` where the node follows.
     pub fn admits(&self, command: &Command) -> Result<(), Refusal> {
         match need(command) {
             Need::Nothing => Ok(()),
             Need::Little => self.unless_full(),
             Need::Room => self.check(),
+            Need::Records => self.takes(),
         }
     }
 }
@@ -95,6 +124,8 @@ enum Need {
     Little,
     /// It stores something.
     Room,
+    /// It brings records or snapshots, or makes a log for them.
+    Records,
 }
 
 const fn need(command: &Command) -> Need {
@@ -126,12 +157,10 @@ const fn need(command: &Command) -> Need {
         | Command::Upgrade { .. }
         | Command::Look
         | Command::Configure(_) => Need::Little,
-        Command::CreateLog { .. }
-        | Command::Derive { .. }
-        | Command::Expire { .. }
-        | Command::SubscribeUser { .. }
-        | Command::Append(_)
-        | Command::PutSnapshot(_) => Need::Room,
+        Command::Derive { .. } | Command::Expire { .. } | Command::SubscribeUser { .. } => {
+            Need::Room
+        }
+        Command::CreateLog { .. } | Command::Append(_) | Command::PutSnapshot(_) => Need::Records,
     }
 }
 
@@ -160,6 +189,17 @@ mod tests {
         assert_eq!(met(&shed), [None, Some(pressed.clone()), Some(pressed)]);
         shed.set(None);
         assert_eq!(met(&shed), [None, None, None]);
+    }
+
+    #[test]
+    fn a_follower_takes_no_records() {
+        let (leads, follows) = (Shed::following(false), Shed::following(true));
+        let make = Command::CreateLog { name: "a".to_owned(), page_records: 0 };
+        assert_eq!((leads.admits(&make), leads.takes()), (Ok(()), Ok(())));
+        for refused in [follows.admits(&make), follows.takes()] {
+            assert_eq!(refused.map_err(|refusal| refusal.code), Err(Code::NotReady));
+        }
+        assert_eq!(met(&follows), [None, None, None], "all else goes on");
     }
 
     #[test]

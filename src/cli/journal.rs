@@ -158,6 +158,9 @@ fn show(client: &Client, json: bool, out: &mut dyn Write) -> Result<(), CliError
     ] {
         writeln!(out, "{word:9} {}", cell(&told, name)).map_err(CliError::output)?;
     }
+    if told.get("lag_ms").is_some_and(Value::is_number) {
+        writeln!(out, "lag       {} ms", cell(&told, "lag_ms")).map_err(CliError::output)?;
+    }
     writeln!(out).map_err(CliError::output)?;
     let head = ["NODE", "UP", "RUN", "OLDEST", "NEWEST", "CHECKPOINT", "ADDRESS"];
     let mut table = Table::new(head, false);

@@ -58,6 +58,13 @@ impl Fence {
         self.proposed.fetch_max(proposed, Ordering::Release);
     }
 
+    /// How old what the node tells may be, in milliseconds: the time since that batch of its own
+    /// was proposed that came back last. None: it decides the order itself.
+    pub fn lag(&self) -> Option<u64> {
+        let proposed = self.proposed.load(Ordering::Acquire);
+        (proposed != NEVER).then(|| uptime().saturating_sub(proposed))
+    }
+
     /// Whether nothing is to be told.
     pub fn is_shut(&self) -> bool {
         self.is_shut_at(uptime())
@@ -89,5 +96,7 @@ mod tests {
     #[test]
     fn who_decides_the_order_is_never_shut_out() {
         assert!(!Fence::open().is_shut_at(u64::MAX - 1));
+        assert_eq!(Fence::open().lag(), None);
+        assert!(Fence::counting().lag().is_some_and(|lag| lag < 60_000));
     }
 }

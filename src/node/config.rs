@@ -105,6 +105,8 @@ pub struct JournalConfig {
     pub copies: u64,
     /// Of one that nodes share: so long a batch stays in any case.
     pub keep_seconds: u64,
+    /// Of one that nodes share: the node takes no records.
+    pub follower: bool,
     /// Of one that nodes share: of whom this node is made anew.
     pub copy_from: CopyFrom,
 }

@@ -58,8 +58,10 @@ pub(super) fn of(config: &Config) -> Result<(Made, Option<Id>), EngineError> {
             // Of a folder with a history no journal begins: it would be another one.
             let new = !config.server.data.join(STORE).is_dir();
             let opened = nats(settings, new)?;
+            // Clients that are sent on go where they can write too.
+            let named = !journal.follower;
             let membership = Membership {
-                address: config.server.advertise.clone(),
+                address: if named { config.server.advertise.clone() } else { String::new() },
                 copies: usize::try_from(journal.copies).unwrap_or(usize::MAX),
                 keep: journal.keep_seconds.saturating_mul(1_000),
             };

@@ -258,7 +258,7 @@ impl Node {
         let dev_secret =
             config.server.dev.then(|| secret::of_data_folder(&config.server.data)).transpose()?;
         let authority = Arc::new(config.authority(dev_secret.as_deref())?);
-        let (clock, limits) = (clock::clock(), config.limits);
+        let (clock, limits, follows) = (clock::clock(), config.limits, config.journal.follower);
         clock::check(clock(), folded_time(&store).map_err(FoldError::from)?);
         let (node, settings, mut engine) = (store.node_id(), settings(&config), engine(&store));
         frames_fit(&limits, engine.most_bytes())?;
@@ -298,7 +298,7 @@ impl Node {
             inbox,
             http: http::Shared::new(&limits, http::Marks::of_authority(&authority)),
             authority,
-            admission: Admission::new(store.clone(), limits, config.server.auto_create),
+            admission: Admission::new(store.clone(), limits, config.server.auto_create, follows),
             store,
             limits,
             rules: config.rules,

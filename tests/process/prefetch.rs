@@ -101,7 +101,7 @@ fn what_was_prefetched_is_read_without_a_file() {
 
 /// Names that nobody may use, and records that are refused, cause no read ahead of the verdict.
 fn refused_is_not_read_ahead(store: Store) {
-    let admission = Admission::new(store, Limits::DEFAULT, true);
+    let admission = Admission::new(store, Limits::DEFAULT, true, false);
     let record = Record { payload: Some(Payload::text("x")), ..Record::default() };
     let reads_of = |verdict| {
         let (to, record) = (Target::Log(FIRST + 9_000), record.clone());

@@ -128,7 +128,7 @@ pub(super) async fn post(
     if let (Some(verdict), false) = (&verdict, writing.named) {
         return Err(verdict.clone().into());
     }
-    gate.admission.shed.check()?;
+    gate.admission.shed.takes()?;
     let arrived = guard::arrive(&gate, &caller, &headers, body).await?;
     if arrived.bytes.is_empty() {
         let message = "an empty body: send a record, or ?create to make the log; an empty record \

@@ -38,6 +38,8 @@ pub(super) async fn show(State(gate): State<Arc<Gate>>, caller: Caller) -> Answe
         "era": eras.present(),
         "node": gate.node,
         "shared": gate.fence.counts(),
+        "follower": gate.admission.shed.follows(),
+        "lag_ms": gate.fence.lag(),
         "nodes": nodes,
     });
     Ok(json_answer(StatusCode::OK, body))

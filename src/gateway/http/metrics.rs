@@ -78,6 +78,7 @@ struct Sample {
     waiting: usize,
     batch: u64,
     active: u64,
+    lag: u64,
     ready: bool,
     rates: usize,
     panics: u64,
@@ -94,6 +95,7 @@ impl Sample {
             waiting: gate.inbox.waiting(),
             batch: *gate.hub.told().borrow(),
             active: gate.hub.active(),
+            lag: gate.fence.lag().unwrap_or_default(),
             ready: super::health::readiness(gate).is_ok(),
             rates: gate.admission.rates.entries(),
             panics: panics::counted(),
@@ -120,6 +122,8 @@ impl Sample {
         text.gauge("delivery_bytes", delivery, self.hub.encoded_bytes);
         text.counter("deliveries_total", "Frames written to sockets.", self.hub.delivered);
         text.counter("frames_total", "Frames encoded for delivery.", self.hub.frames);
+        let lag = "How old what is told here may be, in milliseconds; 0 without other nodes.";
+        text.gauge("journal_lag_ms", lag, self.lag);
         text.counter("batches_total", "Number of the last batch told: reads see it.", self.batch);
         text.counter("panics_total", "Faults of the program, each told in its log.", self.panics);
         text.gauge("inbox_bytes", "Commands that wait for the writer.", self.waiting);
@@ -222,6 +226,7 @@ mod tests {
             waiting: 3,
             batch: 9,
             active: 8,
+            lag: 0,
             ready: true,
             rates: 0,
             hub: HubStats { delivered: 11, ..HubStats::default() },

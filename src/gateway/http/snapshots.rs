@@ -224,7 +224,7 @@ pub(super) async fn put(
 
 /// What the fold would refuse at the first part is refused before anything is read.
 fn foresee(gate: &Gate, row: &LogRow, offset: u64, headers: &HeaderMap) -> Result<(), Problem> {
-    gate.admission.shed.check()?;
+    gate.admission.shed.takes()?;
     if row.rule != SnapshotRule::Client {
         return Err(Code::SnapshotRule.into());
     }

@@ -118,7 +118,7 @@ impl Session {
         if expires != 0 && self.gate.now() >= expires {
             return Err(Code::TokenExpired.into());
         }
-        self.gate.admission.shed.check()
+        self.gate.admission.shed.takes()
     }
 
     /// What items cost: their rows, and one append to each log that has a rate.

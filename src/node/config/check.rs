@@ -65,7 +65,7 @@ impl<'a> Checking<'a> {
         self.value(path).and_then(Value::as_str).unwrap_or_default()
     }
 
-    fn switch(&self, path: &str) -> bool {
+    pub(super) fn switch(&self, path: &str) -> bool {
         self.value(path).and_then(Value::as_bool).unwrap_or_default()
     }
 

@@ -23,9 +23,10 @@ const WEB: [&str; 2] = ["http://", "https://"];
 const SCHEMES: [&str; 2] = ["nats://", "tls://"];
 
 /// What means nothing without an engine on other servers.
-const OF_NATS: [&str; 11] = [
+const OF_NATS: [&str; 12] = [
     "journal.servers",
     "journal.replicas",
+    "journal.follower",
     "journal.copies",
     "journal.keep_seconds",
     "journal.copy_from",
@@ -60,7 +61,8 @@ impl Checking<'_> {
         }
         let nodes = self.addresses("journal.copy_from", &WEB);
         let copy_from = CopyFrom { nodes, token_file: self.file("copy_token_file") };
-        JournalConfig { engine, keep_bytes, copies, keep_seconds, copy_from }
+        let follower = self.switch("journal.follower");
+        JournalConfig { engine, keep_bytes, copies, keep_seconds, follower, copy_from }
     }
 
     /// A node that was meant to share a journal must not begin one of its own.

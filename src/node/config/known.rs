@@ -102,6 +102,7 @@ static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
         ("journal.servers", Form::Texts, list()),
         ("journal.stream", Form::Text, text("highwater")),
         ("journal.replicas", Form::Number, Value::Integer(1)),
+        ("journal.follower", Form::Switch, Value::Boolean(false)),
         ("journal.copies", Form::Number, Value::Integer(COPIES)),
         ("journal.keep_seconds", Form::Number, Value::Integer(KEEP_SECONDS)),
         ("journal.copy_from", Form::Texts, list()),

@@ -3,6 +3,7 @@
 mod clients;
 mod drift;
 mod engine;
+mod follower;
 mod history;
 mod join;
 mod kills;
