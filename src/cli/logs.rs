@@ -113,11 +113,25 @@ pub(super) fn list(args: &LogsArgs, out: &mut dyn Write) -> Result<(), CliError>
 /// A member of an object as people read it.
 pub(super) fn cell(object: &Value, name: &str) -> String {
     match object.get(name) {
-        Some(Value::String(text)) => text.clone(),
+        Some(Value::String(text)) => printable(text),
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::Bool(yes)) => if *yes { "yes" } else { "no" }.to_owned(),
         Some(other) => other.to_string(),
     }
+}
+
+/// A text as a terminal may be given it. Clients choose some of what is shown, as their names; what
+/// moves the cursor, ends a line or turns the direction of writing would show something else.
+fn printable(text: &str) -> String {
+    let turns = |letter: char| {
+        let marks = [0x200E..=0x200F, 0x2028..=0x202E, 0x2066..=0x2069];
+        marks.iter().any(|range| range.contains(&u32::from(letter)))
+    };
+    let shown = |letter: char| match letter {
+        letter if letter.is_control() || turns(letter) => letter.escape_unicode().to_string(),
+        letter => letter.to_string(),
+    };
+    text.chars().map(shown).collect()
 }
 
 /// Rows for people, or an object per line for programs.
@@ -171,6 +185,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_cell_moves_no_terminal() {
+        let told = json!({"client": "a\u{1b}[2J\nb\u{202e}c\u{9b}d", "user": "Zoë 😀"});
+        assert_eq!(cell(&told, "client"), "a\\u{1b}[2J\\u{a}b\\u{202e}c\\u{9b}d");
+        assert_eq!(cell(&told, "user"), "Zoë 😀");
+    }
 
     #[test]
     fn a_table_has_even_columns() {

@@ -8,6 +8,7 @@ mod files;
 pub mod folder;
 mod keeper;
 mod known_versions;
+mod logging;
 mod revoked;
 mod run;
 pub mod secret;

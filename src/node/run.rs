@@ -4,7 +4,7 @@
 //! Promise: on SIGTERM it drains: no new sockets, clients sent away at spread times, everything
 //! acknowledged kept. A failed sync, a damaged row or a broken journal stops it with an error.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::clock;
-use super::config::{Config, Loaded, LogFormat};
+use super::config::{Config, Loaded};
 use super::keeper::{Ground, Keeper, Share};
 use super::watch::Watch;
-use super::{engine, files, known_versions::known_versions, revoked, secret};
+use super::{engine, files, known_versions::known_versions, logging, revoked, secret};
 use crate::admission::{Admission, Enforcer};
 use crate::channel::{Closing, Dispatcher, Hub, HubLimits, Pumps, Socket, Ticket, panics};
 use crate::connection::{Attachment, Budgets};
@@ -29,8 +29,6 @@ use crate::limit::Limits;
 use crate::store::{Lost, Options, Store};
 use crate::wire::{Code, Id, MAX_ITEMS};
 
-/// What is logged unless `HIGHWATER_LOG` says otherwise.
-const LOGGED: &str = "info,fjall=warn,lsm_tree=warn,async_nats=warn";
 /// Threads that catch sockets up, where the configuration leaves it to the cores.
 const PUMPS: RangeInclusive<usize> = 2..=8;
 /// Threads that may wait for a disk, beside the runtime's workers.
@@ -172,7 +170,7 @@ impl StartError {
 
 /// Runs a node until it is told to stop; what it returns tells how it ended.
 pub fn run(loaded: Loaded) -> Ended {
-    log_to_stderr(loaded.config.server.log_format);
+    logging::log_to_stderr(loaded.config.server.log_format);
     panics::watch();
     for warning in loaded.warnings() {
         tracing::warn!("{warning}");
@@ -222,22 +220,6 @@ pub fn run(loaded: Loaded) -> Ended {
     });
     runtime.shutdown_timeout(Duration::from_secs(2));
     ended
-}
-
-fn log_to_stderr(format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("HIGHWATER_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOGGED));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        // Who read the log may go; to say so there would be the end of the node.
-        .log_internal_errors(false);
-    // Fails only where a subscriber is set already, as in tests of this process.
-    match format {
-        LogFormat::Human => subscriber.try_init().ok(),
-        LogFormat::Json => subscriber.json().try_init().ok(),
-    };
 }
 
 impl Node {

@@ -20,6 +20,7 @@ mod drain;
 mod http;
 mod lifecycle;
 mod limits;
+mod logged;
 mod memory;
 mod networks;
 mod old_rows;
