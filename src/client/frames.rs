@@ -151,6 +151,9 @@ impl Client {
         if told.request != 0 || told.active {
             self.activating = None;
         }
+        if told.active && self.active {
+            self.asks_for_nothing();
+        }
         self.active = told.active;
         let wait = u64::from(told.activate_after);
         self.activate_at = (!told.active).then(|| self.now.saturating_add(wait));

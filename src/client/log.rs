@@ -116,6 +116,11 @@ impl Log {
         self.holds() && self.cursor >= self.complete
     }
 
+    /// Whether its app has something of it that nothing can go on from.
+    pub(super) const fn is_broken(&self) -> bool {
+        !self.holds() && !self.held
+    }
+
     /// The base that has begun and is not whole, where something of it is held.
     pub fn begun(&self) -> Option<BaseHeld> {
         let offset = self.base.filter(|_| !self.whole && !self.reset_due && !self.stale)?;

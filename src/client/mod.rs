@@ -48,8 +48,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::wire::{
     Activate, Append, BaseHeld, ClientFrame, Hello, Id, Leave, Limits, MAX_WRITERS, Ping, Position,
-    Record, Refresh, Retire, ServerFrame, Target, Visible, Welcome, Who, WriterAt, capability,
-    version,
+    Record, Refresh, Retire, ServerFrame, Start, Target, Visible, Welcome, Who, WriterAt,
+    capability, version,
 };
 
 pub use event::{Breach, Config, Event, Input, Output};
@@ -251,13 +251,16 @@ impl Client {
         self.window = Window::default();
         self.credit = CreditHeld::default();
         self.announced.clear();
+        self.forget_requests();
+        for log in self.logs.values().filter(|log| log.is_broken()) {
+            self.wants.entry(log.name.clone()).and_modify(|want| want.start = Start::State);
+        }
         let bases = self.knows(capability::BASES);
         // Of what it does not name in `hello` it holds nothing from here on (protocol §8.2).
         let wanted = |log: &Log| self.wants.contains_key(&log.name);
         let stated = |log: &Log| log.holds() || (bases && log.begun().is_some());
         self.logs.retain(|_, log| wanted(log) && stated(log));
         self.logs.values_mut().for_each(|log| log.open = false);
-        self.forget_requests();
         self.writer.cut();
         self.others.iter_mut().for_each(Writer::cut);
         let hello = self.hello();
@@ -336,7 +339,7 @@ impl Client {
         if !self.knows(capability::BASES) {
             return Vec::new();
         }
-        self.logs.values().filter_map(Log::begun).collect()
+        self.logs.values().filter(|log| !self.is_let_go(log)).filter_map(Log::begun).collect()
     }
 
     /// The positions that it states.
@@ -463,7 +466,7 @@ impl Client {
     }
 
     /// Brings a new token, in band where there is a socket, as soon as that has its `welcome`; the
-    /// request's number.
+    /// request's number. Of several that come before `welcome` the last one is sent.
     pub fn refresh(&mut self, token: String) -> u32 {
         let request = self.request();
         self.config.token = Some(token.clone());

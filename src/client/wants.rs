@@ -26,11 +26,13 @@ pub(super) struct Want {
     stated: Option<Box<Log>>,
     /// The app let it go while it was being asked for.
     closed: bool,
+    /// And wants it again, from there: behind that answer it is asked for anew.
+    anew: Option<(Start, u8)>,
 }
 
 impl Want {
     const fn new(start: Start, priority: u8) -> Self {
-        Self { start, priority, asked: None, stated: None, closed: false }
+        Self { start, priority, asked: None, stated: None, closed: false, anew: None }
     }
 }
 
@@ -41,6 +43,11 @@ impl Client {
         let (may_ask, later) =
             (self.is_met() && self.active, self.is_greeting() || self.activating.is_some());
         let want = self.wants.entry(name.to_owned()).or_insert(Want::new(start, priority));
+        if want.closed {
+            // What that answer goes on with the app has dropped (protocol §8.4).
+            want.anew = Some((start, priority));
+            return None;
+        }
         // While it is being asked for, that answer is waited for.
         let (asked, stated) = (want.asked, want.stated.take());
         *want = Want { asked, stated, ..Want::new(start, priority) };
@@ -73,6 +80,7 @@ impl Client {
         want.closed = true;
         if want.asked.is_some() {
             // Its id is not known for sure; the answer is let go when it comes.
+            want.anew = None;
             return;
         }
         self.unwant(name);
@@ -104,12 +112,25 @@ impl Client {
         wanted.map(|(name, want)| self.opening(name, want)).collect()
     }
 
+    /// What it has of a log, unless that is being let go: its app has dropped it then.
+    fn kept(&self, name: &str) -> Option<&Log> {
+        self.log(name).filter(|log| !self.is_let_go(log))
+    }
+
+    /// Whether an `unsubscribe` of its own has yet to end it.
+    pub(super) fn is_let_go(&self, log: &Log) -> bool {
+        let ends = |(request, logs): (&u32, &Vec<u64>)| {
+            log.opened_by <= *request && logs.contains(&log.log)
+        };
+        self.ending.iter().any(ends)
+    }
+
     fn opening(&self, name: &str, want: &Want) -> Open {
-        let held = self.log(name).filter(|log| log.holds());
+        let held = self.kept(name).filter(|log| log.holds());
         let have = held.map(|log| Cursor { log: log.log, next: log.cursor });
         // Its app has something of it that nothing can go on from, as half a base or what is of
         // another history: it needs the state, wherever it began.
-        let broken = self.log(name).is_some_and(|log| !log.holds() && !log.held);
+        let broken = self.kept(name).is_some_and(Log::is_broken);
         let start = if broken { Start::State } else { want.start };
         Open { name: name.to_owned(), have, start, priority: want.priority }
     }
@@ -122,7 +143,7 @@ impl Client {
         want.asked = Some(request);
         let want = want.clone();
         let open = vec![self.opening(name, &want)];
-        let known = self.log(name).and_then(Log::begun);
+        let known = self.kept(name).and_then(Log::begun);
         let bases = known.filter(|_| self.knows(capability::BASES)).into_iter().collect();
         self.send(ClientFrame::Subscribe(Subscribe { request, open, bases }));
         request
@@ -133,14 +154,28 @@ impl Client {
         for name in self.wants.keys().cloned().collect::<Vec<_>>() {
             self.keep_stated(&name);
         }
-        self.wants.values_mut().for_each(|want| want.asked = Some(0));
+        for want in self.wants.values_mut().filter(|want| !want.closed) {
+            want.asked = Some(0);
+        }
         self.again.clear();
     }
 
-    /// `activate` was refused: it asks for nothing.
+    /// `activate` was refused, or changed nothing: what it asked for has no answer.
     pub(super) fn asks_for_nothing(&mut self) {
-        for want in self.wants.values_mut().filter(|want| want.asked == Some(0)) {
+        self.no_answer(|want| want.asked == Some(0));
+    }
+
+    /// Requests for these have no answer. What the app has let go meanwhile it keeps nothing of, so
+    /// nothing of it may be stated when it wants it again.
+    fn no_answer(&mut self, of: impl Fn(&Want) -> bool) {
+        let gone = |want: &Want| want.closed && of(want);
+        self.logs.retain(|_, log| !self.wants.get(&log.name).is_some_and(gone));
+        self.wants.retain(|_, want| !gone(want) || want.anew.is_some());
+        for want in self.wants.values_mut().filter(|want| of(want)) {
             (want.asked, want.stated) = (None, None);
+            if let Some((start, priority)) = want.anew {
+                *want = Want::new(start, priority);
+            }
         }
     }
 
@@ -148,7 +183,7 @@ impl Client {
     fn keep_stated(&mut self, name: &str) {
         let bases = self.knows(capability::BASES);
         let stated = |log: &&Log| log.holds() || (bases && log.begun().is_some());
-        let log = self.log(name).filter(stated).cloned();
+        let log = self.kept(name).filter(stated).cloned();
         if let Some(want) = self.wants.get_mut(name) {
             want.stated = log.map(Box::new);
         }
@@ -162,19 +197,13 @@ impl Client {
         (!told.reset && !told.held).then_some(*log)
     }
 
-    /// The socket ended, or the channel: no answer will come. What the app has let go is gone by
-    /// that too: it keeps nothing of it, so nothing of it may be stated when it wants it again.
+    /// The socket ended, or the channel: no answer will come, to an `unsubscribe` either.
     pub(super) fn forget_requests(&mut self) {
-        for (request, logs) in std::mem::take(&mut self.ending) {
-            let of_it = |log: &Log| logs.contains(&log.log) && log.opened_by <= request;
-            self.logs.retain(|_, log| !of_it(log));
-        }
-        let closed = |name: &str| self.wants.get(name).is_some_and(|want| want.closed);
-        self.logs.retain(|_, log| !closed(&log.name));
-        self.wants.retain(|_, want| !want.closed);
-        for want in self.wants.values_mut() {
-            (want.asked, want.stated) = (None, None);
-        }
+        let ended: Vec<_> = self.logs.values().filter(|log| self.is_let_go(log)).collect();
+        let ended: BTreeSet<_> = ended.into_iter().map(|log| log.log).collect();
+        self.logs.retain(|id, _| !ended.contains(id));
+        self.ending.clear();
+        self.no_answer(|_| true);
         self.again.clear();
     }
 
@@ -197,10 +226,15 @@ impl Client {
         let (name, log, held, priority) = (told.name.clone(), told.log, told.held, told.priority);
         self.tell(Event::Frame(ServerFrame::Subscribed(told.clone())));
         let answers = |want: &&mut Want| want.asked.is_none_or(|asked| asked == told.request);
+        let let_go = self.kept(&name).is_none();
         match self.wants.get_mut(&name).filter(answers) {
             Some(want) if want.closed => {
+                let anew = want.anew;
                 self.unwant(&name);
                 self.let_go(&name);
+                if let Some((start, priority)) = anew {
+                    self.open(&name, start, priority);
+                }
             }
             Some(want) => {
                 (want.asked, want.stated) = (None, None);
@@ -212,7 +246,8 @@ impl Client {
             None if held && self.config.opens_held => {
                 self.open(&name, Start::State, priority);
             }
-            None if !held => self.want(&name, Start::State, priority),
+            // The answer to a `seek` may cross an `unsubscribe`: that log is not opened by it.
+            None if !held && !let_go => self.want(&name, Start::State, priority),
             None => {}
         }
         debug_assert!(self.logs.contains_key(&log) || !self.is_met());
@@ -290,6 +325,10 @@ impl Client {
         if let Some(name) = &told.name {
             return self.refused_of(name, told);
         }
+        if told.request == 0 {
+            // Of a frame without a number; names of `hello` and `activate` are refused by name.
+            return;
+        }
         let asked = |want: &Want| want.asked == Some(told.request);
         let asked = self.wants.iter().filter(|(_, want)| asked(want));
         let names: Vec<_> = asked.map(|(name, _)| name.clone()).collect();
@@ -311,8 +350,12 @@ impl Client {
         // token, or a later request of its own, brings the others.
         let later = matches!(told.refusal.code, Code::TokenExpired | Code::Superseded);
         if want.closed || !(at.is_some() || later || !self.active) {
+            let anew = want.anew;
             self.unwant(name);
             self.logs.retain(|_, log| log.open || log.name != name);
+            if let Some((start, priority)) = anew {
+                self.open(name, start, priority);
+            }
             return;
         }
         if let Some(at) = at.filter(|_| self.config.asks_again) {

@@ -205,9 +205,8 @@ impl Tab {
 
     pub fn close(&mut self, name: &str, shared: &mut Shared) {
         let wanted = self.wants.remove(name).is_some();
-        if let Some(product) = &mut self.product {
-            product.let_go.insert(name.to_owned());
-            return self.by_app(shared, |client| client.close_log(name));
+        if self.product.is_some() {
+            return self.lets_go(name, shared);
         }
         if !wanted || !self.welcomed {
             return;

@@ -94,11 +94,7 @@ fn who_has_what_is_of_another_history_asks_for_the_state() {
     met.closed();
     assert_eq!(met.open().open[0].start, Start::Earliest, "which counts where it has nothing");
     met.hear(ServerFrame::Welcome(Welcome { other_history: true, ..welcome() }));
-    met.hear(inactive());
-    met.client.activate();
-    met.poll();
-    let Some(ClientFrame::Activate(told)) = met.sent.last() else { panic!("{:?}", met.sent) };
-    assert_eq!((told.open[0].start, told.open[0].have), (Start::State, None));
+    asks_for_the_state(met);
 }
 
 #[test]
@@ -147,10 +143,18 @@ fn who_was_told_of_a_base_asks_for_the_state() {
     let base = Some(BaseAt { rule: SnapshotRule::Client, offset: 3, version: 1 });
     let reset = Reset { log: 5, reason: ResetReason::New, base, cursor: 3, complete: 3 };
     met.hear(ServerFrame::Reset(reset));
+    asks_for_the_state(met);
+}
+
+/// By `activate`, and by the next `hello`.
+fn asks_for_the_state(mut met: Played) {
     met.hear(inactive());
     met.client.activate();
     met.poll();
     let Some(ClientFrame::Activate(told)) = met.sent.last() else { panic!("{:?}", met.sent) };
+    assert_eq!((told.open[0].start, told.open[0].have), (Start::State, None));
+    met.closed();
+    let told = met.open();
     assert_eq!((told.open[0].start, told.open[0].have), (Start::State, None));
 }
 
@@ -167,4 +171,78 @@ fn a_token_that_comes_before_welcome_is_sent_behind_it() {
     assert_eq!(met.sent, [ClientFrame::Refresh(Refresh { token: token.clone(), request })]);
     met.closed();
     assert_eq!(met.open().token, Some(token));
+}
+
+fn subscribes(met: &Played) -> Vec<(u32, Option<Cursor>)> {
+    let asks = met.sent.iter().filter_map(|frame| match frame {
+        ClientFrame::Subscribe(told) => Some((told.request, told.open[0].have)),
+        _ => None,
+    });
+    asks.collect()
+}
+
+/// Protocol §8.4: opened again before the end is told, at once or while it was being asked for, it
+/// comes from the beginning, for its app has dropped what it had.
+#[test]
+fn what_is_opened_again_before_its_end_comes_from_the_beginning() {
+    let mut met = Played::reading(config(Encoding::Bincode));
+    met.hear(records(0, 2));
+    met.client.close_log("docs/1");
+    met.client.open("docs/1", Start::State, 0);
+    met.poll();
+    assert_eq!(subscribes(&met), [(2, None)]);
+    let mut met = Played::reading(config(Encoding::Bincode));
+    met.hear(records(0, 2));
+    met.closed();
+    assert_eq!(met.open().open[0].have, Some(Cursor { log: 5, next: 2 }));
+    met.client.close_log("docs/1");
+    assert_eq!(met.client.open("docs/1", Start::State, 0), None);
+    met.hear(ServerFrame::Welcome(welcome()));
+    met.hear(ServerFrame::Subscribed(subscribed(0, 2)));
+    assert_eq!(names(&met.sent), ["unsubscribe", "subscribe"]);
+    assert_eq!(subscribes(&met), [(2, None)]);
+}
+
+/// `activate` was refused, and what was let go meanwhile is wanted again: somebody asks for it.
+#[test]
+fn what_is_let_go_while_it_activates_can_be_opened_again() {
+    let mut met = Played::reading(config(Encoding::Bincode));
+    met.hear(records(0, 2));
+    met.hear(inactive());
+    let refused = |request| {
+        let refusal = Refusal::new(Code::Slots).after(500);
+        ServerFrame::Refused(Refused { request, name: None, refusal })
+    };
+    let request = met.client.activate();
+    met.client.close_log("docs/1");
+    met.hear(refused(request));
+    let request = met.client.activate();
+    let active = State { active: true, met: Some(Met::Restored), reason: None, ..state(request) };
+    met.hear(ServerFrame::State(active));
+    met.clear();
+    assert!(met.client.open("docs/1", Start::State, 0).is_some());
+    met.poll();
+    assert_eq!(subscribes(&met)[0].1, None);
+}
+
+fn state(request: u32) -> State {
+    let ServerFrame::State(told) = inactive() else { panic!("it is a state") };
+    State { request, activate_after: 0, ..told }
+}
+
+/// A frame without a number was refused, as `visible` for its rate: that is no word on the logs that
+/// `hello` asked for.
+#[test]
+fn a_refusal_without_number_and_name_is_of_no_log() {
+    let mut met = Played::reading(config(Encoding::Bincode));
+    met.hear(records(0, 2));
+    met.closed();
+    met.open();
+    met.hear(ServerFrame::Welcome(welcome()));
+    let refusal = Refusal::new(Code::BadOffset);
+    met.hear(ServerFrame::Refused(Refused { request: 0, name: None, refusal }));
+    met.hear(ServerFrame::Subscribed(subscribed(0, 2)));
+    met.hear(records(2, 1));
+    assert_eq!((met.breaches(), subscribes(&met)), (vec![], vec![]));
+    assert_eq!(met.client.log("docs/1").map(|log| log.cursor), Some(3));
 }

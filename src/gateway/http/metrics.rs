@@ -122,7 +122,7 @@ impl Sample {
         text.gauge("delivery_bytes", delivery, self.hub.encoded_bytes);
         text.counter("deliveries_total", "Frames written to sockets.", self.hub.delivered);
         text.counter("frames_total", "Frames encoded for delivery.", self.hub.frames);
-        let lag = "How old what is told here may be, in milliseconds; 0 without other nodes.";
+        let lag = "How old what is told here may be, in milliseconds; 0 with the engine local.";
         text.gauge("journal_lag_ms", lag, self.lag);
         text.counter("batches_total", "Number of the last batch told: reads see it.", self.batch);
         text.counter("panics_total", "Faults of the program, each told in its log.", self.panics);

@@ -13,7 +13,7 @@ fn follower(nats: &Nats, address: &str) -> Options {
 }
 
 /// What others take it shows, live and read; what its own clients bring is refused for now, and is
-/// taken, once, where they go with it. Their cursors are kept.
+/// taken, once, where they go with it.
 #[test]
 fn a_follower_reads_and_takes_no_records() {
     let Some(nats) = Nats::start(1) else { return };
@@ -45,6 +45,11 @@ fn a_follower_reads_and_takes_no_records() {
     let all = ["first", "second", "mine"];
     assert_eq!(client.log("a").texts(), all);
     until("everywhere", || payloads(&follows) == all && payloads(&leads[0]) == all);
+
+    // A snapshot, and a note to many logs.
+    let note = http
+        .post_json("/v1/notify", &serde_json::json!({"logs": ["a"], "record": {"payload": "x"}}));
+    assert_eq!(note.refusal(), (503, "not_ready".to_owned()));
 
     let told = http.get("/v1/journal").ok().json();
     assert_eq!((&told["follower"], told["lag_ms"].is_u64()), (&true.into(), true));

@@ -277,12 +277,20 @@ pub const PLANTS: &[Plant] = &[
         "None::<u64>",
     ),
     plant(
+        "a client states nothing of what it has",
+        "promise 8",
+        "src/client/wants.rs",
+        "let have = held.map(|log| Cursor { log: log.log, next: log.cursor });",
+        "held.map(|log| Cursor { log: log.log, next: log.cursor })",
+        "None",
+    ),
+    plant(
         "a client states what it has let go",
         "promise 8",
         "src/client/wants.rs",
-        "logs.contains(&log.log) && log.opened_by <= request;",
-        "logs.contains(&log.log)",
-        "false",
+        "self.ending.iter().any(ends)",
+        "self.ending.iter().any(ends)",
+        "false && self.ending.iter().any(ends)",
     ),
     plant(
         "a client acknowledges a base that is not whole",

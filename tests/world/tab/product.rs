@@ -22,8 +22,16 @@ pub struct Product {
     client: Client,
     /// The name of its next writer, should it need one.
     pub(super) spare: Id,
-    /// What its app has let go at any time, or was refused: it may have dropped what it had of it.
-    pub(super) let_go: BTreeSet<String>,
+    /// What its app was refused, or what ended, since it stated it last: it may have dropped what it
+    /// had of it.
+    let_go: BTreeSet<String>,
+    /// What it has let go since it stated it last: it has to state nothing of that.
+    dropped: BTreeSet<String>,
+    /// Logs that it asked for anew before their end had come: with that, or with the socket or the
+    /// channel, what it had of them is gone.
+    ending: BTreeSet<u64>,
+    /// What it has asked for at any time.
+    known: BTreeSet<String>,
 }
 
 impl Tab {
@@ -32,8 +40,14 @@ impl Tab {
         let mut config = Config::new(self.connection, self.writing.id);
         config.capabilities = CAPABILITIES.to_vec();
         config.ack_after = Some(30);
-        self.product =
-            Some(Product { client: Client::new(config), spare: Id::NONE, let_go: BTreeSet::new() });
+        self.product = Some(Product {
+            client: Client::new(config),
+            spare: Id::NONE,
+            let_go: BTreeSet::new(),
+            dropped: BTreeSet::new(),
+            ending: BTreeSet::new(),
+            known: BTreeSet::new(),
+        });
         self.next = BESIDE;
     }
 
@@ -51,7 +65,15 @@ impl Tab {
 
     /// Its socket is over.
     pub(super) fn closed(&mut self, shared: &mut Shared) {
+        self.ends();
         self.input(Input::Closed, shared);
+    }
+
+    /// No end will come of what was let go.
+    fn ends(&mut self) {
+        let Some(product) = &mut self.product else { return };
+        let ended = std::mem::take(&mut product.ending);
+        self.logs.retain(|log, _| !ended.contains(log));
     }
 
     /// A frame comes: to both.
@@ -62,14 +84,31 @@ impl Tab {
         // The world's client closes at that word, so the other one is told of it first.
         let last = matches!(frame, ServerFrame::Bye(_));
         let log = log_of(&frame);
+        let opened = match &frame {
+            ServerFrame::Subscribed(told) => Some(told.name.clone()),
+            _ => None,
+        };
         if !last {
             self.frame(frame.clone(), shared);
+        }
+        match (&frame, &mut self.product) {
+            (ServerFrame::State(told), _) if !told.active => self.ends(),
+            (ServerFrame::Unsubscribed(told), Some(product)) => {
+                product.ending.remove(&told.log);
+            }
+            _ => {}
         }
         self.input(Input::Frame(frame.clone(), size), shared);
         if last {
             self.frame(frame, shared);
         }
         log.into_iter().for_each(|log| self.same_log(log));
+        // What the back end opens, the app has again.
+        if let (Some(name), Some(product)) = (opened, &mut self.product)
+            && product.client.open_list().iter().any(|open| open.name == name)
+        {
+            product.dropped.remove(&name);
+        }
     }
 
     /// What it does by itself, and what its app wants.
@@ -91,10 +130,23 @@ impl Tab {
         let wanted = product.client.open_list();
         for (name, (start, priority)) in &self.wants {
             if !wanted.iter().any(|open| open.name == *name) {
-                product.let_go.insert(name.clone());
+                if !product.known.insert(name.clone()) {
+                    product.let_go.insert(name.clone());
+                }
                 product.client.open(name, *start, *priority);
             }
         }
+    }
+
+    /// Its app lets a log go.
+    pub(super) fn lets_go(&mut self, name: &str, shared: &mut Shared) {
+        if let Some(product) = &mut self.product {
+            if product.client.open_list().iter().any(|open| open.name == name) {
+                product.dropped.insert(name.to_owned());
+            }
+            product.client.close_log(name);
+        }
+        self.said(shared);
     }
 
     /// Something is done with the product's client, by its app.
@@ -190,29 +242,40 @@ impl Tab {
     fn asks_for(&mut self, request: u32, open: &[Open], bases: &[BaseHeld]) {
         let names = open.iter().map(|open| open.name.clone()).collect();
         let (own, own_bases) = self.opens(request, names);
+        let mut afresh = Vec::new();
         for (one, other) in open.iter().zip(own) {
             let (name, said, known) = (&one.name, one.have, other.have);
-            let product = self.product.as_ref();
-            let anew = said.is_none() && product.is_some_and(|it| it.let_go.contains(name));
-            let fits = said == known || anew;
+            let Some(product) = &mut self.product else { return };
+            let (dropped, anew) = (product.dropped.remove(name), product.let_go.remove(name));
+            product.known.insert(name.clone());
+            let less = (dropped || anew) && said.is_none();
+            let fits = if dropped { less } else { less || said == known };
             demand!(fits, "promise 8: {name}: it says that it has {said:?}, not {known:?}");
+            if dropped || anew {
+                afresh.push(name.clone());
+            }
             if said != known {
-                self.logs.retain(|_, held| held.name != *name);
+                let open = self.logs.values().filter(|held| held.open && held.name == *name);
+                product.ending.extend(open.map(|held| held.log));
+                self.logs.retain(|_, held| held.open || held.name != *name);
                 self.asked.remove(&(request, name.clone()));
             }
             let asked = self.asked.entry((request, name.clone())).or_default();
             asked.less |= one.start != Start::State;
         }
         let anew = |base: &BaseHeld| {
-            let product = self.product.as_ref();
             let name = self.logs.get(&base.log).map(|held| &held.name);
-            name.is_none_or(|name| product.is_some_and(|it| it.let_go.contains(name)))
+            name.is_none_or(|name| afresh.contains(name))
         };
         let told = bases.iter().all(|base| own_bases.contains(base));
         let kept = own_bases.iter().all(|base| bases.contains(base) || anew(base));
         demand!(told && kept, "law 4: it has begun {bases:?}, not {own_bases:?}");
         for base in own_bases.iter().filter(|base| !bases.contains(base)) {
-            self.logs.remove(&base.log);
+            let open = self.logs.get(&base.log).is_some_and(|held| held.open);
+            match (&mut self.product, open) {
+                (Some(product), true) => drop(product.ending.insert(base.log)),
+                _ => drop(self.logs.remove(&base.log)),
+            }
         }
     }
 
