@@ -18,6 +18,11 @@ impl Speed {
         Self(if units == 0 { 1 } else { units })
     }
 
+    /// An even share of so many; at least one unit.
+    pub(super) fn among(self, shares: u32) -> Self {
+        Self::new(self.0 / u64::from(shares.max(1)))
+    }
+
     /// Units in a second.
     pub(super) const fn units(self) -> u64 {
         self.0

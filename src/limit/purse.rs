@@ -268,8 +268,8 @@ impl<C: Clock + Clone> Purse<C> {
         if fits < costs.len() && !self.later.is_nothing() {
             // Who sends more than its credit has no use for credit that is still to come.
             let later = std::mem::take(&mut self.later);
-            levels.appends.hand_back(self.rates.appends, later.appends);
-            levels.bytes.hand_back(self.rates.bytes, later.bytes);
+            levels.appends.hand_back(self.rates.appends(), later.appends);
+            levels.bytes.hand_back(self.rates.bytes(), later.bytes);
             fits = self.fits(&levels, own.sum, costs, now);
         }
         let some = self.charge_logs(&mut own, costs, fits, whole, now);
@@ -314,8 +314,8 @@ impl<C: Clock + Clone> Purse<C> {
     /// How many items fit a user's budgets with what is set aside.
     fn fits(&self, levels: &Levels, own: Sum, costs: &Costs, now: u64) -> usize {
         let rates = &self.rates;
-        let appends = levels.appends.room(rates.appends, now) + self.lease.appends + own.appends;
-        let mut left = levels.bytes.room(rates.bytes, now) + self.lease.bytes + own.bytes;
+        let appends = levels.appends.room(rates.appends(), now) + self.lease.appends + own.appends;
+        let mut left = levels.bytes.room(rates.bytes(), now) + self.lease.bytes + own.bytes;
         let fits = costs.bytes(costs.again).take_while(|bytes| match left.checked_sub(*bytes) {
             Some(rest) => {
                 left = rest;
@@ -355,8 +355,8 @@ impl<C: Clock + Clone> Purse<C> {
     }
 
     fn charge(&self, levels: &mut Levels, sum: Sum, now: u64) -> (u64, u64) {
-        let appends = levels.appends.charge(self.rates.appends, sum.appends, now);
-        (appends, levels.bytes.charge(self.rates.bytes, sum.bytes, now))
+        let appends = levels.appends.charge(self.rates.appends(), sum.appends, now);
+        (appends, levels.bytes.charge(self.rates.bytes(), sum.bytes, now))
     }
 
     /// Sets the items from `first` on aside, besides what `own` has left: the refusal of them.
@@ -371,21 +371,21 @@ impl<C: Clock + Clone> Purse<C> {
     ) -> Refusal {
         // The booking takes the place of credit that was too little for what was sent.
         let back = std::mem::take(&mut self.lease);
-        levels.appends.hand_back(self.rates.appends, back.appends);
-        levels.bytes.hand_back(self.rates.bytes, back.bytes);
+        levels.appends.hand_back(self.rates.appends(), back.appends);
+        levels.bytes.hand_back(self.rates.bytes(), back.bytes);
         let Booking { holder, sum: mut left, logs: left_in_logs, ripe: was_ripe, .. } = own;
         let rest = costs.bytes(first);
         let sum = Sum { appends: (costs.len() - first) as u64, bytes: rest.sum() };
         let more = left.draw(sum);
-        levels.appends.hand_back(self.rates.appends, left.appends);
-        levels.bytes.hand_back(self.rates.bytes, left.bytes);
+        levels.appends.hand_back(self.rates.appends(), left.appends);
+        levels.bytes.hand_back(self.rates.bytes(), left.bytes);
         let mut logs = grouped(costs.logs(first));
         let more_in_logs = beyond(&logs, &left_in_logs);
         let (room, fits_at) = self.bounded(levels, more, &more_in_logs, now);
         if !room || self.bookings.len() >= MOST_BOOKINGS {
             let kept = Sum { appends: sum.appends - more.appends, bytes: sum.bytes - more.bytes };
-            levels.appends.hand_back(self.rates.appends, kept.appends);
-            levels.bytes.hand_back(self.rates.bytes, kept.bytes);
+            levels.appends.hand_back(self.rates.appends(), kept.appends);
+            levels.bytes.hand_back(self.rates.bytes(), kept.bytes);
             for (log, appends) in left_in_logs {
                 self.rates.hand_back_log(log, appends);
             }
@@ -414,8 +414,8 @@ impl<C: Clock + Clone> Purse<C> {
         now: u64,
     ) -> (bool, (u64, &'static str)) {
         let of = |level: Level, speed: Speed, units| (level.owed(now), speed.time(units));
-        let appends = of(levels.appends, self.rates.appends, more.appends);
-        let bytes = of(levels.bytes, self.rates.bytes, more.bytes);
+        let appends = of(levels.appends, self.rates.appends(), more.appends);
+        let bytes = of(levels.bytes, self.rates.bytes(), more.bytes);
         let logs = in_logs.iter().map(|(log, n)| (self.rates.log_owes(*log, *n, now), LOG));
         let all = [(appends, APPENDS), (bytes, BYTES)].into_iter().chain(logs);
         let mut room = true;
@@ -451,15 +451,15 @@ impl<C: Clock + Clone> Purse<C> {
         self.ripen(now);
         let sockets = u64::from(self.user.sockets.load(Ordering::Relaxed)).max(1);
         let share = |speed: Speed| speed.units() / CREDIT_PART / sockets;
-        let appends = share(self.rates.appends).min(MOST_CREDIT);
-        let share = Sum { appends, bytes: share(self.rates.bytes) };
+        let appends = share(self.rates.appends()).min(MOST_CREDIT);
+        let share = Sum { appends, bytes: share(self.rates.bytes()) };
         let mut levels = self.user.lock();
         // Out of the upper half: what comes without credit finds the other half.
         let spare =
             |level: Level, speed: Speed| level.room(speed, now).saturating_sub(speed.units() / 2);
         let spare = Sum {
-            appends: spare(levels.appends, self.rates.appends),
-            bytes: spare(levels.bytes, self.rates.bytes),
+            appends: spare(levels.appends, self.rates.appends()),
+            bytes: spare(levels.bytes, self.rates.bytes()),
         };
         let lacks = |share: Sum, lease: Sum| Sum {
             appends: share.appends.saturating_sub(lease.appends),

@@ -56,9 +56,11 @@ impl Budget {
 
 /// The rates of a node. The clock is the machine's monotonic one, or a test's.
 pub struct Rates<C: Clock = DefaultClock> {
-    pub(super) appends: Speed,
-    pub(super) bytes: Speed,
-    pub(super) log: Option<Speed>,
+    appends: Speed,
+    bytes: Speed,
+    log: Option<Speed>,
+    /// Running nodes, this one too: each gives an even share of what is configured.
+    nodes: AtomicU32,
     users: DashMap<u64, Arc<Budget>>,
     logs: DashMap<u64, Level>,
     /// What is set aside for those who come back over HTTP.
@@ -86,6 +88,7 @@ impl<C: Clock + Clone> Rates<C> {
             appends: Speed::new(limits.appends_per_user_second.into()),
             bytes: Speed::new(limits.append_bytes_per_user_second),
             log: (of_log > 0).then(|| Speed::new(of_log.into())),
+            nodes: AtomicU32::new(1),
             users: DashMap::new(),
             logs: DashMap::new(),
             kept: DashMap::new(),
@@ -104,6 +107,31 @@ impl<C: Clock + Clone> Rates<C> {
     /// Nanoseconds since the rates were made.
     pub(super) fn now(&self) -> u64 {
         self.clock.now().duration_since(self.began).as_u64()
+    }
+
+    /// So many nodes run, this one among them: users and logs have their share of a rate here. What
+    /// was charged before and is given back later may count otherwise then, up to a full budget.
+    pub fn share(&self, nodes: u32) {
+        self.nodes.store(nodes.max(1), Ordering::Relaxed);
+    }
+
+    fn of_node(&self, speed: Speed) -> Speed {
+        speed.among(self.nodes.load(Ordering::Relaxed))
+    }
+
+    /// Appends of a user at this node.
+    pub(super) fn appends(&self) -> Speed {
+        self.of_node(self.appends)
+    }
+
+    /// Bytes that a user appends at this node.
+    pub(super) fn bytes(&self) -> Speed {
+        self.of_node(self.bytes)
+    }
+
+    /// Appends to a log at this node, where logs have a rate.
+    fn log(&self) -> Option<Speed> {
+        self.log.map(|speed| self.of_node(speed))
     }
 
     /// A purse for a socket of this user: it shares in the user's credit until it is dropped.
@@ -130,7 +158,7 @@ impl<C: Clock + Clone> Rates<C> {
         let (budget, now) = (self.user(user), self.now());
         let mut levels = budget.lock();
         let mut charged = levels.appends;
-        let at = charged.charge(self.appends, appends.into(), now);
+        let at = charged.charge(self.appends(), appends.into(), now);
         if at > now {
             return Err(Refusal::because(Code::Rate, APPENDS).after(millis(at, now)));
         }
@@ -147,15 +175,15 @@ impl<C: Clock + Clone> Rates<C> {
     ) -> (Charged<C>, Option<Refusal>) {
         let (budget, now) = (self.user(user), self.now());
         let mut levels = budget.lock();
-        let room = levels.appends.room(self.appends, now);
+        let room = levels.appends.room(self.appends(), now);
         let taken = appends.min(u32::try_from(room).unwrap_or(u32::MAX));
         if taken > 0 {
-            levels.appends.charge(self.appends, taken.into(), now);
+            levels.appends.charge(self.appends(), taken.into(), now);
         }
         let (mut later, rest) = (levels.appends, appends - taken);
         drop(levels);
         let refusal = (rest > 0).then(|| {
-            let at = later.charge(self.appends, rest.into(), now);
+            let at = later.charge(self.appends(), rest.into(), now);
             Refusal::because(Code::Rate, APPENDS).after(millis(at, now))
         });
         let (rates, costs) = (Arc::clone(self), Costs::of_appends(taken));
@@ -164,15 +192,15 @@ impl<C: Clock + Clone> Rates<C> {
 
     pub(super) fn hand_back(&self, user: &Budget, appends: u64, bytes: u64) {
         let mut levels = user.lock();
-        levels.appends.hand_back(self.appends, appends);
-        levels.bytes.hand_back(self.bytes, bytes);
+        levels.appends.hand_back(self.appends(), appends);
+        levels.bytes.hand_back(self.bytes(), bytes);
     }
 
     /// Charges what was stored already: the budgets owe it.
     pub(super) fn charge_late(&self, user: &Budget, appends: u64, bytes: u64) {
         let (mut levels, now) = (user.lock(), self.now());
-        levels.appends.charge(self.appends, appends, now);
-        levels.bytes.charge(self.bytes, bytes, now);
+        levels.appends.charge(self.appends(), appends, now);
+        levels.bytes.charge(self.bytes(), bytes, now);
     }
 
     /// Whether a log has a rate of its own.
@@ -191,7 +219,7 @@ impl<C: Clock + Clone> Rates<C> {
 
     /// Charges one append to a log's budget, where it has it.
     pub(super) fn charge_log(&self, log: u64, now: u64) -> bool {
-        let Some(speed) = self.log.filter(|_| log != 0) else { return true };
+        let Some(speed) = self.log().filter(|_| log != 0) else { return true };
         let mut level = self.logs.entry(log).or_default();
         let fits = level.room(speed, now) > 0;
         if fits {
@@ -202,19 +230,19 @@ impl<C: Clock + Clone> Rates<C> {
 
     /// Sets so many appends aside in a log's budget: when they are ripe.
     pub(super) fn book_log(&self, log: u64, appends: u64, now: u64) -> u64 {
-        let Some(speed) = self.log.filter(|_| log != 0) else { return 0 };
+        let Some(speed) = self.log().filter(|_| log != 0) else { return 0 };
         self.logs.entry(log).or_default().charge(speed, appends, now)
     }
 
     /// Time in which what a log owes comes back, and in which so many more do.
     pub(super) fn log_owes(&self, log: u64, appends: u64, now: u64) -> (u64, u64) {
-        let Some(speed) = self.log.filter(|_| log != 0) else { return (0, 0) };
+        let Some(speed) = self.log().filter(|_| log != 0) else { return (0, 0) };
         let level = self.logs.get(&log).map(|level| *level).unwrap_or_default();
         (level.owed(now), speed.time(appends))
     }
 
     pub(super) fn hand_back_log(&self, log: u64, appends: u64) {
-        if let (Some(speed), Some(mut level)) = (self.log, self.logs.get_mut(&log)) {
+        if let (Some(speed), Some(mut level)) = (self.log(), self.logs.get_mut(&log)) {
             level.hand_back(speed, appends);
         }
     }
@@ -323,6 +351,24 @@ mod tests {
         change(&mut limits);
         let clock = FakeRelativeClock::default();
         (Rates::with_clock(&limits, clock.clone()), clock)
+    }
+
+    #[test]
+    fn each_node_that_runs_gives_an_even_share() {
+        let (rates, clock) = rates(|limits| {
+            limits.appends_per_user_second = 300;
+            limits.appends_per_log_second = 30;
+        });
+        rates.share(3);
+        assert_eq!(rates.charge_some("ana", 300).0.len(), 100);
+        let log = rates.log_key("a log");
+        assert_eq!((0..30).filter(|_| rates.charge_log(log, rates.now())).count(), 10);
+        clock.advance(Duration::from_secs(1));
+        // Two of them have gone, and this one gives all.
+        rates.share(1);
+        assert_eq!(rates.charge_some("ana", 300).0.len(), 300);
+        rates.share(1_000);
+        assert_eq!(rates.charge_some("ben", 300).0.len(), 1, "there is always a share");
     }
 
     #[test]

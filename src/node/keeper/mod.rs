@@ -161,7 +161,7 @@ impl Keeper {
     }
 }
 
-/// Keeps who else runs, and where they say that they are.
+/// Keeps who else runs, and where they say that they are; rates are shared with them.
 fn others(ground: &Ground) {
     if !ground.fence.counts() {
         return;
@@ -171,7 +171,9 @@ fn others(ground: &Ground) {
             let running = nodes.iter().filter(|(node, row)| row.up && *node != ground.here.node);
             let addresses = running.clone().map(|(_, row)| row.address().to_owned());
             ground.hub.elsewhere.set(addresses.filter(|one| !one.is_empty()).collect());
-            ground.share.set(running.map(|(node, _)| *node).collect());
+            let others: Vec<_> = running.map(|(node, _)| *node).collect();
+            ground.rates.share(u32::try_from(others.len()).unwrap_or(u32::MAX).saturating_add(1));
+            ground.share.set(others);
         }
         Err(error) => tracing::warn!(%error, "other nodes cannot be looked at"),
     }
