@@ -77,6 +77,24 @@ impl ServerArgs {
     }
 }
 
+/// What requests go by, to a server that is gone after that silence.
+fn agent(here: bool, silence: Duration) -> Agent {
+    let mut config = Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_connect(Some(Duration::from_secs(10)))
+        .timeout_recv_response(Some(silence))
+        .timeout_per_read(Some(silence))
+        // Servers close connections that nothing came over for a while.
+        .max_idle_age(Duration::from_secs(5))
+        .max_redirects(0)
+        .tls_config(tls())
+        .user_agent(concat!("highwater/", env!("CARGO_PKG_VERSION")));
+    if here {
+        config = config.proxy(None);
+    }
+    config.build().new_agent()
+}
+
 /// The server that commands talk to.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -85,6 +103,8 @@ pub(super) struct Client {
     token: Option<String>,
     /// How long it keeps trying without getting anywhere.
     pub(super) patience: Duration,
+    /// Whether it is on this machine, where no proxy stands between.
+    here: bool,
 }
 
 impl Client {
@@ -105,21 +125,13 @@ impl Client {
     pub(super) fn to(server: &str, bearer: Option<&str>, patience: u64) -> Result<Self, CliError> {
         let (base, here) = address(server)?;
         let token = token(bearer)?;
-        let mut config = Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(Duration::from_secs(10)))
-            .timeout_recv_response(Some(SILENCE))
-            .timeout_per_read(Some(SILENCE))
-            // Servers close connections that nothing came over for a while.
-            .max_idle_age(Duration::from_secs(5))
-            .max_redirects(0)
-            .tls_config(tls())
-            .user_agent(concat!("highwater/", env!("CARGO_PKG_VERSION")));
-        if here {
-            config = config.proxy(None);
-        }
         let patience = Duration::from_secs(patience);
-        Ok(Self { agent: config.build().new_agent(), base, token, patience })
+        Ok(Self { agent: agent(here, SILENCE), base, token, patience, here })
+    }
+
+    /// The same, to whom a server is gone sooner: after so long without a byte.
+    pub(super) fn gone_after(self, silence: Duration) -> Self {
+        Self { agent: agent(self.here, silence), ..self }
     }
 
     fn url(&self, path: &str) -> String {

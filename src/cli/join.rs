@@ -7,11 +7,12 @@ use std::fs;
 use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::client::{Client, PATIENCE, ServerArgs};
+use super::client::{Client, ServerArgs};
 use super::error::CliError;
 use super::failure::{Failure, read_json};
 use super::logs::cell;
@@ -21,8 +22,13 @@ use crate::node::folder::{self, BackupError, RestoreError, Restored};
 use crate::node::{self, Ended};
 use crate::wire::Id;
 
+/// How long one node of several is tried without getting anywhere, in seconds.
+const TURN: u64 = 10;
 /// What the name of a copy ends with until it takes its folder's place.
 const COPY: &str = ".copy";
+/// A node that gives nothing of a copy for so long is gone: it reads rows and sends them, and no
+/// client's wait stands in between.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Arguments of `join`.
 #[derive(Clone, Debug, Args)]
@@ -44,7 +50,7 @@ pub(super) struct JoinArgs {
 /// When it was refused, the server is gone or is no node of a shared journal, or the folder is not
 /// empty or cannot be written.
 pub(super) fn run(args: &JoinArgs, out: &mut dyn Write) -> Result<(), CliError> {
-    let (dir, client) = (&args.data, Client::new(&args.server)?);
+    let (dir, client) = (&args.data, Client::new(&args.server)?.gone_after(SILENCE));
     let journal = shared_journal(&client)?;
     let Restored { head, end, node } = copy(&client, dir)?;
     let text = if args.json {
@@ -189,7 +195,8 @@ fn first_copy(
 ) -> Result<Restored, CliError> {
     let mut problem = CliError::failed("journal.copy_from names no node");
     for node in &from.nodes {
-        let made = Client::to(node, token, PATIENCE).and_then(|client| {
+        let made = Client::to(node, token, TURN).and_then(|client| {
+            let client = client.gone_after(SILENCE);
             let told = shared_journal(&client)?;
             if journal.is_some_and(|own| own.to_string() != told) {
                 return Err(CliError::failed("it is a node of another journal"));

@@ -218,3 +218,35 @@ fn logs_are_seen_to_also_when_the_node_is_gone_that_did() {
     let starts: Vec<_> = logs.iter().map(start).collect();
     until("all are trimmed by the one that is left", || trimmed(&starts));
 }
+
+/// A user's rate is shared by the nodes that run, and is one node's again when it is alone. What a
+/// socket is given of it as credit tells how much there is.
+#[test]
+fn a_rate_is_shared_by_the_nodes_that_run() {
+    let Some(nats) = Nats::start(1) else { return };
+    let options = || on(&nats, "").limit("appends_per_user_second", 4_000);
+    let (one, mut two) = (Server::start(options()), Server::start(options()));
+    let mut users = 0;
+    let mut credit = |server: &Server| {
+        users += 1;
+        let mut client = Client::new(&format!("u{users}"));
+        client.connect(server);
+        client.welcome.as_ref().unwrap().credit.unwrap().appends
+    };
+    until("each gives a half", || (credit(&one), credit(&two)) == (500, 500));
+    two.terminate();
+    until("the one that is left gives all", || credit(&one) == 1_000);
+}
+
+/// A source that lets a node in and says nothing is given up after ten seconds.
+#[test]
+fn a_source_that_says_nothing_is_given_up() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (home, at) = (tempfile::tempdir().unwrap(), silent.local_addr().unwrap());
+    let data = home.path().join("data");
+    let words = format!("join --from http://{at} --give-up-after 0 --data {}", data.display());
+    let begun = std::time::Instant::now();
+    let joined = run("", &words, "");
+    assert!(!joined.status.success() && !data.exists(), "{}", errors(&joined));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{:?}", begun.elapsed());
+}
