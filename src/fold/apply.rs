@@ -8,6 +8,7 @@ use decide::Step;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::command::{Batch, Header, Known, Settings, Versions};
+use super::drift::{Alone, Drift};
 use super::head::{HEAD, Head, SETTINGS, SettingsRow, head_of};
 use super::revoked::Revoked;
 use crate::connection::{Attached, Attachment, Connections, Event, Heard, NodeRow, Opened};
@@ -64,17 +65,21 @@ pub enum FoldError {
         /// Those that this node knows.
         known: Versions,
     },
-    /// Another node has written other rows for the same batches.
+    /// Half of the running nodes, or more, have written other rows for the same batches.
     #[error(
-        "batch {batch} comes from a node that folded batch {known} to other rows: two programs \
-         fold differently, or a disk lies. Stop all, find out which is right (`highwater check`), \
-         and begin a journal behind its folder (`highwater journal move`)"
+        "after batch {known} the rows of this node are other than those of {others} of {running} \
+         running nodes: two programs fold differently, or a disk lies. Where the others go on, \
+         make this node anew of a copy of one of them (`highwater join`). Where all have stopped, \
+         find out which is right (`highwater check`), and begin a journal behind its folder \
+         (`highwater journal move`)"
     )]
     Drift {
-        /// Number of the batch.
-        batch: u64,
-        /// The batch after which the rows differ.
+        /// A batch after which rows differ.
         known: u64,
+        /// So many running nodes differ from this one.
+        others: usize,
+        /// Nodes that run, this one among them.
+        running: usize,
     },
     /// This shard has given its last batch number.
     #[error("batch {MAX_IN_SHARD} was the last one of this shard: go on in another")]
@@ -181,6 +186,11 @@ pub struct Fold {
     head: Head,
     /// Chain and rows after the newest batches, by number.
     known: VecDeque<Known>,
+    drift: Drift,
+    /// Whose fold it is; none where nobody said.
+    own: Option<Id>,
+    /// Whether it reads what was before it.
+    reads_on: bool,
     versions: Versions,
     level: Level,
     logs: Logs,
@@ -222,6 +232,9 @@ impl Fold {
         let mut fold = Self {
             head,
             known: VecDeque::from([known]),
+            drift: Drift::default(),
+            own: None,
+            reads_on: false,
             versions: Versions::KNOWN,
             level,
             logs,
@@ -240,6 +253,30 @@ impl Fold {
     pub const fn knowing(mut self, versions: Versions) -> Self {
         self.versions = versions;
         self
+    }
+
+    /// From here on it reads, for that node, what was in the journal before. What others say of
+    /// their rows is judged once all is read ([`Fold::caught_up`]): who stood against whom in
+    /// between is over.
+    pub const fn catch_up(&mut self, node: Id) {
+        (self.own, self.reads_on) = (Some(node), true);
+    }
+
+    /// It has read all that was there.
+    ///
+    /// # Errors
+    /// [`FoldError::Drift`] where half of those that run have other rows.
+    pub fn caught_up(&mut self) -> Result<(), FoldError> {
+        self.reads_on = false;
+        self.judge()
+    }
+
+    /// Runs that go on, of nodes whose rows are other than those of this node and of most.
+    pub fn outvoted(&self) -> impl Iterator<Item = Attachment> {
+        self.drift.outvoted().filter_map(|node| {
+            let row = self.connections.nodes.get(&node).filter(|row| row.up)?;
+            Some(Attachment { node, incarnation: row.incarnation })
+        })
     }
 
     /// The last batch folded, as the next proposal names it.
@@ -350,7 +387,7 @@ impl Fold {
     ///
     /// # Errors
     /// When it is not: the node stops.
-    pub fn check(&self, batch: u64, header: &Header) -> Result<(), FoldError> {
+    pub fn check(&mut self, batch: u64, header: &Header) -> Result<(), FoldError> {
         let (version, due) = (header.fold, self.head.version);
         // An older one crossed the word to move on; nobody can take it out of the journal again.
         if version > due || !self.versions.has(version) {
@@ -369,12 +406,20 @@ impl Fold {
         let ours = self.known.binary_search_by_key(&theirs.batch, |known| known.batch);
         match ours.ok().and_then(|at| self.known.get(at)) {
             Some(ours) if ours.chain != theirs.chain => Err(FoldError::Chain { batch }),
-            Some(ours) if ours.rows != theirs.rows => {
-                Err(FoldError::Drift { batch, known: theirs.batch })
-            }
             _ if theirs.batch >= batch => Err(FoldError::Chain { batch }),
-            _ => Ok(()),
+            Some(ours) => {
+                self.drift.heard(header.node, theirs.batch, ours.rows == theirs.rows);
+                if self.reads_on { Ok(()) } else { self.judge() }
+            }
+            None => Ok(()),
         }
+    }
+
+    fn judge(&mut self) -> Result<(), FoldError> {
+        let running = self.connections.nodes().filter(|(_, row)| row.up).map(|(node, _)| node);
+        (self.drift.judge(self.own, running)).map_err(|Alone { batch: known, others, running }| {
+            FoldError::Drift { known, others, running }
+        })
     }
 
     fn link(&mut self, bytes: &[u8]) {

@@ -9,6 +9,7 @@
 
 mod apply;
 mod command;
+mod drift;
 mod head;
 mod revoked;
 

@@ -7,6 +7,7 @@
 //! comes back beside the reply.
 
 mod dropping;
+mod last_word;
 mod proposal;
 mod silence;
 mod window;
@@ -308,6 +309,7 @@ pub fn catch_up(fold: &mut Fold, engine: &mut Engine, store: &Store) -> Result<b
     let (position,) = position.unwrap_or_default();
     journal.follow(At { batch: folded, position }, bell)?;
     store.end_local()?;
+    fold.catch_up(store.node_id());
     while fold.known().batch < head {
         match journal.poll()? {
             Event::Batch { at, bytes } => drop(fold_read(fold, store, at, &bytes)?),
@@ -316,6 +318,7 @@ pub fn catch_up(fold: &mut Fold, engine: &mut Engine, store: &Store) -> Result<b
             Event::CaughtUp => bell.wait(POLL),
         }
     }
+    fold.caught_up()?;
     Ok(moved)
 }
 
@@ -404,7 +407,11 @@ impl<T: Send + 'static> Committer<T> {
         let stopped = match self.engine.take() {
             Some(Engine::Here(local)) => self.run_here(&local),
             Some(Engine::Elsewhere(mut journal, bell, membership)) => {
-                self.run_elsewhere(&mut *journal, &bell, membership)
+                let stopped = self.run_elsewhere(&mut *journal, &bell, membership);
+                if matches!(stopped, Err(Stopped::Fold(FoldError::Drift { .. }))) {
+                    self.last_word(&mut *journal, &bell);
+                }
+                stopped
             }
             None => Err(Stopped::Closed),
         };

@@ -122,6 +122,11 @@ impl<T: Send + 'static> Committer<T> {
             tracing::warn!(%node, incarnation, "a node is silent: its run counts as over");
             commands.push(Command::NodeDown { node, incarnation });
         }
+        // It stops by itself; the slots of its connections need not wait for its silence.
+        for Attachment { node, incarnation } in self.fold.outvoted() {
+            tracing::warn!(%node, incarnation, "a node folds otherwise than most: it is to stop");
+            commands.push(Command::NodeDown { node, incarnation });
+        }
         for command in commands {
             let (weight, ticket) = (SAID, None);
             self.held.push_back(Box::new(Submitted { command, weight, ticket }));

@@ -179,7 +179,10 @@ fn what_does_not_chain_stops_the_node_and_changes_nothing() {
         ),
         (|bad| bad.header.known.chain = [9; 32], FoldError::Chain { batch: 2 }),
         // Another program folded the same batch to other rows.
-        (|bad| bad.header.known.rows = [9; 8], FoldError::Drift { batch: 2, known: 1 }),
+        (
+            |bad| bad.header.known.rows = [9; 8],
+            FoldError::Drift { known: 1, others: 1, running: 1 },
+        ),
         (
             |bad| bad.header.known = Known { batch: 2, chain: [0; 32], rows: [0; 8] },
             FoldError::Chain { batch: 2 },
