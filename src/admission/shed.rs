@@ -144,7 +144,8 @@ const fn need(command: &Command) -> Need {
         // Who is to be kept out is kept out whatever the pressure.
         | Command::Revoke { .. }
         | Command::Unrevoke { .. }
-        | Command::NodeDown { .. } => Need::Nothing,
+        | Command::NodeDown { .. }
+        | Command::ForgetNode { .. } => Need::Nothing,
         Command::Attach(_)
         | Command::Activate { .. }
         | Command::Subscribe(_)

@@ -13,6 +13,7 @@ use super::failure::read_json;
 use super::logs::{Table, cell};
 use crate::node::config::{Loaded, ServeFlags, environment};
 use crate::node::{Finding, Moved, Weight, examine, move_journal};
+use crate::wire::Id;
 
 /// Arguments of `journal`.
 #[derive(Clone, Debug, Args)]
@@ -41,6 +42,15 @@ enum JournalCommand {
     /// Begin an era: after a journal was moved or restored, or lost its end, so that clients that
     /// saw more of it are told. Each socket is closed once, and connects again
     BeginEra,
+    /// Forget a node that never comes back: it is listed no more. Refused while it runs
+    ForgetNode(ForgetArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+struct ForgetArgs {
+    /// Its id, as `journal` lists it
+    #[arg(value_name = "NODE")]
+    node: Id,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -74,6 +84,9 @@ pub(super) fn run(args: &JournalArgs, out: &mut dyn Write) -> Result<(), CliErro
         Some(JournalCommand::Move(flags)) => move_it(flags, json, out),
         Some(JournalCommand::Upgrade(UpgradeArgs { to })) => upgrade(&client()?, *to, json, out),
         Some(JournalCommand::BeginEra) => begin_era(&client()?, json, out),
+        Some(JournalCommand::ForgetNode(ForgetArgs { node })) => {
+            forget(&client()?, *node, json, out)
+        }
     }
 }
 
@@ -128,6 +141,14 @@ fn begin_era(client: &Client, json: bool, out: &mut dyn Write) -> Result<(), Cli
         true => serde_json::to_string(&done).map_err(CliError::failed)?,
         false => format!("the era {} has begun, after {}", done.era, done.after),
     };
+    writeln!(out, "{text}").map_err(CliError::output)
+}
+
+fn forget(client: &Client, node: Id, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
+    let path = format!("/v1/journal/forget?node={node}");
+    let done: Value = (client.post(&path, "application/json", &[]).and_then(read_json))
+        .map_err(|failure| client.explain(failure))?;
+    let text = if json { done.to_string() } else { format!("the node {node} is forgotten") };
     writeln!(out, "{text}").map_err(CliError::output)
 }
 

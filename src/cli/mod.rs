@@ -165,6 +165,7 @@ mod tests {
             "highwater journal --json",
             "highwater journal upgrade --to 4",
             "highwater journal begin-era",
+            "highwater journal forget-node 0123456789abcdef0123456789abcdef",
             "highwater journal move --config highwater.toml --data x",
             "highwater journal check --config highwater.toml --json",
             "highwater serve --listen 127.0.0.1:0 --data x --dev",
@@ -197,6 +198,8 @@ mod tests {
             "highwater pages words --size -1",
             "highwater journal upgrade",
             "highwater journal upgrade --to -1",
+            "highwater journal forget-node",
+            "highwater journal forget-node xyz",
         ] {
             assert!(Cli::try_parse_from(words.split(' ')).is_err(), "{words}");
         }

@@ -189,6 +189,9 @@ pub struct Connections {
     /// The highest generation that a connection had which was forgotten. An id may come again, and
     /// what its sockets of before say late names a generation that its new life never has.
     pub forgotten: u64,
+    /// The highest run of a node that was forgotten. A node that comes again begins above it, for
+    /// rows may name its former runs.
+    pub forgotten_run: u64,
     /// Budgets in force.
     pub budgets: Budgets,
 }
@@ -220,6 +223,7 @@ impl Connections {
             nodes: BTreeMap::new(),
             active: 0,
             forgotten: 0,
+            forgotten_run: 0,
             budgets,
         }
     }

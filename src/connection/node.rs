@@ -120,6 +120,19 @@ impl Connections {
         }
     }
 
+    /// A node is gone for good, which takes that it does not run. What still names one of its runs
+    /// counts as detached since it last changed.
+    pub(crate) fn forget_node(&mut self, node: Id, io: &mut Io<'_>) -> Result<(), Refusal> {
+        let row = self.nodes.get(&node).ok_or(Code::NotFound)?;
+        if row.up {
+            return Err(Code::Stale.into());
+        }
+        self.forgotten_run = self.forgotten_run.max(row.incarnation);
+        self.nodes.remove(&node);
+        io.remove(Table::Nodes, node.0.to_vec());
+        Ok(())
+    }
+
     /// Whether a socket can still be behind an attachment.
     pub fn runs(&self, attached: Attachment) -> bool {
         (self.nodes.get(&attached.node)).is_some_and(|node| runs(attached, node))

@@ -227,6 +227,7 @@ impl Fold {
         logs.eras = Eras::load(&io)?;
         let mut connections = Connections::new(sizes.connections, sizes.bytes, settings.budgets);
         (connections.active, connections.forgotten) = (head.active, head.forgotten());
+        connections.forgotten_run = head.forgotten_run();
         connections.load_nodes(&io)?;
         let known = Known { batch: head.batch, chain: head.chain, rows: head.rows };
         let mut fold = Self {
@@ -337,7 +338,13 @@ impl Fold {
 
     /// The run that a node should call its next one: larger than any before.
     pub fn next_incarnation(&self, node: Id) -> u64 {
-        self.connections.nodes.get(&node).map_or(1, |row| row.incarnation + 1)
+        let Connections { nodes, forgotten_run, .. } = &self.connections;
+        nodes.get(&node).map_or(*forgotten_run, |row| row.incarnation) + 1
+    }
+
+    /// Whether a node has taken part, and was not forgotten since.
+    pub fn knows(&self, node: Id) -> bool {
+        self.connections.nodes.contains_key(&node)
     }
 
     /// Folds a batch: `bytes` are what the journal holds, for the chain.
@@ -444,7 +451,7 @@ impl Fold {
         self.head.next_log = self.logs.next;
         self.head.next_origin = self.logs.next_origin;
         self.head.active = self.connections.active;
-        self.head.set_forgotten(self.connections.forgotten);
+        self.head.set_forgotten(self.connections.forgotten, self.connections.forgotten_run);
         self.head.rows = hashed(self.head.rows, &io.writes);
         (places.chain, places.rows) = (tag(&self.head.chain), self.head.rows);
         self.head.records = places.after();

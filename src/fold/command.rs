@@ -237,6 +237,11 @@ pub enum Command {
     },
     /// The node of this batch goes on.
     Alive(Alive),
+    /// A node that does not run is gone for good.
+    ForgetNode {
+        /// The node that is spoken of.
+        node: Id,
+    },
 }
 
 /// A sign of life of a node, with what others may want to know of it.

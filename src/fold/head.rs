@@ -45,19 +45,32 @@ pub struct Head {
 
 /// The tag of the highest generation of a connection that was forgotten.
 const FORGOTTEN: u32 = 1;
+/// The tag of the highest run of a node that was forgotten.
+const FORGOTTEN_RUN: u32 = 2;
 
 impl Head {
     /// The highest generation of a connection that was forgotten; 0: none was.
     pub fn forgotten(&self) -> u64 {
-        let number = |bytes: &Bytes| bytes.as_ref().try_into().map_or(0, u64::from_be_bytes);
-        self.more.get(FORGOTTEN).map_or(0, number)
+        self.number(FORGOTTEN)
     }
 
-    /// Keeps the highest generation of a connection that was forgotten; 0 leaves no trace.
-    pub(super) fn set_forgotten(&mut self, generation: u64) {
-        if generation > 0 {
-            self.more.set(FORGOTTEN, Bytes::copy_from_slice(&generation.to_be_bytes()));
+    /// The highest run of a node that was forgotten; 0: none was.
+    pub fn forgotten_run(&self) -> u64 {
+        self.number(FORGOTTEN_RUN)
+    }
+
+    /// Keeps both; 0 leaves no trace.
+    pub(super) fn set_forgotten(&mut self, generation: u64, run: u64) {
+        for (tag, number) in [(FORGOTTEN, generation), (FORGOTTEN_RUN, run)] {
+            if number > 0 {
+                self.more.set(tag, Bytes::copy_from_slice(&number.to_be_bytes()));
+            }
         }
+    }
+
+    fn number(&self, tag: u32) -> u64 {
+        let number = |bytes: &Bytes| bytes.as_ref().try_into().map_or(0, u64::from_be_bytes);
+        self.more.get(tag).map_or(0, number)
     }
 
     /// Before the first batch of a journal.

@@ -65,6 +65,12 @@ pub enum Stopped {
          a batch of an earlier run that came late; see to it that only one runs, and start again"
     )]
     Twin(u64),
+    /// An operator has forgotten this node while it was away.
+    #[error(
+        "this node was forgotten while it was taken for silent (`highwater journal forget-node`): \
+         start it again, and it takes part again"
+    )]
+    Forgotten,
     /// The journal ends before what was folded from it.
     #[error(
         "this store has folded batch {folded}, and the journal ends with batch {head}: it has lost \
@@ -496,7 +502,12 @@ impl<T: Send + 'static> Committer<T> {
         window: &mut Window<T>,
         silence: &mut Silence,
     ) -> Result<(), Stopped> {
+        let was_known = self.fold.knows(self.node);
         let applied = fold_read(&mut self.fold, &self.store, at, bytes)?;
+        // No batch of this run is the next one any more.
+        if was_known && !self.fold.knows(self.node) {
+            return Err(Stopped::Forgotten);
+        }
         silence.heard(applied.header.node, uptime());
         let mut proposed = None;
         // By its bytes: a number may be another run's too.

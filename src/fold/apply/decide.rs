@@ -63,6 +63,7 @@ impl Fold {
             Command::NodeDown { node, incarnation } => {
                 done(connections.node_down(node, incarnation, time, cx.io))
             }
+            Command::ForgetNode { node } => done(connections.forget_node(node, cx.io)),
             Command::CreateLog { name, page_records } => {
                 reply(cx.logs.create(&name, page_records, time, cx.io)?, created)
             }

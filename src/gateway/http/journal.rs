@@ -137,6 +137,42 @@ pub(super) async fn era(
     }
 }
 
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ForgetQuery {
+    node: String,
+}
+
+/// `POST /v1/journal/forget?node=ID`: a node is gone for good, which takes that it does not run.
+pub(super) async fn forget(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    Parameters(asked): Parameters<ForgetQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    caller.must_administer()?;
+    let node: Id = (asked.node.parse())
+        .map_err(|_| Problem::bad_request("node: 32 hexadecimal digits, the id of a node"))?;
+    if !guard::arrive(&gate, &caller, &headers, body).await?.bytes.is_empty() {
+        return Err(Problem::bad_request("a node is forgotten without a body"));
+    }
+    let problem = match sending::ask(&gate, Command::ForgetNode { node }, 0).await {
+        Ok(Reply::Done) => {
+            let body = json!({ "node": node, "forgotten": true });
+            return Ok(json_answer(StatusCode::OK, body));
+        }
+        Ok(other) => return Err(logs::unexpected(&other)),
+        Err(problem) => problem,
+    };
+    let message = match problem.refusal.code {
+        Code::Stale => "the node runs, or was not found silent yet: stop it first",
+        Code::NotFound => "no such node: it never took part, or was forgotten already",
+        _ => return Err(problem),
+    };
+    Err(Refusal::because(problem.refusal.code, message).into())
+}
+
 /// Nodes that are named in a refusal.
 const NAMED: usize = 10;
 

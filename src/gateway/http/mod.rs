@@ -182,12 +182,13 @@ fn of_users() -> Vec<Route<Arc<Gate>>> {
 }
 
 fn of_operators() -> Vec<Route<Arc<Gate>>> {
-    use journal::{EraQuery, UpgradeQuery};
+    use journal::{EraQuery, ForgetQuery, UpgradeQuery};
     vec![
         Route::plain("POST", "/v1/backup", KEPT, backup::write),
         Route::plain("GET", "/v1/journal", KEPT, journal::show),
         Route::asking::<UpgradeQuery, _, _>("POST", "/v1/journal/upgrade", KEPT, journal::upgrade),
         Route::asking::<EraQuery, _, _>("POST", "/v1/journal/era", KEPT, journal::era),
+        Route::asking::<ForgetQuery, _, _>("POST", "/v1/journal/forget", KEPT, journal::forget),
     ]
 }
 

@@ -4,6 +4,7 @@ mod clients;
 mod drift;
 mod engine;
 mod follower;
+mod forgotten;
 mod history;
 mod join;
 mod kills;

@@ -141,3 +141,21 @@ fn an_era_begins_by_the_one_that_it_follows() {
     let mine = server.http_as(Some(token("ann", &[("docs/**", "read")])));
     assert_eq!(mine.ask("POST", &path, &[], None).refusal().0, 403);
 }
+
+/// A node that runs is not forgotten, nor one that never was.
+#[test]
+fn only_a_node_that_took_part_and_does_not_run_can_be_forgotten() {
+    let server = Server::start(Options::default());
+    let http = server.http();
+    let own = http.get("/v1/journal").json()["node"].as_str().unwrap().to_owned();
+    let path = |node: &str| format!("/v1/journal/forget?node={node}");
+    let ask = |path: &str| http.ask("POST", path, &[], None).refusal();
+    assert_eq!(ask(&path(&own)), (409, "stale".to_owned()));
+    assert_eq!(ask(&path(&"0".repeat(32))), (404, "not_found".to_owned()));
+    for bad in ["/v1/journal/forget", &path("x"), &format!("{}&run=1", path(&own))] {
+        assert_eq!(ask(bad), (400, "bad_request".to_owned()), "{bad}");
+    }
+    let mine = server.http_as(Some(token("ann", &[("docs/**", "read")])));
+    assert_eq!(mine.ask("POST", &path(&own), &[], None).refusal().0, 403);
+    assert_eq!(http.get("/v1/journal").json()["nodes"].as_array().unwrap().len(), 1);
+}

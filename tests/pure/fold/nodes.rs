@@ -2,6 +2,7 @@
 
 use highwater::connection::MOST_ADDRESS;
 use highwater::fold::{Alive, Command};
+use highwater::wire::Code;
 
 use crate::fold::world::*;
 
@@ -31,4 +32,31 @@ fn what_a_node_says_of_itself_holds_for_its_run() {
     (world.node, world.serial) = ((node(1), 2), 0);
     world.done(Command::Look);
     assert_eq!(says(&world), (0, String::new()), "another run");
+}
+
+/// A node that does not run may be forgotten: its row goes, and should it come again its runs go on
+/// above all that were forgotten, so that nothing that names one of those is taken for it.
+#[test]
+fn a_node_that_is_gone_for_good_is_forgotten() {
+    let mut world = World::new();
+    world.node = (node(1), 3);
+    world.done(Command::Look);
+    (world.node, world.serial) = ((node(2), 1), 0);
+    let forget = || Command::ForgetNode { node: node(1) };
+    assert_eq!(world.refused(forget()), Code::Stale, "it runs");
+    world.done(Command::NodeDown { node: node(1), incarnation: 3 });
+    assert_eq!(world.fold.next_incarnation(node(1)), 4);
+    world.done(forget());
+    assert_eq!(world.refused(forget()), Code::NotFound);
+    world.reopen();
+    assert!(!world.fold.knows(node(1)) && world.fold.knows(node(2)));
+    assert_eq!(world.fold.next_incarnation(node(1)), 4);
+    // What it said late, in a run that is over, makes it no node again.
+    let serial = world.serial;
+    (world.node, world.serial) = ((node(1), 3), 1);
+    let late = world.next_batch(vec![Command::Look]);
+    assert!(world.apply(&late).early);
+    assert!(!world.fold.knows(node(1)));
+    (world.node, world.serial) = ((node(2), 1), serial);
+    world.done(Command::Look);
 }
