@@ -230,8 +230,8 @@ fn state(request: u32) -> State {
     State { request, activate_after: 0, ..told }
 }
 
-/// A frame without a number was refused, as `visible` for its rate: that is no word on the logs that
-/// `hello` asked for.
+/// A frame without a number was refused, as `visible` for its rate: that is no word on the logs
+/// that `hello` asked for.
 #[test]
 fn a_refusal_without_number_and_name_is_of_no_log() {
     let mut met = Played::reading(config(Encoding::Bincode));

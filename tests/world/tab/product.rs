@@ -22,8 +22,8 @@ pub struct Product {
     client: Client,
     /// The name of its next writer, should it need one.
     pub(super) spare: Id,
-    /// What its app was refused, or what ended, since it stated it last: it may have dropped what it
-    /// had of it.
+    /// What its app was refused, or what ended, since it stated it last: it may have dropped what
+    /// it had of it.
     let_go: BTreeSet<String>,
     /// What it has let go since it stated it last: it has to state nothing of that.
     dropped: BTreeSet<String>,
