@@ -296,6 +296,8 @@ impl Tab {
             ServerFrame::Answers(told) => {
                 if told.writer == self.writing.id {
                     self.writing.answered(&told, shared.now, &shared.oracle);
+                } else {
+                    self.writing.answered_before(&told);
                 }
                 told.positions.iter().for_each(|position| self.stands(*position));
             }
@@ -377,7 +379,11 @@ impl Tab {
                 Some(product) => product.spare,
                 None => Id(shared.random.next().to_be_bytes().repeat(2).try_into().unwrap()),
             };
-            self.writing.anew(id, mark, &mut shared.oracle);
+            let marks = |id| {
+                let own = told.writers.iter().find(|writer| writer.writer == id);
+                own.map_or(0, |writer| writer.mark)
+            };
+            self.writing.anew(id, marks, self.product.is_some(), &mut shared.oracle);
         } else {
             self.writing.met(mark, &shared.oracle);
         }

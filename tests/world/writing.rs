@@ -23,6 +23,9 @@ pub struct Writing {
     pub owed: u64,
     /// The highest mark that was told.
     pub mark: u64,
+    /// Writers that another history ended, with what of theirs was stored there and has no answer:
+    /// the product's client waits for those.
+    before: Vec<(Id, VecDeque<Item>)>,
 }
 
 impl Writing {
@@ -38,6 +41,7 @@ impl Writing {
             again_at: 0,
             owed: 0,
             mark: 0,
+            before: Vec::new(),
         }
     }
 
@@ -56,13 +60,35 @@ impl Writing {
         self.pending.front().map_or(self.next, |item| item.seq)
     }
 
-    /// Another history: what lies above its mark is numbered anew. What lies below is stored there,
-    /// and its answer is of no use here.
-    pub fn anew(&mut self, id: Id, mark: u64, oracle: &mut Oracle) {
-        let old = std::mem::replace(self, Self::new(id));
-        for item in old.pending.into_iter().filter(|item| item.seq > mark) {
-            let action = oracle.action(old.id, item.seq).unwrap().clone();
-            self.number(item.to, action, oracle);
+    /// Another history: what lies above a writer's mark is numbered anew. What lies below is stored
+    /// there: its answer is of no use to the world's client, and `waits` where it is waited for.
+    pub fn anew(&mut self, id: Id, mark: impl Fn(Id) -> u64, waits: bool, oracle: &mut Oracle) {
+        let mut old = std::mem::replace(self, Self::new(id));
+        old.before.push((old.id, old.pending));
+        for (writer, items) in old.before {
+            let mark = mark(writer);
+            let (above, below): (VecDeque<_>, _) =
+                items.into_iter().partition(|item| item.seq > mark);
+            for item in above {
+                let action = oracle.action(writer, item.seq).unwrap().clone();
+                self.number(item.to, action, oracle);
+            }
+            if waits {
+                self.before.push((writer, below));
+            }
+        }
+    }
+
+    /// Answers to a writer that is over.
+    pub fn answered_before(&mut self, told: &Answers) {
+        for answer in &told.answers {
+            let put_off = match &answer.outcome {
+                Outcome::Refused(why) => why.code.class() == Class::Transient,
+                Outcome::Stored { .. } => false,
+            };
+            for (_, items) in self.before.iter_mut().filter(|(id, _)| *id == told.writer) {
+                items.retain(|item| put_off || item.seq != answer.seq);
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use highwater::client::{Client, Config, Event, Input, Output};
 use highwater::wire::{Ack, Append, BaseHeld, ClientFrame, Id, Open, Position, ServerFrame, Start};
 
+use crate::held::Held;
 use crate::oracle::demand;
 use crate::session::token;
 use crate::shared::Shared;
@@ -253,10 +254,11 @@ impl Tab {
             demand!(fits, "promise 8: {name}: it says that it has {said:?}, not {known:?}");
             if dropped || anew {
                 afresh.push(name.clone());
+                let open = |held: &&Held| held.open && !held.held && held.name == *name;
+                let open = self.logs.values().filter(open);
+                product.ending.extend(open.map(|held| held.log));
             }
             if said != known {
-                let open = self.logs.values().filter(|held| held.open && held.name == *name);
-                product.ending.extend(open.map(|held| held.log));
                 self.logs.retain(|_, held| held.open || held.name != *name);
                 self.asked.remove(&(request, name.clone()));
             }
