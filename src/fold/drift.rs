@@ -13,11 +13,12 @@ use crate::wire::Id;
 /// What a node's last word on rows was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stands {
-    /// As this one.
+    /// Its rows were the same as this node's.
     Agrees,
-    /// Otherwise.
+    /// Its rows were other ones.
     Differs,
-    /// Otherwise, and most agree with this one: what it says does not count any more.
+    /// Its rows were other ones, and most agree with this node: what it says does not count
+    /// any more.
     Outvoted,
 }
 

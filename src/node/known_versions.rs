@@ -8,7 +8,7 @@
 
 use crate::fold::Versions;
 
-/// They.
+/// The range of versions by which this program can fold a journal.
 pub(super) fn known_versions() -> Versions {
     let Versions { oldest, newest } = Versions::KNOWN;
     let next = cfg!(debug_assertions) && std::env::var_os("FOLD_KNOWS_NEXT").is_some();

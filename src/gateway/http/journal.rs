@@ -84,9 +84,7 @@ pub(super) async fn upgrade(
     caller.must_administer()?;
     let to = query::number("to", &asked.to, 1, u64::from(u16::MAX))?;
     let to = u16::try_from(to).unwrap_or(u16::MAX);
-    if !guard::arrive(&gate, &caller, &headers, body).await?.bytes.is_empty() {
-        return Err(Problem::bad_request("an upgrade goes without a body"));
-    }
+    without_body(&gate, &caller, &headers, body, "an upgrade goes without a body").await?;
     let upgraded = match sending::ask(&gate, Command::Upgrade { to }, 0).await {
         Ok(Reply::Done) => true,
         Ok(other) => return Err(logs::unexpected(&other)),
@@ -121,9 +119,7 @@ pub(super) async fn era(
     caller.must_administer()?;
     let after: Id = (asked.after.parse())
         .map_err(|_| Problem::bad_request("after: 32 hexadecimal digits, the present era"))?;
-    if !guard::arrive(&gate, &caller, &headers, body).await?.bytes.is_empty() {
-        return Err(Problem::bad_request("an era begins without a body"));
-    }
+    without_body(&gate, &caller, &headers, body, "an era begins without a body").await?;
     let era = Id(rand::random());
     match sending::ask(&gate, Command::BeginEra { after: Some(after), era }, 0).await {
         Ok(Reply::Done) => Ok(json_answer(StatusCode::OK, json!({ "era": era, "after": after }))),
@@ -154,9 +150,7 @@ pub(super) async fn forget(
     caller.must_administer()?;
     let node: Id = (asked.node.parse())
         .map_err(|_| Problem::bad_request("node: 32 hexadecimal digits, the id of a node"))?;
-    if !guard::arrive(&gate, &caller, &headers, body).await?.bytes.is_empty() {
-        return Err(Problem::bad_request("a node is forgotten without a body"));
-    }
+    without_body(&gate, &caller, &headers, body, "a node is forgotten without a body").await?;
     let problem = match sending::ask(&gate, Command::ForgetNode { node }, 0).await {
         Ok(Reply::Done) => {
             let body = json!({ "node": node, "forgotten": true });
@@ -171,6 +165,18 @@ pub(super) async fn forget(
         _ => return Err(problem),
     };
     Err(Refusal::because(problem.refusal.code, message).into())
+}
+
+/// Reads the body of a request that has none; `refusal` is what one that has one is told.
+async fn without_body(
+    gate: &Arc<Gate>,
+    caller: &Caller,
+    headers: &HeaderMap,
+    body: Body,
+    refusal: &str,
+) -> Result<(), Problem> {
+    let arrived = guard::arrive(gate, caller, headers, body).await?;
+    if arrived.bytes.is_empty() { Ok(()) } else { Err(Problem::bad_request(refusal)) }
 }
 
 /// Nodes that are named in a refusal.
